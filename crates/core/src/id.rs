@@ -1,0 +1,163 @@
+//! Identifiers, parsed once and never confused with one another.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::codec::{Malformed, Reader, Writer};
+
+/// Text that does not name what it should.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct InvalidId(pub String);
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; 16]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                uuid::Uuid::from_bytes(self.0).as_hyphenated().fmt(f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(s: &str) -> Result<Self, InvalidId> {
+                match uuid::Uuid::try_parse(s) {
+                    Ok(u) if s.len() == 36 => Ok(Self(u.into_bytes())),
+                    _ => Err(InvalidId(format!(concat!("not a ", $what, ": expected a UUID such as 6f1c1c9e-…, got {:?}"), s))),
+                }
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A key's id: 16 random bytes, shown as a UUID.
+    KeyId, "key id"
+);
+uuid_id!(
+    /// C: identity of one running cluster. In certificates, Raft calls, envelopes; new at a restore (key-hierarchy §1).
+    ClusterId, "cluster id"
+);
+uuid_id!(
+    /// L: identity of the data. Made at init, survives a restore; in records and customer ciphertexts (key-hierarchy §1).
+    Lineage, "lineage"
+);
+
+/// N: a Raft node id. Comes from the log, is never reused; a node's *name* is what people use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A version of a key, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct KeyVersion(pub NonZeroU32);
+
+impl KeyVersion {
+    /// The version a key is created with.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+    /// The version after this one.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+    /// A version from its number; 0 is none.
+    pub fn new(n: u32) -> Option<Self> {
+        NonZeroU32::new(n).map(Self)
+    }
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for KeyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A generation of the keys that encrypt records (never "term": Raft owns that word).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Epoch(pub u32);
+
+/// A Raft group; always 0 today, in every format so that more can come (design §8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupId(pub u32);
+
+/// A name: what people call a node, an alias or a principal. 1–64 characters of `a-z A-Z 0-9 _ . / -`,
+/// beginning with a letter or digit.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Name(String);
+
+impl Name {
+    /// Longest name, in bytes.
+    pub const LEN_MAX: usize = 64;
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = InvalidId;
+    fn from_str(s: &str) -> Result<Self, InvalidId> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
+        if s.is_empty() || s.len() > Self::LEN_MAX || !s.chars().all(good) || !s.as_bytes()[0].is_ascii_alphanumeric() {
+            return Err(InvalidId(format!(
+                "not a valid name: {s:?} (1 to 64 characters from a-z A-Z 0-9 _ . / -, beginning with a letter or digit)"
+            )));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one batch of one origin for ever: `{origin u64, boot u32, seq u64}` (key-log §1.4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct BatchId {
+    /// The node that decided.
+    pub origin: NodeId,
+    /// That node's start count, synced before its first proposal.
+    pub boot: u32,
+    /// Counts up within a boot.
+    pub seq: u64,
+}
+
+impl BatchId {
+    /// Encoded length in bytes.
+    pub const LEN: usize = 20;
+    /// Appends the canonical bytes.
+    pub fn write(self, w: Writer) -> Writer {
+        w.u64(self.origin.0).u32(self.boot).u64(self.seq)
+    }
+    /// Reads the canonical bytes.
+    pub fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { origin: NodeId(r.u64()?), boot: r.u32()?, seq: r.u64()? })
+    }
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.origin, self.boot, self.seq)
+    }
+}

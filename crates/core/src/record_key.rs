@@ -1,0 +1,151 @@
+//! Keys of replicated records: `table u8 ‖ blind 32 ‖ the table's fixed-length clear suffix` (key-hierarchy §1a).
+
+use std::fmt;
+
+use crate::codec::{Malformed, Reader};
+use crate::id::NodeId;
+
+/// The tables of the replicated state; the first byte of every record key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Table {
+    /// Seal configurations, the boxed keyring, envelopes: public bytes, readable while sealed, not boxed again.
+    Seal = 0,
+    /// Sessions of origins; written by apply itself, never by a batch.
+    Session = 1,
+    /// Keys: metadata.
+    Key = 2,
+    /// Key versions: material. Suffix: version, u32.
+    KeyVersion = 3,
+    /// Aliases.
+    Alias = 4,
+    /// Keys to be destroyed. Suffix: due hour since 1970, u32.
+    Due = 5,
+    /// Answers to client tokens.
+    Idempotency = 6,
+    /// Duty leases.
+    Duty = 7,
+    /// Members by node name (approval, pinned keys).
+    Member = 8,
+    /// Invitations by token hash.
+    Invitation = 9,
+}
+
+impl Table {
+    /// The table of a first byte.
+    pub fn from_byte(b: u8) -> Option<Self> {
+        use Table::*;
+        [Seal, Session, Key, KeyVersion, Alias, Due, Idempotency, Duty, Member, Invitation]
+            .into_iter()
+            .find(|t| *t as u8 == b)
+    }
+    /// Length of the clear suffix, in bytes.
+    pub const fn suffix_len(self) -> usize {
+        match self {
+            Self::KeyVersion | Self::Due => 4,
+            _ => 0,
+        }
+    }
+    /// Length of a whole key of this table, in bytes.
+    pub const fn key_len(self) -> usize {
+        33 + self.suffix_len()
+    }
+}
+
+/// The key of one record, 33 to 37 bytes; ordered as its bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(Vec<u8>);
+
+impl RecordKey {
+    /// A key in a table without suffix.
+    ///
+    /// # Panics
+    /// When the table has a suffix: that is a bug in the caller.
+    pub fn new(table: Table, blind: [u8; 32]) -> Self {
+        assert_eq!(table.suffix_len(), 0, "{table:?} needs a suffix");
+        Self::build(table, blind, &[])
+    }
+    /// A key in a table whose suffix is a number (a key version or a due hour).
+    ///
+    /// # Panics
+    /// When the table has no suffix: that is a bug in the caller.
+    pub fn with_number(table: Table, blind: [u8; 32], number: u32) -> Self {
+        assert_eq!(table.suffix_len(), 4, "{table:?} has no suffix");
+        Self::build(table, blind, &number.to_be_bytes())
+    }
+    fn build(table: Table, blind: [u8; 32], suffix: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(table.key_len());
+        bytes.push(table as u8);
+        bytes.extend_from_slice(&blind);
+        bytes.extend_from_slice(suffix);
+        Self(bytes)
+    }
+    /// A record of table 0: nothing there is blinded, the 32 bytes are a plain BLAKE3 hash of kind and name.
+    fn seal(kind: &str, name: &[u8]) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("quorate/v1/seal-record");
+        hash.update(&(kind.len() as u32).to_be_bytes()).update(kind.as_bytes()).update(name);
+        Self::new(Table::Seal, *hash.finalize().as_bytes())
+    }
+    /// Where the seal configuration of generation `g` is kept.
+    pub fn seal_config(g: u32) -> Self {
+        Self::seal("config", &g.to_be_bytes())
+    }
+    /// Where the generation number (u32be) of the seal configuration in force is kept.
+    pub fn seal_generation() -> Self {
+        Self::seal("generation", b"")
+    }
+    /// Where the boxed keyring is kept.
+    pub fn keyring() -> Self {
+        Self::seal("keyring", b"")
+    }
+    /// Where the envelope of the node called `name` is kept.
+    pub fn envelope(name: &str) -> Self {
+        Self::seal("envelope", name.as_bytes())
+    }
+    /// A session slot of an origin; `None` is the origin's own record (its newest boot).
+    pub fn session(origin: NodeId, slot: Option<u16>) -> Self {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&origin.0.to_be_bytes());
+        if let Some(slot) = slot {
+            id[8] = 1;
+            id[9..11].copy_from_slice(&slot.to_be_bytes());
+        }
+        Self::new(Table::Session, id)
+    }
+    /// The table.
+    pub fn table(&self) -> Table {
+        Table::from_byte(self.0[0]).expect("built or parsed with a known table")
+    }
+    /// The blinded (table 0: hashed) name.
+    pub fn blind(&self) -> [u8; 32] {
+        self.0[1..33].try_into().expect("32 bytes")
+    }
+    /// The numeric suffix, where the table has one.
+    pub fn number(&self) -> Option<u32> {
+        self.0[33..].try_into().ok().map(u32::from_be_bytes)
+    }
+    /// All bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+    /// Parses a whole key.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("record key", bytes);
+        let key = Self::read(&mut r)?;
+        r.finish()?;
+        Ok(key)
+    }
+    /// Reads one key; its length follows from its table.
+    pub fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let table = r.rest().first().and_then(|b| Table::from_byte(*b)).ok_or(Malformed("record key"))?;
+        Ok(Self(r.raw(table.key_len())?.to_vec()))
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    /// Table, the first 4 bytes of the blinded name, the suffix: enough to follow a record in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{:08x}", self.table(), u32::from_be_bytes(self.0[1..5].try_into().expect("4 bytes")))?;
+        self.number().map_or(Ok(()), |n| write!(f, "/{n}"))
+    }
+}

@@ -1,0 +1,13 @@
+//! The seams for simulation that more than one crate needs; made in one place, the binary's `World` (key-log §7).
+
+/// Where random bytes come from. Production: the operating system by way of aws-lc's DRBG.
+pub trait Entropy: Send + Sync {
+    /// Fills `out` with bytes nobody can predict.
+    fn fill(&self, out: &mut [u8]);
+}
+
+/// The machine's idea of the time. Rules use cluster time; this feeds it, and shows dates to people.
+pub trait WallClock: Send + Sync {
+    /// Milliseconds since 1970-01-01 UTC.
+    fn now_ms(&self) -> u64;
+}
