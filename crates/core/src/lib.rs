@@ -8,5 +8,6 @@
 pub mod batch;
 pub mod codec;
 pub mod id;
+pub mod principal;
 pub mod record_key;
 pub mod seam;
