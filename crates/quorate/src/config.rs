@@ -1,0 +1,303 @@
+//! A node's configuration file: TOML, unknown fields refused, every impossible value named (design §6).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use quorate_core::id::Name;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a configuration can't be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read the configuration {path}: {source}; name a readable file with --config")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown field, a missing field, or a value of the wrong type.
+    #[error("{path} is not a valid configuration: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and reason.
+        message: String,
+    },
+    /// A value that can't work.
+    #[error("{path}: {field} {reason}")]
+    Impossible {
+        /// The file.
+        path: PathBuf,
+        /// The field, dotted.
+        field: &'static str,
+        /// Why it can't work and what would.
+        reason: String,
+    },
+}
+
+/// One node's configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name: identifies it in the cluster for ever.
+    pub name: String,
+    /// Where the journal, the state and the join progress are kept; mode 0700.
+    pub data_dir: PathBuf,
+    /// The port for clients: gRPC, health, metrics.
+    pub api: Endpoint,
+    /// The port for the other nodes.
+    pub peer: Endpoint,
+    /// Certificates.
+    pub tls: Tls,
+    /// The hardware security module.
+    pub hsm: Hsm,
+    /// How to join an existing cluster; absent on the first node, ignored once joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
+    /// Timing of elections: `lan` (default) or `wan`.
+    #[serde(default)]
+    pub profile: Profile,
+    /// The replicated log on disk.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// A port of this node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// `host:port` that others are told; default: `listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+}
+
+impl Endpoint {
+    /// `host:port` that others are told.
+    pub fn advertised(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+}
+
+/// Certificates; the private key is in the HSM.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The node's certificate chain (PEM), from `quorate pki sign`.
+    pub cert: PathBuf,
+    /// The cluster's self-signed root certificate (PEM), from `quorate pki init`.
+    pub root_ca: PathBuf,
+}
+
+/// The hardware security module, by PKCS#11.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hsm {
+    /// The vendor's PKCS#11 module (a shared library).
+    pub module: PathBuf,
+    /// Label of the token.
+    pub token_label: String,
+    /// File with the user PIN (mode 0400). Absent: systemd credential `hsm-pin`, else a prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_file: Option<PathBuf>,
+    /// Environment the module needs, set before it is loaded (SoftHSM finds its token by SOFTHSM2_CONF).
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How a new node joins a cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Peer addresses (`host:port`, port 7601) of members.
+    pub addresses: Vec<String>,
+    /// File with the one-use token from `quorate operator members invite`.
+    pub token_file: PathBuf,
+}
+
+/// Timing of elections (key-log §6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Nodes within a few milliseconds of each other.
+    #[default]
+    Lan,
+    /// Nodes far apart, or on starved machines.
+    Wan,
+}
+
+/// The replicated log on disk.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Size of a journal segment, in MiB (1 to 1024).
+    pub segment_mib: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { segment_mib: 64 }
+    }
+}
+
+impl Config {
+    /// Reads, parses and checks a file. Relative paths in it are relative to the file's folder.
+    ///
+    /// # Errors
+    /// See [`ConfigError`]; the message names the file and the field.
+    #[expect(clippy::disallowed_methods, reason = "read once at start, before there is a World")]
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let base = std::path::absolute(base)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path, &base)
+    }
+
+    /// Parses and checks `text`; `path` is for messages, relative paths are put under `base`.
+    pub fn parse(text: &str, path: &Path, base: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|e| ConfigError::Invalid { path: path.to_owned(), message: e.to_string() })?;
+        let absolute = |p: &mut PathBuf| *p = base.join(&*p);
+        absolute(&mut config.data_dir);
+        absolute(&mut config.tls.cert);
+        absolute(&mut config.tls.root_ca);
+        config.hsm.pin_file.iter_mut().for_each(absolute);
+        config.join.iter_mut().for_each(|j| absolute(&mut j.token_file));
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let no = |field, reason: String| Err(ConfigError::Impossible { path: path.to_owned(), field, reason });
+        if let Err(e) = self.name.parse::<Name>() {
+            return no("name", format!("is {e}"));
+        }
+        if self.name.contains('/') {
+            return no("name", "must not contain '/': it stands in the node's certificate URI".into());
+        }
+        if self.api.listen == self.peer.listen && self.api.listen.port() != 0 {
+            return no("peer.listen", format!("is the same as api.listen ({}); use two ports", self.api.listen));
+        }
+        for (field, endpoint) in [("api", &self.api), ("peer", &self.peer)] {
+            let field = if field == "api" { "api.advertise" } else { "peer.advertise" };
+            match &endpoint.advertise {
+                Some(a) if !is_host_port(a) => return no(field, format!("is {a:?}, not host:port")),
+                None if endpoint.listen.ip().is_unspecified() => {
+                    return no(field, "must be set when listening on every address: others need one to call".into());
+                }
+                _ => {}
+            }
+        }
+        if !(1..=1024).contains(&self.log.segment_mib) {
+            return no("log.segment_mib", format!("is {}; 1 to 1024 MiB are possible", self.log.segment_mib));
+        }
+        if self.hsm.token_label.is_empty() || self.hsm.token_label.len() > 32 {
+            return no("hsm.token_label", "must be 1 to 32 characters, as PKCS#11 token labels are".into());
+        }
+        if let Some(join) = &self.join {
+            if join.addresses.is_empty() {
+                return no("join.addresses", "is empty; name the peer address of at least one member".into());
+            }
+            if let Some(bad) = join.addresses.iter().find(|a| !is_host_port(a)) {
+                return no("join.addresses", format!("has {bad:?}, which is not host:port"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_host_port(s: &str) -> bool {
+    s.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "n1"
+        data_dir = "data"
+        [api]
+        listen = "127.0.0.1:7600"
+        [peer]
+        listen = "127.0.0.1:7601"
+        [tls]
+        cert = "node.pem"
+        root_ca = "/etc/quorate/ca.pem"
+        [hsm]
+        module = "/usr/lib/softhsm/libsofthsm2.so"
+        token_label = "quorate"
+        pin_file = "pin"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("n.toml"), Path::new("/base")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_minimal_file_and_its_defaults() {
+        let c = parse(GOOD).expect("valid");
+        assert_eq!((c.profile, c.log.segment_mib), (Profile::Lan, 64));
+        assert_eq!(c.api.advertised(), "127.0.0.1:7600");
+        assert_eq!(c.data_dir, Path::new("/base/data"), "relative paths are relative to the file");
+        assert_eq!(c.tls.root_ca, Path::new("/etc/quorate/ca.pem"));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let c = parse(GOOD).expect("valid");
+        let text = toml::to_string(&c).expect("serializable");
+        assert_eq!(toml::to_string(&parse(&text).expect("valid")).expect("serializable"), text);
+    }
+
+    #[test]
+    fn bad_files_are_refused_and_the_field_is_named() {
+        for (from, to, expected) in [
+            ("name = \"n1\"", "name = \"n1\"\nnme = 1", "unknown field `nme`"),
+            ("data_dir = \"data\"", "", "missing field `data_dir`"),
+            ("name = \"n1\"", "name = \"a b\"", "name is not a valid name"),
+            ("name = \"n1\"", "name = \"a/b\"", "must not contain '/'"),
+            ("listen = \"127.0.0.1:7601\"", "listen = \"127.0.0.1:7600\"", "use two ports"),
+            ("listen = \"127.0.0.1:7601\"", "listen = \"0.0.0.0:7601\"", "peer.advertise must be set"),
+            ("listen = \"127.0.0.1:7601\"", "listen = \"127.0.0.1:7601\"\nadvertise = \"n1\"", "not host:port"),
+            ("listen = \"127.0.0.1:7600\"", "listen = \"localhost\"", "invalid socket address"),
+            ("token_label = \"quorate\"", "token_label = \"\"", "hsm.token_label must be"),
+            ("[hsm]", "[log]\nsegment_mib = 0\n[hsm]", "log.segment_mib is 0"),
+            ("[hsm]", "[join]\naddresses = []\ntoken_file = \"t\"\n[hsm]", "join.addresses is empty"),
+            ("name = \"n1\"", "name = \"n1\"\nprofile = \"moon\"", "unknown variant `moon`"),
+            ("name = \"n1\"", "name = ", "TOML"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "{from} is in the example");
+            let error = parse(&text).expect_err(to);
+            assert!(error.contains("n.toml") && error.contains(expected), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("/nonexistent/n.toml")).expect_err("missing").to_string();
+        assert!(error.contains("/nonexistent/n.toml") && error.contains("--config"), "{error}");
+    }
+
+    #[test]
+    fn the_examples_in_cluster_config_parse() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster-config");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(dir).expect("the folder is there") {
+            let path = entry.expect("readable").path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                Config::load(&path).unwrap_or_else(|e| panic!("{e}"));
+                seen += 1;
+            }
+        }
+        assert!(seen >= 2, "examples are there");
+    }
+}
