@@ -102,6 +102,12 @@ impl RecordKey {
     pub fn envelope(name: &str) -> Self {
         Self::seal("envelope", name.as_bytes())
     }
+    /// Where the last seal of the whole cluster is kept. Its *revision* is the seal epoch (0 = never sealed): a node
+    /// serves only while the revision in its view is the one it was unsealed at, and every batch expects it, so that
+    /// a cluster-wide seal takes effect with its commit, without any broadcast (key-log §1.7, §1.8).
+    pub fn cluster_seal() -> Self {
+        Self::seal("cluster-seal", b"")
+    }
     /// A session slot of an origin; `None` is the origin's own record (its newest boot).
     pub fn session(origin: NodeId, slot: Option<u16>) -> Self {
         let mut id = [0; 32];
