@@ -5,9 +5,15 @@
 //! It leaves to others: storage and order (`replica`), plaintext key bytes (`crypto`), everything with a clock,
 //! a socket, a file or a random number in it.
 
+pub mod authorize;
 pub mod batch;
 pub mod codec;
+pub mod decide;
 pub mod id;
+pub mod lifecycle;
 pub mod principal;
+pub mod record;
 pub mod record_key;
+pub mod request;
 pub mod seam;
+pub mod time;

@@ -1,0 +1,152 @@
+//! Who may do what: the fixed rule by role (design §6), deny by default. A later issue refines it by policies.
+//!
+//! Checking yields an [`Authorized`] token with private fields; decisions and the service accept nothing else, so no
+//! path reaches a key without having asked here.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use thiserror::Error;
+
+use crate::principal::{Principal, Role};
+
+/// Something a principal may be entitled to. Implemented by the marker types of this module only.
+pub trait Right: sealed::Sealed {
+    /// What it allows, completing "may not …".
+    const PHRASE: &'static str;
+    /// The roles that have it.
+    const ROLES: &'static [Role];
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! right {
+    ($(#[$doc:meta])* $name:ident, $phrase:literal, [$($role:ident),*]) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub struct $name;
+        impl sealed::Sealed for $name {}
+        impl Right for $name {
+            const PHRASE: &'static str = $phrase;
+            const ROLES: &'static [Role] = &[$(Role::$role),*];
+        }
+    };
+}
+
+right!(
+    /// Encrypt, decrypt, data keys, random.
+    UseKeys, "use keys", [Admin, User]
+);
+right!(
+    /// Describe and list keys and aliases.
+    ReadKeys, "describe or list keys", [Admin, User]
+);
+right!(
+    /// Create, enable, disable, rotate, delete keys; make and delete aliases.
+    ManageKeys, "manage keys", [Admin]
+);
+right!(
+    /// Genesis, sealing, invitations, approval, promotion.
+    ManageCluster, "manage the cluster", [Admin]
+);
+right!(
+    /// Take part in an unseal ceremony; the share itself proves the rest.
+    EnterShares, "enter shares", [Admin, Custodian]
+);
+right!(
+    /// The state of the cluster, members and ceremonies included; the public seal configuration.
+    ReadStatus, "read the status", [Admin, User, Custodian, Auditor]
+);
+right!(
+    /// The audit trail.
+    ReadAudit, "read the audit trail", [Admin, Auditor]
+);
+right!(
+    /// The authenticated no-op that the bench measures against.
+    Echo, "call echo", [Admin, User, Custodian, Auditor]
+);
+
+/// Proof that a principal was found to have the right `R`. Only [`authorize`] makes one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Authorized<R> {
+    principal: Principal,
+    right: PhantomData<R>,
+}
+
+impl<R> Authorized<R> {
+    /// Who it is.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+/// The principal does not have that right.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub struct Denied {
+    /// Who asked.
+    pub principal: Principal,
+    /// What they may not do.
+    pub phrase: &'static str,
+    /// The roles that may.
+    pub roles: &'static [Role],
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roles: Vec<_> = self.roles.iter().map(|role| role.as_str()).collect();
+        write!(
+            f,
+            "{} may not {}; that takes a certificate with the role {}",
+            self.principal,
+            self.phrase,
+            roles.join(" or ")
+        )
+    }
+}
+
+/// Asks whether `principal` has the right `R`.
+///
+/// # Errors
+/// [`Denied`] unless its role is in [`Right::ROLES`].
+pub fn authorize<R: Right>(principal: &Principal) -> Result<Authorized<R>, Denied> {
+    if R::ROLES.contains(&principal.role) {
+        Ok(Authorized { principal: principal.clone(), right: PhantomData })
+    } else {
+        Err(Denied { principal: principal.clone(), phrase: R::PHRASE, roles: R::ROLES })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row<R: Right>() -> [bool; 5] {
+        Role::ALL.map(|role| authorize::<R>(&Principal { role, name: "a".parse().unwrap() }).is_ok())
+    }
+
+    /// The rule of design §6, as a table.
+    #[test]
+    #[rustfmt::skip]
+    fn the_rule() {
+        //                                     admin  user   custod. auditor node
+        assert_eq!(row::<UseKeys>(),       [true,  true,  false, false, false]);
+        assert_eq!(row::<ReadKeys>(),      [true,  true,  false, false, false]);
+        assert_eq!(row::<ManageKeys>(),    [true,  false, false, false, false]);
+        assert_eq!(row::<ManageCluster>(), [true,  false, false, false, false]);
+        assert_eq!(row::<EnterShares>(),   [true,  false, true,  false, false]);
+        assert_eq!(row::<ReadStatus>(),    [true,  true,  true,  true,  false]);
+        assert_eq!(row::<ReadAudit>(),     [true,  false, false, true,  false]);
+        assert_eq!(row::<Echo>(),          [true,  true,  true,  true,  false]);
+    }
+
+    #[test]
+    fn a_refusal_says_who_what_and_which_role_it_takes() {
+        let denied = authorize::<EnterShares>(&Principal { role: Role::User, name: "web".parse().unwrap() });
+        assert_eq!(
+            denied.unwrap_err().to_string(),
+            "user/web may not enter shares; that takes a certificate with the role admin or custodian"
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! Claim or renew the lease of a duty, so that one node does the work. Correctness never rests on it (key-log §2).
+
+use super::{Change, View, Write, read};
+use crate::id::NodeId;
+use crate::record::{Duty, DutyRecord, Record, RecordName};
+use crate::time::Time;
+
+/// How long a lease lasts, in milliseconds of cluster time.
+pub const LEASE_MS: u64 = 30_000;
+
+/// Decides it; the answer says whether the duty is `holder`'s until the lease ends.
+///
+/// # Errors
+/// None of its own.
+pub fn decide<V: View>(
+    view: &mut V,
+    duty: Duty,
+    holder: NodeId,
+    boot: u32,
+    time: Time,
+) -> Result<Change<bool>, V::Error> {
+    let now = time.cluster_ms;
+    if let Some(lease) = read::duty(view, &RecordName::Duty(duty))? {
+        let mine = lease.holder == holder && lease.boot == boot;
+        if !mine && lease.until_ms > now {
+            return Ok(Change::none(false));
+        }
+        if mine && lease.until_ms > now.saturating_add(LEASE_MS / 2) {
+            return Ok(Change::none(true));
+        }
+    }
+    let lease = DutyRecord { duty, holder, boot, until_ms: now.saturating_add(LEASE_MS) };
+    Ok(Change { writes: vec![Write::Put(Record::Duty(lease))], answer: true })
+}

@@ -1,0 +1,98 @@
+//! Create a key, with an alias if wanted. Enabled at once; its first version is made with it.
+
+use std::collections::BTreeSet;
+
+use super::{Change, Refusal, View, Write, read, replay};
+use crate::authorize::{Authorized, ManageKeys};
+use crate::id::{KeyId, KeyVersion};
+use crate::lifecycle::KeyState;
+use crate::record::{
+    Algorithm, AliasRecord, IdempotencyRecord, KeyRecord, KeyVersionRecord, Record, RecordName, request_hash,
+};
+use crate::request::{AliasName, Description, Token};
+use crate::seam::Entropy;
+use crate::time::Time;
+
+/// What is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// An alias for it.
+    pub alias: Option<AliasName>,
+    /// Free text.
+    pub description: Description,
+    /// Makes a retry recognisable.
+    pub token: Option<Token>,
+}
+
+/// Decides the creation; the answer is the new key, or the one that the same token made before.
+///
+/// # Errors
+/// [`Refusal::AliasTaken`], [`Refusal::TokenReused`].
+pub fn decide<V: View>(
+    view: &mut V,
+    by: &Authorized<ManageKeys>,
+    request: &Request,
+    time: Time,
+    entropy: &dyn Entropy,
+) -> Result<Change<KeyRecord>, V::Error> {
+    let hash = request_hash(
+        "create",
+        &[request.alias.as_ref().map_or("", AliasName::as_str).as_bytes(), request.description.as_str().as_bytes()],
+    );
+    let idempotency = request.token.map(|token| (token, RecordName::Idempotency(by.principal().clone(), token)));
+    if let Some((_, name)) = &idempotency
+        && let Some(earlier) = replay(view, name, hash)?
+    {
+        return Ok(earlier);
+    }
+    if let Some(name) = &request.alias
+        && let Some(taken) = read::alias(view, &RecordName::Alias(name.clone()))?
+    {
+        return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
+    }
+
+    let mut id = [0; 16];
+    entropy.fill(&mut id);
+    let key = KeyRecord {
+        id: KeyId(id),
+        state: KeyState::Enabled,
+        algorithm: Algorithm::Aes256,
+        current: KeyVersion::FIRST,
+        destroyed_through: 0,
+        created_ms: time.stamp_ms(),
+        rotated_ms: 0,
+        description: request.description.clone(),
+        aliases: request.alias.iter().cloned().collect::<BTreeSet<_>>(),
+    };
+    let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.created_ms };
+    // Both are absent, unless 128 random bits repeat; then the expectation of absence fails and a new id is drawn.
+    view.read(&RecordName::Key(key.id))?;
+    view.read(&RecordName::KeyVersion(key.id, key.current))?;
+
+    let mut writes = vec![Write::Put(Record::Key(key.clone())), Write::Put(Record::KeyVersion(version))];
+    if let Some(name) = &request.alias {
+        let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
+        writes.push(Write::Put(Record::Alias(alias)));
+    }
+    if let Some((token, _)) = idempotency {
+        writes.push(answered(by, token, hash, time, &key));
+    }
+    Ok(Change { writes, answer: key })
+}
+
+/// The record of an answer, written in the same batch.
+pub(super) fn answered(
+    by: &Authorized<ManageKeys>,
+    token: Token,
+    request_hash: [u8; 32],
+    time: Time,
+    answer: &KeyRecord,
+) -> Write {
+    Write::Put(Record::Idempotency(Box::new(IdempotencyRecord {
+        principal: by.principal().clone(),
+        token,
+        request_hash,
+        created_ms: time.cluster_ms,
+        answer: answer.clone(),
+    })))
+}

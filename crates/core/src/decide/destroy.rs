@@ -1,0 +1,74 @@
+//! One step of destroying a key that is due: some versions go; with the last of them the key and its aliases.
+//!
+//! The duty repeats the step until it answers [`Progress::Done`]. Each step stands for itself and notes how far it
+//! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
+//! marks the key destroyed: from then on it can't be cancelled, used, rotated or found.
+
+use super::{Change, Refusal, View, Write, read, step};
+use crate::id::{KeyId, KeyVersion};
+use crate::lifecycle::{KeyState, Transition};
+use crate::record::{DueRecord, Record, RecordName};
+use crate::time::Time;
+
+/// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
+pub const VERSIONS_PER_STEP: u32 = 32;
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// More versions are left: repeat.
+    More,
+    /// The key is gone, or was not to be destroyed at all (cancelled, scheduled anew).
+    Done,
+}
+
+/// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it.
+///
+/// # Errors
+/// [`Refusal::NotDue`] while cluster time, or this node's own clock, has not come to it.
+pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: Time) -> Result<Change<Progress>, V::Error> {
+    let due_name = RecordName::Due(hour, key);
+    let Some(due) = read::due(view, &due_name)? else {
+        return Ok(Change::none(Progress::Done));
+    };
+    let forget_due = vec![Write::Delete(due_name)];
+    let Some(mut record) = read::key(view, &RecordName::Key(key))? else {
+        return Ok(Change { writes: forget_due, answer: Progress::Done });
+    };
+    match record.state {
+        KeyState::Destroyed => {}
+        KeyState::PendingDeletion { at_ms } if DueRecord::hour(at_ms) == hour => {
+            if !time.is_due(at_ms.max(due.at_ms)) {
+                return Err(Refusal::NotDue { key, at_ms }.into());
+            }
+        }
+        // Cancelled, or scheduled anew for another hour: this due record means nothing.
+        _ => return Ok(Change { writes: forget_due, answer: Progress::Done }),
+    }
+    record.state = step(&record, Transition::Destroy)?;
+
+    let mut writes = Vec::new();
+    let last = record.current.get();
+    let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
+    for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
+        let name = RecordName::KeyVersion(key, version);
+        if view.read(&name)?.is_some() {
+            writes.push(Write::Delete(name));
+        }
+    }
+    record.destroyed_through = until;
+    if until < last {
+        writes.push(Write::Put(Record::Key(record)));
+        return Ok(Change { writes, answer: Progress::More });
+    }
+
+    for alias in &record.aliases {
+        let name = RecordName::Alias(alias.clone());
+        if read::alias(view, &name)?.is_some_and(|alias| alias.key == key) {
+            writes.push(Write::Delete(name));
+        }
+    }
+    writes.push(Write::Delete(RecordName::Key(key)));
+    writes.extend(forget_due);
+    Ok(Change { writes, answer: Progress::Done })
+}

@@ -1,0 +1,233 @@
+//! The parts of requests, parsed once at the door into types that cannot be wrong.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::id::{InvalidId, KeyId, Name};
+
+/// Longest description of a key, in bytes.
+pub const DESCRIPTION_LEN_MAX: usize = 256;
+/// Shortest time between scheduling a deletion and the destruction, in days.
+pub const DELETION_DAYS_MIN: u32 = 7;
+/// Longest, in days; also the default.
+pub const DELETION_DAYS_MAX: u32 = 30;
+/// Most aliases of one key: they are kept in its record.
+pub const ALIASES_PER_KEY_MAX: usize = 64;
+/// Most items on a page of a listing.
+pub const PAGE_LEN_MAX: u32 = 1000;
+/// Items on a page when the caller says nothing.
+pub const PAGE_LEN_DEFAULT: u32 = 100;
+
+/// A part of a request is not what it must be; the text says what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct InvalidRequest(pub String);
+
+impl From<InvalidId> for InvalidRequest {
+    fn from(e: InvalidId) -> Self {
+        Self(e.0)
+    }
+}
+
+/// The name of an alias: a [`Name`] that can't be taken for a key id, nor for the form `alias/NAME`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AliasName(Name);
+
+impl AliasName {
+    /// What may stand before an alias to say that it is one.
+    pub const PREFIX: &'static str = "alias/";
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for AliasName {
+    type Err = InvalidRequest;
+    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
+        let bare = s.strip_prefix(Self::PREFIX).unwrap_or(s);
+        if bare.parse::<KeyId>().is_ok() {
+            return Err(InvalidRequest(format!(
+                "not a valid alias: {bare:?} reads like a key id; choose another name"
+            )));
+        }
+        if bare.starts_with(Self::PREFIX) {
+            return Err(InvalidRequest(format!("not a valid alias: {s:?} begins with \"alias/\" twice")));
+        }
+        Ok(Self(bare.parse()?))
+    }
+}
+
+impl fmt::Display for AliasName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a caller calls a key by: its id, an alias `NAME`, or `alias/NAME`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum KeyHandle {
+    /// By id.
+    Id(KeyId),
+    /// By alias.
+    Alias(AliasName),
+}
+
+impl FromStr for KeyHandle {
+    type Err = InvalidRequest;
+    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
+        if s.is_empty() {
+            return Err(InvalidRequest("no key was named; give its id, or an alias".to_owned()));
+        }
+        match s.parse::<KeyId>() {
+            Ok(id) => Ok(Self::Id(id)),
+            Err(_) => Ok(Self::Alias(s.parse()?)),
+        }
+    }
+}
+
+impl fmt::Display for KeyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "key {id}"),
+            Self::Alias(name) => write!(f, "alias {name}"),
+        }
+    }
+}
+
+/// Free text that describes a key; at most [`DESCRIPTION_LEN_MAX`] bytes, no control characters.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Description(String);
+
+impl Description {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Description {
+    type Err = InvalidRequest;
+    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
+        if s.len() > DESCRIPTION_LEN_MAX {
+            return Err(InvalidRequest(format!(
+                "the description is {} bytes long; at most {DESCRIPTION_LEN_MAX} are allowed",
+                s.len()
+            )));
+        }
+        if s.chars().any(char::is_control) {
+            return Err(InvalidRequest("the description has a control character in it; leave it out".to_owned()));
+        }
+        Ok(Self(s.to_owned()))
+    }
+}
+
+/// A client token: 128 random bits that make a retry recognisable, through any node (key-log §1.6).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Token(pub [u8; 16]);
+
+impl Token {
+    /// Parses the field of a request: empty means none.
+    ///
+    /// # Errors
+    /// Any other length than 0 or 16 bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, InvalidRequest> {
+        match bytes.len() {
+            0 => Ok(None),
+            _ => bytes.try_into().map(|b| Some(Self(b))).map_err(|_| {
+                InvalidRequest(format!(
+                    "the token is {} bytes long; it must be 16 random bytes, or absent",
+                    bytes.len()
+                ))
+            }),
+        }
+    }
+}
+
+/// How long a key waits between scheduling its deletion and its destruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeletionWindow(u32);
+
+impl DeletionWindow {
+    /// From a number of days, [`DELETION_DAYS_MIN`] to [`DELETION_DAYS_MAX`]; 0 = the longest.
+    ///
+    /// # Errors
+    /// Any other number.
+    pub fn from_days(days: u32) -> Result<Self, InvalidRequest> {
+        match days {
+            0 => Ok(Self(DELETION_DAYS_MAX)),
+            DELETION_DAYS_MIN..=DELETION_DAYS_MAX => Ok(Self(days)),
+            _ => Err(InvalidRequest(format!(
+                "a key is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days after it was scheduled, not {days}"
+            ))),
+        }
+    }
+    /// In milliseconds.
+    pub fn millis(self) -> u64 {
+        u64::from(self.0) * crate::time::DAY_MS
+    }
+}
+
+/// Items on one page of a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageLen(usize);
+
+impl PageLen {
+    /// From the field of a request: 1 to [`PAGE_LEN_MAX`], 0 = [`PAGE_LEN_DEFAULT`].
+    ///
+    /// # Errors
+    /// Any other number.
+    pub fn parse(limit: u32) -> Result<Self, InvalidRequest> {
+        match limit {
+            0 => Ok(Self(PAGE_LEN_DEFAULT as usize)),
+            1..=PAGE_LEN_MAX => Ok(Self(limit as usize)),
+            _ => Err(InvalidRequest(format!("a page has 1 to {PAGE_LEN_MAX} items, not {limit}"))),
+        }
+    }
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab";
+
+    #[test]
+    fn a_key_is_called_by_id_by_alias_or_by_alias_with_prefix() {
+        assert_eq!(ID.parse(), Ok(KeyHandle::Id(ID.parse().unwrap())));
+        let alias = Ok(KeyHandle::Alias("team/db".parse().unwrap()));
+        assert_eq!("team/db".parse(), alias);
+        assert_eq!("alias/team/db".parse(), alias);
+        for bad in ["", " ", "a b", "alias/", "ключ", "-x"] {
+            assert!(bad.parse::<KeyHandle>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_alias_is_never_mistaken_for_a_key_id() {
+        assert!(ID.parse::<AliasName>().is_err());
+        assert!(format!("alias/{ID}").parse::<AliasName>().is_err());
+        assert!("alias/alias/x".parse::<AliasName>().is_err());
+        assert!("x".repeat(65).parse::<AliasName>().is_err());
+    }
+
+    #[test]
+    fn limits_are_limits() {
+        assert!("d".repeat(256).parse::<Description>().is_ok());
+        assert!("d".repeat(257).parse::<Description>().is_err());
+        assert!("a\nb".parse::<Description>().is_err());
+        assert_eq!(Token::parse(&[]), Ok(None));
+        assert_eq!(Token::parse(&[1; 16]), Ok(Some(Token([1; 16]))));
+        assert!(Token::parse(&[1; 15]).is_err());
+        assert!(DeletionWindow::from_days(6).is_err() && DeletionWindow::from_days(31).is_err());
+        assert_eq!(DeletionWindow::from_days(0), DeletionWindow::from_days(30));
+        assert!(PageLen::parse(1001).is_err());
+        assert_eq!(PageLen::parse(0).unwrap().get(), 100);
+    }
+}
