@@ -1,0 +1,113 @@
+//! One method per call of the protocol.
+
+use bytes::Bytes;
+use quorate_proto::v1::keys_client::KeysClient;
+use quorate_proto::v1::operator_client::OperatorClient;
+use quorate_proto::v1::*;
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::retry::Safety;
+
+/// Length of a client token, in bytes.
+const TOKEN_LEN: usize = 16;
+
+macro_rules! calls {
+    ($service:ident: $($(#[$doc:meta])* $safety:ident $name:ident($request:ty) -> $response:ty;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                pub async fn $name(&self, request: $request) -> Result<$response, ClientError> {
+                    self.call(Safety::$safety, request, |channel, request| async move {
+                        $service::new(channel).$name(request).await
+                    })
+                    .await
+                }
+            )*
+        }
+    };
+}
+
+calls! { KeysClient:
+    /// Metadata of a key.
+    Read describe_key(KeyRequest) -> KeyResponse;
+    /// One page of keys.
+    Read list_keys(ListKeysRequest) -> ListKeysResponse;
+    /// Lets a disabled key be used again.
+    Once enable_key(KeyRequest) -> KeyResponse;
+    /// Forbids every use; once this returns, no node uses the key.
+    Once disable_key(KeyRequest) -> KeyResponse;
+    /// Sets the day on which the key's material is destroyed, 7 to 30 days ahead.
+    Once schedule_key_deletion(ScheduleKeyDeletionRequest) -> KeyResponse;
+    /// Cancels that; the key is then disabled.
+    Once cancel_key_deletion(KeyRequest) -> KeyResponse;
+    /// Gives a key a name.
+    Once create_alias(CreateAliasRequest) -> AliasResponse;
+    /// Takes a name away.
+    Once delete_alias(DeleteAliasRequest) -> DeleteAliasResponse;
+    /// One page of aliases.
+    Read list_aliases(ListAliasesRequest) -> ListAliasesResponse;
+    /// Encrypts up to 4096 bytes.
+    Read encrypt(EncryptRequest) -> EncryptResponse;
+    /// Decrypts what `encrypt` or `generate_data_key` made.
+    Read decrypt(DecryptRequest) -> DecryptResponse;
+    /// A new data key, encrypted under a key, with or without its plaintext.
+    Read generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
+    /// Random bytes.
+    Read generate_random(GenerateRandomRequest) -> GenerateRandomResponse;
+    /// Authenticated, does nothing.
+    Read echo(EchoRequest) -> EchoResponse;
+}
+
+calls! { OperatorClient:
+    /// Who leads, who is sealed, who lags, how far a ceremony is.
+    Read status(StatusRequest) -> StatusResponse;
+    /// The public seal configuration.
+    Read seal_config(SealConfigRequest) -> SealConfigResponse;
+    /// Genesis. Address one node ([`Client::node`]): the others would found clusters of their own.
+    Once init(InitRequest) -> InitResponse;
+    /// A fresh challenge of one node; the share goes to the same node.
+    Read share_challenge(ShareChallengeRequest) -> ShareChallengeResponse;
+    /// Enters a share at one node.
+    Once submit_share(SubmitShareRequest) -> SubmitShareResponse;
+    /// Seals one node or all.
+    Once seal(SealRequest) -> SealResponse;
+    /// A one-use token for a new node.
+    Once invite(InviteRequest) -> InviteResponse;
+    /// Lets a node in whose fingerprint has been compared.
+    Once approve(ApproveRequest) -> ApproveResponse;
+    /// Makes learners voters, in one joint change.
+    Once promote(PromoteRequest) -> PromoteResponse;
+    /// Members, and nodes that wait for approval.
+    Read list_members(ListMembersRequest) -> ListMembersResponse;
+}
+
+impl Client {
+    /// Creates a key. Without a token in the request the client makes one: retries of this call give the same key.
+    pub async fn create_key(&self, mut request: CreateKeyRequest) -> Result<KeyResponse, ClientError> {
+        fill_token(&mut request.token)?;
+        self.call(Safety::Token, request, |channel, request| async move {
+            KeysClient::new(channel).create_key(request).await
+        })
+        .await
+    }
+
+    /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
+    pub async fn rotate_key(&self, mut request: RotateKeyRequest) -> Result<KeyResponse, ClientError> {
+        fill_token(&mut request.token)?;
+        self.call(Safety::Token, request, |channel, request| async move {
+            KeysClient::new(channel).rotate_key(request).await
+        })
+        .await
+    }
+}
+
+fn fill_token(token: &mut Bytes) -> Result<(), ClientError> {
+    if token.is_empty() {
+        let mut fresh = [0; TOKEN_LEN];
+        aws_lc_rs::rand::fill(&mut fresh)
+            .map_err(|_| ClientError::config("the operating system gives no random bytes"))?;
+        *token = Bytes::copy_from_slice(&fresh);
+    }
+    Ok(())
+}

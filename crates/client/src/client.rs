@@ -1,0 +1,199 @@
+//! The client: several nodes, one deadline a call, another node when one can't.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+use crate::config::{Address, ClientConfig};
+use crate::error::{ClientError, reason};
+use crate::retry::{Effect, Safety, classify, late, unknown_outcome};
+use crate::tls::{Connector, ServerIdentity, Tls, Watch};
+
+/// A node is asked for a sign of life this often on an open connection …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// … and counts as gone when it gives none for this long, so that one that hangs silently costs a call 3 s at most.
+const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(2);
+/// First pause after every node was tried in vain; doubles each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// Longest pause between rounds: an election takes a second or two.
+const PAUSE_MAX: Duration = Duration::from_millis(320);
+
+/// One node and the connection to it.
+struct Endpoint {
+    connector: Connector,
+    address: String,
+    channel: Channel,
+}
+
+impl Endpoint {
+    fn new(connector: Connector) -> Result<Self, ClientError> {
+        let address = connector.address.to_string();
+        let config = |e: &dyn std::fmt::Display| ClientError::config(format!("{address}: {e}"));
+        // The scheme of the endpoint tells tonic that TLS is not its business; requests name the true one.
+        let origin = format!("https://{address}").parse().map_err(|e| config(&e))?;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|e| config(&e))?
+            .origin(origin)
+            .user_agent(concat!("quorate/", env!("CARGO_PKG_VERSION")))
+            .map_err(|e| config(&e))?
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIME_MAX)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector.clone());
+        Ok(Self { connector, address, channel })
+    }
+}
+
+/// A client of one cluster; cheap to clone, clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    endpoints: Arc<Vec<Arc<Endpoint>>>,
+    /// The endpoint that answered last; calls begin there.
+    preferred: Arc<AtomicUsize>,
+    deadline: Duration,
+}
+
+impl Client {
+    /// Checks the settings. Connections are made when they are first needed, and again when they break.
+    ///
+    /// # Errors
+    /// [`reason::INVALID_CONFIG`], with the setting that can't work.
+    pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
+        let tls = Arc::new(Tls::new(&config)?);
+        let endpoints = Address::parse_all(&config.addrs)?
+            .into_iter()
+            .map(|address| {
+                let connector = Connector { address, tls: tls.clone(), pinned: None, watch: Watch::default() };
+                Endpoint::new(connector).map(Arc::new)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { endpoints: Arc::new(endpoints), preferred: Arc::default(), deadline: config.deadline })
+    }
+
+    /// The nodes' addresses, in the order given.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(|e| e.address.as_str())
+    }
+
+    /// The same client for one node alone, by its place among the addresses (from 0); no fail-over.
+    pub fn node(&self, place: usize) -> Option<Self> {
+        let one = self.endpoints.get(place)?.clone();
+        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), deadline: self.deadline })
+    }
+
+    /// The same client with another deadline per call.
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The same client, beginning at another place among the addresses: spreads load.
+    pub fn starting_at(&self, place: usize) -> Self {
+        Self { preferred: Arc::new(AtomicUsize::new(place % self.endpoints.len())), ..self.clone() }
+    }
+
+    /// The same client over new connections of its own.
+    pub fn reconnected(&self) -> Result<Self, ClientError> {
+        self.rebuilt(|connector| connector)
+    }
+
+    /// The same client, over new connections that accept only nodes of that cluster and root: what a share travels on.
+    pub fn pinned(&self, identity: &ServerIdentity) -> Result<Self, ClientError> {
+        self.rebuilt(|connector| Connector { pinned: Some(identity.clone()), ..connector })
+    }
+
+    fn rebuilt(&self, change: impl Fn(Connector) -> Connector) -> Result<Self, ClientError> {
+        let fresh = |e: &Arc<Endpoint>| {
+            let connector = Connector { watch: Watch::default(), ..e.connector.clone() };
+            Endpoint::new(change(connector)).map(Arc::new)
+        };
+        let endpoints = self.endpoints.iter().map(fresh).collect::<Result<Vec<_>, _>>()?;
+        let preferred = Arc::new(AtomicUsize::new(self.preferred.load(Ordering::Relaxed)));
+        Ok(Self { endpoints: Arc::new(endpoints), preferred, deadline: self.deadline })
+    }
+
+    /// Who answered the last handshake at the preferred address; `None` before the first call.
+    pub fn server_identity(&self) -> Option<ServerIdentity> {
+        let endpoint = self.endpoints.get(self.preferred.load(Ordering::Relaxed))?;
+        endpoint.connector.watch.identity()
+    }
+
+    /// Runs one call: at the preferred node, then at the others, round after round until the deadline, as far as
+    /// `safety` allows.
+    pub(crate) async fn call<Req, Resp, F>(
+        &self,
+        safety: Safety,
+        request: Req,
+        rpc: impl Fn(Channel, tonic::Request<Req>) -> F,
+    ) -> Result<Resp, ClientError>
+    where
+        Req: Clone,
+        F: Future<Output = Result<Response<Resp>, Status>>,
+    {
+        let deadline = Instant::now() + self.deadline;
+        let count = self.endpoints.len();
+        let mut pause = PAUSE_FIRST;
+        let mut doubt = false;
+        loop {
+            let first = self.preferred.load(Ordering::Relaxed);
+            let mut failures: Vec<(Effect, ClientError)> = Vec::with_capacity(count);
+            for place in (0..count).map(|i| (first + i) % count) {
+                let endpoint = &self.endpoints[place];
+                let left = deadline.saturating_duration_since(Instant::now());
+                let mut attempt = tonic::Request::new(request.clone());
+                attempt.set_timeout(left);
+                let answer = tokio::time::timeout(left, rpc(endpoint.channel.clone(), attempt)).await;
+                let (effect, error) = match answer {
+                    Ok(Ok(response)) => {
+                        self.preferred.store(place, Ordering::Relaxed);
+                        return Ok(response.into_inner());
+                    }
+                    Ok(Err(status)) => classify(&status, &endpoint.address, endpoint.connector.watch.alert()),
+                    Err(_) => (Effect::Unknown, late(&endpoint.address)),
+                };
+                match (effect, safety) {
+                    (Effect::Answered, _) => return Err(error),
+                    (Effect::Unknown, Safety::Once) => return Err(unknown_outcome(&error)),
+                    (Effect::Unknown, Safety::Token) => doubt = true,
+                    _ => {}
+                }
+                failures.push((effect, error));
+                if Instant::now() >= deadline {
+                    return Err(self.give_up(failures, doubt));
+                }
+            }
+            // Sealed stays sealed until custodians come: waiting out the deadline would only hide it. But while some
+            // node is merely busy or electing, it may be the one that serves.
+            let settled = failures.iter().all(|(effect, error)| {
+                *effect == Effect::NoneForNow || error.is(reason::UNREACHABLE) && *effect == Effect::None
+            });
+            let told = failures.iter().any(|(effect, _)| *effect == Effect::NoneForNow);
+            if settled && told || Instant::now() + pause >= deadline {
+                return Err(self.give_up(failures, doubt));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The most telling of a round's failures.
+    fn give_up(&self, failures: Vec<(Effect, ClientError)>, doubt: bool) -> ClientError {
+        let weight = |error: &ClientError| match error.reason.as_str() {
+            reason::UNKNOWN_OUTCOME => 0,
+            reason::SEALED => 1,
+            reason::UNAVAILABLE | reason::CONTENDED | reason::BUSY => 2,
+            reason::UNINITIALIZED => 3,
+            reason::DAMAGED => 4,
+            reason::UNTRUSTED_SERVER | reason::CERTIFICATE_REFUSED => 5,
+            reason::DEADLINE_EXCEEDED => 6,
+            _ => 7,
+        };
+        let best = failures.into_iter().map(|(_, e)| e).min_by_key(weight);
+        let best = best.unwrap_or_else(|| late("any node"));
+        if doubt { unknown_outcome(&best) } else { best }
+    }
+}
