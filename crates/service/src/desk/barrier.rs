@@ -1,0 +1,149 @@
+//! Between records as decisions see them and records as the replicas keep them: blinded names, encrypted bodies.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use quorate_core::batch::{Batch, Expect, Op};
+use quorate_core::decide::Write;
+use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
+use quorate_core::record::{KeyVersionRecord, MATERIAL_LEN, Record, RecordName};
+use quorate_core::record_key::RecordKey;
+use quorate_core::seam::Entropy;
+use quorate_crypto::{Keyring, Secret, SecretBytes, WriterId};
+
+use crate::error::Error;
+
+/// Seals and opens records, while the desk is open.
+pub struct Barrier {
+    keyring: ArcSwapOption<Keyring>,
+    lineage: Lineage,
+    group: GroupId,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Barrier {
+    pub fn new(keyring: Arc<Keyring>, lineage: Lineage, group: GroupId, entropy: Arc<dyn Entropy>) -> Self {
+        Self { keyring: ArcSwapOption::new(Some(keyring)), lineage, group, entropy }
+    }
+
+    /// Lets the keyring go.
+    pub fn close(&self) {
+        self.keyring.store(None);
+    }
+
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// The keyring. Keep it for a synchronous stretch only, never across an await, so that closing wipes it.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`] once the desk is closed.
+    pub fn keyring(&self) -> Result<Arc<Keyring>, Error> {
+        self.keyring.load_full().ok_or(Error::Sealed)
+    }
+
+    /// Where the record called `name` is kept.
+    pub fn key_of(keyring: &Keyring, name: &RecordName) -> RecordKey {
+        name.key(keyring.blind(name.table(), &name.true_name()))
+    }
+
+    /// Opens a stored value; the result is the record's name and its body. With `name`, that must be its name.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it does not open or is not what its key says.
+    pub fn open(
+        &self,
+        keyring: &Keyring,
+        key: &RecordKey,
+        name: Option<&RecordName>,
+        value: &[u8],
+    ) -> Result<(RecordName, SecretBytes), Error> {
+        let true_name = name.map(RecordName::true_name);
+        let opened = keyring
+            .open_record(self.lineage, self.group, key, true_name.as_deref(), value)
+            .map_err(|_| damaged(key))?;
+        let name = match name {
+            Some(name) => name.clone(),
+            None => RecordName::parse(key, &opened.name).map_err(|_| damaged(key))?,
+        };
+        Ok((name, opened.body))
+    }
+
+    /// Opens and decodes a stored value; a version's material stays inside.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] likewise.
+    pub fn record(
+        &self,
+        keyring: &Keyring,
+        key: &RecordKey,
+        name: Option<&RecordName>,
+        value: &[u8],
+    ) -> Result<Record, Error> {
+        let (name, body) = self.open(keyring, key, name, value)?;
+        Record::decode(&name, &body).map_err(|_| damaged(key))
+    }
+
+    /// The batch of a change, encrypted, with its MAC. Versions that are put get fresh material, here and only here.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the change breaks a rule of the format: a fault in the decision.
+    pub fn batch(
+        &self,
+        cluster: ClusterId,
+        id: BatchId,
+        stamp_ms: u64,
+        expects: Vec<Expect>,
+        writes: &[Write],
+    ) -> Result<Vec<u8>, Error> {
+        let keyring = self.keyring()?;
+        let mut ops = Vec::with_capacity(writes.len());
+        for (i, write) in writes.iter().enumerate() {
+            let name = write.name();
+            let key = Self::key_of(&keyring, &name);
+            ops.push(match write {
+                Write::Delete(_) => Op::Delete(key),
+                Write::Put(record) => {
+                    let body = self.body(record);
+                    let writer = WriterId { batch: id, op: i as u16 };
+                    let value = keyring
+                        .seal_record(self.lineage, self.group, &key, writer, &name.true_name(), &body, &*self.entropy)
+                        .map_err(|_| Error::Internal("a record could not be encrypted"))?;
+                    Op::Put(key, value)
+                }
+            });
+        }
+        let batch = Batch {
+            lineage: self.lineage,
+            cluster,
+            group: self.group,
+            epoch: keyring.current_epoch(),
+            id,
+            stamp_ms,
+            audit: [0; 32],
+            expects,
+            ops,
+        };
+        let mut bytes = batch.encode().map_err(|_| Error::Internal("a batch breaks a rule of its format"))?;
+        let mac =
+            keyring.mac(batch.epoch, &bytes).map_err(|_| Error::Internal("there is no MAC key for this epoch"))?;
+        bytes.extend_from_slice(&mac);
+        Ok(bytes)
+    }
+
+    fn body(&self, record: &Record) -> SecretBytes {
+        let mut body = SecretBytes::new(Vec::with_capacity(KeyVersionRecord::HEAD_LEN + MATERIAL_LEN));
+        body.extend_from_slice(&record.encode());
+        if matches!(record, Record::KeyVersion(_)) {
+            let material = Secret::<MATERIAL_LEN>::generate(&*self.entropy);
+            body.extend_from_slice(material.expose());
+        }
+        body
+    }
+}
+
+/// A record in this node's state can't be what was written.
+pub fn damaged(key: &RecordKey) -> Error {
+    Error::Damaged(format!("record {key:?} in its state does not open; repair this node's state from its peers"))
+}

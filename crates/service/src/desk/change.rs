@@ -1,0 +1,121 @@
+//! The path of every change: read index, one view, decide, encrypt, propose; after a conflict again (key-log §1.7).
+
+use std::time::Duration;
+
+use quorate_core::batch::{Expect, Outcome};
+use quorate_core::decide::{Change, Write};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::time::Time;
+use quorate_replica::ProposeError;
+use tokio::time::Instant;
+
+use super::Kms;
+use super::barrier::Barrier;
+use super::facts::EngineFacts;
+use super::locks::Held;
+use crate::error::Error;
+
+/// How often a change is proposed before the caller is told that others keep interfering.
+const ATTEMPTS_MAX: u32 = 8;
+
+/// A decision, ready to be made into a batch.
+struct Decided<A> {
+    answer: A,
+    writes: Vec<Write>,
+    expects: Vec<Expect>,
+    /// The records it writes that others may want to write too.
+    contended: Vec<RecordKey>,
+    stamp_ms: u64,
+}
+
+impl Kms {
+    /// Decides by `decide` and gets the change applied. A decision without writes is answered from its view.
+    ///
+    /// # Errors
+    /// What `decide` refuses; [`Error::Contended`] after 8 conflicts; [`Error::UnknownOutcome`] when the deadline
+    /// passes after the change was sent; [`Error::Unavailable`] and [`Error::Sealed`], with nothing changed.
+    pub(super) async fn change<A>(
+        &self,
+        deadline: Instant,
+        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+    ) -> Result<A, Error> {
+        let mut held: Option<Held> = None;
+        let mut conflicts = 0;
+        loop {
+            self.read_index(deadline).await?;
+            let decided = self.decide(&decide)?;
+            if decided.writes.is_empty() {
+                return Ok(decided.answer);
+            }
+            if !held.as_ref().is_some_and(|held| held.covers(&decided.contended)) {
+                drop(held.take());
+                let lock = self.locks.lock(decided.contended.clone(), deadline).await;
+                let lock = lock.ok_or_else(|| Error::Unavailable("many changes of this key are under way".into()))?;
+                let waited = lock.waited();
+                held = Some(lock);
+                if waited {
+                    // Whoever had it may have changed what was read.
+                    continue;
+                }
+            }
+            if let Some(answer) = self.propose(decided, deadline).await? {
+                return Ok(answer);
+            }
+            conflicts += 1;
+            if conflicts == ATTEMPTS_MAX {
+                return Err(Error::Contended { attempts: ATTEMPTS_MAX });
+            }
+            self.pause(conflicts, deadline).await;
+        }
+    }
+
+    /// One decision on one view; nothing in here awaits.
+    fn decide<A>(
+        &self,
+        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+    ) -> Result<Decided<A>, Error> {
+        let view = self.view()?;
+        let time = self.time(&view);
+        let mut facts = EngineFacts::new(&view, &self.barrier, self.seal_epoch)?;
+        let Change { writes, answer } = decide(&mut facts, time)?;
+        let written: Vec<_> = writes.iter().map(|write| Barrier::key_of(facts.keyring(), &write.name())).collect();
+        let expects = facts.into_expects();
+        let absent = |key: &RecordKey| expects.iter().any(|e| e.key == *key && e.rev == 0);
+        // A record under a fresh key id is this request's own; an absent alias or token may be somebody else's next.
+        let own = |key: &RecordKey| absent(key) && matches!(key.table(), Table::Key | Table::KeyVersion | Table::Due);
+        let contended = written.into_iter().filter(|key| !own(key)).collect();
+        Ok(Decided { answer, writes, expects, contended, stamp_ms: time.stamp_ms() })
+    }
+
+    /// Proposes the batch; `None` after a conflict, once this node has applied as far as where it was found.
+    async fn propose<A>(&self, decided: Decided<A>, deadline: Instant) -> Result<Option<A>, Error> {
+        let seq = self.replica.open_seq(deadline).await.map_err(not_proposed)?;
+        let Decided { answer, writes, expects, stamp_ms, .. } = decided;
+        let batch = self.barrier.batch(self.cluster, seq.id(), stamp_ms, expects, &writes)?;
+        match self.replica.propose(batch.into(), deadline).await.map_err(not_proposed)? {
+            Outcome::Applied(_) => Ok(Some(answer)),
+            Outcome::Conflict { .. } => Ok(None),
+            Outcome::Fenced => {
+                Err(Error::Unavailable("this node was removed, or a newer start of it exists; ask another".into()))
+            }
+            Outcome::TooOld => Err(Error::UnknownOutcome),
+            Outcome::Malformed => Err(Error::Internal("a batch was refused as malformed")),
+        }
+    }
+
+    /// A random part of 2^n milliseconds, within the deadline.
+    async fn pause(&self, conflicts: u32, deadline: Instant) {
+        let mut random = [0; 8];
+        self.world.entropy.fill(&mut random);
+        let span_us = 1000u64 << conflicts.min(8);
+        let until = Instant::now() + Duration::from_micros(u64::from_be_bytes(random) % span_us);
+        tokio::time::sleep_until(until.min(deadline)).await;
+    }
+}
+
+fn not_proposed(e: ProposeError) -> Error {
+    match e {
+        ProposeError::Unknown(_) => Error::UnknownOutcome,
+        ProposeError::NotAccepted(why) => Error::Unavailable(why),
+    }
+}

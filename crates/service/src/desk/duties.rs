@@ -1,0 +1,176 @@
+//! Work that the cluster owes without being asked: destroying keys that are due, forgetting old answers to tokens.
+//!
+//! One unsealed node at a time holds the lease of a duty, so that the work is not done twice; that it is *right* rests
+//! on each step being a change with expectations like any other (key-log §2). Late is safe: a key that waits for its
+//! destruction refuses use anyway. Whether something is due is decided by cluster time, and the own clock must agree.
+
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quorate_core::decide::{Refusal, claim, destroy, sweep};
+use quorate_core::id::KeyId;
+use quorate_core::record::{Duty, Record, RecordName};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::time::{DAY_MS, HOUR_MS};
+use quorate_replica::Role;
+use tokio::time::Instant;
+
+use super::Kms;
+use super::facts::unreadable;
+use crate::error::Error;
+
+/// How often duties are looked at.
+const PERIOD: Duration = Duration::from_secs(10);
+/// How much later a node looks that does not lead: the leader claims first, if it is unsealed.
+const FOLLOWER_LAG: Duration = Duration::from_secs(5);
+/// How often old answers are swept; they live a day.
+const SWEEP_PERIOD: Duration = Duration::from_secs(60 * 60);
+/// What one step of a duty may take.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+/// Records looked at in one go.
+const CHUNK: usize = 128;
+
+/// Starts looking after the duties until the desk closes.
+pub fn start(kms: &Arc<Kms>) {
+    let kms = Arc::downgrade(kms);
+    tokio::spawn(run(kms));
+}
+
+async fn run(kms: Weak<Kms>) {
+    let mut next_sweep = Instant::now();
+    loop {
+        let lag = match kms.upgrade() {
+            Some(kms) if kms.replica.status().role == Role::Leader => Duration::ZERO,
+            Some(_) => FOLLOWER_LAG,
+            None => return,
+        };
+        tokio::time::sleep(PERIOD + lag).await;
+        let Some(kms) = kms.upgrade() else { return };
+        if kms.check_open().is_err() {
+            return;
+        }
+        match kms.destroy_due().await {
+            Ok(0) => {}
+            Ok(destroyed) => tracing::info!(destroyed, "destroyed keys that were due"),
+            Err(e) => tracing::debug!(reason = e.reason().as_str(), "keys that are due will be destroyed later"),
+        }
+        if Instant::now() >= next_sweep {
+            match kms.sweep_answers().await {
+                Ok(swept) => {
+                    next_sweep = Instant::now() + SWEEP_PERIOD;
+                    if swept > 0 {
+                        tracing::info!(swept, "forgot answers to client tokens that were a day old");
+                    }
+                }
+                Err(e) => tracing::debug!(reason = e.reason().as_str(), "old answers will be swept later"),
+            }
+        }
+    }
+}
+
+impl Kms {
+    /// Destroys the keys that are due, if this node has or gets the lease; the answer is how many have gone.
+    pub(super) async fn destroy_due(&self) -> Result<usize, Error> {
+        let mut destroyed = 0;
+        for (hour, key) in self.due_keys().await? {
+            // Asked again for each key: the lease is renewed while the work goes on.
+            if !self.claim(Duty::Destroy).await? {
+                break;
+            }
+            destroyed += usize::from(self.destroy(hour, key).await?);
+        }
+        Ok(destroyed)
+    }
+
+    /// Keys whose hour has come by cluster time. Reads the clear suffixes and opens only those.
+    async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
+        self.read_index(Instant::now() + STEP_DEADLINE).await?;
+        let view = self.view()?;
+        let now = self.time(&view);
+        let keyring = self.barrier.keyring()?;
+        let mut due = Vec::new();
+        let mut last: Option<RecordKey> = None;
+        loop {
+            let rows = view.scan(Table::Due, from(&last), CHUNK).map_err(unreadable)?;
+            let more = rows.len() == CHUNK;
+            for (key, _, value) in rows {
+                if key.number().is_some_and(|hour| now.is_due(u64::from(hour) * HOUR_MS))
+                    && let (RecordName::Due(hour, id), _) = self.barrier.open(&keyring, &key, None, &value)?
+                {
+                    due.push((hour, id));
+                }
+                last = Some(key);
+            }
+            if !more {
+                return Ok(due);
+            }
+        }
+    }
+
+    /// Destroys one key, step by step; whether it is gone now.
+    async fn destroy(&self, hour: u32, key: KeyId) -> Result<bool, Error> {
+        loop {
+            let step = self
+                .change(Instant::now() + STEP_DEADLINE, |facts, time| destroy::decide(facts, hour, key, time))
+                .await;
+            match step {
+                Ok(destroy::Progress::More) => {}
+                Ok(destroy::Progress::Done) => return Ok(true),
+                Err(Error::Refused(Refusal::NotDue { .. })) => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Removes answers that are a day old, if this node has or gets the lease; the answer is how many have gone.
+    pub(super) async fn sweep_answers(&self) -> Result<usize, Error> {
+        if !self.claim(Duty::Sweep).await? {
+            return Ok(0);
+        }
+        let mut swept = 0;
+        let mut last = None;
+        loop {
+            let (old, next) = self.old_answers(last).await?;
+            for names in old.chunks(sweep::RECORDS_MAX) {
+                let deadline = Instant::now() + STEP_DEADLINE;
+                swept += self.change(deadline, |facts, time| sweep::decide(facts, names, time)).await?;
+            }
+            match next {
+                Some(_) => last = next,
+                None => return Ok(swept),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The answers a day old among the next records after `last`, and where to go on.
+    async fn old_answers(&self, last: Option<RecordKey>) -> Result<(Vec<RecordName>, Option<RecordKey>), Error> {
+        self.read_index(Instant::now() + STEP_DEADLINE).await?;
+        let view = self.view()?;
+        let now = self.time(&view).cluster_ms;
+        let keyring = self.barrier.keyring()?;
+        let rows = view.scan(Table::Idempotency, from(&last), CHUNK).map_err(unreadable)?;
+        let next = if rows.len() == CHUNK { rows.last().map(|(key, _, _)| key.clone()) } else { None };
+        let mut old = Vec::new();
+        for (key, _, value) in rows {
+            if let Record::Idempotency(record) = self.barrier.record(&keyring, &key, None, &value)?
+                && record.created_ms.saturating_add(DAY_MS) <= now
+            {
+                old.push(RecordName::Idempotency(record.principal, record.token));
+            }
+        }
+        Ok((old, next))
+    }
+
+    /// Claims or renews the lease of a duty for this start of this node.
+    async fn claim(&self, duty: Duty) -> Result<bool, Error> {
+        let me = self.replica.status();
+        self.change(Instant::now() + STEP_DEADLINE, |facts, time| claim::decide(facts, duty, me.id, me.boot, time))
+            .await
+    }
+}
+
+fn from(last: &Option<RecordKey>) -> Bound<&RecordKey> {
+    last.as_ref().map_or(Bound::Unbounded, Bound::Excluded)
+}

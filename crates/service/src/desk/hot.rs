@@ -1,0 +1,268 @@
+//! The hot view: decrypted records that uses need, all true at one applied index (key-log §1.9).
+//!
+//! One lock around everything, because sharding it would split the view. The replica tells it about each entry after
+//! the engine has it and before the applied index is published, so whoever waited for an index finds this view at or
+//! past it. A use collects all its facts under one read guard. What is missing it reads, for itself, from one view of
+//! the engine, and offers what it read to the hot view, which takes it only if it would have been told of every later
+//! change: the engine's view is not ahead of the hot view, nothing has touched that record since, and the memory of
+//! touched records reaches back that far. Otherwise it is simply not kept, and nothing stale can stay.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use quorate_core::batch::Rev;
+use quorate_core::id::KeyId;
+use quorate_core::record::{KeyRecord, MATERIAL_LEN};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_crypto::Secret;
+use quorate_replica::{ApplyObserver, Touched};
+
+/// How many touched records are remembered; older changes make a fill fail, which costs a cache entry, no more.
+const TOUCHED_MAX: usize = 64 * 1024;
+/// What an entry takes besides its value: the key twice, two map slots, counters; bytes, rounded up.
+const ENTRY_OVERHEAD: usize = 256;
+
+/// What is known of one record at the view's index. Values are shared: a use keeps them past the guard, and the
+/// material is wiped when the last holder lets go.
+#[derive(Clone)]
+pub enum Fact {
+    /// There is no such record.
+    Absent,
+    /// A key.
+    Key(Arc<KeyRecord>),
+    /// The material of a version.
+    Material(Arc<Secret<MATERIAL_LEN>>),
+    /// What an alias stands for.
+    Alias(KeyId),
+    /// The revision of the cluster-wide seal.
+    Seal(Rev),
+}
+
+impl Fact {
+    fn len(&self) -> usize {
+        ENTRY_OVERHEAD
+            + match self {
+                Self::Absent | Self::Alias(_) | Self::Seal(_) => 0,
+                Self::Material(_) => MATERIAL_LEN,
+                Self::Key(key) => {
+                    let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
+                    std::mem::size_of::<KeyRecord>() + key.description.as_str().len() + names
+                }
+            }
+    }
+}
+
+struct Slot {
+    key: RecordKey,
+    fact: Fact,
+    /// Looked at since the hand came by.
+    used: AtomicBool,
+}
+
+struct Hot {
+    /// The index at which everything here is true; 0 until the first entry was seen.
+    index: u64,
+    /// The first entry seen: views before it can't be judged.
+    followed_from: u64,
+    map: HashMap<RecordKey, usize, BuildHasherDefault<Blind>>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    hand: usize,
+    bytes: usize,
+    touched: VecDeque<(u64, u64)>,
+    last_touch: HashMap<u64, u64>,
+    /// Changes at or before this index are no longer remembered.
+    forgotten: u64,
+    closed: bool,
+}
+
+/// The hot view of one desk.
+pub struct HotView {
+    hot: RwLock<Hot>,
+    bytes_max: usize,
+    touched_max: usize,
+}
+
+/// The view held still.
+pub struct HotGuard<'a>(RwLockReadGuard<'a, Hot>);
+
+impl HotGuard<'_> {
+    /// The index at which its facts are true.
+    pub fn index(&self) -> u64 {
+        self.0.index
+    }
+    /// A fact, if it is here.
+    pub fn get(&self, key: &RecordKey) -> Option<Fact> {
+        let slot = self.0.slots[*self.0.map.get(key)?].as_ref()?;
+        slot.used.store(true, Ordering::Relaxed);
+        Some(slot.fact.clone())
+    }
+}
+
+impl HotView {
+    pub fn new(bytes_max: usize) -> Self {
+        Self::with_limits(bytes_max, TOUCHED_MAX)
+    }
+
+    fn with_limits(bytes_max: usize, touched_max: usize) -> Self {
+        let hot = Hot {
+            index: 0,
+            followed_from: 0,
+            map: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+            bytes: 0,
+            touched: VecDeque::new(),
+            last_touch: HashMap::new(),
+            forgotten: 0,
+            closed: false,
+        };
+        Self { hot: RwLock::new(hot), bytes_max, touched_max }
+    }
+
+    /// Holds the view still. Nothing may be awaited while the guard lives.
+    pub fn read(&self) -> HotGuard<'_> {
+        HotGuard(self.hot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Offers facts read from the engine's view at `index`; keeps those that can't go stale unnoticed.
+    pub fn offer(&self, index: u64, facts: Vec<(RecordKey, Fact)>) {
+        // Evicted values are dropped, and wiped, after the lock is released.
+        let mut evicted = Vec::new();
+        let mut hot = self.write();
+        if hot.closed || index == 0 || index > hot.index || index < hot.followed_from || index < hot.forgotten {
+            return;
+        }
+        for (key, fact) in facts {
+            let changed_since = hot.last_touch.get(&fingerprint(&key)).is_some_and(|at| *at > index);
+            if !changed_since && !hot.map.contains_key(&key) {
+                hot.insert(key, fact, self.bytes_max, &mut evicted);
+            }
+        }
+        drop(hot);
+        drop(evicted);
+    }
+
+    /// Forgets everything, for good.
+    pub fn close(&self) {
+        let mut hot = self.write();
+        hot.closed = true;
+        hot.map.clear();
+        hot.free.clear();
+        hot.bytes = 0;
+        let slots = std::mem::take(&mut hot.slots);
+        drop(hot);
+        drop(slots);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Hot> {
+        self.hot.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ApplyObserver for HotView {
+    fn applied(&self, index: u64, touched: &[Touched]) {
+        let mut dropped = Vec::new();
+        let mut hot = self.write();
+        for (key, _, _) in touched.iter().filter(|(key, _, _)| key.table() != Table::Session) {
+            dropped.extend(hot.remove(key));
+            let print = fingerprint(key);
+            hot.touched.push_back((index, print));
+            hot.last_touch.insert(print, index);
+        }
+        while hot.touched.len() > self.touched_max {
+            if let Some((at, print)) = hot.touched.pop_front() {
+                hot.forgotten = at;
+                if hot.last_touch.get(&print) == Some(&at) {
+                    hot.last_touch.remove(&print);
+                }
+            }
+        }
+        if hot.followed_from == 0 {
+            hot.followed_from = index;
+        }
+        hot.index = index;
+        drop(hot);
+        drop(dropped);
+    }
+}
+
+impl Hot {
+    fn remove(&mut self, key: &RecordKey) -> Option<Slot> {
+        let at = self.map.remove(key)?;
+        self.free.push(at);
+        let slot = self.slots[at].take()?;
+        self.bytes -= slot.fact.len();
+        Some(slot)
+    }
+
+    fn insert(&mut self, key: RecordKey, fact: Fact, bytes_max: usize, evicted: &mut Vec<Slot>) {
+        let len = fact.len();
+        if len > bytes_max {
+            return;
+        }
+        while self.bytes + len > bytes_max {
+            match self.evict() {
+                Some(slot) => evicted.push(slot),
+                None => return,
+            }
+        }
+        self.bytes += len;
+        let slot = Some(Slot { key: key.clone(), fact, used: AtomicBool::new(false) });
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() - 1
+            }
+        };
+        self.map.insert(key, at);
+    }
+
+    /// Second chance: what was used since the hand came by stays for another round.
+    fn evict(&mut self) -> Option<Slot> {
+        for _ in 0..2 * self.slots.len() {
+            self.hand = (self.hand + 1) % self.slots.len();
+            let Some(slot) = &self.slots[self.hand] else { continue };
+            if !slot.used.swap(false, Ordering::Relaxed) {
+                let key = slot.key.clone();
+                return self.remove(&key);
+            }
+        }
+        None
+    }
+}
+
+/// Eight bytes of a record key that tell it from others; equal ones merely cost a cache entry.
+fn fingerprint(key: &RecordKey) -> u64 {
+    let mut hasher = Blind::default();
+    std::hash::Hash::hash(key, &mut hasher);
+    hasher.finish()
+}
+
+/// Record keys are keyed hashes with a table and a number: nobody outside chooses them, and they need no more mixing.
+#[derive(Default)]
+struct Blind(u64);
+
+impl Hasher for Blind {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = self.0.rotate_left(5).wrapping_add(u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "hot_tests.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+//! Using and managing keys: what an unsealed node does for a client. One file per verb.
+//!
+//! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8).
+//! Uses look at the [hot view](hot) and write nothing; changes are decided by `core::decide`, encrypted here, and take
+//! effect by being applied ([`change`]).
+
+pub mod aad;
+mod barrier;
+mod change;
+pub mod clock;
+mod duties;
+mod facts;
+mod hot;
+mod locks;
+mod usage;
+
+mod alias_create;
+mod alias_delete;
+mod alias_list;
+mod cancel_deletion;
+mod create;
+mod data_key;
+mod decrypt;
+mod describe;
+mod disable;
+pub mod echo;
+mod enable;
+pub mod encrypt;
+mod list;
+pub mod random;
+mod rotate;
+mod schedule_deletion;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quorate_core::batch::Rev;
+use quorate_core::id::{ClusterId, GroupId, Lineage};
+use quorate_core::record_key::RecordKey;
+use quorate_core::time::Time;
+use quorate_crypto::Keyring;
+use quorate_replica::{ReadError, Replica, View, World};
+use tokio::time::Instant;
+
+pub use self::data_key::DataKey;
+pub use self::decrypt::Plaintext;
+pub use self::encrypt::Ciphertext;
+pub use self::list::{Page, PageToken};
+
+use self::barrier::Barrier;
+use self::clock::{BootClock, SystemBootClock};
+use self::hot::HotView;
+use self::locks::Locks;
+use crate::error::Error;
+
+/// Bytes the hot view may take. A use needs two records of a few hundred bytes, so this is some 10^5 hot keys.
+pub const HOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the desk works with.
+pub struct KmsConfig {
+    /// The replicated state.
+    pub replica: Replica,
+    /// The seams.
+    pub world: World,
+    /// What encrypts the records.
+    pub keyring: Arc<Keyring>,
+    /// Identity of the data.
+    pub lineage: Lineage,
+    /// Identity of the cluster.
+    pub cluster: ClusterId,
+    /// The Raft group.
+    pub group: GroupId,
+    /// The revision of the cluster-wide seal that the right to serve rests on: with another one in a view, this desk
+    /// is closed (see [`quorate_core::record_key::RecordKey::cluster_seal`]).
+    pub seal_epoch: Rev,
+}
+
+/// The service for keys; there is one while the node is unsealed.
+pub struct Kms {
+    replica: Replica,
+    world: World,
+    barrier: Arc<Barrier>,
+    cluster: ClusterId,
+    seal_epoch: Rev,
+    /// Where the cluster-wide seal is kept; its key is a hash that need not be made for every request.
+    seal_key: RecordKey,
+    boot_clock: Arc<dyn BootClock>,
+    hot: Arc<HotView>,
+    locks: Locks,
+    closed: AtomicBool,
+}
+
+impl Kms {
+    /// Opens the desk and starts the duties; both end with [`Kms::close`], or when the last handle is dropped.
+    /// The caller has verified the state against its digest and set the verifier of batches.
+    pub fn new(config: KmsConfig) -> Arc<Self> {
+        let kms = Self::open(config, Arc::new(SystemBootClock));
+        duties::start(&kms);
+        kms
+    }
+
+    fn open(config: KmsConfig, boot_clock: Arc<dyn BootClock>) -> Arc<Self> {
+        let hot = Arc::new(HotView::new(HOT_BYTES_MAX));
+        config.replica.set_observer(hot.clone());
+        let barrier = Barrier::new(config.keyring, config.lineage, config.group, config.world.entropy.clone());
+        Arc::new(Self {
+            replica: config.replica,
+            world: config.world,
+            barrier: Arc::new(barrier),
+            cluster: config.cluster,
+            seal_epoch: config.seal_epoch,
+            seal_key: RecordKey::cluster_seal(),
+            boot_clock,
+            hot,
+            locks: Locks::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still
+    /// under way, is refused as sealed.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.hot.close();
+        self.barrier.close();
+    }
+
+    /// Identity of the data.
+    pub fn lineage(&self) -> Lineage {
+        self.barrier.lineage()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::SeqCst) { Err(Error::Sealed) } else { Ok(()) }
+    }
+
+    /// A read index of a round that starts now; the state here is at or past it.
+    async fn read_index(&self, deadline: Instant) -> Result<u64, Error> {
+        self.check_open()?;
+        let index = self.replica.read_index(deadline).await.map_err(not_read)?;
+        self.check_open()?;
+        Ok(index)
+    }
+
+    fn view(&self) -> Result<View, Error> {
+        self.replica.view().map_err(not_read)
+    }
+
+    fn time(&self, view: &View) -> Time {
+        Time { cluster_ms: view.cluster_time_ms(), local_ms: self.world.wall.now_ms() }
+    }
+}
+
+fn not_read(e: ReadError) -> Error {
+    match e {
+        ReadError::Unavailable(why) => Error::Unavailable(why),
+        ReadError::Stopped(problem) => Error::Damaged(problem.to_string()),
+    }
+}

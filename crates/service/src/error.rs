@@ -1,0 +1,282 @@
+//! The one outward error: what happened, why, what to do next; each door translates its [`Reason`] once, in one
+//! exhaustive `match`, so that a new reason fails to compile until every door has words for it.
+
+use quorate_core::authorize::Denied;
+use quorate_core::decide::Refusal;
+use quorate_core::id::{ClusterId, KeyId, KeyVersion};
+use thiserror::Error as ThisError;
+
+/// The machine-readable half of an error; its text is stable, clients and scripts match on it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Reason {
+    /// No certificate, or one that names no principal of this cluster.
+    Unauthenticated,
+    /// The principal may not do that.
+    Denied,
+    /// No genesis yet.
+    Uninitialized,
+    /// Genesis has already happened.
+    AlreadyInitialized,
+    /// Keys can't be used until custodians unseal the node.
+    Sealed,
+    /// The node found its own data damaged.
+    Damaged,
+    /// The request itself is wrong.
+    InvalidArgument,
+    /// Part of the request is longer than its limit.
+    TooLarge,
+    /// What the request names does not exist.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// The key is disabled.
+    KeyDisabled,
+    /// The key waits for its destruction.
+    KeyPendingDeletion,
+    /// The key, or the thing, is in a state in which this can't be done.
+    WrongState,
+    /// A limit on how many there may be is reached.
+    LimitExceeded,
+    /// The token was used for another request.
+    TokenReused,
+    /// The key named by the caller is not the ciphertext's.
+    WrongKey,
+    /// The ciphertext is of another lineage.
+    WrongLineage,
+    /// The ciphertext's key, or that version of it, does not exist here.
+    UnknownKey,
+    /// Ciphertext, associated data or both are not what was encrypted.
+    Tampered,
+    /// A share was refused.
+    ShareRefused,
+    /// An invitation was refused.
+    InvitationRefused,
+    /// Too many failures or too much load; later it works again.
+    Busy,
+    /// Others kept changing what this request depends on; nothing was changed.
+    Contended,
+    /// It may or may not have happened.
+    UnknownOutcome,
+    /// The cluster can't answer now; nothing was changed.
+    Unavailable,
+    /// A fault in quorate.
+    Internal,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 26] = [
+        Self::Unauthenticated,
+        Self::Denied,
+        Self::Uninitialized,
+        Self::AlreadyInitialized,
+        Self::Sealed,
+        Self::Damaged,
+        Self::InvalidArgument,
+        Self::TooLarge,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::KeyDisabled,
+        Self::KeyPendingDeletion,
+        Self::WrongState,
+        Self::LimitExceeded,
+        Self::TokenReused,
+        Self::WrongKey,
+        Self::WrongLineage,
+        Self::UnknownKey,
+        Self::Tampered,
+        Self::ShareRefused,
+        Self::InvitationRefused,
+        Self::Busy,
+        Self::Contended,
+        Self::UnknownOutcome,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// The stable text, such as `KEY_DISABLED`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Denied => "DENIED",
+            Self::Uninitialized => "UNINITIALIZED",
+            Self::AlreadyInitialized => "ALREADY_INITIALIZED",
+            Self::Sealed => "SEALED",
+            Self::Damaged => "DAMAGED",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::TooLarge => "TOO_LARGE",
+            Self::NotFound => "NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::KeyDisabled => "KEY_DISABLED",
+            Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
+            Self::WrongState => "WRONG_STATE",
+            Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::TokenReused => "TOKEN_REUSED",
+            Self::WrongKey => "WRONG_KEY",
+            Self::WrongLineage => "WRONG_LINEAGE",
+            Self::UnknownKey => "UNKNOWN_KEY",
+            Self::Tampered => "TAMPERED",
+            Self::ShareRefused => "SHARE_REFUSED",
+            Self::InvitationRefused => "INVITATION_REFUSED",
+            Self::Busy => "BUSY",
+            Self::Contended => "CONTENDED",
+            Self::UnknownOutcome => "UNKNOWN_OUTCOME",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// Why a request was refused or failed. Messages hold no secret.
+#[derive(Clone, PartialEq, Eq, Debug, ThisError)]
+pub enum Error {
+    /// The caller is nobody this cluster knows.
+    #[error("not authenticated: {0}")]
+    Unauthenticated(String),
+    /// The caller may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// No genesis yet.
+    #[error("this node belongs to no cluster yet; run `quorate operator init` on the first node, or let it join one")]
+    Uninitialized,
+    /// Genesis has already happened.
+    #[error("already initialized: this node is part of cluster {0}; nothing was changed")]
+    AlreadyInitialized(ClusterId),
+    /// Custodians have to unseal first.
+    #[error(
+        "this node is sealed, so it can't use keys; custodians unseal it with `quorate operator unseal`, or ask another node"
+    )]
+    Sealed,
+    /// The node found its own data damaged: what, and what to do.
+    #[error("this node is damaged: {0}")]
+    Damaged(String),
+    /// The request itself is wrong: what, and what is expected.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// Part of the request is too long.
+    #[error("{what} is too large: {len} bytes, at most {max} are allowed{hint}")]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+        /// Its length, bytes.
+        len: usize,
+        /// The limit, bytes.
+        max: usize,
+        /// What to do instead; empty, or beginning with "; ".
+        hint: &'static str,
+    },
+    /// A thing other than a key or an alias does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// A thing other than a key or an alias exists already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// A thing other than a key is in a state in which this can't be done.
+    #[error("{0}")]
+    WrongState(String),
+    /// A decision about keys or aliases went against the request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The named key is not the ciphertext's.
+    #[error("the ciphertext was made with key {actual}, not with the key named, {named}; name that key, or none")]
+    WrongKey {
+        /// The key the caller named.
+        named: KeyId,
+        /// The key in the ciphertext's header.
+        actual: KeyId,
+    },
+    /// The ciphertext is of another lineage.
+    #[error("the ciphertext comes from another quorate (its lineage differs); ask the cluster that made it")]
+    WrongLineage,
+    /// The ciphertext's key is not here.
+    #[error("the ciphertext names key {0}, which does not exist here: it was destroyed, or never made here")]
+    UnknownKey(KeyId),
+    /// The key is here, but not that version.
+    #[error("the ciphertext names version {1} of key {0}, and the key has no such version")]
+    UnknownVersion(KeyId, KeyVersion),
+    /// Ciphertext or associated data differ from what was encrypted.
+    #[error("the ciphertext can't be decrypted: it, or the associated data given with it, is not what was encrypted")]
+    Tampered,
+    /// A share was refused: why, and what to do.
+    #[error("{0}")]
+    ShareRefused(String),
+    /// An invitation was refused: why, and what to do.
+    #[error("{0}")]
+    InvitationRefused(String),
+    /// Too many failures, or too much load.
+    #[error("{0}")]
+    Busy(String),
+    /// Decided again too often.
+    #[error(
+        "others kept changing what this request depends on, {attempts} attempts conflicted; nothing was changed, try again"
+    )]
+    Contended {
+        /// How often it was decided.
+        attempts: u32,
+    },
+    /// It may or may not have happened.
+    #[error(
+        "the cluster did not confirm in time, so the change may or may not have happened; look before you repeat it, or repeat it with the same token"
+    )]
+    UnknownOutcome,
+    /// The cluster can't answer now; nothing was changed.
+    #[error("the cluster can't answer now: {0}; nothing was changed, try again")]
+    Unavailable(String),
+    /// A fault in quorate itself.
+    #[error("internal fault: {0}; please report it")]
+    Internal(&'static str),
+}
+
+impl Error {
+    /// The machine-readable half.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unauthenticated(_) => Reason::Unauthenticated,
+            Self::Denied(_) => Reason::Denied,
+            Self::Uninitialized => Reason::Uninitialized,
+            Self::AlreadyInitialized(_) => Reason::AlreadyInitialized,
+            Self::Sealed => Reason::Sealed,
+            Self::Damaged(_) => Reason::Damaged,
+            Self::InvalidArgument(_) => Reason::InvalidArgument,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::NotFound(_) => Reason::NotFound,
+            Self::AlreadyExists(_) => Reason::AlreadyExists,
+            Self::WrongState(_) => Reason::WrongState,
+            Self::Refused(refusal) => match refusal {
+                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
+                Refusal::AliasTaken { .. } => Reason::AlreadyExists,
+                Refusal::Disabled(_) => Reason::KeyDisabled,
+                Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
+                Refusal::NotPendingDeletion(_) => Reason::WrongState,
+                Refusal::NotDue { .. } => Reason::WrongState,
+                Refusal::AliasesMax(_) | Refusal::VersionsMax(_) => Reason::LimitExceeded,
+                Refusal::TokenReused => Reason::TokenReused,
+            },
+            Self::WrongKey { .. } => Reason::WrongKey,
+            Self::WrongLineage => Reason::WrongLineage,
+            Self::UnknownKey(_) | Self::UnknownVersion(..) => Reason::UnknownKey,
+            Self::Tampered => Reason::Tampered,
+            Self::ShareRefused(_) => Reason::ShareRefused,
+            Self::InvitationRefused(_) => Reason::InvitationRefused,
+            Self::Busy(_) => Reason::Busy,
+            Self::Contended { .. } => Reason::Contended,
+            Self::UnknownOutcome => Reason::UnknownOutcome,
+            Self::Unavailable(_) => Reason::Unavailable,
+            Self::Internal(_) => Reason::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_stable_words_and_no_two_are_equal() {
+        let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert!(codes.iter().all(|c| c.chars().all(|c| c.is_ascii_uppercase() || c == '_')));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Reason::ALL.len());
+    }
+}
