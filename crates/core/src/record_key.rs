@@ -29,13 +29,15 @@ pub enum Table {
     Member = 8,
     /// Invitations by token hash.
     Invitation = 9,
+    /// The cluster's own secrets by name, such as the key that opens audit segments.
+    Secret = 10,
 }
 
 impl Table {
     /// The table of a first byte.
     pub fn from_byte(b: u8) -> Option<Self> {
         use Table::*;
-        [Seal, Session, Key, KeyVersion, Alias, Due, Idempotency, Duty, Member, Invitation]
+        [Seal, Session, Key, KeyVersion, Alias, Due, Idempotency, Duty, Member, Invitation, Secret]
             .into_iter()
             .find(|t| *t as u8 == b)
     }

@@ -1,1 +1,552 @@
-//! placeholder
+//! Decisions against a model: random sequences of requests on records in a `BTreeMap`, compared at each step with a
+//! few plain rules, and the invariants of the records checked after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::authorize::{Authorized, ManageKeys, authorize};
+use crate::id::{KeyVersion, NodeId};
+use crate::principal::{Principal, Role};
+use crate::record::{Duty, MATERIAL_LEN};
+use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, Token};
+use crate::seam::Entropy;
+use crate::time::{DAY_MS, Time};
+
+/// Records at one index, as bodies: what is written is read back through the codec each time.
+#[derive(Clone, Default)]
+struct Store(BTreeMap<RecordName, Vec<u8>>);
+
+struct StoreView<'a> {
+    store: &'a Store,
+    read: BTreeSet<RecordName>,
+}
+
+impl View for StoreView<'_> {
+    type Error = Refusal;
+    fn read(&mut self, name: &RecordName) -> Result<Option<Record>, Refusal> {
+        self.read.insert(name.clone());
+        Ok(self.store.0.get(name).map(|body| Record::decode(name, body).expect("written by encode")))
+    }
+}
+
+impl Store {
+    /// Decides and applies; checks what every decision owes: it read what it writes, and writes nothing twice.
+    fn run<A>(&mut self, decide: impl FnOnce(&mut StoreView<'_>) -> Result<Change<A>, Refusal>) -> Result<A, Refusal> {
+        let mut view = StoreView { store: self, read: BTreeSet::new() };
+        let change = decide(&mut view)?;
+        let read = view.read;
+        let mut written = BTreeSet::new();
+        for write in &change.writes {
+            assert!(read.contains(&write.name()), "writes {:?} without having read it", write.name());
+            assert!(written.insert(write.name()), "writes {:?} twice", write.name());
+        }
+        assert!(written.len() <= crate::batch::OPS_MAX && read.len() < crate::batch::EXPECTS_MAX);
+        for write in change.writes {
+            match write {
+                Write::Delete(name) => assert!(self.0.remove(&name).is_some(), "deletes what is not there"),
+                Write::Put(record) => {
+                    let mut body = record.encode();
+                    if matches!(record, Record::KeyVersion(_)) {
+                        body.extend_from_slice(&[0; MATERIAL_LEN]);
+                    }
+                    self.0.insert(record.name(), body);
+                }
+            }
+        }
+        Ok(change.answer)
+    }
+
+    fn has(&self, name: &RecordName) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// What must hold of the records together, always.
+    fn check(&self) {
+        let mut keys = BTreeMap::new();
+        for (name, body) in &self.0 {
+            if let Record::Key(key) = Record::decode(name, body).unwrap() {
+                keys.insert(key.id, key);
+            }
+        }
+        for (name, body) in &self.0 {
+            match Record::decode(name, body).unwrap() {
+                Record::Alias(alias) => assert!(keys[&alias.key].aliases.contains(&alias.name), "a stray alias"),
+                Record::KeyVersion(v) => {
+                    let key = &keys[&v.key];
+                    assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
+                }
+                Record::Due(due) => match keys[&due.key].state {
+                    KeyState::PendingDeletion { at_ms } => assert_eq!(at_ms, due.at_ms),
+                    KeyState::Destroyed => {}
+                    state => panic!("due, but {state:?}"),
+                },
+                _ => {}
+            }
+        }
+        for key in keys.values() {
+            for alias in &key.aliases {
+                assert!(self.has(&RecordName::Alias(alias.clone())), "{alias} is missing");
+            }
+            for n in key.destroyed_through + 1..=key.current.get() {
+                assert!(self.has(&RecordName::KeyVersion(key.id, KeyVersion::new(n).unwrap())), "version {n} is lost");
+            }
+            if let KeyState::PendingDeletion { at_ms } = key.state {
+                assert!(self.has(&RecordName::Due(DueRecord::hour(at_ms), key.id)), "nobody would destroy it");
+            }
+            assert!(key.state == KeyState::Destroyed || key.destroyed_through == 0);
+        }
+    }
+}
+
+/// Counts up: no two ids are equal, and a run can be repeated.
+#[derive(Default)]
+struct TestEntropy(Mutex<u64>);
+
+impl Entropy for TestEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        let mut counter = self.0.lock().unwrap();
+        *counter += 1;
+        out.fill(0);
+        for (byte, n) in out.iter_mut().zip(counter.to_le_bytes()) {
+            *byte = n;
+        }
+    }
+}
+
+fn admin() -> Authorized<ManageKeys> {
+    authorize(&Principal { role: Role::Admin, name: "root".parse().unwrap() }).unwrap()
+}
+fn alias(n: u8) -> AliasName {
+    format!("alias-{n}").parse().unwrap()
+}
+
+/// A request; keys and aliases by small numbers, so that they meet.
+#[derive(Clone, Debug)]
+enum Step {
+    Create { alias: Option<u8>, token: Option<u8> },
+    Enable(Handle),
+    Disable(Handle),
+    Rotate { key: Handle, token: Option<u8> },
+    Schedule { key: Handle, days: u32 },
+    Cancel(Handle),
+    AddAlias { alias: u8, key: Handle },
+    RemoveAlias(u8),
+    Days(u64),
+    Duty,
+    Sweep,
+}
+#[derive(Clone, Debug)]
+enum Handle {
+    Nth(prop::sample::Index),
+    Alias(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let handle =
+        || prop_oneof![3 => any::<prop::sample::Index>().prop_map(Handle::Nth), 1 => (0..4u8).prop_map(Handle::Alias)];
+    let token = || proptest::option::weighted(0.4, 0..3u8);
+    prop_oneof![
+        3 => (proptest::option::of(0..4u8), token()).prop_map(|(alias, token)| Step::Create { alias, token }),
+        1 => handle().prop_map(Step::Enable),
+        2 => handle().prop_map(Step::Disable),
+        4 => (handle(), token()).prop_map(|(key, token)| Step::Rotate { key, token }),
+        2 => (handle(), DELETION_DAYS_MIN..=30).prop_map(|(key, days)| Step::Schedule { key, days }),
+        1 => handle().prop_map(Step::Cancel),
+        3 => (0..4u8, handle()).prop_map(|(alias, key)| Step::AddAlias { alias, key }),
+        1 => (0..4u8).prop_map(Step::RemoveAlias),
+        2 => (0..9u64).prop_map(Step::Days),
+        2 => Just(Step::Duty),
+        1 => Just(Step::Sweep),
+    ]
+}
+
+/// The rules in their plainest form.
+#[derive(Clone, Debug, PartialEq)]
+struct Plain {
+    state: KeyState,
+    version: u32,
+}
+#[derive(Default)]
+struct Model {
+    keys: BTreeMap<KeyId, Plain>,
+    order: Vec<KeyId>,
+    aliases: BTreeMap<AliasName, KeyId>,
+    /// Token → (what was asked, which key and version was answered, when).
+    tokens: BTreeMap<u8, (String, KeyId, u32, u64)>,
+}
+
+impl Model {
+    fn handle(&self, handle: &Handle) -> KeyHandle {
+        match handle {
+            Handle::Nth(i) if self.order.is_empty() => KeyHandle::Id(KeyId([i.index(255) as u8; 16])),
+            Handle::Nth(i) => KeyHandle::Id(self.order[i.index(self.order.len())]),
+            Handle::Alias(n) => KeyHandle::Alias(alias(*n)),
+        }
+    }
+    fn find(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
+        let id = match handle {
+            KeyHandle::Id(id) => Some(id),
+            KeyHandle::Alias(name) => self.aliases.get(name),
+        };
+        let found = id.and_then(|id| self.keys.get(id).map(|key| (*id, key.clone())));
+        found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))
+    }
+    fn not_pending(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
+        match self.find(handle)? {
+            (key, Plain { state: KeyState::PendingDeletion { at_ms }, .. }) => {
+                Err(Refusal::PendingDeletion { key, at_ms })
+            }
+            found => Ok(found),
+        }
+    }
+    /// An answer given to the token before, or that it was another question's.
+    fn replayed(&self, token: Option<u8>, asked: &str) -> Option<Result<(KeyId, u32), Refusal>> {
+        let (before, key, version, _) = self.tokens.get(&token?)?;
+        Some(if before == asked { Ok((*key, *version)) } else { Err(Refusal::TokenReused) })
+    }
+}
+
+fn token(n: Option<u8>) -> Option<Token> {
+    n.map(|n| Token([n; 16]))
+}
+
+fn play(steps: Vec<Step>) {
+    let (by, entropy) = (admin(), TestEntropy::default());
+    let (mut store, mut model) = (Store::default(), Model::default());
+    let mut now = 1_800_000_000_000;
+    for step in steps {
+        let before = store.clone();
+        let time = Time { cluster_ms: now, local_ms: now + 3 };
+        let refused = match step {
+            Step::Days(days) => {
+                now += days * DAY_MS;
+                None
+            }
+            Step::Create { alias: n, token: t } => {
+                let name = n.map(alias);
+                let request =
+                    create::Request { alias: name.clone(), description: Description::default(), token: token(t) };
+                let answer = store.run(|view| create::decide(view, &by, &request, time, &entropy));
+                let asked = format!("create {n:?}");
+                let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
+                match (model.replayed(t, &asked), taken) {
+                    (Some(earlier), _) => {
+                        let told = answer.clone().map(|key| (key.id, key.current.get()));
+                        assert_eq!(told, earlier);
+                        // Answered again: nothing was written either.
+                        Some(earlier.map(|_| ()))
+                    }
+                    (None, Some((name, key))) => {
+                        assert_eq!(answer, Err(Refusal::AliasTaken { name, key }));
+                        Some(Err(answer.unwrap_err()))
+                    }
+                    (None, None) => {
+                        let key = answer.expect("nothing speaks against it");
+                        assert!(!model.order.contains(&key.id));
+                        model.order.push(key.id);
+                        model.keys.insert(key.id, Plain { state: KeyState::Enabled, version: 1 });
+                        if let Some(name) = name {
+                            model.aliases.insert(name, key.id);
+                        }
+                        if let Some(t) = t {
+                            model.tokens.insert(t, (asked, key.id, 1, now));
+                        }
+                        None
+                    }
+                }
+            }
+            Step::Enable(ref h) | Step::Disable(ref h) => {
+                let h = model.handle(h);
+                let (answer, to) = match step {
+                    Step::Enable(_) => (store.run(|view| enable::decide(view, &by, &h)), KeyState::Enabled),
+                    _ => (store.run(|view| disable::decide(view, &by, &h)), KeyState::Disabled),
+                };
+                match model.not_pending(&h) {
+                    Ok((id, _)) => {
+                        assert_eq!(answer.unwrap().state, to);
+                        model.keys.get_mut(&id).unwrap().state = to;
+                        None
+                    }
+                    Err(e) => {
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
+                    }
+                }
+            }
+            Step::Rotate { key, token: t } => {
+                let h = model.handle(&key);
+                let request = rotate::Request { key: h.clone(), token: token(t) };
+                let answer = store.run(|view| rotate::decide(view, &by, &request, time));
+                let asked = format!("rotate {h}");
+                if let Some(earlier) = model.replayed(t, &asked) {
+                    assert_eq!(answer.map(|key| (key.id, key.current.get())), earlier);
+                    Some(earlier.map(|_| ()))
+                } else {
+                    match model.not_pending(&h) {
+                        Ok((id, plain)) if plain.state == KeyState::Enabled => {
+                            let key = answer.unwrap();
+                            let plain = model.keys.get_mut(&id).unwrap();
+                            plain.version += 1;
+                            assert_eq!(key.current.get(), plain.version);
+                            if let Some(t) = t {
+                                model.tokens.insert(t, (asked, id, plain.version, now));
+                            }
+                            None
+                        }
+                        Ok((id, _)) => {
+                            assert_eq!(answer.unwrap_err(), Refusal::Disabled(id));
+                            Some(Err(Refusal::Disabled(id)))
+                        }
+                        Err(e) => {
+                            assert_eq!(answer.unwrap_err(), e);
+                            Some(Err(e))
+                        }
+                    }
+                }
+            }
+            Step::Schedule { key, days } => {
+                let h = model.handle(&key);
+                let window = DeletionWindow::from_days(days).unwrap();
+                let answer = store.run(|view| schedule_deletion::decide(view, &by, &h, window, time));
+                match model.not_pending(&h) {
+                    Ok((id, _)) => {
+                        let state = KeyState::PendingDeletion { at_ms: now + u64::from(days) * DAY_MS };
+                        assert_eq!(answer.unwrap().state, state);
+                        model.keys.get_mut(&id).unwrap().state = state;
+                        None
+                    }
+                    Err(e) => {
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
+                    }
+                }
+            }
+            Step::Cancel(key) => {
+                let h = model.handle(&key);
+                let answer = store.run(|view| cancel_deletion::decide(view, &by, &h));
+                match model.find(&h) {
+                    Ok((id, Plain { state: KeyState::PendingDeletion { .. }, .. })) => {
+                        assert_eq!(answer.unwrap().state, KeyState::Disabled);
+                        model.keys.get_mut(&id).unwrap().state = KeyState::Disabled;
+                        None
+                    }
+                    Ok((id, _)) => {
+                        assert_eq!(answer.unwrap_err(), Refusal::NotPendingDeletion(id));
+                        Some(Err(Refusal::NotPendingDeletion(id)))
+                    }
+                    Err(e) => {
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
+                    }
+                }
+            }
+            Step::AddAlias { alias: n, key } => {
+                let (h, name) = (model.handle(&key), alias(n));
+                let answer = store.run(|view| alias_create::decide(view, &by, &name, &h, time));
+                let taken = model.aliases.get(&name).copied();
+                match (model.find(&h), taken) {
+                    (Err(e), _) => {
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
+                    }
+                    (Ok((id, _)), Some(key)) if key != id => {
+                        let e = Refusal::AliasTaken { name, key };
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
+                    }
+                    (Ok(_), Some(_)) => {
+                        answer.unwrap();
+                        Some(Ok(()))
+                    }
+                    (Ok(_), None) => match model.not_pending(&h) {
+                        Ok((id, _)) => {
+                            assert_eq!(answer.unwrap().key, id);
+                            model.aliases.insert(name, id);
+                            None
+                        }
+                        Err(e) => {
+                            assert_eq!(answer.unwrap_err(), e);
+                            Some(Err(e))
+                        }
+                    },
+                }
+            }
+            Step::RemoveAlias(n) => {
+                let name = alias(n);
+                let answer = store.run(|view| alias_delete::decide(view, &by, &name));
+                if model.aliases.remove(&name).is_some() {
+                    answer.unwrap();
+                    None
+                } else {
+                    assert_eq!(answer, Err(Refusal::AliasNotFound(name.clone())));
+                    Some(Err(Refusal::AliasNotFound(name)))
+                }
+            }
+            Step::Duty => {
+                destroy_all_due(&mut store, time);
+                let due = |plain: &Plain| matches!(plain.state, KeyState::PendingDeletion { at_ms } if at_ms <= now);
+                model.keys.retain(|_, plain| !due(plain));
+                model.aliases.retain(|_, key| model.keys.contains_key(key));
+                None
+            }
+            Step::Sweep => {
+                let tokens: Vec<_> =
+                    store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(..))).cloned().collect();
+                store.run(|view| sweep::decide(view, &tokens, time)).unwrap();
+                model.tokens.retain(|_, (.., at)| *at + DAY_MS > now);
+                None
+            }
+        };
+        if refused.is_some() {
+            assert_eq!(store.0, before.0, "a refusal, or a repeated answer, changed something");
+        }
+        store.check();
+        compare(&store, &model);
+    }
+}
+
+/// Runs the duty over every due record, as far as it goes; a step that is not due must say so.
+fn destroy_all_due(store: &mut Store, time: Time) {
+    let dues: Vec<_> = store.0.keys().cloned().collect();
+    for name in dues {
+        let RecordName::Due(hour, key) = name else { continue };
+        loop {
+            match store.run(|view| destroy::decide(view, hour, key, time)) {
+                Ok(destroy::Progress::More) => store.check(),
+                Ok(destroy::Progress::Done) => break,
+                Err(Refusal::NotDue { at_ms, .. }) => {
+                    assert!(at_ms > time.cluster_ms);
+                    break;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+}
+
+fn compare(store: &Store, model: &Model) {
+    let mut keys = BTreeMap::new();
+    let mut aliases = BTreeMap::new();
+    for (name, body) in &store.0 {
+        match Record::decode(name, body).unwrap() {
+            Record::Key(key) => {
+                keys.insert(key.id, Plain { state: key.state, version: key.current.get() });
+            }
+            Record::Alias(alias) => {
+                aliases.insert(alias.name, alias.key);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((&keys, &aliases), (&model.keys, &model.aliases));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn decisions_do_what_the_model_does(steps in proptest::collection::vec(step(), 1..60)) {
+        play(steps);
+    }
+}
+
+fn new_key(store: &mut Store, time: Time, entropy: &dyn Entropy) -> KeyId {
+    let request = create::Request { alias: None, description: Description::default(), token: None };
+    store.run(|view| create::decide(view, &admin(), &request, time, entropy)).unwrap().id
+}
+
+/// Destruction of a key with many versions takes several steps; wherever it is taken over, it ends.
+#[test]
+fn destruction_resumes_wherever_it_stopped() {
+    let (by, entropy) = (admin(), TestEntropy::default());
+    let mut store = Store::default();
+    let start = Time { cluster_ms: 1_000_000_000, local_ms: 1_000_000_000 };
+    let id = new_key(&mut store, start, &entropy);
+    let handle = KeyHandle::Id(id);
+    for n in 0..64 {
+        store.run(|view| alias_create::decide(view, &by, &alias(n), &handle, start)).unwrap();
+    }
+    let one_more = store.run(|view| alias_create::decide(view, &by, &alias(64), &handle, start));
+    assert_eq!(one_more, Err(Refusal::AliasesMax(id)));
+    for _ in 1..100 {
+        let request = rotate::Request { key: handle.clone(), token: None };
+        store.run(|view| rotate::decide(view, &by, &request, start)).unwrap();
+    }
+    let window = DeletionWindow::from_days(7).unwrap();
+    store.run(|view| schedule_deletion::decide(view, &by, &handle, window, start)).unwrap();
+    let at = start.cluster_ms + 7 * DAY_MS;
+    let hour = DueRecord::hour(at);
+
+    // Neither clock alone is enough.
+    for time in [Time { cluster_ms: at, local_ms: at - 1 }, Time { cluster_ms: at - 1, local_ms: u64::MAX }] {
+        let before = store.clone();
+        let step = store.run(|view| destroy::decide(view, hour, id, time));
+        assert_eq!(step, Err(Refusal::NotDue { key: id, at_ms: at }));
+        assert_eq!(store.0, before.0);
+    }
+
+    let time = Time { cluster_ms: at, local_ms: at };
+    let mut steps = 0;
+    loop {
+        let step = store.run(|view| destroy::decide(view, hour, id, time)).unwrap();
+        store.check();
+        steps += 1;
+        if step == destroy::Progress::Done {
+            break;
+        }
+        // Once begun there is no way back, and the key is not found any more.
+        let cancelled = store.run(|view| cancel_deletion::decide(view, &by, &handle));
+        assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
+    }
+    assert_eq!(steps, 4, "100 versions, 32 a step");
+    assert!(store.0.is_empty(), "no version, alias or due record is left: {:?}", store.0.keys());
+    assert_eq!(store.run(|view| destroy::decide(view, hour, id, time)), Ok(destroy::Progress::Done), "again: nothing");
+}
+
+/// A due record that outlived a cancellation (written by nobody, but harmless) destroys nothing.
+#[test]
+fn a_stray_due_record_destroys_nothing() {
+    let entropy = TestEntropy::default();
+    let mut store = Store::default();
+    let time = Time { cluster_ms: 9 * DAY_MS, local_ms: 9 * DAY_MS };
+    let id = new_key(&mut store, time, &entropy);
+    let stray = Record::Due(DueRecord { key: id, at_ms: DAY_MS });
+    store.0.insert(stray.name(), stray.encode());
+    let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, time));
+    assert_eq!(step, Ok(destroy::Progress::Done));
+    assert!(store.has(&RecordName::Key(id)) && !store.has(&stray.name()));
+    store.check();
+}
+
+#[test]
+fn a_lease_is_one_nodes_until_it_ends_and_of_its_start() {
+    let mut store = Store::default();
+    let mut claim = |node, boot, now| {
+        let time = Time { cluster_ms: now, local_ms: 0 };
+        store.run(|view| claim::decide(view, Duty::Destroy, NodeId(node), boot, time)).unwrap()
+    };
+    assert!(claim(1, 1, 100));
+    assert!(!claim(2, 1, 101));
+    assert!(!claim(1, 2, 101), "after a restart it waits like anybody");
+    assert!(claim(1, 1, 20_000), "renewed: now until 50 000");
+    assert!(!claim(2, 1, 49_999));
+    assert!(claim(2, 1, 50_000));
+    assert!(!claim(1, 1, 50_001));
+}
+
+#[test]
+fn a_token_with_other_parameters_is_refused() {
+    let (by, entropy) = (admin(), TestEntropy::default());
+    let mut store = Store::default();
+    let time = Time { cluster_ms: 5, local_ms: 5 };
+    let mut request = create::Request { alias: None, description: "a".parse().unwrap(), token: Some(Token([1; 16])) };
+    let first = store.run(|view| create::decide(view, &by, &request, time, &entropy)).unwrap();
+    assert_eq!(store.run(|view| create::decide(view, &by, &request, time, &entropy)).unwrap(), first);
+    request.description = "b".parse().unwrap();
+    let other = store.run(|view| create::decide(view, &by, &request, time, &entropy));
+    assert_eq!(other, Err(Refusal::TokenReused));
+    let rotate = rotate::Request { key: KeyHandle::Id(first.id), token: request.token };
+    assert_eq!(store.run(|view| rotate::decide(view, &by, &rotate, time)), Err(Refusal::TokenReused));
+}
