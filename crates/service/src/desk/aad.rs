@@ -37,6 +37,6 @@ impl AssociatedData {
                 return Err(Error::TooLarge { what: "the associated data", len, max: LEN_MAX, hint: "" });
             }
         }
-        context_hash(&checked).map(Self).map_err(|duplicate| Error::InvalidArgument(duplicate.to_string()))
+        context_hash(checked).map(Self).map_err(|e| Error::InvalidArgument(e.to_string()))
     }
 }

@@ -107,9 +107,15 @@ impl Barrier {
                 Write::Put(record) => {
                     let body = self.body(record);
                     let writer = WriterId { batch: id, op: i as u16 };
-                    let value = keyring
-                        .seal_record(self.lineage, self.group, &key, writer, &name.true_name(), &body, &*self.entropy)
-                        .map_err(|_| Error::Internal("a record could not be encrypted"))?;
+                    let value = keyring.seal_record(
+                        self.lineage,
+                        self.group,
+                        &key,
+                        writer,
+                        &name.true_name(),
+                        &body,
+                        &*self.entropy,
+                    );
                     Op::Put(key, value)
                 }
             });
@@ -125,11 +131,7 @@ impl Barrier {
             expects,
             ops,
         };
-        let mut bytes = batch.encode().map_err(|_| Error::Internal("a batch breaks a rule of its format"))?;
-        let mac =
-            keyring.mac(batch.epoch, &bytes).map_err(|_| Error::Internal("there is no MAC key for this epoch"))?;
-        bytes.extend_from_slice(&mac);
-        Ok(bytes)
+        keyring.seal_batch(&batch).map_err(|_| Error::Internal("a batch breaks a rule of its format"))
     }
 
     fn body(&self, record: &Record) -> SecretBytes {

@@ -5,12 +5,11 @@ use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::principal::Principal;
 use quorate_core::request::KeyHandle;
 use quorate_crypto::SecretBytes;
-use quorate_crypto::material::{BlobKind, KeyRef, encrypt};
+use quorate_crypto::material::{DATA_KEY_LEN_MAX, DataKeyLength, KeyRef, data_key};
 use tokio::time::Instant;
 
 use super::Kms;
 use super::aad::AssociatedData;
-use super::random::random_len;
 use super::usage::to_protect;
 use crate::error::Error;
 
@@ -44,17 +43,17 @@ impl Kms {
         deadline: Instant,
     ) -> Result<DataKey, Error> {
         authorize::<UseKeys>(caller)?;
-        let len = if len == 0 { LEN_DEFAULT } else { random_len("a data key", len)? };
+        let len = if len == 0 { LEN_DEFAULT } else { len as usize };
+        if len > DATA_KEY_LEN_MAX {
+            return Err(Error::InvalidArgument(DataKeyLength(len).to_string()));
+        }
         self.with_facts(
             deadline,
             |source| to_protect(source, key),
             |usable| {
-                let entropy = &*self.world.entropy;
-                let mut plaintext = SecretBytes::new(vec![0; len]);
-                entropy.fill(&mut plaintext);
-                let key = KeyRef { lineage: self.lineage(), key: usable.id, version: usable.version };
-                let ciphertext = encrypt(&usable.material, &key, BlobKind::DataKey, &aad.0, &plaintext, entropy)
-                    .map_err(|_| Error::Internal("encryption failed"))?;
+                let key = KeyRef { lineage: self.lineage(), key_id: usable.id, version: usable.version };
+                let (plaintext, ciphertext) = data_key(&usable.material, key, &aad.0, len, &*self.world.entropy)
+                    .map_err(|e| Error::InvalidArgument(e.to_string()))?;
                 let plaintext = with_plaintext.then_some(plaintext);
                 Ok(DataKey { ciphertext, plaintext, key: usable.id, version: usable.version })
             },

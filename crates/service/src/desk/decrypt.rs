@@ -6,7 +6,7 @@ use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::principal::Principal;
 use quorate_core::request::KeyHandle;
 use quorate_crypto::SecretBytes;
-use quorate_crypto::material::{BlobHeader, BlobKind, KeyRef, OVERHEAD, decrypt};
+use quorate_crypto::material::{BLOB_OVERHEAD, BlobHeader, BlobKind, decrypt};
 use tokio::time::Instant;
 
 use super::Kms;
@@ -46,8 +46,7 @@ impl Kms {
             deadline,
             |source| to_process(source, &header, key),
             |usable| {
-                let key = KeyRef { lineage: self.lineage(), key: usable.id, version: usable.version };
-                let plaintext = decrypt(&usable.material, &key, &aad.0, ciphertext).map_err(|_| Error::Tampered)?;
+                let plaintext = decrypt(&usable.material, &aad.0, ciphertext).map_err(|_| Error::Tampered)?;
                 Ok(Plaintext { plaintext, key: usable.id, version: usable.version })
             },
         )
@@ -56,19 +55,19 @@ impl Kms {
 
     /// What the ciphertext says of itself, as far as that needs no state.
     fn header(&self, ciphertext: &[u8]) -> Result<BlobHeader, Error> {
-        let max = PLAINTEXT_LEN_MAX + OVERHEAD;
+        let max = PLAINTEXT_LEN_MAX + BLOB_OVERHEAD;
         if ciphertext.len() > max {
             return Err(Error::TooLarge { what: "the ciphertext", len: ciphertext.len(), max, hint: "" });
         }
         let header = BlobHeader::parse(ciphertext).map_err(|e| {
             Error::InvalidArgument(format!("this is no ciphertext that quorate made ({e}); give the whole of one"))
         })?;
-        if header.lineage_prefix != self.lineage().0[..4] {
+        if !header.is_of(&self.lineage()) {
             return Err(Error::WrongLineage);
         }
         match header.kind {
             BlobKind::Direct | BlobKind::DataKey => Ok(header),
-            BlobKind::KeyPair => Err(Error::InvalidArgument(
+            BlobKind::KeyPairPrivate => Err(Error::InvalidArgument(
                 "this is the private half of a key pair, which this version of quorate does not decrypt".into(),
             )),
         }
@@ -77,7 +76,7 @@ impl Kms {
 
 /// The version that the ciphertext names, to process with.
 fn to_process(source: &mut dyn Source, header: &BlobHeader, named: Option<&KeyHandle>) -> Result<Usable, Gap> {
-    let id = header.key;
+    let id = header.key_id;
     if let Some(handle) = named {
         let named = key_id(source, handle)?;
         if named != id {

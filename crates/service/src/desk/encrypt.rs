@@ -51,10 +51,9 @@ impl Kms {
             deadline,
             |source| to_protect(source, key),
             |usable| {
-                let key = KeyRef { lineage: self.lineage(), key: usable.id, version: usable.version };
+                let key = KeyRef { lineage: self.lineage(), key_id: usable.id, version: usable.version };
                 let ciphertext =
-                    encrypt(&usable.material, &key, BlobKind::Direct, &aad.0, plaintext, &*self.world.entropy)
-                        .map_err(|_| Error::Internal("encryption failed"))?;
+                    encrypt(&usable.material, key, BlobKind::Direct, &aad.0, plaintext, &*self.world.entropy);
                 Ok(Ciphertext { ciphertext, key: usable.id, version: usable.version })
             },
         )

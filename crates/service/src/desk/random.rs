@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Kms;
 use crate::error::Error;
 
-/// Most random bytes at once; also the longest data key.
+/// Most random bytes at once.
 pub const LEN_MAX: usize = 1024;
 
 impl Kms {
@@ -18,7 +18,10 @@ impl Kms {
     /// [`Error::Denied`], [`Error::InvalidArgument`] unless `len` is 1 to [`LEN_MAX`].
     pub async fn generate_random(&self, caller: &Principal, len: u32, deadline: Instant) -> Result<SecretBytes, Error> {
         authorize::<UseKeys>(caller)?;
-        let len = random_len("a random string", len)?;
+        let len = len as usize;
+        if len == 0 || len > LEN_MAX {
+            return Err(Error::InvalidArgument(format!("1 to {LEN_MAX} random bytes can be had at once, not {len}")));
+        }
         // It needs no facts but one: that the cluster is not sealed.
         self.with_facts(
             deadline,
@@ -30,13 +33,5 @@ impl Kms {
             },
         )
         .await
-    }
-}
-
-/// Checks a wanted length.
-pub(super) fn random_len(what: &str, len: u32) -> Result<usize, Error> {
-    match len as usize {
-        len @ 1..=LEN_MAX => Ok(len),
-        len => Err(Error::InvalidArgument(format!("{what} has 1 to {LEN_MAX} bytes, not {len}"))),
     }
 }

@@ -172,7 +172,8 @@ impl ViewFacts<'_> {
         let (_, body) = self.barrier.open(self.keyring, key, Some(name), value)?;
         if let RecordName::KeyVersion(id, version) = name {
             let (_, material) = KeyVersionRecord::split(*id, *version, &body).map_err(|_| damaged(key))?;
-            return Ok(Fact::Material(Arc::new(Secret::copy_from(material))));
+            let material = Secret::from_slice(material).ok_or_else(|| damaged(key))?;
+            return Ok(Fact::Material(Arc::new(material)));
         }
         match Record::decode(name, &body).map_err(|_| damaged(key))? {
             Record::Key(record) => Ok(Fact::Key(Arc::new(record))),
