@@ -253,6 +253,12 @@ impl Envelope {
         self.open_box(&envelope_key(ss_h, None, &fields), &fields, ctx.envelope.root_generation)
     }
 
+    /// What the recipient answers to this hand-over once it has opened it: `kdf(RK, "handover-ack", ctx, 32)`. Public,
+    /// and worth nothing beyond the proof.
+    pub fn handover_ack(&self, ctx: &HandoverContext, root: &RootKey) -> [u8; 32] {
+        *derive::<32>(root.key().expose(), Label::HandoverAck, &ctx.fields(&self.ciphertexts())).expose()
+    }
+
     fn open_box(&self, key: &Secret<32>, ctx: &[u8], root_generation: u32) -> Result<RootKey, EnvelopeError> {
         let root = boxes::open(key, Label::EnvelopeBox, ctx, b"", &self.boxed)?;
         Ok(RootKey::from_parts(root_generation, Secret::from_slice(&root).ok_or(EnvelopeError::NotOpened)?))

@@ -57,6 +57,10 @@ labels! {
     ShareProof = "share-proof",
     /// The message that signers of a seal configuration sign.
     SealConfig = "seal-config",
+    /// What a recipient answers to a hand-over, from RK.
+    HandoverAck = "handover-ack",
+    /// What a joining node answers to show that it holds its KEM key, from ss_h.
+    JoinProof = "join-proof",
 }
 
 /// `kdf(K, label, fields, N)`: fixed input `label ‖ 0x00 ‖ fields ‖ u32be(8 N)`.

@@ -1,0 +1,215 @@
+//! The one desk behind all doors, and what it can do right now: [`Node`] is uninitialized, sealed, unsealed or damaged,
+//! and each state holds exactly what it may use: a sealed node has no keyring to use by mistake.
+//!
+//! It owns the node's HSM and its replica. Using keys is [`Kms`]'s, reached through [`Node::kms`] while unsealed; how
+//! a node gets from one state to another is in [`crate::seal`].
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use quorate_core::id::{ClusterId, GroupId, Name, NodeId};
+use quorate_hsm::{Hsm, NodeKeys};
+use quorate_replica::{Profile, Replica, World};
+use thiserror::Error as ThisError;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::desk::Kms;
+use crate::error::Error;
+use crate::seal::ceremony::CeremonyDesk;
+use crate::seal::handover::HandoverDesk;
+use crate::seal::join::JoinDesk;
+use crate::seal::open::Opened;
+use crate::seal::peers::Peers;
+use crate::seal::status::Health;
+use crate::seal::token::JoinToken;
+
+/// The Raft id of the node that founds a cluster. Every other id is the index of a log entry, hence larger.
+pub const FOUNDER: NodeId = NodeId(1);
+/// The only Raft group there is today (design §8).
+pub const GROUP: GroupId = GroupId(0);
+
+/// What a node is told about itself.
+pub struct NodeConfig {
+    /// Its name; the one in its certificate.
+    pub name: Name,
+    /// Where journal and state are kept.
+    pub data_dir: PathBuf,
+    /// `host:port` that clients are told.
+    pub api_addr: String,
+    /// `host:port` that other nodes are told.
+    pub peer_addr: String,
+    /// `host:port` on which it listens for other nodes.
+    pub peer_listen: String,
+    /// The cluster its certificate was issued for.
+    pub cluster: ClusterId,
+    /// Public key of the cluster's root certificate (SPKI, DER): shares and invitations are bound to it.
+    pub root_spki: Vec<u8>,
+    /// Whether it may run a cluster marked `dev`, and marks one it founds.
+    pub dev: bool,
+    /// Timing of elections.
+    pub profile: Profile,
+    /// How to join a cluster; ignored once it belongs to one.
+    pub join: Option<JoinConfig>,
+    /// Version of the software, for the status.
+    pub version: String,
+}
+
+/// How a new node joins.
+pub struct JoinConfig {
+    /// Where else the inviting node may be reached (`host:port`, peer port), tried after the token's own address.
+    pub addresses: Vec<String>,
+    /// The one-use token.
+    pub token: JoinToken,
+}
+
+/// Why a node can't start; the process should say it and end.
+#[derive(Debug, ThisError)]
+pub enum StartError {
+    /// The data directory belongs to something else.
+    #[error("{0}")]
+    Foreign(String),
+    /// The configuration contradicts itself or the cluster.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// One node of the cluster: the desk behind all doors.
+pub struct Node {
+    pub(crate) this: Weak<Self>,
+    /// Where the service's work runs; the replica has a runtime of its own.
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) config: NodeConfig,
+    pub(crate) world: World,
+    pub(crate) hsm: Hsm,
+    pub(crate) keys: NodeKeys,
+    pub(crate) state: watch::Sender<Arc<State>>,
+    /// Held while the node moves from one state to another.
+    pub(crate) transition: tokio::sync::Mutex<()>,
+    pub(crate) ceremony: CeremonyDesk,
+    pub(crate) handover: HandoverDesk,
+    pub(crate) joins: JoinDesk,
+    pub(crate) peers: Peers,
+    /// Empty, or what keeps it from doing its part; for the status.
+    pub(crate) problem: Mutex<String>,
+    /// Set by [`Node::shutdown`]: a replica that stops then is no damage.
+    pub(crate) stopping: AtomicBool,
+}
+
+/// What the node can do.
+pub(crate) enum State {
+    /// Belongs to no cluster. A replica is there when the process died during genesis, before anything was committed.
+    Uninitialized(Option<Replica>),
+    /// A full citizen that can't use keys.
+    Sealed(Sealed),
+    /// Serves.
+    Unsealed(Unsealed),
+    /// Can't be mended by itself.
+    Damaged {
+        /// What is wrong and what to do.
+        what: String,
+        /// There, and voting, where the damage leaves the log alone.
+        replica: Option<Replica>,
+    },
+}
+
+/// A sealed member.
+pub(crate) struct Sealed {
+    pub(crate) replica: Replica,
+    /// Since when an operator has kept it so; a ceremony completed earlier must not open it again.
+    pub(crate) held_since: Option<Instant>,
+}
+
+/// An unsealed member.
+pub(crate) struct Unsealed {
+    pub(crate) replica: Replica,
+    pub(crate) opened: Arc<Opened>,
+}
+
+impl State {
+    pub(crate) fn health(&self) -> Health {
+        match self {
+            Self::Uninitialized(_) => Health::Uninitialized,
+            Self::Sealed(_) => Health::Sealed,
+            Self::Unsealed(_) => Health::Ok,
+            Self::Damaged { .. } => Health::Damaged,
+        }
+    }
+
+    pub(crate) fn replica(&self) -> Option<&Replica> {
+        match self {
+            Self::Uninitialized(_) => None,
+            Self::Sealed(s) => Some(&s.replica),
+            Self::Unsealed(u) => Some(&u.replica),
+            Self::Damaged { replica, .. } => replica.as_ref(),
+        }
+    }
+}
+
+impl Node {
+    /// The service for keys, while this node is unsealed.
+    ///
+    /// # Errors
+    /// [`Error::Uninitialized`], [`Error::Sealed`] or [`Error::Damaged`].
+    pub fn kms(&self) -> Result<Arc<Kms>, Error> {
+        match &**self.state.borrow() {
+            State::Unsealed(u) => Ok(u.opened.kms.clone()),
+            State::Sealed(_) => Err(Error::Sealed),
+            State::Uninitialized(_) => Err(Error::Uninitialized),
+            State::Damaged { what, .. } => Err(Error::Damaged(what.clone())),
+        }
+    }
+
+    /// What it can do for a client: the answer of `/health`.
+    pub fn health(&self) -> Health {
+        self.state.borrow().health()
+    }
+
+    /// Waits until the node's health is `wanted`.
+    pub async fn wait_for(&self, wanted: Health) {
+        // The sender lives in `self`, so waiting can't fail.
+        let _ = self.state.subscribe().wait_for(|state| state.health() == wanted).await;
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &Name {
+        &self.config.name
+    }
+
+    /// The cluster its certificate was issued for; doors compare the callers' certificates with it.
+    pub fn cluster(&self) -> ClusterId {
+        self.config.cluster
+    }
+
+    /// Stops the replica, leaving its files in order. Key material is dropped.
+    pub async fn shutdown(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let _moving = self.transition.lock().await;
+        self.ceremony.forget(None);
+        self.become_sealed(None);
+        let replica = match &*self.current() {
+            State::Uninitialized(replica) => replica.clone(),
+            state => state.replica().cloned(),
+        };
+        if let Some(replica) = replica {
+            replica.shutdown().await;
+        }
+    }
+
+    pub(crate) fn problem(&self) -> String {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_problem(&self, what: String) {
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        if !what.is_empty() && *problem != what {
+            tracing::warn!(node = %self.config.name, "{what}");
+        }
+        *problem = what;
+    }
+
+    pub(crate) fn current(&self) -> Arc<State> {
+        self.state.borrow().clone()
+    }
+}

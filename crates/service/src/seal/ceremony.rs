@@ -1,0 +1,320 @@
+//! The share ceremony: custodians' shares meet in one node's memory until they open the quorum key (key-hierarchy §5).
+//!
+//! A share is proven before it is kept, so strangers create no state and can't end a ceremony; what is kept is
+//! forgotten on success, after 15 minutes, and when the process ends. Only progress is told to others.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_core::authorize::{EnterShares, ReadStatus, authorize};
+use quorate_core::batch::Rev;
+use quorate_core::id::ClusterId;
+use quorate_core::principal::Principal;
+use quorate_core::seam::Entropy;
+use quorate_crypto::{
+    Ceremony, CeremonyError, CeremonyId, ClusterFingerprint, Progress, QuorumSecretKey, Share, verify_proof,
+};
+use quorate_replica::Replica;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::challenge::Challenges;
+use super::flood::{FloodGuard, Verdict};
+use super::open::{CompletedCeremony, SealState, hsm_half, no_envelope};
+use super::status::CeremonyStatus;
+use crate::error::Error;
+use crate::node::{Node, State};
+
+/// How long entered shares are kept.
+pub const SHARES_KEPT: Duration = Duration::from_secs(15 * 60);
+/// How long the node tries to learn of newer seals before it goes on with what it knows. Each use checks again.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+/// What a custodian's proof key signs over.
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    /// Fresh; valid for two minutes.
+    pub nonce: [u8; super::challenge::LEN],
+    /// The node that asks.
+    pub node_name: String,
+    /// Its cluster.
+    pub cluster: ClusterId,
+}
+
+/// What became of a share.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// The ceremony as it stands; none once it has unsealed the node.
+    pub ceremony: Option<CeremonyStatus>,
+    /// Whether this share completed it.
+    pub unsealed: bool,
+}
+
+/// The ceremony's side of a node.
+pub(crate) struct CeremonyDesk {
+    challenges: Challenges,
+    flood: Mutex<FloodGuard>,
+    open: Mutex<Option<OpenCeremony>>,
+    /// One share at a time: the order of arrival is the order of entry.
+    entering: tokio::sync::Mutex<()>,
+}
+
+struct OpenCeremony {
+    id: [u8; 16],
+    value: Ceremony,
+    expires: Instant,
+    /// Shares entered before a cluster-wide seal do not undo it.
+    seal_epoch: Rev,
+}
+
+/// How far the ceremony is.
+#[derive(Clone)]
+pub(crate) struct OpenProgress {
+    pub(crate) id: [u8; 16],
+    pub(crate) threshold: u8,
+    pub(crate) entered: Vec<u8>,
+    pub(crate) expires: Instant,
+}
+
+impl CeremonyDesk {
+    pub(crate) fn new(entropy: &dyn Entropy) -> Self {
+        Self {
+            challenges: Challenges::new(entropy),
+            flood: Mutex::default(),
+            open: Mutex::default(),
+            entering: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The ceremony open here, if one is.
+    pub(crate) fn progress(&self) -> Option<OpenProgress> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = open.as_ref().filter(|c| Instant::now() < c.expires)?;
+        let Progress { entered, threshold } = current.value.progress();
+        Some(OpenProgress { id: current.id, threshold, entered, expires: current.expires })
+    }
+
+    /// Forgets the shares of ceremony `id`, or of any.
+    pub(crate) fn forget(&self, id: Option<[u8; 16]>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.as_ref().is_some_and(|c| id.is_none_or(|id| c.id == id)) {
+            *open = None;
+        }
+    }
+}
+
+impl Node {
+    /// The public seal configuration, for custodians' own checks.
+    ///
+    /// # Errors
+    /// [`Error::Denied`]; [`Error::Uninitialized`] before genesis.
+    pub fn seal_config(&self, caller: &Principal) -> Result<Vec<u8>, Error> {
+        authorize::<ReadStatus>(caller)?;
+        let state = self.current();
+        let replica = match &*state {
+            State::Uninitialized(_) => return Err(Error::Uninitialized),
+            state => state.replica().ok_or_else(|| self.damaged())?,
+        };
+        Ok(self.seal_state(replica)?.config_bytes.to_vec())
+    }
+
+    /// A challenge for a custodian's proof.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], and while there is nothing to unseal here.
+    pub fn share_challenge(&self, caller: &Principal) -> Result<Challenge, Error> {
+        authorize::<EnterShares>(caller)?;
+        self.sealed_replica()?;
+        Ok(Challenge {
+            nonce: self.ceremony.challenges.make(&*self.world.entropy),
+            node_name: self.config.name.to_string(),
+            cluster: self.config.cluster,
+        })
+    }
+
+    /// Takes one share; the one that completes the ceremony unseals this node and starts the hand-over to the others.
+    /// `proof` is by the share's proof key over a [`Challenge`].
+    ///
+    /// # Errors
+    /// [`Error::ShareRefused`] says exactly what is wrong with the share; nothing was kept then. [`Error::Busy`] after
+    /// too many of those, which never holds up a valid share.
+    pub async fn submit_share(
+        &self,
+        caller: &Principal,
+        share: Zeroizing<String>,
+        nonce: Vec<u8>,
+        proof: Vec<u8>,
+    ) -> Result<Submitted, Error> {
+        authorize::<EnterShares>(caller)?;
+        let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
+        let source = caller.to_string();
+        // In a task of its own: a custodian who hangs up does not leave the ceremony half done.
+        let task = self.runtime.spawn(async move { node.enter_share(&source, &share, &nonce, &proof).await });
+        task.await.map_err(|_| Error::Internal("entering a share failed"))?
+    }
+
+    async fn enter_share(&self, source: &str, text: &str, nonce: &[u8], proof: &[u8]) -> Result<Submitted, Error> {
+        let replica = self.sealed_replica()?;
+        let seal = self.seal_state(&replica)?;
+        let share = match self.check_share(&seal, text, nonce, proof) {
+            Ok(share) => share,
+            Err(why) => return Err(self.refuse_share(source, why)),
+        };
+        let _one_at_a_time = self.ceremony.entering.lock().await;
+        // Nobody types shares into a node that could not use them.
+        self.prove_hsm(&seal).await.inspect_err(|e| self.note(e))?;
+        if seal.envelope.is_none() {
+            return Err(no_envelope());
+        }
+        let seal = self.caught_up(&replica).await?;
+        let progress = self.keep_share(&seal, share)?;
+        replica.hello_now();
+        if progress.entered.len() < usize::from(progress.threshold) {
+            tracing::info!(
+                entered = progress.entered.len(),
+                threshold = progress.threshold,
+                by = source,
+                "share entered"
+            );
+            return Ok(Submitted { ceremony: Some(self.ceremony_status(&progress)), unsealed: false });
+        }
+        tracing::info!(entered = progress.entered.len(), by = source, "last share entered, unsealing");
+        self.complete(&replica, progress.id).await?;
+        Ok(Submitted { ceremony: None, unsealed: true })
+    }
+
+    /// Everything that is decided without keeping anything.
+    fn check_share(&self, seal: &SealState, text: &str, nonce: &[u8], proof: &[u8]) -> Result<Share, String> {
+        let share = Share::parse(text.trim()).map_err(|e| e.to_string())?;
+        let fingerprint = self.cluster_fingerprint();
+        share.check(&seal.config, &fingerprint).map_err(|e| e.to_string())?;
+        if !self.ceremony.challenges.is_current(nonce) {
+            return Err("the challenge has expired or is not this node's; ask for a new one and try again".into());
+        }
+        let nonce: &[u8; super::challenge::LEN] =
+            nonce.try_into().map_err(|_| "the challenge has a wrong length".to_owned())?;
+        let name = self.config.name.as_str();
+        if !verify_proof(&seal.config, share.x(), self.config.cluster, name, nonce, proof) {
+            return Err(format!(
+                "the proof of share {} does not hold for this node and challenge; try again",
+                share.x()
+            ));
+        }
+        Ok(share)
+    }
+
+    fn refuse_share(&self, source: &str, why: String) -> Error {
+        let verdict = {
+            let mut flood = self.ceremony.flood.lock().unwrap_or_else(PoisonError::into_inner);
+            flood.failed(source, Instant::now())
+        };
+        match verdict {
+            Verdict::Answer => {
+                tracing::warn!(by = source, why, "share refused");
+                Error::ShareRefused(why)
+            }
+            Verdict::TooMany { retry_after } => Error::Busy(format!(
+                "too many shares were refused lately; the next refusal is explained in {} s (a valid share is taken at any time)",
+                retry_after.as_secs() + 1
+            )),
+        }
+    }
+
+    /// The state after a read index if one can be had soon: a node that was down may not know of a newer seal yet.
+    pub(crate) async fn caught_up(&self, replica: &Replica) -> Result<SealState, Error> {
+        if let Err(e) = replica.read_index(Instant::now() + CATCH_UP).await {
+            tracing::info!(%e, "no majority answers: going on with what this node knows");
+        }
+        self.seal_state(replica)
+    }
+
+    fn keep_share(&self, seal: &SealState, share: Share) -> Result<OpenProgress, Error> {
+        let mut open = self.ceremony.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |c: &OpenCeremony| Instant::now() >= c.expires || c.seal_epoch != seal.seal_epoch;
+        if open.as_ref().is_none_or(over) {
+            let mut id = [0; 16];
+            self.world.entropy.fill(&mut id);
+            let expires = Instant::now() + SHARES_KEPT;
+            *open = Some(OpenCeremony {
+                id,
+                value: Ceremony::new(CeremonyId(id), seal.config.clone(), self.cluster_fingerprint()),
+                expires,
+                seal_epoch: seal.seal_epoch,
+            });
+            self.forget_at(expires, id);
+        }
+        let Some(ceremony) = open.as_mut() else { return Err(Error::Internal("no ceremony is open")) };
+        let progress = ceremony.value.submit(share).map_err(|e| Error::ShareRefused(e.to_string()))?;
+        Ok(OpenProgress {
+            id: ceremony.id,
+            threshold: progress.threshold,
+            entered: progress.entered,
+            expires: ceremony.expires,
+        })
+    }
+
+    fn forget_at(&self, expires: Instant, id: [u8; 16]) {
+        let this = self.this.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep_until(expires).await;
+            if let Some(node) = this.upgrade() {
+                node.ceremony.forget(Some(id));
+            }
+        });
+    }
+
+    /// All shares are there: the HSM's half first, since it may fail without costing the custodians their shares.
+    async fn complete(&self, replica: &Replica, id: [u8; 16]) -> Result<(), Error> {
+        let _moving = self.transition.lock().await;
+        if !matches!(&*self.current(), State::Sealed(_)) {
+            // A hand-over was faster.
+            self.ceremony.forget(Some(id));
+            return if self.kms().is_ok() { Ok(()) } else { Err(self.damaged()) };
+        }
+        let seal = self.caught_up(replica).await?;
+        let envelope = seal.envelope.clone().ok_or_else(no_envelope)?;
+        let half = hsm_half(&self.hsm, &envelope, &self.keys.kem.spki_der).await.map_err(|e| {
+            Error::Unavailable(format!(
+                "this node's HSM failed: {e}; the shares are kept, enter one again once it works"
+            ))
+        })?;
+        let quorum = self.combine(id, &seal)?;
+        let root_key = self.open_envelope(&seal, &half, &quorum).inspect_err(|e| self.note(e))?;
+        drop((quorum, half));
+        let ceremony = CompletedCeremony { id, at: Instant::now(), seal_epoch: seal.seal_epoch };
+        self.serve(replica, seal, root_key, ceremony).await?;
+        self.offer_to_all();
+        Ok(())
+    }
+
+    fn combine(&self, id: [u8; 16], seal: &SealState) -> Result<QuorumSecretKey, Error> {
+        let mut open = self.ceremony.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ceremony) = open.take_if(|c| c.id == id) else {
+            return Err(Error::ShareRefused(
+                "the shares were forgotten meanwhile; all of them have to be entered again".into(),
+            ));
+        };
+        if ceremony.seal_epoch != seal.seal_epoch {
+            return Err(Error::ShareRefused(
+                "the cluster was sealed while this ceremony was open, so its shares were forgotten; enter them again"
+                    .into(),
+            ));
+        }
+        ceremony.value.complete().map_err(|e: CeremonyError| Error::ShareRefused(e.to_string()))
+    }
+
+    fn cluster_fingerprint(&self) -> ClusterFingerprint {
+        ClusterFingerprint::new(self.config.cluster, &self.config.root_spki)
+    }
+
+    pub(crate) fn ceremony_status(&self, progress: &OpenProgress) -> CeremonyStatus {
+        let left = progress.expires.saturating_duration_since(Instant::now());
+        CeremonyStatus {
+            id: progress.id,
+            node: self.config.name.to_string(),
+            threshold: progress.threshold,
+            entered: progress.entered.clone(),
+            expires_ms: self.world.wall.now_ms().saturating_add(left.as_millis() as u64),
+        }
+    }
+}

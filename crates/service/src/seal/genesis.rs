@@ -1,0 +1,225 @@
+//! Genesis: one node founds a cluster with itself as the only member (design §6, step 3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::authorize::{ManageCluster, authorize};
+use quorate_core::batch::Genesis;
+use quorate_core::id::{ClusterId, Lineage, NodeId};
+use quorate_core::principal::Principal;
+use quorate_core::record_key::Table;
+use quorate_crypto::{
+    AuditSecretKey, Envelope, EnvelopeContext, EnvelopeKind, FoundingParams, Keyring, KeyringContext, SealSignature,
+    Secret, SignerKind, found,
+};
+use quorate_replica::{FoundError, MembershipView, OpenError, Replica, View};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::ledger::{Change, Ledger};
+use super::sha256;
+use crate::error::Error;
+use crate::node::{FOUNDER, GROUP, Node, Sealed, State};
+
+/// Name of the record that holds SK_aud, the key that opens audit segments.
+const AUDIT_SECRET: &[u8] = b"audit-secret-key";
+/// How long founding may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What an administrator asks for.
+#[derive(Clone, Debug)]
+pub struct InitRequest {
+    /// n: how many shares.
+    pub shares: u32,
+    /// t: how many of them unseal.
+    pub threshold: u32,
+    /// What people call the holders; none, or n of them.
+    pub custodians: Vec<String>,
+    /// One share of one: no split knowledge.
+    pub insecure_single_share: bool,
+}
+
+/// What genesis answers, once.
+pub struct Founded {
+    /// The shares' text, in order of x. They exist nowhere else.
+    pub shares: Vec<Zeroizing<String>>,
+    /// C.
+    pub cluster: ClusterId,
+    /// L.
+    pub lineage: Lineage,
+    /// The public seal configuration.
+    pub seal_config: Vec<u8>,
+}
+
+impl Node {
+    /// Founds the cluster. The node is left sealed, so that the first ceremony proves the shares.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyInitialized`] with the cluster's id when there is one; [`Error::InvalidArgument`] for numbers that
+    /// make no share set. Nothing is left behind then.
+    pub async fn init(&self, caller: &Principal, request: InitRequest) -> Result<Founded, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
+        let caller = caller.clone();
+        // In a task of its own: a caller who hangs up does not leave half a cluster.
+        let task = self.runtime.spawn(async move { node.found_cluster(&caller, request).await });
+        task.await.map_err(|_| Error::Internal("founding the cluster failed"))?
+    }
+
+    async fn found_cluster(&self, caller: &Principal, request: InitRequest) -> Result<Founded, Error> {
+        let _moving = self.transition.lock().await;
+        let unfinished = match &*self.current() {
+            State::Uninitialized(replica) => replica.clone(),
+            State::Damaged { what, replica: None } => return Err(Error::Damaged(what.clone())),
+            _ => return Err(Error::AlreadyInitialized(self.config.cluster)),
+        };
+        if self.config.join.is_some() {
+            return Err(Error::WrongState(
+                "this node is configured to join a cluster ([join]); remove that section to found one here".into(),
+            ));
+        }
+        let (Ok(shares), Ok(threshold)) = (u8::try_from(request.shares), u8::try_from(request.threshold)) else {
+            return Err(Error::InvalidArgument(format!(
+                "{} of {} shares are too many; at most 255 shares are possible",
+                request.threshold, request.shares
+            )));
+        };
+        let hsm_random = self.hsm.random(32).await.map_err(|e| self.hsm_failed(&e))?;
+        let hsm_random = Secret::<32>::from_slice(&hsm_random).ok_or(Error::Internal("the HSM gave too few bytes"))?;
+        let entropy = &*self.world.entropy;
+        let mut lineage = Lineage([0; 16]);
+        entropy.fill(&mut lineage.0);
+        let params = FoundingParams {
+            shares,
+            threshold,
+            labels: request.custodians,
+            lineage,
+            cluster: self.config.cluster,
+            root_spki: &self.config.root_spki,
+            hsm_random: &hsm_random,
+            single_share: request.insecure_single_share,
+            dev: self.config.dev,
+        };
+        let mut founding = found(params, entropy).map_err(|e| Error::InvalidArgument(e.to_string()))?;
+        let config = &mut founding.seal_config;
+        let signature = self.hsm.sign_identity(&config.signing_message()).await.map_err(|e| self.hsm_failed(&e))?;
+        config.signatures.push(SealSignature {
+            kind: SignerKind::Node,
+            signer: self.config.name.to_string(),
+            signature,
+        });
+        let config = &founding.seal_config;
+        let keys = &self.keys;
+        let context = EnvelopeContext {
+            lineage,
+            cluster: config.cluster,
+            generation: config.generation,
+            set_id: config.set_id,
+            root_generation: founding.root_key.generation(),
+            node_name: self.config.name.to_string(),
+            spki_hsm_sha256: sha256(&keys.kem.spki_der),
+            spki_identity_sha256: sha256(&keys.identity),
+            pk_q_sha256: config.quorum_public_key.sha256(),
+        };
+        let envelope = Envelope::seal(
+            EnvelopeKind::Node,
+            &context,
+            keys.kem.alg,
+            &keys.kem.spki_der,
+            &config.quorum_public_key,
+            &founding.root_key,
+            entropy,
+        )
+        .map_err(|e| Error::WrongState(e.to_string()))?;
+        let keyring_context =
+            KeyringContext { lineage, cluster: config.cluster, group: GROUP, seal_config_hash: config.hash() };
+        let genesis = Genesis {
+            lineage,
+            cluster: config.cluster,
+            time_ms: self.world.wall.now_ms(),
+            seal_config: config.encode(),
+            node_name: self.config.name.to_string(),
+            envelope: envelope.encode(),
+            keyring: founding.keyring.seal(&founding.root_key, &keyring_context, entropy),
+        };
+        let replica = match unfinished {
+            Some(replica) => replica,
+            None => self.create_replica(FOUNDER, None).await.map_err(|e| not_created(&e))?,
+        };
+        let answer = Founded {
+            shares: founding.shares.iter().map(|share| share.to_text()).collect(),
+            cluster: config.cluster,
+            lineage,
+            seal_config: genesis.seal_config.clone(),
+        };
+        match replica.found(self.own_statement().member(), genesis, Instant::now() + DEADLINE).await {
+            Ok(_) => {}
+            Err(FoundError::AlreadyFounded(cluster)) => return Err(Error::AlreadyInitialized(cluster)),
+            Err(e) => {
+                self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
+                return Err(Error::Unavailable(e.to_string()));
+            }
+        }
+        if let Err(e) = self.write_first_records(&replica, lineage, founding.keyring, &founding.audit_secret_key).await
+        {
+            // The cluster exists and its shares must be shown; these records can be made again.
+            tracing::error!(%e, "the first records of the cluster were not written");
+        }
+        self.watch_problems(replica.clone());
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, held_since: None })));
+        tracing::info!(by = %caller, cluster = %self.config.cluster, "cluster founded; this node is sealed");
+        Ok(answer)
+    }
+
+    /// While the keyring is still at hand: this node's own Member record, and the key that opens audit segments.
+    async fn write_first_records(
+        &self,
+        replica: &Replica,
+        lineage: Lineage,
+        keyring: Keyring,
+        audit: &AuditSecretKey,
+    ) -> Result<(), Error> {
+        let ledger = Ledger {
+            replica: replica.clone(),
+            world: self.world.clone(),
+            keyring: Arc::new(keyring),
+            lineage,
+            cluster: self.config.cluster,
+            seal_epoch: 0,
+        };
+        let audit = audit.encode();
+        let decide = |_: &View| {
+            let put = |table, name: &[u8], body: &[u8]| Change::Put {
+                table,
+                name: name.to_vec(),
+                body: Zeroizing::new(body.to_vec()),
+                rev: 0,
+            };
+            let own = put(Table::Member, self.config.name.as_str().as_bytes(), &self.founder_record().encode());
+            Ok((vec![own, put(Table::Secret, AUDIT_SECRET, &audit)], ()))
+        };
+        ledger.commit(Instant::now() + DEADLINE, decide).await.map(|_| ())
+    }
+
+    pub(crate) async fn create_replica(
+        &self,
+        id: NodeId,
+        introduction: Option<MembershipView>,
+    ) -> Result<Replica, OpenError> {
+        let config = self.replica_config(id, introduction);
+        Replica::create(config, self.world.clone(), Arc::new(self.link())).await
+    }
+
+    pub(crate) fn hsm_failed(&self, e: &quorate_hsm::HsmError) -> Error {
+        Error::Unavailable(format!("this node's HSM failed: {e}"))
+    }
+}
+
+fn not_created(e: &OpenError) -> Error {
+    match e {
+        OpenError::AlreadyExists(_) | OpenError::WrongNode { .. } | OpenError::Config(_) => {
+            Error::WrongState(e.to_string())
+        }
+        _ => Error::Unavailable(e.to_string()),
+    }
+}

@@ -1,0 +1,244 @@
+//! The hand-over: one ceremony at any node unseals every approved sealed node (key-hierarchy §4.4).
+//!
+//! ```text
+//! sender (unsealed)                        recipient (sealed)
+//! nonce?                             ──►
+//!                                    ◄──   nonce 32
+//! RK, sealed to the recipient's HSM  ──►   opened in its HSM, keyring opened, state checked, serves
+//!                                    ◄──   MAC under RK
+//! ```
+//!
+//! What is handed over is RK: never the unseal key, the quorum's key or a share. The recipient's keys come from its
+//! *Member record*, which only a MACed batch can write, and not from Raft's membership. Offers are made for ten minutes
+//! after a ceremony, at each Hello, and live in memory alone.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::NodeId;
+use quorate_core::record_key::Table;
+use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, kem_secret};
+use tokio::time::Instant;
+
+use super::open::{CompletedCeremony, Opened};
+use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
+use super::record::MemberRecord;
+use crate::error::Error;
+use crate::node::{Node, State};
+
+/// For how long a completed ceremony, or an approval, opens others.
+pub(crate) const OFFERED: Duration = Duration::from_secs(10 * 60);
+/// How long a recipient keeps the nonce it gave.
+const NONCE_KEPT: Duration = Duration::from_secs(30);
+/// Between two offers to the same node that did not take the first.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// The recipient scans its whole state before it answers.
+const DEADLINE: Duration = Duration::from_secs(60);
+const ENVELOPE_LEN_MAX: usize = 8 * 1024;
+
+/// Offers and nonces of this process.
+#[derive(Default)]
+pub(crate) struct HandoverDesk {
+    /// Nodes approved here, and until when they are offered the key whatever the age of the ceremony.
+    approved: Mutex<HashMap<NodeId, Instant>>,
+    offering: Mutex<HashSet<NodeId>>,
+    offered: Mutex<HashMap<NodeId, Instant>>,
+    nonces: Mutex<HashMap<NodeId, ([u8; 32], Instant)>>,
+}
+
+/// `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ envelope`.
+struct Offer {
+    ceremony: [u8; 16],
+    age: Duration,
+    seal_epoch: u64,
+    envelope: Vec<u8>,
+}
+
+impl Offer {
+    fn encode(&self) -> Vec<u8> {
+        Writer::new()
+            .raw(&self.ceremony)
+            .u64(u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX))
+            .u64(self.seal_epoch)
+            .field(&self.envelope)
+            .finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("hand-over", bytes);
+        let offer = Self {
+            ceremony: r.array()?,
+            age: Duration::from_millis(r.u64()?),
+            seal_epoch: r.u64()?,
+            envelope: r.field(ENVELOPE_LEN_MAX)?.to_vec(),
+        };
+        r.finish()?;
+        Ok(offer)
+    }
+}
+
+impl HandoverDesk {
+    /// `id` was approved just now: it is offered the key even when the ceremony is long past.
+    pub(crate) fn approved(&self, id: NodeId) {
+        self.approved.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now() + OFFERED);
+    }
+
+    fn is_newly_approved(&self, id: NodeId) -> bool {
+        let mut approved = self.approved.lock().unwrap_or_else(PoisonError::into_inner);
+        approved.retain(|_, until| Instant::now() < *until);
+        approved.contains_key(&id)
+    }
+
+    /// Whether to offer to `id` now; the caller calls [`Self::ended`] afterwards.
+    fn begins(&self, id: NodeId) -> bool {
+        let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        let too_early = offered.get(&id).is_some_and(|at| at.elapsed() < RETRY_AFTER);
+        !too_early && self.offering.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
+    }
+
+    fn ended(&self, id: NodeId, taken: bool) {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
+        self.offering.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if taken {
+            self.approved.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
+    }
+}
+
+impl Node {
+    /// Offers the root key to every sealed member that is heard of.
+    pub(crate) fn offer_to_all(&self) {
+        let state = self.current();
+        let Some(replica) = state.replica() else { return };
+        for id in replica.status().members().keys() {
+            self.offer_to(*id);
+        }
+    }
+
+    /// Offers the root key to `id`, if it wants one and may have it.
+    pub(crate) fn offer_to(&self, id: NodeId) {
+        let state = self.current();
+        let State::Unsealed(unsealed) = &*state else { return };
+        let age = unsealed.opened.ceremony.at.elapsed();
+        let entitled = age < OFFERED || self.handover.is_newly_approved(id);
+        if id == unsealed.replica.status().id || !entitled || !self.wants_handover(id, age) || !self.handover.begins(id)
+        {
+            return;
+        }
+        let Some(node) = self.this.upgrade() else { return };
+        let opened = unsealed.opened.clone();
+        self.runtime.spawn(async move {
+            let outcome = node.hand_over(&opened, id).await;
+            match &outcome {
+                Ok(name) => tracing::info!(to = %name, "root key handed over"),
+                Err(why) => tracing::warn!(to = id.0, %why, "root key not handed over"),
+            }
+            node.handover.ended(id, outcome.is_ok());
+        });
+    }
+
+    async fn hand_over(&self, opened: &Arc<Opened>, to: NodeId) -> Result<String, Error> {
+        let ledger = &opened.ledger;
+        // A fresh view: neither a removed member nor a node of a sealed cluster gets anything.
+        let view = ledger.view(Instant::now() + Duration::from_secs(5)).await?;
+        let not_approved = || Error::WrongState(format!("node {to} is no approved member; approve it first"));
+        let name = view.membership().members.get(&to).map(|m| m.name.clone()).ok_or_else(not_approved)?;
+        let record = ledger
+            .get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?
+            .filter(|record| record.body.id == to)
+            .ok_or_else(not_approved)?
+            .body;
+        let call = |kind, body: Vec<u8>| {
+            let replica = ledger.replica.clone();
+            async move {
+                replica.call_peer(to, kind, body.into(), DEADLINE).await.map_err(|e| Error::Unavailable(e.to_string()))
+            }
+        };
+        let nonce = call(KIND_HANDOVER_NONCE, Vec::new()).await?;
+        let nonce: [u8; 32] = nonce[..].try_into().map_err(|_| Error::Unavailable(format!("{name} gave no nonce")))?;
+        let them = &record.statement;
+        let context = HandoverContext {
+            envelope: opened.seal.envelope_context(&name, &them.kem_spki, &them.identity_spki)?,
+            sender: self.config.name.to_string(),
+            nonce,
+            ceremony: CeremonyId(opened.ceremony.id),
+        };
+        let alg = HsmAlg::from_byte(them.kem_alg).map_err(|e| Error::WrongState(e.to_string()))?;
+        let envelope = Envelope::seal_handover(&context, alg, &them.kem_spki, &opened.root_key, &*self.world.entropy)
+            .map_err(|e| Error::WrongState(e.to_string()))?;
+        let offer = Offer {
+            ceremony: opened.ceremony.id,
+            age: opened.ceremony.at.elapsed(),
+            seal_epoch: opened.ceremony.seal_epoch,
+            envelope: envelope.encode(),
+        };
+        let ack = call(KIND_HANDOVER, offer.encode()).await?;
+        let expected = envelope.handover_ack(&context, &opened.root_key);
+        match aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected) {
+            Ok(()) => Ok(name),
+            Err(_) => Err(Error::WrongState(format!("{name} did not prove that it opened the root key"))),
+        }
+    }
+
+    /// A fresh nonce for `from`, which wants to hand over.
+    pub(crate) fn handover_nonce(&self, from: NodeId) -> Result<Vec<u8>, String> {
+        self.sealed_replica().map_err(|e| e.to_string())?;
+        let mut nonce = [0; 32];
+        self.world.entropy.fill(&mut nonce);
+        let mut nonces = self.handover.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        nonces.insert(from, (nonce, Instant::now() + NONCE_KEPT));
+        Ok(nonce.to_vec())
+    }
+
+    /// Takes what `from` hands over; answers the proof that it opened.
+    pub(crate) async fn take_handover(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
+        let nonce = self.handover.nonces.lock().unwrap_or_else(PoisonError::into_inner).remove(&from);
+        let nonce = nonce.filter(|(_, until)| Instant::now() < *until).ok_or("the nonce has expired; begin again")?.0;
+        let offer = Offer::decode(body).map_err(|e| e.to_string())?;
+        self.open_handover(from, nonce, offer).await.inspect_err(|e| self.note(e)).map_err(|e| e.to_string())
+    }
+
+    async fn open_handover(&self, from: NodeId, nonce: [u8; 32], offer: Offer) -> Result<Vec<u8>, Error> {
+        let _moving = self.transition.lock().await;
+        let state = self.current();
+        let State::Sealed(sealed) = &*state else {
+            return Err(Error::WrongState(format!("{} is not sealed", self.config.name)));
+        };
+        let completed_at = Instant::now().checked_sub(offer.age);
+        if sealed.held_since.is_some_and(|held| completed_at.is_none_or(|at| at <= held)) {
+            return Err(Error::WrongState(format!(
+                "{} was sealed by an operator after that ceremony; custodians have to hold a new one",
+                self.config.name
+            )));
+        }
+        let replica = sealed.replica.clone();
+        let seal = self.caught_up(&replica).await?;
+        if seal.seal_epoch != offer.seal_epoch {
+            return Err(Error::WrongState(format!(
+                "the ceremony of the sender and the state of {} belong to different seals of the cluster",
+                self.config.name
+            )));
+        }
+        let sender = replica.status().members().get(&from).map(|m| m.name.clone());
+        let context = HandoverContext {
+            envelope: self.own_context(&seal)?,
+            sender: sender.ok_or_else(|| Error::WrongState(format!("node {from} is no member here")))?,
+            nonce,
+            ceremony: CeremonyId(offer.ceremony),
+        };
+        let refused = |e: &dyn std::fmt::Display| Error::WrongState(format!("the handed-over key does not open: {e}"));
+        let envelope = Envelope::decode(&offer.envelope).map_err(|e| refused(&e))?;
+        let raw = self.hsm.decapsulate(envelope.ct_h()).await.map_err(|e| refused(&e))?;
+        let half = kem_secret(envelope.alg(), raw, envelope.ct_h(), &self.keys.kem.spki_der);
+        let root_key = envelope.open_handover(&context, &half).map_err(|e| refused(&e))?;
+        let ack = envelope.handover_ack(&context, &root_key);
+        let at = completed_at.unwrap_or_else(Instant::now);
+        let ceremony = CompletedCeremony { id: offer.ceremony, at, seal_epoch: offer.seal_epoch };
+        self.serve(&replica, seal, root_key, ceremony).await?;
+        self.ceremony.forget(None);
+        Ok(ack.to_vec())
+    }
+}

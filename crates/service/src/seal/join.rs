@@ -1,0 +1,249 @@
+//! The member's side of a join (key-hierarchy §4.3): nothing is kept of a stranger before its token, its certificate's
+//! identity and its signature agree, and nothing is entrusted to it before an operator has compared its fingerprint.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use quorate_core::codec::Writer;
+use quorate_core::id::{ClusterId, NodeId};
+use quorate_core::record_key::Table;
+use quorate_crypto::kdf::{Label, derive};
+use quorate_crypto::{HsmAlg, Secret, encapsulate};
+use quorate_replica::{PeerIdentity, View};
+use tokio::time::Instant;
+
+use super::join_wire::{Introduction, Request, Response, signed};
+use super::ledger::{Change, Ledger};
+use super::open::Opened;
+use super::record::{Applicant, Invitation, MemberRecord, Statement};
+use super::sha256;
+use crate::error::Error;
+use crate::node::{GROUP, Node};
+
+/// How long a challenge can be answered.
+const CHALLENGE_KEPT: Duration = Duration::from_secs(60);
+/// Joins under way at once.
+const CHALLENGES_MAX: usize = 64;
+/// How long one join call may take.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// Challenges to joiners whose token was good, by the hash of the token's secret.
+#[derive(Default)]
+pub(crate) struct JoinDesk {
+    challenges: Mutex<HashMap<[u8; 32], Pending>>,
+}
+
+struct Pending {
+    nonce: [u8; 32],
+    mac: [u8; 32],
+    until: Instant,
+}
+
+/// What the KEM key's holder can compute: `kdf(ss_h, "join-proof", [C, nonce, SHA-256(statement)], 32)`.
+pub(crate) fn proof_of_possession(
+    ss_h: &Secret<32>,
+    cluster: ClusterId,
+    nonce: &[u8; 32],
+    statement: &[u8],
+) -> [u8; 32] {
+    let fields = Writer::new().field(&cluster.0).field(nonce).field(&sha256(statement)).finish();
+    *derive::<32>(ss_h.expose(), Label::JoinProof, &fields).expose()
+}
+
+/// Where the invitation of a token is kept: by a hash, so that the state does not hold the secret.
+pub(crate) fn token_hash(cluster: ClusterId, secret: &[u8; 32]) -> [u8; 32] {
+    sha256(&Writer::new().field(b"quorate/v1/join-token").field(&cluster.0).field(secret).finish())
+}
+
+impl Node {
+    /// Answers a node that wants to become a member.
+    ///
+    /// # Errors
+    /// [`Error::InvitationRefused`] says why; [`Error::Sealed`] while this node can't read invitations.
+    pub(crate) async fn answer_join(&self, from: &PeerIdentity, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let request = Request::decode(body).map_err(|e| refused(e.to_string()))?;
+        if from.cluster != self.config.cluster {
+            return Err(refused(format!(
+                "node {} belongs to cluster {}, this is {}",
+                from.name, from.cluster, self.config.cluster
+            )));
+        }
+        let opened = self.opened().map_err(|e| match e {
+            Error::Sealed => Error::Unavailable(format!(
+                "node {} is sealed and can't read invitations; unseal it first",
+                self.config.name
+            )),
+            other => other,
+        })?;
+        let deadline = Instant::now() + DEADLINE;
+        let response = match request {
+            Request::Poll => self.answer_poll(&opened.ledger, from, deadline).await?,
+            Request::Introduce(introduction) => {
+                let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
+                self.challenge(&introduction, &statement)?
+            }
+            Request::Prove { introduction, nonce, mac } => {
+                let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
+                self.check_possession(&introduction, &nonce, &mac)?;
+                self.note_applicant(&opened.ledger, &introduction, statement, deadline).await?;
+                Response::Waiting
+            }
+        };
+        Ok(response.encode())
+    }
+
+    /// Token, name, certificate and signature agree.
+    async fn check_introduction(
+        &self,
+        opened: &Opened,
+        from: &PeerIdentity,
+        introduction: &Introduction,
+        deadline: Instant,
+    ) -> Result<Statement, Error> {
+        let view = opened.ledger.view(deadline).await?;
+        let invitation = self.invitation(&opened.ledger, &view, &introduction.secret)?.1;
+        let statement = Statement::decode(&introduction.statement).map_err(|e| refused(e.to_string()))?;
+        if statement.name.as_str() != from.name || statement.identity_spki != from.identity_spki {
+            return Err(refused(format!("node {} says it is another node than its certificate does", from.name)));
+        }
+        if invitation.for_name != statement.name {
+            return Err(refused(format!(
+                "this invitation is for a node called {}, not for {}; make one with `members invite --name {}`",
+                invitation.for_name, statement.name, statement.name
+            )));
+        }
+        let message = signed(self.config.cluster, &introduction.statement);
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &statement.identity_spki)
+            .verify(&message, &introduction.signature)
+            .map_err(|_| refused("the signature of the node's statement does not hold".into()))?;
+        match &invitation.applicant {
+            Some(a) if a.statement != statement => Err(refused(format!(
+                "this invitation was used already, by a node with fingerprint {}; make another one",
+                a.statement.fingerprint()
+            ))),
+            _ => Ok(statement),
+        }
+    }
+
+    /// The invitation of this secret, if it can be used: its revision and body.
+    fn invitation(&self, ledger: &Ledger, view: &View, secret: &[u8; 32]) -> Result<(u64, Invitation), Error> {
+        let hash = token_hash(self.config.cluster, secret);
+        let record = ledger.get(view, Table::Invitation, &hash, Invitation::decode)?.ok_or_else(|| {
+            refused(
+                "no such invitation: it was used, replaced by a newer one, has expired, or is another cluster's; make \
+                 one with `members invite`"
+                    .into(),
+            )
+        })?;
+        if self.now_ms(view) >= record.body.expires_ms {
+            return Err(refused("this invitation has expired; make one with `members invite`".into()));
+        }
+        Ok((record.rev, record.body))
+    }
+
+    /// Rights end by the later of both clocks (key-log §1.7).
+    pub(crate) fn now_ms(&self, view: &View) -> u64 {
+        view.cluster_time_ms().max(self.world.wall.now_ms())
+    }
+
+    fn challenge(&self, introduction: &Introduction, statement: &Statement) -> Result<Response, Error> {
+        let alg = HsmAlg::from_byte(statement.kem_alg).map_err(|e| refused(e.to_string()))?;
+        let (ct, ss_h) =
+            encapsulate(alg, &statement.kem_spki, &*self.world.entropy).map_err(|e| refused(e.to_string()))?;
+        let mut nonce = [0; 32];
+        self.world.entropy.fill(&mut nonce);
+        let mac = proof_of_possession(&ss_h, self.config.cluster, &nonce, &introduction.statement);
+        let mut challenges = self.joins.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        challenges.retain(|_, pending| Instant::now() < pending.until);
+        let key = token_hash(self.config.cluster, &introduction.secret);
+        if challenges.len() >= CHALLENGES_MAX && !challenges.contains_key(&key) {
+            return Err(Error::Busy("too many nodes are joining at once; try again in a minute".into()));
+        }
+        challenges.insert(key, Pending { nonce, mac, until: Instant::now() + CHALLENGE_KEPT });
+        Ok(Response::Challenge { nonce, ct })
+    }
+
+    fn check_possession(&self, introduction: &Introduction, nonce: &[u8; 32], mac: &[u8; 32]) -> Result<(), Error> {
+        let key = token_hash(self.config.cluster, &introduction.secret);
+        let pending = self.joins.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let good = pending.filter(|p| Instant::now() < p.until).is_some_and(|p| {
+            verify_slices_are_equal(&p.nonce, nonce).is_ok() && verify_slices_are_equal(&p.mac, mac).is_ok()
+        });
+        if good {
+            Ok(())
+        } else {
+            Err(refused("the node did not prove to hold the KEM key it names; try again".into()))
+        }
+    }
+
+    /// From here on the invitation is used, by this statement alone.
+    async fn note_applicant(
+        &self,
+        ledger: &Ledger,
+        introduction: &Introduction,
+        statement: Statement,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let name = token_hash(self.config.cluster, &introduction.secret).to_vec();
+        let fingerprint = statement.fingerprint();
+        ledger
+            .commit(deadline, |view| {
+                let (rev, mut invitation) = self.invitation(ledger, view, &introduction.secret)?;
+                if let Some(applicant) = &invitation.applicant {
+                    return if applicant.statement == statement {
+                        Ok((Vec::new(), ()))
+                    } else {
+                        Err(refused("this invitation was used already, by another node; make another one".into()))
+                    };
+                }
+                invitation.applicant = Some(Applicant {
+                    // The entry that committed the invitation: unused as an id until now, and never again.
+                    id: NodeId(rev),
+                    statement: statement.clone(),
+                    signature: introduction.signature.clone(),
+                });
+                let body = invitation.encode().into();
+                Ok((vec![Change::Put { table: Table::Invitation, name: name.clone(), body, rev }], ()))
+            })
+            .await?;
+        tracing::info!(node = %statement.name, %fingerprint, "a node asks to join; approve it with `members approve`");
+        Ok(())
+    }
+
+    async fn answer_poll(&self, ledger: &Ledger, from: &PeerIdentity, deadline: Instant) -> Result<Response, Error> {
+        let view = ledger.view(deadline).await?;
+        let member = ledger.get(&view, Table::Member, from.name.as_bytes(), MemberRecord::decode)?;
+        if let Some(member) = member.filter(|m| m.body.statement.identity_spki == from.identity_spki) {
+            let id = member.body.id;
+            let membership = view.membership();
+            if !membership.members.contains_key(&id) {
+                // Approval is under way.
+                return Ok(Response::Waiting);
+            }
+            if membership.is_voter(id) {
+                return Err(refused(format!(
+                    "{} is a voter already (node {id}); a voter that lost its data can't come back under its id: \
+                     remove it and invite it under a new name",
+                    from.name
+                )));
+            }
+            return Ok(Response::Approved { id, group: GROUP, membership: membership.clone() });
+        }
+        let invitations = ledger.list(&view, Table::Invitation, Invitation::decode)?;
+        let known = invitations
+            .iter()
+            .any(|i| i.body.applicant.as_ref().is_some_and(|a| a.statement.identity_spki == from.identity_spki));
+        if known {
+            Ok(Response::Waiting)
+        } else {
+            Err(refused("this node has not introduced itself; begin again".into()))
+        }
+    }
+}
+
+pub(crate) fn refused(why: String) -> Error {
+    Error::InvitationRefused(why)
+}

@@ -1,0 +1,192 @@
+//! The bytes of the join call: the one call on the peer port that is open to a node nobody has pinned yet.
+//!
+//! ```text
+//! joiner                                             member (unsealed)
+//! Introduce{secret, statement, signature}      ──►   token, name, TLS identity and signature checked
+//!                                              ◄──   Challenge{nonce, ct}   encapsulated to the joiner's KEM key
+//! Prove{… the same …, nonce, mac}              ──►   possession checked; the invitation is used from here on
+//!                                              ◄──   Waiting                for an operator's approval
+//! Poll                                         ──►   known by its TLS identity
+//!                                              ◄──   Waiting | Approved{id}
+//! ```
+
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_replica::MembershipView;
+use zeroize::Zeroizing;
+
+const VERSION: u8 = 1;
+const STATEMENT_LEN_MAX: usize = 8 * 1024;
+const SIGNATURE_LEN_MAX: usize = 128;
+const CT_LEN_MAX: usize = 1024;
+const MEMBERSHIP_LEN_MAX: usize = 1024 * 1024;
+
+/// What a joiner sends.
+pub enum Request {
+    /// I am, and I was invited.
+    Introduce(Introduction),
+    /// … and I hold the KEM key that I named.
+    Prove {
+        /// The same as before: the member keeps nothing but the challenge.
+        introduction: Introduction,
+        /// The challenge's.
+        nonce: [u8; 32],
+        /// Under the encapsulated secret, over the nonce and the statement.
+        mac: [u8; 32],
+    },
+    /// Am I approved?
+    Poll,
+}
+
+/// Who asks, by which invitation.
+pub struct Introduction {
+    /// The token's secret.
+    pub secret: Zeroizing<[u8; 32]>,
+    /// Canonical bytes of the statement.
+    pub statement: Vec<u8>,
+    /// The identity key's signature over [`signed`] of it.
+    pub signature: Vec<u8>,
+}
+
+/// What the member answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Response {
+    /// Show that you hold the KEM key.
+    Challenge {
+        /// To be repeated.
+        nonce: [u8; 32],
+        /// Opens with the KEM key.
+        ct: Vec<u8>,
+    },
+    /// Wait for an operator, who compares fingerprints.
+    Waiting,
+    /// You are a member.
+    Approved {
+        /// Your Raft id, for ever.
+        id: NodeId,
+        /// Your group.
+        group: GroupId,
+        /// Who else is, so that you recognise them before your own log tells you.
+        membership: MembershipView,
+    },
+}
+
+/// What the identity key signs.
+pub fn signed(cluster: ClusterId, statement: &[u8]) -> Vec<u8> {
+    Writer::new().field(b"quorate/v1/join-statement").raw(&cluster.0).field(statement).finish()
+}
+
+impl Request {
+    /// Canonical bytes; they hold the token's secret.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let introduction = |w: Writer, i: &Introduction| w.raw(&i.secret[..]).field(&i.statement).field(&i.signature);
+        let w = Writer::new().u8(VERSION);
+        Zeroizing::new(
+            match self {
+                Self::Introduce(i) => introduction(w.u8(1), i),
+                Self::Prove { introduction: i, nonce, mac } => introduction(w.u8(2), i).raw(nonce).raw(mac),
+                Self::Poll => w.u8(3),
+            }
+            .finish(),
+        )
+    }
+
+    /// Reads what a joiner sent.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        const WHAT: &str = "join request";
+        fn introduction(r: &mut Reader<'_>) -> Result<Introduction, Malformed> {
+            Ok(Introduction {
+                secret: Zeroizing::new(r.array()?),
+                statement: r.field(STATEMENT_LEN_MAX)?.to_vec(),
+                signature: r.field(SIGNATURE_LEN_MAX)?.to_vec(),
+            })
+        }
+        let mut r = Reader::new(WHAT, bytes);
+        if r.u8()? != VERSION {
+            return Err(Malformed("join request: unknown version, update the older of the two nodes"));
+        }
+        let request = match r.u8()? {
+            1 => Self::Introduce(introduction(&mut r)?),
+            2 => Self::Prove { introduction: introduction(&mut r)?, nonce: r.array()?, mac: r.array()? },
+            3 => Self::Poll,
+            _ => return Err(Malformed(WHAT)),
+        };
+        r.finish()?;
+        Ok(request)
+    }
+}
+
+impl Response {
+    /// Canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let w = Writer::new().u8(VERSION);
+        match self {
+            Self::Challenge { nonce, ct } => w.u8(1).raw(nonce).field(ct),
+            Self::Waiting => w.u8(2),
+            Self::Approved { id, group, membership } => w.u8(3).u64(id.0).u32(group.0).field(&membership.encode()),
+        }
+        .finish()
+    }
+
+    /// Reads a member's answer.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        const WHAT: &str = "answer to a join request";
+        let mut r = Reader::new(WHAT, bytes);
+        if r.u8()? != VERSION {
+            return Err(Malformed("answer to a join request: unknown version, update this node"));
+        }
+        let response = match r.u8()? {
+            1 => Self::Challenge { nonce: r.array()?, ct: r.field(CT_LEN_MAX)?.to_vec() },
+            2 => Self::Waiting,
+            3 => Self::Approved {
+                id: NodeId(r.u64()?),
+                group: GroupId(r.u32()?),
+                membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)?,
+            },
+            _ => return Err(Malformed(WHAT)),
+        };
+        r.finish()?;
+        Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn introduction() -> Introduction {
+        Introduction { secret: Zeroizing::new([1; 32]), statement: vec![2; 300], signature: vec![3; 64] }
+    }
+
+    #[test]
+    fn requests_read_back_and_every_cut_is_an_error() {
+        let requests = [
+            Request::Introduce(introduction()),
+            Request::Prove { introduction: introduction(), nonce: [4; 32], mac: [5; 32] },
+            Request::Poll,
+        ];
+        for request in requests {
+            let bytes = request.encode();
+            assert_eq!(Request::decode(&bytes).expect("whole").encode(), bytes);
+            for n in 0..bytes.len() {
+                assert!(Request::decode(&bytes[..n]).is_err(), "cut at {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn responses_read_back_and_every_cut_is_an_error() {
+        let responses = [
+            Response::Challenge { nonce: [1; 32], ct: vec![2; 65] },
+            Response::Waiting,
+            Response::Approved { id: NodeId(9), group: GroupId(0), membership: MembershipView::default() },
+        ];
+        for response in responses {
+            let bytes = response.encode();
+            assert_eq!(Response::decode(&bytes), Ok(response));
+            for n in 0..bytes.len() {
+                assert!(Response::decode(&bytes[..n]).is_err(), "cut at {n}");
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Inviting, approving and promoting members (design §6, step 5).
+
+use quorate_core::authorize::{ManageCluster, ReadStatus, authorize};
+use quorate_core::id::{Name, NodeId};
+use quorate_core::principal::Principal;
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_crypto::{Envelope, EnvelopeKind, HsmAlg};
+use quorate_replica::{MembershipError, View};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::join::token_hash;
+use super::ledger::{Change, Record, unreadable};
+use super::open::Opened;
+use super::record::{Invitation, MemberRecord, Statement};
+use super::sha256;
+use super::status::{Health, Members, Pending};
+use super::token::JoinToken;
+use crate::error::Error;
+use crate::node::{FOUNDER, Node, State};
+
+/// How long an invitation is valid unless said otherwise.
+const VALID_MINUTES: u32 = 60;
+/// Longest validity: a week.
+const VALID_MINUTES_MAX: u32 = 7 * 24 * 60;
+/// Most invitations and members at once.
+const MEMBERS_MAX: usize = 64;
+
+/// An invitation.
+pub struct Invited {
+    /// The token's text; it goes to the new node and nowhere else.
+    pub token: Zeroizing<String>,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// An approval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Approved {
+    /// The member's Raft id.
+    pub id: NodeId,
+    /// Whether it was unsealed before the deadline; else it will be as soon as it is heard of.
+    pub unsealed: bool,
+}
+
+impl Statement {
+    /// What an operator compares: SHA-256 over the three public keys.
+    pub(crate) fn fingerprint(&self) -> String {
+        quorate_hsm::fingerprint(&self.identity_spki, &self.kem_spki, &self.audit_spki)
+    }
+}
+
+/// Fingerprints are compared as people copy them: without regard to case, dashes, colons and spaces.
+fn same_fingerprint(a: &str, b: &str) -> bool {
+    let digits = |s: &str| -> String {
+        s.chars().filter(|c| !matches!(c, '-' | ':' | ' ')).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    digits(a) == digits(b)
+}
+
+impl Node {
+    /// Invites a node by name; an earlier invitation of that name ends.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] when a member has that name.
+    pub async fn invite(
+        &self,
+        caller: &Principal,
+        name: &str,
+        minutes: u32,
+        deadline: Instant,
+    ) -> Result<Invited, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let opened = self.opened()?;
+        let name: Name =
+            name.parse().map_err(|e: quorate_core::id::InvalidId| Error::InvalidArgument(e.to_string()))?;
+        if minutes > VALID_MINUTES_MAX {
+            return Err(Error::InvalidArgument(format!(
+                "an invitation is valid for at most {VALID_MINUTES_MAX} minutes, not {minutes}"
+            )));
+        }
+        let minutes = if minutes == 0 { VALID_MINUTES } else { minutes };
+        let mut secret = Zeroizing::new([0; 32]);
+        self.world.entropy.fill(&mut secret[..]);
+        let hash = token_hash(self.config.cluster, &secret).to_vec();
+        let ledger = &opened.ledger;
+        let (_, expires_ms) = ledger
+            .commit(deadline, |view| {
+                let is_member =
+                    ledger.get(view, Table::Member, name.as_str().as_bytes(), MemberRecord::decode)?.is_some();
+                if is_member || view.membership().by_name(name.as_str()).is_some() {
+                    return Err(Error::AlreadyExists(format!(
+                        "a member is called {name} already; choose another name"
+                    )));
+                }
+                let now = self.now_ms(view);
+                let expires_ms = now.saturating_add(u64::from(minutes) * 60_000);
+                let invitations = ledger.list(view, Table::Invitation, Invitation::decode)?;
+                if invitations.len() >= MEMBERS_MAX {
+                    return Err(Error::WrongState(
+                        "too many invitations are open; approve some or let them expire".into(),
+                    ));
+                }
+                // Expired ones go with the occasion, and an older one for this name is void.
+                let void = invitations.into_iter().filter(|i| i.body.expires_ms <= now || i.body.for_name == name);
+                let mut changes: Vec<Change> =
+                    void.map(|i| Change::Delete { table: Table::Invitation, name: i.name, rev: i.rev }).collect();
+                // Nobody becomes a member under that name while this is decided.
+                changes.push(Change::Expect { key: ledger.key(Table::Member, name.as_str().as_bytes()), rev: 0 });
+                let invitation =
+                    Invitation { for_name: name.clone(), invited_by: caller.to_string(), expires_ms, applicant: None };
+                let body = invitation.encode().into();
+                changes.push(Change::Put { table: Table::Invitation, name: hash.clone(), body, rev: 0 });
+                Ok((changes, expires_ms))
+            })
+            .await?;
+        let token = JoinToken {
+            cluster: self.config.cluster,
+            root_sha256: sha256(&self.config.root_spki),
+            for_name: name,
+            inviter_name: self.config.name.clone(),
+            inviter_addr: self.config.peer_addr.clone(),
+            inviter_spki: self.keys.identity.clone(),
+            secret,
+        };
+        Ok(Invited { token: token.to_text(), expires_ms })
+    }
+
+    /// Approves the applicant with this name and fingerprint: it becomes a learner with an envelope of its own, and is
+    /// offered the root key. Approving again what was approved goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when nobody by that name waits; [`Error::InvalidArgument`] when its fingerprint is another.
+    pub async fn approve(
+        &self,
+        caller: &Principal,
+        name: &str,
+        fingerprint: &str,
+        deadline: Instant,
+    ) -> Result<Approved, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let opened = self.opened()?;
+        let ledger = &opened.ledger;
+        let stamp_ms = self.world.wall.now_ms();
+        let (_, record) = ledger
+            .commit(deadline, |view| {
+                let member = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
+                if let Some(member) = member {
+                    check_fingerprint(name, &member.body.statement, fingerprint)?;
+                    return Ok((Vec::new(), member.body));
+                }
+                let (invitation, record) = self.applicant(&opened, view, caller, name, fingerprint, stamp_ms)?;
+                let envelope = self.envelope_for(&opened, &record.statement)?;
+                let envelope_key = RecordKey::envelope(name);
+                let envelope_rev = view.get(&envelope_key).map_err(unreadable)?.map_or(0, |(rev, _)| rev);
+                let changes = vec![
+                    Change::Delete { table: Table::Invitation, name: invitation.name, rev: invitation.rev },
+                    Change::Put {
+                        table: Table::Member,
+                        name: name.as_bytes().to_vec(),
+                        body: record.encode().into(),
+                        rev: 0,
+                    },
+                    Change::PutSeal { key: envelope_key, value: envelope.encode(), rev: envelope_rev },
+                ];
+                Ok((changes, record))
+            })
+            .await?;
+        self.handover.approved(record.id);
+        if !ledger.replica.status().members().contains_key(&record.id) {
+            ledger.replica.add_learner(record.id, record.statement.member(), deadline).await.map_err(not_changed)?;
+        }
+        tracing::info!(by = %caller, node = %name, id = record.id.0, "member approved");
+        // Half the time that is left, so that the answer still arrives.
+        let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
+        Ok(Approved { id: record.id, unsealed: self.wait_unsealed(record.id, until).await })
+    }
+
+    fn applicant(
+        &self,
+        opened: &Opened,
+        view: &View,
+        caller: &Principal,
+        name: &str,
+        fingerprint: &str,
+        stamp_ms: u64,
+    ) -> Result<(Record<Invitation>, MemberRecord), Error> {
+        let now = self.now_ms(view);
+        let mut invitations = opened.ledger.list(view, Table::Invitation, Invitation::decode)?;
+        invitations.retain(|i| i.body.for_name.as_str() == name && now < i.body.expires_ms);
+        let Some(invitation) = invitations.pop() else {
+            return Err(Error::NotFound(format!("nobody called {name} is invited; `members list` shows who is")));
+        };
+        let Some(applicant) = invitation.body.applicant.clone() else {
+            return Err(Error::WrongState(format!(
+                "{name} has not used its invitation yet; start its server with the token, then approve it"
+            )));
+        };
+        check_fingerprint(name, &applicant.statement, fingerprint)?;
+        let record = MemberRecord {
+            id: applicant.id,
+            statement: applicant.statement,
+            approved_by: caller.to_string(),
+            approved_ms: stamp_ms,
+        };
+        Ok((invitation, record))
+    }
+
+    /// A node's envelope, from public keys alone.
+    pub(crate) fn envelope_for(&self, opened: &Opened, node: &Statement) -> Result<Envelope, Error> {
+        let bad_key =
+            |e: &dyn std::fmt::Display| Error::WrongState(format!("{}'s KEM key can't be used: {e}", node.name));
+        let context = opened.seal.envelope_context(node.name.as_str(), &node.kem_spki, &node.identity_spki)?;
+        let alg = HsmAlg::from_byte(node.kem_alg).map_err(|e| bad_key(&e))?;
+        Envelope::seal(
+            EnvelopeKind::Node,
+            &context,
+            alg,
+            &node.kem_spki,
+            &opened.seal.config.quorum_public_key,
+            &opened.root_key,
+            &*self.world.entropy,
+        )
+        .map_err(|e| bad_key(&e))
+    }
+
+    async fn wait_unsealed(&self, id: NodeId, until: Instant) -> bool {
+        let unsealed = || self.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok);
+        let mut heard = self.peers.watch();
+        while !unsealed() {
+            match tokio::time::timeout_at(until, heard.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return unsealed(),
+            }
+        }
+        true
+    }
+
+    /// Makes learners voters, all in one change.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a name that is no member; [`Error::WrongState`] when Raft's rules forbid it.
+    pub async fn promote(
+        &self,
+        caller: &Principal,
+        names: &[String],
+        force: bool,
+        deadline: Instant,
+    ) -> Result<Vec<NodeId>, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let replica = self.opened()?.ledger.replica.clone();
+        if names.is_empty() {
+            return Err(Error::InvalidArgument("no member is named; name the learners to promote".into()));
+        }
+        let membership = replica.status().membership;
+        let ids = names
+            .iter()
+            .map(|name| {
+                let found = membership.by_name(name).map(|(id, _)| id);
+                found.ok_or_else(|| Error::NotFound(format!("{name} is no member; `members list` shows who is")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        replica.promote(ids, force, deadline).await.map_err(not_changed)?;
+        Ok(replica.status().voters().collect())
+    }
+
+    /// The members, and who would become one.
+    ///
+    /// # Errors
+    /// [`Error::Denied`]; [`Error::Uninitialized`].
+    pub async fn list_members(&self, caller: &Principal, deadline: Instant) -> Result<Members, Error> {
+        authorize::<ReadStatus>(caller)?;
+        let members = self.status(caller)?.nodes;
+        let pending = match &*self.current() {
+            State::Uninitialized(_) => return Err(Error::Uninitialized),
+            State::Unsealed(u) => {
+                let view = u.opened.ledger.view(deadline).await?;
+                let now = self.now_ms(&view);
+                let invitations = u.opened.ledger.list(&view, Table::Invitation, Invitation::decode)?;
+                let open = invitations.into_iter().map(|i| i.body).filter(|i| now < i.expires_ms);
+                open.map(|i| Pending {
+                    name: i.for_name.to_string(),
+                    fingerprint: i.applicant.map(|a| a.statement.fingerprint()),
+                    expires_ms: i.expires_ms,
+                })
+                .collect()
+            }
+            _ => Vec::new(),
+        };
+        Ok(Members { members, pending })
+    }
+
+    /// The founder is approved by having founded.
+    pub(crate) fn founder_record(&self) -> MemberRecord {
+        MemberRecord {
+            id: FOUNDER,
+            statement: self.own_statement(),
+            approved_by: "genesis".into(),
+            approved_ms: self.world.wall.now_ms(),
+        }
+    }
+}
+
+fn check_fingerprint(name: &str, statement: &Statement, given: &str) -> Result<(), Error> {
+    let actual = statement.fingerprint();
+    if same_fingerprint(&actual, given) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!(
+        "the fingerprint does not match: the node that asks to be {name} has {actual}; compare it with what `pki request` \
+         printed on that machine, and do not approve it unless they are equal"
+    )))
+}
+
+fn not_changed(e: MembershipError) -> Error {
+    match e {
+        MembershipError::Refused(why) => Error::WrongState(why),
+        MembershipError::Unavailable(why) => Error::Unavailable(why),
+        MembershipError::Unknown(_) => Error::UnknownOutcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_match_however_they_were_copied() {
+        assert!(same_fingerprint("AB12-CD34", "ab12cd34"));
+        assert!(same_fingerprint("AB12-CD34", "ab:12:cd:34"));
+        assert!(!same_fingerprint("AB12-CD34", "ab12cd35"));
+        assert!(!same_fingerprint("AB12-CD34", ""));
+    }
+}

@@ -1,0 +1,37 @@
+//! How a node comes to be, is unsealed, sealed and joined by others: genesis, the share ceremony, the hand-over of the
+//! root key between members, seals, invitations, and the status that operators see.
+//!
+//! Using keys is the desk's ([`crate::desk`]); plaintext key bytes are `crypto`'s; order and storage are `replica`'s.
+
+pub(crate) mod ceremony;
+mod challenge;
+pub(crate) mod flood;
+mod genesis;
+pub(crate) mod handover;
+pub(crate) mod hello;
+pub(crate) mod join;
+mod join_wire;
+mod joining;
+mod ledger;
+mod members;
+pub(crate) mod open;
+pub(crate) mod peers;
+pub(crate) mod record;
+mod sealing;
+mod start;
+pub mod status;
+mod status_view;
+pub mod token;
+
+pub use ceremony::{Challenge, Submitted};
+pub use genesis::{Founded, InitRequest};
+pub use members::{Approved, Invited};
+pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
+pub use token::{JoinToken, TokenError};
+
+/// SHA-256 of `bytes`.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
+    out
+}

@@ -1,0 +1,244 @@
+//! From the sealed state on disk to a service: what table 0 holds, the proof that the HSM still opens this node's
+//! envelope, and the last steps that ceremony and hand-over share (key-hierarchy §4).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_core::batch::Rev;
+use quorate_core::record_key::RecordKey;
+use quorate_crypto::{
+    Envelope, EnvelopeContext, Keyring, KeyringContext, QuorumSecretKey, RootKey, SealConfig, Secret, kem_secret,
+};
+use quorate_hsm::{Hsm, HsmError};
+use quorate_replica::{Replica, View};
+use tokio::time::Instant;
+
+use super::ledger::{Ledger, seal_epoch, unreadable};
+use super::peers::MacVerifier;
+use super::sha256;
+use crate::desk::Kms;
+use crate::error::Error;
+use crate::node::{GROUP, Node, State, Unsealed};
+
+/// What an unsealed node holds; dropped as one when it is sealed.
+pub(crate) struct Opened {
+    /// RK: to make envelopes and hand-overs with.
+    pub(crate) root_key: RootKey,
+    /// The service for keys.
+    pub(crate) kms: Arc<Kms>,
+    /// The records of members, invitations and seals.
+    pub(crate) ledger: Ledger,
+    /// The seal configuration in force.
+    pub(crate) seal: SealState,
+    /// The ceremony that opened it, here or elsewhere.
+    pub(crate) ceremony: CompletedCeremony,
+}
+
+/// A ceremony that brought the root key, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct CompletedCeremony {
+    pub(crate) id: [u8; 16],
+    pub(crate) at: Instant,
+    /// The revision of the last cluster-wide seal when it completed: what it opened ends with the next one.
+    pub(crate) seal_epoch: Rev,
+}
+
+/// Table 0 as this node sees it: all public, readable while sealed.
+#[derive(Clone)]
+pub(crate) struct SealState {
+    pub(crate) config: SealConfig,
+    pub(crate) config_bytes: Bytes,
+    pub(crate) keyring: Bytes,
+    /// This node's envelope; none before approval has arrived here.
+    pub(crate) envelope: Option<Arc<Envelope>>,
+    pub(crate) seal_epoch: Rev,
+}
+
+impl SealState {
+    /// Reads it from one view; `None` before genesis has arrived.
+    ///
+    /// # Errors
+    /// When what is there can't be read or is not what it should be.
+    pub(crate) fn read(view: &View, node_name: &str) -> Result<Option<Self>, Error> {
+        let get = |key: RecordKey| view.get(&key).map(|found| found.map(|(_, value)| value)).map_err(unreadable);
+        let damaged = |what: &str| {
+            Error::Damaged(format!("the {what} in this node's state is not readable; repair its state from its peers"))
+        };
+        let Some(generation) = get(RecordKey::seal_generation())? else { return Ok(None) };
+        let generation = generation.first_chunk().map(|b| u32::from_be_bytes(*b));
+        let generation = generation.ok_or_else(|| damaged("seal generation"))?;
+        let config_bytes = get(RecordKey::seal_config(generation))?.ok_or_else(|| damaged("seal configuration"))?;
+        let config = SealConfig::decode(&config_bytes).map_err(|_| damaged("seal configuration"))?;
+        let keyring = get(RecordKey::keyring())?.ok_or_else(|| damaged("keyring"))?;
+        let envelope = get(RecordKey::envelope(node_name))?
+            .map(|bytes| Envelope::decode(&bytes).map(Arc::new).map_err(|_| damaged("envelope of this node")))
+            .transpose()?;
+        Ok(Some(Self { config, config_bytes, keyring, envelope, seal_epoch: seal_epoch(view)? }))
+    }
+
+    pub(crate) fn keyring_context(&self) -> KeyringContext {
+        KeyringContext {
+            lineage: self.config.lineage,
+            cluster: self.config.cluster,
+            group: GROUP,
+            seal_config_hash: self.config.hash(),
+        }
+    }
+
+    /// What an envelope of the node with these keys is bound to.
+    pub(crate) fn envelope_context(
+        &self,
+        name: &str,
+        kem_spki: &[u8],
+        identity_spki: &[u8],
+    ) -> Result<EnvelopeContext, Error> {
+        let root_generation =
+            Keyring::header(&self.keyring).map_err(|e| Error::Damaged(e.to_string()))?.root_generation;
+        Ok(EnvelopeContext {
+            lineage: self.config.lineage,
+            cluster: self.config.cluster,
+            generation: self.config.generation,
+            set_id: self.config.set_id,
+            root_generation,
+            node_name: name.to_owned(),
+            spki_hsm_sha256: sha256(kem_spki),
+            spki_identity_sha256: sha256(identity_spki),
+            pk_q_sha256: self.config.quorum_public_key.sha256(),
+        })
+    }
+}
+
+/// ss_h of this node's envelope: what its HSM, and nothing else, contributes.
+///
+/// # Errors
+/// When the HSM doesn't answer, or does not open it.
+pub(crate) async fn hsm_half(hsm: &Hsm, envelope: &Envelope, kem_spki: &[u8]) -> Result<Secret<32>, HsmError> {
+    let raw = hsm.decapsulate(envelope.ct_h()).await?;
+    Ok(kem_secret(envelope.alg(), raw, envelope.ct_h(), kem_spki))
+}
+
+impl Node {
+    /// Proves, without any custodian, that this node's HSM still opens its envelope (key-hierarchy §4.1).
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it does not; [`Error::Unavailable`] when the HSM does not answer now.
+    pub(crate) async fn prove_hsm(&self, seal: &SealState) -> Result<(), Error> {
+        let Some(envelope) = &seal.envelope else { return Ok(()) };
+        let context = self.own_context(seal)?;
+        if envelope.alg() != self.keys.kem.alg {
+            return Err(Error::Damaged(format!(
+                "this node's envelope is for a {} key, but its HSM holds a {} key; connect the token this node was \
+                 enrolled with, or enrol it again under a new name",
+                envelope.alg().as_str(),
+                self.keys.kem.alg.as_str()
+            )));
+        }
+        let half = hsm_half(&self.hsm, envelope, &self.keys.kem.spki_der).await;
+        match half {
+            Ok(half) if envelope.check_hsm(&context, &half) => Ok(()),
+            Ok(_) | Err(HsmError::Refused { .. }) => Err(Error::Damaged(
+                "its HSM does not open this node's envelope: the token, the envelope or the node's identity is not the \
+                 one that was enrolled; connect the right token, or enrol this node again under a new name"
+                    .into(),
+            )),
+            Err(e) => Err(Error::Unavailable(format!("this node's HSM does not answer: {e}"))),
+        }
+    }
+
+    /// What this node's own envelope is bound to.
+    pub(crate) fn own_context(&self, seal: &SealState) -> Result<EnvelopeContext, Error> {
+        seal.envelope_context(self.config.name.as_str(), &self.keys.kem.spki_der, &self.keys.identity)
+    }
+
+    /// Opens this node's envelope with both halves.
+    pub(crate) fn open_envelope(
+        &self,
+        seal: &SealState,
+        half: &Secret<32>,
+        quorum: &QuorumSecretKey,
+    ) -> Result<RootKey, Error> {
+        let envelope = seal.envelope.as_ref().ok_or_else(no_envelope)?;
+        envelope.open(&self.own_context(seal)?, half, quorum).map_err(|_| {
+            Error::Damaged(
+                "the quorum's key and this node's HSM do not open its envelope together: the envelope was altered; \
+                 restore this node's state from its peers"
+                    .into(),
+            )
+        })
+    }
+
+    /// The last steps of every unseal: the keyring opens, the state matches its digest, then the node serves.
+    /// The caller holds `transition`.
+    ///
+    /// # Errors
+    /// When the root key is not the keyring's, or the state is not what was applied; the node stays sealed, or becomes
+    /// damaged in the second case.
+    pub(crate) async fn serve(
+        &self,
+        replica: &Replica,
+        seal: SealState,
+        root_key: RootKey,
+        ceremony: CompletedCeremony,
+    ) -> Result<Arc<Opened>, Error> {
+        let keyring = Keyring::open(&root_key, &seal.keyring_context(), &seal.keyring).map_err(|_| {
+            Error::Damaged(
+                "the root key does not open the keyring in this node's state: the keyring or the seal configuration \
+                 was altered; repair its state from its peers"
+                    .into(),
+            )
+        })?;
+        let keyring = Arc::new(keyring);
+        // From here on every batch is checked; the scan proves what was applied before.
+        replica.set_verifier(Some(Arc::new(MacVerifier(keyring.clone()))));
+        if let Err(mismatch) = replica.verify_state().await {
+            replica.set_verifier(None);
+            self.become_damaged(mismatch.to_string());
+            return Err(Error::Damaged(mismatch.to_string()));
+        }
+        let ledger = Ledger {
+            replica: replica.clone(),
+            world: self.world.clone(),
+            keyring: keyring.clone(),
+            lineage: seal.config.lineage,
+            cluster: seal.config.cluster,
+            seal_epoch: ceremony.seal_epoch,
+        };
+        let kms = Kms::new(crate::desk::KmsConfig {
+            replica: replica.clone(),
+            world: self.world.clone(),
+            keyring,
+            lineage: seal.config.lineage,
+            cluster: seal.config.cluster,
+            group: GROUP,
+            seal_epoch: ceremony.seal_epoch,
+        });
+        let opened = Arc::new(Opened { root_key, kms, ledger, seal, ceremony });
+        let unsealed = Arc::new(State::Unsealed(Unsealed { replica: replica.clone(), opened: opened.clone() }));
+        // Damage found meanwhile stays.
+        let still_sealed = self.state.send_if_modified(|state| {
+            let sealed = matches!(**state, State::Sealed(_));
+            if sealed {
+                *state = unsealed;
+            }
+            sealed
+        });
+        if !still_sealed {
+            opened.kms.close();
+            replica.set_verifier(None);
+            return Err(self.damaged());
+        }
+        self.set_problem(String::new());
+        tracing::info!(node = %self.config.name, "unsealed");
+        replica.hello_now();
+        self.watch_cluster_seal(replica.clone());
+        Ok(opened)
+    }
+}
+
+/// No envelope has arrived here yet.
+pub(crate) fn no_envelope() -> Error {
+    Error::Unavailable(
+        "this node has no envelope yet: it has not caught up with the cluster, or was not approved; see `operator status`"
+            .into(),
+    )
+}

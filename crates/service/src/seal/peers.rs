@@ -1,0 +1,146 @@
+//! What peers say and ask: this node's half of Hello, what it remembers of theirs, and the application messages.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use quorate_core::batch::Batch;
+use quorate_core::id::NodeId;
+use quorate_crypto::Keyring;
+use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::hello::{AppHello, HelloCeremony};
+use super::status::Health;
+use crate::node::{Node, State};
+
+/// Give me a nonce: I want to hand you the root key.
+pub(crate) const KIND_HANDOVER_NONCE: u8 = 1;
+/// Here it is, sealed to your HSM.
+pub(crate) const KIND_HANDOVER: u8 = 2;
+/// The cluster was sealed at this revision: forget your keys now rather than at your next use.
+pub(crate) const KIND_CLUSTER_SEALED: u8 = 3;
+
+/// What this node remembers of its peers; gone with the process.
+#[derive(Default)]
+pub(crate) struct Peers {
+    hellos: Mutex<HashMap<NodeId, (AppHello, Instant)>>,
+    heard: watch::Sender<()>,
+}
+
+impl Peers {
+    /// What `id` said last, and when.
+    pub(crate) fn hello(&self, id: NodeId) -> Option<(AppHello, Instant)> {
+        self.hellos.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Changes whenever a peer says Hello.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.heard.subscribe()
+    }
+
+    fn heard(&self, id: NodeId, hello: AppHello) {
+        self.hellos.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (hello, Instant::now()));
+        self.heard.send_replace(());
+    }
+}
+
+/// The node, as its replica sees it; weak, since the node owns the replica.
+#[derive(Clone)]
+pub(crate) struct NodeLink(pub(crate) Weak<Node>);
+
+impl PeerHandler for NodeLink {
+    fn hello(&self) -> Bytes {
+        self.0.upgrade().map(|node| node.app_hello().encode()).unwrap_or_default().into()
+    }
+
+    fn on_hello(&self, from: NodeId, app: Bytes) {
+        let (Some(node), Ok(hello)) = (self.0.upgrade(), AppHello::decode(&app)) else { return };
+        node.peers.heard(from, hello);
+        node.offer_to(from);
+    }
+
+    fn handle(&self, from: NodeId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let link = self.clone();
+        self.on_own_runtime(async move {
+            let node = link.0.upgrade().ok_or("this node is stopping")?;
+            match kind {
+                KIND_HANDOVER_NONCE => node.handover_nonce(from).map(Bytes::from),
+                KIND_HANDOVER => node.take_handover(from, &body).await.map(Bytes::from),
+                KIND_CLUSTER_SEALED => node.hear_cluster_seal(&body).await.map(Bytes::from),
+                _ => {
+                    Err(format!("node {} does not know message kind {kind}: it is older than the sender", node.name()))
+                }
+            }
+        })
+    }
+
+    fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let link = self.clone();
+        self.on_own_runtime(async move {
+            let node = link.0.upgrade().ok_or("this node is stopping")?;
+            node.answer_join(&from, &body).await.map(Bytes::from).map_err(|e| e.to_string())
+        })
+    }
+}
+
+impl NodeLink {
+    /// The replica's runtime carries heartbeats and must not be kept waiting: work moves to the service's.
+    fn on_own_runtime(
+        &self,
+        work: impl Future<Output = Result<Bytes, String>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let Some(node) = self.0.upgrade() else {
+            return futures::future::ready(Err("this node is stopping".to_owned())).boxed();
+        };
+        let task = node.runtime.spawn(work);
+        async move { task.await.unwrap_or_else(|_| Err("this node is stopping".to_owned())) }.boxed()
+    }
+}
+
+/// Checks batches under the keyring of one unsealed period.
+pub(crate) struct MacVerifier(pub(crate) Arc<Keyring>);
+
+impl BatchVerifier for MacVerifier {
+    fn verify(&self, batch_with_mac: &[u8]) -> bool {
+        Batch::decode(batch_with_mac)
+            .is_ok_and(|(batch, mac_at)| self.0.verify_batch(batch_with_mac, batch.epoch, mac_at))
+    }
+}
+
+impl Node {
+    /// What this node tells its peers.
+    pub(crate) fn app_hello(&self) -> AppHello {
+        let state = self.current();
+        let (held, problem) = match &*state {
+            State::Sealed(s) => (s.held_since.map(|at| at.elapsed()), self.problem()),
+            State::Damaged { what, .. } => (None, what.clone()),
+            _ => (None, self.problem()),
+        };
+        AppHello {
+            health: state.health(),
+            held,
+            hsm_alg: self.keys.kem.alg as u8,
+            assurance: self.hsm.assurance().as_str().to_owned(),
+            version: self.config.version.clone(),
+            problem,
+            ceremony: self.ceremony.progress().map(|p| HelloCeremony {
+                id: p.id,
+                threshold: p.threshold,
+                left: p.expires.saturating_duration_since(Instant::now()),
+                entered: p.entered,
+            }),
+        }
+    }
+
+    /// Whether `id` said lately that it is sealed and willing to be opened by a ceremony completed `age` ago.
+    pub(crate) fn wants_handover(&self, id: NodeId, age: Duration) -> bool {
+        self.peers.hello(id).is_some_and(|(hello, at)| {
+            hello.health == Health::Sealed && hello.held.is_none_or(|held| age < held + at.elapsed())
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! Sealing: a node, or every node at once, forgets its keys and goes on as a full citizen that uses none (P5).
+//!
+//! A cluster-wide seal is a record in table 0, read from the same view as every use and expected by every batch, so it
+//! holds from its commit on, for paused and partitioned nodes too (P2). Telling the others only makes them erase sooner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use quorate_core::authorize::{ManageCluster, authorize};
+use quorate_core::batch::Rev;
+use quorate_core::codec::{Reader, Writer};
+use quorate_core::principal::Principal;
+use quorate_core::record_key::RecordKey;
+use quorate_replica::Replica;
+use tokio::time::Instant;
+
+use super::ledger::{Change, seal_epoch};
+use super::open::SealState;
+use super::peers::KIND_CLUSTER_SEALED;
+use super::status::Health;
+use crate::error::Error;
+use crate::node::{Node, Sealed, State, Unsealed};
+
+/// How long the others get to say that they have erased their keys; the seal holds with or without it.
+const BROADCAST: Duration = Duration::from_secs(2);
+
+/// Body of the record of a cluster-wide seal: `version u8 ‖ by ‖ at ms u64`. Only its revision matters to rules.
+fn seal_record(by: &Principal, at_ms: u64) -> Vec<u8> {
+    Writer::new().u8(1).field(by.to_string().as_bytes()).u64(at_ms).finish()
+}
+
+impl Node {
+    /// Seals this node, or every node. Answers the names of the nodes known to have erased their keys; a cluster-wide
+    /// seal holds for all from this answer on.
+    ///
+    /// # Errors
+    /// [`Error::Denied`]; for the cluster, [`Error::Sealed`] on a sealed node (it cannot write the record) and what
+    /// getting a batch through can end in.
+    pub async fn seal(&self, caller: &Principal, cluster: bool, deadline: Instant) -> Result<Vec<String>, Error> {
+        authorize::<ManageCluster>(caller)?;
+        if cluster { self.seal_cluster(caller, deadline).await } else { self.seal_node(caller).await }
+    }
+
+    async fn seal_node(&self, caller: &Principal) -> Result<Vec<String>, Error> {
+        let _moving = self.transition.lock().await;
+        match &*self.current() {
+            State::Uninitialized(_) => return Err(Error::Uninitialized),
+            State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
+            State::Sealed(_) | State::Unsealed(_) => {}
+        }
+        self.ceremony.forget(None);
+        self.become_sealed(Some(Instant::now()));
+        tracing::info!(by = %caller, "this node was sealed by an operator");
+        Ok(vec![self.config.name.to_string()])
+    }
+
+    async fn seal_cluster(&self, caller: &Principal, deadline: Instant) -> Result<Vec<String>, Error> {
+        let opened = self.opened()?;
+        let at_ms = self.world.wall.now_ms();
+        let (rev, ()) = opened
+            .ledger
+            .commit(deadline, |view| {
+                let (key, value) = (RecordKey::cluster_seal(), seal_record(caller, at_ms));
+                Ok((vec![Change::PutSeal { key, value, rev: seal_epoch(view)? }], ()))
+            })
+            .await?;
+        tracing::info!(by = %caller, index = rev, "the cluster was sealed");
+        let replica = opened.ledger.replica.clone();
+        let status = replica.status();
+        drop(opened);
+        self.drop_if_sealed_at(rev).await;
+        let others = status.members().iter().filter(|(id, _)| **id != status.id);
+        let told = others.map(|(id, member)| {
+            let call = replica.call_peer(*id, KIND_CLUSTER_SEALED, rev.to_be_bytes().to_vec().into(), BROADCAST);
+            async move { call.await.is_ok().then(|| member.name.clone()) }
+        });
+        let told = join_all(told).await.into_iter().flatten();
+        Ok(std::iter::once(self.config.name.to_string()).chain(told).collect())
+    }
+
+    /// A peer says that the cluster was sealed at a revision: wait for it to arrive here, then forget the keys.
+    pub(crate) async fn hear_cluster_seal(&self, body: &Bytes) -> Result<Vec<u8>, String> {
+        let mut r = Reader::new("seal notice", body);
+        let rev = r.u64().and_then(|rev| r.finish().map(|()| rev)).map_err(|e| e.to_string())?;
+        let state = self.current();
+        let Some(replica) = state.replica() else { return Ok(Vec::new()) };
+        // The record itself decides, not the peer's word: a sealed peer may not seal others.
+        let mut applied = replica.applied();
+        let arrived = tokio::time::timeout(BROADCAST, applied.wait_for(|index| *index >= rev)).await;
+        if !matches!(arrived, Ok(Ok(_))) {
+            return Err(format!("{} has not caught up with entry {rev}", self.config.name));
+        }
+        drop(arrived);
+        let view = replica.view().map_err(|e| e.to_string())?;
+        let now = seal_epoch(&view).map_err(|e| e.to_string())?;
+        self.drop_if_sealed_at(now).await;
+        Ok(Vec::new())
+    }
+
+    /// Forgets the keys unless this node was unsealed after the cluster-wide seal at `rev`; forgets shares in any case
+    /// that were entered before it.
+    pub(crate) async fn drop_if_sealed_at(&self, rev: Rev) {
+        let _moving = self.transition.lock().await;
+        let outdated = matches!(&*self.current(), State::Unsealed(u) if u.opened.ceremony.seal_epoch < rev);
+        if outdated {
+            self.become_sealed(None);
+            tracing::info!(node = %self.config.name, seal = rev, "sealed with the whole cluster");
+        }
+    }
+
+    /// Unsealed → sealed. The caller holds `transition`.
+    pub(crate) fn become_sealed(&self, held_since: Option<Instant>) {
+        let Some(replica) = self.drop_keys() else { return };
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since })));
+        replica.hello_now();
+    }
+
+    /// Takes the service away from new and running requests, and the MAC key from the replica.
+    pub(crate) fn drop_keys(&self) -> Option<Replica> {
+        let state = self.current();
+        if let State::Unsealed(Unsealed { replica, opened }) = &*state {
+            opened.kms.close();
+            replica.set_verifier(None);
+        }
+        state.replica().cloned()
+    }
+
+    /// Any state → damaged: it says what is wrong and uses no key. Its replica goes on where it can.
+    pub(crate) fn become_damaged(&self, what: String) {
+        tracing::error!(node = %self.config.name, what, "damaged: this node no longer serves");
+        let replica = self.drop_keys();
+        self.state.send_replace(Arc::new(State::Damaged { what, replica: replica.clone() }));
+        if let Some(replica) = replica {
+            replica.hello_now();
+        }
+    }
+
+    /// What an unsealed node works with.
+    pub(crate) fn opened(&self) -> Result<Arc<super::open::Opened>, Error> {
+        match &*self.current() {
+            State::Unsealed(u) => Ok(u.opened.clone()),
+            State::Sealed(_) => Err(Error::Sealed),
+            State::Uninitialized(_) => Err(Error::Uninitialized),
+            State::Damaged { what, .. } => Err(Error::Damaged(what.clone())),
+        }
+    }
+
+    /// The replica of a sealed node; anything else is the reason why no share is wanted here.
+    pub(crate) fn sealed_replica(&self) -> Result<Replica, Error> {
+        match &*self.current() {
+            State::Sealed(s) => Ok(s.replica.clone()),
+            State::Unsealed(_) => Err(Error::WrongState(format!(
+                "node {} is unsealed already and takes no shares; `operator status` shows which nodes are sealed",
+                self.config.name
+            ))),
+            State::Uninitialized(_) => Err(Error::Uninitialized),
+            State::Damaged { what, .. } => Err(Error::Damaged(what.clone())),
+        }
+    }
+
+    /// Table 0 as this node has it now.
+    pub(crate) fn seal_state(&self, replica: &Replica) -> Result<SealState, Error> {
+        let view = replica.view().map_err(|e| Error::Unavailable(e.to_string()))?;
+        SealState::read(&view, self.config.name.as_str())?.ok_or_else(|| {
+            Error::Unavailable(
+                "this node has not caught up with the cluster's first entries yet; try again soon".into(),
+            )
+        })
+    }
+
+    pub(crate) fn damaged(&self) -> Error {
+        match &*self.current() {
+            State::Damaged { what, .. } => Error::Damaged(what.clone()),
+            state if state.health() == Health::Uninitialized => Error::Uninitialized,
+            _ => Error::Sealed,
+        }
+    }
+
+    /// An error that shows that this node itself is broken becomes its state; others are shown in the status.
+    pub(crate) fn note(&self, error: &Error) {
+        match error {
+            Error::Damaged(what) => self.become_damaged(what.clone()),
+            other => self.set_problem(other.to_string()),
+        }
+    }
+}

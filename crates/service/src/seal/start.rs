@@ -1,0 +1,216 @@
+//! Start: whose data directory is this, is what is in it whole, and does the HSM still open this node's envelope?
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quorate_core::id::NodeId;
+use quorate_hsm::{Hsm, NodeKeys};
+use quorate_replica::{MembershipView, OpenError, Replica, ReplicaConfig, World};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::ceremony::CeremonyDesk;
+use super::handover::HandoverDesk;
+use super::join::JoinDesk;
+use super::ledger::seal_epoch;
+use super::open::SealState;
+use super::peers::{NodeLink, Peers};
+use crate::error::Error;
+use crate::node::{FOUNDER, GROUP, Node, NodeConfig, Sealed, StartError, State};
+
+/// Between two looks whether this node's envelope has arrived, or its HSM is back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Between two looks whether the cluster was sealed, while entries are applied.
+const SEAL_LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Node {
+    /// Starts the node: opens what its data directory holds, or waits for `init`, or joins.
+    ///
+    /// Must be called within a multi-thread tokio runtime; the node's own work runs there. The HSM is logged in and its
+    /// `keys` are loaded.
+    ///
+    /// # Errors
+    /// [`StartError`] when directory, configuration and certificate do not belong together: the process should say so
+    /// and end. Damage is no error: such a node starts, says what is wrong, and neither serves nor votes.
+    pub async fn start(config: NodeConfig, world: World, hsm: Hsm, keys: NodeKeys) -> Result<Arc<Self>, StartError> {
+        let file = Replica::node_file(&*world.disk, &config.data_dir).map_err(foreign)?;
+        let entropy = world.entropy.clone();
+        let node = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            runtime: Handle::current(),
+            config,
+            world,
+            hsm,
+            keys,
+            state: watch::Sender::new(Arc::new(State::Uninitialized(None))),
+            transition: tokio::sync::Mutex::default(),
+            ceremony: CeremonyDesk::new(&*entropy),
+            handover: HandoverDesk::default(),
+            joins: JoinDesk::default(),
+            peers: Peers::default(),
+            problem: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        });
+        match file {
+            Some(file) => {
+                if file.cluster != node.config.cluster || file.name != node.config.name.as_str() {
+                    return Err(StartError::Foreign(format!(
+                        "{} belongs to node {} of cluster {}, but this is node {} of cluster {}; use that node's own \
+                         configuration and certificate, or an empty data_dir",
+                        node.config.data_dir.display(),
+                        file.name,
+                        file.cluster,
+                        node.config.name,
+                        node.config.cluster
+                    )));
+                }
+                node.open_replica(file.node).await?;
+            }
+            None => match &node.config.join {
+                Some(join) => {
+                    node.check_join(join)?;
+                    node.runtime.spawn(node.clone().join_until_member());
+                }
+                None => tracing::info!(
+                    node = %node.config.name,
+                    "uninitialized: found a cluster with `quorate operator init`, or configure [join]"
+                ),
+            },
+        }
+        Ok(node)
+    }
+
+    async fn open_replica(self: &Arc<Self>, id: NodeId) -> Result<(), StartError> {
+        let config = self.replica_config(id, None);
+        let replica = match Replica::open(config, self.world.clone(), Arc::new(self.link())).await {
+            Ok(replica) => replica,
+            Err(OpenError::Damaged(what)) => {
+                self.become_damaged(what);
+                return Ok(());
+            }
+            Err(e) => return Err(foreign(e)),
+        };
+        let status = replica.status();
+        if id == FOUNDER && status.last_log == 0 {
+            // The process died between making the directory and genesis: nothing was ever acknowledged.
+            self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
+            return Ok(());
+        }
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since: None })));
+        match self.seal_state(&replica) {
+            Ok(seal) => {
+                if seal.config.flags.dev && !self.config.dev {
+                    replica.shutdown().await;
+                    return Err(StartError::Config(format!(
+                        "{} belongs to a development cluster, whose shares and tokens lie beside it; start it with \
+                         --dev, or use another data_dir",
+                        self.config.data_dir.display()
+                    )));
+                }
+                self.own_envelope_step(&seal).await;
+            }
+            Err(e) => self.set_problem(e.to_string()),
+        }
+        self.watch_problems(replica.clone());
+        self.watch_own_envelope(replica);
+        Ok(())
+    }
+
+    /// One proof of the HSM; returns whether there was something to prove and the HSM answered.
+    async fn own_envelope_step(&self, seal: &SealState) -> bool {
+        match self.prove_hsm(seal).await {
+            Ok(()) if seal.envelope.is_none() => {
+                self.set_problem("no envelope for this node has arrived yet".into());
+                false
+            }
+            Ok(()) => {
+                self.set_problem(String::new());
+                true
+            }
+            Err(e) => {
+                self.note(&e);
+                matches!(e, Error::Damaged(_))
+            }
+        }
+    }
+
+    /// Until it has been proven once: looks for this node's envelope, and whether the HSM opens it.
+    pub(crate) fn watch_own_envelope(&self, replica: Replica) {
+        let this = self.this.clone();
+        self.runtime.spawn(async move {
+            loop {
+                let Some(node) = this.upgrade() else { return };
+                if !matches!(&*node.current(), State::Sealed(_)) {
+                    return;
+                }
+                if let Ok(seal) = node.seal_state(&replica)
+                    && node.own_envelope_step(&seal).await
+                {
+                    return;
+                }
+                drop(node);
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+    }
+
+    /// What the replica finds wrong while it runs (a forged batch, a dead consensus core) ends this node's service.
+    pub(crate) fn watch_problems(&self, replica: Replica) {
+        let this = self.this.clone();
+        self.runtime.spawn(async move {
+            let mut changes = replica.watch();
+            while changes.changed().await.is_ok() {
+                let Some(problem) = replica.status().problem else { continue };
+                let Some(node) = this.upgrade() else { return };
+                let _moving = node.transition.lock().await;
+                if !node.stopping.load(Ordering::Relaxed) {
+                    node.become_damaged(problem.to_string());
+                }
+                return;
+            }
+        });
+    }
+
+    pub(crate) fn replica_config(&self, id: NodeId, introduction: Option<MembershipView>) -> ReplicaConfig {
+        ReplicaConfig {
+            node: id,
+            name: self.config.name.to_string(),
+            cluster: self.config.cluster,
+            group: GROUP,
+            data_dir: self.config.data_dir.clone(),
+            listen: self.config.peer_listen.clone(),
+            profile: self.config.profile,
+            introduction,
+        }
+    }
+
+    pub(crate) fn link(&self) -> NodeLink {
+        NodeLink(self.this.clone())
+    }
+
+    /// Erases the keys soon after a cluster-wide seal has arrived here. The seal needs no such watch to hold: every use
+    /// reads its record.
+    pub(crate) fn watch_cluster_seal(&self, replica: Replica) {
+        let this = self.this.clone();
+        self.runtime.spawn(async move {
+            let mut applied = replica.applied();
+            while applied.changed().await.is_ok() {
+                let Some(node) = this.upgrade().filter(|node| node.kms().is_ok()) else { return };
+                if let Ok(epoch) = replica.view().map_err(|_| ()).and_then(|view| seal_epoch(&view).map_err(|_| ())) {
+                    node.drop_if_sealed_at(epoch).await;
+                }
+                drop(node);
+                tokio::time::sleep(SEAL_LOOK_EVERY).await;
+            }
+        });
+    }
+}
+
+fn foreign(e: OpenError) -> StartError {
+    match e {
+        OpenError::Config(_) => StartError::Config(e.to_string()),
+        _ => StartError::Foreign(e.to_string()),
+    }
+}

@@ -1,0 +1,121 @@
+//! What an operator sees at a glance: who leads, who is sealed, who lags, how far a ceremony is, what to do next.
+
+use quorate_core::id::{ClusterId, Lineage, NodeId};
+
+/// What a node can do for a client right now; also the answer of `/health`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// Unsealed: it serves.
+    Ok,
+    /// A member that votes and stores, but refuses to use keys until a ceremony or a hand-over.
+    Sealed,
+    /// Belongs to no cluster yet.
+    Uninitialized,
+    /// Something is wrong that it can't mend by itself; the status says what.
+    Damaged,
+}
+
+impl Health {
+    /// The word used in status, `/health` and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Sealed => "sealed",
+            Self::Uninitialized => "uninitialized",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// The whole cluster as the answering node sees it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// C; from the node's certificate, so known before genesis too.
+    pub cluster: ClusterId,
+    /// L; none before genesis has arrived here.
+    pub lineage: Option<Lineage>,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// Every member, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// The ceremony that is furthest, anywhere in the cluster.
+    pub ceremony: Option<CeremonyStatus>,
+    /// Cluster time, milliseconds since 1970.
+    pub cluster_time_ms: u64,
+    /// Name of the answering node.
+    pub answered_by: String,
+    /// Whether the cluster is marked for development.
+    pub dev: bool,
+    /// State of the answering node.
+    pub health: Health,
+    /// What to do next, when there is something.
+    pub hint: String,
+}
+
+/// One member.
+#[derive(Clone, Debug, Default)]
+pub struct NodeStatus {
+    /// Raft id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// `leader`, `follower`, `learner` or `candidate`.
+    pub role: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Whether it was heard of within the last seconds.
+    pub reachable: bool,
+    /// Whether it refuses to use keys. An unreachable node is shown as it was heard of last, sealed if never.
+    pub sealed: bool,
+    /// The last entry it has applied.
+    pub applied_index: u64,
+    /// How many entries it is behind the last one this node knows of.
+    pub lag: u64,
+    /// `host:port` for clients.
+    pub api: String,
+    /// `host:port` for the other nodes.
+    pub peer: String,
+    /// `software`, `asserted` or `attested`: how much its HSM is known to be one.
+    pub assurance: String,
+    /// Mechanism of its KEM key.
+    pub hsm_algorithm: String,
+    /// Version of its software.
+    pub version: String,
+    /// Empty, or what is wrong with it.
+    pub problem: String,
+}
+
+/// A ceremony that is open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CeremonyStatus {
+    /// Names it; 16 random bytes.
+    pub id: [u8; 16],
+    /// Where shares are to be entered.
+    pub node: String,
+    /// How many different shares it needs.
+    pub threshold: u8,
+    /// The numbers of the shares entered so far.
+    pub entered: Vec<u8>,
+    /// When the entered shares are forgotten, milliseconds since 1970 by the answering node's clock.
+    pub expires_ms: u64,
+}
+
+/// Members and those who would become one.
+#[derive(Clone, Debug)]
+pub struct Members {
+    /// Committed members.
+    pub members: Vec<NodeStatus>,
+    /// Invited, or waiting for approval; empty while sealed, since invitations are ciphertext then.
+    pub pending: Vec<Pending>,
+}
+
+/// Somebody invited who is no member yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pending {
+    /// The invited name.
+    pub name: String,
+    /// SHA-256 over its three public keys, hex, once it has introduced itself.
+    pub fingerprint: Option<String>,
+    /// When the invitation ends, milliseconds since 1970.
+    pub expires_ms: u64,
+}

@@ -1,0 +1,209 @@
+//! Puts the status together: what this node's replica knows of the members, and what they say of themselves.
+
+use quorate_core::authorize::{ReadStatus, authorize};
+use quorate_core::id::NodeId;
+use quorate_core::principal::Principal;
+use quorate_crypto::HsmAlg;
+use quorate_replica::{Member, ReplicaStatus, Role};
+
+use super::hello::AppHello;
+use super::open::SealState;
+use super::status::{CeremonyStatus, Health, NodeStatus, Status};
+use crate::error::Error;
+use crate::node::{Node, State};
+
+impl Node {
+    /// The cluster as this node sees it; answered in every state.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub fn status(&self, caller: &Principal) -> Result<Status, Error> {
+        authorize::<ReadStatus>(caller)?;
+        let state = self.current();
+        let replica = state.replica();
+        let status = replica.map(|r| r.status());
+        let seal = replica
+            .and_then(|r| r.view().ok())
+            .and_then(|view| SealState::read(&view, self.config.name.as_str()).ok().flatten());
+        let nodes = match &status {
+            Some(status) => self.node_statuses(status),
+            None => vec![self.lone_status(state.health())],
+        };
+        let ceremony = self.open_ceremony(status.as_ref());
+        Ok(Status {
+            cluster: self.config.cluster,
+            lineage: seal.as_ref().map(|s| s.config.lineage),
+            leader: status.as_ref().and_then(|s| s.leader),
+            hint: self.hint(&state, status.as_ref(), &nodes, ceremony.as_ref()),
+            nodes,
+            ceremony,
+            cluster_time_ms: status.as_ref().map_or(0, |s| s.cluster_time_ms),
+            answered_by: self.config.name.to_string(),
+            dev: seal.map_or(self.config.dev, |s| s.config.flags.dev),
+            health: state.health(),
+        })
+    }
+
+    fn node_statuses(&self, status: &ReplicaStatus) -> Vec<NodeStatus> {
+        let furthest = status.peers.iter().map(|p| p.applied).chain([status.last_log]).max().unwrap_or(0);
+        let mut nodes = Vec::new();
+        for (id, member) in status.members() {
+            nodes.push(if *id == status.id {
+                self.own_node_status(status, member, furthest)
+            } else {
+                self.peer_node_status(status, *id, member, furthest)
+            });
+        }
+        if nodes.is_empty() {
+            // A joiner that has not caught up with its own membership.
+            nodes.push(NodeStatus { id: status.id.0, role: "learner".into(), ..self.lone_status(self.health()) });
+        }
+        nodes
+    }
+
+    fn own_node_status(&self, status: &ReplicaStatus, member: &Member, furthest: u64) -> NodeStatus {
+        let hello = self.app_hello();
+        let problem = status.problem.as_ref().map_or(hello.problem.clone(), ToString::to_string);
+        NodeStatus {
+            id: status.id.0,
+            role: role(status, status.id),
+            voter: status.membership.is_voter(status.id),
+            reachable: true,
+            applied_index: status.applied,
+            lag: furthest.saturating_sub(status.applied),
+            problem,
+            ..described(member, Some(&hello))
+        }
+    }
+
+    fn peer_node_status(&self, status: &ReplicaStatus, id: NodeId, member: &Member, furthest: u64) -> NodeStatus {
+        let peer = status.peers.iter().find(|p| p.id == id);
+        let hello = peer.and_then(|p| AppHello::decode(&p.app_hello).ok());
+        let reachable = peer.is_some_and(|p| p.reachable);
+        let applied = peer.map_or(0, |p| p.applied);
+        let unreached = || match peer {
+            Some(p) => match (&p.error, p.age) {
+                (Some(e), _) => format!("not reachable: {e}"),
+                (None, Some(age)) => format!("not heard of for {} s", age.as_secs()),
+                (None, None) => "never heard of".into(),
+            },
+            None => "never heard of".into(),
+        };
+        let problem = if reachable { hello.as_ref().map_or(String::new(), |h| h.problem.clone()) } else { unreached() };
+        NodeStatus {
+            id: id.0,
+            role: role(status, id),
+            voter: status.membership.is_voter(id),
+            reachable,
+            applied_index: applied,
+            lag: furthest.saturating_sub(applied),
+            problem,
+            ..described(member, hello.as_ref())
+        }
+    }
+
+    /// A node without a replica.
+    fn lone_status(&self, health: Health) -> NodeStatus {
+        let hello = self.app_hello();
+        NodeStatus {
+            reachable: true,
+            sealed: health != Health::Ok,
+            problem: hello.problem.clone(),
+            ..described(&self.own_statement().member(), Some(&hello))
+        }
+    }
+
+    /// The ceremony that is furthest, here or elsewhere.
+    fn open_ceremony(&self, status: Option<&ReplicaStatus>) -> Option<CeremonyStatus> {
+        let own = self.ceremony.progress().map(|p| self.ceremony_status(&p));
+        let peers = status.into_iter().flat_map(|s| s.peers.iter().map(move |p| (s, p)));
+        let theirs = peers.filter(|(_, p)| p.reachable).filter_map(|(s, p)| {
+            let ceremony = AppHello::decode(&p.app_hello).ok()?.ceremony?;
+            let left = ceremony.left.checked_sub(p.age?)?;
+            Some(CeremonyStatus {
+                id: ceremony.id,
+                node: s.members().get(&p.id)?.name.clone(),
+                threshold: ceremony.threshold,
+                entered: ceremony.entered,
+                expires_ms: self.world.wall.now_ms().saturating_add(left.as_millis() as u64),
+            })
+        });
+        // Of two equally far ones every node names the same.
+        own.into_iter().chain(theirs).max_by_key(|c| (c.entered.len(), std::cmp::Reverse(c.node.clone())))
+    }
+
+    fn hint(
+        &self,
+        state: &State,
+        status: Option<&ReplicaStatus>,
+        nodes: &[NodeStatus],
+        ceremony: Option<&CeremonyStatus>,
+    ) -> String {
+        let problem = self.problem();
+        match state {
+            State::Uninitialized(_) if self.config.join.is_some() => {
+                return if problem.is_empty() { "joining".into() } else { problem };
+            }
+            State::Uninitialized(_) => {
+                return "found a cluster here with `quorate operator init --shares 5 --threshold 3`, or let this node \
+                        join one: `quorate operator members invite` on a member"
+                    .into();
+            }
+            State::Damaged { what, .. } => return what.clone(),
+            State::Sealed(_) | State::Unsealed(_) => {}
+        }
+        if let Some(ms) = status.and_then(|s| s.time_held_ms) {
+            return format!(
+                "cluster time stands still: the leader's clock jumped to {ms} ms since 1970 and nobody can witness it; \
+                 check that clock"
+            );
+        }
+        if let Some(c) = ceremony {
+            let missing = usize::from(c.threshold).saturating_sub(c.entered.len());
+            return format!("a ceremony is open at {}: {missing} more share(s), `quorate operator unseal`", c.node);
+        }
+        if status.is_some_and(|s| s.leader.is_none()) {
+            return "no leader: a majority of the voters has to be up and reach each other".into();
+        }
+        let sealed: Vec<&str> = nodes.iter().filter(|n| n.reachable && n.sealed).map(|n| n.name.as_str()).collect();
+        match (sealed.is_empty(), sealed.len() == nodes.iter().filter(|n| n.reachable).count()) {
+            (false, true) => {
+                "the cluster is sealed: custodians enter their shares with `quorate operator unseal`".into()
+            }
+            (false, false) => {
+                format!("sealed: {}; custodians unseal with `quorate operator unseal`", sealed.join(", "))
+            }
+            (true, _) => match nodes.iter().filter(|n| n.voter).count() {
+                2 => "two voters stop when either fails: promote a third".into(),
+                _ => String::new(),
+            },
+        }
+    }
+}
+
+fn role(status: &ReplicaStatus, id: NodeId) -> String {
+    let word = match (id == status.id, status.role) {
+        (true, Role::Learner) => "learner",
+        (true, Role::Candidate) => "candidate",
+        (true, Role::Leader) => "leader",
+        (true, Role::Follower) => "follower",
+        (false, _) if status.leader == Some(id) => "leader",
+        (false, _) if status.membership.is_voter(id) => "follower",
+        (false, _) => "learner",
+    };
+    word.into()
+}
+
+/// What membership and its own word say of a node.
+fn described(member: &Member, hello: Option<&AppHello>) -> NodeStatus {
+    NodeStatus {
+        name: member.name.clone(),
+        api: member.api_addr.clone(),
+        peer: member.peer_addr.clone(),
+        sealed: hello.is_none_or(|h| h.health != Health::Ok),
+        assurance: hello.map(|h| h.assurance.clone()).unwrap_or_default(),
+        hsm_algorithm: HsmAlg::from_byte(member.kem_alg).map(|alg| alg.as_str().to_owned()).unwrap_or_default(),
+        version: hello.map(|h| h.version.clone()).unwrap_or_default(),
+        ..NodeStatus::default()
+    }
+}
