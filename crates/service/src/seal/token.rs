@@ -152,7 +152,7 @@ mod tests {
         let text = token().to_text();
         for n in PREFIX.len()..text.len() {
             assert_eq!(JoinToken::parse(&text[..n]).map(|_| ()), Err(TokenError::Damaged), "cut at {n}");
-            let mut typo = text.clone().into_bytes();
+            let mut typo = text.as_bytes().to_vec();
             typo[n] = if typo[n] == b'A' { b'B' } else { b'A' };
             let typo = String::from_utf8(typo).expect("ASCII");
             assert_eq!(JoinToken::parse(&typo).map(|_| ()), Err(TokenError::Damaged), "typo at {n}");
