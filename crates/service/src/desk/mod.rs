@@ -49,6 +49,7 @@ pub use self::data_key::DataKey;
 pub use self::decrypt::Plaintext;
 pub use self::encrypt::Ciphertext;
 pub use self::list::{Page, PageToken};
+pub use quorate_crypto::SecretBytes;
 
 use self::barrier::Barrier;
 use self::clock::{BootClock, SystemBootClock};

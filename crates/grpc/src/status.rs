@@ -1,0 +1,62 @@
+//! The service's errors as gRPC statuses: a code for the machine at large, the reason in a trailer for ours, and the
+//! message for people.
+
+use quorate_proto::REASON_KEY;
+use quorate_service::core::request::InvalidRequest;
+use quorate_service::{Error, Reason};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+/// The gRPC code of a reason; a new reason does not compile until it has one.
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::Unauthenticated => Code::Unauthenticated,
+        Reason::Denied => Code::PermissionDenied,
+        Reason::InvalidArgument
+        | Reason::TooLarge
+        | Reason::TokenReused
+        | Reason::WrongKey
+        | Reason::WrongLineage
+        | Reason::Tampered
+        | Reason::ShareRefused
+        | Reason::InvitationRefused => Code::InvalidArgument,
+        Reason::NotFound | Reason::UnknownKey => Code::NotFound,
+        Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
+        Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
+        Reason::LimitExceeded | Reason::Busy => Code::ResourceExhausted,
+        Reason::Contended => Code::Aborted,
+        // Another node may serve: a client that knows no reasons should try one.
+        Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::Unavailable => Code::Unavailable,
+        Reason::UnknownOutcome => Code::Unknown,
+        Reason::Internal => Code::Internal,
+    }
+}
+
+/// The status of an error.
+pub(crate) fn status(error: &Error) -> Status {
+    let reason = error.reason();
+    let mut metadata = MetadataMap::with_capacity(1);
+    metadata.insert(REASON_KEY, MetadataValue::from_static(reason.as_str()));
+    Status::with_metadata(code(reason), error.to_string(), metadata)
+}
+
+/// The status of a request that can't be what was meant.
+pub(crate) fn invalid(error: InvalidRequest) -> Status {
+    status(&Error::InvalidArgument(error.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_carries_code_reason_and_message() {
+        let status = status(&Error::Sealed);
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(status.metadata().get(REASON_KEY).unwrap(), "SEALED");
+        assert!(status.message().contains("operator unseal"));
+        for reason in Reason::ALL {
+            assert_ne!(code(reason), Code::Ok);
+        }
+    }
+}
