@@ -163,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vectors::TestEntropy;
+    use crate::testing::TestEntropy;
 
     type Seal = fn(&Secret<32>, Label, &[u8], &[u8], &[u8], &dyn Entropy) -> Vec<u8>;
     type Open = fn(&Secret<32>, Label, &[u8], &[u8], &[u8]) -> Result<SecretBytes, NotOpened>;

@@ -121,7 +121,7 @@ impl Ceremony {
 mod tests {
     use super::*;
     use crate::secret::Secret;
-    use crate::vectors::{TEST_ROOT_SPKI, TestEntropy, founding};
+    use crate::testing::{TEST_ROOT_SPKI, TestEntropy, founding};
     use crate::{Founding, SetId};
 
     fn open(f: &Founding) -> Ceremony {

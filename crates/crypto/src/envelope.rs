@@ -381,7 +381,7 @@ mod tests {
 
     use super::*;
     use crate::hybrid::HybridSecretKey;
-    use crate::vectors::{TestEntropy, TestToken};
+    use crate::testing::{TestEntropy, TestToken};
 
     struct Fixture {
         token: TestToken,

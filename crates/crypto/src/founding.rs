@@ -138,7 +138,7 @@ pub fn found(params: FoundingParams<'_>, entropy: &dyn Entropy) -> Result<Foundi
 mod tests {
     use super::*;
     use crate::seal_config::SealConfig;
-    use crate::vectors::{TestEntropy, founding_params};
+    use crate::testing::{TestEntropy, founding_params};
 
     #[test]
     fn a_founding_is_consistent() {

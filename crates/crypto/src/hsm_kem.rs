@@ -63,7 +63,7 @@ impl HsmAlg {
             Self::Rsa3072OaepSha256 | Self::Rsa3072OaepSha1 => RSA_LEN_BITS / 8,
         }
     }
-    fn oaep(self) -> Option<&'static OaepAlgorithm> {
+    pub(crate) fn oaep(self) -> Option<&'static OaepAlgorithm> {
         match self {
             Self::Rsa3072OaepSha256 => Some(&OAEP_SHA256_MGF1SHA256),
             Self::Rsa3072OaepSha1 => Some(&OAEP_SHA1_MGF1SHA1),
@@ -162,7 +162,7 @@ mod tests {
     use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 
     use super::*;
-    use crate::vectors::TestEntropy;
+    use crate::testing::TestEntropy;
 
     #[test]
     fn p256_both_sides_agree() {

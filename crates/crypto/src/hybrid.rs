@@ -198,7 +198,7 @@ fn x25519_agree(key: &PrivateKey, peer: &[u8]) -> Result<Secret<32>, HybridKeyEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::TestEntropy;
+    use crate::testing::TestEntropy;
 
     fn pair() -> (HybridSecretKey, HybridPublicKey) {
         let secret = HybridSecretKey::generate(Secret::from_array([7; 32])).unwrap();

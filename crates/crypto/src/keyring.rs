@@ -220,7 +220,7 @@ impl Keyring {
         Self::decode(version, &pt)
     }
 
-    fn encode(&self) -> SecretBytes {
+    pub(crate) fn encode(&self) -> SecretBytes {
         // Reserved at once: growing would leave keys behind in the old allocation.
         let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 4 + 32 + 32));
         out.push(PLAINTEXT_VERSION);
@@ -237,7 +237,7 @@ impl Keyring {
         out
     }
 
-    fn decode(version: u32, pt: &[u8]) -> Result<Self, KeyringError> {
+    pub(crate) fn decode(version: u32, pt: &[u8]) -> Result<Self, KeyringError> {
         let mut r = Reader::new("keyring", pt);
         match r.u8()? {
             PLAINTEXT_VERSION => {}
@@ -350,7 +350,7 @@ mod tests {
     use quorate_core::id::{BatchId, NodeId};
 
     use super::*;
-    use crate::vectors::TestEntropy;
+    use crate::testing::TestEntropy;
 
     fn ctx() -> KeyringContext {
         KeyringContext {

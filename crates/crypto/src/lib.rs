@@ -31,7 +31,7 @@ pub mod material;
 pub mod secret;
 
 #[cfg(test)]
-mod vectors;
+mod testing;
 
 pub use ceremony::{Ceremony, CeremonyError, CeremonyId, Progress};
 pub use envelope::{Envelope, EnvelopeContext, EnvelopeError, EnvelopeKind, HandoverContext};

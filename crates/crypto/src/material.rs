@@ -208,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vectors::TestEntropy;
+    use crate::testing::TestEntropy;
 
     fn key() -> KeyRef {
         KeyRef { lineage: Lineage([1; 16]), key_id: KeyId([2; 16]), version: KeyVersion::FIRST }

@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::secret::Secret;
-    use crate::vectors::TestEntropy;
+    use crate::testing::TestEntropy;
 
     const L: Lineage = Lineage([1; 16]);
     const G: GroupId = GroupId(0);

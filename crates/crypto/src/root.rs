@@ -8,7 +8,7 @@ use crate::kdf::{Label, derive};
 use crate::secret::Secret;
 
 /// What a fresh secret will be: the field that keeps two of them apart that share the HSM's bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     UnsealKey,
     RootKey,
@@ -20,7 +20,7 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::UnsealKey => "unseal-key",
             Self::RootKey => "root-key",

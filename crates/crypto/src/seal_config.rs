@@ -331,7 +331,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vectors::founding;
+    use crate::testing::founding;
 
     #[test]
     fn encodes_and_decodes_all_fields() {

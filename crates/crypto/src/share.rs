@@ -118,7 +118,7 @@ impl Share {
         share_text::encode(&self.encode())
     }
 
-    fn encode(&self) -> Zeroizing<[u8; SHARE_LEN]> {
+    pub(crate) fn encode(&self) -> Zeroizing<[u8; SHARE_LEN]> {
         let mut bytes = Zeroizing::new([0; SHARE_LEN]);
         bytes[0] = VERSION;
         bytes[1..9].copy_from_slice(&self.fingerprint.0);
@@ -197,7 +197,7 @@ impl Share {
         proof.as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
     }
 
-    fn proof_key(&self, cluster: ClusterId) -> Ed25519KeyPair {
+    pub(crate) fn proof_key(&self, cluster: ClusterId) -> Ed25519KeyPair {
         let fields = Writer::new().field(&cluster.0).field(&self.set_id.0).u8(self.threshold).u8(self.x).finish();
         let seed: Secret<32> = derive(self.y.expose(), Label::CustodianSign, &fields);
         Ed25519KeyPair::from_seed_unchecked(seed.expose()).expect("an Ed25519 seed has 32 bytes")
@@ -228,7 +228,7 @@ fn proof_message(cluster: ClusterId, node_name: &str, nonce: &[u8; 32]) -> Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::{TEST_ROOT_SPKI, founding};
+    use crate::testing::{TEST_ROOT_SPKI, founding};
 
     fn fingerprint(config: &SealConfig) -> ClusterFingerprint {
         ClusterFingerprint::new(config.cluster, TEST_ROOT_SPKI)

@@ -1,5 +1,7 @@
 //! Test support: a fixed stream of "random" bytes, a token made of software, and small foundings.
 
+mod known_answers;
+
 use std::sync::Mutex;
 
 use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
