@@ -1,115 +1,134 @@
-//! Who is at the other end of a connection: made once at the handshake, carried by each request as an extension.
+//! Who is at the other end of a connection, as its certificate says; read once for each connection.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quorate_service::Error;
 use quorate_service::core::principal::Principal;
 use rustls_pki_types::CertificateDer;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Status};
 
 use crate::status::status;
 
-/// The peer of a connection. Whoever accepts connections makes one for each and puts a clone into the extensions of
-/// its requests (as tonic's `ConnectInfo`, for instance). The certificates are verified already, by the TLS handshake.
-#[derive(Clone, Debug)]
-pub struct Caller(Arc<Inner>);
+/// Reads the principal from a certificate chain, leaf first, that the TLS handshake has verified. It refuses a
+/// certificate of another cluster, and says why in words for its holder.
+pub type CallerOf = Arc<dyn Fn(&[CertificateDer<'static>]) -> Result<Principal, String> + Send + Sync>;
 
-#[derive(Debug)]
-struct Inner {
-    principal: Result<Principal, Error>,
-    address: Option<SocketAddr>,
+/// Connections whose callers are remembered; beyond that all are forgotten and read again.
+const REMEMBERED_MAX: usize = 4096;
+
+type Chain = Vec<CertificateDer<'static>>;
+
+/// Somebody whose certificate names them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// Who it is.
+    pub principal: Principal,
+    /// Where from.
+    pub address: Option<SocketAddr>,
 }
 
-impl Caller {
-    /// The caller that verified peer certificates stand for, as `identify` reads them: from the URI SAN of the first.
-    /// It must refuse a certificate of another cluster. No certificates: a caller that may do nothing but ask for health.
-    pub fn from_certificates(
-        certificates: Option<&[CertificateDer<'_>]>,
-        identify: impl FnOnce(&[CertificateDer<'_>]) -> Result<Principal, Error>,
-        address: Option<SocketAddr>,
-    ) -> Self {
-        let principal = match certificates {
-            Some(certificates) if !certificates.is_empty() => identify(certificates),
-            _ => Err(Error::Unauthenticated(
-                "no client certificate was presented; use one that `quorate pki client` issued for this cluster".into(),
-            )),
-        };
-        Self(Arc::new(Inner { principal, address }))
+/// Tells callers from their connections.
+pub(crate) struct Callers {
+    caller_of: CallerOf,
+    /// By the address of the connection's chain in memory; that is not used again while the `Weak` lives.
+    seen: Mutex<HashMap<usize, (Weak<Chain>, Principal)>>,
+}
+
+impl Callers {
+    pub(crate) fn new(caller_of: CallerOf) -> Self {
+        Self { caller_of, seen: Mutex::default() }
     }
 
-    /// Who it is.
+    /// The caller of a request: as its extensions say, when whoever accepted the connection put a [`Caller`] there,
+    /// else by the client certificate of its connection.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without a certificate that names a principal of this cluster.
-    pub fn principal(&self) -> Result<&Principal, Error> {
-        self.0.principal.as_ref().map_err(Clone::clone)
-    }
-
-    /// What failures are counted by: the principal if known, else the address.
-    pub fn source(&self) -> String {
-        match (&self.0.principal, self.0.address) {
-            (Ok(principal), _) => principal.to_string(),
-            (Err(_), Some(address)) => address.ip().to_string(),
-            (Err(_), None) => "unknown".to_owned(),
+    /// `UNAUTHENTICATED` without a certificate, or with one that names nobody here.
+    pub(crate) fn of<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        if let Some(caller) = request.extensions().get::<Caller>() {
+            return Ok(caller.clone());
         }
+        let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+        let principal = self.principal(connection.and_then(TlsConnectInfo::peer_certs)).map_err(|e| status(&e))?;
+        Ok(Caller { principal, address: connection.and_then(|c| c.get_ref().remote_addr()) })
     }
-}
 
-/// The caller of a request.
-///
-/// # Errors
-/// `UNAUTHENTICATED` when the listener put none there: nobody is let in by mistake.
-pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    let missing = || status(&Error::Unauthenticated("this connection carries no identity".into()));
-    request.extensions().get::<Caller>().cloned().ok_or_else(missing)
-}
-
-/// The principal of a request.
-///
-/// # Errors
-/// `UNAUTHENTICATED`.
-pub(crate) fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
-    caller(request)?.principal().cloned().map_err(|e| status(&e))
+    fn principal(&self, chain: Option<Arc<Chain>>) -> Result<Principal, Error> {
+        let chain = chain.filter(|chain| !chain.is_empty()).ok_or_else(|| {
+            Error::Unauthenticated(
+                "no client certificate was presented; use one that `quorate pki client` issued for this cluster".into(),
+            )
+        })?;
+        let place = Arc::as_ptr(&chain) as usize;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, principal)) = seen.get(&place) {
+            return Ok(principal.clone());
+        }
+        drop(seen);
+        let principal = (self.caller_of)(&chain).map_err(Error::Unauthenticated)?;
+        seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= REMEMBERED_MAX {
+            seen.retain(|_, (chain, _)| chain.strong_count() > 0);
+            if seen.len() >= REMEMBERED_MAX {
+                seen.clear();
+            }
+        }
+        seen.insert(place, (Arc::downgrade(&chain), principal.clone()));
+        Ok(principal)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use quorate_service::Reason;
+    use quorate_service::core::principal::Role;
     use tonic::Code;
 
     use super::*;
 
-    fn certificate() -> CertificateDer<'static> {
-        CertificateDer::from(vec![1, 2, 3])
+    /// Reads the "certificate" as the name of a user; an empty one is somebody else's.
+    fn callers(reads: Arc<AtomicUsize>) -> Callers {
+        Callers::new(Arc::new(move |chain| {
+            reads.fetch_add(1, Ordering::SeqCst);
+            let name = std::str::from_utf8(&chain[0]).unwrap();
+            let name = name.parse().map_err(|_| "of another cluster".to_owned())?;
+            Ok(Principal { role: Role::User, name })
+        }))
+    }
+    fn chain(name: &str) -> Option<Arc<Chain>> {
+        Some(Arc::new(vec![CertificateDer::from(name.as_bytes().to_vec())]))
     }
 
     #[test]
-    fn without_certificate_or_identity_nobody_gets_in() {
-        let none = Caller::from_certificates(None, |_| panic!("nothing to read"), Some(([10, 0, 0, 7], 999).into()));
-        assert_eq!(none.principal().unwrap_err().reason(), Reason::Unauthenticated);
-        assert_eq!(none.source(), "10.0.0.7");
-        let empty = Caller::from_certificates(Some(&[]), |_| panic!("nothing to read"), None);
-        assert_eq!(empty.principal().unwrap_err().reason(), Reason::Unauthenticated);
-
-        let foreign = |_: &[CertificateDer<'_>]| Err(Error::Unauthenticated("of another cluster".into()));
-        let foreign = Caller::from_certificates(Some(&[certificate()]), foreign, None);
-        assert_eq!(foreign.principal().unwrap_err().reason(), Reason::Unauthenticated);
-
-        assert_eq!(principal(&Request::new(())).unwrap_err().code(), Code::Unauthenticated);
-        let mut request = Request::new(());
-        request.extensions_mut().insert(none);
-        assert_eq!(principal(&request).unwrap_err().code(), Code::Unauthenticated);
+    fn without_certificate_or_with_a_foreign_one_nobody_gets_in() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let callers = callers(reads.clone());
+        for nobody in [None, Some(Arc::new(Vec::new()))] {
+            assert_eq!(callers.principal(nobody).unwrap_err().reason(), Reason::Unauthenticated);
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), 0);
+        let foreign = callers.principal(chain("")).unwrap_err();
+        assert_eq!(foreign.to_string(), "not authenticated: of another cluster");
+        assert_eq!(callers.of(&Request::new(())).unwrap_err().code(), Code::Unauthenticated);
     }
 
     #[test]
-    fn a_known_caller_is_who_the_certificate_says() {
-        let who = Principal { role: quorate_service::core::principal::Role::User, name: "web".parse().unwrap() };
-        let read = who.clone();
-        let caller = Caller::from_certificates(Some(&[certificate()]), |_| Ok(read), None);
-        assert_eq!(caller.source(), "user/web");
-        let mut request = Request::new(());
-        request.extensions_mut().insert(caller);
-        assert_eq!(principal(&request).unwrap(), who);
+    fn a_certificate_is_read_once_a_connection_and_never_taken_for_anothers() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let callers = callers(reads.clone());
+        for n in 0..2 * REMEMBERED_MAX {
+            // Each chain is freed before the next is made: its place in memory may be used again.
+            let name = format!("user-{n}");
+            let chain = chain(&name);
+            assert_eq!(callers.principal(chain.clone()).unwrap().name.as_str(), name);
+            assert_eq!(callers.principal(chain).unwrap().name.as_str(), name);
+        }
+        assert_eq!(reads.load(Ordering::SeqCst), 2 * REMEMBERED_MAX);
+        assert!(callers.seen.lock().unwrap().len() <= REMEMBERED_MAX);
     }
 }

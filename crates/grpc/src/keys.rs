@@ -9,30 +9,35 @@ use quorate_proto::v1::keys_server::Keys;
 use quorate_service::Error;
 use quorate_service::core::decide::{create, rotate};
 use quorate_service::core::lifecycle::KeyState;
+use quorate_service::core::principal::Principal;
 use quorate_service::core::record::{AliasRecord, KeyRecord};
 use quorate_service::core::request::{DeletionWindow, Description, InvalidRequest, KeyHandle, PageLen, Token};
 use quorate_service::desk::aad::AssociatedData;
 use quorate_service::desk::{Kms, PageToken, SecretBytes, echo};
 use quorate_service::node::Node;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::caller::principal;
+use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::{invalid, status};
 
 /// The keys door of one node.
 pub(crate) struct KeysDoor {
     node: Arc<Node>,
+    callers: Arc<Callers>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl KeysDoor {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub(crate) fn new(node: Arc<Node>, callers: Arc<Callers>) -> Self {
+        Self { node, callers }
     }
-    fn kms(&self) -> Result<Arc<Kms>, Status> {
-        self.node.kms().map_err(refused)
+    /// Who asks, until when an answer is wanted, and the desk that gives it.
+    fn asked<T>(&self, request: &Request<T>) -> Result<(Principal, Instant, Arc<Kms>), Status> {
+        let who = self.callers.of(request)?.principal;
+        Ok((who, deadline(request), self.node.kms().map_err(refused)?))
     }
 }
 
@@ -93,7 +98,7 @@ fn released(mut secret: SecretBytes) -> Bytes {
 #[tonic::async_trait]
 impl Keys for KeysDoor {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let wanted = create::Request {
             alias: optional(&request.alias)?,
@@ -104,13 +109,13 @@ impl Keys for KeysDoor {
     }
 
     async fn describe_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let handle = parse(&request.get_ref().key)?;
         kms.describe_key(&who, &handle, until).await.map(|record| key_response(&record)).map_err(refused)
     }
 
     async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Answer<v1::ListKeysResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let len = PageLen::parse(request.limit).map_err(invalid)?;
         let page = kms.list_keys(&who, len, &request.page_token, until).await.map_err(refused)?;
@@ -121,19 +126,19 @@ impl Keys for KeysDoor {
     }
 
     async fn enable_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let handle = parse(&request.get_ref().key)?;
         kms.enable_key(&who, &handle, until).await.map(|record| key_response(&record)).map_err(refused)
     }
 
     async fn disable_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let handle = parse(&request.get_ref().key)?;
         kms.disable_key(&who, &handle, until).await.map(|record| key_response(&record)).map_err(refused)
     }
 
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let wanted =
             rotate::Request { key: parse(&request.key)?, token: Token::parse(&request.token).map_err(invalid)? };
@@ -141,7 +146,7 @@ impl Keys for KeysDoor {
     }
 
     async fn schedule_key_deletion(&self, request: Request<v1::ScheduleKeyDeletionRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let handle = parse(&request.key)?;
         let window = DeletionWindow::from_days(request.days).map_err(invalid)?;
@@ -150,13 +155,13 @@ impl Keys for KeysDoor {
     }
 
     async fn cancel_key_deletion(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let handle = parse(&request.get_ref().key)?;
         kms.cancel_key_deletion(&who, &handle, until).await.map(|record| key_response(&record)).map_err(refused)
     }
 
     async fn create_alias(&self, request: Request<v1::CreateAliasRequest>) -> Answer<v1::AliasResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let (name, handle) = (parse(&request.name)?, parse(&request.key)?);
         let record = kms.create_alias(&who, &name, &handle, until).await.map_err(refused)?;
@@ -164,14 +169,14 @@ impl Keys for KeysDoor {
     }
 
     async fn delete_alias(&self, request: Request<v1::DeleteAliasRequest>) -> Answer<v1::DeleteAliasResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let name = parse(&request.get_ref().name)?;
         kms.delete_alias(&who, &name, until).await.map_err(refused)?;
         Ok(Response::new(v1::DeleteAliasResponse {}))
     }
 
     async fn list_aliases(&self, request: Request<v1::ListAliasesRequest>) -> Answer<v1::ListAliasesResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let len = PageLen::parse(request.limit).map_err(invalid)?;
         let page = kms.list_aliases(&who, len, &request.page_token, until).await.map_err(refused)?;
@@ -182,7 +187,7 @@ impl Keys for KeysDoor {
     }
 
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Answer<v1::EncryptResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let (handle, aad) = (parse(&request.key)?, aad(&request.aad)?);
         let made = kms.encrypt(&who, &handle, &request.plaintext, &aad, until).await.map_err(refused)?;
@@ -194,7 +199,7 @@ impl Keys for KeysDoor {
     }
 
     async fn decrypt(&self, request: Request<v1::DecryptRequest>) -> Answer<v1::DecryptResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let (handle, aad) = (optional::<KeyHandle>(&request.key)?, aad(&request.aad)?);
         let made = kms.decrypt(&who, &request.ciphertext, &aad, handle.as_ref(), until).await.map_err(refused)?;
@@ -209,7 +214,7 @@ impl Keys for KeysDoor {
         &self,
         request: Request<v1::GenerateDataKeyRequest>,
     ) -> Answer<v1::GenerateDataKeyResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let (handle, aad) = (parse(&request.key)?, aad(&request.aad)?);
         let made = kms
@@ -225,13 +230,13 @@ impl Keys for KeysDoor {
     }
 
     async fn generate_random(&self, request: Request<v1::GenerateRandomRequest>) -> Answer<v1::GenerateRandomResponse> {
-        let (who, until, kms) = (principal(&request)?, deadline(&request), self.kms()?);
+        let (who, until, kms) = self.asked(&request)?;
         let random = kms.generate_random(&who, request.get_ref().bytes, until).await.map_err(refused)?;
         Ok(Response::new(v1::GenerateRandomResponse { random: released(random) }))
     }
 
     async fn echo(&self, request: Request<v1::EchoRequest>) -> Answer<v1::EchoResponse> {
-        echo::echo(&principal(&request)?).map_err(refused)?;
+        echo::echo(&self.callers.of(&request)?.principal).map_err(refused)?;
         Ok(Response::new(v1::EchoResponse { payload: request.into_inner().payload }))
     }
 }

@@ -1,30 +1,38 @@
 //! The native door: gRPC over mutual TLS. It translates between `quorate.v1` and the service, and holds no rules.
 //!
-//! It leaves to others: listening, TLS and reading certificates (the binary, which gives each connection its
-//! [`Caller`]), and everything that decides (`service`).
+//! It leaves to others: listening, TLS and reading certificates (the binary, through [`CallerOf`]), and everything that
+//! decides (`service`).
 
 mod caller;
 mod deadline;
 mod health;
 mod keys;
+mod operator;
 mod status;
 
 use std::sync::Arc;
 
+use caller::Callers;
 use quorate_proto::MESSAGE_LEN_MAX;
 use quorate_proto::v1::keys_server::KeysServer;
+use quorate_proto::v1::operator_server::OperatorServer;
 use quorate_service::node::Node;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-pub use caller::Caller;
+pub use caller::{Caller, CallerOf};
 
-/// The services of one node. Each request must carry a [`Caller`] in its extensions; without one it is refused as
-/// unauthenticated, health excepted.
-pub fn routes(node: Arc<Node>) -> Routes {
-    let keys = KeysServer::new(keys::KeysDoor::new(node.clone()))
+/// The services of one node. `caller_of` reads the certificates of the connections, which come as tonic's
+/// `TlsConnectInfo`; where the listener gives something else, it puts a [`Caller`] into each request's extensions.
+/// Without either a request is refused as unauthenticated, health excepted.
+pub fn routes(node: Arc<Node>, caller_of: CallerOf) -> Routes {
+    let callers = Arc::new(Callers::new(caller_of));
+    let keys = KeysServer::new(keys::KeysDoor::new(node.clone(), callers.clone()))
+        .max_decoding_message_size(MESSAGE_LEN_MAX)
+        .max_encoding_message_size(MESSAGE_LEN_MAX);
+    let operator = OperatorServer::new(operator::OperatorDoor::new(node.clone(), callers))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
     let health = HealthServer::new(health::HealthDoor::new(node)).max_decoding_message_size(1024);
-    Routes::new(keys).add_service(health)
+    Routes::new(keys).add_service(operator).add_service(health)
 }

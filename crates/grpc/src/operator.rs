@@ -1,0 +1,194 @@
+//! The operators' door: `quorate.v1.Operator`. Genesis, ceremonies, members, status; it translates and holds no rules.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_proto::v1;
+use quorate_proto::v1::operator_server::Operator;
+use quorate_service::node::Node;
+use quorate_service::seal::{CeremonyStatus, InitRequest, NodeStatus, Pending, SecretText, Status as ClusterStatus};
+use tonic::{Request, Response, Status};
+
+use crate::caller::Callers;
+use crate::deadline::deadline;
+use crate::status::status;
+
+/// The operators' door of one node.
+pub(crate) struct OperatorDoor {
+    node: Arc<Node>,
+    callers: Arc<Callers>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl OperatorDoor {
+    pub(crate) fn new(node: Arc<Node>, callers: Arc<Callers>) -> Self {
+        Self { node, callers }
+    }
+}
+
+#[tonic::async_trait]
+impl Operator for OperatorDoor {
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let answer = self.node.status(&who).map_err(|e| status(&e))?;
+        Ok(Response::new(status_response(answer)))
+    }
+
+    async fn seal_config(&self, request: Request<v1::SealConfigRequest>) -> Answer<v1::SealConfigResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let seal_config = self.node.seal_config(&who).map_err(|e| status(&e))?;
+        let node_name = self.node.name().to_string();
+        Ok(Response::new(v1::SealConfigResponse { seal_config: seal_config.into(), node_name }))
+    }
+
+    async fn init(&self, request: Request<v1::InitRequest>) -> Answer<v1::InitResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let v1::InitRequest { shares, threshold, custodians, insecure_single_share } = request.into_inner();
+        let asked = InitRequest { shares, threshold, custodians, insecure_single_share };
+        let founded = self.node.init(&who, asked).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::InitResponse {
+            // From here the text is in tonic's hands; the zero-on-free allocator wipes what it frees.
+            shares: founded.shares.iter().map(|share| share.to_string()).collect(),
+            cluster_id: founded.cluster.to_string(),
+            lineage: founded.lineage.to_string(),
+            seal_config: founded.seal_config.into(),
+        }))
+    }
+
+    async fn share_challenge(&self, request: Request<v1::ShareChallengeRequest>) -> Answer<v1::ShareChallengeResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let challenge = self.node.share_challenge(&who).map_err(|e| status(&e))?;
+        Ok(Response::new(v1::ShareChallengeResponse {
+            nonce: Bytes::copy_from_slice(&challenge.nonce),
+            node_name: challenge.node_name,
+            cluster_id: challenge.cluster.to_string(),
+        }))
+    }
+
+    async fn submit_share(&self, request: Request<v1::SubmitShareRequest>) -> Answer<v1::SubmitShareResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let v1::SubmitShareRequest { share, nonce, proof } = request.into_inner();
+        let share = SecretText::new(share);
+        let submitted =
+            self.node.submit_share(&who, share, nonce.to_vec(), proof.to_vec()).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::SubmitShareResponse {
+            ceremony: submitted.ceremony.map(ceremony),
+            unsealed: submitted.unsealed,
+            node_name: self.node.name().to_string(),
+        }))
+    }
+
+    async fn seal(&self, request: Request<v1::SealRequest>) -> Answer<v1::SealResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let sealed_nodes = self.node.seal(&who, request.get_ref().cluster, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::SealResponse { sealed_nodes }))
+    }
+
+    async fn invite(&self, request: Request<v1::InviteRequest>) -> Answer<v1::InviteResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let v1::InviteRequest { name, valid_minutes } = request.get_ref();
+        let invited = self.node.invite(&who, name, *valid_minutes, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::InviteResponse { token: invited.token.to_string(), expires_ms: invited.expires_ms }))
+    }
+
+    async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::ApproveResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let v1::ApproveRequest { name, fingerprint } = request.get_ref();
+        let approved = self.node.approve(&who, name, fingerprint, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::ApproveResponse { id: approved.id.0, unsealed: approved.unsealed }))
+    }
+
+    async fn promote(&self, request: Request<v1::PromoteRequest>) -> Answer<v1::PromoteResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let v1::PromoteRequest { names, force } = request.get_ref();
+        let voters = self.node.promote(&who, names, *force, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::PromoteResponse { voters: voters.into_iter().map(|id| id.0).collect() }))
+    }
+
+    async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Answer<v1::ListMembersResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let members = self.node.list_members(&who, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::ListMembersResponse {
+            members: members.members.into_iter().map(node_status).collect(),
+            pending: members.pending.into_iter().map(pending).collect(),
+        }))
+    }
+}
+
+fn status_response(s: ClusterStatus) -> v1::StatusResponse {
+    v1::StatusResponse {
+        cluster_id: s.cluster.to_string(),
+        lineage: s.lineage.map(|lineage| lineage.to_string()).unwrap_or_default(),
+        leader: s.leader.map_or(0, |id| id.0),
+        nodes: s.nodes.into_iter().map(node_status).collect(),
+        ceremony: s.ceremony.map(ceremony),
+        cluster_time_ms: s.cluster_time_ms,
+        answered_by: s.answered_by,
+        dev: s.dev,
+        state: s.health.as_str().into(),
+        hint: s.hint,
+    }
+}
+
+fn node_status(n: NodeStatus) -> v1::NodeStatus {
+    v1::NodeStatus {
+        id: n.id,
+        name: n.name,
+        role: n.role,
+        voter: n.voter,
+        reachable: n.reachable,
+        sealed: n.sealed,
+        applied_index: n.applied_index,
+        lag: n.lag,
+        api: n.api,
+        peer: n.peer,
+        assurance: n.assurance,
+        hsm_algorithm: n.hsm_algorithm,
+        version: n.version,
+        problem: n.problem,
+    }
+}
+
+fn ceremony(c: CeremonyStatus) -> v1::Ceremony {
+    v1::Ceremony {
+        id: c.id_text(),
+        node: c.node,
+        threshold: c.threshold.into(),
+        entered: c.entered.len() as u32,
+        share_numbers: c.entered.iter().map(|x| u32::from(*x)).collect(),
+        expires_ms: c.expires_ms,
+    }
+}
+
+fn pending(p: Pending) -> v1::PendingMember {
+    let state = if p.fingerprint.is_some() { "waiting for approval" } else { "invited" };
+    v1::PendingMember {
+        name: p.name,
+        fingerprint: p.fingerprint.unwrap_or_default(),
+        state: state.into(),
+        expires_ms: p.expires_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ceremony_keeps_its_numbers_and_an_applicant_its_state() {
+        let shown = ceremony(CeremonyStatus {
+            id: [0xAB; 16],
+            node: "n2".into(),
+            threshold: 3,
+            entered: vec![1, 4],
+            expires_ms: 9,
+        });
+        assert_eq!((shown.entered, shown.share_numbers, shown.threshold), (2, vec![1, 4], 3));
+        assert_eq!(shown.id, "abababab-abab-abab-abab-abababababab");
+        let invited = Pending { name: "n3".into(), fingerprint: None, expires_ms: 1 };
+        assert_eq!(pending(invited.clone()).state, "invited");
+        let waiting = pending(Pending { fingerprint: Some("AB12".into()), ..invited });
+        assert_eq!((waiting.state.as_str(), waiting.fingerprint.as_str()), ("waiting for approval", "AB12"));
+    }
+}
