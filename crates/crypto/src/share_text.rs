@@ -212,6 +212,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn three_wrong_characters_that_make_the_library_panic_are_answered() {
+        // bech32 0.12 says "error guaranteed to lie in base field" and panics if asked to correct this one.
+        let mut bad: Vec<char> = encode(&sample()).chars().collect();
+        for (at, delta) in [(39, 31), (49, 7), (78, 13)] {
+            bad[at] = Fe32::try_from(Fe32::from_char(bad[at]).unwrap().to_u8() ^ delta).unwrap().to_char();
+        }
+        assert_eq!(decode(&bad.iter().collect::<String>()).err(), Some(TextError::Typo(TypoHint::Several)));
+    }
+
     proptest! {
         #[test]
         fn round_trip(bytes in prop::array::uniform32(any::<u8>()), head in prop::array::uniform15(any::<u8>())) {

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{ED25519, KeyPair};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, Op};
 use quorate_core::codec::Writer;
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, KeyId, KeyVersion, Lineage, NodeId};
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record_key::Table;
 use quorate_core::seam::Entropy;
 use serde_json::Value;
 
@@ -444,6 +444,4 @@ fn genesis_entry() {
     }));
     assert_eq!(genesis.encode(), v.at("entry").bytes());
     assert!(Entry::decode(&v.at("entry").bytes()).unwrap() == genesis);
-    // Written where a record's key says: table 0 blinds nothing.
-    assert_eq!(RecordKey::keyring().table(), Table::Seal);
 }
