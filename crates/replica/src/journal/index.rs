@@ -1,0 +1,241 @@
+//! The log in memory: where each retained entry lies, and the recent entries themselves.
+//!
+//! Entries are readable from the moment they are enqueued, before they are written; so each carries a ticket, and
+//! the writer settles its place on disk only if it still is the same entry (it may have been truncated and
+//! appended anew meanwhile).
+
+use std::collections::VecDeque;
+
+use super::{Command, IndexedId, LogEntry};
+
+/// Where an entry's record lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Location {
+    pub(super) segment: u64,
+    pub(super) offset: u32,
+    /// Whole record, head and tag included.
+    pub(super) len: u32,
+}
+
+impl Location {
+    /// Enqueued, not yet on disk. Segment 0 does not exist.
+    const NOWHERE: Self = Self { segment: 0, offset: 0, len: 0 };
+    fn known(self) -> Option<Self> {
+        (self.segment != 0).then_some(self)
+    }
+}
+
+struct Recent {
+    ticket: u64,
+    entry: LogEntry,
+}
+
+fn size(entry: &LogEntry) -> usize {
+    entry.id.len() + entry.payload.len() + size_of::<Recent>()
+}
+
+/// Contiguous entries `first..next`; the last of them are also in the ring.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Index of `locations[0]`.
+    first: u64,
+    locations: VecDeque<Location>,
+    /// The newest entries: a suffix of the log, at least all that are not yet written.
+    ring: VecDeque<Recent>,
+    ring_size: usize,
+    ring_size_max: usize,
+    tickets: u64,
+    purged: Option<IndexedId>,
+}
+
+/// One entry as a reader finds it.
+pub(super) enum Place {
+    Memory(LogEntry),
+    Disk(Location),
+}
+
+impl Index {
+    /// An empty log whose next entry is `first`.
+    pub(super) fn new(first: u64, purged: Option<IndexedId>, ring_size_max: usize) -> Self {
+        Self { first, purged, ring_size_max, ..Self::default() }
+    }
+    /// The oldest retained entry would have this index.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+    /// Index of the next entry.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.locations.len() as u64
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.locations.is_empty()
+    }
+    pub(super) fn purged(&self) -> Option<&IndexedId> {
+        self.purged.as_ref()
+    }
+
+    /// What a log may do next, without doing it.
+    pub(super) fn ends(&self) -> Ends {
+        Ends { first: self.first, next: self.next(), purged: self.purged.as_ref().map(|(index, _)| *index) }
+    }
+
+    /// Takes an entry that is about to be written; returns its ticket.
+    pub(super) fn enqueue(&mut self, entry: LogEntry) -> u64 {
+        self.jump(entry.index);
+        self.tickets += 1;
+        self.ring_size += size(&entry);
+        self.ring.push_back(Recent { ticket: self.tickets, entry });
+        self.locations.push_back(Location::NOWHERE);
+        self.tickets
+    }
+
+    /// Takes an entry found on disk.
+    pub(super) fn recovered(&mut self, index: u64, location: Location) {
+        self.jump(index);
+        self.locations.push_back(location);
+    }
+
+    /// The first entry of a log that never had one may have any index.
+    fn jump(&mut self, index: u64) {
+        if self.is_empty() {
+            self.first = index;
+        }
+        debug_assert_eq!(index, self.next());
+    }
+
+    /// The entry enqueued with this ticket is now at `location`, and synced.
+    pub(super) fn settle(&mut self, index: u64, ticket: u64, location: Location) {
+        let ring_first = self.next() - self.ring.len() as u64;
+        let Some(place) = index.checked_sub(ring_first) else { return };
+        if self.ring.get(place as usize).is_some_and(|r| r.ticket == ticket) {
+            self.locations[(index - self.first) as usize] = location;
+        }
+    }
+
+    /// Drops the oldest written entries from memory until the ring is within its bound.
+    pub(super) fn trim(&mut self) {
+        while self.ring_size > self.ring_size_max && !self.ring.is_empty() {
+            let oldest = self.locations.len() - self.ring.len();
+            if self.locations[oldest].known().is_none() {
+                return;
+            }
+            self.pop_ring_front();
+        }
+    }
+
+    fn pop_ring_front(&mut self) {
+        if let Some(recent) = self.ring.pop_front() {
+            self.ring_size -= size(&recent.entry);
+        }
+    }
+
+    pub(super) fn truncate_after(&mut self, index: Option<u64>) {
+        let next = index.map_or(0, |i| i.saturating_add(1));
+        while self.next() > next && !self.is_empty() {
+            self.locations.pop_back();
+            if let Some(recent) = self.ring.pop_back() {
+                self.ring_size -= size(&recent.entry);
+            }
+        }
+        if self.is_empty() {
+            self.first = self.first.min(next);
+        }
+    }
+
+    pub(super) fn purge(&mut self, id: IndexedId) {
+        let index = id.0;
+        if self.purged.as_ref().is_some_and(|(old, _)| *old >= index) {
+            return;
+        }
+        self.purged = Some(id);
+        while self.first <= index && !self.is_empty() {
+            if self.ring.len() == self.locations.len() {
+                self.pop_ring_front();
+            }
+            self.locations.pop_front();
+            self.first += 1;
+        }
+        if self.is_empty() {
+            self.first = self.first.max(index + 1);
+        }
+    }
+
+    /// Where to read an entry.
+    pub(super) fn place(&self, index: u64) -> Option<Place> {
+        let at = index.checked_sub(self.first)? as usize;
+        let location = *self.locations.get(at)?;
+        let ring_first = self.locations.len() - self.ring.len();
+        Some(match at.checked_sub(ring_first) {
+            Some(i) => Place::Memory(self.ring[i].entry.clone()),
+            None => Place::Disk(location),
+        })
+    }
+
+    /// The highest index such that the entries after it fill at least `bytes` of segments of `segment_bytes`.
+    pub(super) fn before_last_bytes(&self, bytes: u64, segment_bytes: u64) -> Option<u64> {
+        let position = |l: Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset);
+        let written = self.locations.len() - self.locations.iter().rev().take_while(|l| l.known().is_none()).count();
+        let end = position(*self.locations.get(written.checked_sub(1)?)?);
+        let (mut low, mut high) = (0, written);
+        // The first entry at less than `bytes` before the end; the one before it may go.
+        while low < high {
+            let middle = (low + high) / 2;
+            if end - position(self.locations[middle]) >= bytes { low = middle + 1 } else { high = middle }
+        }
+        low.checked_sub(1)?.checked_sub(1).map(|at| self.first + at as u64)
+    }
+
+    /// Bytes from the oldest retained entry to the newest.
+    pub(super) fn retained_bytes(&self, segment_bytes: u64) -> u64 {
+        let position = |l: &Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset + l.len);
+        let known = |l: &&Location| l.known().is_some();
+        match (self.locations.front().filter(known), self.locations.iter().rev().find(known)) {
+            (Some(first), Some(last)) => position(last) - position(first) + u64::from(first.len),
+            _ => 0,
+        }
+    }
+}
+
+/// The ends of a log, enough to tell whether commands fit on it.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    first: u64,
+    next: u64,
+    purged: Option<u64>,
+}
+
+impl Ends {
+    /// Moves past a command; says what is wrong with it, if it cannot follow.
+    pub(super) fn follow(&mut self, command: &Command) -> Result<(), String> {
+        match command {
+            Command::Entry(e) => {
+                let empty = self.next <= self.first;
+                if e.index != self.next && !(empty && self.purged.is_none() && e.index < u64::MAX) {
+                    return Err(format!("entry {} cannot follow: the next index is {}", e.index, self.next));
+                }
+                if empty {
+                    self.first = e.index;
+                }
+                self.next = e.index + 1;
+            }
+            Command::TruncateAfter(index) => {
+                let next = index.map_or(0, |i| i.saturating_add(1));
+                if self.purged.is_some_and(|purged| next <= purged) {
+                    return Err(format!("truncation after {index:?} reaches into purged entries ({:?})", self.purged));
+                }
+                self.next = self.next.min(next);
+                self.first = self.first.min(next);
+            }
+            Command::Purge((index, _)) => {
+                if *index == u64::MAX {
+                    return Err("purge up to the last possible index".to_owned());
+                }
+                self.purged = self.purged.max(Some(*index));
+                self.next = self.next.max(index + 1);
+                self.first = self.first.max(index + 1).min(self.next);
+            }
+            Command::Vote(_) | Command::Committed(_) | Command::Checkpoint(_) => {}
+        }
+        Ok(())
+    }
+}

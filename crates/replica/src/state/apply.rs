@@ -1,0 +1,358 @@
+//! Apply (key-log §1.3): log entries and a view in, writes and outcomes out. Pure and deterministic: the same on
+//! every node, whatever it has unsealed and however its stream of entries was cut into groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use quorate_core::batch::{Batch, Entry, Expect, FORMAT, Genesis, Op, Outcome, Rev};
+use quorate_core::codec::Writer;
+use quorate_core::id::NodeId;
+use quorate_core::record_key::RecordKey;
+use thiserror::Error;
+
+use super::digest::LtHash;
+use super::engine::{View, WriteSet, join_value, split_value};
+use super::meta::Meta;
+use super::session::{self, Verdict};
+use crate::journal::Checkpoint;
+
+/// Mismatches reported in a conflict.
+const MISMATCHES_MAX: usize = 8;
+/// Records removed at a time when a member's session is forgotten.
+const REMOVE_STEP: usize = 1000;
+/// Every so many entries the digest is sampled, for nodes to compare (key-log §5.4).
+pub(super) const SAMPLE_INTERVAL: u64 = 1024;
+
+/// An entry of the log, as apply needs it.
+#[derive(Clone)]
+pub struct ToApply<'a> {
+    /// Its index; greater than that of the entry before.
+    pub index: u64,
+    /// Its encoded log id.
+    pub log_id: &'a [u8],
+    /// What it is.
+    pub what: What<'a>,
+}
+
+/// Kinds of log entries.
+#[derive(Clone)]
+pub enum What<'a> {
+    /// Raft's own empty entry.
+    Blank,
+    /// A membership: the caller's encoding, kept in [`Meta::membership`], and the ids of all its nodes (voters and
+    /// learners, of both sets of a joint one).
+    Membership(&'a [u8], BTreeSet<NodeId>),
+    /// A `quorate_core::batch::Entry`, encoded.
+    Entry(&'a [u8]),
+}
+
+/// A record that an entry wrote: its key, its revision now (0 = removed) and its value now.
+pub type Touched = (RecordKey, Rev, Option<Bytes>);
+
+/// What an entry did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Applied {
+    /// The entry.
+    pub index: u64,
+    /// For its proposer; `Applied` for entries that are no batch.
+    pub outcome: Outcome,
+    /// The records it wrote, without sessions.
+    pub touched: Vec<Touched>,
+}
+
+/// Checks the MAC at a batch's end; given while the node is unsealed.
+pub trait BatchVerifier: Send + Sync {
+    /// True when the MAC is right.
+    fn verify(&self, batch: &[u8]) -> bool;
+}
+
+/// Why applying stopped before an entry. Never skipped over: that would make this state another one.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// A batch's MAC is wrong: a node without keys made it.
+    #[error(
+        "log entry {index} is forged: its MAC is wrong. This node stops serving. Find out which node led when it was \
+         proposed, remove that node, and void the entry by the custodians' quorum"
+    )]
+    Forged {
+        /// The entry.
+        index: u64,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "log entry {index} has format or kind {byte}, which this version does not know: it applies nothing further. \
+         Start a newer version of quorate on this node"
+    )]
+    UnknownFormat {
+        /// The entry.
+        index: u64,
+        /// Its format or kind.
+        byte: u8,
+    },
+    /// Entries came in a wrong order: a bug, or a log that is not this state's.
+    #[error("log entry {index} cannot follow {applied:?}: this state belongs to another log; repair it from its peers")]
+    OutOfOrder {
+        /// The entry.
+        index: u64,
+        /// The last applied one.
+        applied: Option<u64>,
+    },
+    /// The engine failed; nothing of this group is applied, and the state must be opened again.
+    #[error("the state cannot be read or written: {0}. Check the disk, then start this node again")]
+    Io(#[from] io::Error),
+}
+
+/// What a group of entries amounts to.
+pub(super) struct Run {
+    pub(super) applied: Vec<Applied>,
+    pub(super) writes: WriteSet,
+    pub(super) meta: Meta,
+    pub(super) digest: LtHash,
+    /// Digests at the sampled indexes.
+    pub(super) samples: Vec<Checkpoint>,
+    /// Why it ends before the group's end.
+    pub(super) stop: Option<ApplyError>,
+}
+
+/// Applies entries on top of a view whose meta and digest are given.
+pub(super) fn run(
+    view: &dyn View,
+    meta: Meta,
+    digest: LtHash,
+    entries: &[ToApply<'_>],
+    verifier: Option<&dyn BatchVerifier>,
+) -> io::Result<Run> {
+    let mut overlay = Overlay { view, writes: WriteSet::new(), digest };
+    let mut run = Run {
+        applied: Vec::with_capacity(entries.len()),
+        writes: WriteSet::new(),
+        meta,
+        digest: LtHash::default(),
+        samples: Vec::new(),
+        stop: None,
+    };
+    for entry in entries {
+        let applied = run.meta.applied.as_ref().map(|(index, _)| *index);
+        if applied.is_some_and(|applied| entry.index <= applied) {
+            run.stop = Some(ApplyError::OutOfOrder { index: entry.index, applied });
+            break;
+        }
+        let step = Step { index: entry.index, meta: &mut run.meta, overlay: &mut overlay, verifier };
+        match step.take(&entry.what)? {
+            Ok((outcome, touched)) => run.applied.push(Applied { index: entry.index, outcome, touched }),
+            Err(stop) => {
+                run.stop = Some(stop);
+                break;
+            }
+        }
+        run.meta.chain = next_chain(&run.meta.chain, entry);
+        run.meta.applied = Some((entry.index, Bytes::copy_from_slice(entry.log_id)));
+        if entry.index % SAMPLE_INTERVAL == 0 {
+            let digest = overlay.digest.hash();
+            run.samples.push(Checkpoint { index: entry.index, digest, chain: run.meta.chain });
+        }
+    }
+    (run.writes, run.digest) = (overlay.writes, overlay.digest);
+    if !run.applied.is_empty() {
+        run.meta.write(&run.digest, &mut run.writes);
+    }
+    Ok(run)
+}
+
+fn next_chain(chain: &[u8; 32], entry: &ToApply<'_>) -> [u8; 32] {
+    let (kind, payload) = match &entry.what {
+        What::Blank => (0, &[][..]),
+        What::Membership(bytes, _) => (1, *bytes),
+        What::Entry(bytes) => (2, *bytes),
+    };
+    let head =
+        Writer::new().raw(chain).u64(entry.index).field(entry.log_id).u8(kind).u32(payload.len() as u32).finish();
+    let mut hash = blake3::Hasher::new_derive_key("quorate/v1/log-chain");
+    *hash.update(&head).update(payload).finalize().as_bytes()
+}
+
+type Effect = (Outcome, Vec<Touched>);
+
+/// One entry being applied. Errors leave nothing behind: the checks come before the first write.
+struct Step<'a, 'v> {
+    index: u64,
+    meta: &'a mut Meta,
+    overlay: &'a mut Overlay<'v>,
+    verifier: Option<&'a dyn BatchVerifier>,
+}
+
+impl Step<'_, '_> {
+    fn take(mut self, what: &What<'_>) -> io::Result<Result<Effect, ApplyError>> {
+        let bytes = match what {
+            What::Blank => return Ok(Ok((Outcome::Applied(self.index), Vec::new()))),
+            What::Membership(bytes, members) => {
+                self.membership(bytes, members)?;
+                return Ok(Ok((Outcome::Applied(self.index), Vec::new())));
+            }
+            What::Entry(bytes) => *bytes,
+        };
+        if let Some(byte) = unknown_format(bytes) {
+            return Ok(Err(ApplyError::UnknownFormat { index: self.index, byte }));
+        }
+        let effect = match Entry::decode(bytes) {
+            Err(_) => (Outcome::Malformed, Vec::new()),
+            Ok(Entry::Tick(ms)) => {
+                self.meta.cluster_time_ms = self.meta.cluster_time_ms.max(ms);
+                (Outcome::Applied(self.index), Vec::new())
+            }
+            Ok(Entry::Genesis(genesis)) => self.genesis(&genesis)?,
+            Ok(Entry::Batch(batch)) => return self.batch(&batch),
+        };
+        Ok(Ok(effect))
+    }
+
+    fn membership(&mut self, bytes: &[u8], members: &BTreeSet<NodeId>) -> io::Result<()> {
+        for gone in self.meta.members.difference(members) {
+            session::forget(self.overlay, *gone)?;
+        }
+        self.meta.members.clone_from(members);
+        self.meta.membership = Bytes::copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The first records; a second genesis changes nothing.
+    fn genesis(&mut self, genesis: &Genesis) -> io::Result<Effect> {
+        if self.meta.lineage.is_some() || self.meta.cluster.is_some_and(|c| c != genesis.cluster) {
+            return Ok((Outcome::Malformed, Vec::new()));
+        }
+        self.meta.lineage = Some(genesis.lineage);
+        self.meta.cluster_time_ms = self.meta.cluster_time_ms.max(genesis.time_ms);
+        let records = [
+            (RecordKey::seal_config(1), genesis.seal_config.clone()),
+            (RecordKey::seal_generation(), 1u32.to_be_bytes().to_vec()),
+            (RecordKey::envelope(&genesis.node_name), genesis.envelope.clone()),
+            (RecordKey::keyring(), genesis.keyring.clone()),
+        ];
+        let mut touched = Vec::new();
+        for (key, value) in records {
+            self.overlay.put(&key, self.index, &value)?;
+            touched.push((key, self.index, Some(value.into())));
+        }
+        Ok((Outcome::Applied(self.index), touched))
+    }
+
+    fn batch(&mut self, bytes: &[u8]) -> io::Result<Result<Effect, ApplyError>> {
+        let nothing = |outcome| Ok(Ok((outcome, Vec::new())));
+        let Ok((batch, _)) = Batch::decode(bytes) else { return nothing(Outcome::Malformed) };
+        let ours = self.meta.lineage == Some(batch.lineage)
+            && self.meta.cluster.is_none_or(|c| c == batch.cluster)
+            && self.meta.group == batch.group;
+        if !ours {
+            return nothing(Outcome::Malformed);
+        }
+        if self.verifier.is_some_and(|v| !v.verify(bytes)) {
+            return Ok(Err(ApplyError::Forged { index: self.index }));
+        }
+        if !self.meta.members.contains(&batch.id.origin) {
+            return nothing(Outcome::Fenced);
+        }
+        if let Verdict::Settled(outcome) = session::judge(self.overlay, &batch.id)? {
+            return nothing(outcome);
+        }
+        let mut mismatches = Vec::new();
+        for expect in &batch.expects {
+            let rev = self.overlay.record(&expect.key)?.map_or(0, |(rev, _)| rev);
+            if rev != expect.rev {
+                mismatches.push(Expect { key: expect.key.clone(), rev });
+            }
+        }
+        session::settle(self.overlay, &batch.id, self.index, mismatches.is_empty())?;
+        if !mismatches.is_empty() {
+            mismatches.truncate(MISMATCHES_MAX);
+            return nothing(Outcome::Conflict { index: self.index, mismatches });
+        }
+        let mut touched = Vec::with_capacity(batch.ops.len());
+        for op in batch.ops {
+            match op {
+                Op::Put(key, value) => {
+                    self.overlay.put(&key, self.index, &value)?;
+                    touched.push((key, self.index, Some(value.into())));
+                }
+                Op::Delete(key) => {
+                    self.overlay.remove(key.as_bytes())?;
+                    touched.push((key, 0, None));
+                }
+            }
+        }
+        Ok(Ok((Outcome::Applied(self.index), touched)))
+    }
+}
+
+/// The format or kind that only a newer version knows. Shorter or otherwise broken entries are `Malformed` instead.
+fn unknown_format(entry: &[u8]) -> Option<u8> {
+    match entry {
+        [FORMAT, 1, FORMAT, ..] | [FORMAT, 1] | [FORMAT, 2 | 3, ..] | [FORMAT] | [] => None,
+        [FORMAT, 1, format, ..] => Some(*format),
+        [FORMAT, kind, ..] => Some(*kind),
+        [format, ..] => Some(*format),
+    }
+}
+
+/// A view with the writes of the group so far on top, and the digest of both together.
+pub(super) struct Overlay<'v> {
+    view: &'v dyn View,
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    digest: LtHash,
+}
+
+impl Overlay<'_> {
+    fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.view.get(key),
+        }
+    }
+
+    /// A record's revision and value.
+    pub(super) fn record(&self, key: &RecordKey) -> io::Result<Option<(Rev, Bytes)>> {
+        self.get(key.as_bytes())?.map(split_value).transpose()
+    }
+
+    /// Writes a record.
+    pub(super) fn put(&mut self, key: &RecordKey, rev: Rev, value: &[u8]) -> io::Result<()> {
+        self.remove(key.as_bytes())?;
+        let value = join_value(rev, value);
+        self.digest.add(key.as_bytes(), &value);
+        self.writes.insert(key.as_bytes().to_vec(), Some(value));
+        Ok(())
+    }
+
+    /// Removes a record, if it is there.
+    pub(super) fn remove(&mut self, key: &[u8]) -> io::Result<()> {
+        if let Some(old) = self.get(key)? {
+            self.digest.sub(key, &old);
+            self.writes.insert(key.to_vec(), None);
+        }
+        Ok(())
+    }
+
+    /// Removes every record whose key begins so.
+    pub(super) fn remove_prefix(&mut self, prefix: &[u8]) -> io::Result<()> {
+        let mut keys: BTreeSet<Vec<u8>> = self
+            .writes
+            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .map(|(key, _)| key.clone())
+            .take_while(|key| key.starts_with(prefix))
+            .collect();
+        let mut after = Bound::Included(prefix.to_vec());
+        'pages: loop {
+            let page = self.view.scan((after.as_ref().map(|k| &k[..]), Bound::Unbounded), REMOVE_STEP)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Bound::Excluded(last.clone());
+            for (key, _) in page {
+                if !key.starts_with(prefix) {
+                    break 'pages;
+                }
+                keys.insert(key);
+            }
+        }
+        keys.iter().try_for_each(|key| self.remove(key))
+    }
+}

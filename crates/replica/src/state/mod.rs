@@ -1,0 +1,24 @@
+//! The replicated state (key-log §5): records in an ordered engine, their digest, the sessions, and `apply`, the
+//! deterministic function from log entries to writes. Everything here is ciphertext and public bytes.
+//!
+//! ```text
+//! engine = record key → rev u64 ‖ value      tables 0 to 9; sessions are table 1
+//!          0xFF 'm'   → Meta                 applied id, membership, cluster time, chain, lineage
+//!          0xFF 'd'   → LtHash               over all records
+//! ```
+//!
+//! It leaves to others: consensus and what a membership means (`raft`), the MAC's key (`crypto`, by way of
+//! [`BatchVerifier`]), when to checkpoint and purge (the compactor).
+
+mod apply;
+mod digest;
+mod engine;
+mod meta;
+mod session;
+mod writer;
+
+pub use apply::{Applied, ApplyError, BatchVerifier, ToApply, Touched, What};
+pub use digest::LtHash;
+pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, scan_table};
+pub use meta::Meta;
+pub use writer::{State, StateError, verify_state};

@@ -1,0 +1,251 @@
+//! The state's one writer, and the check of a whole state against its digest.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::id::{ClusterId, GroupId};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::apply::{self, Applied, ApplyError, BatchVerifier, ToApply, What};
+use super::digest::LtHash;
+use super::engine::{Engine, View, WriteSet};
+use super::meta::{Meta, RECORDS_END};
+use crate::journal::Checkpoint;
+
+/// Longest time that applied entries stay without a durable commit while entries come (key-log §5.1).
+const DURABLE_INTERVAL: Duration = Duration::from_secs(2);
+/// Most bytes of entries that stay without a durable commit.
+const DURABLE_BYTES: usize = 32 << 20;
+/// Digest samples kept for comparison with peers (key-log §5.4).
+const SAMPLES_MAX: usize = 8;
+/// Records read at a time by the full scan.
+const SCAN_STEP: usize = 1000;
+
+/// Why a state cannot be used. The journal is not concerned: such a node keeps its id and vote, and gets its state
+/// from its peers (key-log §5.5).
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// It belongs to another cluster or group.
+    #[error("the state belongs to cluster {found}, this node to {expected}: check data_dir")]
+    WrongCluster {
+        /// Its cluster.
+        found: ClusterId,
+        /// The one asked for.
+        expected: ClusterId,
+    },
+    /// It is older than what the journal says was durable.
+    #[error(
+        "the state is at index {found:?}, though the journal says that index {expected} was durable: it was lost or \
+         rolled back. Repair this node's state from its peers"
+    )]
+    Lost {
+        /// Its index.
+        found: Option<u64>,
+        /// The checkpoint's.
+        expected: u64,
+    },
+    /// It is not what the journal says stood there.
+    #[error(
+        "the state at index {index} is another one than the journal's checkpoint says: it was changed. Repair this \
+         node's state from its peers"
+    )]
+    Changed {
+        /// The index of both.
+        index: u64,
+    },
+    /// Its records do not add up to its digest.
+    #[error(
+        "the state at index {index:?} holds {records} records that do not add up to its digest: records were lost, \
+         added, changed or rolled back. This node must not serve. Repair its state from its peers"
+    )]
+    Mismatch {
+        /// Its index.
+        index: Option<u64>,
+        /// Records scanned.
+        records: u64,
+    },
+    /// The engine failed.
+    #[error("the state cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The state and its writer; owned by the one thread that applies.
+pub struct State {
+    engine: Arc<dyn Engine>,
+    meta: Meta,
+    digest: LtHash,
+    samples: VecDeque<Checkpoint>,
+    volatile_bytes: usize,
+    durable_at: Instant,
+    broken: bool,
+}
+
+impl State {
+    /// Takes up an engine's state; `checkpoint` is the journal's newest.
+    ///
+    /// # Errors
+    /// See [`StateError`]; only the engine's own words and the checkpoint are looked at here, for the records see
+    /// [`verify_state`].
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        cluster: ClusterId,
+        group: GroupId,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Self, StateError> {
+        let view = engine.view()?;
+        let (mut meta, digest) = (Meta::read(&*view)?, Meta::read_digest(&*view)?);
+        drop(view);
+        if let Some(found) = meta.cluster
+            && (found, meta.group) != (cluster, group)
+        {
+            return Err(StateError::WrongCluster { found, expected: cluster });
+        }
+        let index = meta.applied.as_ref().map(|(index, _)| *index);
+        if let Some(checkpoint) = checkpoint {
+            if index < Some(checkpoint.index) {
+                return Err(StateError::Lost { found: index, expected: checkpoint.index });
+            }
+            let here = (digest.hash(), meta.chain);
+            if index == Some(checkpoint.index) && here != (checkpoint.digest, checkpoint.chain) {
+                return Err(StateError::Changed { index: checkpoint.index });
+            }
+        }
+        if meta.cluster.is_none() {
+            (meta.cluster, meta.group) = (Some(cluster), group);
+            let mut set = WriteSet::new();
+            meta.write(&digest, &mut set);
+            engine.write(&set, true)?;
+        }
+        Ok(Self {
+            engine,
+            meta,
+            digest,
+            samples: VecDeque::new(),
+            volatile_bytes: 0,
+            durable_at: Instant::now(),
+            broken: false,
+        })
+    }
+
+    /// What it is the state of.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The newest digests at multiples of 1024, oldest first, for comparison with peers (key-log §5.4).
+    pub fn samples(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.samples.iter()
+    }
+
+    /// A view of everything applied so far.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn view(&self) -> io::Result<Arc<dyn View>> {
+        self.engine.view()
+    }
+
+    /// Applies entries in one engine transaction; returns what each did. On an error the entries before the
+    /// offending one are applied and returned; after an `Io` error none is, and the state must be opened again.
+    pub fn apply(
+        &mut self,
+        entries: &[ToApply<'_>],
+        verifier: Option<&dyn BatchVerifier>,
+    ) -> (Vec<Applied>, Result<(), ApplyError>) {
+        match self.apply_or_fail(entries, verifier) {
+            Ok((applied, None)) => (applied, Ok(())),
+            Ok((applied, Some(stop))) => (applied, Err(stop)),
+            Err(e) => {
+                self.broken = true;
+                (Vec::new(), Err(ApplyError::Io(e)))
+            }
+        }
+    }
+
+    fn apply_or_fail(
+        &mut self,
+        entries: &[ToApply<'_>],
+        verifier: Option<&dyn BatchVerifier>,
+    ) -> io::Result<(Vec<Applied>, Option<ApplyError>)> {
+        self.check_usable()?;
+        let view = self.engine.view()?;
+        let run = apply::run(&*view, self.meta.clone(), self.digest.clone(), entries, verifier)?;
+        drop(view);
+        if !run.applied.is_empty() {
+            let bytes: usize = entries[..run.applied.len()].iter().map(size).sum();
+            self.volatile_bytes += bytes;
+            let due = self.durable_at.elapsed() >= DURABLE_INTERVAL || self.volatile_bytes >= DURABLE_BYTES;
+            self.engine.write(&run.writes, due)?;
+            if due {
+                self.now_durable();
+            }
+            (self.meta, self.digest) = (run.meta, run.digest);
+            self.samples.extend(run.samples);
+            while self.samples.len() > SAMPLES_MAX {
+                self.samples.pop_front();
+            }
+        }
+        Ok((run.applied, run.stop))
+    }
+
+    /// Makes everything applied durable; returns what the journal is to remember of it (`None`: nothing applied yet).
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
+        self.check_usable()?;
+        let Some((index, _)) = self.meta.applied else { return Ok(None) };
+        self.engine.write(&WriteSet::new(), true).inspect_err(|_| self.broken = true)?;
+        self.now_durable();
+        Ok(Some(Checkpoint { index, digest: self.digest.hash(), chain: self.meta.chain }))
+    }
+
+    fn now_durable(&mut self) {
+        (self.volatile_bytes, self.durable_at) = (0, Instant::now());
+    }
+
+    fn check_usable(&self) -> io::Result<()> {
+        match self.broken {
+            true => Err(io::Error::other("the state failed before and must be opened again")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn size(entry: &ToApply<'_>) -> usize {
+    // Beside the payload: log id, session slot, the engine's own overhead.
+    const EACH: usize = 128;
+    EACH + match &entry.what {
+        What::Blank => 0,
+        What::Membership(bytes, _) | What::Entry(bytes) => bytes.len(),
+    }
+}
+
+/// Scans a whole view against its own digest; returns the number of records. This is what catches lost, added,
+/// changed and rolled-back records, on any engine (key-log §5.4); it takes seconds for a million records.
+///
+/// # Errors
+/// [`StateError::Mismatch`], or the engine failed.
+pub fn verify_state(view: &dyn View) -> Result<u64, StateError> {
+    let (meta, stored) = (Meta::read(view)?, Meta::read_digest(view)?);
+    let (mut digest, mut records) = (LtHash::default(), 0);
+    let mut after = Bound::Unbounded;
+    loop {
+        let page = view.scan((after.as_ref().map(|k: &Vec<u8>| &k[..]), Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Bound::Excluded(last.clone());
+        records += page.len() as u64;
+        for (key, value) in &page {
+            digest.add(key, value);
+        }
+    }
+    if digest == stored {
+        Ok(records)
+    } else {
+        Err(StateError::Mismatch { index: meta.applied.map(|(index, _)| index), records })
+    }
+}
