@@ -1,1 +1,32 @@
-//! skeleton
+//! Replicates the encrypted key log: journal, state, Raft, peers and the read gate. It knows only ciphertext.
+
+pub mod disk;
+pub mod journal;
+pub mod state;
+
+mod change;
+mod clock;
+mod error;
+mod gate;
+pub mod handler;
+pub mod member;
+pub mod net;
+mod node;
+mod node_file;
+mod peer;
+mod propose;
+mod raft;
+mod replica;
+mod session;
+mod shared;
+mod start;
+pub mod status;
+
+pub use error::{CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch};
+pub use handler::{ApplyObserver, BatchVerifier, PeerHandler, Touched};
+pub use member::{Member, MembershipView};
+pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
+pub use node_file::NodeFile;
+pub use replica::{Profile, Replica, ReplicaConfig, View, World};
+pub use session::OpenSeq;
+pub use status::{PeerStatus, ReplicaStatus, Role};

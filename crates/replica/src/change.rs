@@ -1,0 +1,237 @@
+//! Membership changes (key-log §6): learner first, then all named learners voters in one joint change; on a follower
+//! the same call goes to the leader.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use quorate_core::codec::Writer;
+use quorate_core::id::NodeId;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::MembershipError;
+use crate::member::Member;
+use crate::node::Node;
+use crate::peer::{RpcFailure, bounded, pb};
+use crate::raft::{TypeConfig, membership_view};
+
+/// A learner this close to the end of the log may become a voter.
+const LAG_MAX: u64 = 1000;
+/// Pause before a leader is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A change of membership.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// Adds a node that receives the log and does not vote.
+    AddLearner(NodeId, Member),
+    /// Makes learners voters; forced: even if two voters remain.
+    Promote(Vec<NodeId>, bool),
+}
+
+/// What became of it.
+pub(crate) enum Changed {
+    /// In force since this index.
+    Done(u64),
+    /// Not the leader.
+    NotLeader(Option<NodeId>),
+    /// Refused by a rule.
+    Refused(String),
+    /// It may have been appended.
+    Unknown(String),
+}
+
+type Written = Result<
+    openraft::raft::ClientWriteResponse<TypeConfig>,
+    RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+>;
+
+impl Node {
+    /// Makes the change if this node leads.
+    pub(crate) async fn change_here(&self, change: &Change, deadline: Instant) -> Changed {
+        if !self.leads() {
+            return Changed::NotLeader(self.leader_now());
+        }
+        let Ok(_one) = timeout_at(deadline, self.changing.lock()).await else {
+            return Changed::Refused("another membership change is under way; wait for it to end".into());
+        };
+        match change {
+            Change::AddLearner(id, member) => self.add_learner_here(*id, member, deadline).await,
+            Change::Promote(ids, force) => self.promote_here(ids, *force, deadline).await,
+        }
+    }
+
+    async fn add_learner_here(&self, id: NodeId, member: &Member, deadline: Instant) -> Changed {
+        if let Err(e) = member.check() {
+            return Changed::Refused(e.to_string());
+        }
+        let now = self.effective_membership();
+        if let Some(known) = now.members.get(&id) {
+            return if known == member {
+                Changed::Done(now.index)
+            } else {
+                Changed::Refused(format!("node id {id} belongs to {} already; ids are never reused", known.name))
+            };
+        }
+        for (other, known) in &now.members {
+            if known.name == member.name || known.identity_spki == member.identity_spki {
+                return Changed::Refused(format!(
+                    "{} is a member already, as node {other}; remove that node first",
+                    known.name
+                ));
+            }
+        }
+        let written = timeout_at(deadline, self.raft.add_learner(id.0, member.clone(), false)).await;
+        self.changed(written, deadline).await
+    }
+
+    async fn promote_here(&self, ids: &[NodeId], force: bool, deadline: Instant) -> Changed {
+        let now = self.effective_membership();
+        if let Some(id) = ids.iter().find(|id| !now.members.contains_key(id)) {
+            return Changed::Refused(format!("node {id} is no member; invite and approve it first"));
+        }
+        let learners: BTreeSet<u64> = ids.iter().filter(|id| !now.is_voter(**id)).map(|id| id.0).collect();
+        if learners.is_empty() {
+            return Changed::Done(now.index);
+        }
+        let voters = now.voter_ids().len() + learners.len();
+        if voters == 2 && !force {
+            return Changed::Refused(
+                "with two voters the loss of either stops the cluster: promote two learners at once, \
+                 or force it if you mean it"
+                    .into(),
+            );
+        }
+        if voters % 2 == 0 {
+            tracing::warn!(voters, "an even number of voters tolerates no more losses than one fewer would");
+        }
+        if let Err(laggard) = self.await_caught_up(&learners, deadline).await {
+            return Changed::Refused(format!(
+                "node {laggard} has not caught up with the log; see that it runs and is reachable, and try again"
+            ));
+        }
+        let change = ChangeMembers::AddVoterIds(learners);
+        let written = timeout_at(deadline, self.raft.change_membership(change, true)).await;
+        self.changed(written, deadline).await
+    }
+
+    /// Waits until the learners hold (almost) all of the log: a voter that lags could hold up every commit.
+    async fn await_caught_up(&self, learners: &BTreeSet<u64>, deadline: Instant) -> Result<(), u64> {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let laggard = {
+                let now = metrics.borrow_watched();
+                let last = now.last_log_index.unwrap_or(0);
+                let matched = |id: &u64| {
+                    let id = now.replication.as_ref().and_then(|r| r.get(id)).and_then(|m| m.as_ref());
+                    id.map(|id| id.index)
+                };
+                learners.iter().copied().find(|id| matched(id).is_none_or(|at| at + LAG_MAX < last))
+            };
+            let Some(laggard) = laggard else { return Ok(()) };
+            match timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(laggard),
+            }
+        }
+    }
+
+    /// The membership in the log, committed or not.
+    fn effective_membership(&self) -> crate::MembershipView {
+        membership_view(&self.raft.metrics().borrow_watched().membership_config)
+    }
+
+    async fn changed(&self, written: Result<Written, tokio::time::error::Elapsed>, deadline: Instant) -> Changed {
+        match written {
+            Ok(Ok(done)) => {
+                let index = done.log_id.index;
+                let mut applied = self.shared.applied();
+                let _ = timeout_at(deadline, applied.wait_for(|now| *now >= index)).await;
+                self.hello.notify_one();
+                Changed::Done(index)
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
+                Changed::NotLeader(to.leader_id.map(NodeId))
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                e @ (ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)),
+            )))) => Changed::Refused(format!("another membership change is under way ({e}); try again")),
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(e)))) => Changed::Refused(e.to_string()),
+            Ok(Err(e)) => Changed::Unknown(e.to_string()),
+            Err(_) => Changed::Unknown("the deadline passed".into()),
+        }
+    }
+
+    /// Makes the change wherever the leader is.
+    pub(crate) async fn change(&self, change: Change, deadline: Instant) -> Result<u64, MembershipError> {
+        let mut reason = "no leader is known".to_owned();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(MembershipError::Unavailable(reason));
+            }
+            let Some(leader) = self.leader_now() else {
+                self.other_leader(None, left).await;
+                continue;
+            };
+            let changed = if leader == self.me {
+                self.change_here(&change, deadline).await
+            } else {
+                match self.forward_change(leader, &change, left).await {
+                    Ok(changed) => changed,
+                    Err(why) => {
+                        reason = why;
+                        self.other_leader(Some(leader), PAUSE.min(left)).await;
+                        continue;
+                    }
+                }
+            };
+            match changed {
+                Changed::Done(index) => {
+                    let mut applied = self.shared.applied();
+                    let _ = timeout_at(deadline, applied.wait_for(|now| *now >= index)).await;
+                    self.hello.notify_one();
+                    return Ok(index);
+                }
+                Changed::Refused(why) => return Err(MembershipError::Refused(why)),
+                Changed::Unknown(why) => return Err(MembershipError::Unknown(why)),
+                Changed::NotLeader(_) => {
+                    reason = format!("node {leader} does not lead, or has lost its majority");
+                    self.other_leader(Some(leader), PAUSE.min(left)).await;
+                }
+            }
+        }
+    }
+
+    /// An `Err` says why the leader was not asked; nothing was changed then.
+    async fn forward_change(&self, leader: NodeId, change: &Change, left: Duration) -> Result<Changed, String> {
+        let Some(link) = self.link(leader) else { return Err(format!("node {leader} is no known member")) };
+        use pb::change_membership_request::Change as C;
+        use pb::change_membership_response::Result as R;
+        let request = pb::ChangeMembershipRequest {
+            change: Some(match change {
+                Change::AddLearner(id, member) => {
+                    C::AddLearner(pb::AddLearner { id: id.0, member: member.write(Writer::new()).finish().into() })
+                }
+                Change::Promote(ids, force) => {
+                    C::Promote(pb::Promote { ids: ids.iter().map(|id| id.0).collect(), force: *force })
+                }
+            }),
+            // The leader answers before we stop listening.
+            deadline_ms: (left.as_millis() as u64).saturating_sub(50).max(1),
+        };
+        let mut client = link.log();
+        match bounded(left, client.change_membership(request)).await {
+            Ok(response) => Ok(match response.result {
+                Some(R::Index(index)) => Changed::Done(index),
+                Some(R::NotLeader(id)) => Changed::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
+                Some(R::Refused(why)) => Changed::Refused(why),
+                Some(R::Unknown(_)) | None => Changed::Unknown("the leader lost its leadership".into()),
+            }),
+            Err(e @ (RpcFailure::Refused(_) | RpcFailure::Busy)) => Err(format!("node {leader}: {e}")),
+            Err(e) => Ok(Changed::Unknown(format!("node {leader}: {e}"))),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Cluster time (key-log §1.7): the leader, sealed or not, commits the median of a majority's clocks, so that one wrong
+//! clock, be it the leader's, moves nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_core::batch::Entry;
+use quorate_core::id::NodeId;
+use tokio::time::Instant;
+
+use crate::member::MembershipView;
+use crate::node::Node;
+use crate::status::Role;
+
+/// How often time moves on.
+const TICK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often this node compares its clock with the others.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Clocks count when heard within this: Hellos come once a second, and each is carried forward to now.
+const CLOCK_AGE_MAX: Duration = Duration::from_millis(1500);
+/// A clock further off than this is reported.
+const OFFSET_ALARM_MS: i64 = 2_000;
+/// A node whose clock is further off than this does not lead.
+const OFFSET_LEAD_MAX_MS: i64 = 30_000;
+/// With one or two voters there is no majority of witnesses: cluster time may outrun the leader's monotonic clock by
+/// this much, more waits for an operator.
+const OUTRUN_MAX_MS: u64 = 60_000;
+
+/// What this node thinks of the time.
+#[derive(Default)]
+pub(crate) struct Clock(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Cluster time, and when it was that by the monotonic clock; set when this node began to lead.
+    base: Option<(u64, Instant)>,
+    /// A jump that waits for confirmation.
+    held_ms: Option<u64>,
+    alarmed: bool,
+    unfit: bool,
+}
+
+impl Clock {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The jump that waits for an operator.
+    pub(crate) fn held_ms(&self) -> Option<u64> {
+        self.with(|s| s.held_ms)
+    }
+
+    /// The operator has looked at the clock and says it is right.
+    pub(crate) fn confirm(&self) {
+        self.with(|s| {
+            if let Some(held) = s.held_ms.take() {
+                s.base = Some((held, Instant::now()));
+            }
+        });
+    }
+
+    /// Whether cluster time may move to `t` with so few witnesses.
+    fn allow_unwitnessed(&self, t: u64, cluster_time_ms: u64) -> bool {
+        self.with(|s| {
+            let (base, at) = *s.base.get_or_insert((cluster_time_ms, Instant::now()));
+            let limit = base.saturating_add(at.elapsed().as_millis() as u64).saturating_add(OUTRUN_MAX_MS);
+            let allowed = t <= limit;
+            s.held_ms = (!allowed).then_some(t);
+            allowed
+        })
+    }
+}
+
+/// The lower median of the voters' clocks, as offsets to ours, when a majority of each set of voters was heard.
+/// `offsets` holds what was heard of others; ours is 0.
+fn median_offset(membership: &MembershipView, me: NodeId, offsets: &[(NodeId, i64)]) -> Option<i64> {
+    let voters = membership.voter_ids();
+    let mut heard: Vec<(NodeId, i64)> = offsets.iter().copied().filter(|(id, _)| voters.contains(id) && *id != me).collect();
+    if voters.contains(&me) {
+        heard.push((me, 0));
+    }
+    if !membership.is_majority(&heard.iter().map(|(id, _)| *id).collect()) {
+        return None;
+    }
+    let mut offsets: Vec<i64> = heard.into_iter().map(|(_, offset)| offset).collect();
+    offsets.sort_unstable();
+    offsets.get((offsets.len() - 1) / 2).copied()
+}
+
+/// Keeps time for as long as the replica runs.
+pub(crate) async fn drive(node: Arc<Node>) {
+    let mut check = tokio::time::interval(CHECK_INTERVAL);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_tick: Option<Instant> = None;
+    loop {
+        check.tick().await;
+        let membership = node.shared.roster.applied();
+        let median = median_offset(&membership, node.me, &node.peers.clock_offsets(CLOCK_AGE_MAX));
+        let witnessed = membership.voter_ids().len() > 2;
+        if let Some(median) = median.filter(|_| witnessed) {
+            node.judge_own_clock(-median).await;
+        }
+        if !matches!(node.role(), (Role::Leader, _)) {
+            last_tick = None;
+            node.clock.with(|s| (s.base, s.held_ms) = (None, None));
+            continue;
+        }
+        if last_tick.is_some_and(|at| at.elapsed() < TICK_INTERVAL) {
+            continue;
+        }
+        let Some(median) = median else { continue };
+        let t = node.wall.now_ms().saturating_add_signed(median);
+        let cluster_time = node.shared.cluster_time_ms();
+        // Before genesis there is no time to move.
+        if cluster_time == 0 || t <= cluster_time {
+            continue;
+        }
+        if !witnessed && !node.clock.allow_unwitnessed(t, cluster_time) {
+            tracing::warn!(
+                cluster_time, t,
+                "cluster time would jump with no majority of clocks to witness it: it stands still until an operator \
+                 confirms that this node's clock is right"
+            );
+            last_tick = Some(Instant::now());
+            node.shared.note_change();
+            continue;
+        }
+        last_tick = Some(Instant::now());
+        let node = node.clone();
+        tokio::spawn(async move {
+            let tick = Entry::Tick(t);
+            if tokio::time::timeout(TICK_INTERVAL, node.sequence_entry(&tick)).await.is_err() {
+                tracing::debug!("a tick was not committed in time");
+            }
+        });
+    }
+}
+
+impl Node {
+    /// Alarms when our clock is off the majority's; gives up leading when it is far off.
+    async fn judge_own_clock(&self, offset_ms: i64) {
+        let off = offset_ms.saturating_abs();
+        let (alarm, unfit) = (off > OFFSET_ALARM_MS, off > OFFSET_LEAD_MAX_MS);
+        let (alarm_changed, unfit_changed) = self.clock.with(|s| {
+            let changed = (s.alarmed != alarm, s.unfit != unfit);
+            (s.alarmed, s.unfit) = (alarm, unfit);
+            changed
+        });
+        if alarm_changed && alarm {
+            tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
+        }
+        if unfit_changed {
+            self.raft.runtime_config().elect(!unfit);
+            self.shared.note_change();
+        }
+        if unfit && self.leads() {
+            tracing::error!(offset_ms, "this node's clock is too far off to lead; leadership is handed on");
+            self.hand_on_leadership().await;
+        }
+    }
+
+    /// Asks the most advanced reachable voter to lead. Without one nothing happens: a wrong clock is better than no
+    /// leader, and ticks carry the median anyway.
+    pub(crate) async fn hand_on_leadership(&self) -> Option<NodeId> {
+        let voters = self.shared.roster.applied().voter_ids();
+        let to = self.peers.most_advanced(voters.into_iter().filter(|id| *id != self.me))?;
+        self.raft.trigger().transfer_leader(to.0).await.ok()?;
+        Some(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(ids: &[u64]) -> MembershipView {
+        MembershipView { voters: vec![ids.iter().map(|id| NodeId(*id)).collect()], ..MembershipView::default() }
+    }
+
+    fn heard(offsets: &[(u64, i64)]) -> Vec<(NodeId, i64)> {
+        offsets.iter().map(|(id, offset)| (NodeId(*id), *offset)).collect()
+    }
+
+    #[test]
+    fn one_wrong_clock_moves_no_median() {
+        let three = voters(&[1, 2, 3]);
+        let year = 31_536_000_000;
+        for (offsets, expected) in [
+            (heard(&[(2, 10), (3, year)]), Some(10)),
+            (heard(&[(2, 10), (3, -year)]), Some(0)),
+            // Ours is the wrong one: both others agree on where we are.
+            (heard(&[(2, -year), (3, -year + 5)]), Some(-year + 5)),
+            // Two of three: the lower of the two.
+            (heard(&[(2, 10)]), Some(0)),
+            (heard(&[]), None),
+            // A learner's clock counts for nothing.
+            (heard(&[(9, 10)]), None),
+        ] {
+            assert_eq!(median_offset(&three, NodeId(1), &offsets), expected, "{offsets:?}");
+        }
+        assert_eq!(median_offset(&voters(&[1]), NodeId(1), &[]), Some(0));
+        assert_eq!(median_offset(&voters(&[2]), NodeId(1), &[]), None, "a learner alone witnesses nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_witnesses_a_jump_waits_for_the_operator() {
+        let clock = Clock::default();
+        assert!(clock.allow_unwitnessed(1_000_000, 1_000_000));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(clock.allow_unwitnessed(1_160_000, 1_000_000), "100 s have passed, 60 s are free");
+        assert!(!clock.allow_unwitnessed(1_160_001, 1_000_000));
+        assert_eq!(clock.held_ms(), Some(1_160_001));
+        clock.confirm();
+        assert_eq!(clock.held_ms(), None);
+        assert!(clock.allow_unwitnessed(1_160_001, 1_000_000));
+    }
+}

@@ -1,0 +1,153 @@
+//! Why the replica refuses or fails, in its callers' terms.
+
+use std::io;
+use std::time::Duration;
+
+use quorate_core::id::{ClusterId, NodeId};
+use thiserror::Error;
+
+/// Something found while running after which this node no longer serves.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Problem {
+    /// A committed batch does not carry a valid MAC: a sealed leader let a forged batch in (key-hierarchy §2).
+    #[error(
+        "the committed batch at index {index} was forged (its MAC does not hold): this node stopped serving; \
+         find out which node led then, remove it, and void that index"
+    )]
+    BadMac {
+        /// Where it stands in the log.
+        index: u64,
+    },
+    /// The consensus core stopped.
+    #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
+    Stopped(String),
+}
+
+/// Why a replica could not be opened or created.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The folder already holds a node.
+    #[error("{0} already belongs to a node; choose an empty data_dir, or start that node")]
+    AlreadyExists(String),
+    /// The folder holds none.
+    #[error("{0} holds no node yet: found a cluster or join one first")]
+    Missing(String),
+    /// The folder belongs to someone else.
+    #[error(
+        "the data directory belongs to node {found_node} ({found_name}) of cluster {found_cluster}, \
+         but the configuration and certificate say {name} of {cluster}; point data_dir at this node's own folder"
+    )]
+    WrongNode {
+        /// The cluster the folder belongs to.
+        found_cluster: ClusterId,
+        /// The node id in the folder.
+        found_node: NodeId,
+        /// The node's name in the folder.
+        found_name: String,
+        /// What was expected.
+        cluster: ClusterId,
+        /// What was expected.
+        name: String,
+    },
+    /// What is on disk can't be trusted; the node must not vote.
+    #[error("{0}")]
+    Damaged(String),
+    /// A setting makes no sense.
+    #[error("configuration of the replica: {0}")]
+    Config(String),
+    /// The operating system refused.
+    #[error("{doing}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { doing, error }
+    }
+}
+
+/// Why a cluster could not be founded.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum FoundError {
+    /// There is one already.
+    #[error("cluster {0} is founded already; a second init is refused")]
+    AlreadyFounded(ClusterId),
+    /// The member's fields are unusable.
+    #[error("{0}: correct the node's configuration")]
+    Invalid(String),
+    /// It did not work.
+    #[error("the cluster could not be founded: {0}; look at the log of this node and try again")]
+    Failed(String),
+}
+
+/// Why no read index was had; nothing may be answered from the state.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ReadError {
+    /// No leader confirmed the state within the deadline.
+    #[error("no majority of the cluster confirmed the state in time ({0}); try again, or ask another node")]
+    Unavailable(String),
+    /// This node has stopped serving.
+    #[error(transparent)]
+    Stopped(#[from] Problem),
+}
+
+/// Why a proposal has no outcome.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ProposeError {
+    /// It may have been applied, or may still be.
+    #[error("the outcome is unknown: the deadline passed while the change was under way ({0})")]
+    Unknown(String),
+    /// Certainly not applied.
+    #[error("the change was not accepted: {0}")]
+    NotAccepted(String),
+}
+
+/// Why a membership change failed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum MembershipError {
+    /// Refused by a rule; nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// No leader took it within the deadline; nothing was changed.
+    #[error("no leader took the membership change in time ({0}); nothing was changed, try again")]
+    Unavailable(String),
+    /// It was under way when the deadline passed: look at the members before trying again.
+    #[error("the outcome of the membership change is unknown ({0}); list the members before trying again")]
+    Unknown(String),
+}
+
+/// Why a call to a peer failed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CallError {
+    /// Nobody by that id is a member.
+    #[error("node {0} is no member of this cluster")]
+    NoMember(NodeId),
+    /// The peer answered nothing in time.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// It could not be reached, or the connection broke.
+    #[error("not reachable: {0}")]
+    Unreachable(String),
+    /// It refused to talk to us (foreign cluster, not pinned, …).
+    #[error("refused by the peer: {0}")]
+    Refused(String),
+    /// Its application answered with an error.
+    #[error("{0}")]
+    Application(String),
+}
+
+/// The state does not match its own digest.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("the state at index {index} does not match its digest ({what}): this node must not serve; repair it from a peer")]
+pub struct StateMismatch {
+    /// The applied index of the scanned view.
+    pub index: u64,
+    /// What was found.
+    pub what: String,
+}

@@ -1,0 +1,33 @@
+//! What the service plugs into a replica: it decides what peers hear and what is done with what they say.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use quorate_core::id::NodeId;
+
+use crate::error::Problem;
+use crate::net::PeerIdentity;
+pub use crate::state::{BatchVerifier, Touched};
+
+/// The service's side of the peer protocol. Called on the replica's own runtime: nothing here may block.
+pub trait PeerHandler: Send + Sync + 'static {
+    /// The application's part of this node's Hello (sealed or not, ceremony progress, version); at most 16 KiB.
+    fn hello(&self) -> Bytes;
+
+    /// A member said Hello.
+    fn on_hello(&self, from: NodeId, app: Bytes);
+
+    /// Answers an application message of a member. The `kind` is the service's own numbering.
+    fn handle(&self, from: NodeId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+
+    /// Answers a node that is no member yet: any node certificate of this cluster may ask.
+    fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+
+    /// This replica has stopped serving, and why: raise the alarm.
+    fn on_problem(&self, _problem: &Problem) {}
+}
+
+/// Told about each applied entry: after the engine has it, before the applied index is published (key-log §1.9).
+pub trait ApplyObserver: Send + Sync + 'static {
+    /// The entry at `index` was applied and touched these records.
+    fn applied(&self, index: u64, touched: &[Touched]);
+}

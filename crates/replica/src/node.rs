@@ -1,0 +1,114 @@
+//! The inside of a replica: what its tasks, its peer server and its facade have in common.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::seam::WallClock;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::clock::Clock;
+use crate::gate::ReadGate;
+use crate::journal::JournalReader;
+use crate::peer::hello::Table;
+use crate::peer::link::{Link, Links};
+use crate::peer::{CALLS_MAX, FORWARDS_MAX, JOINS_MAX};
+use crate::raft::Raft;
+use crate::session::Sequences;
+use crate::shared::Shared;
+use crate::state::Engine;
+use crate::status::Role;
+
+/// One replica.
+pub(crate) struct Node {
+    pub(crate) cluster: ClusterId,
+    pub(crate) group: GroupId,
+    pub(crate) me: NodeId,
+    pub(crate) boot: u32,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) raft: Raft,
+    pub(crate) links: Arc<Links>,
+    pub(crate) journal: JournalReader,
+    pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) gate: ReadGate,
+    pub(crate) peers: Table,
+    pub(crate) clock: Clock,
+    pub(crate) sequences: Sequences,
+    /// Wakes the Hello task.
+    pub(crate) hello: Notify,
+    /// Taken at shutdown, so that the state's file is closed once the last view is dropped.
+    pub(crate) engine: RwLock<Option<Arc<dyn Engine>>>,
+    pub(crate) limits: Limits,
+    /// The leader this node knows of.
+    pub(crate) leader: watch::Receiver<Option<NodeId>>,
+    /// At most one membership change of ours at a time.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+}
+
+/// How much of each peer is worked on at once.
+pub(crate) struct Limits {
+    per_peer: Mutex<BTreeMap<NodeId, (Arc<Semaphore>, Arc<Semaphore>)>>,
+    pub(crate) joins: Arc<Semaphore>,
+}
+
+impl Limits {
+    pub(crate) fn new() -> Self {
+        Self { per_peer: Mutex::default(), joins: Arc::new(Semaphore::new(JOINS_MAX)) }
+    }
+
+    fn of(&self, peer: NodeId) -> (Arc<Semaphore>, Arc<Semaphore>) {
+        let mut all = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(peer)
+            .or_insert_with(|| (Arc::new(Semaphore::new(FORWARDS_MAX)), Arc::new(Semaphore::new(CALLS_MAX))))
+            .clone()
+    }
+
+    /// Bounds a peer's proposals.
+    pub(crate) fn forwards(&self, peer: NodeId) -> Arc<Semaphore> {
+        self.of(peer).0
+    }
+
+    /// Bounds a peer's application calls.
+    pub(crate) fn calls(&self, peer: NodeId) -> Arc<Semaphore> {
+        self.of(peer).1
+    }
+}
+
+impl Node {
+    /// The leader this node knows of, itself included.
+    pub(crate) fn leader_now(&self) -> Option<NodeId> {
+        *self.leader.borrow()
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.leader_now() == Some(self.me)
+    }
+
+    /// The connections to a member.
+    pub(crate) fn link(&self, to: NodeId) -> Option<Arc<Link>> {
+        self.shared.roster.member(to).map(|member| self.links.to(to, &member))
+    }
+
+    /// This node's part and term.
+    pub(crate) fn role(&self) -> (Role, u64) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let role = match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Follower => Role::Follower,
+            ServerState::Learner | ServerState::Shutdown => Role::Learner,
+        };
+        (role, metrics.current_term)
+    }
+
+    /// Waits until the known leader is no longer `tried`, at most `limit`.
+    pub(crate) async fn other_leader(&self, tried: Option<NodeId>, limit: Duration) {
+        let mut leader = self.leader.clone();
+        let _ = tokio::time::timeout(limit, leader.wait_for(|now| *now != tried && now.is_some())).await;
+    }
+}

@@ -1,0 +1,113 @@
+//! The file `node` in a data directory: whose it is, and whom a joining node was introduced to.
+//!
+//! ```text
+//! format u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ BLAKE3 of all before 32
+//! ```
+//!
+//! It is written before anything runs, so a folder without it never was a node, whatever else lies in it.
+
+use std::path::Path;
+
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::{ClusterId, Name, NodeId};
+
+use crate::disk::{Disk, read_small, replace_small};
+use crate::error::OpenError;
+use crate::member::MembershipView;
+
+const FORMAT: u8 = 1;
+const NAME: &str = "node";
+const LEN_MAX: usize = 1024 * 1024;
+const HASH_LEN: usize = 32;
+
+/// What a data directory says about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeFile {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node's id.
+    pub node: NodeId,
+    /// The node's name.
+    pub name: String,
+    /// The membership its inviter told it, for a node that joined.
+    pub introduction: Option<MembershipView>,
+}
+
+impl NodeFile {
+    fn encode(&self) -> Vec<u8> {
+        let introduction = self.introduction.as_ref().map(MembershipView::encode).unwrap_or_default();
+        let mut bytes = Writer::new()
+            .u8(FORMAT)
+            .raw(&self.cluster.0)
+            .u64(self.node.0)
+            .field(self.name.as_bytes())
+            .field(&introduction)
+            .finish();
+        bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let at = bytes.len().checked_sub(HASH_LEN).ok_or(Malformed("node file"))?;
+        let (body, hash) = bytes.split_at(at);
+        if body.first() != Some(&FORMAT) {
+            return Err(Malformed("node file: unknown format, a newer version is needed"));
+        }
+        if blake3::hash(body).as_bytes() != hash {
+            return Err(Malformed("node file: its checksum does not hold"));
+        }
+        let mut r = Reader::new("node file", &body[1..]);
+        let mut file = Self {
+            cluster: ClusterId(r.array()?),
+            node: NodeId(r.u64()?),
+            name: r.text(Name::LEN_MAX)?.to_owned(),
+            introduction: None,
+        };
+        let introduction = r.field(LEN_MAX)?;
+        if !introduction.is_empty() {
+            file.introduction = Some(MembershipView::decode(introduction)?);
+        }
+        r.finish()?;
+        Ok(file)
+    }
+
+    /// Reads the file; `None`: the folder is nobody's.
+    pub(crate) fn read(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = data_dir.join(NAME);
+        let Some(bytes) = read_small(disk, &path, LEN_MAX).map_err(OpenError::io("reading the node file"))? else {
+            return Ok(None);
+        };
+        Self::decode(&bytes).map(Some).map_err(|e| {
+            OpenError::Damaged(format!(
+                "{} can't be read ({e}); restore it from a copy, or move {} away and join again under a new id",
+                path.display(),
+                data_dir.display()
+            ))
+        })
+    }
+
+    /// Writes the file, durably.
+    pub(crate) fn write(&self, disk: &dyn Disk, data_dir: &Path) -> Result<(), OpenError> {
+        replace_small(disk, &data_dir.join(NAME), &self.encode()).map_err(OpenError::io("writing the node file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_file_comes_back_and_every_flipped_bit_is_noticed() {
+        for introduction in [None, Some(MembershipView { index: 3, ..MembershipView::default() })] {
+            let file = NodeFile { cluster: ClusterId([1; 16]), node: NodeId(4), name: "n4".into(), introduction };
+            let bytes = file.encode();
+            assert_eq!(NodeFile::decode(&bytes), Ok(file));
+            for at in 0..bytes.len() {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 4;
+                assert!(NodeFile::decode(&flipped).is_err(), "byte {at}");
+                assert!(NodeFile::decode(&bytes[..at]).is_err(), "cut at {at}");
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Between the wire's messages and our types.
+
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::vote::RaftLeaderId;
+use quorate_core::batch::{Expect, Outcome};
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::record_key::RecordKey;
+
+use super::pb;
+use crate::raft::codec::{from_wire, to_wire};
+use crate::raft::{LeaderId, LogId, TypeConfig, Vote};
+
+/// Most entries of a message that are read; openraft sends at most 1024.
+const ENTRIES_MAX: usize = 4096;
+/// Mismatches in an outcome.
+const MISMATCHES_MAX: u8 = 8;
+
+pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
+    pb::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
+}
+
+pub(crate) fn log_id_in(id: &pb::LogId) -> LogId {
+    LogId::new(LeaderId::new(id.term, id.node), id.index)
+}
+
+pub(crate) fn vote_out(vote: &Vote) -> pb::VoteId {
+    pb::VoteId { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
+}
+
+pub(crate) fn vote_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed> {
+    let vote = vote.ok_or(Malformed("message: no vote"))?;
+    Ok(Vote { leader_id: LeaderId::new(vote.term, vote.node), committed: vote.committed })
+}
+
+pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
+    pb::AppendRequest {
+        vote: Some(vote_out(&request.vote)),
+        prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
+        leader_commit: request.leader_commit.as_ref().map(log_id_out),
+        entries: request.entries.iter().map(to_wire).collect(),
+    }
+}
+
+/// Also checks what openraft takes for granted: entries in sequence, right after `prev_log_id`.
+pub(crate) fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+    if request.entries.len() > ENTRIES_MAX {
+        return Err(Malformed("append: too many entries"));
+    }
+    let entries = request.entries.iter().map(from_wire).collect::<Result<Vec<_>, _>>()?;
+    let prev_log_id = request.prev_log_id.as_ref().map(log_id_in);
+    let mut previous = prev_log_id;
+    for entry in &entries {
+        let in_order = match &previous {
+            Some(p) => p.index.checked_add(1) == Some(entry.log_id.index) && p.leader_id <= entry.log_id.leader_id,
+            None => entry.log_id.index == 0,
+        };
+        if !in_order {
+            return Err(Malformed("append: entries out of sequence"));
+        }
+        previous = Some(entry.log_id);
+    }
+    Ok(AppendEntriesRequest {
+        vote: vote_in(request.vote)?,
+        prev_log_id,
+        entries,
+        leader_commit: request.leader_commit.as_ref().map(log_id_in),
+    })
+}
+
+pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>) -> pb::AppendResponse {
+    use pb::append_response::Result as R;
+    let result = match response {
+        AppendEntriesResponse::Success => R::Success(pb::Nothing {}),
+        AppendEntriesResponse::PartialSuccess(id) => {
+            R::Partial(pb::PartialSuccess { log_id: id.as_ref().map(log_id_out) })
+        }
+        AppendEntriesResponse::Conflict => R::Conflict(pb::Nothing {}),
+        AppendEntriesResponse::HigherVote(vote) => R::HigherVote(vote_out(vote)),
+    };
+    pb::AppendResponse { result: Some(result) }
+}
+
+pub(crate) fn appended_in(response: pb::AppendResponse) -> Result<AppendEntriesResponse<TypeConfig>, Malformed> {
+    use pb::append_response::Result as R;
+    Ok(match response.result.ok_or(Malformed("append: no result"))? {
+        R::Success(_) => AppendEntriesResponse::Success,
+        R::Partial(p) => AppendEntriesResponse::PartialSuccess(p.log_id.as_ref().map(log_id_in)),
+        R::Conflict(_) => AppendEntriesResponse::Conflict,
+        R::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(vote))?),
+    })
+}
+
+pub(crate) fn ballot_out(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> pb::VoteRequest {
+    pb::VoteRequest {
+        vote: Some(vote_out(&request.vote)),
+        last_log_id: request.last_log_id.as_ref().map(log_id_out),
+        leadership_transfer: request.leadership_transfer,
+        pre_vote,
+    }
+}
+
+pub(crate) fn ballot_in(request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    Ok(VoteRequest {
+        vote: vote_in(request.vote)?,
+        last_log_id: request.last_log_id.as_ref().map(log_id_in),
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>) -> pb::VoteResponse {
+    pb::VoteResponse {
+        vote: Some(vote_out(&response.vote)),
+        last_log_id: response.last_log_id.as_ref().map(log_id_out),
+        granted: response.vote_granted,
+    }
+}
+
+pub(crate) fn voted_in(response: pb::VoteResponse) -> Result<VoteResponse<TypeConfig>, Malformed> {
+    Ok(VoteResponse {
+        vote: vote_in(response.vote)?,
+        vote_granted: response.granted,
+        last_log_id: response.last_log_id.as_ref().map(log_id_in),
+    })
+}
+
+pub(crate) fn transfer_out(request: &TransferLeaderRequest<TypeConfig>) -> pb::TransferLeaderRequest {
+    pb::TransferLeaderRequest {
+        from_leader: Some(vote_out(request.from_leader())),
+        to: *request.to_node_id(),
+        last_log_id: request.last_log_id().map(log_id_out),
+    }
+}
+
+pub(crate) fn transfer_in(request: pb::TransferLeaderRequest) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
+    Ok(TransferLeaderRequest::new(
+        vote_in(request.from_leader)?,
+        request.to,
+        request.last_log_id.as_ref().map(log_id_in),
+    ))
+}
+
+/// `1 ‖ index | 2 ‖ index ‖ n u8 × (key ‖ rev) | 3 | 4 | 5`
+pub(crate) fn outcome_out(outcome: &Outcome) -> Vec<u8> {
+    let w = Writer::new();
+    match outcome {
+        Outcome::Applied(index) => w.u8(1).u64(*index),
+        Outcome::Conflict { index, mismatches } => {
+            let told = &mismatches[..mismatches.len().min(MISMATCHES_MAX.into())];
+            let w = w.u8(2).u64(*index).u8(told.len() as u8);
+            told.iter().fold(w, |w, m| w.raw(m.key.as_bytes()).u64(m.rev))
+        }
+        Outcome::Fenced => w.u8(3),
+        Outcome::TooOld => w.u8(4),
+        Outcome::Malformed => w.u8(5),
+    }
+    .finish()
+}
+
+pub(crate) fn outcome_in(bytes: &[u8]) -> Result<Outcome, Malformed> {
+    let mut r = Reader::new("outcome", bytes);
+    let outcome = match r.u8()? {
+        1 => Outcome::Applied(r.u64()?),
+        2 => {
+            let index = r.u64()?;
+            let count = r.u8()?;
+            if count > MISMATCHES_MAX {
+                return Err(Malformed("outcome"));
+            }
+            let mismatch = |_| Ok(Expect { key: RecordKey::read(&mut r)?, rev: r.u64()? });
+            Outcome::Conflict { index, mismatches: (0..count).map(mismatch).collect::<Result<_, Malformed>>()? }
+        }
+        3 => Outcome::Fenced,
+        4 => Outcome::TooOld,
+        5 => Outcome::Malformed,
+        _ => return Err(Malformed("outcome")),
+    };
+    r.finish()?;
+    Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use openraft::EntryPayload;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::raft::RaftEntry;
+
+    fn id(index: u64) -> LogId {
+        LogId::new(LeaderId::new(4, 2), index)
+    }
+
+    fn append(prev: Option<u64>, indexes: &[u64]) -> pb::AppendRequest {
+        append_out(&AppendEntriesRequest {
+            vote: Vote { leader_id: LeaderId::new(4, 2), committed: true },
+            prev_log_id: prev.map(id),
+            entries: indexes.iter().map(|i| RaftEntry { log_id: id(*i), payload: EntryPayload::Blank }).collect(),
+            leader_commit: None,
+        })
+    }
+
+    #[test]
+    fn outcomes_come_back() {
+        let key = RecordKey::keyring();
+        let conflict = Outcome::Conflict { index: 9, mismatches: vec![Expect { key, rev: 3 }] };
+        for outcome in [Outcome::Applied(7), conflict, Outcome::Fenced, Outcome::TooOld, Outcome::Malformed] {
+            assert_eq!(outcome_in(&outcome_out(&outcome)), Ok(outcome));
+        }
+    }
+
+    #[test]
+    fn appends_must_be_in_sequence() {
+        assert!(append_in(append(None, &[0, 1, 2])).is_ok());
+        assert!(append_in(append(Some(6), &[7, 8])).is_ok());
+        for (prev, indexes) in [(None, &[1][..]), (Some(6), &[8]), (Some(6), &[7, 7]), (Some(u64::MAX), &[0])] {
+            assert!(append_in(append(prev, indexes)).is_err(), "{prev:?} {indexes:?}");
+        }
+        let mut garbled = append(Some(6), &[7]);
+        garbled.entries[0] = Bytes::from_static(b"garbage");
+        assert!(append_in(garbled).is_err());
+        assert!(append_in(pb::AppendRequest::default()).is_err(), "no vote");
+    }
+
+    proptest! {
+        #[test]
+        fn any_outcome_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = outcome_in(&bytes);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Hello: once a second and whenever poked, every node tells every other how far it is and what its clock says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::id::NodeId;
+use tokio::time::Instant;
+
+use super::{RpcFailure, bounded, convert, pb};
+use crate::member::MembershipView;
+use crate::node::Node;
+use crate::raft::codec::{decode_log_id, decode_vote};
+use crate::status::PeerStatus;
+
+/// How often everyone says Hello.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one may take.
+const LIMIT: Duration = Duration::from_millis(900);
+/// A member not heard of for longer counts as unreachable.
+const FRESH: Duration = Duration::from_secs(3);
+/// Longest service part that is kept.
+const APP_LEN_MAX: usize = 16 * 1024;
+/// Feature level this build speaks (key-log §6).
+const LEVEL: u32 = 1;
+
+/// What was heard of the others.
+#[derive(Default)]
+pub(crate) struct Table(Mutex<BTreeMap<NodeId, Heard>>);
+
+#[derive(Clone, Default)]
+struct Heard {
+    at: Option<Instant>,
+    applied: u64,
+    last_log: u64,
+    boot: u32,
+    /// Its wall clock minus ours, when it was heard.
+    clock_offset_ms: i64,
+    membership_index: u64,
+    app: Bytes,
+    error: Option<String>,
+    asking: bool,
+}
+
+impl Table {
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<NodeId, Heard>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is known of a peer.
+    pub(crate) fn status(&self, id: NodeId) -> PeerStatus {
+        let heard = self.with(|all| all.get(&id).cloned().unwrap_or_default());
+        let age = heard.at.map(|at| at.elapsed());
+        PeerStatus {
+            id,
+            reachable: age.is_some_and(|age| age < FRESH),
+            applied: heard.applied,
+            boot: heard.boot,
+            clock_offset_ms: heard.clock_offset_ms,
+            app_hello: heard.app,
+            age,
+            error: heard.error,
+        }
+    }
+
+    /// The clocks heard within `age`: id and offset to ours in milliseconds.
+    pub(crate) fn clock_offsets(&self, age: Duration) -> Vec<(NodeId, i64)> {
+        self.with(|all| {
+            let fresh = |h: &Heard| h.at.is_some_and(|at| at.elapsed() <= age);
+            all.iter().filter(|(_, h)| fresh(h)).map(|(id, h)| (*id, h.clock_offset_ms)).collect()
+        })
+    }
+
+    /// The reachable member with the longest log among `ids`.
+    pub(crate) fn most_advanced(&self, ids: impl Iterator<Item = NodeId>) -> Option<NodeId> {
+        self.with(|all| {
+            ids.filter_map(|id| all.get(&id).map(|h| (id, h)))
+                .filter(|(_, h)| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none())
+                .max_by_key(|(_, h)| h.last_log)
+                .map(|(id, _)| id)
+        })
+    }
+}
+
+impl Node {
+    /// What this node tells `to`.
+    pub(crate) fn my_hello(&self, to: NodeId) -> pb::HelloMessage {
+        let membership = self.shared.roster.applied();
+        let behind = self.peers.with(|all| all.get(&to).map_or(0, |h| h.membership_index)) < membership.index;
+        let last = self.journal.state().ok().and_then(|s| s.last);
+        pb::HelloMessage {
+            boot: self.boot,
+            last_log_id: last.and_then(|(_, id)| decode_log_id(&id).ok()).map(|id| convert::log_id_out(&id)),
+            vote: self.journal.vote().and_then(|v| decode_vote(&v).ok()).map(|v| convert::vote_out(&v)),
+            applied: self.shared.applied_now(),
+            wall_ms: self.wall.now_ms(),
+            membership_index: membership.index,
+            membership: if behind { membership.encode().into() } else { Bytes::new() },
+            level: LEVEL,
+            app: self.shared.handler.hello(),
+        }
+    }
+
+    /// Takes in what a member told.
+    pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage) {
+        if !hello.membership.is_empty() && hello.membership_index > self.shared.roster.applied().index {
+            match MembershipView::decode(&hello.membership) {
+                Ok(view) => self.shared.roster.hear(view),
+                Err(error) => tracing::warn!(%from, %error, "a member told a membership that can't be read"),
+            }
+        }
+        let offset = i64::try_from(hello.wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(self.wall.now_ms());
+        let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
+        let news = self.peers.with(|all| {
+            let heard = all.entry(from).or_default();
+            let news = heard.app != app || heard.at.is_none_or(|at| at.elapsed() >= FRESH) || heard.boot != hello.boot;
+            *heard = Heard {
+                at: Some(Instant::now()),
+                applied: hello.applied,
+                last_log: hello.last_log_id.map_or(0, |id| id.index),
+                boot: hello.boot,
+                clock_offset_ms: offset,
+                membership_index: hello.membership_index,
+                app: app.clone(),
+                error: None,
+                asking: heard.asking,
+            };
+            news
+        });
+        self.shared.handler.on_hello(from, app);
+        if news {
+            self.shared.note_change();
+        }
+    }
+
+    fn unheard(&self, from: NodeId, failure: &RpcFailure) {
+        let error = failure.to_string();
+        let news = self.peers.with(|all| {
+            let heard = all.entry(from).or_default();
+            let news = heard.error.is_none();
+            heard.error = Some(error);
+            news
+        });
+        if news {
+            self.shared.note_change();
+        }
+    }
+}
+
+/// Says Hello for as long as the replica runs.
+pub(crate) async fn drive(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut metrics = node.raft.server_metrics();
+    loop {
+        tokio::select! {
+            biased;
+            () = node.hello.notified() => {}
+            // A member was added or a leader elected: be known to it at once.
+            changed = metrics.changed() => if changed.is_err() { return },
+            _ = tick.tick() => {}
+        }
+        let members = node.shared.roster.members();
+        node.links.retain(&members);
+        node.peers.with(|all| all.retain(|id, _| members.iter().any(|(m, _)| m == id)));
+        for (id, member) in members {
+            let busy = || node.peers.with(|all| std::mem::replace(&mut all.entry(id).or_default().asking, true));
+            if id == node.me || busy() {
+                continue;
+            }
+            let node = node.clone();
+            tokio::spawn(async move {
+                let mut client = node.links.to(id, &member).control();
+                let hello = node.my_hello(id);
+                let answer = bounded(LIMIT, client.hello(hello)).await;
+                node.peers.with(|all| {
+                    if let Some(heard) = all.get_mut(&id) {
+                        heard.asking = false;
+                    }
+                });
+                match answer {
+                    Ok(hello) => node.hear(id, hello),
+                    Err(failure) => node.unheard(id, &failure),
+                }
+            });
+        }
+    }
+}

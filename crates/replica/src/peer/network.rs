@@ -1,0 +1,159 @@
+//! openraft's network over the links.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::alias::SnapshotOf;
+use openraft::{OptionalSend, StorageError};
+use quorate_core::codec::Malformed;
+use quorate_core::id::NodeId;
+
+use super::link::{Link, Links};
+use super::{APPEND_LIMIT, RpcFailure, bounded, convert};
+use crate::member::Member;
+use crate::raft::machine::StateSnapshot;
+use crate::raft::{TypeConfig, Vote};
+
+type Error = RPCError<TypeConfig>;
+
+/// Makes networks to members.
+pub(crate) struct Network {
+    me: NodeId,
+    links: Arc<Links>,
+}
+
+impl Network {
+    pub(crate) fn new(me: NodeId, links: Arc<Links>) -> Self {
+        Self { me, links }
+    }
+
+    fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
+        Peer { me: self.me, link: self.links.to(NodeId(target), member), heartbeat }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Peer {
+        self.peer(target, member, false)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, member: &Member) -> Peer {
+        self.peer(target, member, true)
+    }
+}
+
+/// One member as openraft calls it.
+pub(crate) struct Peer {
+    me: NodeId,
+    link: Arc<Link>,
+    /// Appends go by the control connection and under openraft's own limit.
+    heartbeat: bool,
+}
+
+impl Peer {
+    fn error(&self, action: RPCTypes, failure: RpcFailure) -> Error {
+        match failure {
+            RpcFailure::Deadline(timeout) => {
+                Timeout { action, id: self.me.0, target: self.link.id.0, timeout }.into()
+            }
+            other => Unreachable::from_string(other).into(),
+        }
+    }
+}
+
+fn malformed(e: Malformed) -> Error {
+    NetworkError::new(&e).into()
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = StateSnapshot;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
+        let anchored = rpc.prev_log_id.is_some();
+        let request = convert::append_out(&rpc);
+        let (mut client, limit) = match self.heartbeat {
+            true => (self.link.control(), option.soft_ttl()),
+            // openraft hands on the heartbeat interval, which a follower's disk need not keep.
+            false => (self.link.log(), APPEND_LIMIT),
+        };
+        let response =
+            bounded(limit, client.append(request)).await.map_err(|e| self.error(RPCTypes::AppendEntries, e))?;
+        let response = convert::appended_in(response).map_err(malformed)?;
+        if response.is_conflict() && !anchored {
+            // openraft would panic: nothing can conflict with the beginning of the log.
+            return Err(NetworkError::from_string("a conflict before the first entry makes no sense").into());
+        }
+        Ok(response)
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Error> {
+        self.ballot(rpc, false, option.soft_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Error> {
+        self.ballot(rpc, true, option.soft_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _vote: Vote,
+        _snapshot: SnapshotOf<TypeConfig, StateSnapshot>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        Err(StorageError::read_snapshot(None, openraft::errors::ErrorSource::from_string(
+            "snapshots can't be sent by this version; no log is purged, so a node catches up from the log",
+        ))
+        .into())
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
+        let mut client = self.link.control();
+        let response = bounded(option.soft_ttl(), client.transfer_leader(convert::transfer_out(&req)))
+            .await
+            .map_err(|e| self.error(RPCTypes::TransferLeader, e))?;
+        match response.refused.as_str() {
+            "" => Ok(Ok(())),
+            why => Err(NetworkError::from_string(why).into()),
+        }
+    }
+}
+
+impl Peer {
+    async fn ballot(
+        &self,
+        rpc: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        limit: Duration,
+    ) -> Result<VoteResponse<TypeConfig>, Error> {
+        let mut client = self.link.control();
+        let response = bounded(limit, client.vote(convert::ballot_out(&rpc, pre_vote)))
+            .await
+            .map_err(|e| self.error(RPCTypes::Vote, e))?;
+        convert::voted_in(response).map_err(malformed)
+    }
+}

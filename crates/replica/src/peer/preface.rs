@@ -1,0 +1,177 @@
+//! The first bytes of a connection, and the stamp each call repeats.
+
+use std::io;
+
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::net::BoxStream;
+
+/// Format of stamp, preface and every message of this build.
+pub(crate) const FORMAT: u8 = 1;
+const MAGIC: &[u8; 6] = b"QRPEER";
+const STAMP_LEN: usize = 37;
+const PREFACE_LEN: usize = MAGIC.len() + STAMP_LEN + 1;
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Purpose {
+    /// Heartbeats, votes, read index, Hello.
+    Control = 1,
+    /// Appends, proposals, application calls.
+    Log = 2,
+    /// Snapshot streams (reserved).
+    Snapshot = 3,
+    /// A node that is no member yet.
+    Join = 4,
+}
+
+/// Who speaks to whom, in which cluster and group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) cluster: ClusterId,
+    pub(crate) group: GroupId,
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+}
+
+impl Stamp {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Writer::new().u8(FORMAT).raw(&self.cluster.0).u32(self.group.0).u64(self.from.0).u64(self.to.0).finish()
+    }
+
+    /// Reads a stamp; the error says which refusal it is.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
+        if bytes.first() != Some(&FORMAT) {
+            return Err(Refusal::Format);
+        }
+        let read = || {
+            let mut r = Reader::new("stamp", &bytes[1..]);
+            let stamp = Self {
+                cluster: ClusterId(r.array()?),
+                group: GroupId(r.u32()?),
+                from: NodeId(r.u64()?),
+                to: NodeId(r.u64()?),
+            };
+            r.finish()?;
+            Ok::<_, Malformed>(stamp)
+        };
+        read().map_err(|_| Refusal::Format)
+    }
+}
+
+/// Why a node does not talk to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[repr(u8)]
+pub(crate) enum Refusal {
+    #[error("this node does not speak that version of the peer protocol; run versions no further than one apart")]
+    Format = 1,
+    #[error("that node belongs to another cluster; check the addresses of the peers and the cluster id in the certificates")]
+    ForeignCluster = 2,
+    #[error("that group is not served here")]
+    Group = 3,
+    #[error("the sender's name or identity key is not the one pinned for its node id in committed membership; approve the node first")]
+    NotPinned = 4,
+    #[error("another node answers at this address; check the peer addresses of the members")]
+    NotThisNode = 5,
+    #[error("that connection is not for this call")]
+    Purpose = 6,
+}
+
+impl Refusal {
+    fn from_byte(b: u8) -> Option<Self> {
+        use Refusal::*;
+        [Format, ForeignCluster, Group, NotPinned, NotThisNode, Purpose].into_iter().find(|r| *r as u8 == b)
+    }
+}
+
+/// The connecting side: says who it is and waits for the welcome.
+pub(crate) async fn offer(stream: &mut BoxStream, stamp: &Stamp, purpose: Purpose) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(PREFACE_LEN);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&stamp.encode());
+    bytes.push(purpose as u8);
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    match stream.read_u8().await? {
+        0 => Ok(()),
+        b => Err(match Refusal::from_byte(b) {
+            Some(refusal) => io::Error::new(io::ErrorKind::PermissionDenied, refusal),
+            None => io::Error::new(io::ErrorKind::PermissionDenied, "refused for a reason this version does not know"),
+        }),
+    }
+}
+
+/// The accepting side: reads the preface; the caller answers with [`answer`].
+pub(crate) async fn read(stream: &mut BoxStream) -> io::Result<Result<(Stamp, Purpose), Refusal>> {
+    let mut bytes = [0; PREFACE_LEN];
+    stream.read_exact(&mut bytes).await?;
+    let (magic, rest) = bytes.split_at(MAGIC.len());
+    let (stamp, purpose) = rest.split_at(STAMP_LEN);
+    if magic != MAGIC {
+        return Ok(Err(Refusal::Format));
+    }
+    Ok(Stamp::decode(stamp).and_then(|stamp| {
+        let purposes = [Purpose::Control, Purpose::Log, Purpose::Snapshot, Purpose::Join];
+        let purpose = purposes.into_iter().find(|p| *p as u8 == purpose[0]).ok_or(Refusal::Purpose)?;
+        Ok((stamp, purpose))
+    }))
+}
+
+/// Welcomes or refuses.
+pub(crate) async fn answer(stream: &mut BoxStream, refusal: Option<Refusal>) -> io::Result<()> {
+    stream.write_all(&[refusal.map_or(0, |r| r as u8)]).await?;
+    stream.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp() -> Stamp {
+        Stamp { cluster: ClusterId([7; 16]), group: GroupId(0), from: NodeId(3), to: NodeId(9) }
+    }
+
+    #[test]
+    fn a_stamp_comes_back_and_anything_else_is_refused() {
+        let bytes = stamp().encode();
+        assert_eq!(bytes.len(), STAMP_LEN);
+        assert_eq!(Stamp::decode(&bytes), Ok(stamp()));
+        for len in 0..bytes.len() {
+            assert_eq!(Stamp::decode(&bytes[..len]), Err(Refusal::Format));
+        }
+        assert_eq!(Stamp::decode(&[&bytes[..], &[0]].concat()), Err(Refusal::Format));
+        assert_eq!(Stamp::decode(&[&[2], &bytes[1..]].concat()), Err(Refusal::Format));
+    }
+
+    async fn exchange(refusal: Option<Refusal>) -> io::Result<()> {
+        let (a, b) = tokio::io::duplex(256);
+        let (mut a, mut b): (BoxStream, BoxStream) = (Box::new(a), Box::new(b));
+        let accept = async {
+            assert_eq!(read(&mut b).await?, Ok((self::stamp(), Purpose::Log)));
+            answer(&mut b, refusal).await
+        };
+        let stamp = stamp();
+        let (offered, accepted) = tokio::join!(offer(&mut a, &stamp, Purpose::Log), accept);
+        accepted?;
+        offered
+    }
+
+    #[tokio::test]
+    async fn a_refusal_reaches_the_other_side_in_words() {
+        assert!(exchange(None).await.is_ok());
+        let e = exchange(Some(Refusal::ForeignCluster)).await.expect_err("refused");
+        assert_eq!(e.kind(), io::ErrorKind::PermissionDenied);
+        assert!(e.to_string().contains("another cluster"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_s_first_bytes_are_refused() {
+        let (a, b) = tokio::io::duplex(256);
+        let (mut a, mut b): (BoxStream, BoxStream) = (Box::new(a), Box::new(b));
+        a.write_all(b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n").await.expect("written");
+        assert_eq!(read(&mut b).await.expect("read"), Err(Refusal::Format));
+    }
+}

@@ -1,0 +1,186 @@
+//! Accepts connections from other nodes and keeps out those who may not speak.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Semaphore, mpsc};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic::{Request, Status};
+
+use super::link::stamp_of;
+use super::preface::{self, Purpose, Refusal, Stamp};
+use super::services::{JoinDesk, PeerDesk};
+use super::{
+    CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb,
+};
+use crate::net::{BoxStream, Handshake, Listener, PeerIdentity};
+use crate::node::Node;
+use crate::shared::Shared;
+
+/// Handshakes under way at once (key-hierarchy §6: each is a signature in the HSM).
+const HANDSHAKES_MAX: usize = 64;
+
+/// Who is at the other end of a connection, and what it said it is for.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerInfo {
+    pub(crate) identity: PeerIdentity,
+    pub(crate) purpose: Purpose,
+}
+
+/// Who a call comes from, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender(pub(crate) NodeId);
+
+/// An accepted connection.
+struct ServerStream {
+    stream: BoxStream,
+    info: PeerInfo,
+}
+
+impl Connected for ServerStream {
+    type ConnectInfo = PeerInfo;
+    fn connect_info(&self) -> PeerInfo {
+        self.info.clone()
+    }
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The rule of who may speak: the same for the preface and for each call.
+#[derive(Clone)]
+pub(crate) struct Gatekeeper {
+    cluster: ClusterId,
+    group: GroupId,
+    me: NodeId,
+    shared: Arc<Shared>,
+    purpose_join: bool,
+}
+
+impl Gatekeeper {
+    fn check(&self, stamp: &Stamp, purpose: Purpose, who: &PeerIdentity) -> Result<(), Refusal> {
+        if stamp.cluster != self.cluster || who.cluster != self.cluster {
+            return Err(Refusal::ForeignCluster);
+        }
+        if stamp.group != self.group {
+            return Err(Refusal::Group);
+        }
+        if purpose == Purpose::Join {
+            return Ok(());
+        }
+        if stamp.to != self.me {
+            return Err(Refusal::NotThisNode);
+        }
+        self.shared.roster.admit(stamp.from, who)
+    }
+}
+
+impl tonic::service::Interceptor for Gatekeeper {
+    /// Before the body is read, let alone parsed.
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let refused = |refusal: Refusal| Status::permission_denied(refusal.to_string());
+        let info =
+            request.extensions().get::<PeerInfo>().cloned().ok_or_else(|| Status::internal("no connection info"))?;
+        if (info.purpose == Purpose::Join) != self.purpose_join {
+            return Err(refused(Refusal::Purpose));
+        }
+        let stamp = stamp_of(request.metadata()).map_err(refused)?;
+        self.check(&stamp, info.purpose, &info.identity).map_err(refused)?;
+        request.extensions_mut().insert(Sender(stamp.from));
+        Ok(request)
+    }
+}
+
+/// Serves until the runtime ends.
+pub(crate) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>) {
+    let gatekeeper = |purpose_join| Gatekeeper {
+        cluster: node.cluster,
+        group: node.group,
+        me: node.me,
+        shared: node.shared.clone(),
+        purpose_join,
+    };
+    let (tx, rx) = mpsc::channel::<std::io::Result<ServerStream>>(HANDSHAKES_MAX);
+    let peer = pb::peer_server::PeerServer::new(PeerDesk::new(node.clone()))
+        .max_decoding_message_size(MESSAGE_LEN_MAX)
+        .max_encoding_message_size(MESSAGE_LEN_MAX);
+    let join = pb::join_server::JoinServer::new(JoinDesk::new(node.clone()))
+        .max_decoding_message_size(MESSAGE_LEN_MAX)
+        .max_encoding_message_size(MESSAGE_LEN_MAX);
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(2 * WINDOW_BYTES)
+        // Forwards are refused by count; this only bounds what a peer can open besides.
+        .max_concurrent_streams(2 * FORWARDS_MAX as u32)
+        .add_service(InterceptedService::new(peer, gatekeeper(false)))
+        .add_service(InterceptedService::new(join, gatekeeper(true)))
+        .serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(rx));
+    let ((), result) = tokio::join!(accept(gatekeeper(false), listener, tx), server);
+    if let Err(error) = result {
+        tracing::error!(%error, "the peer server stopped");
+    }
+}
+
+async fn accept(
+    gatekeeper: Gatekeeper,
+    mut listener: Box<dyn Listener>,
+    tx: mpsc::Sender<std::io::Result<ServerStream>>,
+) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let handshake = match listener.accept().await {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                // Out of descriptors, usually: wait for some to come free.
+                tracing::warn!(%error, "accepting a peer connection failed");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (gatekeeper, tx) = (gatekeeper.clone(), tx.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(CONNECT_LIMIT, welcome(gatekeeper, handshake)).await {
+                Ok(Ok(stream)) => drop(tx.send(Ok(stream)).await),
+                Ok(Err(error)) => tracing::warn!(%error, "a peer connection was not made"),
+                Err(_) => tracing::warn!("a peer connected and then said nothing"),
+            }
+        });
+    }
+}
+
+async fn welcome(gatekeeper: Gatekeeper, handshake: Handshake) -> std::io::Result<ServerStream> {
+    let (mut stream, identity) = handshake.await?;
+    let checked = preface::read(&mut stream).await?.and_then(|(stamp, purpose)| {
+        gatekeeper.check(&stamp, purpose, &identity)?;
+        Ok(purpose)
+    });
+    preface::answer(&mut stream, checked.err()).await?;
+    match checked {
+        Ok(purpose) => Ok(ServerStream { stream, info: PeerInfo { identity, purpose } }),
+        Err(refusal) => Err(std::io::Error::other(format!("{} was refused: {refusal}", identity.name))),
+    }
+}

@@ -1,0 +1,198 @@
+//! What this node does for its peers. By here the sender is known and pinned; what it says may still be anything.
+
+use std::sync::Arc;
+
+use openraft::errors::{Infallible, RaftError};
+use quorate_core::codec::Malformed;
+use quorate_core::id::NodeId;
+use tokio::time::{Instant, timeout};
+use tonic::{Request, Response, Status};
+
+use super::pb::join_server::Join;
+use super::pb::peer_server::Peer;
+use super::server::{PeerInfo, Sender};
+use super::{SERVE_LIMIT, convert, pb};
+use crate::change::{Change, Changed};
+use crate::member::Member;
+use crate::node::Node;
+use crate::propose::Attempt;
+use crate::raft::TypeConfig;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn sender<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    request.extensions().get::<Sender>().map(|s| s.0).ok_or_else(|| Status::internal("no sender"))
+}
+
+fn malformed(e: Malformed) -> Status {
+    Status::invalid_argument(e.to_string())
+}
+
+fn stopped(e: RaftError<TypeConfig, Infallible>) -> Status {
+    Status::unavailable(e.to_string())
+}
+
+/// Answers members.
+pub(crate) struct PeerDesk {
+    node: Arc<Node>,
+}
+
+impl PeerDesk {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerDesk {
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
+        let from = sender(&request)?;
+        let request = request.into_inner();
+        let pre_vote = request.pre_vote;
+        let ballot = convert::ballot_in(request).map_err(malformed)?;
+        if ballot.vote.leader_id.node_id != from.0 {
+            return Err(Status::invalid_argument("a node asks for votes for itself only"));
+        }
+        let response = match pre_vote {
+            true => self.node.raft.pre_vote(ballot).await,
+            false => self.node.raft.vote(ballot).await,
+        };
+        Ok(Response::new(convert::voted_out(&response.map_err(stopped)?)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Answer<pb::TransferLeaderResponse> {
+        let from = sender(&request)?;
+        let request = convert::transfer_in(request.into_inner()).map_err(malformed)?;
+        if request.from_leader().leader_id.node_id != from.0 {
+            return Err(Status::invalid_argument("only the leader hands on its leadership"));
+        }
+        let result = self.node.raft.handle_transfer_leader(request).await;
+        let result = result.map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(Response::new(pb::TransferLeaderResponse {
+            refused: result.err().map(|e| e.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    async fn read_index(&self, request: Request<pb::ReadIndexRequest>) -> Answer<pb::ReadIndexResponse> {
+        let round = request.into_inner().round;
+        let confirmed = if self.node.leads() { crate::gate::confirm(&self.node).await } else { None };
+        Ok(Response::new(pb::ReadIndexResponse {
+            round,
+            term: self.node.role().1,
+            log_id: confirmed.map(|(index, term)| pb::LogId { term, node: self.node.me.0, index }),
+            leader: self.node.leader_now().map_or(0, |id| id.0),
+        }))
+    }
+
+    async fn hello(&self, request: Request<pb::HelloMessage>) -> Answer<pb::HelloMessage> {
+        let from = sender(&request)?;
+        self.node.hear(from, request.into_inner());
+        Ok(Response::new(self.node.my_hello(from)))
+    }
+
+    async fn append(&self, request: Request<pb::AppendRequest>) -> Answer<pb::AppendResponse> {
+        let from = sender(&request)?;
+        let append = convert::append_in(request.into_inner()).map_err(malformed)?;
+        if append.vote.leader_id.node_id != from.0 {
+            return Err(Status::invalid_argument("only the leader itself sends entries"));
+        }
+        if !append.entries.is_empty() && self.node.journal.low_space() {
+            // Heartbeats, votes and reads go on (key-log §4.6).
+            return Err(Status::resource_exhausted("short of disk space: no entries are taken"));
+        }
+        let response = self.node.raft.append_entries(append).await.map_err(stopped)?;
+        Ok(Response::new(convert::appended_out(&response)))
+    }
+
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
+        let from = sender(&request)?;
+        let Ok(_permit) = self.node.limits.forwards(from).try_acquire_owned() else {
+            return Err(Status::resource_exhausted("too many proposals in flight"));
+        };
+        let batch = request.into_inner().batch;
+        use pb::propose_response::Result as R;
+        let result = match timeout(SERVE_LIMIT, self.node.sequence(&batch, from)).await {
+            Ok(Attempt::Done(outcome)) => R::Outcome(convert::outcome_out(&outcome).into()),
+            Ok(Attempt::NotLeader(hint)) => R::NotLeader(hint.map_or(0, |id| id.0)),
+            Ok(Attempt::Refused(why)) => R::Refused(why),
+            Ok(Attempt::Busy(why)) => return Err(Status::resource_exhausted(why)),
+            Ok(Attempt::Unknown(_)) | Err(_) => R::Unknown(pb::Nothing {}),
+        };
+        Ok(Response::new(pb::ProposeResponse { result: Some(result) }))
+    }
+
+    async fn change_membership(
+        &self,
+        request: Request<pb::ChangeMembershipRequest>,
+    ) -> Answer<pb::ChangeMembershipResponse> {
+        use pb::change_membership_request::Change as C;
+        use pb::change_membership_response::Result as R;
+        let request = request.into_inner();
+        let limit = SERVE_LIMIT.min(std::time::Duration::from_millis(request.deadline_ms));
+        let change = match request.change.ok_or_else(|| Status::invalid_argument("no change"))? {
+            C::AddLearner(add) => {
+                let mut r = quorate_core::codec::Reader::new("member", &add.member);
+                let member = Member::read(&mut r).map_err(malformed)?;
+                r.finish().map_err(malformed)?;
+                Change::AddLearner(NodeId(add.id), member)
+            }
+            C::Promote(promote) => Change::Promote(promote.ids.into_iter().map(NodeId).collect(), promote.force),
+        };
+        let result = match self.node.change_here(&change, Instant::now() + limit).await {
+            Changed::Done(index) => R::Index(index),
+            Changed::NotLeader(hint) => R::NotLeader(hint.map_or(0, |id| id.0)),
+            Changed::Refused(why) => R::Refused(why),
+            Changed::Unknown(_) => R::Unknown(pb::Nothing {}),
+        };
+        Ok(Response::new(pb::ChangeMembershipResponse { result: Some(result) }))
+    }
+
+    async fn call(&self, request: Request<pb::CallRequest>) -> Answer<pb::CallResponse> {
+        let from = sender(&request)?;
+        let Ok(_permit) = self.node.limits.calls(from).try_acquire_owned() else {
+            return Err(Status::resource_exhausted("too many calls in flight"));
+        };
+        let request = request.into_inner();
+        let kind = u8::try_from(request.kind).map_err(|_| Status::invalid_argument("unknown kind of call"))?;
+        let handled = timeout(SERVE_LIMIT, self.node.shared.handler.handle(from, kind, request.body)).await;
+        use pb::call_response::Result as R;
+        let result = match handled.map_err(|_| Status::deadline_exceeded("the call took too long"))? {
+            Ok(body) => R::Body(body),
+            Err(why) => R::Refused(why),
+        };
+        Ok(Response::new(pb::CallResponse { result: Some(result) }))
+    }
+}
+
+/// Answers nodes that are no members.
+pub(crate) struct JoinDesk {
+    node: Arc<Node>,
+}
+
+impl JoinDesk {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+#[tonic::async_trait]
+impl Join for JoinDesk {
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
+        let info = request.extensions().get::<PeerInfo>().cloned();
+        let info = info.ok_or_else(|| Status::internal("no connection info"))?;
+        let Ok(_permit) = self.node.limits.joins.clone().try_acquire_owned() else {
+            return Err(Status::resource_exhausted("too many nodes are joining"));
+        };
+        let body = request.into_inner().body;
+        let handled = timeout(SERVE_LIMIT, self.node.shared.handler.join(info.identity, body)).await;
+        use pb::join_response::Result as R;
+        let result = match handled.map_err(|_| Status::deadline_exceeded("the call took too long"))? {
+            Ok(body) => R::Body(body),
+            Err(why) => R::Refused(why),
+        };
+        Ok(Response::new(pb::JoinResponse { result: Some(result) }))
+    }
+}

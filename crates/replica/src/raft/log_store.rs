@@ -1,0 +1,161 @@
+//! openraft's log storage over the journal.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use bytes::Bytes;
+use futures::Stream;
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+
+use super::codec::{
+    decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal,
+};
+use super::settings::LOG_READ_BYTES_MAX;
+use super::{LogId, RaftEntry, TypeConfig, Vote};
+use crate::journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry};
+
+/// The journal as openraft sees it.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    writer: JournalWriter,
+    reader: JournalReader,
+}
+
+impl LogStore {
+    pub(crate) fn new(writer: JournalWriter) -> Self {
+        Self { reader: writer.reader(), writer }
+    }
+}
+
+fn decoded(entries: Vec<LogEntry>) -> io::Result<Vec<RaftEntry>> {
+    entries.iter().map(|e| from_journal(e).map_err(invalid)).collect()
+}
+
+fn to_range(range: impl RangeBounds<u64>) -> std::ops::Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(i) => *i,
+        Bound::Excluded(i) => i.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(i) => i.saturating_add(1),
+        Bound::Excluded(i) => *i,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+fn decoded_id(id: Option<IndexedId>) -> io::Result<Option<LogId>> {
+    id.map(|(_, bytes)| decode_log_id(&bytes).map_err(invalid)).transpose()
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<RaftEntry>> {
+        decoded(self.reader.entries(to_range(range), usize::MAX)?)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        self.reader.vote().map(|bytes| decode_vote(&bytes).map_err(invalid)).transpose()
+    }
+
+    /// For replication: as much as one message carries.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+        decoded(self.reader.entries(start..end, LOG_READ_BYTES_MAX)?)
+    }
+
+    /// For apply: piece by piece, so that a long tail is never in memory as a whole. The default reads it all.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<RaftEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let reader = self.reader.clone();
+        let range = to_range(range);
+        futures::stream::iter(Pieces { reader, next: range.start, end: range.end, piece: Vec::new().into_iter() })
+    }
+}
+
+/// Iterates over a range of the log, reading a bounded piece at a time.
+struct Pieces {
+    reader: JournalReader,
+    next: u64,
+    end: u64,
+    piece: std::vec::IntoIter<LogEntry>,
+}
+
+impl Iterator for Pieces {
+    type Item = io::Result<RaftEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.piece.len() == 0 && self.next < self.end {
+            match self.reader.entries(self.next..self.end, LOG_READ_BYTES_MAX) {
+                Ok(entries) => self.piece = entries.into_iter(),
+                Err(e) => {
+                    self.next = self.end;
+                    return Some(Err(e));
+                }
+            }
+        }
+        let entry = self.piece.next()?;
+        self.next = entry.index + 1;
+        Some(from_journal(&entry).map_err(invalid))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let state = self.reader.state()?;
+        Ok(LogState { last_purged_log_id: decoded_id(state.purged)?, last_log_id: decoded_id(state.last)? })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    /// Returns once the vote is synced.
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.writer.append_synced(vec![Command::Vote(encode_vote(vote))]).await
+    }
+
+    /// Rides in the next group; causes no sync.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        match committed {
+            Some(id) => self.enqueue(Command::Committed(encode_log_id(&id))).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        self.reader.committed().map(|bytes: Bytes| decode_log_id(&bytes).map_err(invalid)).transpose()
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let commands = entries.into_iter().map(|e| Command::Entry(to_journal(&e))).collect();
+        self.writer.append(commands, Box::new(move |synced| callback.io_completed(synced))).await
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        self.enqueue(Command::TruncateAfter(last_log_id.map(|id| id.index))).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.enqueue(Command::Purge((log_id.index, encode_log_id(&log_id)))).await
+    }
+}
+
+impl LogStore {
+    /// Order in the file is what counts; a failed sync ends the process, so nobody waits for this one.
+    async fn enqueue(&self, command: Command) -> io::Result<()> {
+        self.writer.append(vec![command], Box::new(|_| ())).await
+    }
+}

@@ -1,0 +1,82 @@
+//! openraft behind our own facade: its types, our encoding of them, its storage over the journal and the state.
+//! No other module of this crate stores or sends an openraft type as it is.
+
+pub(crate) mod apply_thread;
+pub(crate) mod codec;
+pub(crate) mod log_store;
+pub(crate) mod machine;
+pub(crate) mod settings;
+#[cfg(test)]
+mod suite_tests;
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::alias::{LogIdOf, StoredMembershipOf, VoteOf};
+use quorate_core::batch::{Batch, Entry, Outcome};
+use quorate_core::id::NodeId;
+
+use crate::member::{Member, MembershipView};
+
+openraft::declare_raft_types!(
+    /// `leader_id_adv` (the default): within one term the higher node id supersedes, so votes never split.
+    pub(crate) TypeConfig:
+        D = Payload,
+        R = Reply,
+        NodeId = u64,
+        Node = Member,
+);
+
+pub(crate) type LogId = LogIdOf<TypeConfig>;
+pub(crate) type Vote = VoteOf<TypeConfig>;
+pub(crate) type LeaderId = openraft::alias::LeaderIdOf<TypeConfig>;
+pub(crate) type RaftEntry = openraft::alias::EntryOf<TypeConfig>;
+pub(crate) type Membership = openraft::Membership<u64, Member>;
+pub(crate) type StoredMembership = StoredMembershipOf<TypeConfig>;
+pub(crate) type Raft = openraft::Raft<TypeConfig, machine::Machine>;
+
+/// What the log carries for us: the canonical bytes of a [`quorate_core::batch::Entry`].
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Payload(pub(crate) Bytes);
+
+impl fmt::Display for Payload {
+    /// Kind, batch id, number of operations; nothing else of an entry belongs into a log line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Entry::decode(&self.0) {
+            Ok(Entry::Batch(bytes)) => match Batch::decode(&bytes) {
+                Ok((batch, _)) => write!(f, "batch {} with {} ops", batch.id, batch.ops.len()),
+                Err(_) => write!(f, "malformed batch"),
+            },
+            Ok(Entry::Tick(ms)) => write!(f, "tick {ms}"),
+            Ok(Entry::Genesis(_)) => write!(f, "genesis"),
+            Err(_) => write!(f, "unknown entry"),
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What applying an entry answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Reply(pub(crate) Outcome);
+
+/// Our view of an openraft membership.
+pub(crate) fn membership_view(stored: &StoredMembership) -> MembershipView {
+    MembershipView {
+        index: stored.log_id().as_ref().map_or(0, |id| id.index),
+        ..config_view(stored.membership())
+    }
+}
+
+/// The same without an index.
+pub(crate) fn config_view(membership: &Membership) -> MembershipView {
+    MembershipView {
+        index: 0,
+        voters: membership.get_joint_config().iter().map(|set| set.iter().map(|id| NodeId(*id)).collect()).collect(),
+        members: membership.nodes().map(|(id, member)| (NodeId(*id), member.clone())).collect(),
+    }
+}

@@ -1,0 +1,80 @@
+//! openraft's own suite over journal and state on a real disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use openraft::StorageError;
+use openraft::errors::ErrorSource;
+use openraft::testing::log::{StoreBuilder, Suite};
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::seam::Entropy;
+
+use super::TypeConfig;
+use super::apply_thread::ApplyThread;
+use super::log_store::LogStore;
+use super::machine::Machine;
+use crate::disk::RealDisk;
+use crate::handler::PeerHandler;
+use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
+use crate::net::PeerIdentity;
+use crate::peer::roster::Roster;
+use crate::shared::Shared;
+use crate::state::{Engine, RedbEngine, State};
+
+struct NoService;
+
+impl PeerHandler for NoService {
+    fn hello(&self) -> Bytes {
+        Bytes::new()
+    }
+    fn on_hello(&self, _: NodeId, _: Bytes) {}
+    fn handle(&self, _: NodeId, _: u8, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async { Err("no service".into()) })
+    }
+    fn join(&self, _: PeerIdentity, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async { Err("no service".into()) })
+    }
+}
+
+/// A salt per segment is all the journal wants of it.
+struct Salt;
+
+impl Entropy for Salt {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(0x5a);
+    }
+}
+
+struct Stores;
+
+impl Stores {
+    fn make() -> Result<(tempfile::TempDir, LogStore, Machine), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let disk = Arc::new(RealDisk);
+        let (cluster, group) = (ClusterId([1; 16]), GroupId(0));
+        let ids = JournalIds { cluster, node: NodeId(1), group };
+        // The suite purges a log whose state it never applied.
+        let config = JournalConfig { segment_bytes: 1 << 20, purge_needs_checkpoint: false, ..Default::default() };
+        let (journal, _) = Journal::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
+        let writer = JournalWriter::spawn(journal, Box::new(|e| panic!("{e}")))?;
+        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(&*disk, &dir.path().join("state"), 1 << 20)?);
+        let state = State::open(engine.clone(), cluster, group, None)?;
+        let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None)));
+        let reopen = move |engine| State::open(engine, cluster, group, None).map_err(std::io::Error::other);
+        let apply = ApplyThread::spawn(state, engine.clone(), shared, reopen)?;
+        Ok((dir, LogStore::new(writer), Machine::new(engine, Arc::new(apply))))
+    }
+}
+
+impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Stores {
+    async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
+        Self::make().map_err(|e| StorageError::write(ErrorSource::from_string(e)))
+    }
+}
+
+#[tokio::test]
+async fn openraft_s_suite_passes() {
+    let result = Suite::test_all(Stores).await;
+    assert!(result.is_ok(), "{result:?}");
+}

@@ -1,0 +1,491 @@
+//! The facade: one replica of one group, as the service sees it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{InitializeError, RaftError};
+use quorate_core::batch::{Entry, Genesis, Outcome, Rev};
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::seam::{Entropy, WallClock};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::change::Change;
+use crate::disk::Disk;
+use crate::error::{
+    CallError, FoundError, MembershipError, OpenError, ProposeError, ReadError, StateMismatch,
+};
+use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
+use crate::journal::JournalConfig;
+use crate::member::{Member, MembershipView};
+use crate::net::{Net, PeerExpectation};
+use crate::node::Node;
+use crate::node_file::NodeFile;
+use crate::peer::link::transport;
+use crate::peer::preface::{Purpose, Stamp};
+use crate::peer::{MESSAGE_LEN_MAX, RpcFailure, bounded, pb};
+use crate::propose::Attempt;
+use crate::raft::codec::{decode_membership, invalid};
+use crate::raft::membership_view;
+use crate::session::OpenSeq;
+use crate::start::{Running, start};
+use crate::state::{self, Meta};
+use crate::status::ReplicaStatus;
+
+/// Timing of elections (key-log §6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Profile {
+    /// One site: heartbeats every 40 ms, a dead leader is replaced after 0.3–0.4 s.
+    #[default]
+    Lan,
+    /// Several sites: heartbeats every 100 ms, a dead leader is replaced after 1.5–2 s.
+    Wan,
+}
+
+/// The seams, made in one place in the binary (key-log §7).
+#[derive(Clone)]
+pub struct World {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Connections to other nodes.
+    pub net: Arc<dyn Net>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// The machine's idea of the time.
+    pub wall: Arc<dyn WallClock>,
+}
+
+/// What one replica is told.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// This node's id. [`Replica::open`] takes it from the data directory instead.
+    pub node: NodeId,
+    /// This node's name, as in its certificate.
+    pub name: String,
+    /// The cluster, as in its certificate.
+    pub cluster: ClusterId,
+    /// The group, 0 today.
+    pub group: GroupId,
+    /// Where journal and state are.
+    pub data_dir: PathBuf,
+    /// Where to listen for other nodes, `host:port`.
+    pub listen: String,
+    /// Timing.
+    pub profile: Profile,
+    /// Sizes and limits of the journal.
+    pub journal: JournalConfig,
+    /// Memory for cached pages of the state, in bytes.
+    pub cache_bytes: usize,
+    /// A joining node: the membership its inviter told it, trusted until its own log is past it.
+    pub introduction: Option<MembershipView>,
+}
+
+impl ReplicaConfig {
+    /// Settings with the usual sizes.
+    pub fn new(node: NodeId, name: String, cluster: ClusterId, data_dir: PathBuf, listen: String) -> Self {
+        Self {
+            node,
+            name,
+            cluster,
+            group: GroupId(0),
+            data_dir,
+            listen,
+            profile: Profile::default(),
+            journal: JournalConfig::default(),
+            cache_bytes: 64 << 20,
+            introduction: None,
+        }
+    }
+}
+
+/// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
+#[derive(Clone)]
+pub struct Replica(Arc<Inner>);
+
+struct Inner {
+    node: Arc<Node>,
+    addr: String,
+    running: Mutex<Option<Running>>,
+}
+
+/// How long handing on leadership may take at shutdown.
+const HAND_ON_LIMIT: Duration = Duration::from_secs(1);
+
+impl Replica {
+    /// Makes a new node in an empty folder and starts it. It belongs to no cluster until it founds one, or one adds it.
+    ///
+    /// # Errors
+    /// When the folder is not empty or not writable, or the address is taken.
+    pub async fn create(cfg: ReplicaConfig, world: World, handler: Arc<dyn PeerHandler>) -> Result<Self, OpenError> {
+        Self::start(cfg, world, handler, true).await
+    }
+
+    /// Opens the node in the folder and starts it.
+    ///
+    /// # Errors
+    /// When the folder holds none, another one, or a damaged one: then it must not vote.
+    pub async fn open(cfg: ReplicaConfig, world: World, handler: Arc<dyn PeerHandler>) -> Result<Self, OpenError> {
+        Self::start(cfg, world, handler, false).await
+    }
+
+    async fn start(
+        cfg: ReplicaConfig,
+        world: World,
+        handler: Arc<dyn PeerHandler>,
+        create: bool,
+    ) -> Result<Self, OpenError> {
+        let (running, node, addr) = start(cfg, world, handler, create).await?;
+        Ok(Self(Arc::new(Inner { node, addr, running: Mutex::new(Some(running)) })))
+    }
+
+    /// Whose folder this is; `None`: nobody's.
+    ///
+    /// # Errors
+    /// When the file that says so can't be read.
+    pub fn node_file(disk: &dyn Disk, data_dir: &Path) -> Result<Option<NodeFile>, OpenError> {
+        NodeFile::read(disk, data_dir)
+    }
+
+    /// The address it really listens on, `host:port`.
+    pub fn peer_addr(&self) -> String {
+        self.0.addr.clone()
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.0.node.me
+    }
+
+    /// This node's start count, synced before anything was proposed.
+    pub fn boot(&self) -> u32 {
+        self.0.node.boot
+    }
+
+    /// Makes this node the one member of a new cluster and writes its first entry. Started again after a crash in the
+    /// middle, it completes. Returns the index of genesis.
+    ///
+    /// # Errors
+    /// When there is a cluster already, or the deadline passed.
+    pub async fn found(&self, me: Member, genesis: Genesis, deadline: Instant) -> Result<u64, FoundError> {
+        let node = &self.0.node;
+        let failed = |e: &dyn std::fmt::Display| FoundError::Failed(e.to_string());
+        me.check().map_err(|e| FoundError::Invalid(e.to_string()))?;
+        if genesis.cluster != node.cluster || genesis.node_name != me.name {
+            return Err(FoundError::Invalid("genesis names another cluster or node".into()));
+        }
+        let founded = || -> Result<bool, FoundError> {
+            let view = self.view().map_err(|e| failed(&e))?;
+            let others = view.membership().members.keys().any(|id| *id != node.me);
+            Ok(view.meta.lineage.is_some() || others)
+        };
+        if founded()? {
+            return Err(FoundError::AlreadyFounded(node.cluster));
+        }
+        let members = BTreeMap::from([(node.me.0, me)]);
+        match timeout_at(deadline, node.raft.initialize(members)).await {
+            // Not allowed: it was initialized before a crash, and genesis may be on its way.
+            Ok(Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => {}
+            Ok(Err(e)) => return Err(failed(&e)),
+            Err(_) => return Err(failed(&"the deadline passed")),
+        }
+        let mut leader = node.leader.clone();
+        if !matches!(timeout_at(deadline, leader.wait_for(|l| *l == Some(node.me))).await, Ok(Ok(_))) {
+            return Err(failed(&"this node was not elected in time"));
+        }
+        // A leader has applied everything earlier once its first read index is through.
+        node.gate.read_index(deadline).await.map_err(|e| failed(&e))?;
+        if founded()? {
+            return Err(FoundError::AlreadyFounded(node.cluster));
+        }
+        match timeout_at(deadline, node.sequence_entry(&Entry::Genesis(Box::new(genesis)))).await {
+            Ok(Attempt::Done(Outcome::Applied(index))) => Ok(index),
+            Ok(other) => Err(failed(&format!("genesis was not applied: {other:?}"))),
+            Err(_) => Err(failed(&"the deadline passed")),
+        }
+    }
+
+    /// An applied index at or past everything that was acknowledged anywhere before this call (key-log §3).
+    /// Concurrent calls share rounds that began after each of them.
+    ///
+    /// # Errors
+    /// When no majority confirmed it before the deadline, or this node has stopped serving.
+    pub async fn read_index(&self, deadline: Instant) -> Result<u64, ReadError> {
+        let node = &self.0.node;
+        if let Some(problem) = node.shared.problem() {
+            return Err(ReadError::Stopped(problem));
+        }
+        if node.shared.is_stopping() {
+            return Err(ReadError::Unavailable("this node is stopping".into()));
+        }
+        node.gate.read_index(deadline).await
+    }
+
+    /// The state as applied here right now, at exactly one index. Fresh only after [`Replica::read_index`].
+    ///
+    /// # Errors
+    /// When this node has stopped, or the state can't be read.
+    pub fn view(&self) -> Result<View, ReadError> {
+        let engine = self.0.node.engine.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let engine = engine.ok_or_else(|| ReadError::Unavailable("this node is stopping".into()))?;
+        let read = || -> io::Result<View> {
+            let view = engine.view()?;
+            let meta = Meta::read(&*view)?;
+            Ok(View { view, meta, membership: OnceLock::new() })
+        };
+        read().map_err(|e| ReadError::Unavailable(format!("the state can't be read: {e}")))
+    }
+
+    /// Has a batch, with its MAC, decided by the log: the same bytes are sent to whoever leads until there is an
+    /// outcome or the deadline has passed. After `Applied` and `Conflict` this node has applied that index too.
+    ///
+    /// # Errors
+    /// `NotAccepted`: certainly not applied. `Unknown`: it may have been, or may yet be.
+    pub async fn propose(&self, batch_with_mac: Bytes, deadline: Instant) -> Result<Outcome, ProposeError> {
+        if self.0.node.shared.is_stopping() {
+            return Err(ProposeError::NotAccepted("this node is stopping".into()));
+        }
+        self.0.node.propose(batch_with_mac, deadline).await
+    }
+
+    /// A fresh batch id of this node. Keep it until the proposal has its outcome.
+    ///
+    /// # Errors
+    /// When too many are in use until the deadline.
+    pub async fn open_seq(&self, deadline: Instant) -> Result<OpenSeq, ProposeError> {
+        self.0.node.sequences.open(deadline).await
+    }
+
+    /// Gives or takes away what checks MACs: present exactly while the node is unsealed.
+    pub fn set_verifier(&self, verifier: Option<Arc<dyn BatchVerifier>>) {
+        self.0.node.shared.set_verifier(verifier);
+    }
+
+    /// Sets who is told of each applied entry.
+    pub fn set_observer(&self, observer: Arc<dyn ApplyObserver>) {
+        self.0.node.shared.set_observer(observer);
+    }
+
+    /// Scans the whole state against its digest, on a thread of its own (key-log §5.4).
+    ///
+    /// # Errors
+    /// When they differ: the node must not serve.
+    pub async fn verify_state(&self) -> Result<(), StateMismatch> {
+        let mismatch = |index, what: String| StateMismatch { index, what };
+        let view = self.view().map_err(|e| mismatch(0, e.to_string()))?;
+        let index = view.applied();
+        off_runtime("verify", move || state::verify_state(&*view.view))
+            .await
+            .and_then(|verified| verified.map(drop).map_err(io::Error::other))
+            .map_err(|e| mismatch(index, e.to_string()))
+    }
+
+    /// What this replica is and knows now.
+    pub fn status(&self) -> ReplicaStatus {
+        let node = &self.0.node;
+        let (role, term) = node.role();
+        let last_log = node.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        let peers = node.shared.roster.members().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
+        ReplicaStatus {
+            id: node.me,
+            leader: node.leader_now(),
+            role,
+            term,
+            membership: (*node.shared.roster.applied()).clone(),
+            last_log,
+            applied: node.shared.applied_now(),
+            cluster_time_ms: node.shared.cluster_time_ms(),
+            time_held_ms: node.clock.held_ms(),
+            boot: node.boot,
+            peers: peers.map(|id| node.peers.status(id)).collect(),
+            problem: node.shared.problem(),
+        }
+    }
+
+    /// Counts up whenever the status may have changed: leader, members, reachability, what peers say, problems.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.node.shared.watch_changes()
+    }
+
+    /// The applied index as it moves, published after engine and observer have it.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.0.node.shared.applied()
+    }
+
+    /// The leader this node knows of, as it changes.
+    pub fn leader(&self) -> watch::Receiver<Option<NodeId>> {
+        self.0.node.leader.clone()
+    }
+
+    /// Adds a node that receives the log and does not vote; returns without waiting for it to catch up. On a follower
+    /// the call goes to the leader. Returns the index of the membership in force.
+    ///
+    /// # Errors
+    /// When the id, the name or the identity key is another member's, or no leader took it in time.
+    pub async fn add_learner(&self, id: NodeId, member: Member, deadline: Instant) -> Result<u64, MembershipError> {
+        self.0.node.change(Change::AddLearner(id, member), deadline).await
+    }
+
+    /// Makes all these learners voters in one joint change, once they have caught up. A lasting cluster of two voters
+    /// is refused unless forced. On a follower the call goes to the leader.
+    ///
+    /// # Errors
+    /// When one is no member or does not catch up, or no leader took it in time.
+    pub async fn promote(&self, ids: Vec<NodeId>, force: bool, deadline: Instant) -> Result<u64, MembershipError> {
+        self.0.node.change(Change::Promote(ids, force), deadline).await
+    }
+
+    /// Sends an application message to a member and returns its answer.
+    ///
+    /// # Errors
+    /// When it is no member, not reachable, refuses, or does not answer in time.
+    pub async fn call_peer(
+        &self,
+        to: NodeId,
+        kind: u8,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let node = &self.0.node;
+        if to == node.me {
+            let answer = timeout(deadline, node.shared.handler.handle(to, kind, body)).await;
+            return answer.map_err(|_| CallError::Deadline(deadline))?.map_err(CallError::Application);
+        }
+        let link = node.link(to).ok_or(CallError::NoMember(to))?;
+        let mut client = link.log();
+        use pb::call_response::Result as R;
+        let response = bounded(deadline, client.call(pb::CallRequest { kind: kind.into(), body })).await;
+        match response.map_err(call_error)?.result {
+            Some(R::Body(body)) => Ok(body),
+            Some(R::Refused(why)) => Err(CallError::Application(why)),
+            None => Err(CallError::Unreachable("an empty answer".into())),
+        }
+    }
+
+    /// The one call of a node that is no member yet: any node certificate of the cluster may make it. Works before a
+    /// replica exists.
+    ///
+    /// # Errors
+    /// When the other end is not the expected node, refuses, or does not answer in time.
+    pub async fn join_call(
+        net: Arc<dyn Net>,
+        addr: &str,
+        expect: PeerExpectation,
+        group: GroupId,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let stamp = Stamp { cluster: expect.cluster, group, from: NodeId(0), to: NodeId(0) };
+        let mut client = pb::join_client::JoinClient::new(transport(net, addr, expect, stamp, Purpose::Join))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+            .max_encoding_message_size(MESSAGE_LEN_MAX);
+        use pb::join_response::Result as R;
+        let response = bounded(deadline, client.join(pb::JoinRequest { body })).await;
+        match response.map_err(call_error)?.result {
+            Some(R::Body(body)) => Ok(body),
+            Some(R::Refused(why)) => Err(CallError::Application(why)),
+            None => Err(CallError::Unreachable("an empty answer".into())),
+        }
+    }
+
+    /// Says Hello to everyone at once instead of within a second: after the service's part has changed.
+    pub fn hello_now(&self) {
+        self.0.node.hello.notify_one();
+    }
+
+    /// The operator confirms that this node's clock is right, where cluster time waits for that
+    /// ([`ReplicaStatus::time_held_ms`]).
+    pub fn confirm_time(&self) {
+        self.0.node.clock.confirm();
+    }
+
+    /// Stops: hands on leadership, makes the state durable, closes journal and state. Afterwards the folder can be
+    /// opened again. Later calls on any handle fail.
+    pub async fn shutdown(&self) {
+        let Some(running) = self.0.running.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let node = &self.0.node;
+        node.shared.set_stopping();
+        if node.leads() && node.hand_on_leadership().await.is_some() {
+            node.other_leader(Some(node.me), HAND_ON_LIMIT).await;
+        }
+        running.stop(node).await;
+    }
+}
+
+fn call_error(failure: RpcFailure) -> CallError {
+    match failure {
+        RpcFailure::Deadline(limit) => CallError::Deadline(limit),
+        RpcFailure::Unreachable(why) => CallError::Unreachable(why),
+        RpcFailure::Refused(why) => CallError::Refused(why),
+        RpcFailure::Busy => CallError::Refused("it has too much to do; try again".into()),
+    }
+}
+
+/// Runs blocking work on a thread of its own.
+pub(crate) async fn off_runtime<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    // One thread for one piece of long work; it ends with it.
+    std::thread::Builder::new().name(name.into()).spawn(move || drop(done.send(work())))?;
+    result.await.map_err(|_| io::Error::other(format!("the thread for {name} ended early")))
+}
+
+/// The state at exactly one applied index; later entries do not change it.
+pub struct View {
+    view: Arc<dyn state::View>,
+    meta: Meta,
+    membership: OnceLock<MembershipView>,
+}
+
+impl View {
+    /// The applied index.
+    pub fn applied(&self) -> u64 {
+        self.meta.applied.as_ref().map_or(0, |(index, _)| *index)
+    }
+
+    /// One record: its revision and value.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn get(&self, key: &RecordKey) -> io::Result<Option<(Rev, Bytes)>> {
+        state::get_record(&*self.view, key)
+    }
+
+    /// At most `limit` records of one table in key order, beginning at `from`.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn scan(
+        &self,
+        table: Table,
+        from: Bound<&RecordKey>,
+        limit: usize,
+    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+        state::scan_table(&*self.view, table, from, limit)
+    }
+
+    /// Cluster time at that index, milliseconds since 1970.
+    pub fn cluster_time_ms(&self) -> u64 {
+        self.meta.cluster_time_ms
+    }
+
+    /// The lineage of the data; `None` before genesis.
+    pub fn lineage(&self) -> Option<quorate_core::id::Lineage> {
+        self.meta.lineage
+    }
+
+    /// Committed membership at that index.
+    pub fn membership(&self) -> &MembershipView {
+        self.membership.get_or_init(|| {
+            // Apply wrote these bytes and reads them at each start: they are what they should be.
+            decode_membership(&self.meta.membership).map_err(invalid).map(|m| membership_view(&m)).unwrap_or_default()
+        })
+    }
+}

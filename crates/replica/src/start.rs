@@ -1,0 +1,331 @@
+//! Starting and stopping: everything of a replica is made here, on a runtime of its own, and ends here.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::id::NodeId;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::disk::Disk;
+use crate::error::{OpenError, Problem};
+use crate::handler::PeerHandler;
+use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered};
+use crate::net::Listener;
+use crate::node::{Limits, Node};
+use crate::node_file::NodeFile;
+use crate::peer::link::Links;
+use crate::peer::network::Network;
+use crate::peer::roster::Roster;
+use crate::raft::apply_thread::ApplyThread;
+use crate::raft::log_store::LogStore;
+use crate::raft::machine::Machine;
+use crate::raft::settings::settings;
+use crate::raft::Raft;
+use crate::replica::{ReplicaConfig, World, off_runtime};
+use crate::session::Sequences;
+use crate::shared::Shared;
+use crate::state::{Engine, RedbEngine, State};
+use crate::{clock, gate, peer};
+
+/// How often the state is made durable (key-log §5.1); what is newer is applied again from the journal.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
+/// How long tasks have to end at shutdown.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// Priority of the replica's threads where the system allows it: a starved leader is taken for a dead one.
+const NICE: i32 = -5;
+
+/// The replica's own runtime: consensus, peers and the read gate must never wait behind API requests, TLS handshakes
+/// or RSA. Dropping it stops everything without waiting.
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn new() -> std::io::Result<Self> {
+        // One worker. Multi-threaded all the same: signing in a TLS handshake blocks in place, and the other tasks
+        // then go on on another thread.
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("replica")
+            .on_thread_start(|| {
+                // Linux: of the calling thread. Unprivileged processes may not; then it stays as it is.
+                let _ = rustix::process::setpriority_process(None, NICE);
+            })
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Option<tokio::runtime::Handle> {
+        self.0.as_ref().map(|r| r.handle().clone())
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What has to be stopped.
+pub(crate) struct Running {
+    apply: Arc<ApplyThread>,
+    writer: JournalWriter,
+    tasks: Vec<JoinHandle<()>>,
+    runtime: OwnRuntime,
+}
+
+impl Running {
+    /// Stops everything; returns once the files are closed.
+    pub(crate) async fn stop(mut self, node: &Node) {
+        let _ = node.raft.shutdown().await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Ok(Some(checkpoint)) = self.apply.checkpoint().await {
+            let _ = self.writer.append_synced(vec![Command::Checkpoint(checkpoint)]).await;
+        }
+        if let Some(thread) = self.apply.close() {
+            let _ = off_runtime("stop", move || thread.join()).await;
+        }
+        self.writer.stop().await;
+        node.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = self.runtime.0.take() {
+            let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
+        }
+    }
+}
+
+/// Makes or opens a node and starts it.
+pub(crate) async fn start(
+    cfg: ReplicaConfig,
+    world: World,
+    handler: Arc<dyn PeerHandler>,
+    create: bool,
+) -> Result<(Running, Arc<Node>, String), OpenError> {
+    let runtime = OwnRuntime::new().map_err(OpenError::io("starting the replica's runtime"))?;
+    let handle = runtime.handle().ok_or_else(|| OpenError::Config("no runtime".into()))?;
+    // On its own runtime, since recovery reads files for a while and tasks are to live there.
+    let started = handle.spawn(start_on(runtime, cfg, world, handler, create)).await;
+    started.map_err(|e| OpenError::Damaged(format!("starting the replica failed: {e}")))?
+}
+
+async fn start_on(
+    runtime: OwnRuntime,
+    cfg: ReplicaConfig,
+    world: World,
+    handler: Arc<dyn PeerHandler>,
+    create: bool,
+) -> Result<(Running, Arc<Node>, String), OpenError> {
+    let handle = tokio::runtime::Handle::current();
+    let disk = &*world.disk;
+    // First of all the address: nothing is made when it is taken.
+    let listener = world.net.listen(&cfg.listen).await.map_err(OpenError::io("listening for peers"))?;
+    let file = identify(&cfg, disk, create)?;
+    let me = file.node;
+    let (journal, recovered) = open_journal(&cfg, &world, me, create)?;
+    if recovered.cut_bytes > 0 {
+        tracing::warn!(bytes = recovered.cut_bytes, "an unfinished group at the end of the journal was cut off");
+    }
+    let writer = JournalWriter::spawn(
+        journal,
+        // A second fsync may lie, and what was acknowledged must not be unsaid (key-log §4.6).
+        Box::new(|error| {
+            tracing::error!(%error, "writing the journal failed; the process ends at once");
+            std::process::abort();
+        }),
+    )
+    .map_err(OpenError::io("starting the journal"))?;
+
+    let engine: Arc<dyn Engine> = open_engine(disk, &cfg)?;
+    let (cluster, group) = (cfg.cluster, cfg.group);
+    let open_state = move |engine, checkpoint| State::open(engine, cluster, group, checkpoint);
+    let state =
+        open_state(engine.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
+    let apply = ApplyThread::spawn(state, engine.clone(), shared.clone(), move |engine| {
+        open_state(engine, None).map_err(std::io::Error::other)
+    });
+    let apply = Arc::new(apply.map_err(OpenError::io("starting the state's writer"))?);
+
+    let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
+    let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
+    let raft = Raft::build(
+        me.0,
+        Arc::new(config),
+        Network::new(me, links.clone()),
+        LogStore::new(writer.clone()),
+        Machine::new(engine.clone(), apply.clone()),
+    )
+    .await
+    .map_err(|e| OpenError::Damaged(format!("the log can't be taken up: {e}")))?;
+
+    let (leader_tx, leader) = watch::channel(None);
+    let node = Arc::new(Node {
+        cluster,
+        group,
+        me,
+        boot: recovered.boot,
+        shared,
+        raft,
+        links,
+        journal: writer.reader(),
+        wall: world.wall.clone(),
+        gate: Default::default(),
+        peers: Default::default(),
+        clock: Default::default(),
+        sequences: Sequences::new(me, recovered.boot),
+        hello: Notify::new(),
+        engine: RwLock::new(Some(engine)),
+        limits: Limits::new(),
+        leader,
+        changing: Default::default(),
+    });
+    let addr = listener.local_addr();
+    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), writer.clone());
+    node.raft.run();
+    tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
+    Ok((Running { apply, writer, tasks, runtime }, node, addr))
+}
+
+fn spawn_tasks(
+    node: &Arc<Node>,
+    listener: Box<dyn Listener>,
+    leader: watch::Sender<Option<NodeId>>,
+    apply: Arc<ApplyThread>,
+    writer: JournalWriter,
+) -> Vec<JoinHandle<()>> {
+    vec![
+        tokio::spawn(peer::server::serve(node.clone(), listener)),
+        tokio::spawn(follow_leader(node.clone(), leader)),
+        tokio::spawn(watch_core(node.clone())),
+        tokio::spawn(gate::drive(node.clone())),
+        tokio::spawn(peer::hello::drive(node.clone())),
+        tokio::spawn(clock::drive(node.clone())),
+        tokio::spawn(checkpoints(node.clone(), apply, writer)),
+    ]
+}
+
+/// Finds out whose folder it is, or makes it this node's.
+fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFile, OpenError> {
+    let dir = cfg.data_dir.display().to_string();
+    let found = NodeFile::read(disk, &cfg.data_dir)?;
+    match (found, create) {
+        (Some(_), true) => Err(OpenError::AlreadyExists(dir)),
+        (None, false) => Err(OpenError::Missing(dir)),
+        (None, true) => {
+            disk.create_dir(&cfg.data_dir).map_err(OpenError::io("making the data directory"))?;
+            let names = disk.list(&cfg.data_dir).map_err(OpenError::io("reading the data directory"))?;
+            if names.iter().any(|n| n == JOURNAL || n == STATE) {
+                return Err(OpenError::Damaged(format!(
+                    "{dir} holds the journal or the state of a node, but no node file: move the folder away and start \
+                     with an empty one"
+                )));
+            }
+            let file = NodeFile {
+                cluster: cfg.cluster,
+                node: cfg.node,
+                name: cfg.name.clone(),
+                introduction: cfg.introduction.clone(),
+            };
+            file.write(disk, &cfg.data_dir)?;
+            Ok(file)
+        }
+        (Some(file), false) if file.cluster == cfg.cluster && file.name == cfg.name => Ok(file),
+        (Some(file), false) => Err(OpenError::WrongNode {
+            found_cluster: file.cluster,
+            found_node: file.node,
+            found_name: file.name,
+            cluster: cfg.cluster,
+            name: cfg.name.clone(),
+        }),
+    }
+}
+
+/// The journal's folder.
+const JOURNAL: &str = "journal";
+/// The state's file.
+const STATE: &str = "state.redb";
+
+fn open_journal(
+    cfg: &ReplicaConfig,
+    world: &World,
+    node: NodeId,
+    create: bool,
+) -> Result<(Journal, Recovered), OpenError> {
+    let dir = cfg.data_dir.join(JOURNAL);
+    let ids = JournalIds { cluster: cfg.cluster, node, group: cfg.group };
+    let make = |f: fn(&Path, _, _, _, _) -> Result<(Journal, Recovered), JournalError>| {
+        f(&dir, ids, cfg.journal.clone(), world.disk.clone(), world.entropy.clone())
+    };
+    let opened = if create { make(Journal::create) } else { make(Journal::open) };
+    opened.map_err(|e| OpenError::Damaged(e.to_string()))
+}
+
+fn open_engine(disk: &dyn Disk, cfg: &ReplicaConfig) -> Result<Arc<dyn Engine>, OpenError> {
+    let path = cfg.data_dir.join(STATE);
+    let engine = RedbEngine::open(disk, &path, cfg.cache_bytes);
+    engine.map(|engine| Arc::new(engine) as _).map_err(|e| {
+        OpenError::Damaged(format!("the state in {} can't be opened: {e}", path.display()))
+    })
+}
+
+/// Turns openraft's view of the leader into ours.
+async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
+    let mut metrics = node.raft.server_metrics();
+    loop {
+        let now = metrics.borrow_watched().current_leader.map(NodeId);
+        if leader.send_if_modified(|was| std::mem::replace(was, now) != now) {
+            tracing::info!(node = %node.me, leader = ?now, "leader changed");
+        }
+        node.shared.note_change();
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A core that has stopped by itself leaves a node that must not look alive.
+async fn watch_core(node: Arc<Node>) {
+    let stopped = node.raft.wait(None).metrics(|m| m.running_state.is_err(), "the core to stop").await;
+    if node.shared.is_stopping() {
+        return;
+    }
+    let why = match stopped.map(|m| m.running_state) {
+        Ok(Err(fatal)) => fatal.to_string(),
+        _ => "the core is gone".to_owned(),
+    };
+    node.shared.set_problem(Problem::Stopped(why));
+}
+
+/// Makes the state durable every now and then, and journals what it then was.
+async fn checkpoints(node: Arc<Node>, apply: Arc<ApplyThread>, writer: JournalWriter) {
+    let mut tick = tokio::time::interval(CHECKPOINT_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = 0;
+    loop {
+        tick.tick().await;
+        let applied = node.shared.applied_now();
+        if applied == last {
+            continue;
+        }
+        match apply.checkpoint().await {
+            Ok(Some(checkpoint)) => {
+                last = checkpoint.index;
+                if writer.append(vec![Command::Checkpoint(checkpoint)], Box::new(|_| ())).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
+                node.shared.set_problem(Problem::Stopped(format!("the state can't be made durable: {error}")));
+                return;
+            }
+        }
+    }
+}

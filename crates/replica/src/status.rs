@@ -1,0 +1,90 @@
+//! What a replica tells about itself: for `operator status`, metrics and the service's own decisions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::id::NodeId;
+
+use crate::error::Problem;
+use crate::member::{Member, MembershipView};
+
+/// A node's part in consensus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Receives the log, does not vote.
+    Learner,
+    /// Follows a leader.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Sequences the log.
+    Leader,
+}
+
+/// What is known of one other member.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// A Hello was exchanged within the last 3 s.
+    pub reachable: bool,
+    /// What it had applied then.
+    pub applied: u64,
+    /// Its start count.
+    pub boot: u32,
+    /// Its wall clock minus ours, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// The service's part of its last Hello.
+    pub app_hello: Bytes,
+    /// How long ago that was; `None` = never.
+    pub age: Option<Duration>,
+    /// Why it was not reached, when it was not.
+    pub error: Option<String>,
+}
+
+/// A replica at one instant.
+#[derive(Clone, Debug)]
+pub struct ReplicaStatus {
+    /// This node.
+    pub id: NodeId,
+    /// The leader this node knows of.
+    pub leader: Option<NodeId>,
+    /// This node's part.
+    pub role: Role,
+    /// The Raft term.
+    pub term: u64,
+    /// Committed membership, as applied here.
+    pub membership: MembershipView,
+    /// Last entry in this node's log.
+    pub last_log: u64,
+    /// Last entry applied here.
+    pub applied: u64,
+    /// Cluster time, milliseconds since 1970 (key-log §1.7).
+    pub cluster_time_ms: u64,
+    /// Set while a jump of the leader's clock waits for the operator's confirmation (clusters of one or two).
+    pub time_held_ms: Option<u64>,
+    /// This node's start count.
+    pub boot: u32,
+    /// The other members.
+    pub peers: Vec<PeerStatus>,
+    /// Why this node no longer serves, if so.
+    pub problem: Option<Problem>,
+}
+
+impl ReplicaStatus {
+    /// The voters' ids.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> {
+        self.membership.voter_ids().into_iter()
+    }
+
+    /// The learners' ids.
+    pub fn learners(&self) -> impl Iterator<Item = NodeId> {
+        self.membership.members.keys().copied().filter(|id| !self.membership.is_voter(*id))
+    }
+
+    /// All members.
+    pub fn members(&self) -> &BTreeMap<NodeId, Member> {
+        &self.membership.members
+    }
+}
