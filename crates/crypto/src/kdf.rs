@@ -70,7 +70,7 @@ pub fn derive<const N: usize>(key: &[u8], label: Label, fields: &[u8]) -> Secret
     Secret::copy_of(&out)
 }
 
-/// As [`derive`], into a buffer that the caller wipes.
+/// As [`derive()`], into a buffer that the caller wipes.
 pub(crate) fn derive_into(key: &[u8], label: Label, fields: &[u8], out: &mut [u8]) {
     let label = label.as_str().as_bytes();
     let bits = u32::try_from(out.len() * 8).expect("keys are at most 64 bytes");

@@ -190,6 +190,10 @@ fn an_unsealed_node_hands_over_to_another() {
     let received = Envelope::decode(&sent).ok().unwrap();
     let opened = received.open_handover(&ctx, &recipient.hsm_half(&received)).ok().unwrap();
     c.read_record(&opened);
+    // Its answer shows that it has the key, for this hand-over only.
+    assert_eq!(received.handover_ack(&ctx, &opened), received.handover_ack(&ctx, &root));
+    let other = HandoverContext { nonce: [0; 32], ..ctx.clone() };
+    assert_ne!(received.handover_ack(&other, &opened), received.handover_ack(&ctx, &root));
     // Another's HSM does not.
     let ss_h = kem_secret(HsmAlg::P256Ecdh, Secret::from_array([0; 32]), received.ct_h(), &recipient.spki);
     assert!(received.open_handover(&ctx, &ss_h).is_err());

@@ -350,7 +350,10 @@ fn envelopes() {
                 assert!(read.check_hsm(&ctx, &ss_h));
                 read.open(&ctx, &ss_h, &sk_q)
             }
-            EnvelopeKind::Handover => read.open_handover(&handover, &ss_h),
+            EnvelopeKind::Handover => {
+                assert_eq!(read.handover_ack(&handover, &root).to_vec(), case.at("ack").bytes());
+                read.open_handover(&handover, &ss_h)
+            }
         };
         assert!(opened.ok().unwrap().ct_eq(&root));
 

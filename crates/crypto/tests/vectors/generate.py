@@ -14,13 +14,15 @@ import hmac
 import json
 import pathlib
 import struct
+import sys
 
 from blake3 import blake3
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, padding, rsa, x25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-import mlkem768
+sys.dont_write_bytecode = True
+import mlkem768  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 DER, SPKI = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -421,7 +423,7 @@ def envelopes():
             {
                 "kind": kind, "alg": alg, "spki": used_spki, "raw": raw, "ct_h": ct_h, "ss_h": ss_h, "ct_q": ct_q,
                 "hsm_entropy": hsm_entropy.drawn, "x25519_seed": x_seed, "ss_x25519": ss_x, "ss_mlkem": ss_m, "context": ctx,
-                "box_entropy": box_entropy.drawn, "encoded": encoded,
+                "box_entropy": box_entropy.drawn, "encoded": encoded, "ack": b"" if quorum else kdf(RK, b"handover-ack", ctx, 32),
             }
         )
     write(
