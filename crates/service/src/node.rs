@@ -50,6 +50,8 @@ pub struct NodeConfig {
     pub dev: bool,
     /// Timing of elections.
     pub profile: Profile,
+    /// Length of a segment of the journal, in bytes.
+    pub segment_bytes: u64,
     /// How to join a cluster; ignored once it belongs to one.
     pub join: Option<JoinConfig>,
     /// Version of the software, for the status.

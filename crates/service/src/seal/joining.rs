@@ -164,7 +164,7 @@ impl Node {
         for addr in addresses {
             let body = request.encode().to_vec().into();
             let net = self.world.net.clone();
-            match Replica::join_call(net, addr, &expect, GROUP, body, CALL_DEADLINE).await {
+            match Replica::join_call(net, addr, expect.clone(), GROUP, body, CALL_DEADLINE).await {
                 Ok(bytes) => {
                     return Response::decode(&bytes).map_err(|e| JoinError::Refused(e.to_string()));
                 }

@@ -29,6 +29,9 @@ pub use members::{Approved, Invited};
 pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
 pub use token::{JoinToken, TokenError};
 
+/// Text that is secret: wiped when dropped.
+pub type SecretText = zeroize::Zeroizing<String>;
+
 /// SHA-256 of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_core::id::NodeId;
-use quorate_hsm::{Hsm, NodeKeys};
+use quorate_hsm::Hsm;
 use quorate_replica::{MembershipView, OpenError, Replica, ReplicaConfig, World};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -28,13 +28,14 @@ const SEAL_LOOK_EVERY: Duration = Duration::from_millis(100);
 impl Node {
     /// Starts the node: opens what its data directory holds, or waits for `init`, or joins.
     ///
-    /// Must be called within a multi-thread tokio runtime; the node's own work runs there. The HSM is logged in and its
-    /// `keys` are loaded.
+    /// Must be called within a multi-thread tokio runtime; the node's own work runs there. The HSM is logged in and the
+    /// node's keys are loaded.
     ///
     /// # Errors
     /// [`StartError`] when directory, configuration and certificate do not belong together: the process should say so
     /// and end. Damage is no error: such a node starts, says what is wrong, and neither serves nor votes.
-    pub async fn start(config: NodeConfig, world: World, hsm: Hsm, keys: NodeKeys) -> Result<Arc<Self>, StartError> {
+    pub async fn start(config: NodeConfig, world: World, hsm: Hsm) -> Result<Arc<Self>, StartError> {
+        let keys = hsm.node_keys().map_err(|e| StartError::Config(e.to_string()))?.clone();
         let file = Replica::node_file(&*world.disk, &config.data_dir).map_err(foreign)?;
         let entropy = world.entropy.clone();
         let node = Arc::new_cyclic(|this| Self {
@@ -174,16 +175,14 @@ impl Node {
     }
 
     pub(crate) fn replica_config(&self, id: NodeId, introduction: Option<MembershipView>) -> ReplicaConfig {
-        ReplicaConfig {
-            node: id,
-            name: self.config.name.to_string(),
-            cluster: self.config.cluster,
-            group: GROUP,
-            data_dir: self.config.data_dir.clone(),
-            listen: self.config.peer_listen.clone(),
-            profile: self.config.profile,
-            introduction,
-        }
+        let own = &self.config;
+        let mut config =
+            ReplicaConfig::new(id, own.name.to_string(), own.cluster, own.data_dir.clone(), own.peer_listen.clone());
+        config.group = GROUP;
+        config.profile = own.profile;
+        config.journal.segment_bytes = own.segment_bytes;
+        config.introduction = introduction;
+        config
     }
 
     pub(crate) fn link(&self) -> NodeLink {

@@ -100,6 +100,13 @@ pub struct CeremonyStatus {
     pub expires_ms: u64,
 }
 
+impl CeremonyStatus {
+    /// The id as people see it, in hex.
+    pub fn id_text(&self) -> String {
+        self.id.iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
 /// Members and those who would become one.
 #[derive(Clone, Debug)]
 pub struct Members {

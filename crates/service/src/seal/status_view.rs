@@ -44,6 +44,13 @@ impl Node {
         })
     }
 
+    /// The identity keys (SPKI, DER) that committed membership pins, by node name; for the TLS between nodes.
+    pub fn pinned_identities(&self) -> Vec<(String, Vec<u8>)> {
+        let status = self.current().replica().map(|r| r.status());
+        let members = status.iter().flat_map(|s| s.members().values());
+        members.map(|m| (m.name.clone(), m.identity_spki.clone())).collect()
+    }
+
     fn node_statuses(&self, status: &ReplicaStatus) -> Vec<NodeStatus> {
         let furthest = status.peers.iter().map(|p| p.applied).chain([status.last_log]).max().unwrap_or(0);
         let mut nodes = Vec::new();

@@ -1,0 +1,206 @@
+//! Three real nodes: invited, approved, unsealed by hand-over, promoted; cold starts; seals; and everybody who must not
+//! get in.
+
+mod support;
+
+use std::time::Duration;
+
+use quorate_core::principal::Role;
+use quorate_service::Error;
+use quorate_service::seal::{Health, JoinToken};
+use support::*;
+
+type TestResult = Result<(), Error>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_nodes_join_and_one_ceremony_opens_them_all() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, unsealed) = rig.take_in(&n1, "n2").await;
+    assert!(unsealed, "approval hands the key over");
+    let (n3, _) = rig.take_in(&n1, "n3").await;
+    within(30, n3.wait_for(Health::Ok)).await;
+    n2.kms()?;
+
+    let voters = n1.promote(&admin(), &["n2".into(), "n3".into()], false, soon()).await?;
+    assert_eq!(voters.len(), 3);
+    eventually("everybody sees three unsealed voters", || {
+        [&n1, &n2, &n3].iter().all(|n| {
+            let status = n.status(&admin()).expect("status");
+            status.leader.is_some() && status.nodes.iter().filter(|n| n.voter && !n.sealed && n.reachable).count() == 3
+        })
+    })
+    .await;
+    // The ids are the same wherever one asks, and members know one another by name.
+    let ids = |n: &quorate_service::node::Node| -> Vec<(u64, String)> {
+        n.status(&admin()).expect("status").nodes.into_iter().map(|n| (n.id, n.name)).collect()
+    };
+    assert_eq!(ids(&n1), ids(&n3));
+    let members = n2.list_members(&custodian(), soon()).await?;
+    assert!(members.pending.is_empty() && members.members.len() == 3);
+
+    // Cold start: everybody comes up sealed; a ceremony at n2, where the founder is not, opens all.
+    for node in [&n1, &n2, &n3] {
+        node.shutdown().await;
+    }
+    drop((n1, n2, n3));
+    let (n1, n2, n3) = (rig.node("n1").await, rig.node("n2").await, rig.node("n3").await);
+    assert!([&n1, &n2, &n3].iter().all(|n| n.health() == Health::Sealed));
+    eventually("a leader among sealed nodes", || n3.status(&admin()).expect("status").leader.is_some()).await;
+    assert!(!submit(&n2, &shares[1]).await?.unsealed);
+    eventually("the progress is seen on every node", || {
+        [&n1, &n3].iter().all(|n| {
+            let ceremony = n.status(&admin()).expect("status").ceremony;
+            ceremony.is_some_and(|c| c.node == "n2" && c.entered == [2])
+        })
+    })
+    .await;
+    assert!(submit(&n2, &shares[2]).await?.unsealed);
+    for node in [&n1, &n3] {
+        within(30, node.wait_for(Health::Ok)).await;
+        node.kms()?.generate_random(&admin(), 16, soon()).await?;
+    }
+
+    // A node that reconnects within ten minutes of the ceremony is opened again.
+    n3.shutdown().await;
+    drop(n3);
+    let n3 = rig.node("n3").await;
+    within(30, n3.wait_for(Health::Ok)).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+
+    // One node, sealed by an operator, stays sealed though its peer could still hand over.
+    n2.seal(&admin(), false, soon()).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((n1.health(), n2.health()), (Health::Ok, Health::Sealed));
+    unseal(&n2, &shares[..2]).await;
+
+    // The whole cluster: immediate on every node, and no hand-over undoes it.
+    let (kms1, kms2) = (n1.kms()?, n2.kms()?);
+    let mut sealed = n2.seal(&admin(), true, soon()).await?;
+    for kms in [&kms1, &kms2] {
+        let used = kms.generate_random(&admin(), 16, soon()).await;
+        assert!(matches!(used, Err(Error::Sealed)), "refused from the acknowledgement on");
+    }
+    sealed.sort();
+    assert_eq!(sealed, ["n1", "n2"]);
+    within(10, n1.wait_for(Health::Sealed)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((n1.health(), n2.health()), (Health::Sealed, Health::Sealed));
+
+    unseal(&n1, &shares[1..]).await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    n2.kms()?.generate_random(&admin(), 16, soon()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn shares_entered_before_a_cluster_seal_do_not_count_after_it() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    n2.seal(&admin(), false, soon()).await?;
+    assert!(!submit(&n2, &shares[0]).await?.unsealed);
+    n1.seal(&admin(), true, soon()).await?;
+    assert!(!submit(&n2, &shares[1]).await?.unsealed, "the share from before the seal is gone");
+    assert_eq!(n2.status(&admin())?.ceremony.expect("open").entered, [2]);
+    assert!(submit(&n2, &shares[0]).await?.unsealed);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
+    let rig = Rig::new();
+    let (n1, _) = rig.unsealed().await;
+    let root = admin();
+    let invite = |name: &'static str| n1.invite(&root, name, 0, soon());
+    assert!(matches!(n1.invite(&custodian(), "n2", 0, soon()).await, Err(Error::Denied(_))));
+    assert!(matches!(invite("n1").await, Err(Error::AlreadyExists(_))));
+    assert!(matches!(invite("a b").await, Err(Error::InvalidArgument(_))));
+    assert!(matches!(n1.invite(&admin(), "n2", 1_000_000, soon()).await, Err(Error::InvalidArgument(_))));
+    assert!(matches!(n1.approve(&admin(), "n2", "AB12", soon()).await, Err(Error::NotFound(_))));
+
+    // A newer invitation voids the older; the token names its node and cluster.
+    let old = invite("n2").await?.token;
+    let token = invite("n2").await?.token;
+    assert!(matches!(n1.approve(&admin(), "n2", "AB12", soon()).await, Err(Error::WrongState(_))), "not used yet");
+    let error = rig.joining("n3", &token).await.err().expect("refused");
+    assert!(error.to_string().contains("for a node called n2"), "{error}");
+    let foreign =
+        JoinToken { cluster: quorate_core::id::ClusterId([9; 16]), ..JoinToken::parse(&token).expect("good") };
+    let error = rig.joining("n2", &foreign.to_text()).await.err().expect("refused");
+    assert!(error.to_string().contains("is for cluster"), "{error}");
+    let n2 = rig.joining("n2", &old).await.expect("starts");
+    eventually("the old token is refused", || n2.status(&admin()).expect("status").hint.contains("no such invitation"))
+        .await;
+    n2.shutdown().await;
+    drop(n2);
+
+    // The wrong fingerprint approves nobody.
+    let n2 = rig.joining("n2", &token).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n2").await;
+    assert_eq!(n2.health(), Health::Uninitialized);
+    eventually("it says what it waits for", || n2.status(&admin()).expect("status").hint.contains(&fingerprint)).await;
+    let error = n1.approve(&admin(), "n2", "0000", soon()).await.err().expect("refused");
+    assert!(matches!(&error, Error::InvalidArgument(why) if why.contains(&fingerprint)), "{error}");
+    assert!(matches!(
+        n1.approve(&principal(Role::Auditor, "a"), "n2", &fingerprint, soon()).await,
+        Err(Error::Denied(_))
+    ));
+    assert!(matches!(init(&n2, 3, 2).await, Err(Error::WrongState(_))), "a joining node founds nothing");
+
+    // Another machine with the same token and name, but other keys.
+    let twin = rig
+        .start(
+            "n2",
+            Options { token: Some("thief"), folder: Some("twin"), join: Some(join(&token)), ..Options::default() },
+        )
+        .await
+        .expect("starts");
+    eventually("the second use is refused", || twin.status(&admin()).expect("status").hint.contains("used already"))
+        .await;
+    twin.shutdown().await;
+
+    let approved = n1.approve(&admin(), "n2", &fingerprint.to_lowercase().replace('-', ":"), soon()).await?;
+    within(30, n2.wait_for(Health::Ok)).await;
+    assert_eq!(n1.approve(&admin(), "n2", &fingerprint, soon()).await?.id, approved.id, "again, the same answer");
+    assert!(matches!(n1.promote(&admin(), &["n9".into()], false, soon()).await, Err(Error::NotFound(_))));
+    assert!(matches!(n1.promote(&admin(), &[], false, soon()).await, Err(Error::InvalidArgument(_))));
+    let lonely = n1.promote(&admin(), &["n2".into()], false, soon()).await;
+    assert!(matches!(lonely, Err(Error::WrongState(_))), "no lasting cluster of two voters");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sealed_member_takes_nobody_in_and_a_joiner_waits_for_it() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let token = n1.invite(&admin(), "n2", 0, soon()).await?.token;
+    n1.seal(&admin(), false, soon()).await?;
+    let n2 = rig.joining("n2", &token).await.expect("starts");
+    eventually("it says why it waits", || n2.status(&admin()).expect("status").hint.contains("sealed")).await;
+    for refused in [
+        n1.invite(&admin(), "n3", 0, soon()).await.err(),
+        n1.approve(&admin(), "n2", "AB", soon()).await.err(),
+        n1.promote(&admin(), &["n2".into()], false, soon()).await.err(),
+    ] {
+        assert_eq!(refused, Some(Error::Sealed));
+    }
+    unseal(&n1, &shares[..2]).await;
+    let fingerprint = pending_fingerprint(&n1, "n2").await;
+    n1.approve(&admin(), "n2", &fingerprint, soon()).await?;
+    within(30, n2.wait_for(Health::Ok)).await;
+    Ok(())
+}
+
+fn join(token: &str) -> quorate_service::node::JoinConfig {
+    quorate_service::node::JoinConfig { addresses: vec![], token: JoinToken::parse(token).expect("a token") }
+}
