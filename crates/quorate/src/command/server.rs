@@ -1,0 +1,56 @@
+//! `quorate server`: one node.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::{CommandResult, Failure};
+use crate::config::Config;
+use crate::wiring;
+
+/// Run one node of a cluster
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate server --config /etc/quorate/n1.toml
+
+The node comes up uninitialized or sealed and says on standard error what to do next. SIGTERM stops it in order.
+QUORATE_LOG sets what is logged (error, warn, info, debug, or module=level); QUORATE_LOG_FORMAT=json makes one JSON object a line.")]
+pub struct Server {
+    /// The node's configuration (TOML); cluster-config/ has annotated examples
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Allow a cluster made by `quorate dev`, whose shares and PINs lie on disk beside it
+    #[arg(long)]
+    dev: bool,
+}
+
+impl Server {
+    /// Runs until a signal. Takes the process from its first moment: the HSM's environment must be set before threads exist.
+    pub fn run(self) -> CommandResult {
+        let config = Config::load(&self.config)
+            .map_err(|e| Failure::failed("can't start the node", e, "cluster-config/ has annotated examples"))?;
+        quorate_hsm::set_environment(&config.hsm.environment)
+            .map_err(|e| Failure::failed("can't start the node", e, "correct [hsm.environment]"))?;
+        start_logging();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("api")
+            .build()
+            .map_err(|e| Failure::failed("can't start the node", e, ""))?;
+        let result = runtime.block_on(wiring::serve(config, self.dev));
+        // The node has stopped; a task that hangs must not keep the process.
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// Structured logs on standard error. No event anywhere carries a secret, a key name or a share.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match std::env::var("QUORATE_LOG_FORMAT").as_deref() {
+        Ok("json") => builder.json().init(),
+        _ => builder.init(),
+    }
+}

@@ -1,0 +1,90 @@
+//! The API port: gRPC, `/health` and `/metrics` behind one TLS listener.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use quorate_grpc::CallerOf;
+use quorate_service::node::Node;
+use quorate_service::seal::status::Health;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+
+use super::metrics::{self, Metrics};
+use crate::tls::{ApiListener, Trust, identity_of};
+
+/// An idle connection is asked for a sign of life this often …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// … and closed when it gives none.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests of one connection that may be under way at once.
+const STREAMS_MAX: u32 = 1024;
+/// HTTP/2 windows: above the largest message, so that one request never waits for a window update.
+const WINDOW_LEN: u32 = 2 * 1024 * 1024;
+
+#[derive(Clone)]
+struct App {
+    node: Arc<Node>,
+    metrics: Arc<Metrics>,
+    caller_of: CallerOf,
+}
+
+/// Serves until `stopping` turns true and open requests are done.
+pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mut stopping: watch::Receiver<bool>) {
+    let cluster = trust.cluster();
+    // The chain was verified in the handshake; here the leaf is only read.
+    let caller_of: CallerOf = Arc::new(move |chain: &[CertificateDer<'static>]| {
+        let leaf = chain.first().ok_or("no client certificate")?;
+        let (of, principal) = identity_of(leaf).map_err(|e| e.to_string())?;
+        if of == cluster { Ok(principal) } else { Err(format!("the certificate is of cluster {of}")) }
+    });
+    let app = App { node: node.clone(), metrics: Arc::new(Metrics::new()), caller_of: caller_of.clone() };
+    let router = quorate_grpc::routes(node, caller_of)
+        .into_axum_router()
+        .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::count))
+        .merge(Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(app));
+    let served = Server::builder()
+        .accept_http1(true)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(STREAMS_MAX))
+        .initial_stream_window_size(Some(WINDOW_LEN))
+        .initial_connection_window_size(Some(WINDOW_LEN))
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(listener.incoming(), async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        })
+        .await;
+    if let Err(e) = served {
+        tracing::error!(error = %e, "the API port failed");
+    }
+}
+
+/// One word, without a certificate: for load balancers and people.
+async fn health(State(app): State<App>) -> (StatusCode, String) {
+    let health = app.node.health();
+    let code = if health == Health::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, format!("{}\n", health.as_str()))
+}
+
+/// Prometheus' text format; counts tell an attacker who works when, so any client certificate is needed.
+async fn scrape(State(app): State<App>, request: Request) -> Response {
+    let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+    let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
+    match (app.caller_of)(&chain) {
+        Ok(caller) => app.metrics.render(&app.node, &caller).into_response(),
+        Err(why) => {
+            let text = format!("{why}; /metrics needs a client certificate of this cluster (quorate pki client)\n");
+            (StatusCode::UNAUTHORIZED, text).into_response()
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What Prometheus scrapes: requests as they come, the node's state when asked. Names of calls and nodes, never of keys.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use quorate_core::principal::Principal;
+use quorate_service::node::Node;
+use tokio::time::Instant;
+
+/// From 100 µs, a use on the leader, to 13 s, above the longest deadline.
+const LATENCY_BUCKETS_FROM: f64 = 100e-6;
+const LATENCY_BUCKETS: usize = 18;
+
+/// The node's metrics.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    state: IntGaugeVec,
+    leader: IntGauge,
+    applied: IntGauge,
+    cluster_time: IntGauge,
+    ceremony: IntGauge,
+    sealed: IntGaugeVec,
+    reachable: IntGaugeVec,
+    lag: IntGaugeVec,
+}
+
+impl Metrics {
+    /// A fresh registry.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        fn add<T: prometheus::core::Collector + Clone + 'static>(
+            registry: &Registry,
+            made: prometheus::Result<T>,
+        ) -> T {
+            let metric = made.expect("the name is valid");
+            registry.register(Box::new(metric.clone())).expect("each name is registered once");
+            metric
+        }
+        let opts = |name: &str, help: &str| Opts::new(format!("quorate_{name}"), help);
+        let buckets = prometheus::exponential_buckets(LATENCY_BUCKETS_FROM, 2.0, LATENCY_BUCKETS).expect("valid");
+        let seconds = HistogramOpts::new("quorate_request_seconds", "Time to answer, by call").buckets(buckets);
+        Self {
+            requests: add(
+                &registry,
+                IntCounterVec::new(
+                    opts("requests_total", "Requests answered, by call and gRPC status"),
+                    &["call", "status"],
+                ),
+            ),
+            seconds: add(&registry, HistogramVec::new(seconds, &["call"])),
+            state: add(&registry, IntGaugeVec::new(opts("state", "1 for the state the node is in"), &["state"])),
+            leader: add(
+                &registry,
+                IntGauge::with_opts(opts("leader_id", "Raft id of the leader this node knows; 0 = none")),
+            ),
+            applied: add(&registry, IntGauge::with_opts(opts("applied_index", "Last log entry applied here"))),
+            cluster_time: add(
+                &registry,
+                IntGauge::with_opts(opts("cluster_time_ms", "Cluster time, milliseconds since 1970")),
+            ),
+            ceremony: add(
+                &registry,
+                IntGauge::with_opts(opts("ceremony_shares", "Shares entered in the open ceremony")),
+            ),
+            sealed: add(&registry, IntGaugeVec::new(opts("node_sealed", "1 if this member is sealed"), &["node"])),
+            reachable: add(
+                &registry,
+                IntGaugeVec::new(opts("node_reachable", "1 if this member was heard of lately"), &["node"]),
+            ),
+            lag: add(&registry, IntGaugeVec::new(opts("node_lag", "Log entries this member is behind"), &["node"])),
+            registry,
+        }
+    }
+
+    /// The text format, with the node's state as it is now.
+    pub fn render(&self, node: &Node, caller: &Principal) -> String {
+        for state in ["ok", "sealed", "uninitialized", "damaged"] {
+            self.state.with_label_values(&[state]).set(i64::from(node.health().as_str() == state));
+        }
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        // Before genesis there is no more to tell.
+        if let Ok(status) = node.status(caller) {
+            self.leader.set(status.leader.map_or(0, |l| gauge(l.0)));
+            self.cluster_time.set(gauge(status.cluster_time_ms));
+            self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
+            for gauge in [&self.sealed, &self.reachable, &self.lag] {
+                gauge.reset();
+            }
+            for member in status.nodes {
+                let label = &[member.name.as_str()];
+                self.sealed.with_label_values(label).set(i64::from(member.sealed));
+                self.reachable.with_label_values(label).set(i64::from(member.reachable));
+                self.lag.with_label_values(label).set(gauge(member.lag));
+                if member.name == status.answered_by {
+                    self.applied.set(gauge(member.applied_index));
+                }
+            }
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a Vec takes everything");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+/// Counts a request and its outcome, by the call's name.
+pub async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    // An unknown path is one label, or a stranger could make as many as he likes.
+    let call = match request.uri().path().strip_prefix("/quorate.v1.") {
+        Some(call) if call.len() < 64 && call.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'/') => {
+            call.to_owned()
+        }
+        _ => "other".to_owned(),
+    };
+    let response = next.run(request).await;
+    // A refusal has its status in the head; a success has it in the trailer, after the body.
+    let status =
+        response.headers().get("grpc-status").map_or(Ok("0"), HeaderValue::to_str).unwrap_or("other").to_owned();
+    let call = if status == "12" { "other" } else { &call };
+    metrics.requests.with_label_values(&[call, &status]).inc();
+    metrics.seconds.with_label_values(&[call]).observe(begun.elapsed().as_secs_f64());
+    response
+}

@@ -1,0 +1,168 @@
+//! Puts a node together: the one place that knows every part. Configuration in, running node out.
+
+mod http;
+mod metrics;
+mod pin;
+mod world;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::id::Name;
+use quorate_core::seam::WallClock;
+use quorate_hsm::{Hsm, HsmConfig, KeyId, KeySelection, TokenProfile};
+use quorate_replica::{Profile, World};
+use quorate_service::node::{JoinConfig, Node, NodeConfig};
+use quorate_service::seal::token::JoinToken;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::command::failure::{CommandResult, Failure};
+use crate::config::{self, Config};
+use crate::tls::{ApiListener, NodeCertificate, Pins, TlsIdentity, TlsNet, Trust};
+
+pub use pin::read as read_pin;
+pub use world::{OsEntropy, SystemClock};
+
+/// How long open requests may take to finish when the node stops.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Between two looks at the members' pinned keys.
+const PINS_LOOK: Duration = Duration::from_secs(1);
+/// Longest certificate, key or token file that is read, in bytes.
+const FILE_LEN_MAX: u64 = 1024 * 1024;
+
+/// Describes the token in `config` to the HSM crate.
+pub fn hsm_config(config: &config::Hsm) -> HsmConfig {
+    // SoftHSM is recognised by its module's name; anything else is held to what every auditor accepts.
+    let soft = config.module.file_name().is_some_and(|n| n.to_string_lossy().contains("softhsm"));
+    HsmConfig {
+        module: config.module.clone(),
+        token_label: config.token_label.clone(),
+        environment: config.environment.clone(),
+        profile: if soft { TokenProfile::SoftHsm } else { TokenProfile::Standard },
+        deadline: HsmConfig::DEADLINE,
+    }
+}
+
+/// Runs one node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting: configuration, token, certificate or data directory, each with what to do.
+pub async fn serve(config: Config, dev: bool) -> CommandResult {
+    let cant = |why: &dyn std::fmt::Display, todo: &str| Failure::failed("can't start the node", why, todo);
+    let name: Name = config.name.parse().map_err(|e| cant(&e, "correct `name` in the configuration"))?;
+    let wall: Arc<dyn WallClock> = Arc::new(SystemClock);
+
+    let certificate =
+        NodeCertificate::from_pem(&read(&config.tls.cert, "tls.cert")?, &name).map_err(|e| cant(&e, ""))?;
+    let root_pem = read(&config.tls.root_ca, "tls.root_ca")?;
+    let trust = Arc::new(Trust::new(&root_pem, certificate.cluster).map_err(|e| cant(&e, ""))?);
+    certificate.check(&trust, wall.now_ms()).map_err(|e| cant(&e, ""))?;
+
+    let pin = pin::read(config.hsm.pin_file.as_deref(), &config.hsm.token_label)?;
+    let hsm_config = hsm_config(&config.hsm);
+    let token = |e: quorate_hsm::HsmError| cant(&e, "");
+    // Blocking, and nothing else runs yet.
+    let hsm = Hsm::open(&hsm_config, pin).map_err(token)?;
+    let select = KeySelection { identity: Some(KeyId::of(&certificate.spki)), ..KeySelection::default() };
+    hsm.load_node_keys(&name, &select, None).map_err(token)?;
+    hsm.self_test().await.map_err(token)?;
+    let identity =
+        TlsIdentity::new(&certificate, hsm.rustls_signing_key().map_err(token)?).map_err(|e| cant(&e, ""))?;
+
+    let pins = Pins::default();
+    let net = TlsNet::new(identity.clone(), trust.clone(), pins.clone(), wall.clone()).map_err(|e| cant(&e, ""))?;
+    let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
+    let world =
+        World { disk: Arc::new(quorate_replica::disk::RealDisk), net: Arc::new(net), entropy, wall: wall.clone() };
+    let node_config = NodeConfig {
+        name: name.clone(),
+        data_dir: config.data_dir.clone(),
+        api_addr: config.api.advertised(),
+        peer_addr: config.peer.advertised(),
+        peer_listen: config.peer.listen.to_string(),
+        cluster: certificate.cluster,
+        root_spki: trust.root_spki().to_vec(),
+        dev,
+        profile: match config.profile {
+            config::Profile::Lan => Profile::Lan,
+            config::Profile::Wan => Profile::Wan,
+        },
+        segment_bytes: u64::from(config.log.segment_mib) << 20,
+        join: config.join.as_ref().map(join_config).transpose()?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    // The port first: when it is taken, nothing on disk has been touched.
+    let listener = ApiListener::bind(config.api.listen, identity, trust.clone(), wall).await.map_err(|e| {
+        cant(&format!("can't listen on {}: {e}", config.api.listen), "free the port, or change api.listen")
+    })?;
+    let node = Node::start(node_config, world, hsm).await.map_err(|e| cant(&e, ""))?;
+    tokio::spawn(keep_pins(node.clone(), pins));
+    tracing::info!(
+        node = %name, cluster = %certificate.cluster, api = %listener.local_addr(), peer = %config.peer.listen,
+        state = node.health().as_str(), version = env!("CARGO_PKG_VERSION"), "started"
+    );
+
+    let (stop, stopping) = watch::channel(false);
+    let server = tokio::spawn(http::serve(node.clone(), trust, listener, stopping));
+    wait_for_signal().await.map_err(|e| cant(&e, ""))?;
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    if tokio::time::timeout(DRAIN, server).await.is_err() {
+        tracing::warn!("some requests did not finish in time");
+    }
+    node.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tells TLS which identity keys committed membership pins. Only a certificate that has expired needs it, so a look
+/// each second is enough.
+async fn keep_pins(node: Arc<Node>, pins: Pins) {
+    let mut look = tokio::time::interval(PINS_LOOK);
+    loop {
+        look.tick().await;
+        pins.replace(node.pinned_identities());
+    }
+}
+
+async fn wait_for_signal() -> std::io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        biased;
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+fn join_config(join: &config::Join) -> CommandResult<JoinConfig> {
+    let text = Zeroizing::new(read(&join.token_file, "join.token_file")?);
+    let text = std::str::from_utf8(&text).unwrap_or_default();
+    let token = JoinToken::parse(text.trim()).map_err(|e| {
+        Failure::failed(
+            format!("can't use the invitation in {}", join.token_file.display()),
+            e,
+            "write what `quorate operator members invite` printed into it",
+        )
+    })?;
+    Ok(JoinConfig { addresses: join.addresses.clone(), token })
+}
+
+/// Reads a file that the configuration names.
+#[expect(clippy::disallowed_methods, reason = "read once at start, before there is a World")]
+fn read(path: &Path, field: &str) -> CommandResult<Vec<u8>> {
+    let bytes = std::fs::metadata(path).and_then(|m| match m.len() {
+        len if len > FILE_LEN_MAX => Err(std::io::Error::other(format!("{len} bytes are too many"))),
+        _ => std::fs::read(path),
+    });
+    bytes.map_err(|e| {
+        Failure::failed(
+            format!("can't read {}", path.display()),
+            e,
+            format!("`{field}` in the configuration must name a readable file"),
+        )
+    })
+}
