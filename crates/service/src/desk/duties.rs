@@ -85,8 +85,7 @@ impl Kms {
 
     /// Keys whose hour has come by cluster time. Reads the clear suffixes and opens only those.
     async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
-        self.read_index(Instant::now() + STEP_DEADLINE).await?;
-        let view = self.view()?;
+        let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let now = self.time(&view);
         let keyring = self.barrier.keyring()?;
         let mut due = Vec::new();
@@ -146,8 +145,7 @@ impl Kms {
 
     /// The answers a day old among the next records after `last`, and where to go on.
     async fn old_answers(&self, last: Option<RecordKey>) -> Result<(Vec<RecordName>, Option<RecordKey>), Error> {
-        self.read_index(Instant::now() + STEP_DEADLINE).await?;
-        let view = self.view()?;
+        let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let now = self.time(&view).cluster_ms;
         let keyring = self.barrier.keyring()?;
         let rows = view.scan(Table::Idempotency, from(&last), CHUNK).map_err(unreadable)?;

@@ -11,7 +11,7 @@ use quorate_core::request::PageLen;
 use tokio::time::Instant;
 
 use super::Kms;
-use super::facts::{revision, unreadable};
+use super::facts::unreadable;
 use crate::error::Error;
 
 /// Records read in one go, before other requests get their turn.
@@ -83,11 +83,7 @@ impl Kms {
         pick: impl Fn(Record) -> Option<T>,
     ) -> Result<Page<T>, Error> {
         let token = PageToken::parse(token, table)?;
-        self.read_index(deadline).await?;
-        let view = self.view()?;
-        if revision(&view, &self.seal_key)? != self.seal_epoch {
-            return Err(Error::Sealed);
-        }
+        let view = self.fresh_view(deadline).await?;
         let mut last = token.map(|token| token.0);
         let mut items = Vec::new();
         loop {

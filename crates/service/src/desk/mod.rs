@@ -146,6 +146,13 @@ impl Kms {
         Ok(index)
     }
 
+    /// A view at or past a round that starts now, of the seal epoch this desk serves in.
+    async fn fresh_view(&self, deadline: Instant) -> Result<View, Error> {
+        self.read_index(deadline).await?;
+        let view = self.view()?;
+        if facts::revision(&view, &self.seal_key)? == self.seal_epoch { Ok(view) } else { Err(Error::Sealed) }
+    }
+
     fn view(&self) -> Result<View, Error> {
         self.replica.view().map_err(not_read)
     }

@@ -1,0 +1,141 @@
+//! Changes at the same time: conflicts, tokens, seals.
+
+use futures::future::join_all;
+use quorate_core::batch::{Expect, Op, Outcome};
+
+use super::*;
+
+/// Many rotate one key through two desks (as through two nodes): each success is one version, none is lost or doubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn contended_changes_are_decided_again_until_each_has_happened_once() {
+    let rig = Rig::new().await;
+    let other = rig.other();
+    let key = id(rig.key().await);
+    let tasks = (0..40).map(|n| {
+        let (kms, key) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, key.clone());
+        tokio::spawn(async move {
+            let request = rotate::Request { key, token: None };
+            kms.rotate_key(&admin(), &request, soon()).await
+        })
+    });
+    let mut versions = Vec::new();
+    for result in join_all(tasks).await {
+        match result.unwrap() {
+            Ok(key) => versions.push(key.current.get()),
+            Err(e) => assert_eq!(e.reason(), Reason::Contended, "{e}"),
+        }
+    }
+    versions.sort_unstable();
+    assert!(versions.len() >= 30, "two desks alternate, they do not starve: {} of 40", versions.len());
+    assert_eq!(versions, (2..).take(versions.len()).collect::<Vec<_>>(), "each its own version, without gaps");
+    let now = rig.kms.describe_key(&user(), &key, soon()).await.unwrap();
+    assert_eq!(now.current.get() as usize, 1 + versions.len());
+    assert_eq!(rig.count(Table::KeyVersion), 1 + versions.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_want_an_alias_one_gets_it() {
+    let rig = Rig::new().await;
+    let other = rig.other();
+    let tasks = (0..12).map(|n| {
+        let kms = if n % 2 == 0 { rig.kms.clone() } else { other.clone() };
+        tokio::spawn(async move { kms.create_key(&admin(), &wanted(Some("one"), None), soon()).await })
+    });
+    let results: Vec<_> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+    for result in results.into_iter().filter(Result::is_err) {
+        refused(result, Reason::AlreadyExists);
+    }
+    assert_eq!((rig.count(Table::Key), rig.count(Table::Alias)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_token_makes_one_key_however_often_and_wherever_it_is_sent() {
+    let rig = Rig::new().await;
+    let other = rig.other();
+    let request = wanted(Some("t"), Some(7));
+    let tasks = (0..12).map(|n| {
+        let (kms, request) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, request.clone());
+        tokio::spawn(async move { kms.create_key(&admin(), &request, soon()).await.unwrap() })
+    });
+    let keys: Vec<KeyRecord> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    assert!(keys.iter().all(|key| *key == keys[0]));
+    assert_eq!(rig.count(Table::Key), 1);
+
+    let request = rotate::Request { key: named("t"), token: Some(Token([8; 16])) };
+    for kms in [&rig.kms, &other, &rig.kms] {
+        assert_eq!(kms.rotate_key(&admin(), &request, soon()).await.unwrap().current.get(), 2);
+    }
+    // Another principal's token is another token.
+    let theirs = Principal { role: Role::Admin, name: "another".parse().unwrap() };
+    let key = rig.kms.create_key(&theirs, &wanted(None, Some(7)), soon()).await.unwrap();
+    assert_ne!(key.id, keys[0].id);
+}
+
+/// A cluster-wide seal is a record like any other: with its commit every desk of the epoch before is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_wide_seal_closes_the_desk_with_its_commit() {
+    let rig = Rig::new().await;
+    let kms = &rig.kms;
+    let key = id(rig.key().await);
+    let blob = kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await.unwrap().ciphertext;
+
+    let seal = RecordKey::cluster_seal();
+    let seq = rig.replica.open_seq(soon()).await.unwrap();
+    let batch = Batch {
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        group: GroupId(0),
+        epoch: rig.keyring.current_epoch(),
+        id: seq.id(),
+        stamp_ms: 0,
+        audit: [0; 32],
+        expects: vec![Expect { key: seal.clone(), rev: 0 }],
+        ops: vec![Op::Put(seal, b"sealed".to_vec())],
+    };
+    let outcome = rig.replica.propose(rig.keyring.seal_batch(&batch).unwrap().into(), soon()).await.unwrap();
+    let Outcome::Applied(sealed_at) = outcome else { panic!("{outcome:?}") };
+    let before = rig.records();
+
+    let len = PageLen::parse(0).unwrap();
+    refused(kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await, Reason::Sealed);
+    refused(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::Sealed);
+    refused(kms.generate_data_key(&user(), &key, 0, &no_aad(), true, soon()).await, Reason::Sealed);
+    refused(kms.generate_random(&user(), 8, soon()).await, Reason::Sealed);
+    refused(kms.describe_key(&user(), &key, soon()).await, Reason::Sealed);
+    refused(kms.list_keys(&user(), len, &[], soon()).await, Reason::Sealed);
+    refused(kms.list_aliases(&user(), len, &[], soon()).await, Reason::Sealed);
+    refused(kms.create_key(&admin(), &wanted(None, None), soon()).await, Reason::Sealed);
+    refused(kms.disable_key(&admin(), &key, soon()).await, Reason::Sealed);
+    refused(kms.destroy_due().await, Reason::Sealed);
+    assert_eq!(rig.records(), before);
+
+    // Unsealed again, in the new epoch.
+    let again = Kms::open(desk(&rig.replica, &rig.world, &rig.keyring, sealed_at), Arc::new(SystemBootClock));
+    assert_eq!(*again.decrypt(&user(), &blob, &no_aad(), None, soon()).await.unwrap().plaintext, b"x".to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_desk_refuses_everything_and_lets_the_keyring_go() {
+    let rig = Rig::new().await;
+    let kms = rig.other();
+    let key = id(rig.key().await);
+    let holders = Arc::strong_count(&rig.keyring);
+    kms.close();
+    assert_eq!(Arc::strong_count(&rig.keyring), holders - 1);
+    refused(kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await, Reason::Sealed);
+    refused(kms.create_key(&admin(), &wanted(None, None), soon()).await, Reason::Sealed);
+    refused(kms.list_keys(&user(), PageLen::parse(0).unwrap(), &[], soon()).await, Reason::Sealed);
+    rig.kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_has_passed_is_kept() {
+    let rig = Rig::new().await;
+    let key = id(rig.key().await);
+    let before = rig.records();
+    let past = Instant::now() - Duration::from_millis(1);
+    refused(rig.kms.disable_key(&admin(), &key, past).await, Reason::Unavailable);
+    refused(rig.kms.encrypt(&user(), &key, b"x", &no_aad(), past).await, Reason::Unavailable);
+    assert_eq!(rig.records(), before);
+}

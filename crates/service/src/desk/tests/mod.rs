@@ -1,0 +1,223 @@
+//! The desk over a real one-node replica: real journal, real engine, real Raft; only the clocks are the test's own.
+
+#![allow(clippy::disallowed_methods, reason = "a test's own world")]
+
+mod changes;
+mod keys;
+mod refusals;
+mod time;
+
+use std::io;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use quorate_core::batch::{Batch, Genesis, Rev};
+use quorate_core::decide::{create, rotate};
+use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
+use quorate_core::principal::{Principal, Role};
+use quorate_core::record::KeyRecord;
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::{DeletionWindow, KeyHandle, PageLen, Token};
+use quorate_core::seam::{Entropy, WallClock};
+use quorate_crypto::{Keyring, Secret};
+use quorate_replica::disk::RealDisk;
+use quorate_replica::{
+    BatchVerifier, BoxStream, Handshake, Listener, Member, Net, PeerExpectation, PeerHandler, PeerIdentity, Replica,
+    ReplicaConfig, World,
+};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::aad::AssociatedData;
+use super::clock::{BootClock, SystemBootClock};
+use super::{Kms, KmsConfig};
+use crate::error::{Error, Reason};
+
+const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
+const LINEAGE: Lineage = Lineage([0x11; 16]);
+
+/// A wall clock that the test moves.
+struct TestWall(AtomicU64);
+impl WallClock for TestWall {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+struct OsEntropy;
+impl Entropy for OsEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        aws_lc_rs::rand::fill(out).expect("random bytes");
+    }
+}
+
+/// Nobody else is there.
+struct NoNet;
+impl Net for NoNet {
+    fn connect<'a>(&'a self, _: &'a str, _: &'a PeerExpectation) -> BoxFuture<'a, io::Result<BoxStream>> {
+        async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed()
+    }
+    fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        let listener: Box<dyn Listener> = Box::new(Silence(addr.to_owned()));
+        async { Ok(listener) }.boxed()
+    }
+}
+struct Silence(String);
+impl Listener for Silence {
+    fn local_addr(&self) -> String {
+        self.0.clone()
+    }
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Handshake>> {
+        std::future::pending().boxed()
+    }
+}
+struct NoPeers;
+impl PeerHandler for NoPeers {
+    fn hello(&self) -> Bytes {
+        Bytes::new()
+    }
+    fn on_hello(&self, _: NodeId, _: Bytes) {}
+    fn handle(&self, _: NodeId, _: u8, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        async { Err("nobody".into()) }.boxed()
+    }
+    fn join(&self, _: PeerIdentity, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        async { Err("nobody".into()) }.boxed()
+    }
+}
+
+struct Macs(Arc<Keyring>);
+impl BatchVerifier for Macs {
+    fn verify(&self, bytes: &[u8]) -> bool {
+        Batch::decode(bytes).is_ok_and(|(batch, mac_at)| self.0.verify_batch(bytes, batch.epoch, mac_at))
+    }
+}
+
+/// A founded, unsealed node and its desk.
+struct Rig {
+    kms: Arc<Kms>,
+    replica: Replica,
+    world: World,
+    wall: Arc<TestWall>,
+    keyring: Arc<Keyring>,
+    _dir: TempDir,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let wall = Arc::new(TestWall(AtomicU64::new(now)));
+        let world =
+            World { disk: Arc::new(RealDisk), net: Arc::new(NoNet), entropy: Arc::new(OsEntropy), wall: wall.clone() };
+        let mut config =
+            ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
+        config.journal.segment_bytes = 4 << 20;
+        config.journal.low_space_bytes = 0;
+        let replica = Replica::create(config, world.clone(), Arc::new(NoPeers)).await.unwrap();
+        let keyring = Arc::new(Keyring::generate(&Secret::from_array([5; 32]), &OsEntropy));
+        let member = Member {
+            name: "n1".into(),
+            peer_addr: "127.0.0.1:1".into(),
+            api_addr: "127.0.0.1:2".into(),
+            identity_spki: vec![1; 91],
+            kem_alg: 2,
+            kem_spki: vec![2; 91],
+            audit_spki: vec![3; 91],
+        };
+        let genesis = Genesis {
+            lineage: LINEAGE,
+            cluster: CLUSTER,
+            time_ms: now,
+            seal_config: vec![1],
+            node_name: "n1".into(),
+            envelope: vec![2],
+            keyring: vec![3],
+        };
+        replica.found(member, genesis, soon()).await.unwrap();
+        replica.set_verifier(Some(Arc::new(Macs(keyring.clone()))));
+        let kms = Kms::open(desk(&replica, &world, &keyring, 0), Arc::new(SystemBootClock));
+        Self { kms, replica, world, wall, keyring, _dir: dir }
+    }
+
+    /// Another desk over the same state, with locks and a hot view of its own: as good as another node.
+    fn other(&self) -> Arc<Kms> {
+        self.with_clock(Arc::new(SystemBootClock))
+    }
+
+    fn with_clock(&self, clock: Arc<dyn BootClock>) -> Arc<Kms> {
+        Kms::open(desk(&self.replica, &self.world, &self.keyring, 0), clock)
+    }
+
+    /// Every record that is not a session's, as it is stored.
+    fn records(&self) -> Vec<(RecordKey, Rev, Bytes)> {
+        let view = self.replica.view().unwrap();
+        (0..=u8::MAX)
+            .filter_map(Table::from_byte)
+            .filter(|table| *table != Table::Session)
+            .flat_map(|table| view.scan(table, Bound::Unbounded, 100_000).unwrap())
+            .collect()
+    }
+
+    fn count(&self, table: Table) -> usize {
+        self.replica.view().unwrap().scan(table, Bound::Unbounded, 100_000).unwrap().len()
+    }
+
+    async fn key(&self) -> KeyId {
+        self.kms.create_key(&admin(), &wanted(None, None), soon()).await.unwrap().id
+    }
+}
+
+fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Rev) -> KmsConfig {
+    KmsConfig {
+        replica: replica.clone(),
+        world: world.clone(),
+        keyring: keyring.clone(),
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        group: GroupId(0),
+        seal_epoch,
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+fn as_role(role: Role) -> Principal {
+    Principal { role, name: "somebody".parse().unwrap() }
+}
+fn admin() -> Principal {
+    as_role(Role::Admin)
+}
+fn user() -> Principal {
+    as_role(Role::User)
+}
+fn wanted(alias: Option<&str>, token: Option<u8>) -> create::Request {
+    create::Request {
+        alias: alias.map(|name| name.parse().unwrap()),
+        description: "for tests".parse().unwrap(),
+        token: token.map(|n| Token([n; 16])),
+    }
+}
+fn id(key: KeyId) -> KeyHandle {
+    KeyHandle::Id(key)
+}
+fn named(text: &str) -> KeyHandle {
+    text.parse().unwrap()
+}
+fn aad(pairs: &[(&str, &str)]) -> AssociatedData {
+    AssociatedData::new(pairs.iter().copied()).unwrap()
+}
+fn no_aad() -> AssociatedData {
+    aad(&[])
+}
+#[track_caller]
+fn refused<T>(result: Result<T, Error>, reason: Reason) -> String {
+    let error = result.err().expect("refused");
+    assert_eq!(error.reason(), reason, "{error}");
+    error.to_string()
+}
