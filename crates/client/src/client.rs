@@ -80,6 +80,11 @@ impl Client {
         self.endpoints.iter().map(|e| e.address.as_str())
     }
 
+    /// Longest time for one call.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// The same client for one node alone, by its place among the addresses (from 0); no fail-over.
     pub fn node(&self, place: usize) -> Option<Self> {
         let one = self.endpoints.get(place)?.clone();

@@ -1,0 +1,96 @@
+//! `quorate alias …`: names of keys.
+
+use clap::{Args, Subcommand};
+use quorate_client::v1::{Alias, CreateAliasRequest, DeleteAliasRequest, ListAliasesRequest};
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::failure::{CommandResult, Doing, Failure};
+use super::output;
+
+/// Aliases asked for at a time.
+const PAGE: u32 = 1000;
+
+/// Names of keys.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate alias create cards --key payments
+  quorate alias list")]
+pub struct AliasCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Give a key one more name
+    #[command(after_help = "Examples:
+  quorate alias create cards --key 6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab
+  quorate alias create cards --key payments")]
+    Create {
+        /// The name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The key: its id, NAME or alias/NAME
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+    /// Take a name away; the key stays
+    #[command(after_help = "Examples:
+  quorate alias delete cards")]
+    Delete {
+        /// The name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// List names
+    #[command(after_help = "Examples:
+  quorate alias list
+  quorate alias list --output json")]
+    List {},
+}
+
+impl AliasCommand {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        let client = shared.client().await?;
+        match self.action {
+            Action::Create { name, key } => {
+                let answer = client.create_alias(CreateAliasRequest { name, key }).await.doing("create the alias")?;
+                let missing = || Failure::failed("can't show the alias", "the answer holds none", "");
+                let alias = answer.alias.ok_or_else(missing)?;
+                shared
+                    .format()
+                    .print(&to_json(&alias), || output::fields([("alias", &alias.name), ("key", &alias.key_id)]))
+            }
+            Action::Delete { name } => {
+                client.delete_alias(DeleteAliasRequest { name: name.clone() }).await.doing("delete the alias")?;
+                shared.format().print(&json!({ "deleted": name }), || output::fields([("deleted", &name)]))
+            }
+            Action::List {} => {
+                let mut aliases: Vec<Alias> = Vec::new();
+                let mut page_token = Default::default();
+                loop {
+                    let request = ListAliasesRequest { limit: PAGE, page_token };
+                    let page = client.list_aliases(request).await.doing("list aliases")?;
+                    aliases.extend(page.aliases);
+                    page_token = page.next_page_token;
+                    if page_token.is_empty() {
+                        break;
+                    }
+                }
+                let json = json!({ "aliases": aliases.iter().map(to_json).collect::<Vec<_>>() });
+                shared.format().print(&json, || {
+                    output::columns(
+                        ["ALIAS", "KEY", "CREATED"],
+                        aliases.iter().map(|a| [a.name.clone(), a.key_id.clone(), output::date(a.created_ms)]),
+                    )
+                })
+            }
+        }
+    }
+}
+
+fn to_json(alias: &Alias) -> Value {
+    json!({ "name": alias.name, "key_id": alias.key_id, "created_ms": alias.created_ms })
+}

@@ -1,0 +1,243 @@
+//! `quorate encrypt`, `decrypt`, `data-key` and `random`: uses of keys.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use quorate_client::v1::{
+    AssociatedData, DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateRandomRequest,
+};
+use quorate_proto::PLAINTEXT_LEN_MAX;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::failure::{CommandResult, Doing, Failure};
+use super::files::{self, Sink};
+use super::output;
+
+/// More than any ciphertext of `encrypt` or `data-key` has, in bytes.
+const CIPHERTEXT_LEN_MAX: usize = PLAINTEXT_LEN_MAX + 4096;
+
+/// Associated data of a use.
+#[derive(Args, Debug, Default)]
+pub struct Aad {
+    /// Associated data, bound to the ciphertext and not stored in it; may be given several times
+    #[arg(long = "aad", value_name = "NAME=VALUE", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+}
+
+impl Aad {
+    /// As the protocol has it.
+    pub fn to_proto(&self) -> Vec<AssociatedData> {
+        let pair = |(key, value): &(String, String)| AssociatedData { key: key.clone(), value: value.clone() };
+        self.pairs.iter().map(pair).collect()
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE, as in tenant=blue".into()),
+    }
+}
+
+/// Encrypt up to 4096 bytes.
+///
+/// Reads raw bytes and writes raw ciphertext, which names its key.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  echo 'attack at dawn' | quorate encrypt --key payments --aad tenant=blue > secret
+  quorate encrypt --key alias/payments --in password.txt --out password.q
+  quorate encrypt --key payments --in password.txt --output json  with the ciphertext in base64")]
+pub struct Encrypt {
+    /// The key: its id, NAME or alias/NAME
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    #[command(flatten)]
+    aad: Aad,
+    #[command(flatten)]
+    files: InOut,
+}
+
+/// Where bytes come from and go to.
+#[derive(Args, Debug)]
+pub struct InOut {
+    /// Read this file [default: standard input]
+    #[arg(long = "in", value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Write this file [default: standard output]
+    #[arg(long = "out", value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl Encrypt {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        refuse_terminal(shared, self.files.out.as_deref())?;
+        let longer = "use `quorate file encrypt` for files and streams of any size";
+        let mut plaintext = files::read_input(self.files.input.as_deref(), PLAINTEXT_LEN_MAX, longer)?;
+        let plaintext = std::mem::take(&mut *plaintext).into();
+        let request = EncryptRequest { key: self.key, plaintext, aad: self.aad.to_proto() };
+        let answer = shared.client().await?.encrypt(request).await.doing("encrypt")?;
+        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
+        raw_or_json(shared, self.files.out.as_deref(), 0o666, "ciphertext", &answer.ciphertext, meta)
+    }
+}
+
+/// Decrypt what `encrypt` or `data-key` made.
+///
+/// The ciphertext names its key; associated data must be the same as when it was encrypted.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate decrypt --aad tenant=blue < secret
+  quorate decrypt --in password.q --out password.txt
+  quorate decrypt --key payments --in password.q  refuses a ciphertext of any other key")]
+pub struct Decrypt {
+    /// Refuse a ciphertext of any key but this one
+    #[arg(long, value_name = "KEY", default_value = "")]
+    key: String,
+    #[command(flatten)]
+    aad: Aad,
+    #[command(flatten)]
+    files: InOut,
+}
+
+impl Decrypt {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        let longer = "it is no ciphertext of `quorate encrypt`; files are decrypted with `quorate file decrypt`";
+        let mut ciphertext = files::read_input(self.files.input.as_deref(), CIPHERTEXT_LEN_MAX, longer)?;
+        if ciphertext.starts_with(super::file::MAGIC) {
+            let why = "it is a file of `quorate file encrypt`";
+            return Err(Failure::failed("can't decrypt", why, "use `quorate file decrypt`"));
+        }
+        let ciphertext = std::mem::take(&mut *ciphertext).into();
+        let request = DecryptRequest { ciphertext, aad: self.aad.to_proto(), key: self.key };
+        let answer = shared.client().await?.decrypt(request).await.doing("decrypt")?;
+        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
+        raw_or_json(shared, self.files.out.as_deref(), 0o600, "plaintext", &answer.plaintext, meta)
+    }
+}
+
+/// Make a data key, encrypted under a key.
+///
+/// Keep the ciphertext beside what you encrypt with the plaintext; get the plaintext back with `quorate decrypt`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate data-key --key payments --output json
+  quorate data-key --key payments --bytes 64 --no-plaintext")]
+pub struct DataKey {
+    /// The key: its id, NAME or alias/NAME
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// Length of the data key, 1 to 1024 bytes
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    bytes: u32,
+    /// Only the encrypted form
+    #[arg(long)]
+    no_plaintext: bool,
+    #[command(flatten)]
+    aad: Aad,
+}
+
+impl DataKey {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        let request = GenerateDataKeyRequest {
+            key: self.key,
+            bytes: self.bytes,
+            aad: self.aad.to_proto(),
+            without_plaintext: self.no_plaintext,
+        };
+        let answer = shared.client().await?.generate_data_key(request).await.doing("make a data key")?;
+        let mut json = json!({
+            "key_id": answer.key_id,
+            "key_version": answer.key_version,
+            "ciphertext": output::base64(&answer.ciphertext),
+        });
+        if !self.no_plaintext {
+            json["plaintext"] = output::base64(&answer.plaintext).into();
+        }
+        shared.format().print(&json, || {
+            output::fields(["key_id", "key_version", "ciphertext", "plaintext"].map(|name| {
+                let value = &json[name];
+                (
+                    name,
+                    value
+                        .as_str()
+                        .map_or_else(|| value.as_u64().map(|n| n.to_string()).unwrap_or_default(), str::to_owned),
+                )
+            }))
+        })
+    }
+}
+
+/// Random bytes from the cluster.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate random --bytes 32 > seed
+  quorate random --bytes 16 --output json")]
+pub struct Random {
+    /// How many, 1 to 1024
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    bytes: u32,
+}
+
+impl Random {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        let request = GenerateRandomRequest { bytes: self.bytes };
+        let random = shared.client().await?.generate_random(request).await.doing("get random bytes")?.random;
+        if !shared.json_asked() && std::io::stdout().is_terminal() {
+            return output::line(&output::base64(&random));
+        }
+        raw_or_json(shared, None, 0o600, "random", &random, json!({}))
+    }
+}
+
+/// Raw bytes to the file or standard output; with `--output json`, the metadata on standard output, and the bytes in
+/// it unless they went to a file.
+fn raw_or_json(
+    shared: &Shared,
+    out: Option<&Path>,
+    mode: u32,
+    name: &str,
+    bytes: &[u8],
+    mut meta: Value,
+) -> CommandResult {
+    if let Some(path) = out {
+        let mut sink = Sink::open(out, mode)?;
+        let written = std::io::Write::write_all(&mut sink, bytes).and_then(|()| sink.finish());
+        written.map_err(|e| Failure::failed("can't write the output", format!("{}: {e}", path.display()), ""))?;
+    }
+    match (shared.json_asked(), out) {
+        (false, Some(_)) => Ok(()),
+        (false, None) => output::bytes(bytes),
+        (true, _) => {
+            if out.is_none() {
+                meta[name] = output::base64(bytes).into();
+            }
+            output::line(&meta.to_string())
+        }
+    }
+}
+
+/// Ciphertext is not for terminals.
+pub fn refuse_terminal(shared: &Shared, out: Option<&Path>) -> CommandResult {
+    if out.is_none() && !shared.json_asked() && std::io::stdout().is_terminal() {
+        return Err(Failure::usage("the output is binary: name a file with --out, use a pipe, or --output json"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn associated_data_is_split_at_the_first_equals_sign() {
+        assert_eq!(pair("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+        assert_eq!(pair("a=").unwrap(), ("a".into(), String::new()));
+        assert!(pair("=b").is_err() && pair("ab").is_err());
+    }
+}

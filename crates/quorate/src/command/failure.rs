@@ -1,0 +1,125 @@
+//! How a command fails: exit code 1 with what, why and what to do; exit code 2 when it was called wrongly.
+
+use std::fmt;
+
+use quorate_client::{ClientError, reason};
+
+/// Result of a command.
+pub type CommandResult<T = ()> = Result<T, Failure>;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub enum Failure {
+    /// Called wrongly: exit code 2.
+    Usage(String),
+    /// Refused or failed: exit code 1.
+    Failed {
+        /// What did not happen.
+        what: String,
+        /// Why.
+        why: String,
+        /// What to do, when there is something to say.
+        todo: String,
+    },
+}
+
+impl Failure {
+    /// Called wrongly.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    /// Refused or failed.
+    pub fn failed(what: impl Into<String>, why: impl fmt::Display, todo: impl Into<String>) -> Self {
+        Self::Failed { what: what.into(), why: why.to_string(), todo: todo.into() }
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed { .. } => 1,
+            Self::Usage(_) => 2,
+        }
+    }
+
+    /// A call of the client that failed while doing `what` ("create the key").
+    pub fn call(what: impl fmt::Display, error: ClientError) -> Self {
+        if error.is(reason::INVALID_CONFIG) {
+            return Self::failed(format!("can't {what}"), error.message, connection_help());
+        }
+        let by = error.endpoint.as_ref().map(|e| format!(", says {e}")).unwrap_or_default();
+        let todo = match error.reason.as_str() {
+            reason::SEALED => {
+                "enter shares with `quorate operator unseal`; `quorate operator status` shows how far it is"
+            }
+            reason::UNINITIALIZED => "found a cluster with `quorate operator init`, or let the node join one",
+            reason::UNREACHABLE => "check that the nodes run and that QUORATE_ADDR names them",
+            reason::UNTRUSTED_SERVER => "check QUORATE_ADDR, and that QUORATE_CACERT is this cluster's ca.pem",
+            reason::UNAVAILABLE => {
+                "look with `quorate operator status` whether a majority of nodes is up; then try again"
+            }
+            "UNAUTHENTICATED" => "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY)",
+            _ => "",
+        };
+        Self::failed(format!("can't {what} ({}{by})", error.reason), error.message, todo)
+    }
+}
+
+fn connection_help() -> String {
+    "set QUORATE_ADDR, QUORATE_CACERT, QUORATE_CLIENT_CERT and QUORATE_CLIENT_KEY, or write them into \
+     ~/.config/quorate/client.toml"
+        .into()
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) => write!(f, "error: {message}\nFor more information, try '--help'."),
+            Self::Failed { what, why, todo } => {
+                write!(f, "error: {what}")?;
+                for (label, text) in [("why", why), ("do ", todo)] {
+                    if !text.is_empty() {
+                        write!(f, "\n  {label}: {text}")?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let mut chain = error.chain().map(ToString::to_string);
+        let what = chain.next().unwrap_or_default();
+        Self::failed(what, chain.collect::<Vec<_>>().join(": "), "")
+    }
+}
+
+/// Adds what was being done to a failed call.
+pub trait Doing<T> {
+    /// `what` completes "can't …".
+    fn doing(self, what: impl fmt::Display) -> CommandResult<T>;
+}
+
+impl<T> Doing<T> for Result<T, ClientError> {
+    fn doing(self, what: impl fmt::Display) -> CommandResult<T> {
+        self.map_err(|e| Failure::call(what, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_why_and_what_to_do() {
+        let failure = Failure::failed("can't open the file", "it is not there", "name another");
+        assert_eq!(failure.to_string(), "error: can't open the file\n  why: it is not there\n  do : name another");
+        assert_eq!((failure.exit_code(), Failure::usage("x").exit_code()), (1, 2));
+        let chained = Failure::from(anyhow::anyhow!("inner").context("middle").context("outer"));
+        assert_eq!(chained.to_string(), "error: outer\n  why: middle: inner");
+    }
+}

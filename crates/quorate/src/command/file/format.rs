@@ -1,0 +1,469 @@
+//! The format of an encrypted file (key-hierarchy §3, "streaming files"), with constant memory in both directions:
+//!
+//! ```text
+//! header = magic "quorate\x01" 8 ‖ version u8 = 1 ‖ suite u8 = 1 ‖ nonce prefix 7 ‖ wrapped data key: len u16 ‖ bytes
+//! file   = header ‖ chunk 0 ‖ chunk 1 ‖ … ‖ last chunk
+//! chunk  = AES-256-GCM(data key, nonce = prefix ‖ number u32 ‖ last u8, AAD = header, ≤ 65536 bytes) ‖ tag 16
+//! ```
+//!
+//! Integers are big-endian. Every chunk but the last holds exactly 65 536 bytes of plaintext; the last holds 1 to 65 536,
+//! or none when the whole file is empty. This is STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015; flavour BE32 of `aead-stream`):
+//! the number makes reordering, dropping and repeating fail, the last-flag truncation and appending. The header is in
+//! every chunk's associated data, so nothing of it can be exchanged. The data key is new for each file and encrypted
+//! under a key of the cluster.
+
+use std::io::{self, Read, Write};
+
+use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
+use aes_gcm::{Aes256Gcm, KeyInit};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// What every encrypted file begins with.
+pub const MAGIC: &[u8; 8] = b"quorate\x01";
+/// Length of a data key, in bytes.
+pub const DATA_KEY_LEN: usize = 32;
+/// Plaintext in a chunk, in bytes.
+pub const CHUNK_LEN: usize = 64 * 1024;
+
+const VERSION: u8 = 1;
+/// AES-256-GCM in STREAM BE32 with chunks of 64 KiB.
+const SUITE: u8 = 1;
+const TAG_LEN: usize = 16;
+const PREFIX_LEN: usize = 7;
+/// Longest encrypted data key, in bytes: the blob of a 32-byte data key has 136.
+const WRAPPED_LEN_MAX: usize = 1024;
+/// Chunks a file may have: the counter's range, 256 TiB.
+const CHUNKS_MAX: u64 = 1 << 32;
+
+/// Why a file can't be encrypted or decrypted.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// Reading failed.
+    #[error("the input can't be read: {0}")]
+    Read(io::Error),
+    /// Writing failed.
+    #[error("the output can't be written: {0}")]
+    Write(io::Error),
+    /// It does not begin like one.
+    #[error("it is no file that `quorate file encrypt` made")]
+    NotOurs,
+    /// It begins like one.
+    #[error("it has version {0} or suite {1}, which this version of quorate does not know")]
+    TooNew(u8, u8),
+    /// Its header makes no sense.
+    #[error("its header is damaged")]
+    Header,
+    /// The end is missing.
+    #[error("it is truncated: the end is missing after {0} bytes of plaintext")]
+    Truncated(u64),
+    /// There is something after the end.
+    #[error("something was appended to it after {0} bytes of plaintext")]
+    Appended(u64),
+    /// A chunk is not what was written there.
+    #[error("it was altered, or its chunks are not in order, at {0} bytes of plaintext")]
+    Altered(u64),
+    /// The counter's range is exhausted.
+    #[error("it is longer than 256 TiB")]
+    TooLong,
+    /// The data key is not 32 bytes long.
+    #[error("its data key has the wrong length")]
+    DataKey,
+}
+
+/// What stands before the chunks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Random, 7 bytes.
+    pub prefix: [u8; PREFIX_LEN],
+    /// The encrypted data key.
+    pub wrapped: Vec<u8>,
+}
+
+impl Header {
+    /// A header for a new file.
+    pub fn new(prefix: [u8; PREFIX_LEN], wrapped: &[u8]) -> Result<Self, FileError> {
+        if wrapped.is_empty() || wrapped.len() > WRAPPED_LEN_MAX {
+            return Err(FileError::Header);
+        }
+        Ok(Self { prefix, wrapped: wrapped.to_vec() })
+    }
+
+    /// The bytes that stand in the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([VERSION, SUITE]);
+        bytes.extend(self.prefix);
+        bytes.extend((self.wrapped.len() as u16).to_be_bytes());
+        bytes.extend(&self.wrapped);
+        bytes
+    }
+
+    /// Reads a header; leaves the reader at the first chunk.
+    pub fn read(from: &mut impl Read) -> Result<Self, FileError> {
+        let mut fixed = [0; MAGIC.len() + 2 + PREFIX_LEN + 2];
+        let read = fill(from, &mut fixed)?;
+        let (magic, rest) = fixed.split_at(MAGIC.len());
+        if read < MAGIC.len() || magic != MAGIC {
+            return Err(FileError::NotOurs);
+        }
+        if read < fixed.len() {
+            return Err(FileError::Truncated(0));
+        }
+        let (version, suite) = (rest[0], rest[1]);
+        if (version, suite) != (VERSION, SUITE) {
+            return Err(FileError::TooNew(version, suite));
+        }
+        let mut prefix = [0; PREFIX_LEN];
+        prefix.copy_from_slice(&rest[2..2 + PREFIX_LEN]);
+        let len = u16::from_be_bytes([rest[2 + PREFIX_LEN], rest[3 + PREFIX_LEN]]) as usize;
+        if len == 0 || len > WRAPPED_LEN_MAX {
+            return Err(FileError::Header);
+        }
+        let mut wrapped = vec![0; len];
+        if fill(from, &mut wrapped)? < len {
+            return Err(FileError::Truncated(0));
+        }
+        Ok(Self { prefix, wrapped })
+    }
+
+    fn stream(&self, data_key: &[u8]) -> Result<StreamBE32<Aes256Gcm>, FileError> {
+        let aead = Aes256Gcm::new_from_slice(data_key).map_err(|_| FileError::DataKey)?;
+        Ok(StreamBE32::from_aead(aead, &self.prefix.into()))
+    }
+}
+
+/// Encrypts everything from `from` to `to`, header first. `progress` hears of each chunk's plaintext length.
+pub fn encrypt(
+    header: &Header,
+    data_key: &[u8],
+    from: &mut impl Read,
+    to: &mut impl Write,
+    mut progress: impl FnMut(usize),
+) -> Result<(), FileError> {
+    let stream = header.stream(data_key)?;
+    let aad = header.encode();
+    to.write_all(&aad).map_err(FileError::Write)?;
+    let mut chunks = Chunks::new(from, CHUNK_LEN)?;
+    for number in 0..CHUNKS_MAX {
+        let last = chunks.advance()?;
+        let chunk = &mut *chunks.current;
+        let len = chunk.len();
+        // Encryption fails only for lengths that no chunk has.
+        stream.encrypt_in_place(number as u32, last, &aad, chunk).map_err(|_| FileError::TooLong)?;
+        to.write_all(chunk).map_err(FileError::Write)?;
+        progress(len);
+        if last {
+            return Ok(());
+        }
+    }
+    Err(FileError::TooLong)
+}
+
+/// Decrypts the chunks after `header`. Each chunk is written once it has proven genuine, so after an error `to` holds
+/// a genuine beginning, and is not complete. `progress` as in [`encrypt`].
+pub fn decrypt(
+    header: &Header,
+    data_key: &[u8],
+    from: &mut impl Read,
+    to: &mut impl Write,
+    mut progress: impl FnMut(usize),
+) -> Result<(), FileError> {
+    let stream = header.stream(data_key)?;
+    let aad = header.encode();
+    let mut chunks = Chunks::new(from, CHUNK_LEN + TAG_LEN)?;
+    let mut done = 0;
+    for number in 0..CHUNKS_MAX {
+        let last = chunks.advance()?;
+        let chunk = &mut *chunks.current;
+        if stream.decrypt_in_place(number as u32, last, &aad, chunk).is_err() {
+            // For the message only: would it be genuine with the other flag?
+            let other = stream.decrypt_in_place(number as u32, !last, &aad, chunk).is_ok();
+            return Err(match (other, last) {
+                (true, true) => FileError::Truncated(done),
+                (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
+                (false, true) if chunk.len() < TAG_LEN => FileError::Truncated(done),
+                (false, _) => FileError::Altered(done),
+            });
+        }
+        if chunk.is_empty() && number > 0 {
+            return Err(FileError::Altered(done));
+        }
+        to.write_all(chunk).map_err(FileError::Write)?;
+        done += chunk.len() as u64;
+        progress(chunk.len());
+        if last {
+            return Ok(());
+        }
+    }
+    Err(FileError::TooLong)
+}
+
+/// Reads in chunks of one length, one ahead, so that the last is known as such.
+struct Chunks<'a, R> {
+    from: &'a mut R,
+    len: usize,
+    current: Zeroizing<Vec<u8>>,
+    next: Zeroizing<Vec<u8>>,
+}
+
+impl<'a, R: Read> Chunks<'a, R> {
+    fn new(from: &'a mut R, len: usize) -> Result<Self, FileError> {
+        // Room for the tag: a chunk never moves, so no copy of it is left behind.
+        let buffer = || Zeroizing::new(Vec::with_capacity(len + TAG_LEN));
+        let mut chunks = Self { from, len, current: buffer(), next: buffer() };
+        chunks.read_next()?;
+        Ok(chunks)
+    }
+
+    fn read_next(&mut self) -> Result<(), FileError> {
+        self.next.resize(self.len, 0);
+        let read = fill(self.from, &mut self.next)?;
+        self.next.truncate(read);
+        Ok(())
+    }
+
+    /// Makes the next chunk the current one; whether it is the last.
+    fn advance(&mut self) -> Result<bool, FileError> {
+        std::mem::swap(&mut self.current, &mut self.next);
+        if self.current.len() < self.len {
+            self.next.clear();
+            return Ok(true);
+        }
+        self.read_next()?;
+        Ok(self.next.is_empty())
+    }
+}
+
+/// Reads until `buffer` is full or the input ends; how much there was.
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize, FileError> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match from.read(&mut buffer[read..]) {
+            Ok(0) => break,
+            Ok(n) => read += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(FileError::Read(e)),
+        }
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+    const SEALED_CHUNK: usize = CHUNK_LEN + TAG_LEN;
+
+    fn header() -> Header {
+        Header::new([1, 2, 3, 4, 5, 6, 7], &[9; 136]).unwrap()
+    }
+
+    fn plain(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 % 251) as u8).collect()
+    }
+
+    fn seal(plaintext: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encrypt(&header(), &KEY, &mut &plaintext[..], &mut out, |_| {}).unwrap();
+        out
+    }
+
+    fn open(file: &[u8]) -> Result<Vec<u8>, (FileError, Vec<u8>)> {
+        let mut from = file;
+        let mut out = Vec::new();
+        let header = Header::read(&mut from).map_err(|e| (e, vec![]))?;
+        match decrypt(&header, &KEY, &mut from, &mut out, |_| {}) {
+            Ok(()) => Ok(out),
+            Err(e) => Err((e, out)),
+        }
+    }
+
+    /// Where the chunks of a file begin.
+    fn body() -> usize {
+        header().encode().len()
+    }
+
+    /// A reader that gives a few bytes at a time, as pipes do.
+    struct Drip<'a>(&'a [u8], usize);
+    impl Read for Drip<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = self.1.min(buf.len()).min(self.0.len());
+            buf[..n].copy_from_slice(&self.0[..n]);
+            self.0 = &self.0[n..];
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_as_drawn() {
+        let file = seal(b"x");
+        assert_eq!(file.len(), 8 + 1 + 1 + 7 + 2 + 136 + 1 + 16);
+        assert_eq!(&file[..19], b"quorate\x01\x01\x01\x01\x02\x03\x04\x05\x06\x07\x00\x88");
+        // The same chunk by another implementation of AES-256-GCM.
+        let key = aws_lc_rs::aead::LessSafeKey::new(
+            aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, &KEY).unwrap(),
+        );
+        let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key([1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 1]);
+        let mut chunk = b"x".to_vec();
+        let aad = aws_lc_rs::aead::Aad::from(header().encode());
+        key.seal_in_place_append_tag(nonce, aad, &mut chunk).unwrap();
+        assert_eq!(file[body()..], chunk);
+    }
+
+    #[test]
+    fn every_length_around_a_boundary_comes_back() {
+        for base in [0, CHUNK_LEN, 2 * CHUNK_LEN] {
+            for len in [base.saturating_sub(1), base, base + 1] {
+                let plaintext = plain(len);
+                let file = seal(&plaintext);
+                let chunks = len.div_ceil(CHUNK_LEN).max(1);
+                assert_eq!(file.len(), body() + len + chunks * TAG_LEN, "{len}");
+                assert_eq!(open(&file).unwrap(), plaintext, "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_at_any_chunk_or_inside_one_is_noticed() {
+        let plaintext = plain(3 * CHUNK_LEN);
+        let file = seal(&plaintext);
+        for chunks in 0..3 {
+            let boundary = body() + chunks * SEALED_CHUNK;
+            for end in [boundary, boundary + 1, boundary + TAG_LEN, boundary + SEALED_CHUNK - 1] {
+                let (error, out) = open(&file[..end]).unwrap_err();
+                if end == boundary {
+                    assert!(matches!(error, FileError::Truncated(_)), "{end}: {error}");
+                }
+                assert!(out.len() <= chunks * CHUNK_LEN && plaintext.starts_with(&out));
+            }
+        }
+        for end in 0..body() {
+            assert!(open(&file[..end]).is_err(), "inside the header");
+        }
+    }
+
+    #[test]
+    fn appended_bytes_are_noticed() {
+        for len in [0, 5, CHUNK_LEN, CHUNK_LEN + 5] {
+            for extra in [1, TAG_LEN, SEALED_CHUNK] {
+                let mut file = seal(&plain(len));
+                file.extend(vec![0; extra]);
+                let (error, _) = open(&file).unwrap_err();
+                if len > 0 && len % CHUNK_LEN == 0 {
+                    assert!(matches!(error, FileError::Appended(_)), "{len}+{extra}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_out_of_order_dropped_repeated_or_of_another_file_are_noticed() {
+        let file = seal(&plain(4 * CHUNK_LEN));
+        let (head, chunks): (&[u8], Vec<&[u8]>) = (&file[..body()], file[body()..].chunks(SEALED_CHUNK).collect());
+        let other_header = Header::new([1, 2, 3, 4, 5, 6, 8], &[9; 136]).unwrap();
+        let mut other = Vec::new();
+        encrypt(&other_header, &KEY, &mut &plain(4 * CHUNK_LEN)[..], &mut other, |_| {}).unwrap();
+        let foreign: Vec<&[u8]> = other[body()..].chunks(SEALED_CHUNK).collect();
+        for order in [
+            vec![chunks[1], chunks[0], chunks[2], chunks[3]],
+            vec![chunks[0], chunks[2], chunks[3]],
+            vec![chunks[0], chunks[0], chunks[1], chunks[2], chunks[3]],
+            vec![chunks[0], chunks[1], chunks[3], chunks[2]],
+            vec![chunks[0], foreign[1], chunks[2], chunks[3]],
+            vec![chunks[3]],
+        ] {
+            let (error, _) = open(&[head, &order.concat()].concat()).unwrap_err();
+            assert!(matches!(error, FileError::Altered(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_told_from_damaged_ones() {
+        assert!(matches!(open(b""), Err((FileError::NotOurs, _))));
+        assert!(matches!(open(b"hello, world, this is text"), Err((FileError::NotOurs, _))));
+        for at in [8, 9] {
+            let mut file = seal(b"x");
+            file[at] = 2;
+            assert!(matches!(open(&file), Err((FileError::TooNew(..), _))));
+        }
+        for len in [0u16, 1025, 0xffff] {
+            let mut file = seal(b"x");
+            file[17..19].copy_from_slice(&len.to_be_bytes());
+            assert!(matches!(open(&file), Err((FileError::Header, _))));
+        }
+        assert!(Header::new([0; 7], &[]).is_err() && Header::new([0; 7], &[0; 1025]).is_err());
+        let short = decrypt(&header(), &KEY[1..], &mut &b""[..], &mut Vec::new(), |_| {});
+        assert!(matches!(short, Err(FileError::DataKey)));
+    }
+
+    #[test]
+    fn errors_of_either_side_are_told_apart() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("disk"))
+            }
+        }
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::other("full"))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let read = encrypt(&header(), &KEY, &mut Broken, &mut Vec::new(), |_| {});
+        assert!(matches!(read, Err(FileError::Read(_))));
+        let write = encrypt(&header(), &KEY, &mut &b"x"[..], &mut Broken, |_| {});
+        assert!(matches!(write, Err(FileError::Write(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn any_length_in_any_pieces_comes_back(len in 0..3 * CHUNK_LEN + 9, piece in 1..100_000usize) {
+            let plaintext = plain(len);
+            let mut file = Vec::new();
+            let mut seen = 0;
+            encrypt(&header(), &KEY, &mut Drip(&plaintext, piece), &mut file, |n| seen += n).unwrap();
+            prop_assert_eq!(seen, len);
+            let mut from = Drip(&file, piece);
+            let read = Header::read(&mut from).unwrap();
+            prop_assert_eq!(&read, &header());
+            let mut out = Vec::new();
+            decrypt(&read, &KEY, &mut from, &mut out, |_| {}).unwrap();
+            prop_assert!(out == plaintext);
+        }
+
+        #[test]
+        fn one_flipped_bit_anywhere_is_noticed(len in 0..2 * CHUNK_LEN, at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let plaintext = plain(len);
+            let mut file = seal(&plaintext);
+            let at = at.index(file.len());
+            file[at] ^= 1 << bit;
+            let (_, out) = open(&file).expect_err("noticed");
+            prop_assert!(plaintext.starts_with(&out), "nothing false is written");
+        }
+
+        #[test]
+        fn a_cut_anywhere_is_noticed(len in 0..2 * CHUNK_LEN, at in any::<prop::sample::Index>()) {
+            let plaintext = plain(len);
+            let file = seal(&plaintext);
+            let (_, out) = open(&file[..at.index(file.len())]).expect_err("noticed");
+            prop_assert!(plaintext.starts_with(&out));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut ours = MAGIC.to_vec();
+            ours.extend(&bytes);
+            prop_assert!(open(&bytes).is_err());
+            prop_assert!(open(&ours).is_err());
+        }
+    }
+}

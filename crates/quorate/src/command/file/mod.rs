@@ -1,0 +1,160 @@
+//! `quorate file encrypt|decrypt`: files and streams of any size, under a data key.
+//!
+//! The file never leaves the machine: the cluster makes the data key and opens it again; bytes are encrypted here.
+
+mod format;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use quorate_client::v1::{DecryptRequest, GenerateDataKeyRequest};
+use serde_json::json;
+
+pub use format::MAGIC;
+use format::{DATA_KEY_LEN, FileError, Header};
+
+use super::Shared;
+use super::crypt::{Aad, refuse_terminal};
+use super::failure::{CommandResult, Doing, Failure};
+use super::files::{self, Sink};
+use super::output;
+
+/// Encrypt and decrypt files and streams of any size.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate file encrypt --key payments --in backup.tar --out backup.tar.q
+  quorate file decrypt --in backup.tar.q --out backup.tar")]
+pub struct FileCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Encrypt under a new data key
+    #[command(after_help = "Examples:
+  quorate file encrypt --key payments --in backup.tar --out backup.tar.q
+  tar c docs | quorate file encrypt --key payments --aad of=docs > docs.q")]
+    Encrypt {
+        /// The key: its id, NAME or alias/NAME
+        #[arg(long, value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        aad: Aad,
+        /// Read this file [default: standard input]
+        #[arg(long = "in", value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// Write this file, which appears when it is complete [default: standard output]
+        #[arg(long = "out", value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Decrypt; the file names its key
+    ///
+    /// With --out the file appears only when all of it has proven genuine. To standard output it streams: when the
+    /// command fails, what was written is a genuine beginning, but not all.
+    #[command(after_help = "Examples:
+  quorate file decrypt --in backup.tar.q --out backup.tar
+  quorate file decrypt --aad of=docs < docs.q | tar x")]
+    Decrypt {
+        #[command(flatten)]
+        aad: Aad,
+        /// Read this file [default: standard input]
+        #[arg(long = "in", value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// Write this file, which appears when it is complete [default: standard output]
+        #[arg(long = "out", value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+impl FileCommand {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        match self.action {
+            Action::Encrypt { key, aad, input, out } => {
+                encrypt(shared, key, &aad, input.as_deref(), out.as_deref()).await
+            }
+            Action::Decrypt { aad, input, out } => decrypt(shared, &aad, input.as_deref(), out.as_deref()).await,
+        }
+    }
+}
+
+async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, out: Option<&Path>) -> CommandResult {
+    if out.is_none() {
+        refuse_terminal(shared, out)?;
+    }
+    let (_, mut from) = files::open_input(input)?;
+    let client = shared.client().await?;
+    let request =
+        GenerateDataKeyRequest { key, bytes: DATA_KEY_LEN as u32, aad: aad.to_proto(), without_plaintext: false };
+    let data_key = client.generate_data_key(request).await.doing("make a data key")?;
+    let mut prefix = [0; 7];
+    aws_lc_rs::rand::fill(&mut prefix)
+        .map_err(|_| Failure::failed("can't encrypt", "the operating system gives no random bytes", ""))?;
+    let failed = |e: FileError| Failure::failed("can't encrypt the file", e, "");
+    let header = Header::new(prefix, &data_key.ciphertext).map_err(failed)?;
+    let mut to = Sink::open(out, 0o666)?;
+    let bar = progress(files::regular_len(input));
+    tokio::task::block_in_place(|| {
+        format::encrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| bar.inc(n as u64))?;
+        to.finish().map_err(FileError::Write)
+    })
+    .map_err(failed)?;
+    bar.finish_and_clear();
+    report(shared, out, &data_key.key_id, data_key.key_version, bar.position())
+}
+
+async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&Path>) -> CommandResult {
+    let (name, mut from) = files::open_input(input)?;
+    let cant = format!("can't decrypt {name}");
+    let header = Header::read(&mut from).map_err(|e| Failure::failed(cant.as_str(), e, ""))?;
+    let client = shared.client().await?;
+    let request = DecryptRequest { ciphertext: header.wrapped.clone().into(), aad: aad.to_proto(), key: String::new() };
+    let data_key = client.decrypt(request).await.doing(format_args!("decrypt {name}: its data key does not open"))?;
+    let mut to = Sink::open(out, 0o600)?;
+    let streaming = matches!(to, Sink::Stream(_));
+    let bar = progress(files::regular_len(input));
+    let done = tokio::task::block_in_place(|| {
+        format::decrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| bar.inc(n as u64))?;
+        to.finish().map_err(FileError::Write)
+    });
+    bar.finish_and_clear();
+    done.map_err(|e| {
+        let todo = match (streaming, bar.position()) {
+            (false, _) => "nothing was written; get the file again from where it came from".to_owned(),
+            (true, n) => {
+                format!("{n} bytes were written before this was noticed: they are genuine, but not all; discard them")
+            }
+        };
+        Failure::failed(cant.as_str(), e, todo)
+    })?;
+    report(shared, out, &data_key.key_id, data_key.key_version, bar.position())
+}
+
+/// What was done, when standard output is free to say it.
+fn report(shared: &Shared, out: Option<&Path>, key_id: &str, key_version: u32, len: u64) -> CommandResult {
+    let Some(out) = out else { return Ok(()) };
+    let json = json!({ "key_id": key_id, "key_version": key_version, "bytes": len, "out": out });
+    shared.format().print(&json, || {
+        output::fields([
+            ("key", key_id.to_owned()),
+            ("version", key_version.to_string()),
+            ("plaintext", format!("{len} bytes")),
+            ("written", out.display().to_string()),
+        ])
+    })
+}
+
+/// A bar on standard error when that is a terminal; it counts in any case.
+fn progress(len: Option<u64>) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(len, target);
+    let template = match len {
+        Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        None => "{spinner} {bytes} {bytes_per_sec}",
+    };
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,274 @@
+//! Files the command line reads and writes for its caller: not a node's disk, hence not behind its seam.
+#![expect(clippy::disallowed_methods, reason = "the command line's own files; a node's go through the Disk seam")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::failure::{CommandResult, Failure};
+
+/// Reads a whole file.
+pub fn read(path: &Path, what: &str) -> CommandResult<Vec<u8>> {
+    fs::read(path).map_err(|e| Failure::failed(format!("can't read {what}"), format!("{}: {e}", path.display()), ""))
+}
+
+/// Reads `path`, or standard input without one, as far as `max` bytes; longer is refused with `todo`.
+pub fn read_input(path: Option<&Path>, max: usize, todo: &str) -> CommandResult<Zeroizing<Vec<u8>>> {
+    let (name, reader) = open_input(path)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
+    reader
+        .take(max as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::failed(format!("can't read {name}"), e, ""))?;
+    if bytes.len() > max {
+        return Err(Failure::failed(format!("can't take {name}"), format!("it is longer than {max} bytes"), todo));
+    }
+    Ok(bytes)
+}
+
+/// `path` or standard input, and what to call it.
+pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read>)> {
+    Ok(match path {
+        Some(path) => {
+            let file = File::open(path)
+                .map_err(|e| Failure::failed("can't read the input", format!("{}: {e}", path.display()), ""))?;
+            (path.display().to_string(), Box::new(file))
+        }
+        None => ("standard input".into(), Box::new(io::stdin().lock())),
+    })
+}
+
+/// Length of a regular file, for a progress bar.
+pub fn regular_len(path: Option<&Path>) -> Option<u64> {
+    let meta = fs::metadata(path?).ok()?;
+    meta.is_file().then_some(meta.len())
+}
+
+/// Whether a path exists.
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// A file of mode 0600 that did not exist; removed again unless it is filled.
+pub struct NewFile {
+    file: File,
+    path: PathBuf,
+    filled: bool,
+}
+
+impl NewFile {
+    /// Makes the file, empty; an existing one is refused, never overwritten.
+    pub fn create(path: &Path) -> CommandResult<Self> {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = opened.map_err(|e| {
+            let todo = "name a folder in which it does not exist yet";
+            Failure::failed("can't make a file", format!("{}: {e}", path.display()), todo)
+        })?;
+        Ok(Self { file, path: path.to_owned(), filled: false })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes its content, durably.
+    pub fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.file.sync_all()?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes a new file with mode 0600; an existing one is refused, never overwritten.
+pub fn write_new_private(path: &Path, bytes: &[u8]) -> CommandResult {
+    let written = NewFile::create(path)?.fill(bytes);
+    written.map_err(|e| Failure::failed("can't write a file", format!("{}: {e}", path.display()), ""))
+}
+
+/// Makes a folder with mode 0700 if it is not there.
+pub fn create_dir_private(path: &Path) -> CommandResult {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| Failure::failed("can't make a folder", format!("{}: {e}", path.display()), ""))
+}
+
+/// Where output goes. A regular file appears under its name only when [`Sink::finish`] says it is complete; until then,
+/// and after a failure, there is nothing, or what was there before.
+pub enum Sink {
+    /// Chunk by chunk, as it comes.
+    Stream(Box<dyn Write>),
+    /// A file that is not there yet.
+    File(Replacement),
+}
+
+impl Sink {
+    /// Opens `path`, or standard output without one. New files have mode `mode` less the umask.
+    pub fn open(path: Option<&Path>, mode: u32) -> CommandResult<Self> {
+        let Some(path) = path else { return Ok(Self::Stream(Box::new(io::stdout().lock()))) };
+        let fail = |e: io::Error| Failure::failed("can't write the output", format!("{}: {e}", path.display()), "");
+        // A pipe or device can't be replaced by a file.
+        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            return Ok(Self::Stream(Box::new(OpenOptions::new().write(true).open(path).map_err(fail)?)));
+        }
+        Replacement::new(path, mode).map(Self::File).map_err(fail)
+    }
+
+    /// Makes the output final.
+    pub fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Stream(mut stream) => stream.flush(),
+            Self::File(file) => file.commit(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stream(stream) => stream.write(buf),
+            Self::File(file) => file.file.write(buf),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream(stream) => stream.flush(),
+            Self::File(file) => file.file.flush(),
+        }
+    }
+}
+
+/// A temporary file beside its target; removed unless committed.
+pub struct Replacement {
+    file: File,
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Replacement {
+    fn new(target: &Path, mode: u32) -> io::Result<Self> {
+        // A link is followed, so that the file it names is replaced and not the link.
+        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+        for n in 0..1000u32 {
+            let temporary = target.with_file_name(format!(".{name}.{}.{n}.partial", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
+                Ok(file) => return Ok(Self { file, temporary, target }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.target)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Writes a whole file of the given mode by rename: a reader sees all of it or nothing.
+pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut replacement = Replacement::new(path, mode)?;
+    replacement.file.write_all(bytes)?;
+    replacement.commit()
+}
+
+/// Reads one line that must not be seen: from the terminal without showing it, else from standard input.
+pub fn read_secret_line(prompt: &str, max: usize) -> CommandResult<Zeroizing<String>> {
+    let fail = |e: io::Error| Failure::failed("can't read from the terminal or standard input", e, "");
+    if io::stdin().is_terminal() {
+        return rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(fail);
+    }
+    // Byte by byte, so that what follows the line stays for the next reader.
+    let mut line = Zeroizing::new(Vec::with_capacity(max));
+    let mut stdin = io::stdin().lock();
+    let mut byte = [0];
+    while stdin.read(&mut byte).map_err(fail)? == 1 && byte[0] != b'\n' {
+        if line.len() == max {
+            return Err(Failure::failed(
+                "can't take standard input",
+                format!("its first line is longer than {max} bytes"),
+                "",
+            ));
+        }
+        line.push(byte[0]);
+    }
+    let text = String::from_utf8(std::mem::take(&mut *line));
+    text.map(Zeroizing::new).map_err(|_| Failure::failed("can't take standard input", "it is not text", ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn output_appears_only_when_it_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        fs::write(&path, "before").unwrap();
+        let mut sink = Sink::open(Some(&path), 0o600).unwrap();
+        sink.write_all(b"half").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+        drop(sink);
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+        let mut sink = Sink::open(Some(&path), 0o600).unwrap();
+        sink.write_all(b"whole").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_is_written_as_it_is() {
+        let mut sink = Sink::open(Some(Path::new("/dev/null")), 0o600).unwrap();
+        assert!(matches!(sink, Sink::Stream(_)));
+        sink.write_all(b"x").unwrap();
+        sink.finish().unwrap();
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("share-1.txt");
+        NewFile::create(&path).unwrap().fill(b"a").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(NewFile::create(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"a");
+    }
+
+    #[test]
+    fn input_that_is_too_long_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("in");
+        fs::write(&path, [7; 11]).unwrap();
+        assert_eq!(read_input(Some(&path), 11, "").unwrap().len(), 11);
+        let error = read_input(Some(&path), 10, "cut it").unwrap_err().to_string();
+        assert!(error.contains("longer than 10 bytes") && error.contains("cut it"), "{error}");
+        assert!(read_input(Some(&dir.path().join("none")), 10, "").is_err());
+    }
+}

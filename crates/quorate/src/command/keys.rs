@@ -1,0 +1,211 @@
+//! `quorate keys …`: the life of keys.
+
+use clap::{Args, Subcommand};
+use quorate_client::v1::{
+    CreateKeyRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
+    ScheduleKeyDeletionRequest,
+};
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::failure::{CommandResult, Doing, Failure};
+use super::output;
+
+/// Keys asked for at a time.
+const PAGE: u32 = 1000;
+
+/// Create, describe, list, rotate, disable and destroy keys.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate keys create --alias payments
+  quorate keys list
+  quorate keys disable payments")]
+pub struct Keys {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Create an AES-256 key
+    #[command(after_help = "Examples:
+  quorate keys create
+  quorate keys create --alias payments --description cards --output json")]
+    Create {
+        /// A name for it
+        #[arg(long, value_name = "NAME")]
+        alias: Option<String>,
+        /// What it is for, at most 256 bytes
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+        /// A UUID of yours: a repetition with the same one answers the same key
+        #[arg(long, value_name = "UUID")]
+        token: Option<uuid::Uuid>,
+    },
+    /// Show a key's metadata
+    #[command(after_help = "Examples:
+  quorate keys describe payments
+  quorate keys describe alias/payments --output json")]
+    Describe(Which),
+    /// List keys
+    #[command(after_help = "Examples:
+  quorate keys list
+  quorate keys list --limit 10 --output json")]
+    List {
+        /// At most this many; all without it
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
+    /// Allow uses of a disabled key again
+    #[command(after_help = "Examples:
+  quorate keys enable payments")]
+    Enable(Which),
+    /// Forbid every use; once this returns, no node uses the key
+    #[command(after_help = "Examples:
+  quorate keys disable payments")]
+    Disable(Which),
+    /// Make a new version, which encrypts from now on; old versions still decrypt
+    #[command(after_help = "Examples:
+  quorate keys rotate payments")]
+    Rotate {
+        #[command(flatten)]
+        which: Which,
+        /// A UUID of yours: a repetition with the same one rotates only once
+        #[arg(long, value_name = "UUID")]
+        token: Option<uuid::Uuid>,
+    },
+    /// Forbid every use now, and destroy the key on a day to come
+    #[command(after_help = "Examples:
+  quorate keys schedule-deletion payments --days 7
+  quorate keys cancel-deletion payments")]
+    ScheduleDeletion {
+        #[command(flatten)]
+        which: Which,
+        /// Days until then, 7 to 30
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(7..=30))]
+        days: u32,
+    },
+    /// Keep a key that waits for its destruction; it is disabled then
+    #[command(after_help = "Examples:
+  quorate keys cancel-deletion payments
+  quorate keys enable payments")]
+    CancelDeletion(Which),
+}
+
+#[derive(Args, Debug)]
+struct Which {
+    /// The key: its id, NAME or alias/NAME
+    #[arg(value_name = "KEY")]
+    key: String,
+}
+
+impl Which {
+    fn request(&self) -> KeyRequest {
+        KeyRequest { key: self.key.clone() }
+    }
+}
+
+impl Keys {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        let client = shared.client().await?;
+        let token = |t: Option<uuid::Uuid>| t.map(|t| t.into_bytes().to_vec()).unwrap_or_default().into();
+        let answer = match self.action {
+            Action::List { limit } => return list(shared, limit).await,
+            Action::Create { alias, description, token: t } => {
+                let name = alias.clone();
+                let request = CreateKeyRequest { alias: alias.unwrap_or_default(), description, token: token(t) };
+                let answer = client.create_key(request).await.doing("create the key")?;
+                return show(shared, answer, name.as_deref());
+            }
+            Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
+            Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
+            Action::Disable(which) => client.disable_key(which.request()).await.doing("disable the key")?,
+            Action::Rotate { which, token: t } => {
+                let request = RotateKeyRequest { key: which.key, token: token(t) };
+                client.rotate_key(request).await.doing("rotate the key")?
+            }
+            Action::ScheduleDeletion { which, days } => {
+                let request = ScheduleKeyDeletionRequest { key: which.key, days };
+                client.schedule_key_deletion(request).await.doing("schedule the key's deletion")?
+            }
+            Action::CancelDeletion(which) => {
+                client.cancel_key_deletion(which.request()).await.doing("cancel the key's deletion")?
+            }
+        };
+        show(shared, answer, None)
+    }
+}
+
+async fn list(shared: &Shared, limit: Option<u64>) -> CommandResult {
+    let client = shared.client().await?;
+    let mut keys: Vec<Key> = Vec::new();
+    let mut page_token = Default::default();
+    loop {
+        let left = limit.map_or(u64::MAX, |l| l - keys.len() as u64);
+        let request = ListKeysRequest { limit: left.min(PAGE.into()) as u32, page_token };
+        let page = client.list_keys(request).await.doing("list keys")?;
+        keys.extend(page.keys);
+        page_token = page.next_page_token;
+        if page_token.is_empty() || limit.is_some_and(|l| keys.len() as u64 >= l) {
+            break;
+        }
+    }
+    let json = json!({ "keys": keys.iter().map(|k| to_json(k, None)).collect::<Vec<_>>() });
+    shared.format().print(&json, || {
+        output::columns(
+            ["KEY", "STATE", "VERSION", "CREATED", "DESCRIPTION"],
+            keys.iter().map(|k| {
+                let version = k.current_version.to_string();
+                [k.key_id.clone(), state(k).into(), version, output::date(k.created_ms), k.description.clone()]
+            }),
+        )
+    })
+}
+
+fn show(shared: &Shared, answer: KeyResponse, alias: Option<&str>) -> CommandResult {
+    let key = answer.key.ok_or_else(|| Failure::failed("can't show the key", "the answer holds none", ""))?;
+    shared.format().print(&to_json(&key, alias), || {
+        output::fields([
+            ("key", key.key_id.clone()),
+            ("alias", alias.unwrap_or_default().to_owned()),
+            ("state", state(&key).to_owned()),
+            ("algorithm", key.algorithm.clone()),
+            ("version", key.current_version.to_string()),
+            ("description", key.description.clone()),
+            ("created", output::date(key.created_ms)),
+            ("rotated", some_date(key.rotated_ms)),
+            ("destroyed on", some_date(key.deletion_ms)),
+        ])
+    })
+}
+
+fn some_date(ms: u64) -> String {
+    if ms == 0 { String::new() } else { output::date(ms) }
+}
+
+fn to_json(key: &Key, alias: Option<&str>) -> Value {
+    let mut json = json!({
+        "key_id": key.key_id,
+        "state": state(key),
+        "algorithm": key.algorithm,
+        "current_version": key.current_version,
+        "created_ms": key.created_ms,
+        "rotated_ms": key.rotated_ms,
+        "deletion_ms": key.deletion_ms,
+        "description": key.description,
+    });
+    if let Some(alias) = alias {
+        json["alias"] = alias.into();
+    }
+    json
+}
+
+fn state(key: &Key) -> &'static str {
+    match key.state() {
+        KeyState::Enabled => "enabled",
+        KeyState::Disabled => "disabled",
+        KeyState::PendingDeletion => "pending-deletion",
+        KeyState::Unspecified => "unknown",
+    }
+}

@@ -1,0 +1,226 @@
+//! The command line (design §6): one module per command; what they share is beside them.
+//!
+//! A command translates words into calls of the client and answers into text. It holds no rule of its own, except what
+//! must not leave the terminal: shares are checked before they are sent, files are encrypted where they are.
+
+pub mod alias;
+pub mod bench;
+pub mod completions;
+pub mod connect;
+pub mod crypt;
+pub mod failure;
+pub mod file;
+pub mod files;
+pub mod keys;
+pub mod operator;
+pub mod output;
+pub mod pki;
+pub mod server;
+pub mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use quorate_client::{Client, ClientConfig};
+
+use connect::Connection;
+use failure::{CommandResult, Doing, Failure};
+use output::Format;
+
+/// A key management system that an organisation runs itself: attended by a quorum.
+#[derive(Parser, Debug)]
+#[command(
+    name = "quorate",
+    version,
+    max_term_width = 110,
+    after_help = "Examples:
+  quorate dev                                        a local cluster of three nodes, ready to use
+  quorate keys create --alias payments               a new key
+  echo hi | quorate encrypt --key payments > secret  a few bytes under it
+  quorate file encrypt --key payments --in backup.tar --out backup.tar.q
+  quorate operator status                            who leads, who is sealed"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(clap::Args, Debug)]
+pub struct Shared {
+    /// Form of the output [default: table on a terminal, json in a pipe]
+    #[arg(long, value_name = "FORM", global = true)]
+    output: Option<Format>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Shared {
+    /// The form of the output.
+    pub fn format(&self) -> Format {
+        Format::or_default(self.output)
+    }
+
+    /// Whether JSON was asked for in so many words, by a command whose output is raw bytes otherwise.
+    pub fn json_asked(&self) -> bool {
+        self.output == Some(Format::Json)
+    }
+
+    /// A client of the cluster.
+    pub async fn client(&self) -> CommandResult<Client> {
+        Client::connect(self.connection.config()?).await.doing("connect")
+    }
+
+    /// A client of the one node at `address`.
+    pub async fn client_of(&self, address: &str) -> CommandResult<Client> {
+        let config = ClientConfig { addrs: vec![address.to_owned()], ..self.connection.config()? };
+        Client::connect(config).await.doing("connect")
+    }
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Server(server::Server),
+    Pki(pki::PkiCommand),
+    /// Create, describe, list, rotate, disable and destroy keys
+    Keys(keys::Keys),
+    /// Names of keys
+    Alias(alias::AliasCommand),
+    /// Encrypt up to 4096 bytes
+    Encrypt(crypt::Encrypt),
+    /// Decrypt what `encrypt` or `data-key` made
+    Decrypt(crypt::Decrypt),
+    /// Make a data key, encrypted under a key
+    DataKey(crypt::DataKey),
+    /// Random bytes from the cluster
+    Random(crypt::Random),
+    /// Encrypt and decrypt files and streams of any size
+    File(file::FileCommand),
+    /// Found, unseal, seal and watch a cluster; its members
+    Operator(operator::Operator),
+    /// Measure the cluster
+    Bench(bench::Bench),
+    /// Print the version
+    Version(version::Version),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Commands that load a PKCS#11 module need the process before it has threads, and bring their own runtime if any.
+    fn run(self, shared: &Shared) -> CommandResult {
+        match self {
+            Self::Server(c) => c.run(),
+            Self::Pki(c) => c.prepare().and_then(|()| c.run(shared)),
+            Self::Version(c) => c.run(shared),
+            Self::Completions(c) => c.run(),
+            other => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+                runtime.map_err(|e| Failure::failed("can't start", e, ""))?.block_on(other.call(shared))
+            }
+        }
+    }
+
+    /// Commands that talk to a cluster.
+    async fn call(self, shared: &Shared) -> CommandResult {
+        match self {
+            Self::Keys(c) => c.run(shared).await,
+            Self::Alias(c) => c.run(shared).await,
+            Self::Encrypt(c) => c.run(shared).await,
+            Self::Decrypt(c) => c.run(shared).await,
+            Self::DataKey(c) => c.run(shared).await,
+            Self::Random(c) => c.run(shared).await,
+            Self::File(c) => c.run(shared).await,
+            Self::Operator(c) => c.run(shared).await,
+            Self::Bench(c) => c.run(shared).await,
+            Self::Server(_) | Self::Pki(_) | Self::Version(_) | Self::Completions(_) => Ok(()),
+        }
+    }
+}
+
+/// Parses the arguments, runs the command, prints what went wrong; the process's exit code: 0 done, 1 refused or
+/// failed, 2 called wrongly.
+pub fn main() -> ExitCode {
+    // Wrong usage ends here, with clap's message and code 2.
+    let Cli { shared, command } = Cli::parse();
+    match command.run(&shared) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn walk(command: &clap::Command, path: &str, visit: &mut impl FnMut(&str, &clap::Command)) {
+        visit(path, command);
+        for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+            walk(sub, &format!("{path} {}", sub.get_name()), visit);
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_examples_that_parse() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        walk(&command, "quorate", &mut |path, c| {
+            let help = c.clone().render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{path} has no examples");
+            assert!(c.get_about().is_some(), "{path} says not what it does");
+            let examples = help.split("Examples:").nth(1).unwrap_or_default();
+            let mut seen = 0;
+            for line in examples.lines().filter_map(|l| Some(&l[l.find("quorate ")?..])) {
+                // Words up to a pipe, a redirection or the explanation after two spaces.
+                let text = line.split("  ").next().unwrap_or_default();
+                let words: Vec<&str> =
+                    text.split_whitespace().take_while(|w| !w.starts_with(['|', '<', '>', '#'])).collect();
+                if let Err(e) = Cli::try_parse_from(&words) {
+                    let known = matches!(words.get(1), Some(&("dev" | "server" | "pki")));
+                    assert!(known, "{path}: {words:?}: {e}");
+                }
+                seen += 1;
+            }
+            assert!(seen > 0, "{path} has no example that begins with quorate");
+        });
+    }
+
+    #[test]
+    fn wrong_usage_is_code_2() {
+        for args in [
+            &["quorate", "nonsense"][..],
+            &["quorate", "encrypt"],
+            &["quorate", "encrypt", "--key", "k", "--aad", "no-equals-sign"],
+            &["quorate", "random", "--bytes", "0"],
+            &["quorate", "random", "--bytes", "1025"],
+            &["quorate", "keys", "schedule-deletion", "k", "--days", "6"],
+            &["quorate", "bench", "encrypt", "--clients", "0"],
+            &["quorate", "operator", "init", "--shares", "3"],
+            &["quorate", "--output", "xml", "version"],
+        ] {
+            let error = Cli::try_parse_from(args).expect_err(&args.join(" "));
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn shared_flags_go_anywhere() {
+        for args in [
+            &["quorate", "--output", "json", "--addr", "a:1,b:2", "keys", "list"][..],
+            &["quorate", "keys", "list", "--output", "json", "--addr", "a:1,b:2"],
+            &["quorate", "keys", "--addr", "a:1", "--addr", "b:2", "list", "--output", "json"],
+        ] {
+            let cli = Cli::try_parse_from(args).expect("good");
+            assert_eq!(cli.shared.connection.addr, ["a:1", "b:2"], "{args:?}");
+            assert!(cli.shared.json_asked());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Reading and checking shares: a bad one never leaves the terminal. `quorate operator share check`.
+
+use std::io::IsTerminal;
+
+use clap::{Args, Subcommand};
+use quorate_client::v1::SealConfigRequest;
+use quorate_client::{Client, ServerIdentity};
+use quorate_crypto::{ClusterFingerprint, SealConfig, Share, ShareError};
+use serde_json::json;
+
+use super::incomplete;
+use crate::command::failure::{CommandResult, Doing, Failure};
+use crate::command::{Shared, files, output};
+
+/// A share is 85 characters; with spaces between groups it is longer.
+const LINE_LEN_MAX: usize = 1024;
+/// On a terminal a mistyped share may be typed again this often.
+const TRIES_MAX: usize = 3;
+
+/// Test shares.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate operator share check
+  quorate operator share check < share-1.txt")]
+pub struct ShareCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Test a share against the cluster's public seal configuration; nothing of it is sent
+    ///
+    /// Tells a typing error (and where), a share of another cluster, of an old set, and a forged one. The share is read
+    /// from the terminal, without being shown, or from standard input.
+    #[command(after_help = "Examples:
+  quorate operator share check
+  quorate operator share check < share-1.txt
+  quorate operator share check --output json < share-1.txt")]
+    Check {},
+}
+
+impl ShareCommand {
+    /// Does it.
+    pub async fn run(self, shared: &Shared) -> CommandResult {
+        let Action::Check {} = self.action;
+        let public = Public::of(&shared.client().await?).await?;
+        let share = public.read_share("check the share")?;
+        let label = public.label(share.x());
+        let json = json!({
+            "valid": true,
+            "share_number": share.x(),
+            "custodian": label,
+            "set": public.config.set_id.to_string(),
+            "threshold": share.threshold(),
+            "cluster_id": public.config.cluster.to_string(),
+        });
+        shared.format().print(&json, || {
+            output::fields([
+                ("share", format!("{} of {}, valid", share.x(), public.config.total)),
+                ("custodian", label.clone()),
+                ("set", public.config.set_id.to_string()),
+                ("cluster", public.config.cluster.to_string()),
+                ("sent", "nothing".to_owned()),
+            ])
+        })
+    }
+}
+
+/// What everyone may know about a cluster's shares, from a node that has proven to be of that cluster.
+pub struct Public {
+    /// The seal configuration in force.
+    pub config: SealConfig,
+    /// Who answered the handshake.
+    pub server: ServerIdentity,
+    fingerprint: ClusterFingerprint,
+}
+
+impl Public {
+    /// Asks a node.
+    pub async fn of(client: &Client) -> CommandResult<Self> {
+        let answer = client.seal_config(SealConfigRequest {}).await.doing("get the public seal configuration")?;
+        let server = client.server_identity().ok_or_else(|| incomplete("certificate"))?;
+        let config = SealConfig::decode(&answer.seal_config).map_err(|e| {
+            Failure::failed("can't read the public seal configuration", e, "use the newest version of quorate")
+        })?;
+        if config.cluster != server.cluster {
+            let why = format!(
+                "its certificate is of cluster {}, its seal configuration of {}",
+                server.cluster, config.cluster
+            );
+            return Err(Failure::failed("can't trust the node", why, "enter no share; tell the other custodians"));
+        }
+        let fingerprint = ClusterFingerprint::new(config.cluster, &server.root_spki);
+        Ok(Self { config, server, fingerprint })
+    }
+
+    /// The custodian's label.
+    pub fn label(&self, x: u8) -> String {
+        self.config.custodian(x).map(|c| c.label.clone()).unwrap_or_default()
+    }
+
+    /// Reads one share from the terminal or standard input, and checks it. On a terminal, a mistyped one may be typed
+    /// again.
+    pub fn read_share(&self, what: &str) -> CommandResult<Share> {
+        let prompt = format!("Share for cluster {} (not shown): ", self.config.cluster);
+        for tries_left in (0..TRIES_MAX).rev() {
+            let text = files::read_secret_line(&prompt, LINE_LEN_MAX)?;
+            if text.trim().is_empty() {
+                let todo = "type it, or give it on standard input, as in `quorate operator unseal < share-1.txt`";
+                return Err(Failure::failed(format!("can't {what}"), "no share was given", todo));
+            }
+            match Share::parse(&text).and_then(|share| self.check(&share).map(|()| share)) {
+                Ok(share) => return Ok(share),
+                Err(e @ (ShareError::Typo(_) | ShareError::NotAShare))
+                    if tries_left > 0 && std::io::stdin().is_terminal() =>
+                {
+                    eprintln!("{e}");
+                }
+                Err(e) => return Err(refused(what, &e)),
+            }
+        }
+        Err(Failure::failed(format!("can't {what}"), "it was mistyped too often", ""))
+    }
+
+    fn check(&self, share: &Share) -> Result<(), ShareError> {
+        share.check(&self.config, &self.fingerprint)
+    }
+}
+
+fn refused(what: &str, error: &ShareError) -> Failure {
+    let nothing = "nothing was sent";
+    let todo = match error {
+        ShareError::OtherCluster => format!("{nothing}; check QUORATE_ADDR and QUORATE_CACERT"),
+        _ => nothing.to_owned(),
+    };
+    Failure::failed(format!("can't {what}"), error, todo)
+}
