@@ -121,3 +121,61 @@ impl Disk for RealDisk {
         id
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::disk::{read_small, replace_small};
+
+    #[test]
+    fn files_do_what_the_seam_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("a/b");
+        RealDisk.create_dir(&dir).expect("made");
+        RealDisk.create_dir(&dir).expect("is there");
+        let path = dir.join("file");
+        assert_eq!(RealDisk.open(&path, OpenMode::Write).expect_err("missing").kind(), io::ErrorKind::NotFound);
+        let file = RealDisk.open(&path, OpenMode::Create).expect("made");
+        assert!(file.is_empty().expect("length"));
+        file.fallocate(10_000).expect("allocated");
+        file.pwrite(b"hello", 9_998).expect("written");
+        file.fdatasync().expect("synced");
+        assert_eq!(file.len().expect("length"), 10_003);
+        let mut out = [1; 8];
+        assert_eq!(file.pread(&mut out, 9_996).expect("read"), 7);
+        assert_eq!(&out, b"\0\0hello\x01");
+        file.set_len(3).expect("cut");
+        assert_eq!(file.pread(&mut out, 3).expect("read"), 0);
+        RealDisk.rename(&path, &dir.join("other")).expect("renamed");
+        RealDisk.fsync_dir(&dir).expect("synced");
+        assert_eq!(RealDisk.list(&dir).expect("listed"), ["other"]);
+        RealDisk.unlink(&dir.join("other")).expect("removed");
+        assert!(RealDisk.free_bytes(&dir).expect("free") > 0);
+        assert_eq!(RealDisk.kernel_boot_id(), RealDisk.kernel_boot_id());
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_and_ends_with_its_handle() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let open = || RealDisk.open(&path, OpenMode::Create).expect("opens");
+        let first = open();
+        assert!(first.try_lock().expect("locks"));
+        assert!(!open().try_lock().expect("locks"));
+        drop(first);
+        assert!(open().try_lock().expect("locks"));
+    }
+
+    #[test]
+    fn small_files_are_replaced_whole_and_bounded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("node");
+        assert_eq!(read_small(&RealDisk, &path, 9).expect("reads"), None);
+        replace_small(&RealDisk, &path, b"one").expect("writes");
+        replace_small(&RealDisk, &path, b"longer").expect("writes");
+        assert_eq!(read_small(&RealDisk, &path, 9).expect("reads"), Some(b"longer".to_vec()));
+        assert_eq!(RealDisk.list(folder.path()).expect("lists"), ["node"]);
+        assert_eq!(read_small(&RealDisk, &path, 5).expect_err("too long").kind(), io::ErrorKind::InvalidData);
+    }
+}

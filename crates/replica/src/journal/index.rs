@@ -239,3 +239,84 @@ impl Ends {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn entry(index: u64) -> LogEntry {
+        LogEntry { index, id: Bytes::from_static(b"id"), payload: Bytes::from(vec![0; 100]) }
+    }
+
+    fn at(index: u64) -> Location {
+        // Ten records of 100 bytes to a segment of 1000.
+        Location { segment: 1 + index / 10, offset: (index % 10 * 100) as u32, len: 100 }
+    }
+
+    fn written(count: u64, ring: usize) -> Index {
+        let mut index = Index::new(0, None, ring);
+        for i in 0..count {
+            let ticket = index.enqueue(entry(i));
+            index.settle(i, ticket, at(i));
+        }
+        index.trim();
+        index
+    }
+
+    #[test]
+    fn the_ring_keeps_the_newest_and_all_that_is_unwritten() {
+        let mut index = written(100, 5 * size(&entry(0)));
+        assert_eq!(index.ring.len(), 5);
+        assert!(matches!(index.place(94), Some(Place::Disk(l)) if l == at(94)));
+        assert!(matches!(index.place(95), Some(Place::Memory(e)) if e.index == 95));
+        let tickets: Vec<_> = (100..120).map(|i| index.enqueue(entry(i))).collect();
+        index.trim();
+        assert_eq!(index.ring.len(), 20);
+        index.settle(100, tickets[0], at(100));
+        index.trim();
+        assert_eq!(index.ring.len(), 19);
+    }
+
+    #[test]
+    fn a_place_on_disk_is_taken_only_by_the_entry_it_was_written_for() {
+        let mut index = written(3, 1 << 20);
+        let old = index.enqueue(entry(3));
+        index.truncate_after(Some(2));
+        let new = index.enqueue(entry(3));
+        index.settle(3, old, at(3));
+        assert_eq!(index.locations[3], Location::NOWHERE);
+        index.settle(3, new, at(4));
+        assert_eq!(index.locations[3], at(4));
+        // Long gone, or not yet there: nothing happens.
+        index.purge((3, Bytes::new()));
+        index.settle(1, old, at(1));
+        index.settle(9, new, at(9));
+        assert!(index.is_empty() && index.next() == 4);
+    }
+
+    #[test]
+    fn purge_keeping_leaves_at_least_what_was_asked_for() {
+        let index = written(100, 0);
+        assert_eq!(index.retained_bytes(1000), 10_000);
+        // Entries 50..=99 begin 4900 bytes before the last one begins.
+        assert_eq!(index.before_last_bytes(4900, 1000), Some(49));
+        assert_eq!(index.before_last_bytes(4901, 1000), Some(48));
+        assert_eq!(index.before_last_bytes(20_000, 1000), None);
+        assert_eq!(Index::new(0, None, 0).before_last_bytes(1, 1000), None);
+        assert_eq!(Index::new(0, None, 0).retained_bytes(1000), 0);
+    }
+
+    #[test]
+    fn a_purge_beyond_the_end_moves_the_log() {
+        let mut index = written(3, 1 << 20);
+        index.purge((10, Bytes::new()));
+        assert_eq!((index.first(), index.next(), index.is_empty()), (11, 11, true));
+        index.purge((5, Bytes::new()));
+        assert_eq!(index.purged().map(|(i, _)| *i), Some(10));
+        let mut ends = index.ends();
+        assert!(ends.follow(&Command::Entry(entry(3))).is_err());
+        ends.follow(&Command::Entry(entry(11))).expect("follows");
+    }
+}

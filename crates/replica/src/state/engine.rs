@@ -125,7 +125,10 @@ impl RedbEngine {
     /// `InvalidData` when the file is damaged: the node's journal is not concerned, its state can be repaired from
     /// its peers.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> io::Result<Self> {
-        let backend = DiskBackend(disk.open(path, OpenMode::Create)?);
+        let file = disk.open(path, OpenMode::Create)?;
+        // A file just made has its name only after this; else a power cut takes away what was durable in it.
+        disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        let backend = DiskBackend(file);
         let open = || -> Result<redb::Database, redb::Error> {
             let database = redb::Builder::new()
                 .set_cache_size(cache_bytes)

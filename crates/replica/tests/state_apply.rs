@@ -1,0 +1,669 @@
+//! Apply against a model, and every way in which a state can be wrong.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::sim_disk::SimDisk;
+use common::{Rng, seed};
+use quorate_core::batch::{Batch, Entry, Expect, Genesis, MAC_LEN, Op, Outcome};
+use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_replica::journal::Checkpoint;
+use quorate_replica::state::{
+    Applied, ApplyError, BatchVerifier, Engine, Meta, RedbEngine, State, StateError, ToApply, What, WriteSet,
+    get_record, scan_table, verify_state,
+};
+
+const CLUSTER: ClusterId = ClusterId([1; 16]);
+const LINEAGE: Lineage = Lineage([2; 16]);
+const GROUP: GroupId = GroupId(0);
+
+/// An entry, owned.
+#[derive(Clone)]
+enum Log {
+    Blank,
+    Membership(BTreeSet<NodeId>),
+    Entry(Vec<u8>),
+}
+
+fn apply(state: &mut State, first: u64, log: &[Log]) -> (Vec<Applied>, Result<(), ApplyError>) {
+    apply_verified(state, first, log, None)
+}
+
+fn apply_verified(
+    state: &mut State,
+    first: u64,
+    log: &[Log],
+    verifier: Option<&dyn BatchVerifier>,
+) -> (Vec<Applied>, Result<(), ApplyError>) {
+    let ids: Vec<_> = (0..log.len() as u64).map(|i| (first + i).to_be_bytes()).collect();
+    let entries = log.iter().zip(&ids).enumerate().map(|(i, (log, id))| ToApply {
+        index: first + i as u64,
+        log_id: id,
+        what: match log {
+            Log::Blank => What::Blank,
+            Log::Membership(ids) => What::Membership(b"membership", ids.clone()),
+            Log::Entry(bytes) => What::Entry(bytes),
+        },
+    });
+    state.apply(&entries.collect::<Vec<_>>(), verifier)
+}
+
+fn engine(disk: &SimDisk) -> Arc<dyn Engine> {
+    Arc::new(RedbEngine::open(disk, Path::new("/state"), 1 << 20).expect("opens"))
+}
+
+fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
+    State::open(engine(disk), CLUSTER, GROUP, checkpoint)
+}
+
+fn genesis() -> Log {
+    let genesis = Genesis {
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        time_ms: 1000,
+        seal_config: b"config".to_vec(),
+        node_name: "n1".to_owned(),
+        envelope: b"envelope".to_vec(),
+        keyring: b"keyring".to_vec(),
+    };
+    Log::Entry(Entry::Genesis(Box::new(genesis)).encode())
+}
+
+fn members(ids: impl IntoIterator<Item = u64>) -> Log {
+    Log::Membership(ids.into_iter().map(NodeId).collect())
+}
+
+/// A state after membership {1, 2, 3} at 0 and genesis at 1.
+fn founded(disk: &SimDisk) -> State {
+    let mut state = open(disk, None).expect("opens");
+    let (applied, result) = apply(&mut state, 0, &[members(1..=3), genesis()]);
+    result.expect("applies");
+    assert_eq!(applied[1].touched.len(), 4);
+    state
+}
+
+fn key(n: u64) -> RecordKey {
+    let mut blind = [0; 32];
+    blind[..8].copy_from_slice(&n.to_be_bytes());
+    match n % 3 {
+        0 => RecordKey::new(Table::Key, blind),
+        1 => RecordKey::new(Table::Alias, blind),
+        _ => RecordKey::with_number(Table::KeyVersion, blind, n as u32),
+    }
+}
+
+fn id(origin: u64, boot: u32, seq: u64) -> BatchId {
+    BatchId { origin: NodeId(origin), boot, seq }
+}
+
+fn batch(id: BatchId, expects: &[(u64, u64)], ops: Vec<Op>) -> Batch {
+    Batch {
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        group: GROUP,
+        epoch: Epoch(1),
+        id,
+        stamp_ms: 0,
+        audit: [0; 32],
+        expects: expects.iter().map(|(n, rev)| Expect { key: key(*n), rev: *rev }).collect(),
+        ops,
+    }
+}
+
+fn encode(batch: &Batch) -> Vec<u8> {
+    let mut bytes = batch.encode().expect("encodes");
+    let mac = blake3::hash(&bytes);
+    bytes.extend_from_slice(mac.as_bytes());
+    bytes
+}
+
+fn entry(batch: &Batch) -> Log {
+    Log::Entry(Entry::Batch(encode(batch)).encode())
+}
+
+fn put(n: u64, value: &[u8]) -> Op {
+    Op::Put(key(n), value.to_vec())
+}
+
+struct Verifier;
+
+impl BatchVerifier for Verifier {
+    fn verify(&self, batch: &[u8]) -> bool {
+        let (body, mac) = batch.split_at(batch.len() - MAC_LEN);
+        blake3::hash(body).as_bytes() == mac
+    }
+}
+
+fn one(state: &mut State, index: u64, log: Log) -> Applied {
+    let (mut applied, result) = apply(state, index, &[log]);
+    result.expect("applies");
+    applied.pop().expect("one entry")
+}
+
+fn verified(state: &State) -> u64 {
+    verify_state(&*state.view().expect("a view")).expect("records add up")
+}
+
+#[test]
+fn genesis_writes_table_0_once() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let view = state.view().expect("a view");
+    let got = |key| get_record(&*view, &key).expect("readable").map(|(rev, value)| (rev, value.to_vec()));
+    assert_eq!(got(RecordKey::seal_config(1)), Some((1, b"config".to_vec())));
+    assert_eq!(got(RecordKey::seal_generation()), Some((1, vec![0, 0, 0, 1])));
+    assert_eq!(got(RecordKey::envelope("n1")), Some((1, b"envelope".to_vec())));
+    assert_eq!(got(RecordKey::keyring()), Some((1, b"keyring".to_vec())));
+    assert_eq!(state.meta().lineage, Some(LINEAGE));
+    assert_eq!(state.meta().cluster_time_ms, 1000);
+    assert_eq!(one(&mut state, 2, genesis()).outcome, Outcome::Malformed);
+    assert_eq!(verified(&state), 4);
+}
+
+#[test]
+fn a_genesis_of_another_cluster_changes_nothing() {
+    let disk = SimDisk::default();
+    let mut state = State::open(engine(&disk), ClusterId([9; 16]), GROUP, None).expect("opens");
+    assert_eq!(one(&mut state, 0, genesis()).outcome, Outcome::Malformed);
+    assert_eq!((state.meta().lineage, verified(&state)), (None, 0));
+}
+
+#[test]
+fn time_never_goes_back() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let (applied, result) = apply(&mut state, 2, &[5000, 4000, 6000, 1].map(|ms| Log::Entry(Entry::Tick(ms).encode())));
+    result.expect("applies");
+    assert!(applied.iter().all(|a| a.outcome == Outcome::Applied(a.index)));
+    assert_eq!(state.meta().cluster_time_ms, 6000);
+}
+
+#[test]
+fn a_batch_applies_when_everything_it_read_is_unchanged() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let first = one(&mut state, 2, entry(&batch(id(1, 1, 1), &[(0, 0), (1, 0)], vec![put(0, b"a")])));
+    assert_eq!(first.outcome, Outcome::Applied(2));
+    assert_eq!(first.touched, [(key(0), 2, Some(b"a"[..].to_vec().into()))]);
+    // Key 0 is at revision 2 now.
+    let stale = one(&mut state, 3, entry(&batch(id(2, 1, 1), &[(0, 0), (1, 0)], vec![put(1, b"b")])));
+    let mismatches = vec![Expect { key: key(0), rev: 2 }];
+    assert_eq!(stale.outcome, Outcome::Conflict { index: 3, mismatches });
+    assert!(stale.touched.is_empty());
+    let fresh = one(&mut state, 4, entry(&batch(id(2, 1, 2), &[(0, 2)], vec![Op::Delete(key(0))])));
+    assert_eq!((fresh.outcome, fresh.touched), (Outcome::Applied(4), vec![(key(0), 0, None)]));
+    // An absence can be expected, and a record written again.
+    let again = one(&mut state, 5, entry(&batch(id(1, 1, 2), &[(0, 0)], vec![put(0, b"c")])));
+    assert_eq!(again.outcome, Outcome::Applied(5));
+    // 4 of genesis, key 0, sessions of two origins, three... one slot for each batch.
+    assert_eq!(verified(&state), 4 + 1 + 2 + 4);
+}
+
+#[test]
+fn at_most_8_mismatches_are_told() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let expects: Vec<_> = (0..20).map(|n| (n, 7)).collect();
+    let conflict = one(&mut state, 2, entry(&batch(id(1, 1, 1), &expects, vec![])));
+    let Outcome::Conflict { mismatches, .. } = conflict.outcome else { panic!("{conflict:?}") };
+    assert_eq!(mismatches, (0..8).map(|n| Expect { key: key(n), rev: 0 }).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_same_batch_has_one_effect_however_often_it_comes() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let create = entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]));
+    // Twice in one group, then again in another one.
+    let (applied, result) = apply(&mut state, 2, &[create.clone(), create.clone()]);
+    result.expect("applies");
+    assert_eq!(applied[0].outcome, Outcome::Applied(2));
+    assert_eq!((&applied[1].outcome, applied[1].touched.len()), (&Outcome::Applied(2), 0));
+    assert_eq!(one(&mut state, 4, create).outcome, Outcome::Applied(2));
+    let conflict = entry(&batch(id(1, 1, 2), &[(0, 0)], vec![put(0, b"b")]));
+    assert!(matches!(one(&mut state, 5, conflict.clone()).outcome, Outcome::Conflict { index: 5, .. }));
+    // Later it would not conflict any more; still it is the same batch.
+    one(&mut state, 6, entry(&batch(id(1, 1, 3), &[(0, 2)], vec![Op::Delete(key(0))])));
+    assert!(matches!(one(&mut state, 7, conflict).outcome, Outcome::Conflict { index: 5, .. }));
+    verified(&state);
+}
+
+#[test]
+fn slots_are_reused_after_4096_batches_and_older_ones_are_too_old() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let old = entry(&batch(id(1, 1, 5), &[(0, 0)], vec![put(0, b"a")]));
+    assert_eq!(one(&mut state, 2, old.clone()).outcome, Outcome::Applied(2));
+    let new = entry(&batch(id(1, 1, 5 + 4096), &[(0, 2)], vec![put(0, b"b")]));
+    assert_eq!(one(&mut state, 3, new).outcome, Outcome::Applied(3));
+    assert_eq!(one(&mut state, 4, old).outcome, Outcome::TooOld);
+    verified(&state);
+}
+
+#[test]
+fn older_boots_and_strangers_are_fenced() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let at = |boot, seq| entry(&batch(id(1, boot, seq), &[(9, 0)], vec![]));
+    assert_eq!(one(&mut state, 2, at(2, 1)).outcome, Outcome::Applied(2));
+    assert_eq!(one(&mut state, 3, at(1, 2)).outcome, Outcome::Fenced);
+    // A newer boot takes over: the slot of sequence 1 is void.
+    assert_eq!(one(&mut state, 4, at(3, 1)).outcome, Outcome::Applied(4));
+    assert_eq!(one(&mut state, 5, at(2, 1)).outcome, Outcome::Fenced);
+    let stranger = entry(&batch(id(4, 1, 1), &[(9, 0)], vec![]));
+    assert_eq!(one(&mut state, 6, stranger.clone()).outcome, Outcome::Fenced);
+    // In the same group as the membership that admits it.
+    let (applied, result) = apply(&mut state, 7, &[members(1..=4), stranger.clone(), members(1..=3), stranger]);
+    result.expect("applies");
+    assert_eq!(applied[1].outcome, Outcome::Applied(8));
+    assert_eq!(applied[3].outcome, Outcome::Fenced);
+    verified(&state);
+}
+
+#[test]
+fn a_removed_members_session_goes() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let batches: Vec<_> = (0..1500).map(|seq| entry(&batch(id(3, 1, seq), &[(9, 0)], vec![]))).collect();
+    apply(&mut state, 2, &batches).1.expect("applies");
+    one(&mut state, 2000, entry(&batch(id(2, 1, 1), &[(9, 0)], vec![])));
+    assert_eq!(verified(&state), 4 + 1501 + 2);
+    // One more slot in the same group as the removal.
+    let log = [entry(&batch(id(3, 1, 1500), &[(9, 0)], vec![])), members(1..=2)];
+    apply(&mut state, 2001, &log).1.expect("applies");
+    assert_eq!(verified(&state), 4 + 2);
+    let left = scan_table(&*state.view().expect("a view"), Table::Session, Bound::Unbounded, 10).expect("scans");
+    assert!(left.iter().all(|(key, ..)| key.as_bytes()[1..9] == 2u64.to_be_bytes()));
+}
+
+#[test]
+fn what_breaks_a_rule_is_malformed_and_changes_nothing() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let good = batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]);
+    let mut cut = encode(&good);
+    cut.pop();
+    let mut longer = encode(&good);
+    longer.push(0);
+    let raw = |bytes: &[u8]| Log::Entry(bytes.to_vec());
+    let bad = [
+        raw(b""),
+        raw(&[1]),
+        raw(&[1, 1]),
+        raw(&[1, 1, 1]),
+        raw(&[1, 2, 0]),
+        raw(&[1, 3, 0]),
+        Log::Entry(Entry::Batch(cut).encode()),
+        Log::Entry(Entry::Batch(longer).encode()),
+        entry(&Batch { lineage: Lineage([9; 16]), ..good.clone() }),
+        entry(&Batch { cluster: ClusterId([9; 16]), ..good.clone() }),
+        entry(&Batch { group: GroupId(1), ..good.clone() }),
+        raw(&{
+            let mut huge = Entry::Batch(encode(&good)).encode();
+            huge.resize(300 * 1024, 0);
+            huge
+        }),
+    ];
+    let before = verified(&state);
+    for (i, log) in bad.into_iter().enumerate() {
+        let applied = one(&mut state, 2 + i as u64, log);
+        assert_eq!((applied.outcome, applied.touched.len()), (Outcome::Malformed, 0), "case {i}");
+    }
+    assert_eq!(verified(&state), before);
+    assert_eq!(one(&mut state, 100, entry(&good)).outcome, Outcome::Applied(100));
+}
+
+#[test]
+fn an_unknown_format_halts_after_what_comes_before_it() {
+    for (bytes, byte) in [(vec![2u8, 1, 1], 2u8), (vec![1, 5, 0], 5), (vec![1, 1, 2, 0], 2), (vec![0], 0)] {
+        let disk = SimDisk::default();
+        let mut state = founded(&disk);
+        let log = [Log::Entry(Entry::Tick(7000).encode()), Log::Entry(bytes), Log::Blank];
+        let (applied, result) = apply(&mut state, 2, &log);
+        assert_eq!(applied.len(), 1);
+        let halt = result.expect_err("halts");
+        assert!(matches!(&halt, ApplyError::UnknownFormat { index: 3, byte: b } if *b == byte), "{halt}");
+        assert!(halt.to_string().contains("newer version"), "{halt}");
+        assert_eq!(state.meta().applied.as_ref().map(|(i, _)| *i), Some(2));
+        assert_eq!(state.meta().cluster_time_ms, 7000);
+    }
+}
+
+#[test]
+fn a_forged_batch_stops_an_unsealed_node() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let good = batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]);
+    let mut forged = encode(&batch(id(1, 1, 2), &[(0, 2)], vec![Op::Delete(key(0))]));
+    *forged.last_mut().expect("not empty") ^= 1;
+    let forged = Log::Entry(Entry::Batch(forged).encode());
+    let log = [entry(&good), forged.clone(), Log::Blank];
+    let (applied, result) = apply_verified(&mut state, 2, &log, Some(&Verifier));
+    assert_eq!(applied.len(), 1);
+    let stop = result.expect_err("stops");
+    assert!(matches!(stop, ApplyError::Forged { index: 3 }), "{stop}");
+    // A sealed node cannot tell.
+    assert_eq!(one(&mut state, 3, forged).outcome, Outcome::Applied(3));
+    verified(&state);
+}
+
+#[test]
+fn entries_out_of_order_are_refused() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let (applied, result) = apply(&mut state, 1, &[Log::Blank]);
+    assert!(applied.is_empty() && matches!(result, Err(ApplyError::OutOfOrder { index: 1, applied: Some(1) })));
+}
+
+/// What state and outcomes must be.
+#[derive(Default)]
+struct Model {
+    records: BTreeMap<RecordKey, (u64, Vec<u8>)>,
+    members: BTreeSet<u64>,
+    boots: BTreeMap<u64, u32>,
+    slots: BTreeMap<(u64, u64), (u32, u64, Outcome)>,
+}
+
+impl Model {
+    fn batch(&mut self, index: u64, batch: &Batch) -> Outcome {
+        let BatchId { origin, boot, seq } = batch.id;
+        let stored = self.boots.get(&origin.0).copied().unwrap_or(0);
+        if !self.members.contains(&origin.0) || boot < stored {
+            return Outcome::Fenced;
+        }
+        if let Some((slot_boot, slot_seq, outcome)) = self.slots.get(&(origin.0, seq % 4096))
+            && *slot_boot == boot
+            && stored == boot
+        {
+            if *slot_seq == seq {
+                return outcome.clone();
+            }
+            if *slot_seq > seq {
+                return Outcome::TooOld;
+            }
+        }
+        self.boots.insert(origin.0, boot);
+        let rev = |key: &RecordKey| self.records.get(key).map_or(0, |(rev, _)| *rev);
+        let wrong = batch.expects.iter().filter(|e| rev(&e.key) != e.rev);
+        let mismatches: Vec<_> = wrong.map(|e| Expect { key: e.key.clone(), rev: rev(&e.key) }).take(8).collect();
+        let outcome = if mismatches.is_empty() {
+            for op in &batch.ops {
+                match op {
+                    Op::Put(key, value) => _ = self.records.insert(key.clone(), (index, value.clone())),
+                    Op::Delete(key) => _ = self.records.remove(key),
+                }
+            }
+            Outcome::Applied(index)
+        } else {
+            Outcome::Conflict { index, mismatches }
+        };
+        let kept = match &outcome {
+            Outcome::Conflict { index, .. } => Outcome::Conflict { index: *index, mismatches: vec![] },
+            other => other.clone(),
+        };
+        self.slots.insert((origin.0, seq % 4096), (boot, seq, kept));
+        outcome
+    }
+    fn members(&mut self, members: BTreeSet<u64>) {
+        self.boots.retain(|origin, _| members.contains(origin));
+        self.slots.retain(|(origin, _), _| members.contains(origin));
+        self.members = members;
+    }
+}
+
+fn random_batch(rng: &mut Rng, model: &Model) -> Batch {
+    let seq = if rng.chance(10) { 4096 + rng.below(40) } else { rng.below(40) };
+    let id = id(1 + rng.below(4), 1 + rng.below(3) as u32, seq);
+    let keys: BTreeSet<u64> = (0..=rng.below(4)).map(|_| rng.below(12)).collect();
+    let mut expects = Vec::new();
+    let mut ops = Vec::new();
+    for n in keys {
+        let rev = model.records.get(&key(n)).map_or(0, |(rev, _)| *rev);
+        expects.push((n, if rng.chance(10) { rev + 1 } else { rev }));
+        let len = rng.below(50) as usize;
+        match rng.below(4) {
+            0 => ops.push(Op::Delete(key(n))),
+            1 | 2 => ops.push(put(n, &rng.bytes(len))),
+            _ => {}
+        }
+    }
+    batch(id, &expects, ops)
+}
+
+#[test]
+fn random_logs_match_the_model_however_they_are_cut_into_groups() {
+    let mut seeds = Rng(seed(2));
+    for _ in 0..12 {
+        let seed = seeds.next();
+        let mut rng = Rng(seed);
+        let mut model = Model::default();
+        model.members([1, 2, 3].into());
+        let (mut log, mut outcomes, mut sent) = (vec![members(1..=3), genesis()], Vec::new(), Vec::new());
+        outcomes.extend([Outcome::Applied(0), Outcome::Applied(1)]);
+        for index in 2..400 {
+            let (entry, outcome) = match rng.below(30) {
+                0 => {
+                    let ids: BTreeSet<u64> = (1..=4).filter(|_| rng.chance(80)).collect();
+                    model.members(ids.clone());
+                    (members(ids), Outcome::Applied(index))
+                }
+                1 => (Log::Blank, Outcome::Applied(index)),
+                2 => (Log::Entry(Entry::Tick(rng.below(9000)).encode()), Outcome::Applied(index)),
+                n => {
+                    let resent = (n < 8 && !sent.is_empty()).then(|| rng.below(sent.len() as u64) as usize);
+                    let batch: Batch = match resent {
+                        Some(i) => Batch::clone(&sent[i]),
+                        None => random_batch(&mut rng, &model),
+                    };
+                    sent.push(batch.clone());
+                    (entry(&batch), model.batch(index, &batch))
+                }
+            };
+            log.push(entry);
+            outcomes.push(outcome);
+        }
+        let mut ends = Vec::new();
+        for cut in 0..3 {
+            let disk = SimDisk::default();
+            let mut state = open(&disk, None).expect("opens");
+            let mut at = 0;
+            while at < log.len() {
+                let len = if cut == 0 { 1 } else { 1 + rng.below(60) as usize }.min(log.len() - at);
+                let (applied, result) = apply_verified(&mut state, at as u64, &log[at..at + len], Some(&Verifier));
+                result.expect("applies");
+                let got: Vec<_> = applied.into_iter().map(|a| a.outcome).collect();
+                assert_eq!(got, outcomes[at..at + len], "seed {seed} at {at}");
+                at += len;
+                if cut == 2 && rng.chance(10) {
+                    // Durable or not, what was applied is there after closing; else it is applied again.
+                    drop(state);
+                    disk.kill();
+                    state = open(&disk, None).expect("opens again");
+                    at = state.meta().applied.as_ref().map_or(0, |(index, _)| *index as usize + 1);
+                }
+            }
+            let view = state.view().expect("a view");
+            let mut found = BTreeMap::new();
+            for table in [Table::Key, Table::Alias, Table::KeyVersion] {
+                for (key, rev, value) in scan_table(&*view, table, Bound::Unbounded, 1000).expect("scans") {
+                    found.insert(key, (rev, value.to_vec()));
+                }
+            }
+            assert!(found == model.records, "seed {seed}: other records");
+            let records = verify_state(&*view).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            assert_eq!(records as usize, 4 + model.records.len() + model.boots.len() + model.slots.len());
+            let checkpoint = state.checkpoint().expect("checkpoints").expect("applied");
+            ends.push((checkpoint.index, checkpoint.digest, checkpoint.chain));
+        }
+        assert!(ends.iter().all(|end| *end == ends[0]), "seed {seed}: groups made a difference");
+    }
+}
+
+#[test]
+fn a_view_stays_as_it_was() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let before = state.view().expect("a view");
+    one(&mut state, 2, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
+    assert!(get_record(&*before, &key(0)).expect("readable").is_none());
+    assert_eq!(Meta::read(&*before).expect("readable").applied.map(|(i, _)| i), Some(1));
+    assert!(get_record(&*state.view().expect("a view"), &key(0)).expect("readable").is_some());
+    verify_state(&*before).expect("adds up");
+}
+
+#[test]
+fn tables_are_scanned_from_any_bound() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let ops: Vec<_> = (0..12).map(|n| put(n, b"v")).collect();
+    let expects: Vec<_> = (0..12).map(|n| (n, 0)).collect();
+    one(&mut state, 2, entry(&batch(id(1, 1, 1), &expects, ops)));
+    let view = state.view().expect("a view");
+    let scan = |table, from: Bound<&RecordKey>, limit| -> Vec<RecordKey> {
+        scan_table(&*view, table, from, limit).expect("scans").into_iter().map(|(key, ..)| key).collect()
+    };
+    assert_eq!(scan(Table::Key, Bound::Unbounded, 99), [key(0), key(3), key(6), key(9)]);
+    assert_eq!(scan(Table::Key, Bound::Excluded(&key(3)), 99), [key(6), key(9)]);
+    assert_eq!(scan(Table::Key, Bound::Included(&key(3)), 2), [key(3), key(6)]);
+    assert_eq!(scan(Table::Alias, Bound::Excluded(&key(0)), 1), [key(1)]);
+    assert_eq!(scan(Table::Key, Bound::Included(&key(1)), 99), []);
+}
+
+#[test]
+fn power_cuts_leave_the_last_durable_state_or_a_later_one() {
+    let mut rng = Rng(seed(3));
+    for round in 0..40 {
+        let disk = SimDisk::default();
+        let mut state = founded(&disk);
+        let mut durable = state.checkpoint().expect("checkpoints");
+        let mut ends = BTreeMap::new();
+        disk.cut_power_after(rng.below(400));
+        let mut index = 2;
+        'life: while index < 400 {
+            let n = rng.below(30);
+            let view = state.view().expect("a view");
+            let Ok(now) = get_record(&*view, &key(n)) else { break };
+            drop(view);
+            let rev = now.map_or(0, |(rev, _)| rev);
+            let log = entry(&batch(id(1, 1, index), &[(n, rev)], vec![put(n, &rng.bytes(2000))]));
+            let (applied, result) = apply(&mut state, index, &[log]);
+            if result.is_err() {
+                break;
+            }
+            ends.insert(index, state.meta().chain);
+            index += applied.len() as u64;
+            if rng.chance(5) {
+                match state.checkpoint() {
+                    Ok(checkpoint) => durable = checkpoint,
+                    Err(_) => break 'life,
+                }
+            }
+        }
+        drop(state);
+        disk.reboot(&mut rng);
+        let state = open(&disk, durable).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        verified(&state);
+        if let Some((index, _)) = &state.meta().applied
+            && let Some(chain) = ends.get(index)
+        {
+            assert_eq!(*chain, state.meta().chain, "round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let checkpoint = state.checkpoint().expect("checkpoints").expect("applied");
+    drop(state);
+    assert!(open(&disk, Some(checkpoint)).is_ok());
+    let later = Checkpoint { index: 2, ..checkpoint };
+    assert!(matches!(open(&disk, Some(later)), Err(StateError::Lost { found: Some(1), expected: 2 })));
+    for changed in [Checkpoint { digest: [0; 32], ..checkpoint }, Checkpoint { chain: [0; 32], ..checkpoint }] {
+        assert!(matches!(open(&disk, Some(changed)), Err(StateError::Changed { index: 1 })));
+    }
+    // An engine that comes up empty agrees with itself, but not with the journal.
+    assert!(matches!(open(&SimDisk::default(), Some(checkpoint)), Err(StateError::Lost { found: None, .. })));
+    let other = State::open(engine(&disk), ClusterId([9; 16]), GROUP, None);
+    assert!(matches!(other, Err(StateError::WrongCluster { found: CLUSTER, .. })));
+}
+
+#[test]
+fn the_scan_finds_lost_added_changed_and_rolled_back_records() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    one(&mut state, 2, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
+    let old = state.view().expect("a view").get(key(0).as_bytes()).expect("readable");
+    one(&mut state, 3, entry(&batch(id(1, 1, 2), &[(0, 2)], vec![put(0, b"b")])));
+    state.checkpoint().expect("checkpoints");
+    let new = state.view().expect("a view").get(key(0).as_bytes()).expect("readable");
+    drop(state);
+    let mut flipped = new.clone().expect("there");
+    *flipped.last_mut().expect("not empty") ^= 1;
+    for (what, key, value) in [
+        ("lost", key(0), None),
+        ("changed", key(0), Some(flipped)),
+        ("rolled back", key(0), old),
+        ("added", key(5), new.clone()),
+    ] {
+        let engine = engine(&disk);
+        let tamper = |value| engine.write(&WriteSet::from([(key.as_bytes().to_vec(), value)]), true).expect("writes");
+        let before = engine.view().expect("a view").get(key.as_bytes()).expect("readable");
+        tamper(value);
+        let found = verify_state(&*engine.view().expect("a view"));
+        assert!(matches!(found, Err(StateError::Mismatch { index: Some(3), .. })), "{what}");
+        tamper(before);
+        verify_state(&*engine.view().expect("a view")).expect("adds up again");
+    }
+}
+
+#[test]
+fn a_damaged_state_file_is_an_error_and_no_panic() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    for index in 2..60 {
+        let rev = if index < 12 { 0 } else { index - 10 };
+        let log = entry(&batch(id(1, 1, index), &[(index % 10, rev)], vec![put(index % 10, &[7; 500])]));
+        assert_eq!(one(&mut state, index, log).outcome, Outcome::Applied(index));
+    }
+    let checkpoint = state.checkpoint().expect("checkpoints");
+    let end = (state.meta().applied.clone(), state.meta().chain);
+    drop(state);
+    let files = disk.dump();
+    let mut rng = Rng(seed(4));
+    let (mut refused, mut same) = (0, 0);
+    for _ in 0..300 {
+        let mut files = files.clone();
+        let bytes = files.get_mut(Path::new("/state")).expect("the file");
+        match rng.below(5) {
+            0 => bytes.truncate(rng.below(bytes.len() as u64) as usize),
+            _ => {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << rng.below(8);
+            }
+        }
+        let disk = SimDisk::load(&files);
+        let opened = RedbEngine::open(&disk, Path::new("/state"), 1 << 20).map_err(StateError::Io);
+        match opened.and_then(|engine| State::open(Arc::new(engine), CLUSTER, GROUP, checkpoint)) {
+            Ok(state) => {
+                verified(&state);
+                assert!((state.meta().applied.clone(), state.meta().chain) == end);
+                same += 1;
+            }
+            Err(e) => {
+                assert!(!e.to_string().is_empty());
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} refused, {same} unchanged");
+    assert!(refused > 0 && same > 0);
+}
