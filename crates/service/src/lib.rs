@@ -12,3 +12,7 @@ pub mod seal;
 
 pub use error::{Error, Reason};
 pub use quorate_core as core;
+
+// The tests inside and those in `tests/` share one rig, which names this crate from outside.
+#[cfg(test)]
+extern crate self as quorate_service;

@@ -257,8 +257,7 @@ async fn folders_and_clusters_that_do_not_belong_together_are_named() {
 
     let error = rig.start("n2", Options { folder: Some("n1"), ..Options::default() }).await.err().expect("refused");
     assert!(error.to_string().contains("belongs to node n1"), "{error}");
-    let dir = Rig { dir: tempfile::tempdir().expect("a folder"), cluster: quorate_core::id::ClusterId([9; 16]) };
-    let foreign = Rig { dir: rig.dir, cluster: dir.cluster };
+    let foreign = Rig { cluster: quorate_core::id::ClusterId([9; 16]), ..rig };
     let error = foreign.start("n1", Options::default()).await.err().expect("refused");
     assert!(error.to_string().contains(&CLUSTER.to_string()), "{error}");
 }

@@ -201,6 +201,23 @@ async fn a_sealed_member_takes_nobody_in_and_a_joiner_waits_for_it() -> TestResu
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_expired_invitation_is_refused_and_can_not_be_approved() -> TestResult {
+    let rig = Rig::new();
+    let (n1, _) = rig.unsealed().await;
+    let early = n1.invite(&admin(), "n2", 5, soon()).await?;
+    let late = n1.invite(&admin(), "n3", 5, soon()).await?;
+    let n2 = rig.joining("n2", &early.token).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n2").await;
+    rig.clock.0.store(6 * 60_000, std::sync::atomic::Ordering::SeqCst);
+    assert!(n1.list_members(&admin(), soon()).await?.pending.is_empty());
+    assert!(matches!(n1.approve(&admin(), "n2", &fingerprint, soon()).await, Err(Error::NotFound(_))));
+    let n3 = rig.joining("n3", &late.token).await.expect("starts");
+    eventually("n3 is told", || n3.status(&admin()).expect("status").hint.contains("has expired")).await;
+    n2.shutdown().await;
+    Ok(())
+}
+
 fn join(token: &str) -> quorate_service::node::JoinConfig {
     quorate_service::node::JoinConfig { addresses: vec![], token: JoinToken::parse(token).expect("a token") }
 }

@@ -281,8 +281,10 @@ impl Node {
         let quorum = self.combine(id, &seal)?;
         let root_key = self.open_envelope(&seal, &half, &quorum).inspect_err(|e| self.note(e))?;
         drop((quorum, half));
+        let keyring =
+            seal.open_keyring(&root_key).map_err(|e| Error::Damaged(e.to_string())).inspect_err(|e| self.note(e))?;
         let ceremony = CompletedCeremony { id, at: Instant::now(), seal_epoch: seal.seal_epoch };
-        self.serve(replica, seal, root_key, ceremony).await?;
+        self.serve(replica, seal, root_key, keyring, ceremony).await?;
         self.offer_to_all();
         Ok(())
     }

@@ -140,7 +140,7 @@ impl Node {
         });
     }
 
-    async fn hand_over(&self, opened: &Arc<Opened>, to: NodeId) -> Result<String, Error> {
+    pub(crate) async fn hand_over(&self, opened: &Arc<Opened>, to: NodeId) -> Result<String, Error> {
         let ledger = &opened.ledger;
         // A fresh view: neither a removed member nor a node of a sealed cluster gets anything.
         let view = ledger.view(Instant::now() + Duration::from_secs(5)).await?;
@@ -198,7 +198,7 @@ impl Node {
         let nonce = self.handover.nonces.lock().unwrap_or_else(PoisonError::into_inner).remove(&from);
         let nonce = nonce.filter(|(_, until)| Instant::now() < *until).ok_or("the nonce has expired; begin again")?.0;
         let offer = Offer::decode(body).map_err(|e| e.to_string())?;
-        self.open_handover(from, nonce, offer).await.inspect_err(|e| self.note(e)).map_err(|e| e.to_string())
+        self.open_handover(from, nonce, offer).await.map_err(|e| e.to_string())
     }
 
     async fn open_handover(&self, from: NodeId, nonce: [u8; 32], offer: Offer) -> Result<Vec<u8>, Error> {
@@ -234,10 +234,12 @@ impl Node {
         let raw = self.hsm.decapsulate(envelope.ct_h()).await.map_err(|e| refused(&e))?;
         let half = kem_secret(envelope.alg(), raw, envelope.ct_h(), &self.keys.kem.spki_der);
         let root_key = envelope.open_handover(&context, &half).map_err(|e| refused(&e))?;
+        // Anybody can seal anything to this node's public key: a wrong root key says nothing about this node.
+        let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
         let ack = envelope.handover_ack(&context, &root_key);
         let at = completed_at.unwrap_or_else(Instant::now);
         let ceremony = CompletedCeremony { id: offer.ceremony, at, seal_epoch: offer.seal_epoch };
-        self.serve(&replica, seal, root_key, ceremony).await?;
+        self.serve(&replica, seal, root_key, keyring, ceremony).await?;
         self.ceremony.forget(None);
         Ok(ack.to_vec())
     }

@@ -1,6 +1,7 @@
 //! The joiner's side: introduce oneself, prove possession, wait for an operator, then become a member.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_core::id::NodeId;
@@ -67,38 +68,46 @@ impl Node {
         }
     }
 
-    /// Tries until this node is a member. Progress and refusals are shown as the node's problem.
-    pub(crate) async fn join_until_member(self: Arc<Self>) {
-        let Some(join) = &self.config.join else { return };
-        let mut introduced = false;
-        loop {
-            let pause = match self.join_step(join, &mut introduced).await {
-                Ok(None) => {
-                    self.set_problem(format!(
-                        "waiting for approval: compare the fingerprint {} and run `members approve {} --fingerprint …` on a member",
-                        self.keys.fingerprint(),
-                        self.config.name
-                    ));
-                    POLL_EVERY
+    /// Tries until this node is a member, or is stopped. Progress and refusals are shown as the node's problem.
+    pub(crate) fn join_until_member(&self) {
+        let this = self.this.clone();
+        self.runtime.spawn(async move {
+            let mut introduced = false;
+            loop {
+                let Some(node) = this.upgrade().filter(|node| !node.stopping.load(Ordering::Relaxed)) else { return };
+                let Some(pause) = node.join_once(&mut introduced).await else { return };
+                drop(node);
+                tokio::time::sleep(pause).await;
+            }
+        });
+    }
+
+    /// One attempt; returns how long to wait before the next, none when there is nothing left to try.
+    async fn join_once(&self, introduced: &mut bool) -> Option<Duration> {
+        match self.join_step(self.config.join.as_ref()?, introduced).await {
+            Ok(None) => {
+                self.set_problem(format!(
+                    "waiting for approval: compare the fingerprint {} and run `members approve {} --fingerprint …` on a member",
+                    self.keys.fingerprint(),
+                    self.config.name
+                ));
+                Some(POLL_EVERY)
+            }
+            Ok(Some((id, membership))) => {
+                if let Err(why) = self.become_member(id, membership).await {
+                    self.become_damaged(why);
                 }
-                Ok(Some((id, membership))) => match self.become_member(id, membership).await {
-                    Ok(()) => return,
-                    Err(why) => {
-                        self.become_damaged(why);
-                        return;
-                    }
-                },
-                Err(JoinError::Later(why)) => {
-                    self.set_problem(format!("can't join yet: {why}"));
-                    RETRY_AFTER
-                }
-                Err(JoinError::Refused(why)) => {
-                    introduced = false;
-                    self.set_problem(format!("joining was refused: {why}"));
-                    RETRY_AFTER
-                }
-            };
-            tokio::time::sleep(pause).await;
+                None
+            }
+            Err(JoinError::Later(why)) => {
+                self.set_problem(format!("can't join yet: {why}"));
+                Some(RETRY_AFTER)
+            }
+            Err(JoinError::Refused(why)) => {
+                *introduced = false;
+                self.set_problem(format!("joining was refused: {why}"));
+                Some(RETRY_AFTER)
+            }
         }
     }
 
@@ -177,6 +186,9 @@ impl Node {
 
     async fn become_member(&self, id: NodeId, membership: MembershipView) -> Result<(), String> {
         let _moving = self.transition.lock().await;
+        if self.stopping.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let replica = self.create_replica(id, Some(membership)).await.map_err(|e| e.to_string())?;
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since: None })));
         self.set_problem("catching up with the cluster".into());

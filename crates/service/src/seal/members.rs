@@ -248,18 +248,23 @@ impl Node {
         deadline: Instant,
     ) -> Result<Vec<NodeId>, Error> {
         authorize::<ManageCluster>(caller)?;
-        let replica = self.opened()?.ledger.replica.clone();
+        let opened = self.opened()?;
+        let ledger = &opened.ledger;
         if names.is_empty() {
             return Err(Error::InvalidArgument("no member is named; name the learners to promote".into()));
         }
-        let membership = replica.status().membership;
-        let ids = names
-            .iter()
-            .map(|name| {
-                let found = membership.by_name(name).map(|(id, _)| id);
-                found.ok_or_else(|| Error::NotFound(format!("{name} is no member; `members list` shows who is")))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let view = ledger.view(deadline).await?;
+        let mut ids = Vec::with_capacity(names.len());
+        for name in names {
+            // Approved, and a member under the id it was approved with.
+            let record = ledger.get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
+            let id = record.map(|r| r.body.id).filter(|id| view.membership().members.contains_key(id));
+            ids.push(id.ok_or_else(|| {
+                Error::NotFound(format!("{name} is no approved member; `members list` shows who is"))
+            })?);
+        }
+        drop(view);
+        let replica = &ledger.replica;
         replica.promote(ids, force, deadline).await.map_err(not_changed)?;
         Ok(replica.status().voters().collect())
     }

@@ -23,6 +23,12 @@ pub mod status;
 mod status_view;
 pub mod token;
 
+#[cfg(test)]
+#[path = "../../tests/support/mod.rs"]
+mod support;
+#[cfg(test)]
+mod tests;
+
 pub use ceremony::{Challenge, Submitted};
 pub use genesis::{Founded, InitRequest};
 pub use members::{Approved, Invited};

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
-    Envelope, EnvelopeContext, Keyring, KeyringContext, QuorumSecretKey, RootKey, SealConfig, Secret, kem_secret,
+    Envelope, EnvelopeContext, Keyring, KeyringContext, KeyringError, QuorumSecretKey, RootKey, SealConfig, Secret,
+    kem_secret,
 };
 use quorate_hsm::{Hsm, HsmError};
 use quorate_replica::{Replica, View};
@@ -76,7 +77,12 @@ impl SealState {
         Ok(Some(Self { config, config_bytes, keyring, envelope, seal_epoch: seal_epoch(view)? }))
     }
 
-    pub(crate) fn keyring_context(&self) -> KeyringContext {
+    /// Opens the keyring: shows that a root key is this cluster's, and that keyring and seal configuration are whole.
+    pub(crate) fn open_keyring(&self, root_key: &RootKey) -> Result<Keyring, KeyringError> {
+        Keyring::open(root_key, &self.keyring_context(), &self.keyring)
+    }
+
+    fn keyring_context(&self) -> KeyringContext {
         KeyringContext {
             lineage: self.config.lineage,
             cluster: self.config.cluster,
@@ -167,26 +173,19 @@ impl Node {
         })
     }
 
-    /// The last steps of every unseal: the keyring opens, the state matches its digest, then the node serves.
-    /// The caller holds `transition`.
+    /// The last steps of every unseal: the state matches its digest, then the node serves. The keyring has opened, so
+    /// the root key is the right one. The caller holds `transition`.
     ///
     /// # Errors
-    /// When the root key is not the keyring's, or the state is not what was applied; the node stays sealed, or becomes
-    /// damaged in the second case.
+    /// When the state is not what was applied: then the node is damaged.
     pub(crate) async fn serve(
         &self,
         replica: &Replica,
         seal: SealState,
         root_key: RootKey,
+        keyring: Keyring,
         ceremony: CompletedCeremony,
     ) -> Result<Arc<Opened>, Error> {
-        let keyring = Keyring::open(&root_key, &seal.keyring_context(), &seal.keyring).map_err(|_| {
-            Error::Damaged(
-                "the root key does not open the keyring in this node's state: the keyring or the seal configuration \
-                 was altered; repair its state from its peers"
-                    .into(),
-            )
-        })?;
         let keyring = Arc::new(keyring);
         // From here on every batch is checked; the scan proves what was applied before.
         replica.set_verifier(Some(Arc::new(MacVerifier(keyring.clone()))));

@@ -72,7 +72,7 @@ impl Node {
             None => match &node.config.join {
                 Some(join) => {
                     node.check_join(join)?;
-                    node.runtime.spawn(node.clone().join_until_member());
+                    node.join_until_member();
                 }
                 None => tracing::info!(
                     node = %node.config.name,

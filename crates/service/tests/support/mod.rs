@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -33,6 +34,8 @@ pub const ROOT_SPKI: &[u8] = b"public key of the root certificate";
 pub struct Rig {
     pub dir: TempDir,
     pub cluster: ClusterId,
+    /// Every node's clock.
+    pub clock: Arc<ShiftedClock>,
 }
 
 /// How a node differs from the usual one.
@@ -54,10 +57,13 @@ impl Entropy for OsEntropy {
     }
 }
 
-struct SystemClock;
-impl WallClock for SystemClock {
+/// The machine's clock, put forward by some milliseconds.
+#[derive(Default)]
+pub struct ShiftedClock(pub AtomicU64);
+impl WallClock for ShiftedClock {
     fn now_ms(&self) -> u64 {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis() as u64
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        now.as_millis() as u64 + self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -137,7 +143,7 @@ impl Rig {
     /// Call it first in a test: it sets the process's environment for SoftHSM, and makes every token a test may use,
     /// as the module looks for tokens only once.
     pub fn new() -> Self {
-        let rig = Self { dir: tempfile::tempdir().expect("a folder"), cluster: CLUSTER };
+        let rig = Self { dir: tempfile::tempdir().expect("a folder"), cluster: CLUSTER, clock: Arc::default() };
         for label in ["n1", "n2", "n3", "thief"] {
             let token = SoftToken::create(&rig.hsm_dir(), label, "123456").expect("SoftHSM2 is installed");
             token.danger_set_test_environment();
@@ -170,7 +176,7 @@ impl Rig {
             disk: Arc::new(RealDisk),
             net: Arc::new(PlainNet(me)),
             entropy: Arc::new(OsEntropy),
-            wall: Arc::new(SystemClock),
+            wall: self.clock.clone(),
         };
         let peer = self.address(name);
         let config = NodeConfig {
