@@ -43,10 +43,8 @@ pub(crate) enum Changed {
     Unknown(String),
 }
 
-type Written = Result<
-    openraft::raft::ClientWriteResponse<TypeConfig>,
-    RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
->;
+type Written =
+    Result<openraft::raft::ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
 
 impl Node {
     /// Makes the change if this node leads.

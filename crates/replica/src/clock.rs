@@ -75,7 +75,8 @@ impl Clock {
 /// `offsets` holds what was heard of others; ours is 0.
 fn median_offset(membership: &MembershipView, me: NodeId, offsets: &[(NodeId, i64)]) -> Option<i64> {
     let voters = membership.voter_ids();
-    let mut heard: Vec<(NodeId, i64)> = offsets.iter().copied().filter(|(id, _)| voters.contains(id) && *id != me).collect();
+    let mut heard: Vec<(NodeId, i64)> =
+        offsets.iter().copied().filter(|(id, _)| voters.contains(id) && *id != me).collect();
     if voters.contains(&me) {
         heard.push((me, 0));
     }
@@ -117,7 +118,8 @@ pub(crate) async fn drive(node: Arc<Node>) {
         }
         if !witnessed && !node.clock.allow_unwitnessed(t, cluster_time) {
             tracing::warn!(
-                cluster_time, t,
+                cluster_time,
+                t,
                 "cluster time would jump with no majority of clocks to witness it: it stands still until an operator \
                  confirms that this node's clock is right"
             );

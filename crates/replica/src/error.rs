@@ -144,7 +144,9 @@ pub enum CallError {
 
 /// The state does not match its own digest.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("the state at index {index} does not match its digest ({what}): this node must not serve; repair it from a peer")]
+#[error(
+    "the state at index {index} does not match its digest ({what}): this node must not serve; repair it from a peer"
+)]
 pub struct StateMismatch {
     /// The applied index of the scanned view.
     pub index: u64,

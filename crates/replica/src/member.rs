@@ -87,7 +87,7 @@ impl fmt::Debug for Member {
 /// Committed membership as one node has applied it.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct MembershipView {
-    /// Index of the entry that set it; 0 = none yet.
+    /// Index of the entry that set it; the founding one is the log's first, at 0.
     pub index: u64,
     /// The voters; two sets while a change is under way (joint consensus).
     pub voters: Vec<BTreeSet<NodeId>>,
@@ -98,6 +98,11 @@ pub struct MembershipView {
 impl MembershipView {
     /// Format of the encoded form.
     const FORMAT: u8 = 1;
+
+    /// Whether this one replaces `other`; one without members is none at all.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        !self.members.is_empty() && (other.members.is_empty() || self.index > other.index)
+    }
 
     /// Whether `id` votes.
     pub fn is_voter(&self, id: NodeId) -> bool {

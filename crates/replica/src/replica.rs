@@ -18,9 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::change::Change;
 use crate::disk::Disk;
-use crate::error::{
-    CallError, FoundError, MembershipError, OpenError, ProposeError, ReadError, StateMismatch,
-};
+use crate::error::{CallError, FoundError, MembershipError, OpenError, ProposeError, ReadError, StateMismatch};
 use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
 use crate::journal::JournalConfig;
 use crate::member::{Member, MembershipView};
@@ -344,13 +342,7 @@ impl Replica {
     ///
     /// # Errors
     /// When it is no member, not reachable, refuses, or does not answer in time.
-    pub async fn call_peer(
-        &self,
-        to: NodeId,
-        kind: u8,
-        body: Bytes,
-        deadline: Duration,
-    ) -> Result<Bytes, CallError> {
+    pub async fn call_peer(&self, to: NodeId, kind: u8, body: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
         let node = &self.0.node;
         if to == node.me {
             let answer = timeout(deadline, node.shared.handler.handle(to, kind, body)).await;

@@ -20,11 +20,11 @@ use crate::node_file::NodeFile;
 use crate::peer::link::Links;
 use crate::peer::network::Network;
 use crate::peer::roster::Roster;
+use crate::raft::Raft;
 use crate::raft::apply_thread::ApplyThread;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
-use crate::raft::Raft;
 use crate::replica::{ReplicaConfig, World, off_runtime};
 use crate::session::Sequences;
 use crate::shared::Shared;
@@ -144,8 +144,7 @@ async fn start_on(
     let engine: Arc<dyn Engine> = open_engine(disk, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let open_state = move |engine, checkpoint| State::open(engine, cluster, group, checkpoint);
-    let state =
-        open_state(engine.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let state = open_state(engine.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
     let apply = ApplyThread::spawn(state, engine.clone(), shared.clone(), move |engine| {
         open_state(engine, None).map_err(std::io::Error::other)
@@ -269,9 +268,9 @@ fn open_journal(
 fn open_engine(disk: &dyn Disk, cfg: &ReplicaConfig) -> Result<Arc<dyn Engine>, OpenError> {
     let path = cfg.data_dir.join(STATE);
     let engine = RedbEngine::open(disk, &path, cfg.cache_bytes);
-    engine.map(|engine| Arc::new(engine) as _).map_err(|e| {
-        OpenError::Damaged(format!("the state in {} can't be opened: {e}", path.display()))
-    })
+    engine
+        .map(|engine| Arc::new(engine) as _)
+        .map_err(|e| OpenError::Damaged(format!("the state in {} can't be opened: {e}", path.display())))
 }
 
 /// Turns openraft's view of the leader into ours.

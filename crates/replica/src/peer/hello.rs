@@ -105,7 +105,7 @@ impl Node {
 
     /// Takes in what a member told.
     pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage) {
-        if !hello.membership.is_empty() && hello.membership_index > self.shared.roster.applied().index {
+        if !hello.membership.is_empty() {
             match MembershipView::decode(&hello.membership) {
                 Ok(view) => self.shared.roster.hear(view),
                 Err(error) => tracing::warn!(%from, %error, "a member told a membership that can't be read"),

@@ -209,12 +209,8 @@ impl Links {
                 .max_decoding_message_size(MESSAGE_LEN_MAX)
                 .max_encoding_message_size(MESSAGE_LEN_MAX)
         };
-        let link = Arc::new(Link {
-            id,
-            member: member.clone(),
-            control: client(Purpose::Control),
-            log: client(Purpose::Log),
-        });
+        let link =
+            Arc::new(Link { id, member: member.clone(), control: client(Purpose::Control), log: client(Purpose::Log) });
         links.insert(id, link.clone());
         link
     }

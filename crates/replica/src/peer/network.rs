@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::alias::SnapshotOf;
 use openraft::{OptionalSend, StorageError};
 use quorate_core::codec::Malformed;
 use quorate_core::id::NodeId;
@@ -61,9 +61,7 @@ pub(crate) struct Peer {
 impl Peer {
     fn error(&self, action: RPCTypes, failure: RpcFailure) -> Error {
         match failure {
-            RpcFailure::Deadline(timeout) => {
-                Timeout { action, id: self.me.0, target: self.link.id.0, timeout }.into()
-            }
+            RpcFailure::Deadline(timeout) => Timeout { action, id: self.me.0, target: self.link.id.0, timeout }.into(),
             other => Unreachable::from_string(other).into(),
         }
     }
@@ -121,9 +119,12 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StorageError::read_snapshot(None, openraft::errors::ErrorSource::from_string(
-            "snapshots can't be sent by this version; no log is purged, so a node catches up from the log",
-        ))
+        Err(StorageError::read_snapshot(
+            None,
+            openraft::errors::ErrorSource::from_string(
+                "snapshots can't be sent by this version; no log is purged, so a node catches up from the log",
+            ),
+        )
         .into())
     }
 

@@ -68,11 +68,15 @@ impl Stamp {
 pub(crate) enum Refusal {
     #[error("this node does not speak that version of the peer protocol; run versions no further than one apart")]
     Format = 1,
-    #[error("that node belongs to another cluster; check the addresses of the peers and the cluster id in the certificates")]
+    #[error(
+        "that node belongs to another cluster; check the addresses of the peers and the cluster id in the certificates"
+    )]
     ForeignCluster = 2,
     #[error("that group is not served here")]
     Group = 3,
-    #[error("the sender's name or identity key is not the one pinned for its node id in committed membership; approve the node first")]
+    #[error(
+        "the sender's name or identity key is not the one pinned for its node id in committed membership; approve the node first"
+    )]
     NotPinned = 4,
     #[error("another node answers at this address; check the peer addresses of the members")]
     NotThisNode = 5,

@@ -40,7 +40,7 @@ impl Roster {
     /// A member told of a committed membership.
     pub(crate) fn hear(&self, view: MembershipView) {
         let mut views = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if view.index > views.told.index {
+        if view.is_newer_than(&views.told) {
             views.told = Arc::new(view);
         }
     }
@@ -53,7 +53,7 @@ impl Roster {
     /// The pinned member of that id.
     pub(crate) fn member(&self, id: NodeId) -> Option<Member> {
         self.read(|v| {
-            let told = || v.told.members.get(&id).filter(|_| v.told.index > v.applied.index);
+            let told = || v.told.members.get(&id).filter(|_| v.told.is_newer_than(&v.applied));
             v.applied.members.get(&id).or_else(told).cloned()
         })
     }
@@ -61,7 +61,7 @@ impl Roster {
     /// All nodes to talk to.
     pub(crate) fn members(&self) -> Vec<(NodeId, Member)> {
         self.read(|v| {
-            let told = v.told.members.iter().filter(|_| v.told.index > v.applied.index);
+            let told = v.told.members.iter().filter(|_| v.told.is_newer_than(&v.applied));
             let mut all = v.applied.members.clone();
             for (id, member) in told {
                 all.entry(*id).or_insert_with(|| member.clone());
@@ -114,6 +114,8 @@ mod tests {
 
     #[test]
     fn what_was_told_adds_members_until_apply_is_past_it_and_changes_no_pin() {
+        let roster = Roster::new(Some(view(0, &[(1, member("a", 1))])));
+        assert_eq!(roster.admit(NodeId(1), &who("a", 1)), Ok(()), "the founding membership has index 0");
         let roster = Roster::new(Some(view(9, &[(1, member("a", 1)), (3, member("c", 3))])));
         assert_eq!(roster.admit(NodeId(3), &who("c", 3)), Ok(()));
         roster.hear(view(10, &[(1, member("evil", 66)), (3, member("c", 3))]));

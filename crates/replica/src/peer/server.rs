@@ -15,9 +15,7 @@ use tonic::{Request, Status};
 use super::link::stamp_of;
 use super::preface::{self, Purpose, Refusal, Stamp};
 use super::services::{JoinDesk, PeerDesk};
-use super::{
-    CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb,
-};
+use super::{CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb};
 use crate::net::{BoxStream, Handshake, Listener, PeerIdentity};
 use crate::node::Node;
 use crate::shared::Shared;

@@ -60,10 +60,7 @@ impl Peer for PeerDesk {
         Ok(Response::new(convert::voted_out(&response.map_err(stopped)?)))
     }
 
-    async fn transfer_leader(
-        &self,
-        request: Request<pb::TransferLeaderRequest>,
-    ) -> Answer<pb::TransferLeaderResponse> {
+    async fn transfer_leader(&self, request: Request<pb::TransferLeaderRequest>) -> Answer<pb::TransferLeaderResponse> {
         let from = sender(&request)?;
         let request = convert::transfer_in(request.into_inner()).map_err(malformed)?;
         if request.from_leader().leader_id.node_id != from.0 {

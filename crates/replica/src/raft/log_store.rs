@@ -9,9 +9,7 @@ use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
-use super::codec::{
-    decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal,
-};
+use super::codec::{decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal};
 use super::settings::LOG_READ_BYTES_MAX;
 use super::{LogId, RaftEntry, TypeConfig, Vote};
 use crate::journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry};

@@ -66,10 +66,7 @@ pub(crate) struct Reply(pub(crate) Outcome);
 
 /// Our view of an openraft membership.
 pub(crate) fn membership_view(stored: &StoredMembership) -> MembershipView {
-    MembershipView {
-        index: stored.log_id().as_ref().map_or(0, |id| id.index),
-        ..config_view(stored.membership())
-    }
+    MembershipView { index: stored.log_id().as_ref().map_or(0, |id| id.index), ..config_view(stored.membership()) }
 }
 
 /// The same without an index.

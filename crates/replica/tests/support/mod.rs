@@ -1,0 +1,328 @@
+//! Replicas in one process over loopback: a network that can hang silently, clocks that can be wrong, batches with a
+//! stand-in MAC. Test only: identities travel in clear.
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "each test file uses a part of it; this is a seam's test half"
+)]
+
+pub mod net;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use quorate_core::batch::{Batch, Expect, Genesis, Op, Outcome};
+use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::seam::{Entropy, WallClock};
+use quorate_replica::disk::RealDisk;
+use quorate_replica::{
+    BatchVerifier, Member, MembershipView, PeerHandler, PeerIdentity, Problem, Replica, ReplicaConfig, World,
+};
+use tokio::time::Instant;
+
+use net::{Switchboard, TestNet};
+
+pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+pub const LINEAGE: Lineage = Lineage([0x11; 16]);
+/// Long enough for a loaded machine: nothing waits for it when things work.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+pub struct TestEntropy(AtomicU64);
+
+impl Entropy for TestEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(32) {
+            let n = self.0.fetch_add(1, Ordering::Relaxed);
+            chunk.copy_from_slice(&blake3::hash(&n.to_be_bytes()).as_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+/// The machine's clock, moved by what a test says.
+#[derive(Default)]
+pub struct TestWall(pub AtomicI64);
+
+impl WallClock for TestWall {
+    fn now_ms(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+        now.saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Records what the replica told its service.
+pub struct TestService {
+    name: String,
+    pub hellos: Mutex<Vec<(NodeId, Bytes)>>,
+    pub problems: Mutex<Vec<Problem>>,
+}
+
+impl PeerHandler for TestService {
+    fn hello(&self) -> Bytes {
+        Bytes::from(format!("hello from {}", self.name))
+    }
+    fn on_hello(&self, from: NodeId, app: Bytes) {
+        self.hellos.lock().expect("lock").push((from, app));
+    }
+    fn handle(&self, from: NodeId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let name = self.name.clone();
+        Box::pin(async move {
+            match kind {
+                0 => Err(format!("{name} refuses")),
+                1 => std::future::pending().await,
+                _ => Ok(Bytes::from(format!("{name} to {from}: {kind} {}", String::from_utf8_lossy(&body)))),
+            }
+        })
+    }
+    fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(
+            async move { Ok(Bytes::from(format!("{} may join with {}", from.name, String::from_utf8_lossy(&body)))) },
+        )
+    }
+    fn on_problem(&self, problem: &Problem) {
+        self.problems.lock().expect("lock").push(problem.clone());
+    }
+}
+
+/// A MAC that anyone who has read this file can make: its place in the protocol is tested, not its strength.
+pub fn mac(bytes: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(&[7; 32], bytes).as_bytes()
+}
+
+pub struct TestVerifier;
+
+impl BatchVerifier for TestVerifier {
+    fn verify(&self, batch: &[u8]) -> bool {
+        let (body, tag) = batch.split_at(batch.len() - 32);
+        tag == mac(body)
+    }
+}
+
+pub fn key(name: &str) -> RecordKey {
+    RecordKey::new(Table::Alias, *blake3::hash(name.as_bytes()).as_bytes())
+}
+
+/// A batch that puts `value` under `name`, last seen at `rev`.
+pub fn put(id: BatchId, name: &str, rev: u64, value: &[u8]) -> Bytes {
+    let batch = Batch {
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        group: GroupId(0),
+        epoch: Epoch(1),
+        id,
+        stamp_ms: 0,
+        audit: [0; 32],
+        expects: vec![Expect { key: key(name), rev }],
+        ops: vec![Op::Put(key(name), value.to_vec())],
+    };
+    let mut bytes = batch.encode().expect("a valid batch");
+    let tag = mac(&bytes);
+    bytes.extend_from_slice(&tag);
+    bytes.into()
+}
+
+/// The same with a MAC that does not hold.
+pub fn forged(id: BatchId, name: &str) -> Bytes {
+    let mut bytes = put(id, name, 0, b"forged").to_vec();
+    *bytes.last_mut().expect("a MAC") ^= 1;
+    bytes.into()
+}
+
+/// One node of a test: what survives its restarts.
+pub struct Site {
+    pub id: NodeId,
+    pub name: String,
+    pub spki: Vec<u8>,
+    pub dir: PathBuf,
+    pub board: Arc<Switchboard>,
+    pub wall: Arc<TestWall>,
+    pub service: Arc<TestService>,
+    addr: Mutex<String>,
+}
+
+impl Site {
+    pub fn world(&self) -> World {
+        World {
+            disk: Arc::new(RealDisk),
+            net: Arc::new(TestNet::new(self.board.clone(), &self.name, CLUSTER, &self.spki)),
+            entropy: Arc::new(TestEntropy(AtomicU64::new(self.id.0 << 32))),
+            wall: self.wall.clone(),
+        }
+    }
+
+    pub fn config(&self) -> ReplicaConfig {
+        let addr = self.addr.lock().expect("lock").clone();
+        let mut cfg = ReplicaConfig::new(self.id, self.name.clone(), CLUSTER, self.dir.clone(), addr);
+        cfg.journal.segment_bytes = 4 << 20;
+        cfg.cache_bytes = 4 << 20;
+        cfg
+    }
+
+    pub fn member(&self) -> Member {
+        Member {
+            name: self.name.clone(),
+            peer_addr: self.addr.lock().expect("lock").clone(),
+            api_addr: "127.0.0.1:1".into(),
+            identity_spki: self.spki.clone(),
+            kem_alg: 2,
+            kem_spki: vec![1; 91],
+            audit_spki: vec![2; 91],
+        }
+    }
+
+    pub async fn create(&self, introduction: Option<MembershipView>) -> Replica {
+        let cfg = ReplicaConfig { introduction, ..self.config() };
+        let replica = Replica::create(cfg, self.world(), self.service.clone()).await.expect("created");
+        *self.addr.lock().expect("lock") = replica.peer_addr();
+        replica.set_verifier(Some(Arc::new(TestVerifier)));
+        replica
+    }
+
+    pub async fn open(&self) -> Replica {
+        let replica = Replica::open(self.config(), self.world(), self.service.clone()).await.expect("opened");
+        replica.set_verifier(Some(Arc::new(TestVerifier)));
+        replica
+    }
+}
+
+/// Some sites, and the replicas that run there.
+pub struct Cluster {
+    pub sites: Vec<Site>,
+    pub nodes: Vec<Replica>,
+    pub board: Arc<Switchboard>,
+    _dir: tempfile::TempDir,
+}
+
+pub fn genesis(name: &str, time_ms: u64) -> Genesis {
+    Genesis {
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        time_ms,
+        seal_config: b"seal config".to_vec(),
+        node_name: name.into(),
+        envelope: b"envelope".to_vec(),
+        keyring: b"keyring".to_vec(),
+    }
+}
+
+/// `RUST_LOG=…` shows the replicas' log lines in a test's output.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
+
+impl Cluster {
+    /// Sites 1 to `n`; nothing runs yet.
+    pub fn sites(n: u64) -> Self {
+        log();
+        let dir = tempfile::tempdir().expect("a folder");
+        let board = Arc::new(Switchboard::default());
+        let sites = (1..=n)
+            .map(|i| Site {
+                id: NodeId(i),
+                name: format!("n{i}"),
+                spki: vec![i as u8; 91],
+                dir: dir.path().join(format!("n{i}")),
+                board: board.clone(),
+                wall: Arc::default(),
+                service: Arc::new(TestService {
+                    name: format!("n{i}"),
+                    hellos: Mutex::default(),
+                    problems: Mutex::default(),
+                }),
+                addr: Mutex::new("127.0.0.1:0".into()),
+            })
+            .collect();
+        Self { sites, nodes: Vec::new(), board, _dir: dir }
+    }
+
+    /// One founded voter.
+    pub async fn founded(sites: u64) -> Self {
+        let mut cluster = Self::sites(sites);
+        let first = cluster.sites[0].create(None).await;
+        let now = cluster.sites[0].wall.now_ms();
+        first.found(cluster.sites[0].member(), genesis("n1", now), soon()).await.expect("founded");
+        cluster.nodes.push(first);
+        cluster
+    }
+
+    /// Adds the next site as a learner, the way a join does.
+    pub async fn add(&mut self) -> NodeId {
+        let site = &self.sites[self.nodes.len()];
+        let introduction = self.nodes[0].view().expect("a view").membership().clone();
+        let replica = site.create(Some(introduction)).await;
+        self.nodes[0].add_learner(site.id, site.member(), soon()).await.expect("added");
+        self.nodes.push(replica);
+        site.id
+    }
+
+    /// `n` voters: one founds, the others join and are promoted at once.
+    pub async fn voters(n: u64) -> Self {
+        let mut cluster = Self::founded(n).await;
+        let mut learners = Vec::new();
+        for _ in 1..n {
+            learners.push(cluster.add().await);
+        }
+        if !learners.is_empty() {
+            cluster.nodes[0].promote(learners, n == 2, soon()).await.expect("promoted");
+        }
+        cluster
+    }
+
+    /// The leader that all of `among` agree on, as a place in `nodes`.
+    pub async fn leader(&self, among: &[usize]) -> usize {
+        let agreed = async {
+            loop {
+                let mut watches: Vec<_> = among.iter().map(|i| self.nodes[*i].leader()).collect();
+                let leaders: Vec<_> = watches.iter_mut().map(|w| *w.borrow_and_update()).collect();
+                let place = |id: NodeId| self.sites.iter().position(|s| s.id == id);
+                if let Some(place) = leaders[0].filter(|l| leaders.iter().all(|o| o == &Some(*l))).and_then(place)
+                    && among.contains(&place)
+                {
+                    return place;
+                }
+                let changes = watches.iter_mut().map(|w| Box::pin(w.changed()));
+                let _ = futures::future::select_all(changes).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, agreed).await.expect("a leader")
+    }
+
+    /// Puts a value through a node, as its service would: read index, view, decide, propose; again on a conflict.
+    pub async fn write(&self, node: usize, name: &str, value: &[u8]) -> u64 {
+        write(&self.nodes[node], name, value).await.expect("written")
+    }
+
+    /// Reads through a node.
+    pub async fn read(&self, node: usize, name: &str) -> Option<(u64, Bytes)> {
+        self.nodes[node].read_index(soon()).await.expect("a read index");
+        self.nodes[node].view().expect("a view").get(&key(name)).expect("readable")
+    }
+
+    pub async fn stop(&self) {
+        futures::future::join_all(self.nodes.iter().map(Replica::shutdown)).await;
+    }
+}
+
+pub async fn write(node: &Replica, name: &str, value: &[u8]) -> Result<u64, String> {
+    for _ in 0..8 {
+        node.read_index(soon()).await.map_err(|e| e.to_string())?;
+        let view = node.view().map_err(|e| e.to_string())?;
+        let rev = view.get(&key(name)).map_err(|e| e.to_string())?.map_or(0, |(rev, _)| rev);
+        let seq = node.open_seq(soon()).await.map_err(|e| e.to_string())?;
+        match node.propose(put(seq.id(), name, rev, value), soon()).await.map_err(|e| e.to_string())? {
+            Outcome::Applied(index) => return Ok(index),
+            Outcome::Conflict { .. } => {}
+            other => return Err(format!("{other:?}")),
+        }
+    }
+    Err("contended".into())
+}
