@@ -1,0 +1,277 @@
+//! The keys door over a real node: what a client sees on the wire, in order and in trouble. TLS is the binary's; here a
+//! connection is a pipe in memory whose caller the test chooses.
+
+#[path = "../../service/tests/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::principal::{Principal, Role};
+use quorate_grpc::{Caller, routes};
+use quorate_proto::v1::keys_client::KeysClient;
+use quorate_proto::v1::{self, KeyState};
+use quorate_proto::{MESSAGE_LEN_MAX, PLAINTEXT_LEN_MAX, REASON_KEY};
+use quorate_service::node::Node;
+use support::{Rig, principal, unseal};
+use tokio::io::DuplexStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// A connection to the node, of somebody or of nobody.
+async fn connect(node: &Arc<Node>, caller: Option<Principal>) -> Channel {
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let service = routes(node.clone(), Arc::new(|_| Err("these connections have no certificates".into())));
+    let caller = caller.map(|principal| Caller { principal, address: None });
+    let put_caller = tower::util::MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
+        request.extensions_mut().extend(
+            caller
+                .clone()
+                .map(|caller| {
+                    let mut extensions = http::Extensions::new();
+                    extensions.insert(caller);
+                    extensions
+                })
+                .unwrap_or_default(),
+        );
+        request
+    });
+    let incoming = tokio_stream::once(Ok::<DuplexStream, std::io::Error>(server));
+    tokio::spawn(Server::builder().layer(put_caller).add_routes(service).serve_with_incoming(incoming));
+    let mut client = Some(hyper_util::rt::TokioIo::new(client));
+    let connector = tower::service_fn(move |_| {
+        let client = client.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));
+        async move { client }
+    });
+    Endpoint::from_static("http://node.test").connect_with_connector(connector).await.expect("connects")
+}
+
+async fn keys(node: &Arc<Node>, role: Role) -> KeysClient<Channel> {
+    KeysClient::new(connect(node, Some(principal(role, "somebody"))).await)
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, Status>, code: Code, reason: &str) {
+    let status = result.err().expect("refused");
+    let given = status.metadata().get(REASON_KEY).map(|value| value.to_str().expect("text"));
+    assert_eq!((status.code(), given), (code, Some(reason)), "{}", status.message());
+    assert!(status.message().len() > 20, "says what, why, and what to do: {}", status.message());
+}
+
+fn key(name: &str) -> v1::KeyRequest {
+    v1::KeyRequest { key: name.into() }
+}
+fn plain(key: &str, plaintext: &[u8]) -> v1::EncryptRequest {
+    v1::EncryptRequest { key: key.into(), plaintext: plaintext.to_vec().into(), aad: vec![] }
+}
+fn cipher(ciphertext: &[u8]) -> v1::DecryptRequest {
+    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), aad: vec![], key: String::new() }
+}
+fn pair(key: &str, value: &str) -> v1::AssociatedData {
+    v1::AssociatedData { key: key.into(), value: value.into() }
+}
+
+/// Every keys call, as a user with nothing else wrong would make it.
+async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>> {
+    let id = "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab";
+    let aliased = v1::CreateAliasRequest { name: "a".into(), key: id.into() };
+    let data_key = v1::GenerateDataKeyRequest { key: id.into(), ..Default::default() };
+    let deletion = v1::ScheduleKeyDeletionRequest { key: id.into(), days: 7 };
+    let rotation = v1::RotateKeyRequest { key: id.into(), ..Default::default() };
+    vec![
+        client.create_key(v1::CreateKeyRequest::default()).await.map(drop),
+        client.describe_key(key(id)).await.map(drop),
+        client.list_keys(v1::ListKeysRequest::default()).await.map(drop),
+        client.enable_key(key(id)).await.map(drop),
+        client.disable_key(key(id)).await.map(drop),
+        client.rotate_key(rotation).await.map(drop),
+        client.schedule_key_deletion(deletion).await.map(drop),
+        client.cancel_key_deletion(key(id)).await.map(drop),
+        client.create_alias(aliased).await.map(drop),
+        client.delete_alias(v1::DeleteAliasRequest { name: "a".into() }).await.map(drop),
+        client.list_aliases(v1::ListAliasesRequest::default()).await.map(drop),
+        client.encrypt(plain(id, b"x")).await.map(drop),
+        client.decrypt(cipher(&[0; 200])).await.map(drop),
+        client.generate_data_key(data_key).await.map(drop),
+        client.generate_random(v1::GenerateRandomRequest { bytes: 8 }).await.map(drop),
+    ]
+}
+
+async fn health(node: &Arc<Node>, service: &str) -> Result<ServingStatus, Status> {
+    let mut client = HealthClient::new(connect(node, None).await);
+    let answer = client.check(HealthCheckRequest { service: service.into() }).await?;
+    Ok(answer.into_inner().status())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_before_and_after_the_ceremony() {
+    let rig = Rig::new();
+    let node = rig.node("n1").await;
+    for result in every_call(&mut keys(&node, Role::Admin).await).await {
+        refused(result, Code::Unavailable, "UNINITIALIZED");
+    }
+    let founded = support::init(&node, 3, 2).await.expect("founded");
+    let shares: Vec<String> = founded.shares.iter().map(|share| share.to_string()).collect();
+    let mut admin = keys(&node, Role::Admin).await;
+    for result in every_call(&mut admin).await {
+        refused(result, Code::Unavailable, "SEALED");
+    }
+    let payload = bytes::Bytes::from_static(b"ping");
+    let echo = || v1::EchoRequest { payload: payload.clone() };
+    assert_eq!(admin.echo(echo()).await.expect("also while sealed").into_inner().payload, payload);
+    assert_eq!(health(&node, "").await.unwrap(), ServingStatus::NotServing);
+    assert_eq!(health(&node, "quorate.v1.Operator").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(health(&node, "else").await.unwrap_err().code(), Code::NotFound);
+
+    let mut watch = HealthClient::new(connect(&node, None).await);
+    let mut watch = watch.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    unseal(&node, &shares[..2]).await;
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert_eq!(health(&node, "quorate.v1.Keys").await.unwrap(), ServingStatus::Serving);
+
+    // Nobody, and somebody of another trade.
+    let mut nobody = KeysClient::new(connect(&node, None).await);
+    for result in every_call(&mut nobody).await {
+        refused(result, Code::Unauthenticated, "UNAUTHENTICATED");
+    }
+    refused(nobody.echo(echo()).await, Code::Unauthenticated, "UNAUTHENTICATED");
+    for role in [Role::Custodian, Role::Auditor, Role::Node] {
+        for result in every_call(&mut keys(&node, role).await).await {
+            refused(result, Code::PermissionDenied, "DENIED");
+        }
+    }
+    refused(keys(&node, Role::Node).await.echo(echo()).await, Code::PermissionDenied, "DENIED");
+    for (n, result) in every_call(&mut keys(&node, Role::User).await).await.into_iter().enumerate() {
+        let denied = result.err().is_some_and(|status| status.code() == Code::PermissionDenied);
+        assert_eq!(denied, matches!(n, 0 | 3..=9), "call {n}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_on_the_wire() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
+    let request =
+        v1::CreateKeyRequest { alias: "db".into(), description: "the database's".into(), token: vec![7; 16].into() };
+    let made = admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((made.state(), made.algorithm.as_str(), made.current_version), (KeyState::Enabled, "AES_256", 1));
+    assert_eq!((made.description.as_str(), made.deletion_ms, made.rotated_ms), ("the database's", 0, 0));
+    assert_eq!(made.key_id.len(), 36);
+    assert_eq!(admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap(), made, "the same token");
+    let other = v1::CreateKeyRequest { description: "another".into(), ..request };
+    refused(admin.create_key(other).await, Code::InvalidArgument, "TOKEN_REUSED");
+    let taken = v1::CreateKeyRequest { alias: "db".into(), ..Default::default() };
+    refused(admin.create_key(taken).await, Code::AlreadyExists, "ALREADY_EXISTS");
+
+    let bound = vec![pair("b", "2"), pair("a", "1")];
+    let encrypt = v1::EncryptRequest { aad: bound.clone(), ..plain("alias/db", b"secret") };
+    let sealed = user.encrypt(encrypt).await.unwrap().into_inner();
+    assert_eq!((&sealed.key_id, sealed.key_version), (&made.key_id, 1));
+    let rotation = v1::RotateKeyRequest { key: "db".into(), token: vec![8; 16].into() };
+    let rotated = admin.rotate_key(rotation).await.unwrap().into_inner().key.unwrap();
+    assert_eq!(rotated.current_version, 2);
+    let decrypt = v1::DecryptRequest {
+        aad: vec![pair("a", "1"), pair("b", "2")],
+        key: "db".into(),
+        ..cipher(&sealed.ciphertext)
+    };
+    let opened = user.decrypt(decrypt.clone()).await.unwrap().into_inner();
+    assert_eq!((&opened.plaintext[..], opened.key_version), (&b"secret"[..], 1));
+    refused(user.decrypt(cipher(&sealed.ciphertext)).await, Code::InvalidArgument, "TAMPERED");
+
+    let data_key =
+        v1::GenerateDataKeyRequest { key: "db".into(), bytes: 0, aad: bound.clone(), without_plaintext: false };
+    let data_key = user.generate_data_key(data_key).await.unwrap().into_inner();
+    assert_eq!((data_key.plaintext.len(), data_key.key_version), (32, 2));
+    let back = v1::DecryptRequest { aad: bound.clone(), ..cipher(&data_key.ciphertext) };
+    assert_eq!(user.decrypt(back).await.unwrap().into_inner().plaintext, data_key.plaintext);
+    let without = v1::GenerateDataKeyRequest { key: "db".into(), without_plaintext: true, ..Default::default() };
+    assert!(user.generate_data_key(without).await.unwrap().into_inner().plaintext.is_empty());
+
+    admin.disable_key(key("db")).await.unwrap();
+    refused(user.decrypt(decrypt.clone()).await, Code::FailedPrecondition, "KEY_DISABLED");
+    admin.enable_key(key("db")).await.unwrap();
+    let deletion = v1::ScheduleKeyDeletionRequest { key: "db".into(), days: 0 };
+    let doomed = admin.schedule_key_deletion(deletion).await.unwrap().into_inner().key.unwrap();
+    assert_eq!(doomed.state(), KeyState::PendingDeletion);
+    assert!(doomed.deletion_ms > doomed.created_ms + 29 * 86_400_000);
+    refused(user.decrypt(decrypt).await, Code::FailedPrecondition, "KEY_PENDING_DELETION");
+    let spared = admin.cancel_key_deletion(key("db")).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((spared.state(), spared.deletion_ms), (KeyState::Disabled, 0));
+    refused(admin.cancel_key_deletion(key("db")).await, Code::FailedPrecondition, "WRONG_STATE");
+
+    let second = v1::CreateAliasRequest { name: "alias/second".into(), key: made.key_id.clone() };
+    let alias = admin.create_alias(second).await.unwrap().into_inner().alias.unwrap();
+    assert_eq!((alias.name.as_str(), &alias.key_id), ("second", &made.key_id));
+    let listed =
+        user.list_aliases(v1::ListAliasesRequest { limit: 1, ..Default::default() }).await.unwrap().into_inner();
+    assert_eq!(listed.aliases.len(), 1);
+    let next = v1::ListAliasesRequest { limit: 1, page_token: listed.next_page_token };
+    let last = user.list_aliases(next).await.unwrap().into_inner();
+    assert_eq!((last.aliases.len(), last.next_page_token.len()), (1, 0));
+    admin.delete_alias(v1::DeleteAliasRequest { name: "second".into() }).await.unwrap();
+    let all = user.list_keys(v1::ListKeysRequest::default()).await.unwrap().into_inner();
+    assert_eq!(all.keys, [user.describe_key(key("db")).await.unwrap().into_inner().key.unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_can_not_be_meant() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    let mut admin = keys(&node, Role::Admin).await;
+    let made = admin.create_key(v1::CreateKeyRequest::default()).await.unwrap().into_inner().key.unwrap();
+    let id = made.key_id.as_str();
+    let invalid = |result: Result<(), Status>| refused(result, Code::InvalidArgument, "INVALID_ARGUMENT");
+
+    assert_eq!(PLAINTEXT_LEN_MAX, quorate_service::desk::encrypt::PLAINTEXT_LEN_MAX);
+    assert!(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX])).await.is_ok());
+    refused(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX + 1])).await, Code::InvalidArgument, "TOO_LARGE");
+    refused(admin.encrypt(plain("nobody", b"x")).await, Code::NotFound, "NOT_FOUND");
+    for name in ["", "a b", "-", &"x".repeat(65), "alias/", "\u{0}"] {
+        invalid(admin.encrypt(plain(name, b"x")).await.map(drop));
+    }
+    for aad in [vec![pair("a", "1"), pair("a", "2")], vec![pair("", "1")], vec![pair("a", "1"); 65]] {
+        invalid(admin.encrypt(v1::EncryptRequest { aad, ..plain(id, b"x") }).await.map(drop));
+    }
+    let aad = vec![pair("a", &"v".repeat(8 * 1024))];
+    refused(admin.encrypt(v1::EncryptRequest { aad, ..plain(id, b"x") }).await, Code::InvalidArgument, "TOO_LARGE");
+    invalid(admin.decrypt(cipher(b"")).await.map(drop));
+    invalid(admin.decrypt(cipher(&[7; 500])).await.map(drop));
+    for request in [
+        v1::CreateKeyRequest { token: vec![1; 15].into(), ..Default::default() },
+        v1::CreateKeyRequest { description: "d".repeat(257), ..Default::default() },
+        v1::CreateKeyRequest { alias: id.into(), ..Default::default() },
+        v1::CreateKeyRequest { alias: "no spaces".into(), ..Default::default() },
+    ] {
+        invalid(admin.create_key(request).await.map(drop));
+    }
+    for days in [1, 6, 31, u32::MAX] {
+        let request = v1::ScheduleKeyDeletionRequest { key: id.into(), days };
+        invalid(admin.schedule_key_deletion(request).await.map(drop));
+    }
+    for (limit, token) in [(1001, vec![]), (1, vec![1, 2, 3])] {
+        invalid(admin.list_keys(v1::ListKeysRequest { limit, page_token: token.into() }).await.map(drop));
+    }
+    for bytes in [0, 1025] {
+        invalid(admin.generate_random(v1::GenerateRandomRequest { bytes }).await.map(drop));
+    }
+
+    // Above the message limit nothing is read at all.
+    let whale = admin.encrypt(plain(id, &vec![0; MESSAGE_LEN_MAX])).await.unwrap_err();
+    assert_eq!(whale.code(), Code::OutOfRange);
+
+    // A caller that does not wait gets no answer, and changes nothing.
+    let mut hasty = Request::new(key(id));
+    hasty.set_timeout(Duration::from_nanos(1));
+    assert!(matches!(
+        admin.disable_key(hasty).await.unwrap_err().code(),
+        Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded
+    ));
+    let all = admin.list_keys(v1::ListKeysRequest::default()).await.unwrap().into_inner();
+    assert_eq!(all.keys, [made], "none of this changed anything");
+}
