@@ -27,6 +27,8 @@ fn config() -> JournalConfig {
 }
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
+/// Indexes, vote, committed id, purged index.
+type Content = (Vec<u64>, Option<Bytes>, Option<Bytes>, Option<u64>);
 
 fn create(ids: JournalIds) -> (SimDisk, Journal) {
     let disk = SimDisk::default();
@@ -52,7 +54,7 @@ fn entry(index: u64) -> Command {
 }
 
 /// Everything a reader can see.
-fn content(reader: &JournalReader) -> (Vec<u64>, Option<Bytes>, Option<Bytes>, Option<u64>) {
+fn content(reader: &JournalReader) -> Content {
     let entries = reader.entries(0..u64::MAX, usize::MAX).expect("readable");
     for e in &entries {
         assert!(entry(e.index) == Command::Entry(e.clone()), "entry {} has other bytes", e.index);
@@ -62,7 +64,7 @@ fn content(reader: &JournalReader) -> (Vec<u64>, Option<Bytes>, Option<Bytes>, O
 }
 
 /// A journal of one segment: groups as given, the mark after `marked` of them; its files after each group.
-fn small(groups: usize, marked: usize) -> (Vec<Files>, Vec<(Vec<u64>, Option<Bytes>, Option<Bytes>, Option<u64>)>) {
+fn small(groups: usize, marked: usize) -> (Vec<Files>, Vec<Content>) {
     let (disk, mut journal) = create(IDS);
     let (mut files, mut contents) = (vec![disk.dump()], vec![content(&journal.reader())]);
     for g in 0..groups {

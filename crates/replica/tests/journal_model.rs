@@ -196,3 +196,32 @@ fn random_lives_with_power_cuts_match_the_model() {
         lives(seeds.next(), 25);
     }
 }
+
+#[test]
+fn a_journal_whose_making_was_cut_short_can_be_made_again_or_opens() {
+    let mut rng = Rng(seed(5));
+    let (mut made_again, mut opened) = (0, 0);
+    for operations in 0..60 {
+        let disk = SimDisk::default();
+        disk.cut_power_after(operations);
+        let create = || {
+            let entropy = Arc::new(TestEntropy::default());
+            Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy)
+        };
+        let acknowledged = create().is_ok();
+        disk.reboot(&mut rng);
+        match open(&disk) {
+            Ok((_, recovered)) => {
+                assert!(recovered.boot > u32::from(acknowledged));
+                opened += 1;
+            }
+            Err(JournalError::Absent(_)) => {
+                assert!(!acknowledged, "cut after {operations}: a journal that was made is gone");
+                create().unwrap_or_else(|e| panic!("cut after {operations}: {e}"));
+                made_again += 1;
+            }
+            Err(e) => panic!("cut after {operations}: {e}"),
+        }
+    }
+    assert!(made_again > 0 && opened > 0);
+}

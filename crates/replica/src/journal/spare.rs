@@ -78,6 +78,17 @@ impl Spare {
         Ok(())
     }
 
+    /// Fills at least this part of it, `numerator / denominator`.
+    pub(super) fn fill_part(&mut self, disk: &dyn Disk, numerator: u64, denominator: u64) -> io::Result<()> {
+        while self
+            .0
+            .as_ref()
+            .is_some_and(|f| u128::from(f.filled) * u128::from(denominator) < u128::from(f.len) * u128::from(numerator))
+            && self.fill(disk)?
+        {}
+        Ok(())
+    }
+
     /// The file and its name, for use.
     pub(super) fn take(&mut self) -> Option<(Arc<dyn DiskFile>, PathBuf)> {
         self.0.take().map(|f| (f.file, f.path))

@@ -424,10 +424,10 @@ impl Journal {
     /// # Errors
     /// A failed disk, as in [`Journal::write_group`].
     pub fn maintain(&mut self, now: Instant) -> io::Result<()> {
-        // When never idle, the next segment must still be ready in time.
-        if self.end.at > self.end.capacity / 2 {
-            self.idle()?;
-        }
+        // When never idle, the next segment is filled as fast as the second half of this one.
+        let half = self.end.capacity / 2;
+        let used = self.end.at.saturating_sub(half);
+        self.fatal(|journal| journal.spare.fill_part(&*journal.disk, used, half))?;
         if now.saturating_duration_since(self.maintained) < MAINTENANCE_INTERVAL {
             return Ok(());
         }
