@@ -172,7 +172,7 @@ async fn a_flood_of_bad_shares_silences_its_source_and_delays_no_good_one() -> T
         assert!(matches!(submit_as(&node, &mallory, "not a share").await, Err(Error::ShareRefused(_))));
     }
     for _ in 0..20 {
-        let error = submit_as(&node, &mallory, "not a share").await.err().expect("refused");
+        let error = submit_as(&node, &mallory, "not a share").await.expect_err("refused");
         assert!(matches!(&error, Error::Busy(why) if why.contains("valid share")), "{error}");
     }
     // Not even from the same principal.
@@ -236,7 +236,7 @@ async fn shares_without_the_hsm_never_open() -> TestResult {
     // The same disk with another token: the node says so at start, before anybody types a share.
     let node = rig.start("n1", Options { token: Some("thief"), ..Options::default() }).await.expect("starts");
     assert_eq!(node.health(), Health::Damaged);
-    let error = submit(&node, &shares[0]).await.err().expect("refused");
+    let error = submit(&node, &shares[0]).await.expect_err("refused");
     assert!(matches!(&error, Error::Damaged(what) if what.contains("HSM")), "{error}");
     assert!(node.status(&admin())?.hint.contains("HSM"));
     node.shutdown().await;

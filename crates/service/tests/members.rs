@@ -66,6 +66,14 @@ async fn three_nodes_join_and_one_ceremony_opens_them_all() -> TestResult {
     drop(n3);
     let n3 = rig.node("n3").await;
     within(30, n3.wait_for(Health::Ok)).await;
+
+    // An inviter that dies does not hold up whom it invited: any unsealed member knows of the applicant.
+    let token = n3.invite(&admin(), "n4", 0, soon()).await?.token;
+    let n4 = rig.joining("n4", &token).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n4").await;
+    n3.shutdown().await;
+    n1.approve(&admin(), "n4", &fingerprint, soon()).await?;
+    within(30, n4.wait_for(Health::Ok)).await;
     Ok(())
 }
 
@@ -149,7 +157,7 @@ async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
     let fingerprint = pending_fingerprint(&n1, "n2").await;
     assert_eq!(n2.health(), Health::Uninitialized);
     eventually("it says what it waits for", || n2.status(&admin()).expect("status").hint.contains(&fingerprint)).await;
-    let error = n1.approve(&admin(), "n2", "0000", soon()).await.err().expect("refused");
+    let error = n1.approve(&admin(), "n2", "0000", soon()).await.expect_err("refused");
     assert!(matches!(&error, Error::InvalidArgument(why) if why.contains(&fingerprint)), "{error}");
     assert!(matches!(
         n1.approve(&principal(Role::Auditor, "a"), "n2", &fingerprint, soon()).await,

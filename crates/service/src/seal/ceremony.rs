@@ -283,7 +283,7 @@ impl Node {
         drop((quorum, half));
         let keyring =
             seal.open_keyring(&root_key).map_err(|e| Error::Damaged(e.to_string())).inspect_err(|e| self.note(e))?;
-        let ceremony = CompletedCeremony { id, at: Instant::now(), seal_epoch: seal.seal_epoch };
+        let ceremony = CompletedCeremony::new(id, seal.seal_epoch, Duration::ZERO);
         self.serve(replica, seal, root_key, keyring, ceremony).await?;
         self.offer_to_all();
         Ok(())

@@ -122,10 +122,9 @@ impl Node {
     pub(crate) fn offer_to(&self, id: NodeId) {
         let state = self.current();
         let State::Unsealed(unsealed) = &*state else { return };
-        let age = unsealed.opened.ceremony.at.elapsed();
+        let age = unsealed.opened.ceremony.age();
         let entitled = age < OFFERED || self.handover.is_newly_approved(id);
-        if id == unsealed.replica.status().id || !entitled || !self.wants_handover(id, age) || !self.handover.begins(id)
-        {
+        if id == unsealed.replica.id() || !entitled || !self.wants_handover(id, age) || !self.handover.begins(id) {
             return;
         }
         let Some(node) = self.this.upgrade() else { return };
@@ -171,7 +170,7 @@ impl Node {
             .map_err(|e| Error::WrongState(e.to_string()))?;
         let offer = Offer {
             ceremony: opened.ceremony.id,
-            age: opened.ceremony.at.elapsed(),
+            age: opened.ceremony.age(),
             seal_epoch: opened.ceremony.seal_epoch,
             envelope: envelope.encode(),
         };
@@ -207,8 +206,7 @@ impl Node {
         let State::Sealed(sealed) = &*state else {
             return Err(Error::WrongState(format!("{} is not sealed", self.config.name)));
         };
-        let completed_at = Instant::now().checked_sub(offer.age);
-        if sealed.held_since.is_some_and(|held| completed_at.is_none_or(|at| at <= held)) {
+        if sealed.held_since.is_some_and(|held| offer.age >= held.elapsed()) {
             return Err(Error::WrongState(format!(
                 "{} was sealed by an operator after that ceremony; custodians have to hold a new one",
                 self.config.name
@@ -237,8 +235,7 @@ impl Node {
         // Anybody can seal anything to this node's public key: a wrong root key says nothing about this node.
         let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
         let ack = envelope.handover_ack(&context, &root_key);
-        let at = completed_at.unwrap_or_else(Instant::now);
-        let ceremony = CompletedCeremony { id: offer.ceremony, at, seal_epoch: offer.seal_epoch };
+        let ceremony = CompletedCeremony::new(offer.ceremony, offer.seal_epoch, offer.age);
         self.serve(&replica, seal, root_key, keyring, ceremony).await?;
         self.ceremony.forget(None);
         Ok(ack.to_vec())

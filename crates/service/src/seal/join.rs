@@ -89,7 +89,7 @@ impl Node {
                 let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
                 self.check_possession(&introduction, &nonce, &mac)?;
                 self.note_applicant(&opened.ledger, &introduction, statement, deadline).await?;
-                Response::Waiting
+                Response::Waiting { membership: opened.ledger.view(deadline).await?.membership().clone() }
             }
         };
         Ok(response.encode())
@@ -221,7 +221,7 @@ impl Node {
             let membership = view.membership();
             if !membership.members.contains_key(&id) {
                 // Approval is under way.
-                return Ok(Response::Waiting);
+                return Ok(Response::Waiting { membership: membership.clone() });
             }
             if membership.is_voter(id) {
                 return Err(refused(format!(
@@ -233,14 +233,12 @@ impl Node {
             return Ok(Response::Approved { id, group: GROUP, membership: membership.clone() });
         }
         let invitations = ledger.list(&view, Table::Invitation, Invitation::decode)?;
+        let now = self.now_ms(&view);
         let known = invitations
             .iter()
+            .filter(|i| now < i.body.expires_ms)
             .any(|i| i.body.applicant.as_ref().is_some_and(|a| a.statement.identity_spki == from.identity_spki));
-        if known {
-            Ok(Response::Waiting)
-        } else {
-            Err(refused("this node has not introduced itself; begin again".into()))
-        }
+        Ok(if known { Response::Waiting { membership: view.membership().clone() } } else { Response::Unknown })
     }
 }
 

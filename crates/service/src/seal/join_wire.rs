@@ -7,7 +7,7 @@
 //! Prove{… the same …, nonce, mac}              ──►   possession checked; the invitation is used from here on
 //!                                              ◄──   Waiting                for an operator's approval
 //! Poll                                         ──►   known by its TLS identity
-//!                                              ◄──   Waiting | Approved{id}
+//!                                              ◄──   Waiting | Approved{id} | Unknown
 //! ```
 
 use quorate_core::codec::{Malformed, Reader, Writer};
@@ -59,7 +59,10 @@ pub enum Response {
         ct: Vec<u8>,
     },
     /// Wait for an operator, who compares fingerprints.
-    Waiting,
+    Waiting {
+        /// Who else can be asked meanwhile.
+        membership: MembershipView,
+    },
     /// You are a member.
     Approved {
         /// Your Raft id, for ever.
@@ -69,6 +72,8 @@ pub enum Response {
         /// Who else is, so that you recognise them before your own log tells you.
         membership: MembershipView,
     },
+    /// You have not introduced yourself, or your invitation has ended.
+    Unknown,
 }
 
 /// What the identity key signs.
@@ -122,8 +127,9 @@ impl Response {
         let w = Writer::new().u8(VERSION);
         match self {
             Self::Challenge { nonce, ct } => w.u8(1).raw(nonce).field(ct),
-            Self::Waiting => w.u8(2),
+            Self::Waiting { membership } => w.u8(2).field(&membership.encode()),
             Self::Approved { id, group, membership } => w.u8(3).u64(id.0).u32(group.0).field(&membership.encode()),
+            Self::Unknown => w.u8(4),
         }
         .finish()
     }
@@ -137,12 +143,13 @@ impl Response {
         }
         let response = match r.u8()? {
             1 => Self::Challenge { nonce: r.array()?, ct: r.field(CT_LEN_MAX)?.to_vec() },
-            2 => Self::Waiting,
+            2 => Self::Waiting { membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)? },
             3 => Self::Approved {
                 id: NodeId(r.u64()?),
                 group: GroupId(r.u32()?),
                 membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)?,
             },
+            4 => Self::Unknown,
             _ => return Err(Malformed(WHAT)),
         };
         r.finish()?;
@@ -178,7 +185,8 @@ mod tests {
     fn responses_read_back_and_every_cut_is_an_error() {
         let responses = [
             Response::Challenge { nonce: [1; 32], ct: vec![2; 65] },
-            Response::Waiting,
+            Response::Waiting { membership: MembershipView::default() },
+            Response::Unknown,
             Response::Approved { id: NodeId(9), group: GroupId(0), membership: MembershipView::default() },
         ];
         for response in responses {

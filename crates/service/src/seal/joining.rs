@@ -72,10 +72,10 @@ impl Node {
     pub(crate) fn join_until_member(&self) {
         let this = self.this.clone();
         self.runtime.spawn(async move {
-            let mut introduced = false;
+            let mut known = MembershipView::default();
             loop {
                 let Some(node) = this.upgrade().filter(|node| !node.stopping.load(Ordering::Relaxed)) else { return };
-                let Some(pause) = node.join_once(&mut introduced).await else { return };
+                let Some(pause) = node.join_once(&mut known).await else { return };
                 drop(node);
                 tokio::time::sleep(pause).await;
             }
@@ -83,8 +83,8 @@ impl Node {
     }
 
     /// One attempt; returns how long to wait before the next, none when there is nothing left to try.
-    async fn join_once(&self, introduced: &mut bool) -> Option<Duration> {
-        match self.join_step(self.config.join.as_ref()?, introduced).await {
+    async fn join_once(&self, known: &mut MembershipView) -> Option<Duration> {
+        match self.join_step(self.config.join.as_ref()?, known).await {
             Ok(None) => {
                 self.set_problem(format!(
                     "waiting for approval: compare the fingerprint {} and run `members approve {} --fingerprint …` on a member",
@@ -104,35 +104,52 @@ impl Node {
                 Some(RETRY_AFTER)
             }
             Err(JoinError::Refused(why)) => {
-                *introduced = false;
                 self.set_problem(format!("joining was refused: {why}"));
                 Some(RETRY_AFTER)
             }
         }
     }
 
+    /// Asks first: a node that introduced itself before a restart is known already.
     async fn join_step(
         &self,
         join: &JoinConfig,
-        introduced: &mut bool,
+        known: &mut MembershipView,
     ) -> Result<Option<(NodeId, MembershipView)>, JoinError> {
-        // A node that was approved and then restarted before it had a data directory is known already.
-        let polled = match self.ask(join, &Request::Poll).await {
-            Err(JoinError::Refused(_)) if !*introduced => {
-                self.introduce(join).await?;
-                *introduced = true;
-                Response::Waiting
-            }
-            other => other?,
-        };
-        match polled {
+        let mut response = self.poll(join, known).await?;
+        if response == Response::Unknown {
+            response = self.introduce(join).await?;
+        }
+        match response {
             Response::Approved { id, group, membership } if group == GROUP => Ok(Some((id, membership))),
-            Response::Waiting => Ok(None),
-            _ => Err(JoinError::Refused("the member answered something else than was asked".into())),
+            Response::Waiting { membership } => {
+                *known = membership;
+                Ok(None)
+            }
+            _ => Err(out_of_turn()),
         }
     }
 
-    async fn introduce(&self, join: &JoinConfig) -> Result<(), JoinError> {
+    /// Asks the inviter, and when it can't answer, the members it told of: any unsealed one knows.
+    async fn poll(&self, join: &JoinConfig, known: &MembershipView) -> Result<Response, JoinError> {
+        let mut answer = self.ask_inviter(join, &Request::Poll).await;
+        for member in known.members.values().filter(|m| m.name != join.token.inviter_name.as_str()) {
+            if answer.is_ok() {
+                break;
+            }
+            let expect = PeerExpectation {
+                name: member.name.clone(),
+                cluster: join.token.cluster,
+                identity_spki: Some(member.identity_spki.clone()),
+            };
+            if let Ok(theirs) = self.ask(&member.peer_addr, expect, &Request::Poll).await {
+                answer = Ok(theirs);
+            }
+        }
+        answer
+    }
+
+    async fn introduce(&self, join: &JoinConfig) -> Result<Response, JoinError> {
         let statement = self.own_statement().encode();
         let signature = self
             .hsm
@@ -144,44 +161,46 @@ impl Node {
             statement: statement.clone(),
             signature: signature.clone(),
         };
-        let (nonce, ct) = match self.ask(join, &Request::Introduce(introduction())).await? {
-            Response::Challenge { nonce, ct } => (nonce, ct),
-            _ => return Err(JoinError::Refused("the member answered something else than was asked".into())),
+        let Response::Challenge { nonce, ct } = self.ask_inviter(join, &Request::Introduce(introduction())).await?
+        else {
+            return Err(out_of_turn());
         };
         let raw =
             self.hsm.decapsulate(&ct).await.map_err(|e| JoinError::Later(format!("this node's HSM failed: {e}")))?;
         let ss_h = kem_secret(self.keys.kem.alg, raw, &ct, &self.keys.kem.spki_der);
         let mac = proof_of_possession(&ss_h, self.config.cluster, &nonce, &statement);
-        match self.ask(join, &Request::Prove { introduction: introduction(), nonce, mac }).await? {
-            Response::Waiting => Ok(()),
-            _ => Err(JoinError::Refused("the member answered something else than was asked".into())),
-        }
+        self.ask_inviter(join, &Request::Prove { introduction: introduction(), nonce, mac }).await
     }
 
     /// One call to the inviter, by whatever address it is found at; its identity key is pinned by the token, so the
     /// token's secret is told to nobody else.
-    async fn ask(&self, join: &JoinConfig, request: &Request) -> Result<Response, JoinError> {
+    async fn ask_inviter(&self, join: &JoinConfig, request: &Request) -> Result<Response, JoinError> {
         let token = &join.token;
-        let expect = PeerExpectation {
-            name: token.inviter_name.to_string(),
-            cluster: token.cluster,
-            identity_spki: Some(token.inviter_spki.clone()),
-        };
-        let mut unreached = String::new();
         let mut addresses = vec![&token.inviter_addr];
         addresses.extend(join.addresses.iter().filter(|a| **a != token.inviter_addr));
+        let mut answer = Err(JoinError::Later("no address is known".into()));
         for addr in addresses {
-            let body = request.encode().to_vec().into();
-            let net = self.world.net.clone();
-            match Replica::join_call(net, addr, expect.clone(), GROUP, body, CALL_DEADLINE).await {
-                Ok(bytes) => {
-                    return Response::decode(&bytes).map_err(|e| JoinError::Refused(e.to_string()));
-                }
-                Err(CallError::Application(why)) => return Err(JoinError::Refused(why)),
-                Err(e) => unreached = format!("{} at {addr}: {e}", token.inviter_name),
+            let expect = PeerExpectation {
+                name: token.inviter_name.to_string(),
+                cluster: token.cluster,
+                identity_spki: Some(token.inviter_spki.clone()),
+            };
+            answer = self.ask(addr, expect, request).await;
+            if !matches!(answer, Err(JoinError::Later(_))) {
+                break;
             }
         }
-        Err(JoinError::Later(unreached))
+        answer
+    }
+
+    async fn ask(&self, addr: &str, expect: PeerExpectation, request: &Request) -> Result<Response, JoinError> {
+        let (net, name) = (self.world.net.clone(), expect.name.clone());
+        let body = request.encode().to_vec().into();
+        match Replica::join_call(net, addr, expect, GROUP, body, CALL_DEADLINE).await {
+            Ok(bytes) => Response::decode(&bytes).map_err(|e| JoinError::Refused(e.to_string())),
+            Err(CallError::Application(why)) => Err(JoinError::Refused(why)),
+            Err(e) => Err(JoinError::Later(format!("{name} at {addr}: {e}"))),
+        }
     }
 
     async fn become_member(&self, id: NodeId, membership: MembershipView) -> Result<(), String> {
@@ -197,4 +216,8 @@ impl Node {
         self.watch_own_envelope(replica);
         Ok(())
     }
+}
+
+fn out_of_turn() -> JoinError {
+    JoinError::Refused("the member answered something else than was asked; update the older of the two nodes".into())
 }

@@ -2,6 +2,7 @@
 //! envelope, and the last steps that ceremony and hand-over share (key-hierarchy §4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::batch::Rev;
@@ -39,9 +40,23 @@ pub(crate) struct Opened {
 #[derive(Clone, Copy)]
 pub(crate) struct CompletedCeremony {
     pub(crate) id: [u8; 16],
-    pub(crate) at: Instant,
     /// The revision of the last cluster-wide seal when it completed: what it opened ends with the next one.
     pub(crate) seal_epoch: Rev,
+    /// How old it was when this node was opened, and when that was: no clock of two machines is compared.
+    age_then: Duration,
+    then: Instant,
+}
+
+impl CompletedCeremony {
+    /// One that completed `age` ago.
+    pub(crate) fn new(id: [u8; 16], seal_epoch: Rev, age: Duration) -> Self {
+        Self { id, seal_epoch, age_then: age, then: Instant::now() }
+    }
+
+    /// How long ago it completed.
+    pub(crate) fn age(&self) -> Duration {
+        self.age_then.saturating_add(self.then.elapsed())
+    }
 }
 
 /// Table 0 as this node sees it: all public, readable while sealed.

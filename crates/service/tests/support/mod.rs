@@ -144,7 +144,7 @@ impl Rig {
     /// as the module looks for tokens only once.
     pub fn new() -> Self {
         let rig = Self { dir: tempfile::tempdir().expect("a folder"), cluster: CLUSTER, clock: Arc::default() };
-        for label in ["n1", "n2", "n3", "thief"] {
+        for label in ["n1", "n2", "n3", "n4", "thief"] {
             let token = SoftToken::create(&rig.hsm_dir(), label, "123456").expect("SoftHSM2 is installed");
             token.danger_set_test_environment();
         }
