@@ -3,9 +3,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::failure::{CommandResult, Failure};
@@ -105,6 +107,53 @@ pub fn create_dir_private(path: &Path) -> CommandResult {
         .mode(0o700)
         .create(path)
         .map_err(|e| Failure::failed("can't make a folder", format!("{}: {e}", path.display()), ""))
+}
+
+/// Takes others' access to a folder away.
+pub fn make_private(path: &Path) -> CommandResult {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        .map_err(|e| Failure::failed("can't make a folder private", format!("{}: {e}", path.display()), ""))
+}
+
+/// Whether nothing is in a folder.
+pub fn is_empty_dir(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Removes a file that may be there.
+pub fn remove_if_there(path: &Path) -> CommandResult {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::failed("can't remove a file", format!("{}: {e}", path.display()), ""))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it, as far as possible.
+pub fn remove_tree(path: &Path) {
+    let _ = fs::remove_dir_all(path);
+}
+
+/// A folder in use by this process, until dropped.
+pub struct FolderLock {
+    _folder: File,
+}
+
+impl FolderLock {
+    /// Takes it; refused while another process has it.
+    pub fn take(path: &Path) -> CommandResult<Self> {
+        let fail = |e: io::Error| Failure::failed("can't use the folder", format!("{}: {e}", path.display()), "");
+        let folder = File::open(path).map_err(fail)?;
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _folder: folder }),
+            Err(Errno::WOULDBLOCK) => {
+                let why = format!("another process works in {}", path.display());
+                Err(Failure::failed("can't use the folder", why, "stop it first, or name another folder"))
+            }
+            Err(e) => Err(fail(e.into())),
+        }
+    }
 }
 
 /// Where output goes. A regular file appears under its name only when [`Sink::finish`] says it is complete; until then,
@@ -220,8 +269,6 @@ pub fn read_secret_line(prompt: &str, max: usize) -> CommandResult<Zeroizing<Str
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod completions;
 pub mod connect;
 pub mod crypt;
+pub mod dev;
 pub mod failure;
 pub mod file;
 pub mod files;
@@ -82,6 +83,7 @@ impl Shared {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Dev(dev::Dev),
     Server(server::Server),
     Pki(pki::PkiCommand),
     /// Create, describe, list, rotate, disable and destroy keys
@@ -126,6 +128,7 @@ impl Command {
     /// Commands that talk to a cluster.
     async fn call(self, shared: &Shared) -> CommandResult {
         match self {
+            Self::Dev(c) => c.run().await,
             Self::Keys(c) => c.run(shared).await,
             Self::Alias(c) => c.run(shared).await,
             Self::Encrypt(c) => c.run(shared).await,

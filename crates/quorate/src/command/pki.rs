@@ -16,6 +16,7 @@ use super::failure::{CommandResult, Failure};
 use super::{files, output};
 use crate::config::Config;
 use crate::pki::{CLIENT_DAYS_MAX, LEAF_DAYS, NodeRequest, Passphrase, Pki, PkiError, WorkFactor};
+use crate::tls::NodeCertificate;
 use crate::wiring::{OsEntropy, SystemClock, hsm_config, read_pin};
 
 /// The longest passphrase that is read.
@@ -222,6 +223,14 @@ impl PkiCommand {
                 let chain = ca.node(&request, now_ms, &OsEntropy).map_err(failed(what))?;
                 let path =
                     out.clone().unwrap_or_else(|| request_file.with_file_name(format!("{}.pem", request.name())));
+                // Renewal replaces this node's certificate, never anything else (a client may have the same name).
+                if files::exists(&path) {
+                    let old = files::read(&path, "the older certificate")?;
+                    if NodeCertificate::from_pem(&old, request.name()).is_err() {
+                        let why = format!("{} is there already, and is no certificate of this node", path.display());
+                        return Err(Failure::failed(what, why, "name another file with --out"));
+                    }
+                }
                 files::replace(&path, 0o644, chain.as_bytes())
                     .map_err(|e| Failure::failed(what, format!("{}: {e}", path.display()), ""))?;
                 let (name, fingerprint, cert) = (request.name().to_string(), request.fingerprint(), shown(&path));

@@ -22,11 +22,18 @@ pub struct Server {
     /// Allow a cluster made by `quorate dev`, whose shares and PINs lie on disk beside it
     #[arg(long)]
     dev: bool,
+    /// End when this process, the parent, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    die_with_parent: Option<u32>,
 }
 
 impl Server {
     /// Runs until a signal. Takes the process from its first moment: the HSM's environment must be set before threads exist.
     pub fn run(self) -> CommandResult {
+        if let Some(parent) = self.die_with_parent {
+            crate::hygiene::die_with(parent)
+                .map_err(|e| Failure::failed("can't start the node", e, "start it with `quorate dev` again"))?;
+        }
         let config = Config::load(&self.config)
             .map_err(|e| Failure::failed("can't start the node", e, "cluster-config/ has annotated examples"))?;
         quorate_hsm::set_environment(&config.hsm.environment)

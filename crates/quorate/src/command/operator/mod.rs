@@ -85,7 +85,9 @@ impl Seal {
     }
 }
 
-pub use nodes::at as node_at;
+pub use nodes::{Asked, ask_all, at as node_at};
+pub use share::Public;
+pub use unseal::enter;
 
 /// A node's answer that lacks what it must hold.
 fn incomplete(what: &str) -> Failure {

@@ -123,7 +123,8 @@ impl Public {
         Err(Failure::failed(format!("can't {what}"), "it was mistyped too often", ""))
     }
 
-    fn check(&self, share: &Share) -> Result<(), ShareError> {
+    /// Checks a share against what is public.
+    pub fn check(&self, share: &Share) -> Result<(), ShareError> {
         share.check(&self.config, &self.fingerprint)
     }
 }

@@ -1,8 +1,9 @@
 //! `quorate operator unseal`: one custodian enters one share.
 
 use clap::Args;
-use quorate_client::v1::{ShareChallengeRequest, SubmitShareRequest};
+use quorate_client::v1::{ShareChallengeRequest, SubmitShareRequest, SubmitShareResponse};
 use quorate_client::{Client, ClientError, reason};
+use quorate_crypto::Share;
 use serde_json::json;
 
 use super::incomplete;
@@ -58,19 +59,8 @@ impl Unseal {
         let public = Public::of(&node).await?;
         let share = public.read_share("enter the share")?;
 
-        // From here on only a node of the share's own cluster will do, whoever answers at the address by now.
-        let node = node.pinned(&public.server).doing("connect")?;
-        let challenge = node.share_challenge(ShareChallengeRequest {}).await.doing("get a challenge")?;
-        let nonce: [u8; 32] = challenge.nonce.as_ref().try_into().map_err(|_| incomplete("nonce of 32 bytes"))?;
-        let proof = share.prove(public.config.cluster, &challenge.node_name, &nonce);
-        let request = SubmitShareRequest {
-            share: share.to_text().to_string(),
-            nonce: challenge.nonce,
-            proof: proof.to_vec().into(),
-        };
         let (x, label) = (share.x(), public.label(share.x()));
-        drop(share);
-        let answer = node.submit_share(request).await.map_err(submit_failed)?;
+        let answer = enter(&node, &public, share).await?;
         let json = json!({
             "unsealed": answer.unsealed,
             "node": answer.node_name,
@@ -88,6 +78,22 @@ impl Unseal {
             output::fields([("share", format!("{x} {label}, accepted")), ("ceremony", progress)])
         })
     }
+}
+
+/// Sends a checked share to `node`, with the proof that it is at hand.
+pub async fn enter(node: &Client, public: &Public, share: Share) -> CommandResult<SubmitShareResponse> {
+    // From here on only a node of the share's own cluster will do, whoever answers at the address by now.
+    let node = node.pinned(&public.server).doing("connect")?;
+    let challenge = node.share_challenge(ShareChallengeRequest {}).await.doing("get a challenge")?;
+    let nonce: [u8; 32] = challenge.nonce.as_ref().try_into().map_err(|_| incomplete("nonce of 32 bytes"))?;
+    let proof = share.prove(public.config.cluster, &challenge.node_name, &nonce);
+    let request = SubmitShareRequest {
+        share: share.to_text().to_string(),
+        nonce: challenge.nonce,
+        proof: proof.to_vec().into(),
+    };
+    drop(share);
+    node.submit_share(request).await.map_err(submit_failed)
 }
 
 fn submit_failed(error: ClientError) -> Failure {
