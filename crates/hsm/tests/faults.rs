@@ -92,10 +92,10 @@ async fn a_lost_key_is_named_and_found_again_when_it_is_back() {
     for file in &files {
         let kept = std::fs::read(file).expect("read");
         std::fs::remove_file(file).expect("removed");
-        let error = hsm.self_test(&OsEntropy).await.expect_err("a key is gone");
+        let error = hsm.self_test().await.expect_err("a key is gone");
         assert!(matches!(error, HsmError::KeyMissing { .. } | HsmError::KeyDamaged { .. }), "{error}");
         std::fs::write(file, kept).expect("restored");
-        hsm.self_test(&OsEntropy).await.expect("it is found again");
+        hsm.self_test().await.expect("it is found again");
     }
 }
 
@@ -119,7 +119,7 @@ fn start() {
     };
     assert_eq!(keys.fingerprint().as_str(), expected, "a key passed for another");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    runtime.block_on(hsm.self_test(&OsEntropy)).expect("refused");
+    runtime.block_on(hsm.self_test()).expect("refused");
 }
 
 #[test]
@@ -181,13 +181,13 @@ async fn a_token_that_is_taken_away_is_told_and_comes_back() {
         std::fs::rename(token.tokens(), &away).expect("taken away");
         std::fs::create_dir(token.tokens()).expect("empty");
         for _ in 0..2 {
-            hsm.self_test(&OsEntropy).await.expect_err("gone");
+            hsm.self_test().await.expect_err("gone");
             hsm.sign_identity(b"m").await.expect_err("gone");
         }
         std::fs::remove_dir_all(token.tokens()).expect("cleared");
         std::fs::rename(&away, token.tokens()).expect("back");
         hsm.sign_identity(b"m").await.expect("works again");
-        hsm.self_test(&OsEntropy).await.expect("works again");
+        hsm.self_test().await.expect("works again");
     }
 }
 

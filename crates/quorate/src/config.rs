@@ -154,16 +154,17 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        let base = std::path::absolute(base)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        // A bare file name has the empty parent, which is no path.
+        let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let base =
+            std::path::absolute(base).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(&text, path, &base)
     }
 
     /// Parses and checks `text`; `path` is for messages, relative paths are put under `base`.
     pub fn parse(text: &str, path: &Path, base: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|e| ConfigError::Invalid { path: path.to_owned(), message: e.to_string() })?;
+        let mut config: Self =
+            toml::from_str(text).map_err(|e| ConfigError::Invalid { path: path.to_owned(), message: e.to_string() })?;
         let absolute = |p: &mut PathBuf| *p = base.join(&*p);
         absolute(&mut config.data_dir);
         absolute(&mut config.tls.cert);

@@ -3,6 +3,7 @@
 mod http;
 mod metrics;
 mod pin;
+mod renewal;
 mod world;
 
 use std::path::Path;
@@ -94,12 +95,20 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         join: config.join.as_ref().map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
+    let renewal = renewal::Renewal {
+        identity: identity.clone(),
+        trust: trust.clone(),
+        wall: wall.clone(),
+        name: name.clone(),
+        path: config.tls.cert.clone(),
+    };
     // The port first: when it is taken, nothing on disk has been touched.
     let listener = ApiListener::bind(config.api.listen, identity, trust.clone(), wall).await.map_err(|e| {
         cant(&format!("can't listen on {}: {e}", config.api.listen), "free the port, or change api.listen")
     })?;
     let node = Node::start(node_config, world, hsm).await.map_err(|e| cant(&e, ""))?;
     tokio::spawn(keep_pins(node.clone(), pins));
+    tokio::spawn(renewal.on_hangup());
     tracing::info!(
         node = %name, cluster = %certificate.cluster, api = %listener.local_addr(), peer = %config.peer.listen,
         state = node.health().as_str(), version = env!("CARGO_PKG_VERSION"), "started"
