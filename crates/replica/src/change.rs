@@ -102,7 +102,7 @@ impl Node {
                     .into(),
             );
         }
-        if voters % 2 == 0 {
+        if voters.is_multiple_of(2) {
             tracing::warn!(voters, "an even number of voters tolerates no more losses than one fewer would");
         }
         if let Err(laggard) = self.await_caught_up(&learners, deadline).await {

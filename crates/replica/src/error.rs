@@ -49,6 +49,9 @@ pub enum OpenError {
         /// What was expected.
         name: String,
     },
+    /// Another process has it open.
+    #[error("{0}")]
+    InUse(String),
     /// What is on disk can't be trusted; the node must not vote.
     #[error("{0}")]
     Damaged(String),

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use openraft::{LinearizerOption, LogIdOptionExt};
 use quorate_core::id::NodeId;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::error::ReadError;
 use crate::node::Node;
 use crate::peer::bounded;
 use crate::peer::pb;
+use crate::shared::Shared;
 
 /// How long a round may take.
 pub(crate) const ROUND_LIMIT: Duration = Duration::from_millis(250);
@@ -69,33 +70,41 @@ impl ReadGate {
     }
 }
 
+/// Where a round gets its index.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// An index that was committed when this call began, or why there is none. It is given up after [`ROUND_LIMIT`].
+    fn ask(&self, round: u64) -> impl Future<Output = Result<u64, String>> + Send;
+    /// Where apply tells how far it is.
+    fn shared(&self) -> &Shared;
+}
+
 /// Starts rounds for as long as the replica runs.
-pub(crate) async fn drive(node: Arc<Node>) {
-    let flights = Arc::new(tokio::sync::Semaphore::new(ROUNDS_MAX));
+pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
+    let flights = Arc::new(Semaphore::new(ROUNDS_MAX));
     loop {
-        node.gate.wake.notified().await;
+        gate.wake.notified().await;
         loop {
             // The flight first, the waiters then: whoever arrives while both rounds fly joins the one that follows.
             let Ok(flight) = flights.clone().acquire_owned().await else { return };
-            let waiters = node.gate.take();
+            let waiters = gate.take();
             if waiters.is_empty() {
                 break;
             }
-            let node = node.clone();
+            let id = gate.round.fetch_add(1, Ordering::Relaxed) + 1;
+            let (gate, source) = (gate.clone(), source.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                let result = round(&node).await;
-                match result {
+                match round(&*source, id).await {
                     Ok(index) => {
                         drop(flight);
-                        deliver(&node, index, waiters).await;
+                        deliver(source.shared(), index, waiters).await;
                     }
-                    Err(_) if node.shared.problem().is_some() => deliver(&node, u64::MAX, waiters).await,
+                    Err(_) if source.shared().problem().is_some() => deliver(source.shared(), u64::MAX, waiters).await,
                     Err(why) => {
-                        *node.gate.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                        *gate.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
                         tokio::time::sleep_until(started + PAUSE).await;
                         drop(flight);
-                        node.gate.give_back(waiters);
+                        gate.give_back(waiters);
                     }
                 }
             });
@@ -104,11 +113,11 @@ pub(crate) async fn drive(node: Arc<Node>) {
 }
 
 /// Waits for our own apply, then lets all waiters of the round go.
-async fn deliver(node: &Node, index: u64, mut waiters: Vec<Waiter>) {
-    let mut applied = node.shared.applied();
-    let mut problem = node.shared.watch_problem();
+async fn deliver(shared: &Shared, index: u64, mut waiters: Vec<Waiter>) {
+    let mut applied = shared.applied();
+    let mut problem = shared.watch_problem();
     loop {
-        if let Some(problem) = node.shared.problem() {
+        if let Some(problem) = shared.problem() {
             for waiter in waiters {
                 let _ = waiter.send(Err(ReadError::Stopped(problem.clone())));
             }
@@ -140,18 +149,27 @@ async fn deliver(node: &Node, index: u64, mut waiters: Vec<Waiter>) {
     }
 }
 
-/// One round: an index the leader confirmed with a quorum after this began, or why there is none.
-async fn round(node: &Node) -> Result<u64, String> {
-    if let Some(problem) = node.shared.problem() {
+/// One round: an index that was committed when it began, or why there is none.
+async fn round(source: &impl Source, id: u64) -> Result<u64, String> {
+    if let Some(problem) = source.shared().problem() {
         return Err(problem.to_string());
     }
-    let id = node.gate.round.fetch_add(1, Ordering::Relaxed) + 1;
-    match tokio::time::timeout(ROUND_LIMIT, ask(node, id)).await {
+    match tokio::time::timeout(ROUND_LIMIT, source.ask(id)).await {
         Ok(result) => result,
         Err(_) => Err("the leader confirmed nothing in time".into()),
     }
 }
 
+impl Source for Node {
+    async fn ask(&self, round: u64) -> Result<u64, String> {
+        ask(self, round).await
+    }
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// By this node itself if it leads, else by a call to the leader.
 async fn ask(node: &Node, id: u64) -> Result<u64, String> {
     let mut tried: Option<NodeId> = None;
     for _ in 0..REDIRECTS_MAX {
@@ -199,5 +217,159 @@ pub(crate) async fn confirm(node: &Node) -> Option<(u64, u64)> {
             tracing::debug!(%error, "no read index");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::error::Problem;
+    use crate::handler::NoService;
+    use crate::peer::roster::Roster;
+
+    type Answer = oneshot::Sender<Result<u64, String>>;
+
+    /// Hands each round to the test, which answers when it likes.
+    struct Scripted {
+        rounds: mpsc::UnboundedSender<(u64, Answer)>,
+        shared: Shared,
+    }
+
+    impl Source for Scripted {
+        async fn ask(&self, round: u64) -> Result<u64, String> {
+            let (tx, rx) = oneshot::channel();
+            self.rounds.send((round, tx)).map_err(|e| e.to_string())?;
+            rx.await.map_err(|e| e.to_string())?
+        }
+        fn shared(&self) -> &Shared {
+            &self.shared
+        }
+    }
+
+    struct Rig {
+        gate: Arc<ReadGate>,
+        source: Arc<Scripted>,
+        rounds: mpsc::UnboundedReceiver<(u64, Answer)>,
+    }
+
+    fn rig() -> Rig {
+        let (tx, rounds) = mpsc::unbounded_channel();
+        let gate = Arc::new(ReadGate::default());
+        let shared = Shared::new(Arc::new(NoService), Roster::new(None));
+        let source = Arc::new(Scripted { rounds: tx, shared });
+        tokio::spawn(drive(gate.clone(), source.clone()));
+        Rig { gate, source, rounds }
+    }
+
+    impl Rig {
+        fn read(&self) -> tokio::task::JoinHandle<Result<u64, ReadError>> {
+            let gate = self.gate.clone();
+            tokio::spawn(async move { gate.read_index(Instant::now() + Duration::from_secs(5)).await })
+        }
+
+        async fn round(&mut self) -> (u64, Answer) {
+            self.rounds.recv().await.expect("a round")
+        }
+
+        /// Lets everything that can run do so.
+        async fn settle(&self) {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_never_joins_a_round_that_began_before_it() {
+        let mut rig = rig();
+        let first = rig.read();
+        let (_, answer) = rig.round().await;
+        // Arrives while that round is on its way: needs another one.
+        let second = rig.read();
+        let (_, later) = rig.round().await;
+        answer.send(Ok(0)).expect("awaited");
+        assert_eq!(first.await.expect("ran"), Ok(0));
+        rig.settle().await;
+        assert!(!second.is_finished(), "it was given the answer of a round that began before it");
+        later.send(Ok(0)).expect("awaited");
+        assert_eq!(second.await.expect("ran"), Ok(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_most_two_rounds_fly_and_all_who_wait_share_the_next() {
+        let mut rig = rig();
+        let mut readers = vec![rig.read()];
+        let (_, one) = rig.round().await;
+        readers.push(rig.read());
+        let (_, two) = rig.round().await;
+        readers.extend((0..100).map(|_| rig.read()));
+        rig.settle().await;
+        assert!(rig.rounds.try_recv().is_err(), "a third round started while two fly");
+        one.send(Ok(0)).expect("awaited");
+        let (_, three) = rig.round().await;
+        two.send(Ok(0)).expect("awaited");
+        three.send(Ok(0)).expect("awaited");
+        for reader in readers {
+            assert_eq!(reader.await.expect("ran"), Ok(0));
+        }
+        assert!(rig.rounds.try_recv().is_err(), "a hundred readers needed one round");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_without_an_answer_is_replaced_by_one_with_a_new_id() {
+        let mut rig = rig();
+        let reader = rig.read();
+        let began = Instant::now();
+        let (first, unanswered) = rig.round().await;
+        let (second, answer) = rig.round().await;
+        assert!(second > first, "an id was used again");
+        assert!(began.elapsed() >= ROUND_LIMIT);
+        assert!(unanswered.send(Ok(7)).is_err(), "a late answer to the old round goes nowhere");
+        answer.send(Ok(0)).expect("awaited");
+        assert_eq!(reader.await.expect("ran"), Ok(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_index_is_answered_only_once_it_is_applied_here() {
+        let mut rig = rig();
+        let reader = rig.read();
+        let (_, answer) = rig.round().await;
+        answer.send(Ok(8)).expect("awaited");
+        rig.source.shared.publish_applied(7, 0);
+        rig.settle().await;
+        assert!(!reader.is_finished());
+        rig.source.shared.publish_applied(9, 0);
+        assert_eq!(reader.await.expect("ran"), Ok(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_rounds_neither_spin_nor_outlive_the_deadline() {
+        let mut rig = rig();
+        let reader = rig.read();
+        let mut rounds = 0;
+        let failing = async {
+            loop {
+                let (_, answer) = rig.round().await;
+                answer.send(Err("no leader is known".into())).expect("awaited");
+                rounds += 1;
+            }
+        };
+        let result = tokio::select! { biased; result = reader => result.expect("ran"), () = failing => unreachable!() };
+        assert_eq!(result, Err(ReadError::Unavailable("no leader is known".into())));
+        assert!((100..=260).contains(&rounds), "5 s at one round in 20 ms: {rounds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stops_serving_answers_no_waiter() {
+        let mut rig = rig();
+        let reader = rig.read();
+        let (_, answer) = rig.round().await;
+        answer.send(Ok(5)).expect("awaited");
+        rig.settle().await;
+        rig.source.shared.set_problem(Problem::BadMac { index: 5 });
+        rig.source.shared.publish_applied(5, 0);
+        assert_eq!(reader.await.expect("ran"), Err(ReadError::Stopped(Problem::BadMac { index: 5 })));
     }
 }

@@ -31,3 +31,21 @@ pub trait ApplyObserver: Send + Sync + 'static {
     /// The entry at `index` was applied and touched these records.
     fn applied(&self, index: u64, touched: &[Touched]);
 }
+
+/// A service that says nothing, for unit tests.
+#[cfg(test)]
+pub(crate) struct NoService;
+
+#[cfg(test)]
+impl PeerHandler for NoService {
+    fn hello(&self) -> Bytes {
+        Bytes::new()
+    }
+    fn on_hello(&self, _: NodeId, _: Bytes) {}
+    fn handle(&self, _: NodeId, _: u8, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async { Err("no service".into()) })
+    }
+    fn join(&self, _: PeerIdentity, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async { Err("no service".into()) })
+    }
+}

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::gate::ReadGate;
 use crate::journal::JournalReader;
-use crate::peer::hello::Table;
+use crate::peer::hello::Heard;
 use crate::peer::link::{Link, Links};
 use crate::peer::{CALLS_MAX, FORWARDS_MAX, JOINS_MAX};
 use crate::raft::Raft;
@@ -33,8 +33,8 @@ pub(crate) struct Node {
     pub(crate) links: Arc<Links>,
     pub(crate) journal: JournalReader,
     pub(crate) wall: Arc<dyn WallClock>,
-    pub(crate) gate: ReadGate,
-    pub(crate) peers: Table,
+    pub(crate) gate: Arc<ReadGate>,
+    pub(crate) peers: Heard,
     pub(crate) clock: Clock,
     pub(crate) sequences: Sequences,
     /// Wakes the Hello task.
@@ -50,8 +50,17 @@ pub(crate) struct Node {
 
 /// How much of each peer is worked on at once.
 pub(crate) struct Limits {
-    per_peer: Mutex<BTreeMap<NodeId, (Arc<Semaphore>, Arc<Semaphore>)>>,
+    per_peer: Mutex<BTreeMap<NodeId, PeerLimits>>,
     pub(crate) joins: Arc<Semaphore>,
+}
+
+/// Bounds of one peer.
+#[derive(Clone)]
+pub(crate) struct PeerLimits {
+    /// Its proposals.
+    pub(crate) forwards: Arc<Semaphore>,
+    /// Its application calls.
+    pub(crate) calls: Arc<Semaphore>,
 }
 
 impl Limits {
@@ -59,21 +68,14 @@ impl Limits {
         Self { per_peer: Mutex::default(), joins: Arc::new(Semaphore::new(JOINS_MAX)) }
     }
 
-    fn of(&self, peer: NodeId) -> (Arc<Semaphore>, Arc<Semaphore>) {
+    /// Those of a peer.
+    pub(crate) fn of(&self, peer: NodeId) -> PeerLimits {
         let mut all = self.per_peer.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(peer)
-            .or_insert_with(|| (Arc::new(Semaphore::new(FORWARDS_MAX)), Arc::new(Semaphore::new(CALLS_MAX))))
-            .clone()
-    }
-
-    /// Bounds a peer's proposals.
-    pub(crate) fn forwards(&self, peer: NodeId) -> Arc<Semaphore> {
-        self.of(peer).0
-    }
-
-    /// Bounds a peer's application calls.
-    pub(crate) fn calls(&self, peer: NodeId) -> Arc<Semaphore> {
-        self.of(peer).1
+        let fresh = || PeerLimits {
+            forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+        };
+        all.entry(peer).or_insert_with(fresh).clone()
     }
 }
 

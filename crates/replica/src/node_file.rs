@@ -1,10 +1,11 @@
 //! The file `node` in a data directory: whose it is, and whom a joining node was introduced to.
 //!
 //! ```text
-//! format u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ BLAKE3 of all before 32
+//! format u8 ‖ complete u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ BLAKE3 of all before 32
 //! ```
 //!
-//! It is written before anything runs, so a folder without it never was a node, whatever else lies in it.
+//! It is written first, as incomplete, and again once journal and state are made. So an interrupted creation is told
+//! from a node that has lost its journal: the first never ran and is made again, the second must never vote again.
 
 use std::path::Path;
 
@@ -31,6 +32,8 @@ pub struct NodeFile {
     pub name: String,
     /// The membership its inviter told it, for a node that joined.
     pub introduction: Option<MembershipView>,
+    /// Journal and state have been made.
+    pub(crate) complete: bool,
 }
 
 impl NodeFile {
@@ -38,6 +41,7 @@ impl NodeFile {
         let introduction = self.introduction.as_ref().map(MembershipView::encode).unwrap_or_default();
         let mut bytes = Writer::new()
             .u8(FORMAT)
+            .u8(self.complete.into())
             .raw(&self.cluster.0)
             .u64(self.node.0)
             .field(self.name.as_bytes())
@@ -57,7 +61,13 @@ impl NodeFile {
             return Err(Malformed("node file: its checksum does not hold"));
         }
         let mut r = Reader::new("node file", &body[1..]);
+        let complete = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("node file")),
+        };
         let mut file = Self {
+            complete,
             cluster: ClusterId(r.array()?),
             node: NodeId(r.u64()?),
             name: r.text(Name::LEN_MAX)?.to_owned(),
@@ -99,7 +109,8 @@ mod tests {
     #[test]
     fn a_node_file_comes_back_and_every_flipped_bit_is_noticed() {
         for introduction in [None, Some(MembershipView { index: 3, ..MembershipView::default() })] {
-            let file = NodeFile { cluster: ClusterId([1; 16]), node: NodeId(4), name: "n4".into(), introduction };
+            let (cluster, node, name) = (ClusterId([1; 16]), NodeId(4), "n4".to_owned());
+            let file = NodeFile { cluster, node, name, introduction, complete: true };
             let bytes = file.encode();
             assert_eq!(NodeFile::decode(&bytes), Ok(file));
             for at in 0..bytes.len() {

@@ -142,12 +142,12 @@ impl Replica {
         Ok(Self(Arc::new(Inner { node, addr, running: Mutex::new(Some(running)) })))
     }
 
-    /// Whose folder this is; `None`: nobody's.
+    /// Whose folder this is; `None`: nobody's, or one whose creation was interrupted.
     ///
     /// # Errors
     /// When the file that says so can't be read.
     pub fn node_file(disk: &dyn Disk, data_dir: &Path) -> Result<Option<NodeFile>, OpenError> {
-        NodeFile::read(disk, data_dir)
+        Ok(NodeFile::read(disk, data_dir)?.filter(|file| file.complete))
     }
 
     /// The address it really listens on, `host:port`.

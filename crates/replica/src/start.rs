@@ -125,7 +125,7 @@ async fn start_on(
     let disk = &*world.disk;
     // First of all the address: nothing is made when it is taken.
     let listener = world.net.listen(&cfg.listen).await.map_err(OpenError::io("listening for peers"))?;
-    let file = identify(&cfg, disk, create)?;
+    let mut file = identify(&cfg, disk, create)?;
     let me = file.node;
     let (journal, recovered) = open_journal(&cfg, &world, me, create)?;
     if recovered.cut_bytes > 0 {
@@ -145,6 +145,10 @@ async fn start_on(
     let (cluster, group) = (cfg.cluster, cfg.group);
     let open_state = move |engine, checkpoint| State::open(engine, cluster, group, checkpoint);
     let state = open_state(engine.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    if !file.complete {
+        file.complete = true;
+        file.write(disk, &cfg.data_dir)?;
+    }
     let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
     let apply = ApplyThread::spawn(state, engine.clone(), shared.clone(), move |engine| {
         open_state(engine, None).map_err(std::io::Error::other)
@@ -202,40 +206,51 @@ fn spawn_tasks(
         tokio::spawn(peer::server::serve(node.clone(), listener)),
         tokio::spawn(follow_leader(node.clone(), leader)),
         tokio::spawn(watch_core(node.clone())),
-        tokio::spawn(gate::drive(node.clone())),
+        tokio::spawn(gate::drive(node.gate.clone(), node.clone())),
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
         tokio::spawn(checkpoints(node.clone(), apply, writer)),
     ]
 }
 
+/// The journal's folder.
+const JOURNAL: &str = "journal";
+/// The state's file.
+const STATE: &str = "state.redb";
+
 /// Finds out whose folder it is, or makes it this node's.
 fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFile, OpenError> {
     let dir = cfg.data_dir.display().to_string();
     let found = NodeFile::read(disk, &cfg.data_dir)?;
-    match (found, create) {
-        (Some(_), true) => Err(OpenError::AlreadyExists(dir)),
-        (None, false) => Err(OpenError::Missing(dir)),
-        (None, true) => {
-            disk.create_dir(&cfg.data_dir).map_err(OpenError::io("making the data directory"))?;
-            let names = disk.list(&cfg.data_dir).map_err(OpenError::io("reading the data directory"))?;
-            if names.iter().any(|n| n == JOURNAL || n == STATE) {
-                return Err(OpenError::Damaged(format!(
-                    "{dir} holds the journal or the state of a node, but no node file: move the folder away and start \
-                     with an empty one"
-                )));
+    if create {
+        match found {
+            Some(file) if file.complete => return Err(OpenError::AlreadyExists(dir)),
+            Some(_) => clear(&cfg.data_dir, disk).map_err(OpenError::io("clearing an interrupted creation"))?,
+            None => {
+                disk.create_dir(&cfg.data_dir).map_err(OpenError::io("making the data directory"))?;
+                let names = disk.list(&cfg.data_dir).map_err(OpenError::io("reading the data directory"))?;
+                if names.iter().any(|n| n == JOURNAL || n == STATE) {
+                    return Err(OpenError::Damaged(format!(
+                        "{dir} holds the journal or the state of a node, but no node file: restore that file, or move \
+                         the folder away and start with an empty one"
+                    )));
+                }
             }
-            let file = NodeFile {
-                cluster: cfg.cluster,
-                node: cfg.node,
-                name: cfg.name.clone(),
-                introduction: cfg.introduction.clone(),
-            };
-            file.write(disk, &cfg.data_dir)?;
-            Ok(file)
         }
-        (Some(file), false) if file.cluster == cfg.cluster && file.name == cfg.name => Ok(file),
-        (Some(file), false) => Err(OpenError::WrongNode {
+        let file = NodeFile {
+            cluster: cfg.cluster,
+            node: cfg.node,
+            name: cfg.name.clone(),
+            introduction: cfg.introduction.clone(),
+            complete: false,
+        };
+        file.write(disk, &cfg.data_dir)?;
+        return Ok(file);
+    }
+    match found.filter(|file| file.complete) {
+        None => Err(OpenError::Missing(dir)),
+        Some(file) if file.cluster == cfg.cluster && file.name == cfg.name => Ok(file),
+        Some(file) => Err(OpenError::WrongNode {
             found_cluster: file.cluster,
             found_node: file.node,
             found_name: file.name,
@@ -245,10 +260,21 @@ fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFi
     }
 }
 
-/// The journal's folder.
-const JOURNAL: &str = "journal";
-/// The state's file.
-const STATE: &str = "state.redb";
+/// Removes what an interrupted creation left: it never ran, so nothing there was ever acknowledged.
+fn clear(data_dir: &Path, disk: &dyn Disk) -> std::io::Result<()> {
+    for name in disk.list(data_dir)? {
+        if name == JOURNAL {
+            let journal = data_dir.join(JOURNAL);
+            for name in disk.list(&journal)? {
+                disk.unlink(&journal.join(name))?;
+            }
+            disk.fsync_dir(&journal)?;
+        } else if name == STATE {
+            disk.unlink(&data_dir.join(STATE))?;
+        }
+    }
+    disk.fsync_dir(data_dir)
+}
 
 fn open_journal(
     cfg: &ReplicaConfig,
@@ -262,7 +288,16 @@ fn open_journal(
         f(&dir, ids, cfg.journal.clone(), world.disk.clone(), world.entropy.clone())
     };
     let opened = if create { make(Journal::create) } else { make(Journal::open) };
-    opened.map_err(|e| OpenError::Damaged(e.to_string()))
+    opened.map_err(|e| match e {
+        JournalError::Io { source, .. } => OpenError::Io { doing: "opening the journal", error: source },
+        e @ JournalError::InUse(_) => OpenError::InUse(e.to_string()),
+        JournalError::Absent(dir) => OpenError::Damaged(format!(
+            "the journal is gone from {}: this node may have acknowledged what was in it, so it must not vote again \
+             under its id. Move the data folder away (do not delete it) and replace this node",
+            dir.display()
+        )),
+        e => OpenError::Damaged(e.to_string()),
+    })
 }
 
 fn open_engine(disk: &dyn Disk, cfg: &ReplicaConfig) -> Result<Arc<dyn Engine>, OpenError> {

@@ -224,7 +224,7 @@ async fn a_batch_forged_through_a_sealed_leader_stops_every_unsealed_node_from_s
     applied.wait_for(|now| *now >= index).await.expect("running");
     let problem = Problem::BadMac { index };
     assert_eq!(cluster.nodes[unsealed].status().problem.as_ref(), Some(&problem));
-    assert_eq!(*cluster.sites[unsealed].service.problems.lock().expect("lock"), [problem.clone()]);
+    assert_eq!(*cluster.sites[unsealed].service.problems.lock().expect("lock"), std::slice::from_ref(&problem));
     assert!(problem.to_string().contains(&index.to_string()), "the index is named: {problem}");
     assert_eq!(cluster.nodes[unsealed].read_index(soon()).await, Err(ReadError::Stopped(problem)));
     let seq = cluster.nodes[unsealed].open_seq(soon()).await.expect("a number");

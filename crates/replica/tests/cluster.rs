@@ -254,6 +254,22 @@ async fn a_folder_belongs_to_one_node() {
     let e = refused(open(other_cluster).await);
     assert!(matches!(e, OpenError::WrongNode { .. }));
     assert!(e.to_string().contains("data_dir"), "says what to do: {e}");
+    // A creation that was cut short never ran: it is made again. The byte says complete or not.
+    let path = first.dir.join("node");
+    let complete = std::fs::read(&path).expect("read");
+    let mut cut_short = complete[..complete.len() - 32].to_vec();
+    cut_short[1] = 0;
+    let hash = blake3::hash(&cut_short);
+    std::fs::write(&path, [&cut_short[..], hash.as_bytes()].concat()).expect("written");
+    assert!(matches!(refused(open(first.config()).await), OpenError::Missing(_)));
+    let again = create(first.config()).await.expect("made again");
+    assert_eq!((again.boot(), again.status().last_log), (1, 0));
+    again.shutdown().await;
+    // A node that has lost its journal is no fresh node.
+    std::fs::rename(first.dir.join("journal"), first.dir.join("elsewhere")).expect("renamed");
+    let e = refused(open(first.config()).await);
+    assert!(matches!(&e, OpenError::Damaged(why) if why.contains("must not vote")), "{e}");
+    std::fs::rename(first.dir.join("elsewhere"), first.dir.join("journal")).expect("renamed");
     // Without its node file a folder that holds a journal is not taken for a fresh one.
     std::fs::remove_file(first.dir.join("node")).expect("removed");
     assert!(matches!(refused(create(first.config()).await), OpenError::Damaged(_)));

@@ -28,10 +28,10 @@ const LEVEL: u32 = 1;
 
 /// What was heard of the others.
 #[derive(Default)]
-pub(crate) struct Table(Mutex<BTreeMap<NodeId, Heard>>);
+pub(crate) struct Heard(Mutex<BTreeMap<NodeId, LastHello>>);
 
 #[derive(Clone, Default)]
-struct Heard {
+struct LastHello {
     at: Option<Instant>,
     applied: u64,
     last_log: u64,
@@ -44,8 +44,8 @@ struct Heard {
     asking: bool,
 }
 
-impl Table {
-    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<NodeId, Heard>) -> T) -> T {
+impl Heard {
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<NodeId, LastHello>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -68,7 +68,7 @@ impl Table {
     /// The clocks heard within `age`: id and offset to ours in milliseconds.
     pub(crate) fn clock_offsets(&self, age: Duration) -> Vec<(NodeId, i64)> {
         self.with(|all| {
-            let fresh = |h: &Heard| h.at.is_some_and(|at| at.elapsed() <= age);
+            let fresh = |h: &LastHello| h.at.is_some_and(|at| at.elapsed() <= age);
             all.iter().filter(|(_, h)| fresh(h)).map(|(id, h)| (*id, h.clock_offset_ms)).collect()
         })
     }
@@ -116,7 +116,7 @@ impl Node {
         let news = self.peers.with(|all| {
             let heard = all.entry(from).or_default();
             let news = heard.app != app || heard.at.is_none_or(|at| at.elapsed() >= FRESH) || heard.boot != hello.boot;
-            *heard = Heard {
+            *heard = LastHello {
                 at: Some(Instant::now()),
                 applied: hello.applied,
                 last_log: hello.last_log_id.map_or(0, |id| id.index),

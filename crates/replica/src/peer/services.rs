@@ -106,7 +106,7 @@ impl Peer for PeerDesk {
 
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
         let from = sender(&request)?;
-        let Ok(_permit) = self.node.limits.forwards(from).try_acquire_owned() else {
+        let Ok(_permit) = self.node.limits.of(from).forwards.try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many proposals in flight"));
         };
         let batch = request.into_inner().batch;
@@ -149,7 +149,7 @@ impl Peer for PeerDesk {
 
     async fn call(&self, request: Request<pb::CallRequest>) -> Answer<pb::CallResponse> {
         let from = sender(&request)?;
-        let Ok(_permit) = self.node.limits.calls(from).try_acquire_owned() else {
+        let Ok(_permit) = self.node.limits.of(from).calls.try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many calls in flight"));
         };
         let request = request.into_inner();

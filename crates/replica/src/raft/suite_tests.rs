@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
 use openraft::StorageError;
 use openraft::errors::ErrorSource;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -15,27 +13,11 @@ use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use crate::disk::RealDisk;
-use crate::handler::PeerHandler;
+use crate::handler::NoService;
 use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
-use crate::net::PeerIdentity;
 use crate::peer::roster::Roster;
 use crate::shared::Shared;
 use crate::state::{Engine, RedbEngine, State};
-
-struct NoService;
-
-impl PeerHandler for NoService {
-    fn hello(&self) -> Bytes {
-        Bytes::new()
-    }
-    fn on_hello(&self, _: NodeId, _: Bytes) {}
-    fn handle(&self, _: NodeId, _: u8, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        Box::pin(async { Err("no service".into()) })
-    }
-    fn join(&self, _: PeerIdentity, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        Box::pin(async { Err("no service".into()) })
-    }
-}
 
 /// A salt per segment is all the journal wants of it.
 struct Salt;
