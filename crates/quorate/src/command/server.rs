@@ -54,7 +54,7 @@ impl Server {
 /// Structured logs on standard error. No event anywhere carries a secret, a key name or a share.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     match std::env::var("QUORATE_LOG_FORMAT").as_deref() {
         Ok("json") => builder.json().init(),
