@@ -163,6 +163,7 @@ impl Node {
         let _one_at_a_time = self.ceremony.entering.lock().await;
         // Nobody types shares into a node that could not use them.
         self.prove_hsm(&seal).await.inspect_err(|e| self.note(e))?;
+        self.set_problem(String::new());
         if seal.envelope.is_none() {
             return Err(no_envelope());
         }
@@ -228,7 +229,7 @@ impl Node {
         self.seal_state(replica)
     }
 
-    fn keep_share(&self, seal: &SealState, share: Share) -> Result<OpenProgress, Error> {
+    pub(super) fn keep_share(&self, seal: &SealState, share: Share) -> Result<OpenProgress, Error> {
         let mut open = self.ceremony.open.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |c: &OpenCeremony| Instant::now() >= c.expires || c.seal_epoch != seal.seal_epoch;
         if open.as_ref().is_none_or(over) {
@@ -244,7 +245,11 @@ impl Node {
             self.forget_at(expires, id);
         }
         let Some(ceremony) = open.as_mut() else { return Err(Error::Internal("no ceremony is open")) };
-        let progress = ceremony.value.submit(share).map_err(|e| Error::ShareRefused(e.to_string()))?;
+        // Complete already, but the HSM failed then: any good share tries again.
+        let progress = match ceremony.value.progress() {
+            complete if complete.is_complete() => complete,
+            _ => ceremony.value.submit(share).map_err(|e| Error::ShareRefused(e.to_string()))?,
+        };
         Ok(OpenProgress {
             id: ceremony.id,
             threshold: progress.threshold,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_core::id::{ClusterId, Lineage, NodeId};
 use quorate_core::record_key::RecordKey;
-use quorate_crypto::{CeremonyId, Envelope, EnvelopeContext, EnvelopeKind, HandoverContext, RootKey, Secret, SetId};
+use quorate_crypto::{
+    CeremonyId, Envelope, EnvelopeContext, EnvelopeKind, HandoverContext, RootKey, Secret, SetId, Share,
+};
 use quorate_replica::{Member, PeerHandler as _};
 use tokio::time::Instant;
 
@@ -188,4 +190,17 @@ async fn shares_are_forgotten_after_a_quarter_of_an_hour_and_by_nobodys_word() {
     assert!(node.ceremony.progress().is_some(), "only its own timer ends it");
     node.ceremony.forget(Some(progress.id));
     assert!(node.ceremony.progress().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failure_of_the_hsm_any_share_completes_the_ceremony() {
+    let rig = Rig::new();
+    let (node, shares) = rig.founded(2, 2).await;
+    let seal = node.seal_state(&node.sealed_replica().expect("sealed")).expect("there");
+    // As if the HSM had failed at the second share: both are kept, nothing was combined.
+    for share in &shares {
+        node.keep_share(&seal, Share::parse(share).expect("good")).expect("kept");
+    }
+    assert_eq!(node.health(), Health::Sealed);
+    assert!(submit(&node, &shares[0]).await.expect("not a duplicate now").unsealed);
 }
