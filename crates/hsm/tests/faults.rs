@@ -159,7 +159,7 @@ fn a_damaged_key_never_passes_the_start() {
             assert!(!passed && said.contains("refused: "), "{what}: {said}");
         }
         // One byte: some mean nothing (an unused flag), but a start that passes has the very keys, and they work.
-        for at in (0..kept.len()).step_by(kept.len() / 8) {
+        for at in (0..kept.len()).step_by(kept.len() / 4) {
             let mut damaged = kept.clone();
             damaged[at] ^= 0x55;
             std::fs::write(file, &damaged).expect("damaged");

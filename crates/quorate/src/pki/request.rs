@@ -191,7 +191,7 @@ fn is_text(value: &rcgen::DnValue, text: &str) -> bool {
 fn spki(base64: &str) -> Result<Vec<u8>, PkiError> {
     let der = STANDARD.decode(base64).map_err(|_| PkiError::Request("a public key is not base64".into()))?;
     match x509_parser::x509::SubjectPublicKeyInfo::from_der(&der) {
-        Ok((rest, _)) if rest.is_empty() => Ok(der),
+        Ok(([], _)) => Ok(der),
         _ => Err(PkiError::Request("a public key is malformed".into())),
     }
 }

@@ -7,8 +7,7 @@ use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::command::failure::CommandResult;
-use crate::command::failure::Failure;
+use crate::command::failure::{CommandResult, Failure};
 use crate::tls::{NodeCertificate, TlsIdentity, Trust};
 
 /// What a renewal needs to know of the node.
@@ -36,7 +35,8 @@ impl Renewal {
             match self.renew() {
                 Ok(()) => tracing::info!(path = %self.path.display(), "the certificate was read again and is in use"),
                 Err(e) => {
-                    tracing::warn!(error = %e, "the certificate was read again but can't be used; the old one stays")
+                    let e = e.to_string().replace('\n', ";");
+                    tracing::warn!(error = e, "the certificate was read again but can't be used; the old one stays")
                 }
             }
         }
