@@ -292,3 +292,35 @@ async fn a_jump_that_nobody_witnesses_waits_for_the_operator() {
     assert_eq!(node.status().time_held_ms, None);
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_follows_a_leader_that_became_a_member_meanwhile() {
+    let mut cluster = Cluster::founded(4).await;
+    let learners = vec![cluster.add().await, cluster.add().await];
+    cluster.nodes[0].promote(learners, false, soon()).await.expect("promoted");
+    cluster.leader(&[0, 1, 2]).await;
+    isolate(&cluster, 2, true);
+    let newcomer = cluster.add().await;
+    cluster.nodes[0].promote(vec![newcomer], false, soon()).await.expect("promoted");
+    // A wrong clock makes a leader hand on to the voter with the longest log, and of equals to the newest.
+    let id = cluster.sites[3].id;
+    let newcomer_leads = async {
+        loop {
+            let leader = cluster.leader(&[0, 1, 3]).await;
+            if leader == 3 {
+                return;
+            }
+            cluster.sites[leader].wall.0.store(31_536_000_000, Ordering::Relaxed);
+            let mut watch = cluster.nodes[3].leader();
+            let old = cluster.sites[leader].id;
+            watch.wait_for(|l| l.is_some() && *l != Some(old)).await.expect("running");
+            cluster.sites[leader].wall.0.store(0, Ordering::Relaxed);
+        }
+    };
+    tokio::time::timeout(PATIENCE, newcomer_leads).await.expect("the newcomer leads");
+    assert!(!cluster.nodes[2].view().expect("a view").membership().members.contains_key(&id));
+    isolate(&cluster, 2, false);
+    cluster.write(3, "news", b"1").await;
+    assert_eq!(cluster.read(2, "news").await.expect("there").1[..], *b"1");
+    cluster.stop().await;
+}
