@@ -167,6 +167,15 @@ impl ApplyObserver for HotView {
     fn applied(&self, index: u64, touched: &[Touched]) {
         let mut dropped = Vec::new();
         let mut hot = self.write();
+        if hot.index != 0 && index != hot.index + 1 {
+            // Entries come without gaps, unless the state was replaced as a whole: then nothing here is known any more.
+            hot.map.clear();
+            hot.free.clear();
+            hot.touched.clear();
+            hot.last_touch.clear();
+            (hot.bytes, hot.forgotten, hot.followed_from) = (0, 0, 0);
+            dropped.extend(std::mem::take(&mut hot.slots).into_iter().flatten());
+        }
         for (key, _, _) in touched.iter().filter(|(key, _, _)| key.table() != Table::Session) {
             dropped.extend(hot.remove(key));
             let print = fingerprint(key);

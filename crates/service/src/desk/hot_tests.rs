@@ -96,6 +96,21 @@ fn a_change_drops_exactly_what_it_touched() {
     assert_eq!(here, [1, 3, 5]);
 }
 
+/// A snapshot replaces the state: no entry tells what it changed.
+#[test]
+fn after_a_gap_in_the_log_nothing_is_known() {
+    let hot = view();
+    touch(&hot, 1, &[]);
+    hot.offer(1, vec![(key(1), fact(1)), (key(2), fact(2))]);
+    touch(&hot, 50, &[2]);
+    assert_eq!((get(&hot, 1), get(&hot, 2), hot.read().index()), (None, None, 50));
+    hot.offer(1, vec![(key(1), fact(1))]);
+    hot.offer(49, vec![(key(1), fact(1))]);
+    assert_eq!(get(&hot, 1), None, "a view from before the gap");
+    hot.offer(50, vec![(key(1), fact(50))]);
+    assert_eq!(get(&hot, 1), Some(50));
+}
+
 #[test]
 fn it_is_bounded_by_bytes_and_keeps_what_is_used() {
     let one = fact(0).len();
