@@ -1,0 +1,312 @@
+//! Bad input at the doors of real processes: a precise refusal, nothing changed, nothing secret in the words.
+#![allow(clippy::disallowed_methods, reason = "tests touch files, sockets and processes")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_client::{Client, ClientError};
+use quorate_proto::v1::*;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use support::{Dev, DevNode, Pair, QUORATE, complaint, run};
+
+fn aad(pairs: &[(&str, &str)]) -> Vec<AssociatedData> {
+    pairs.iter().map(|(k, v)| AssociatedData { key: (*k).into(), value: (*v).into() }).collect()
+}
+
+fn encrypt(key: &str, plaintext: &[u8], pairs: &[(&str, &str)]) -> EncryptRequest {
+    EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), aad: aad(pairs) }
+}
+
+fn decrypt(ciphertext: &[u8], pairs: &[(&str, &str)], key: &str) -> DecryptRequest {
+    DecryptRequest { ciphertext: Bytes::copy_from_slice(ciphertext), aad: aad(pairs), key: key.into() }
+}
+
+fn named(key: &str) -> KeyRequest {
+    KeyRequest { key: key.into() }
+}
+
+/// The refusal has this reason, says something, and none of it is secret.
+#[track_caller]
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>, reason: &str) -> String {
+    let error = answer.expect_err(reason);
+    assert!(error.is(reason), "expected {reason}: {error:?}");
+    assert!(error.message.len() > 20 && !error.message.contains("s3cret"), "{error:?}");
+    error.message
+}
+
+async fn create(client: &Client, alias: &str) -> String {
+    let request = CreateKeyRequest { alias: alias.into(), ..CreateKeyRequest::default() };
+    client.create_key(request).await.expect("created").key.expect("a key").key_id
+}
+
+/// Issues a client certificate as an operator would.
+fn issue(dev: &Dev, role: &str, name: &str) -> Pair {
+    let pki = dev.dir().join("pki");
+    let mut command = Command::new(QUORATE);
+    command.args(["pki", "client", "--role", role, "--name", name, "--dir"]).arg(&pki);
+    command.arg("--passphrase-file").arg(pki.join("passphrase"));
+    let output = run(command, "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Pair { cert: pki.join(format!("{name}.pem")), key: pki.join(format!("{name}.key")) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_wrong_are_refused_precisely() {
+    let (dev, other) = (Dev::start(1), Dev::start(1));
+    let client = dev.client().await;
+    let (key, second) = (create(&client, "first").await, create(&client, "second").await);
+    let pairs = [("tenant", "blue"), ("purpose", "test")];
+    let good = client.encrypt(encrypt("first", b"s3cret", &pairs)).await.expect("encrypted").ciphertext;
+
+    refused(client.encrypt(encrypt("first", &[0; 4097], &[])).await, "TOO_LARGE");
+    client.encrypt(encrypt("first", &[0; 4096], &[])).await.expect("4096 bytes are allowed");
+    let huge = client.encrypt(encrypt("first", &vec![0; 2 * 1024 * 1024], &[])).await;
+    assert!(huge.is_err_and(|e| e.message.len() < 1000), "above the message limit");
+    refused(client.encrypt(encrypt("nobody", b"s3cret", &[])).await, "NOT_FOUND");
+    refused(client.describe_key(named("00000000-0000-0000-0000-000000000000")).await, "NOT_FOUND");
+    for malformed in ["", "a b", "-x", &"x".repeat(65)] {
+        refused(client.describe_key(named(malformed)).await, "INVALID_ARGUMENT");
+    }
+    refused(client.encrypt(encrypt("first", b"s3cret", &[("a", "1"), ("a", "2")])).await, "INVALID_ARGUMENT");
+    refused(client.generate_random(GenerateRandomRequest { bytes: 1025 }).await, "INVALID_ARGUMENT");
+    let days = |days| ScheduleKeyDeletionRequest { key: key.clone(), days };
+    for wrong in [1, 6, 31, u32::MAX] {
+        refused(client.schedule_key_deletion(days(wrong)).await, "INVALID_ARGUMENT");
+    }
+    let taken = CreateKeyRequest { alias: "first".into(), ..CreateKeyRequest::default() };
+    refused(client.create_key(taken).await, "ALREADY_EXISTS");
+
+    // Ciphertexts: every wrong thing about one has its own reason, and the order of pairs is none.
+    let opened = client.decrypt(decrypt(&good, &[pairs[1], pairs[0]], "")).await.expect("decrypted");
+    assert_eq!(opened.plaintext, &b"s3cret"[..]);
+    refused(client.decrypt(decrypt(&good, &pairs[..1], "")).await, "TAMPERED");
+    refused(client.decrypt(decrypt(&good, &pairs, &second)).await, "WRONG_KEY");
+    refused(other.client().await.decrypt(decrypt(&good, &pairs, "")).await, "WRONG_LINEAGE");
+    for malformed in [&b""[..], b"not a ciphertext", &good[..27], &[0x51; 300]] {
+        refused(client.decrypt(decrypt(malformed, &pairs, "")).await, "INVALID_ARGUMENT");
+    }
+    for at in 0..good.len() {
+        let mut flipped = good.to_vec();
+        flipped[at] ^= 1;
+        let error = client.decrypt(decrypt(&flipped, &pairs, "")).await.expect_err("tampered");
+        let known = ["TAMPERED", "INVALID_ARGUMENT", "WRONG_LINEAGE", "UNKNOWN_KEY"];
+        assert!(known.contains(&error.reason.as_str()), "byte {at}: {error:?}");
+    }
+
+    // States.
+    client.disable_key(named(&key)).await.expect("disabled");
+    refused(client.encrypt(encrypt("first", b"s3cret", &[])).await, "KEY_DISABLED");
+    refused(client.decrypt(decrypt(&good, &pairs, "")).await, "KEY_DISABLED");
+    refused(client.rotate_key(RotateKeyRequest { key: key.clone(), token: Bytes::new() }).await, "KEY_DISABLED");
+    client.enable_key(named(&key)).await.expect("enabled");
+    client.schedule_key_deletion(days(7)).await.expect("scheduled");
+    refused(client.encrypt(encrypt("first", b"s3cret", &[])).await, "KEY_PENDING_DELETION");
+    refused(client.enable_key(named(&key)).await, "KEY_PENDING_DELETION");
+    let cancelled = client.cancel_key_deletion(named(&key)).await.expect("cancelled").key.expect("a key");
+    assert_eq!(cancelled.state, KeyState::Disabled as i32, "cancelling leaves the key disabled");
+    client.enable_key(named(&key)).await.expect("enabled");
+    client.decrypt(decrypt(&good, &pairs, "")).await.expect("nothing that was refused has changed anything");
+    refused(
+        client.init(InitRequest { shares: 5, threshold: 3, ..InitRequest::default() }).await,
+        "ALREADY_INITIALIZED",
+    );
+    assert!(!dev.logs().contains("s3cret"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_opens_what_its_role_allows_and_no_more() {
+    let (dev, other) = (Dev::start(1), Dev::start(1));
+    let admin = dev.client().await;
+    let key = create(&admin, "app").await;
+
+    let user = dev.client_as(&issue(&dev, "user", "billing")).await;
+    user.encrypt(encrypt("app", b"s3cret", &[])).await.expect("a user uses keys");
+    user.list_keys(ListKeysRequest::default()).await.expect("and lists them");
+    for answer in [user.disable_key(named(&key)).await, user.create_key(CreateKeyRequest::default()).await] {
+        refused(answer, "DENIED");
+    }
+    refused(user.seal(SealRequest { cluster: true }).await, "DENIED");
+    for role in ["custodian", "auditor"] {
+        let client = dev.client_as(&issue(&dev, role, role)).await;
+        client.status(StatusRequest {}).await.expect("status");
+        refused(client.encrypt(encrypt("app", b"s3cret", &[])).await, "DENIED");
+        refused(client.list_keys(ListKeysRequest::default()).await, "DENIED");
+    }
+    assert_eq!(
+        admin.describe_key(named(&key)).await.expect("there").key.expect("a key").state,
+        KeyState::Enabled as i32,
+        "nothing has changed"
+    );
+
+    // Certificates of another cluster are no good here, nor is its root for a client of ours.
+    let foreign = Command::new(QUORATE)
+        .args(["keys", "list", "--addr", &dev.json.nodes[0].api, "--cacert"])
+        .arg(&dev.json.ca)
+        .arg("--client-cert")
+        .arg(&other.json.admin.cert)
+        .arg("--client-key")
+        .arg(&other.json.admin.key)
+        .output()
+        .expect("it runs");
+    assert!(complaint(&foreign).contains("certificate"), "{}", complaint(&foreign));
+    let mistaken = other.cli_at(&dev.json.nodes[0].api, &["keys", "list"], "");
+    assert!(complaint(&mistaken).contains("UNTRUSTED_SERVER"), "{}", complaint(&mistaken));
+    // A node's certificate authorises no call. Its key can't leave the token, so the refusal is that of the CA.
+    let nobody = Command::new(QUORATE)
+        .args(["keys", "list", "--addr", &dev.json.nodes[0].api, "--cacert"])
+        .arg(&dev.json.ca)
+        .output()
+        .expect("it runs");
+    assert_eq!(nobody.status.code(), Some(1), "{}", complaint(&nobody));
+}
+
+/// One HTTP/1.1 request over TLS, with a client certificate or without.
+fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[u8]) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&dev.json.ca).expect("PEM")).expect("a root");
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = CertificateDer::pem_file_iter(&pair.cert).expect("PEM").collect::<Result<_, _>>();
+            let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
+            builder.with_client_auth_cert(chain.expect("certificates"), key).expect("they belong together")
+        }
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let name = ServerName::try_from("127.0.0.1").expect("an address");
+    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let mut tcp = TcpStream::connect(addr)?;
+    tcp.set_read_timeout(Some(support::PATIENCE))?;
+    let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: quorate\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    match stream.read_to_string(&mut answer) {
+        Err(e) if answer.is_empty() => Err(e),
+        _ => Ok(answer),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
+    let dev = Dev::start(1);
+    let node = &dev.json.nodes[0];
+    let client = dev.client().await;
+    let alias = "very-private-alias";
+    create(&client, alias).await;
+    let get = |path: &str, identity| http(&dev, &node.api, path, identity, b"http/1.1").expect("an answer");
+    let healthy = get("/health", None);
+    assert!(healthy.starts_with("HTTP/1.1 200") && healthy.ends_with("ok\n"), "{healthy}");
+    assert!(get("/metrics", None).starts_with("HTTP/1.1 401"));
+    let metrics = get("/metrics", Some(&dev.json.admin));
+    for line in ["quorate_state{state=\"ok\"} 1", "quorate_requests_total{call=\"Keys/CreateKey\",status=\"0\"} 1"] {
+        assert!(metrics.contains(line), "{line} is not in: {metrics}");
+    }
+    assert!(!metrics.contains(alias));
+
+    for identity in [None, Some(&dev.json.admin)] {
+        let answer = http(&dev, &node.cluster, "/", identity, b"quorate-peer/1");
+        assert!(answer.is_err(), "a client got an answer from the peers' port: {answer:?}");
+    }
+    dev.seal(0).await;
+    let sealed = get("/health", None);
+    assert!(sealed.starts_with("HTTP/1.1 503") && sealed.ends_with("sealed\n"), "{sealed}");
+}
+
+/// A configuration like the node's, changed.
+fn changed(node: &DevNode, name: &str, change: impl Fn(String) -> String) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(&node.config).expect("its configuration");
+    let after = change(text.clone());
+    assert_ne!(text, after, "{name} changes something");
+    let path = node.config.with_file_name(format!("{name}.toml"));
+    std::fs::write(&path, after).expect("written");
+    path
+}
+
+/// Starts a node that must refuse to start; it is given up on after a while.
+fn start(config: &Path, flags: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["30", QUORATE, "server"]).args(flags).arg("--config").arg(config);
+    run(command, "")
+}
+
+#[test]
+fn a_node_that_can_not_be_right_does_not_start_and_says_why() {
+    let (mut dev, mut other) = (Dev::start(1), Dev::start(1));
+    dev.stop();
+    other.stop();
+    let (node, foreign) = (dev.json.nodes[0].clone(), other.json.nodes[0].clone());
+    let replace = |from: String, to: String| move |text: String| text.replace(&from, &to);
+    let path = |p: &Path| p.display().to_string();
+
+    let cases = [
+        ("unknown-field", changed(&node, "unknown-field", |t| format!("colour = \"red\"\n{t}")), "colour"),
+        ("no-name", changed(&node, "no-name", |t| t.replace("name = \"n1\"", "")), "name"),
+        (
+            "impossible",
+            changed(&node, "impossible", |t| t.replace("segment_mib = 64", "segment_mib = 0")),
+            "segment_mib",
+        ),
+        ("no-cert", changed(&node, "no-cert", |t| t.replace("node.pem", "gone.pem")), "gone.pem"),
+        ("no-module", changed(&node, "no-module", |t| t.replace("libsofthsm2.so", "libgone.so")), "libgone.so"),
+        ("no-token", changed(&node, "no-token", |t| t.replace("quorate-n1", "quorate-n9")), "quorate-n9"),
+        ("other-name", changed(&node, "other-name", |t| t.replace("name = \"n1\"", "name = \"n2\"")), "n2"),
+        (
+            "foreign-data",
+            changed(&node, "foreign-data", replace(path(&node.data), path(&foreign.data))),
+            "belongs to node n1 of cluster",
+        ),
+        (
+            "foreign-root",
+            changed(&node, "foreign-root", replace(path(&dev.json.ca), path(&other.json.ca))),
+            "certificate",
+        ),
+    ];
+    for (what, config, told) in cases {
+        let said = complaint(&start(&config, &["--dev"]));
+        assert!(said.contains(told), "{what}: expected {told:?} in: {said}");
+    }
+    let gone = complaint(&start(Path::new("/nonexistent/n.toml"), &[]));
+    assert!(gone.contains("/nonexistent/n.toml"), "{gone}");
+    let plain = complaint(&start(&node.config, &[]));
+    assert!(plain.contains("--dev"), "a development cluster is refused without --dev: {plain}");
+
+    // The PIN is tried once and never shown.
+    let pin = node.config.with_file_name("pin");
+    let right = std::fs::read(&pin).expect("the PIN");
+    let wrong = node.config.with_file_name("wrong-pin");
+    std::fs::write(&wrong, "87654321").expect("written");
+    let open = complaint(&start(&changed(&node, "open-pin", replace(path(&pin), path(&wrong))), &["--dev"]));
+    assert!(open.contains("open to others"), "a PIN file that others can read: {open}");
+    let mut private = std::fs::metadata(&wrong).expect("there").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut private, 0o400);
+    std::fs::set_permissions(&wrong, private).expect("changed");
+    let refused = complaint(&start(&changed(&node, "wrong-pin", replace(path(&pin), path(&wrong))), &["--dev"]));
+    assert!(refused.contains("PIN") && !refused.contains("87654321"), "{refused}");
+    assert!(!refused.contains(String::from_utf8_lossy(&right).trim()));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_refusal_is_1() {
+    let code = |args: &[&str]| run(cli(args), "").status.code();
+    fn cli(args: &[&str]) -> Command {
+        let mut command = Command::new(QUORATE);
+        command.args(args).env_remove("QUORATE_ADDR");
+        command
+    }
+    assert_eq!(code(&["no-such-command"]), Some(2));
+    assert_eq!(code(&["encrypt"]), Some(2));
+    assert_eq!(code(&["version"]), Some(0));
+    assert_eq!(code(&["server", "--config", "/nonexistent"]), Some(1));
+    assert_eq!(code(&["keys", "list", "--addr", "127.0.0.1:1", "--cacert", "/nonexistent"]), Some(1));
+}
