@@ -56,6 +56,8 @@ pub struct Client {
     /// The endpoint that answered last; calls begin there.
     preferred: Arc<AtomicUsize>,
     deadline: Duration,
+    /// Tries every node once, and no second time.
+    impatient: bool,
 }
 
 impl Client {
@@ -72,7 +74,12 @@ impl Client {
                 Endpoint::new(connector).map(Arc::new)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { endpoints: Arc::new(endpoints), preferred: Arc::default(), deadline: config.deadline })
+        Ok(Self {
+            endpoints: Arc::new(endpoints),
+            preferred: Arc::default(),
+            deadline: config.deadline,
+            impatient: false,
+        })
     }
 
     /// The nodes' addresses, in the order given.
@@ -88,12 +95,18 @@ impl Client {
     /// The same client for one node alone, by its place among the addresses (from 0); no fail-over.
     pub fn node(&self, place: usize) -> Option<Self> {
         let one = self.endpoints.get(place)?.clone();
-        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), deadline: self.deadline })
+        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), ..*self })
     }
 
     /// The same client with another deadline per call.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// The same client, which takes the first round of failures as the answer instead of trying until the deadline: for
+    /// looking whether a node is there.
+    pub fn impatient(&self) -> Self {
+        Self { impatient: true, ..self.clone() }
     }
 
     /// The same client, beginning at another place among the addresses: spreads load.
@@ -118,7 +131,7 @@ impl Client {
         };
         let endpoints = self.endpoints.iter().map(fresh).collect::<Result<Vec<_>, _>>()?;
         let preferred = Arc::new(AtomicUsize::new(self.preferred.load(Ordering::Relaxed)));
-        Ok(Self { endpoints: Arc::new(endpoints), preferred, deadline: self.deadline })
+        Ok(Self { endpoints: Arc::new(endpoints), preferred, ..*self })
     }
 
     /// Who answered the last handshake at the preferred address; `None` before the first call.
@@ -177,7 +190,7 @@ impl Client {
                 *effect == Effect::NoneForNow || error.is(reason::UNREACHABLE) && *effect == Effect::None
             });
             let told = failures.iter().any(|(effect, _)| *effect == Effect::NoneForNow);
-            if settled && told || Instant::now() + pause >= deadline {
+            if settled && told || self.impatient || Instant::now() + pause >= deadline {
                 return Err(self.give_up(failures, doubt));
             }
             tokio::time::sleep(pause).await;

@@ -189,6 +189,18 @@ async fn the_deadline_is_sent_and_kept() {
 }
 
 #[tokio::test]
+async fn an_impatient_client_takes_the_first_no() {
+    let (pki, a, _) = two().await;
+    a.then([UNAVAILABLE]);
+    let mut config = pki.config(&[&a]);
+    config.addrs.insert(0, nobody().await);
+    let client = Client::connect(config).await.unwrap();
+    assert!(client.impatient().describe_key(key()).await.unwrap_err().is(reason::UNAVAILABLE));
+    assert!(client.node(0).unwrap().impatient().describe_key(key()).await.unwrap_err().is(reason::UNREACHABLE));
+    assert_eq!(a.calls(), 1);
+}
+
+#[tokio::test]
 async fn one_node_alone_has_no_fail_over() {
     let (pki, a, b) = two().await;
     let client = pki.connect(&[&a, &b]).await;

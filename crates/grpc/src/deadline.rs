@@ -11,9 +11,13 @@ const DEFAULT: Duration = Duration::from_secs(10);
 /// However long the caller is ready to wait, nothing is kept waiting longer.
 const MAX: Duration = Duration::from_secs(60);
 
-/// When the answer to this request is no longer wanted.
+/// Time left for the answer's way back, so that the caller hears what went wrong instead of giving up without a word.
+const MARGIN_MAX: Duration = Duration::from_millis(200);
+
+/// When work on this request has to end.
 pub(crate) fn deadline<T>(request: &Request<T>) -> Instant {
-    Instant::now() + timeout(request.metadata())
+    let given = timeout(request.metadata());
+    Instant::now() + given - (given / 10).min(MARGIN_MAX)
 }
 
 fn timeout(metadata: &MetadataMap) -> Duration {

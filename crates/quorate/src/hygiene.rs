@@ -2,7 +2,8 @@
 //! a crash nor another process of the same user gets a copy.
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
+    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit,
 };
 
 /// Turns core dumps off and makes the process undumpable (which also forbids `ptrace` by others of the same user).

@@ -48,6 +48,7 @@ impl Failure {
             return Self::failed(format!("can't {what}"), error.message, connection_help());
         }
         let by = error.endpoint.as_ref().map(|e| format!(", says {e}")).unwrap_or_default();
+        // What a node says of itself holds what to do; this is for what only the client can see.
         let todo = match error.reason.as_str() {
             reason::SEALED => {
                 "enter shares with `quorate operator unseal`; `quorate operator status` shows how far it is"
@@ -55,7 +56,7 @@ impl Failure {
             reason::UNINITIALIZED => "found a cluster with `quorate operator init`, or let the node join one",
             reason::UNREACHABLE => "check that the nodes run and that QUORATE_ADDR names them",
             reason::UNTRUSTED_SERVER => "check QUORATE_ADDR, and that QUORATE_CACERT is this cluster's ca.pem",
-            reason::UNAVAILABLE => {
+            reason::UNAVAILABLE | reason::DEADLINE_EXCEEDED => {
                 "look with `quorate operator status` whether a majority of nodes is up; then try again"
             }
             "UNAUTHENTICATED" => "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY)",

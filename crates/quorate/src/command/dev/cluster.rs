@@ -56,7 +56,11 @@ impl Cluster {
     }
 
     /// Asks every node that was started until all their answers are as wanted; returns them. Fails when one ends.
-    pub async fn wait(&mut self, what: &str, wanted: impl Fn(&StatusResponse) -> bool) -> CommandResult<Vec<StatusResponse>> {
+    pub async fn wait(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&StatusResponse) -> bool,
+    ) -> CommandResult<Vec<StatusResponse>> {
         let end = Instant::now() + STEP_TIME_MAX;
         loop {
             self.processes.iter_mut().try_for_each(NodeProcess::check)?;
@@ -69,11 +73,19 @@ impl Cluster {
                 let say = |a: &Asked| match &a.status {
                     Ok(s) => {
                         let own = s.nodes.iter().find(|n| n.name == s.answered_by).map(|n| n.problem.as_str());
-                        format!("{} at {} is {} ({} {})", s.answered_by, a.address, s.state, own.unwrap_or_default(), s.hint)
+                        format!(
+                            "{} at {} is {} ({} {})",
+                            s.answered_by,
+                            a.address,
+                            s.state,
+                            own.unwrap_or_default(),
+                            s.hint
+                        )
                     }
                     Err(e) => format!("{}: {}", a.address, e.message),
                 };
-                let late: Vec<String> = asked.iter().filter(|a| !a.status.as_ref().is_ok_and(&wanted)).map(say).collect();
+                let late: Vec<String> =
+                    asked.iter().filter(|a| !a.status.as_ref().is_ok_and(&wanted)).map(say).collect();
                 let todo = format!("look into the nodes' logs: {}/*/node.log", self.layout.root().display());
                 return Err(Failure::failed(format!("waited in vain for {what}"), late.join("; "), todo));
             }
@@ -100,6 +112,7 @@ impl Cluster {
         let path = self.layout.share(number);
         let text = zeroize::Zeroizing::new(files::read(&path, "a share")?);
         let text = std::str::from_utf8(&text).unwrap_or_default();
-        Share::parse(text.trim()).map_err(|e| Failure::failed("can't use a share", format!("{}: {e}", path.display()), ""))
+        Share::parse(text.trim())
+            .map_err(|e| Failure::failed("can't use a share", format!("{}: {e}", path.display()), ""))
     }
 }

@@ -27,14 +27,20 @@ const THRESHOLD: usize = 3;
 
 /// Everything a cluster needs before its first process: certificates, tokens, configuration. Returns each node's
 /// fingerprint, which the operator compares when approving it.
-pub async fn prepare(layout: &Layout, count: u16, ports: &mut Ports) -> CommandResult<(ClusterFile, Vec<String>)> {
-    let module = SoftToken::module()
-        .map_err(|e| Failure::failed("can't make tokens", e, "install the package softhsm2"))?;
+pub async fn prepare(
+    layout: &Layout,
+    count: u16,
+    ports: &mut Ports,
+    first_port: Option<u16>,
+) -> CommandResult<(ClusterFile, Vec<String>)> {
+    let module =
+        SoftToken::module().map_err(|e| Failure::failed("can't make tokens", e, "install the package softhsm2"))?;
     let passphrase = Zeroizing::new(random_text());
     let secret = Passphrase::new(&passphrase).map_err(cant("make the authority"))?;
     let now_ms = SystemClock.now_ms();
     files::create_dir_private(&layout.pki())?;
-    let pki = Pki::init(&layout.pki(), &secret, WorkFactor::Random, now_ms, &OsEntropy).map_err(cant("make the authority"))?;
+    let pki = Pki::init(&layout.pki(), &secret, WorkFactor::Random, now_ms, &OsEntropy)
+        .map_err(cant("make the authority"))?;
     files::write_new_private(&layout.passphrase(), passphrase.as_bytes())?;
     let admin: Name = "admin".parse().map_err(cant("name the administrator"))?;
     let client_ca = pki.client_ca(&secret).map_err(cant("open the client CA"))?;
@@ -46,7 +52,7 @@ pub async fn prepare(layout: &Layout, count: u16, ports: &mut Ports) -> CommandR
 
     let mut nodes = Vec::new();
     for place in 0..count {
-        let (api, peer) = ports.pick(place, &OsEntropy)?;
+        let (api, peer) = ports.pick(first_port, place, &OsEntropy)?;
         let name = format!("n{}", place + 1);
         nodes.push(NodeEntry { name, api: format!("127.0.0.1:{api}"), peer: format!("127.0.0.1:{peer}") });
     }
@@ -62,7 +68,9 @@ pub async fn prepare(layout: &Layout, count: u16, ports: &mut Ports) -> CommandR
             let made = command.output().await.map_err(cant("run `quorate pki request`"))?;
             match made.status.success() {
                 true => Ok(()),
-                false => Err(Failure::failed("can't make a node's keys", String::from_utf8_lossy(&made.stderr).trim(), "")),
+                false => {
+                    Err(Failure::failed("can't make a node's keys", String::from_utf8_lossy(&made.stderr).trim(), ""))
+                }
             }
         });
     }
@@ -143,7 +151,8 @@ pub async fn found(cluster: &mut Cluster, fingerprints: &[String]) -> CommandRes
     say("the other nodes join: invite, compare fingerprints, approve, promote");
     let first = cluster.node(0)?;
     for name in &names[1..] {
-        let invited = first.invite(InviteRequest { name: name.clone(), valid_minutes: 60 }).await.doing("invite a node")?;
+        let invited =
+            first.invite(InviteRequest { name: name.clone(), valid_minutes: 60 }).await.doing("invite a node")?;
         files::write_new_private(&cluster.layout.node(name).join_token(), format!("{}\n", invited.token).as_bytes())?;
         cluster.start_next()?;
     }

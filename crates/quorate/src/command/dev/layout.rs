@@ -156,7 +156,8 @@ impl ClusterFile {
     /// Writes it: from now on the folder is a cluster.
     pub fn store(&self, layout: &Layout) -> CommandResult {
         let text = toml::to_string(self).map_err(|e| Failure::failed("can't describe the cluster", e, ""))?;
-        let text = format!("# A cluster of `quorate dev`, for development only: its shares and PINs lie beside it.\n{text}");
+        let text =
+            format!("# A cluster of `quorate dev`, for development only: its shares and PINs lie beside it.\n{text}");
         let path = layout.cluster_file();
         files::replace(&path, 0o600, text.as_bytes())
             .map_err(|e| Failure::failed("can't write a file", format!("{}: {e}", path.display()), ""))

@@ -41,6 +41,9 @@ pub struct Dev {
     /// Folder to keep it in, made if need be [default: a temporary one]
     #[arg(long, value_name = "D")]
     dir: Option<PathBuf>,
+    /// First port of a new cluster: P and P+1 for the first node, P+10 and P+11 for the second …; 0 = any free ones
+    #[arg(long, value_name = "P", default_value_t = ports::FIRST)]
+    first_port: u16,
     /// Leave the nodes sealed: the shares are in the folder
     #[arg(long)]
     no_unseal: bool,
@@ -50,7 +53,8 @@ impl Dev {
     /// Runs until SIGINT or SIGTERM.
     pub async fn run(self) -> CommandResult {
         let fail = |e: std::io::Error| Failure::failed("can't start the cluster", e, "");
-        let (mut int, mut term) = (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
+        let (mut int, mut term) =
+            (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
         let folder = Folder::open(self.dir.as_deref())?;
         let mut ports = Ports::default();
         let started = tokio::select! {
@@ -86,9 +90,13 @@ impl Dev {
         };
         let (state, count) = (if self.no_unseal { "sealed" } else { "ok" }, cluster.file.nodes.len());
         let all = |s: &quorate_client::v1::StatusResponse| {
-            s.state == state && s.leader != 0 && s.nodes.len() == count && s.nodes.iter().all(|n| n.voter && n.reachable)
+            s.state == state
+                && s.leader != 0
+                && s.nodes.len() == count
+                && s.nodes.iter().all(|n| n.voter && n.reachable)
         };
-        let statuses = cluster.wait(if self.no_unseal { "every node to be up" } else { "every node to serve" }, all).await?;
+        let statuses =
+            cluster.wait(if self.no_unseal { "every node to be up" } else { "every node to serve" }, all).await?;
         write_dev_json(&cluster, &statuses[0])?;
         announce(&cluster, self.no_unseal);
         Ok(cluster)
@@ -99,11 +107,15 @@ impl Dev {
         let mut own = vec![layout.pki(), layout.shares()];
         own.extend((1..=count).map(|n| layout.node(&format!("n{n}")).root().to_owned()));
         if let Some(there) = own.iter().find(|p| files::exists(p)) {
-            let why = format!("{} is there, but no cluster.toml: an earlier start did not finish, or it is someone else's", there.display());
+            let why = format!(
+                "{} is there, but no cluster.toml: an earlier start did not finish, or it is someone else's",
+                there.display()
+            );
             return Err(Failure::failed("can't make a cluster", why, "remove it, or name another folder with --dir"));
         }
+        let first = Some(self.first_port).filter(|port| *port != 0);
         say(&format!("making a cluster of {count} in {}", layout.root().display()));
-        let (file, fingerprints) = create::prepare(&layout, count, ports).await?;
+        let (file, fingerprints) = create::prepare(&layout, count, ports, first).await?;
         let mut cluster = Cluster::new(layout, file).await?;
         create::found(&mut cluster, &fingerprints).await?;
         cluster.file.store(&cluster.layout)?;
@@ -118,7 +130,11 @@ impl Dev {
             && usize::from(asked) != file.nodes.len()
         {
             let why = format!("{} holds a cluster of {}", layout.root().display(), file.nodes.len());
-            return Err(Failure::failed(format!("can't start {asked} nodes"), why, "leave --nodes out, or name another folder"));
+            return Err(Failure::failed(
+                format!("can't start {asked} nodes"),
+                why,
+                "leave --nodes out, or name another folder",
+            ));
         }
         for address in file.nodes.iter().flat_map(|n| [&n.api, &n.peer]) {
             if !ports.keep(address) {
@@ -131,7 +147,9 @@ impl Dev {
         for _ in 0..cluster.file.nodes.len() {
             cluster.start_next()?;
         }
-        cluster.wait("every node to find the leader", |s| s.leader != 0 && matches!(s.state.as_str(), "sealed" | "ok")).await?;
+        cluster
+            .wait("every node to find the leader", |s| s.leader != 0 && matches!(s.state.as_str(), "sealed" | "ok"))
+            .await?;
         if !self.no_unseal {
             say(&format!("the ceremony: {} shares", cluster.file.threshold));
             cluster.ceremony().await?;

@@ -1,4 +1,4 @@
-//! Loopback ports for the nodes: 7600/7601, 7610/7611 …, or free ones when those are taken.
+//! Loopback ports for the nodes: 7600/7601, 7610/7611 …, or another row, or free ones when those are taken.
 //!
 //! A port is only bound by its node, a moment later. Until then, and against another `quorate dev` that starts at the
 //! same time, it is reserved by a socket name that this process holds.
@@ -11,8 +11,8 @@ use quorate_core::seam::Entropy;
 
 use crate::command::failure::{CommandResult, Failure};
 
-/// First API port; the node's peer port is the next one, the next node's ten further.
-const FIRST: u16 = 7600;
+/// First API port unless told otherwise; the node's peer port is the next one, the next node's ten further.
+pub const FIRST: u16 = 7600;
 const STEP: u16 = 10;
 /// Free ports are looked for here: below the ports that the system gives to outgoing connections.
 const FREE_FROM: u16 = 20_000;
@@ -26,11 +26,15 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// A pair of ports (API, peer) for the node at `place`, from 0.
-    pub fn pick(&mut self, place: u16, entropy: &dyn Entropy) -> CommandResult<(u16, u16)> {
-        let wanted = FIRST + place * STEP;
-        if self.reserve(wanted) && self.reserve(wanted + 1) {
-            return Ok((wanted, wanted + 1));
+    /// A pair of ports (API, peer) for the node at `place`, from 0, in the row that begins at `first`; free ones if those
+    /// are taken, or without a row.
+    pub fn pick(&mut self, first: Option<u16>, place: u16, entropy: &dyn Entropy) -> CommandResult<(u16, u16)> {
+        let wanted = first.and_then(|first| first.checked_add(place * STEP)).filter(|port| *port < u16::MAX);
+        if let Some(api) = wanted
+            && self.reserve(api)
+            && self.reserve(api + 1)
+        {
+            return Ok((api, api + 1));
         }
         for _ in 0..TRIES_MAX {
             let mut random = [0; 2];
@@ -70,9 +74,9 @@ mod tests {
     #[test]
     fn ports_are_given_once_and_only_when_free() {
         let (mut a, mut b) = (Ports::default(), Ports::default());
-        let (api, peer) = a.pick(0, &OsEntropy).unwrap();
+        let (api, peer) = a.pick(None, 0, &OsEntropy).unwrap();
         assert_eq!(peer, api + 1);
-        let (other, _) = b.pick(0, &OsEntropy).unwrap();
+        let (other, _) = b.pick(Some(api), 0, &OsEntropy).unwrap();
         assert_ne!(api, other, "reserved by the first, though nobody listens");
         assert!(!b.keep(&format!("127.0.0.1:{api}")));
         drop(a);

@@ -57,6 +57,9 @@ pub enum FileError {
     /// The end is missing.
     #[error("it is truncated: the end is missing after {0} bytes of plaintext")]
     Truncated(u64),
+    /// What is left at the end is not a whole chunk.
+    #[error("it was cut off, or altered, after {0} bytes of plaintext")]
+    Torn(u64),
     /// There is something after the end.
     #[error("something was appended to it after {0} bytes of plaintext")]
     Appended(u64),
@@ -183,6 +186,7 @@ pub fn decrypt(
                 (true, true) => FileError::Truncated(done),
                 (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
                 (false, true) if chunk.len() < TAG_LEN => FileError::Truncated(done),
+                (false, true) if chunk.len() < CHUNK_LEN + TAG_LEN => FileError::Torn(done),
                 (false, _) => FileError::Altered(done),
             });
         }
@@ -379,6 +383,18 @@ mod tests {
             let (error, _) = open(&[head, &order.concat()].concat()).unwrap_err();
             assert!(matches!(error, FileError::Altered(_)), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let file = seal(&plain(3 * CHUNK_LEN));
+        let said = |file: &[u8]| open(file).unwrap_err().0.to_string();
+        assert!(said(&file[..body() + SEALED_CHUNK]).contains("truncated: the end is missing after 0 bytes"));
+        assert!(said(&file[..body() + SEALED_CHUNK + 99]).contains("cut off, or altered, after 65536 bytes"));
+        assert!(said(&[&file[..], b"more"].concat()).contains("appended to it after 196608 bytes"));
+        let mut flipped = file.clone();
+        flipped[body() + 5] ^= 1;
+        assert!(said(&flipped).contains("altered, or its chunks are not in order, at 0 bytes"));
     }
 
     #[test]

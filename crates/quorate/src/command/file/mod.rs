@@ -96,14 +96,13 @@ async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, 
     let failed = |e: FileError| Failure::failed("can't encrypt the file", e, "");
     let header = Header::new(prefix, &data_key.ciphertext).map_err(failed)?;
     let mut to = Sink::open(out, 0o666)?;
-    let bar = progress(files::regular_len(input));
+    let mut progress = Progress::new(files::regular_len(input));
     tokio::task::block_in_place(|| {
-        format::encrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| bar.inc(n as u64))?;
+        format::encrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| progress.add(n))?;
         to.finish().map_err(FileError::Write)
     })
     .map_err(failed)?;
-    bar.finish_and_clear();
-    report(shared, out, &data_key.key_id, data_key.key_version, bar.position())
+    report(shared, out, &data_key.key_id, data_key.key_version, progress.done())
 }
 
 async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&Path>) -> CommandResult {
@@ -115,14 +114,14 @@ async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&
     let data_key = client.decrypt(request).await.doing(format_args!("decrypt {name}: its data key does not open"))?;
     let mut to = Sink::open(out, 0o600)?;
     let streaming = matches!(to, Sink::Stream(_));
-    let bar = progress(files::regular_len(input));
-    let done = tokio::task::block_in_place(|| {
-        format::decrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| bar.inc(n as u64))?;
+    let mut progress = Progress::new(files::regular_len(input));
+    let opened = tokio::task::block_in_place(|| {
+        format::decrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| progress.add(n))?;
         to.finish().map_err(FileError::Write)
     });
-    bar.finish_and_clear();
-    done.map_err(|e| {
-        let todo = match (streaming, bar.position()) {
+    let done = progress.done();
+    opened.map_err(|e| {
+        let todo = match (streaming, done) {
             (false, _) => "nothing was written; get the file again from where it came from".to_owned(),
             (true, n) => {
                 format!("{n} bytes were written before this was noticed: they are genuine, but not all; discard them")
@@ -130,7 +129,7 @@ async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&
         };
         Failure::failed(cant.as_str(), e, todo)
     })?;
-    report(shared, out, &data_key.key_id, data_key.key_version, bar.position())
+    report(shared, out, &data_key.key_id, data_key.key_version, done)
 }
 
 /// What was done, when standard output is free to say it.
@@ -147,14 +146,32 @@ fn report(shared: &Shared, out: Option<&Path>, key_id: &str, key_version: u32, l
     })
 }
 
-/// A bar on standard error when that is a terminal; it counts in any case.
-fn progress(len: Option<u64>) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(len, target);
-    let template = match len {
-        Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        None => "{spinner} {bytes} {bytes_per_sec}",
-    };
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+/// Counts bytes; shows a bar on standard error when that is a terminal.
+struct Progress {
+    bytes: u64,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(total: Option<u64>) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let template = match total {
+            Some(_) => "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            None => "{spinner} {bytes} {bytes_per_sec}",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bytes: 0, bar: ProgressBar::with_draw_target(total, target).with_style(style) }
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.bar.set_position(self.bytes);
+    }
+
+    /// Takes the bar away; how many bytes there were.
+    fn done(&self) -> u64 {
+        self.bar.finish_and_clear();
+        self.bytes
+    }
 }

@@ -41,7 +41,7 @@ pub async fn ask_all(client: &Client) -> Vec<Asked> {
     let addresses: Vec<String> = client.addresses().map(str::to_owned).collect();
     let asks = addresses.into_iter().enumerate().filter_map(|(place, address)| {
         let client = client.node(place)?;
-        let brief = client.with_deadline(ASK_TIME_MAX.min(client.deadline()));
+        let brief = client.with_deadline(ASK_TIME_MAX.min(client.deadline())).impatient();
         Some(async move {
             let status = brief.status(StatusRequest {}).await;
             Asked { address, client, status }

@@ -87,11 +87,8 @@ pub async fn enter(node: &Client, public: &Public, share: Share) -> CommandResul
     let challenge = node.share_challenge(ShareChallengeRequest {}).await.doing("get a challenge")?;
     let nonce: [u8; 32] = challenge.nonce.as_ref().try_into().map_err(|_| incomplete("nonce of 32 bytes"))?;
     let proof = share.prove(public.config.cluster, &challenge.node_name, &nonce);
-    let request = SubmitShareRequest {
-        share: share.to_text().to_string(),
-        nonce: challenge.nonce,
-        proof: proof.to_vec().into(),
-    };
+    let request =
+        SubmitShareRequest { share: share.to_text().to_string(), nonce: challenge.nonce, proof: proof.to_vec().into() };
     drop(share);
     node.submit_share(request).await.map_err(submit_failed)
 }
