@@ -271,7 +271,8 @@ fn launch(dir: &Path, nodes: usize, sealed: bool) -> (Child, DevJson) {
     let path = dir.join("dev.json");
     let _ = std::fs::remove_file(&path);
     let mut command = Command::new(QUORATE);
-    command.args(["dev", "--nodes", &nodes.to_string(), "--dir"]).arg(dir);
+    // Ports of a row of their own: a cluster that is restarted must find the ones it had.
+    command.args(["dev", "--first-port", "0", "--nodes", &nodes.to_string(), "--dir"]).arg(dir);
     if sealed {
         command.arg("--no-unseal");
     }

@@ -1,0 +1,308 @@
+//! The command line against real nodes: what it prints, where it writes, how it fails. And the way by hand, from nothing
+//! to a serving node, as the README tells it.
+#![allow(clippy::disallowed_methods, reason = "tests touch files and processes")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+use quorate_hsm::soft_token::SoftToken;
+use serde_json::Value;
+use support::{Dev, PATIENCE, Process, QUORATE, Signal, complaint, run, signal};
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(bytes)))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
+}
+
+#[test]
+fn every_command_does_what_it_says() {
+    let dev = Dev::start(1);
+    let ok = |args: &[&str], stdin: &[u8]| dev.cli_ok(args, stdin);
+
+    // Keys and names. Without a terminal the output is JSON.
+    let made = json(&ok(&["keys", "create", "--alias", "pay", "--description", "d"], b""));
+    let id = made["key_id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        (&made["alias"], &made["state"], &made["current_version"]),
+        (&"pay".into(), &"enabled".into(), &1.into())
+    );
+    let token = "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab";
+    let twice: Vec<Value> = (0..2).map(|_| json(&ok(&["keys", "create", "--token", token], b""))).collect();
+    assert_eq!(twice[0]["key_id"], twice[1]["key_id"], "the same token gives the same key");
+    assert_eq!(json(&ok(&["keys", "list", "--output", "json"], b""))["keys"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json(&ok(&["keys", "list", "--limit", "1"], b""))["keys"].as_array().map(Vec::len), Some(1));
+    assert!(text(&ok(&["keys", "describe", "alias/pay", "--output", "table"], b"")).contains(&id));
+    ok(&["alias", "create", "cards", "--key", "pay"], b"");
+    assert_eq!(json(&ok(&["alias", "list"], b""))["aliases"].as_array().map(Vec::len), Some(2));
+    ok(&["alias", "delete", "cards"], b"");
+    assert_eq!(json(&ok(&["keys", "rotate", "pay"], b""))["current_version"], 2);
+    assert_eq!(json(&ok(&["keys", "disable", "pay"], b""))["state"], "disabled");
+    assert!(complaint(&dev.cli(&["encrypt", "--key", "pay"], "x")).contains("KEY_DISABLED"));
+    ok(&["keys", "enable", "pay"], b"");
+    let doomed = json(&ok(&["keys", "schedule-deletion", twice[0]["key_id"].as_str().unwrap(), "--days", "7"], b""));
+    assert!(doomed["state"] == "pending-deletion" && doomed["deletion_ms"].as_u64() > doomed["created_ms"].as_u64());
+    assert_eq!(json(&ok(&["keys", "cancel-deletion", twice[0]["key_id"].as_str().unwrap()], b""))["state"], "disabled");
+
+    // Uses: raw by default, base64 in JSON.
+    let sealed = ok(&["encrypt", "--key", &id, "--aad", "a=1", "--aad", "b=2"], b"attack at dawn");
+    assert_eq!(ok(&["decrypt", "--aad", "b=2", "--aad", "a=1"], &sealed), b"attack at dawn");
+    let opened = json(&ok(&["decrypt", "--aad", "b=2", "--aad", "a=1", "--output", "json"], &sealed));
+    assert_eq!((&opened["plaintext"], &opened["key_id"]), (&"YXR0YWNrIGF0IGRhd24=".into(), &id.as_str().into()));
+    assert!(complaint(&dev.cli(&["decrypt", "--aad", "a=1"], &sealed)).contains("TAMPERED"));
+    assert!(complaint(&dev.cli(&["encrypt", "--key", "pay"], vec![0; 4097])).contains("quorate file encrypt"));
+    let out = dev.dir().join("secret");
+    ok(&["encrypt", "--key", "pay", "--out", out.to_str().unwrap()], b"x");
+    assert_eq!(ok(&["decrypt", "--in", out.to_str().unwrap()], b""), b"x");
+    let data_key = json(&ok(&["data-key", "--key", "pay", "--bytes", "16"], b""));
+    assert_eq!(data_key["plaintext"].as_str().map(str::len), Some(24), "16 bytes in base64");
+    assert!(json(&ok(&["data-key", "--key", "pay", "--no-plaintext"], b"")).get("plaintext").is_none());
+    assert_eq!(ok(&["random", "--bytes", "33"], b"").len(), 33);
+    assert_eq!(
+        json(&ok(&["random", "--bytes", "3", "--output", "json"], b""))["random"].as_str().map(str::len),
+        Some(4)
+    );
+
+    // Operators.
+    let status = json(&ok(&["operator", "status"], b""));
+    assert_eq!((&status["leader"], &status["nodes"][0]["sealed"]), (&status["nodes"][0]["id"], &false.into()));
+    assert_eq!(json(&ok(&["operator", "members", "list"], b""))["members"].as_array().map(Vec::len), Some(1));
+    let checked = json(&ok(&["operator", "share", "check"], dev.json.shares[4].as_bytes()));
+    assert_eq!((&checked["valid"], &checked["share_number"]), (&true.into(), &5.into()));
+    let invitation = text(&ok(&["operator", "members", "invite", "--name", "n2"], b""));
+    assert!(
+        invitation.trim().len() > 32 && !invitation.trim().contains(char::is_whitespace),
+        "the token and nothing else"
+    );
+    assert!(
+        complaint(&dev.cli(&["operator", "init", "--shares", "5", "--threshold", "3", "--output", "json"], ""))
+            .contains("ALREADY_INITIALIZED")
+    );
+    let unneeded = json(&ok(&["operator", "unseal"], dev.json.shares[0].as_bytes()));
+    assert_eq!(unneeded["unsealed"], true, "and no share was sent");
+
+    // Bench, version, completions.
+    for what in ["echo", "encrypt", "decrypt", "data-key", "create-key"] {
+        let args =
+            ["bench", what, "--clients", "2", "--size", "64", "--seconds", "1", "--node", "1", "--output", "json"];
+        let seen = json(&ok(&args, b""));
+        assert!(seen["rate"].as_f64() > Some(0.0) && seen["errors"] == 0, "{seen}");
+        assert!(
+            seen["p50_us"].as_u64() <= seen["p99_us"].as_u64() && seen["p99_us"].as_u64() <= seen["p999_us"].as_u64()
+        );
+    }
+    assert_eq!(json(&ok(&["version"], b""))["version"], env!("CARGO_PKG_VERSION"));
+    assert!(text(&ok(&["completions", "bash"], b"")).contains("schedule-deletion"));
+}
+
+#[test]
+fn files_are_encrypted_whole_or_not_at_all() {
+    let dev = Dev::start(1);
+    dev.cli_ok(&["keys", "create", "--alias", "k"], "");
+    let path = |name: &str| dev.dir().join(name).to_str().expect("text").to_owned();
+    let plaintext: Vec<u8> = (0..300_000u32).flat_map(|i| i.to_le_bytes()).collect();
+    std::fs::write(path("plain"), &plaintext).expect("written");
+
+    let encrypt = ["file", "encrypt", "--key", "k", "--aad", "of=test"];
+    dev.cli_ok(&[&encrypt[..], &["--in", &path("plain"), "--out", &path("q")]].concat(), "");
+    let file = std::fs::read(path("q")).expect("there");
+    assert!(file.starts_with(b"quorate\x01"));
+    let decrypt = ["file", "decrypt", "--aad", "of=test"];
+    let done = json(&dev.cli_ok(&[&decrypt[..], &["--in", &path("q"), "--out", &path("back")]].concat(), ""));
+    assert_eq!(
+        (done["bytes"].as_u64(), std::fs::read(path("back")).expect("there")),
+        (Some(1_200_000), plaintext.clone())
+    );
+    assert_eq!(mode(Path::new(&path("back"))), 0o600, "plaintext is the caller's alone");
+
+    // Streams, an empty one too.
+    let stream = dev.cli_ok(&encrypt, &plaintext);
+    assert_eq!(dev.cli_ok(&decrypt, &stream), plaintext);
+    let empty = dev.cli_ok(&encrypt, "");
+    assert_eq!(dev.cli_ok(&decrypt, &empty), b"");
+
+    // A truncated one: the file does not appear; a stream is a genuine beginning, and fails.
+    let cut = &file[..file.len() - 70_000];
+    std::fs::write(path("cut"), cut).expect("written");
+    let refused = dev.cli(&[&decrypt[..], &["--in", &path("cut"), "--out", &path("none")]].concat(), "");
+    assert!(complaint(&refused).contains("cut off") && !Path::new(&path("none")).exists());
+    assert_eq!(refused.status.code(), Some(1));
+    let streamed = dev.cli(&decrypt, cut);
+    assert!(complaint(&streamed).contains("discard them"));
+    assert!(!streamed.stdout.is_empty() && plaintext.starts_with(&streamed.stdout));
+    let names: Vec<_> = std::fs::read_dir(dev.dir()).expect("there").map(|e| e.expect("entry").file_name()).collect();
+    assert!(!names.iter().any(|n| n.to_string_lossy().contains("partial")), "{names:?}");
+
+    // What else can be wrong with it.
+    assert!(complaint(&dev.cli(&["file", "decrypt", "--aad", "of=other"], &stream)).contains("TAMPERED"));
+    assert!(complaint(&dev.cli(&["file", "decrypt"], "no such file")).contains("no file that"));
+    assert!(complaint(&dev.cli(&["decrypt"], &empty)).contains("quorate file decrypt"));
+    dev.cli_ok(&["keys", "disable", "k"], "");
+    assert!(complaint(&dev.cli(&decrypt, &stream)).contains("KEY_DISABLED"));
+}
+
+#[test]
+fn dev_keeps_its_folder_and_its_nodes_in_order() {
+    let mut dev = Dev::start(1);
+    let dir = dev.dir().to_owned();
+    assert_eq!((mode(&dir), mode(&dir.join("dev.json")), mode(&dir.join("shares"))), (0o700, 0o600, 0o700));
+    let again = run(new_dev(&dir, &[]), "");
+    assert!(complaint(&again).contains("another process works in"));
+    let (before, key) = (dev.json.clone(), json(&dev.cli_ok(&["keys", "create"], ""))["key_id"].clone());
+
+    // Interrupted, its nodes have ended; started again, it is the same cluster.
+    dev.stop();
+    assert!(!alive(before.nodes[0].pid));
+    assert!(complaint(&run(new_dev(&dir, &["--nodes", "2"]), "")).contains("holds a cluster of 1"));
+    dev.kill_all_and_restart(false);
+    assert_eq!((&dev.json.shares, &dev.json.nodes[0].api), (&before.shares, &before.nodes[0].api));
+    assert_eq!(json(&dev.cli_ok(&["keys", "describe", key.as_str().expect("an id")], ""))["key_id"], key);
+
+    // A folder that holds something else is left as it is.
+    let other = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(other.path().join("pki")).expect("made");
+    assert!(complaint(&run(new_dev(other.path(), &[]), "")).contains("an earlier start did not finish"));
+    assert_eq!(std::fs::read_dir(other.path()).expect("there").count(), 1);
+}
+
+#[test]
+fn nodes_die_with_dev_and_not_with_each_other() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let dir = temp.path().join("cluster");
+    let mut command = new_dev(&dir, &["--nodes", "3", "--first-port", "0"]);
+    let mut process = Process(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+    let read = || std::fs::read(dir.join("dev.json")).ok();
+    wait(|| read().is_some());
+    let info = json(&read().expect("there"));
+    let pids: Vec<u32> = (0..3).map(|i| info["nodes"][i]["pid"].as_u64().expect("a pid") as u32).collect();
+    signal(pids[1], Signal::KILL);
+    wait(|| !alive(pids[1]));
+    assert!(process.0.try_wait().expect("ours").is_none() && alive(pids[0]) && alive(pids[2]));
+    process.0.kill().expect("ours");
+    process.0.wait().expect("ours");
+    wait(|| pids.iter().all(|pid| !alive(*pid)));
+}
+
+/// One node by the README: certificates, token, request, server, genesis, ceremony.
+#[test]
+fn a_node_by_hand_from_nothing_to_serving() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let dir = temp.path();
+    let path = |name: &str| dir.join(name).to_str().expect("text").to_owned();
+    let quorate = |args: &[&str]| {
+        let mut command = Command::new(QUORATE);
+        command.args(args).current_dir(dir);
+        command
+    };
+    let done = |args: &[&str]| {
+        let output = run(quorate(args), "");
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        json(&output.stdout)
+    };
+    std::fs::write(dir.join("passphrase"), "a passphrase for this test").expect("written");
+    done(&["pki", "init", "--dir", "pki", "--passphrase-file", "passphrase"]);
+    for role in ["admin", "custodian"] {
+        done(&["pki", "client", "--dir", "pki", "--passphrase-file", "passphrase", "--role", role, "--name", role]);
+    }
+    let token = SoftToken::create(&dir.join("token"), "quorate-n1", "123456").expect("a token");
+    std::fs::write(dir.join("pin"), "123456").expect("written");
+    std::fs::set_permissions(dir.join("pin"), std::fs::Permissions::from_mode(0o400)).expect("ours");
+    let (api, peer) = (free_port(), free_port());
+    let environment = token.environment().into_iter().map(|(k, v)| format!("{k} = {v:?}\n")).collect::<String>();
+    let module = SoftToken::module().expect("installed");
+    let config = format!(
+        "name = \"n1\"\ndata_dir = \"data\"\napi.listen = \"{api}\"\npeer.listen = \"{peer}\"\n\
+         tls = {{ cert = \"n1.pem\", root_ca = \"pki/ca.pem\" }}\n\
+         [hsm]\nmodule = {module:?}\ntoken_label = \"quorate-n1\"\npin_file = \"pin\"\n[hsm.environment]\n{environment}"
+    );
+    std::fs::write(dir.join("n1.toml"), config).expect("written");
+    let requested = done(&["pki", "request", "--config", "n1.toml"]);
+    let fingerprint = requested["fingerprint"].as_str().expect("one").to_owned();
+    let sign = ["pki", "sign", "--dir", "pki", "--passphrase-file", "passphrase", "--request", "n1.request"];
+    done(&[&sign[..], &["--fingerprint", &fingerprint]].concat());
+
+    let log = std::fs::File::create(dir.join("log")).expect("made");
+    let mut server = quorate(&["server", "--config", "n1.toml"]);
+    let _server = Process(server.stdin(Stdio::null()).stderr(log).spawn().expect("it starts"));
+    let client = |who: &str, args: &[&str], stdin: &str| -> Output {
+        let mut command = quorate(args);
+        command.env("QUORATE_ADDR", &api).env("QUORATE_CACERT", path("pki/ca.pem"));
+        command.env("QUORATE_CLIENT_CERT", path(&format!("pki/{who}.pem")));
+        command.env("QUORATE_CLIENT_KEY", path(&format!("pki/{who}.key")));
+        run(command, stdin)
+    };
+    wait(|| client("admin", &["operator", "status"], "").status.success());
+    assert_eq!(json(&client("admin", &["operator", "status"], "").stdout)["state"], "uninitialized");
+    assert!(complaint(&client("admin", &["keys", "create"], "")).contains("operator init"));
+
+    // Genesis. Shares go to files of their own; never to a pipe unasked.
+    let init = ["operator", "init", "--shares", "3", "--threshold", "2"];
+    let unasked = client("admin", &init, "");
+    assert!(unasked.status.code() == Some(2) && complaint(&unasked).contains("--shares-out"));
+    let to_files = [&init[..], &["--shares-out", "shares"]].concat();
+    assert!(complaint(&client("custodian", &to_files, "")).contains("DENIED"));
+    assert!(!dir.join("shares/share-1.txt").exists(), "a genesis that was refused leaves no empty files");
+    let founded = client("admin", &to_files, "");
+    assert!(founded.status.success() && !text(&founded.stdout).contains("qs1"), "{}", text(&founded.stderr));
+    let shares: Vec<String> = (1..=3)
+        .map(|n| {
+            let file = dir.join(format!("shares/share-{n}.txt"));
+            assert_eq!(mode(&file), 0o600);
+            std::fs::read_to_string(file).expect("there")
+        })
+        .collect();
+    assert!(
+        complaint(&client("admin", &[&init[..], &["--shares-out", "more"]].concat(), ""))
+            .contains("ALREADY_INITIALIZED")
+    );
+
+    // The ceremony: a custodian each; bad shares never leave the terminal.
+    wait(|| json(&client("admin", &["operator", "status"], "").stdout)["state"] == "sealed");
+    assert!(complaint(&client("admin", &["keys", "create"], "")).contains("SEALED"));
+    let typo = shares[0].replacen(|c: char| c == 'q', "p", 3).replacen("ps1", "qs1", 1);
+    let refused = complaint(&client("custodian", &["operator", "unseal"], &typo));
+    assert!(refused.contains("mistyped") && refused.contains("nothing was sent"), "{refused}");
+    assert!(complaint(&client("custodian", &["operator", "unseal"], "")).contains("no share was given"));
+    let enter = |share: &str| json(&client("custodian", &["operator", "unseal"], share).stdout);
+    let first = enter(&shares[2]);
+    assert_eq!((&first["unsealed"], &first["ceremony"]["entered"]), (&false.into(), &1.into()));
+    assert!(complaint(&client("custodian", &["operator", "unseal"], &shares[2])).contains("already entered"));
+    assert_eq!(enter(&shares[0])["unsealed"], true);
+    assert!(client("admin", &["keys", "create", "--alias", "by-hand"], "").status.success());
+    assert!(complaint(&client("custodian", &["keys", "list"], "")).contains("DENIED"));
+}
+
+fn new_dev(dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(QUORATE);
+    command.args(["dev", "--dir"]).arg(dir).args(more);
+    command
+}
+
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").to_string()
+}
+
+fn alive(pid: u32) -> bool {
+    // A process that has ended and was not waited for yet is gone for us.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+fn wait(condition: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
