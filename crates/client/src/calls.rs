@@ -80,6 +80,8 @@ calls! { OperatorClient:
     Once promote(PromoteRequest) -> PromoteResponse;
     /// Members, and nodes that wait for approval.
     Read list_members(ListMembersRequest) -> ListMembersResponse;
+    /// Vouches for the leader's clock, at the leader ([`Client::node`]).
+    Once confirm_time(ConfirmTimeRequest) -> ConfirmTimeResponse;
 }
 
 impl Client {

@@ -114,6 +114,12 @@ impl Operator for OperatorDoor {
             pending: members.pending.into_iter().map(pending).collect(),
         }))
     }
+
+    async fn confirm_time(&self, request: Request<v1::ConfirmTimeRequest>) -> Answer<v1::ConfirmTimeResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let time_ms = self.node.confirm_time(&who).map_err(|e| status(&e))?;
+        Ok(Response::new(v1::ConfirmTimeResponse { time_ms }))
+    }
 }
 
 fn status_response(s: ClusterStatus) -> v1::StatusResponse {

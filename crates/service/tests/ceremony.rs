@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use quorate_core::principal::Role;
 use quorate_crypto::{FoundingParams, SealConfig, Secret, Share, found};
-use quorate_service::Error;
-use quorate_service::seal::Health;
+use quorate_service::seal::{Health, Status};
+use quorate_service::{Error, Reason};
 use support::*;
 use zeroize::Zeroizing;
 
@@ -289,5 +289,36 @@ async fn every_status_reader_may_ask_and_a_node_certificate_may_not() -> TestRes
     assert!(matches!(node.seal(&admin(), false, soon()).await, Err(Error::Uninitialized)));
     assert!(matches!(node.invite(&admin(), "n2", 0, soon()).await, Err(Error::Uninitialized)));
     tokio::time::timeout(Duration::from_millis(1), node.wait_for(Health::Uninitialized)).await.expect("at once");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_of_a_lone_clock_waits_for_an_admin() -> TestResult {
+    let rig = Rig::new();
+    let node = rig.node("n1").await;
+    init(&node, 5, 3).await?;
+    assert_eq!(node.confirm_time(&custodian()).unwrap_err().reason(), Reason::Denied);
+    assert_eq!(node.confirm_time(&admin()).unwrap_err().reason(), Reason::WrongState, "nothing waits yet");
+    let before = node.status(&admin())?.cluster_time_ms;
+    rig.clock.0.store(3_600_000, std::sync::atomic::Ordering::SeqCst);
+    let status = |wanted: fn(&Status, u64) -> bool| {
+        let node = node.clone();
+        async move {
+            let reached = async {
+                loop {
+                    let status = node.status(&admin()).expect("answered");
+                    if wanted(&status, before) {
+                        return status;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), reached).await.expect("within half a minute")
+        }
+    };
+    let held = status(|s, _| s.hint.contains("confirm-time")).await;
+    assert!(held.cluster_time_ms < before + 3_000_000, "time stands still: {held:?}");
+    assert!(node.confirm_time(&admin())? > before + 3_000_000);
+    status(|s, before| s.cluster_time_ms > before + 3_000_000).await;
     Ok(())
 }

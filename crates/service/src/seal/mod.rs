@@ -5,9 +5,11 @@
 
 pub(crate) mod ceremony;
 mod challenge;
+mod clock;
 pub(crate) mod flood;
 mod genesis;
 pub(crate) mod handover;
+mod held;
 pub(crate) mod hello;
 pub(crate) mod join;
 mod join_wire;

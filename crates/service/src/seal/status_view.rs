@@ -161,8 +161,8 @@ impl Node {
         }
         if let Some(ms) = status.and_then(|s| s.time_held_ms) {
             return format!(
-                "cluster time stands still: the leader's clock jumped to {ms} ms since 1970 and nobody can witness it; \
-                 check that clock"
+                "cluster time stands still: the leader's clock is now {ms} ms after 1970, and nobody can witness the jump; \
+                 check that clock, then `quorate operator confirm-time`"
             );
         }
         if let Some(c) = ceremony {

@@ -1,5 +1,6 @@
 //! `quorate operator …`: genesis, the unseal ceremony, members, status.
 
+mod confirm_time;
 mod init;
 mod members;
 mod nodes;
@@ -39,6 +40,7 @@ enum Action {
     Status(status::Status),
     Members(members::Members),
     Share(share::ShareCommand),
+    ConfirmTime(confirm_time::ConfirmTime),
 }
 
 impl Operator {
@@ -51,6 +53,7 @@ impl Operator {
             Action::Status(c) => c.run(shared).await,
             Action::Members(c) => c.run(shared).await,
             Action::Share(c) => c.run(shared).await,
+            Action::ConfirmTime(c) => c.run(shared).await,
         }
     }
 }
