@@ -88,7 +88,19 @@ async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
     n2.seal(&admin(), false, soon()).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!((n1.health(), n2.health()), (Health::Ok, Health::Sealed));
+
+    // Not even a restart makes it forget that, until custodians open it.
+    n2.shutdown().await;
+    drop(n2);
+    let n2 = rig.node("n2").await;
+    eventually("n1 hears of it again", || n1.status(&admin()).expect("status").nodes.iter().all(|n| n.reachable)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((n1.health(), n2.health()), (Health::Ok, Health::Sealed));
     unseal(&n2, &shares[..2]).await;
+    n2.shutdown().await;
+    drop(n2);
+    let n2 = rig.node("n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
 
     // The whole cluster: immediate on every node, and no hand-over undoes it.
     let (kms1, kms2) = (n1.kms()?, n2.kms()?);
@@ -121,6 +133,17 @@ async fn shares_entered_before_a_cluster_seal_do_not_count_after_it() -> TestRes
     assert!(!submit(&n2, &shares[1]).await?.unsealed, "the share from before the seal is gone");
     assert_eq!(n2.status(&admin())?.ceremony.expect("open").entered, [2]);
     assert!(submit(&n2, &shares[0]).await?.unsealed);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_administrator_cancels_no_ceremony_by_sealing_the_node_again() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.founded(3, 2).await;
+    submit(&n1, &shares[0]).await?;
+    n1.seal(&admin(), false, soon()).await?;
+    assert_eq!(n1.status(&admin())?.ceremony.expect("still open").entered, [1]);
+    assert!(submit(&n1, &shares[1]).await?.unsealed);
     Ok(())
 }
 

@@ -86,7 +86,7 @@ impl HandoverDesk {
         self.approved.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now() + OFFERED);
     }
 
-    fn is_newly_approved(&self, id: NodeId) -> bool {
+    pub(super) fn is_newly_approved(&self, id: NodeId) -> bool {
         let mut approved = self.approved.lock().unwrap_or_else(PoisonError::into_inner);
         approved.retain(|_, until| Instant::now() < *until);
         approved.contains_key(&id)
@@ -129,8 +129,15 @@ impl Node {
         }
         let Some(node) = self.this.upgrade() else { return };
         let opened = unsealed.opened.clone();
+        let mut changes = self.state.subscribe();
         self.runtime.spawn(async move {
-            let outcome = node.hand_over(&opened, id).await;
+            // A seal ends what is under way: the key leaves this node, and its memory, no later than that.
+            let sealed = async { drop(changes.wait_for(|state| !matches!(**state, State::Unsealed(_))).await) };
+            let outcome = tokio::select! {
+                biased;
+                () = sealed => Err(Error::Sealed),
+                outcome = node.hand_over(&opened, id) => outcome,
+            };
             match &outcome {
                 Ok(name) => tracing::info!(to = %name, "root key handed over"),
                 Err(why) => tracing::warn!(to = id.0, %why, "root key not handed over"),

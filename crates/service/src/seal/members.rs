@@ -142,12 +142,13 @@ impl Node {
         let opened = self.opened()?;
         let ledger = &opened.ledger;
         let stamp_ms = self.world.wall.now_ms();
-        let (_, record) = ledger
+        let (_, (record, unfinished)) = ledger
             .commit(deadline, |view| {
                 let member = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
                 if let Some(member) = member {
                     check_fingerprint(name, &member.body.statement, fingerprint)?;
-                    return Ok((Vec::new(), member.body));
+                    let unfinished = !view.membership().members.contains_key(&member.body.id);
+                    return Ok((Vec::new(), (member.body, unfinished)));
                 }
                 let (invitation, record) = self.applicant(&opened, view, caller, name, fingerprint, stamp_ms)?;
                 let envelope = self.envelope_for(&opened, &record.statement)?;
@@ -163,10 +164,13 @@ impl Node {
                     },
                     Change::PutSeal { key: envelope_key, value: envelope.encode(), rev: envelope_rev },
                 ];
-                Ok((changes, record))
+                Ok((changes, (record, true)))
             })
             .await?;
-        self.handover.approved(record.id);
+        // Once a member, a sealed node is the custodians' to open: approving it again is no way around them.
+        if unfinished {
+            self.handover.approved(record.id);
+        }
         if !ledger.replica.status().members().contains_key(&record.id) {
             ledger.replica.add_learner(record.id, record.statement.member(), deadline).await.map_err(not_changed)?;
         }

@@ -15,6 +15,7 @@ use quorate_hsm::{Hsm, HsmError};
 use quorate_replica::{Replica, View};
 use tokio::time::Instant;
 
+use super::held;
 use super::ledger::{Ledger, seal_epoch, unreadable};
 use super::peers::MacVerifier;
 use super::sha256;
@@ -240,6 +241,9 @@ impl Node {
             opened.kms.close();
             replica.set_verifier(None);
             return Err(self.damaged());
+        }
+        if let Err(e) = held::clear(&*self.world.disk, &self.config.data_dir) {
+            tracing::warn!(%e, "the mark of an operator's seal can't be removed: after a restart this node needs custodians");
         }
         self.set_problem(String::new());
         tracing::info!(node = %self.config.name, "unsealed");

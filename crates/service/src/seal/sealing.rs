@@ -16,6 +16,7 @@ use quorate_core::record_key::RecordKey;
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
+use super::held;
 use super::ledger::{Change, seal_epoch};
 use super::open::SealState;
 use super::peers::KIND_CLUSTER_SEALED;
@@ -48,10 +49,18 @@ impl Node {
         match &*self.current() {
             State::Uninitialized(_) => return Err(Error::Uninitialized),
             State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
-            State::Sealed(_) | State::Unsealed(_) => {}
+            // Nobody's ceremony is cancelled by this: it ends by its shares or its expiry alone (key-hierarchy §6).
+            State::Sealed(_) => {}
+            State::Unsealed(_) => self.ceremony.forget(None),
         }
-        self.ceremony.forget(None);
         self.become_sealed(Some(Instant::now()));
+        // The keys are gone already; what may fail is to remember it.
+        held::mark(&*self.world.disk, &self.config.data_dir).map_err(|e| {
+            Error::Unavailable(format!(
+                "this node is sealed, but could not note so on its disk ({e}): if it restarts within ten minutes of the \
+                 last ceremony, another node may open it again; look at its disk and seal it once more"
+            ))
+        })?;
         tracing::info!(by = %caller, "this node was sealed by an operator");
         Ok(vec![self.config.name.to_string()])
     }

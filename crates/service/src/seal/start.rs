@@ -9,9 +9,11 @@ use quorate_hsm::Hsm;
 use quorate_replica::{MembershipView, OpenError, Replica, ReplicaConfig, World};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::ceremony::CeremonyDesk;
 use super::handover::HandoverDesk;
+use super::held;
 use super::join::JoinDesk;
 use super::ledger::seal_epoch;
 use super::open::SealState;
@@ -99,7 +101,12 @@ impl Node {
             self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
             return Ok(());
         }
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since: None })));
+        let held = held::is_marked(&*self.world.disk, &self.config.data_dir);
+        if held {
+            tracing::info!(node = %self.config.name, "an operator sealed this node: only a new ceremony opens it");
+        }
+        let held_since = held.then(Instant::now);
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since })));
         match self.seal_state(&replica) {
             Ok(seal) => {
                 if seal.config.flags.dev && !self.config.dev {
@@ -195,6 +202,8 @@ impl Node {
         let this = self.this.clone();
         self.runtime.spawn(async move {
             let mut applied = replica.applied();
+            // It may have arrived while this node was being opened.
+            applied.mark_changed();
             while applied.changed().await.is_ok() {
                 let Some(node) = this.upgrade().filter(|node| node.kms().is_ok()) else { return };
                 if let Ok(epoch) = replica.view().map_err(|_| ()).and_then(|view| seal_epoch(&view).map_err(|_| ())) {

@@ -130,6 +130,19 @@ async fn membership_alone_entitles_nobody_to_the_root_key() {
     assert!(matches!(error, Error::NotFound(_)), "nor to a vote: {error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn approving_a_member_again_is_no_way_around_its_custodians() {
+    let rig = Rig::new();
+    let (n1, _) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    let (id, fingerprint) = (n2.current().replica().expect("a member").id(), n2.keys.fingerprint());
+    eventually("the hand-over is done", || !n1.handover.is_newly_approved(id)).await;
+    // Restarted and long after the ceremony, n2 would be opened by nothing but such an offer.
+    assert_eq!(n1.approve(&admin(), "n2", &fingerprint, soon()).await.expect("as before").id, id);
+    assert!(!n1.handover.is_newly_approved(id), "one administrator opens no sealed node");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_hand_overs_are_refused_and_damage_nothing() {
     let rig = Rig::new();
