@@ -18,6 +18,8 @@ use quorate_proto::v1::keys_server::KeysServer;
 use quorate_proto::v1::operator_server::OperatorServer;
 use quorate_service::node::Node;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Request, Status};
 use tonic_health::pb::health_server::HealthServer;
 
 pub use caller::{Caller, CallerOf};
@@ -27,6 +29,15 @@ pub use caller::{Caller, CallerOf};
 /// Without either a request is refused as unauthenticated, health excepted.
 pub fn routes(node: Arc<Node>, caller_of: CallerOf) -> Routes {
     let callers = Arc::new(Callers::new(caller_of));
+    // Before a request's body is read: what a stranger sends never takes memory here.
+    let known = {
+        let callers = callers.clone();
+        move |mut request: Request<()>| {
+            let caller = callers.of(&request)?;
+            request.extensions_mut().insert(caller);
+            Ok::<_, Status>(request)
+        }
+    };
     let keys = KeysServer::new(keys::KeysDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
@@ -34,5 +45,7 @@ pub fn routes(node: Arc<Node>, caller_of: CallerOf) -> Routes {
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
     let health = HealthServer::new(health::HealthDoor::new(node)).max_decoding_message_size(1024);
-    Routes::new(keys).add_service(operator).add_service(health)
+    Routes::new(InterceptedService::new(keys, known.clone()))
+        .add_service(InterceptedService::new(operator, known))
+        .add_service(health)
 }

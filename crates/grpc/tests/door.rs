@@ -107,6 +107,22 @@ async fn health(node: &Arc<Node>, service: &str) -> Result<ServingStatus, Status
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_refused_before_a_byte_of_the_request_is_waited_for() {
+    let rig = Rig::new();
+    let node = rig.node("n1").await;
+    for path in ["/quorate.v1.Keys/Encrypt", "/quorate.v1.Operator/SubmitShare", "/quorate.v1.Keys/NoSuchCall"] {
+        let mut stranger = tonic::client::Grpc::new(connect(&node, None).await);
+        stranger.ready().await.expect("connected");
+        // A body that never begins: whoever waits for it waits for ever, and keeps what has come so far.
+        let body = Request::new(tokio_stream::pending::<v1::EchoRequest>());
+        let codec = tonic_prost::ProstCodec::<v1::EchoRequest, v1::EchoResponse>::default();
+        let asked = stranger.client_streaming(body, path.parse().expect("a path"), codec);
+        let answer = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("answered at once");
+        refused(answer, Code::Unauthenticated, "UNAUTHENTICATED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_door_before_and_after_the_ceremony() {
     let rig = Rig::new();
     let node = rig.node("n1").await;

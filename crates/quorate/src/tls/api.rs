@@ -8,14 +8,14 @@ use std::time::Duration;
 use quorate_core::seam::WallClock;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, version};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::certificate::TlsIdentity;
+use super::connection::{ApiConnection, Places};
 use super::trust::Trust;
 use super::verifier::ApiClientVerifier;
 use super::{HANDSHAKE_DEADLINE, HANDSHAKES_MAX, SeamTime, api_provider};
@@ -56,14 +56,15 @@ impl ApiListener {
     }
 
     /// Connections whose handshake is done, for `serve_with_incoming`. The port closes when the stream is dropped.
-    pub fn incoming(self) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+    pub fn incoming(self) -> ReceiverStream<io::Result<ApiConnection>> {
         let (ready, connections) = mpsc::channel(READY_LEN);
         tokio::spawn(self.accept_loop(ready));
         ReceiverStream::new(connections)
     }
 
-    async fn accept_loop(self, ready: mpsc::Sender<io::Result<TlsStream<TcpStream>>>) {
+    async fn accept_loop(self, ready: mpsc::Sender<io::Result<ApiConnection>>) {
         let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let places = Places::new();
         loop {
             let next = async {
                 // A slot first: while all are taken, connections wait in the kernel's backlog, not in our memory.
@@ -81,7 +82,7 @@ impl ApiListener {
                     }
                 },
             };
-            let (acceptor, ready) = (self.acceptor.clone(), ready.clone());
+            let (acceptor, ready, places) = (self.acceptor.clone(), ready.clone(), places.clone());
             tokio::spawn(async move {
                 let handshake = async {
                     tcp.set_nodelay(true)?;
@@ -90,9 +91,10 @@ impl ApiListener {
                 let done = timeout(HANDSHAKE_DEADLINE, handshake).await;
                 drop(slot);
                 match done {
-                    Ok(Ok(tls)) => {
-                        let _ = ready.send(Ok(tls)).await;
-                    }
+                    Ok(Ok(tls)) => match places.admit(tls) {
+                        Some(connection) => drop(ready.send(Ok(connection)).await),
+                        None => tracing::debug!(%from, "all places for connections are taken"),
+                    },
                     // One client's trouble, which that client is told: never the server's.
                     Ok(Err(e)) => tracing::debug!(%from, error = %e, "a TLS handshake failed"),
                     Err(_) => tracing::debug!(%from, "a TLS handshake took too long"),

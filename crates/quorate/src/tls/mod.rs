@@ -10,6 +10,7 @@
 
 mod api;
 mod certificate;
+mod connection;
 mod peer;
 mod pins;
 mod trust;

@@ -25,6 +25,9 @@ use crate::tls::{ApiListener, Trust, identity_of};
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// … and closed when it gives none.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection is renewed this often (open requests end in peace): a client's certificate is looked at in the handshake
+/// alone, and must not outlive its date for as long as somebody keeps a connection open.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Requests of one connection that may be under way at once.
 const STREAMS_MAX: u32 = 1024;
 /// HTTP/2 windows: above the largest message, so that one request never waits for a window update.
@@ -54,6 +57,7 @@ pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mu
     let served = Server::builder()
         .accept_http1(true)
         .tcp_nodelay(true)
+        .max_connection_age(CONNECTION_AGE_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS_MAX))

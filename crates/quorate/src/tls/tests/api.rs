@@ -8,6 +8,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::StreamExt;
 
+use super::super::connection::STRANGERS_MAX;
 use super::*;
 
 struct Server {
@@ -31,7 +32,7 @@ async fn serve(identity: TlsIdentity, cluster: &Cluster) -> Server {
     let mut incoming = listener.incoming();
     let task = tokio::spawn(async move {
         while let Some(Ok(mut tls)) = incoming.next().await {
-            let leaf = tls.get_ref().1.peer_certificates().and_then(|c| c.first());
+            let leaf = tls.get_ref().get_ref().1.peer_certificates().and_then(|c| c.first());
             let who = leaf.map_or("nobody".to_owned(), |c| identity_of(c).unwrap().1.to_string());
             let _ = tls.write_all(who.as_bytes()).await;
             let _ = tls.shutdown().await;
@@ -170,6 +171,44 @@ async fn silent_and_talkative_strangers_hold_up_nobody() {
     tokio::time::resume();
     let (who, _) = call(&server, stock_client(&cluster, api_provider(), None)).await.unwrap();
     assert_eq!(who, "nobody");
+}
+
+#[tokio::test]
+async fn strangers_share_few_places_keep_none_in_silence_and_take_none_from_clients() {
+    let (tokens, cluster) = (Tokens::new(), Cluster::new());
+    let (_, n1) = cluster.node(&tokens, "n1", now_ms());
+    let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+    let listener = ApiListener::bind("127.0.0.1:0".parse().unwrap(), n1, cluster.trust.clone(), clock).await.unwrap();
+    let addr = listener.local_addr();
+    let mut incoming = listener.incoming();
+    let connect = async |config: &Arc<ClientConfig>| {
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        TlsConnector::from(config.clone()).connect("localhost".try_into().unwrap(), tcp).await
+    };
+    let anybody = Arc::new(stock_client(&cluster, api_provider(), None));
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..STRANGERS_MAX {
+        theirs.push(connect(&anybody).await.unwrap());
+        ours.push(incoming.next().await.unwrap().unwrap());
+    }
+    let mut one_more = connect(&anybody).await.unwrap();
+    assert!(one_more.read_u8().await.is_err(), "closed");
+    let client = cluster.client(Role::User, 90, now_ms());
+    let client = Arc::new(stock_client(&cluster, api_provider(), Some(&client)));
+    let mut known = connect(&client).await.unwrap();
+    let mut connection = incoming.next().await.unwrap().unwrap();
+    known.write_all(b"x").await.unwrap();
+    assert_eq!(connection.read_u8().await.unwrap(), b'x', "a client has its own places");
+
+    // Time stands still but for what is waited for: silence ends each of them.
+    tokio::time::pause();
+    for mut silent in ours.into_iter().chain([connection]) {
+        assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+    tokio::time::resume();
+    theirs.clear();
+    let _again = connect(&anybody).await.unwrap();
+    incoming.next().await.unwrap().unwrap();
 }
 
 #[tokio::test]
