@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::disk::Disk;
 use crate::error::{OpenError, Problem};
 use crate::handler::PeerHandler;
-use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered};
+use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
 use crate::net::Listener;
 use crate::node::{Limits, Node};
 use crate::node_file::NodeFile;
@@ -134,10 +134,7 @@ async fn start_on(
     let writer = JournalWriter::spawn(
         journal,
         // A second fsync may lie, and what was acknowledged must not be unsaid (key-log §4.6).
-        Box::new(|error| {
-            tracing::error!(%error, "writing the journal failed; the process ends at once");
-            std::process::abort();
-        }),
+        Box::new(abort_process),
     )
     .map_err(OpenError::io("starting the journal"))?;
 
@@ -150,7 +147,7 @@ async fn start_on(
         file.write(disk, &cfg.data_dir)?;
     }
     let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
-    let apply = ApplyThread::spawn(state, engine.clone(), shared.clone(), move |engine| {
+    let apply = ApplyThread::spawn(state, engine.clone(), writer.clone(), shared.clone(), move |engine| {
         open_state(engine, None).map_err(std::io::Error::other)
     });
     let apply = Arc::new(apply.map_err(OpenError::io("starting the state's writer"))?);
@@ -355,11 +352,8 @@ async fn checkpoints(node: Arc<Node>, apply: Arc<ApplyThread>, writer: JournalWr
                 }
             }
             Ok(None) => {}
-            Err(error) => {
-                // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
-                node.shared.set_problem(Problem::Stopped(format!("the state can't be made durable: {error}")));
-                return;
-            }
+            // Told as a problem where it happened.
+            Err(_) => return,
         }
     }
 }

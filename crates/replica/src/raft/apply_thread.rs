@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec::{decode_membership, encode_log_id, encode_membership, invalid, node_ids};
 use super::{RaftEntry, membership_view};
 use crate::error::Problem;
-use crate::journal::Checkpoint;
+use crate::journal::{Checkpoint, JournalWriter};
 use crate::shared::Shared;
 use crate::state::{Applied, ApplyError, Engine, State, ToApply, View, What, WriteSet};
 
@@ -44,12 +44,13 @@ impl ApplyThread {
     pub(crate) fn spawn(
         state: State,
         engine: Arc<dyn Engine>,
+        journal: JournalWriter,
         shared: Arc<Shared>,
         reopen: impl Fn(Arc<dyn Engine>) -> io::Result<State> + Send + 'static,
     ) -> io::Result<Self> {
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
-        let mut worker = Worker { state, engine, shared, reopen: Box::new(reopen) };
+        let mut worker = Worker { state, engine, journal, shared, reopen: Box::new(reopen) };
         // The actor's one thread; it ends when its door is closed.
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(rx))?;
         Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)) })
@@ -102,6 +103,7 @@ type Reopen = Box<dyn Fn(Arc<dyn Engine>) -> io::Result<State> + Send>;
 struct Worker {
     state: State,
     engine: Arc<dyn Engine>,
+    journal: JournalWriter,
     shared: Arc<Shared>,
     reopen: Reopen,
 }
@@ -110,8 +112,14 @@ impl Worker {
     fn run(&mut self, mut rx: mpsc::Receiver<Task>) {
         while let Some(task) = rx.blocking_recv() {
             match task {
-                Task::Apply { entries, done } => drop(done.send(self.apply(&entries))),
-                Task::Checkpoint { done } => drop(done.send(self.state.checkpoint())),
+                Task::Apply { entries, done } => {
+                    drop(done.send(self.apply(&entries)));
+                    if self.state.checkpoint_is_due() {
+                        // The failure is told as a problem.
+                        drop(self.checkpoint());
+                    }
+                }
+                Task::Checkpoint { done } => drop(done.send(self.checkpoint())),
                 Task::Replace { with, done } => drop(done.send(self.replace(&*with))),
             }
         }
@@ -159,6 +167,16 @@ impl Worker {
                 Err(io::Error::other(e))
             }
         }
+    }
+
+    /// Entries are applied once a quorum has them, and this node's own journal may be the one that has not synced them
+    /// yet. A crash would then leave a state ahead of its log, which Raft can't take up; so the log goes first.
+    fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
+        let durable = futures::executor::block_on(self.journal.barrier()).and_then(|()| self.state.checkpoint());
+        durable.inspect_err(|error| {
+            // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
+            self.shared.set_problem(Problem::Stopped(format!("the state can't be made durable: {error}")));
+        })
     }
 
     fn tell(&self, applied: &[Applied]) -> io::Result<()> {

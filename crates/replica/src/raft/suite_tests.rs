@@ -44,7 +44,7 @@ impl Stores {
         let state = State::open(engine.clone(), cluster, group, None)?;
         let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None)));
         let reopen = move |engine| State::open(engine, cluster, group, None).map_err(std::io::Error::other);
-        let apply = ApplyThread::spawn(state, engine.clone(), shared, reopen)?;
+        let apply = ApplyThread::spawn(state, engine.clone(), writer.clone(), shared, reopen)?;
         Ok((dir, LogStore::new(writer), Machine::new(engine, Arc::new(apply))))
     }
 }

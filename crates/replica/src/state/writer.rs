@@ -4,11 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId};
 use thiserror::Error;
-use tokio::time::Instant;
 
 use super::apply::{self, Applied, ApplyError, BatchVerifier, ToApply, What};
 use super::digest::LtHash;
@@ -16,9 +14,7 @@ use super::engine::{Engine, View, WriteSet};
 use super::meta::{Meta, RECORDS_END};
 use crate::journal::Checkpoint;
 
-/// Longest time that applied entries stay without a durable commit while entries come (key-log §5.1).
-const DURABLE_INTERVAL: Duration = Duration::from_secs(2);
-/// Most bytes of entries that stay without a durable commit.
+/// Most bytes of entries that should stay without a durable commit (key-log §5.1).
 const DURABLE_BYTES: usize = 32 << 20;
 /// Digest samples kept for comparison with peers (key-log §5.4).
 const SAMPLES_MAX: usize = 8;
@@ -80,7 +76,6 @@ pub struct State {
     digest: LtHash,
     samples: VecDeque<Checkpoint>,
     volatile_bytes: usize,
-    durable_at: Instant,
     broken: bool,
 }
 
@@ -120,15 +115,7 @@ impl State {
             meta.write(&digest, &mut set);
             engine.write(&set, true)?;
         }
-        Ok(Self {
-            engine,
-            meta,
-            digest,
-            samples: VecDeque::new(),
-            volatile_bytes: 0,
-            durable_at: Instant::now(),
-            broken: false,
-        })
+        Ok(Self { engine, meta, digest, samples: VecDeque::new(), volatile_bytes: 0, broken: false })
     }
 
     /// What it is the state of.
@@ -149,7 +136,7 @@ impl State {
         self.engine.view()
     }
 
-    /// Applies entries in one engine transaction; returns what each did. On an error the entries before the
+    /// Applies entries in one engine transaction, durable with the next checkpoint; returns what each did. On an error the entries before the
     /// offending one are applied and returned; after an `Io` error none is, and the state must be opened again.
     pub fn apply(
         &mut self,
@@ -178,11 +165,7 @@ impl State {
         if !run.applied.is_empty() {
             let bytes: usize = entries[..run.applied.len()].iter().map(size).sum();
             self.volatile_bytes += bytes;
-            let due = self.durable_at.elapsed() >= DURABLE_INTERVAL || self.volatile_bytes >= DURABLE_BYTES;
-            self.engine.write(&run.writes, due)?;
-            if due {
-                self.now_durable();
-            }
+            self.engine.write(&run.writes, false)?;
             (self.meta, self.digest) = (run.meta, run.digest);
             self.samples.extend(run.samples);
             while self.samples.len() > SAMPLES_MAX {
@@ -192,7 +175,14 @@ impl State {
         Ok((run.applied, run.stop))
     }
 
+    /// Whether so much was applied since the last checkpoint that the next should not wait for its time.
+    pub fn checkpoint_is_due(&self) -> bool {
+        self.volatile_bytes >= DURABLE_BYTES
+    }
+
     /// Makes everything applied durable; returns what the journal is to remember of it (`None`: nothing applied yet).
+    /// The caller has seen to it that the applied entries are durable in the journal: a state ahead of its log is one
+    /// that no log explains.
     ///
     /// # Errors
     /// When the engine fails.
@@ -200,12 +190,8 @@ impl State {
         self.check_usable()?;
         let Some((index, _)) = self.meta.applied else { return Ok(None) };
         self.engine.write(&WriteSet::new(), true).inspect_err(|_| self.broken = true)?;
-        self.now_durable();
+        self.volatile_bytes = 0;
         Ok(Some(Checkpoint { index, digest: self.digest.hash(), chain: self.meta.chain }))
-    }
-
-    fn now_durable(&mut self) {
-        (self.volatile_bytes, self.durable_at) = (0, Instant::now());
     }
 
     fn check_usable(&self) -> io::Result<()> {

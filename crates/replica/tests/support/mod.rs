@@ -6,6 +6,7 @@
     reason = "each test file uses a part of it; this is a seam's test half"
 )]
 
+pub mod disk;
 pub mod net;
 
 use std::path::PathBuf;
@@ -19,12 +20,12 @@ use quorate_core::batch::{Batch, Expect, Genesis, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
-use quorate_replica::disk::RealDisk;
 use quorate_replica::{
     BatchVerifier, Member, MembershipView, PeerHandler, PeerIdentity, Problem, Replica, ReplicaConfig, World,
 };
 use tokio::time::Instant;
 
+use disk::TestDisk;
 use net::{Switchboard, TestNet};
 
 pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -142,6 +143,7 @@ pub struct Site {
     pub name: String,
     pub spki: Vec<u8>,
     pub dir: PathBuf,
+    pub disk: Arc<TestDisk>,
     pub board: Arc<Switchboard>,
     pub wall: Arc<TestWall>,
     pub service: Arc<TestService>,
@@ -151,7 +153,7 @@ pub struct Site {
 impl Site {
     pub fn world(&self) -> World {
         World {
-            disk: Arc::new(RealDisk),
+            disk: self.disk.clone(),
             net: Arc::new(TestNet::new(self.board.clone(), &self.name, CLUSTER, &self.spki)),
             entropy: Arc::new(TestEntropy(AtomicU64::new(self.id.0 << 32))),
             wall: self.wall.clone(),
@@ -231,6 +233,7 @@ impl Cluster {
                 name: format!("n{i}"),
                 spki: vec![i as u8; 91],
                 dir: dir.path().join(format!("n{i}")),
+                disk: Arc::default(),
                 board: board.clone(),
                 wall: Arc::default(),
                 service: Arc::new(TestService {

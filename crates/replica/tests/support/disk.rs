@@ -1,0 +1,88 @@
+//! The real disk, whose journal can be held: what is written to it then waits, as behind a slow or stalled device.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use quorate_replica::disk::{Disk, DiskFile, OpenMode, RealDisk};
+
+#[derive(Default, Debug)]
+struct Gate {
+    held: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let held = self.held.lock().expect("lock");
+        drop(self.changed.wait_while(held, |held| *held).expect("lock"));
+    }
+}
+
+#[derive(Default)]
+pub struct TestDisk(Arc<Gate>);
+
+impl TestDisk {
+    pub fn hold_journal(&self, held: bool) {
+        *self.0.held.lock().expect("lock") = held;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Disk for TestDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let file = RealDisk.open(path, mode)?;
+        let journal = path.parent().is_some_and(|dir| dir.ends_with("journal"));
+        Ok(if journal { Arc::new(JournalFile(file, self.0.clone())) } else { file })
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn fsync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.fsync_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        RealDisk.unlink(path)
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(path)
+    }
+    fn kernel_boot_id(&self) -> [u8; 16] {
+        RealDisk.kernel_boot_id()
+    }
+}
+
+#[derive(Debug)]
+struct JournalFile(Arc<dyn DiskFile>, Arc<Gate>);
+
+impl DiskFile for JournalFile {
+    fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.1.pass();
+        self.0.pwrite(bytes, offset)
+    }
+    fn pread(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.pread(out, offset)
+    }
+    fn fdatasync(&self) -> io::Result<()> {
+        self.1.pass();
+        self.0.fdatasync()
+    }
+    fn fallocate(&self, len: u64) -> io::Result<()> {
+        self.0.fallocate(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn try_lock(&self) -> io::Result<bool> {
+        self.0.try_lock()
+    }
+}
