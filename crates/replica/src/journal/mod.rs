@@ -141,9 +141,9 @@ pub enum JournalError {
     /// Records that had been synced are missing or changed.
     #[error(
         "the journal is damaged: {what} ({path}, byte {offset}). This node may have acknowledged entries or votes \
-         that are no longer here, so it must not vote again under its id. Nothing was changed. Keep this data folder \
-         (move it to damaged-<utc>, do not delete it) and replace this node; a cluster without a majority of other \
-         members needs `quorate operator recover`", path = path.display()
+         that are no longer here, so it does not vote again under its id. Nothing was changed. Keep this data folder \
+         as it is and leave this node stopped: the other members serve as long as they are a majority. Replacing a \
+         member comes with a later version", path = path.display()
     )]
     Damaged {
         /// What is wrong.

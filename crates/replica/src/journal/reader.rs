@@ -221,7 +221,7 @@ fn read_entry(segment: &SegmentFile, location: Location, index: u64) -> io::Resu
             io::ErrorKind::InvalidData,
             format!(
                 "log entry {index} in {} at byte {} is not what was written: the disk returned other bytes. \
-                 Stop this node, keep its data folder, and replace it",
+                 Stop this node and keep its data folder as it is; the other members serve while they are a majority",
                 segment.name, location.offset
             ),
         )

@@ -201,7 +201,11 @@ impl Journal {
         };
         let shared = Arc::new(Shared { config, inner: Mutex::new(inner), low_space: AtomicBool::new(false) });
         let boot = fold.boot.checked_add(1).ok_or_else(|| {
-            JournalError::io("count the start in", dir, io::Error::other("started 2^32 times: replace this node"))
+            JournalError::io(
+                "count the start in",
+                dir,
+                io::Error::other("this node was started 2^32 times, which is the limit"),
+            )
         })?;
         let recovered = Recovered {
             vote: fold.vote.clone(),
