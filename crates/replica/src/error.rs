@@ -145,14 +145,20 @@ pub enum CallError {
     Application(String),
 }
 
-/// The state does not match its own digest.
+/// Why this node's state must not be served from.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error(
-    "the state at index {index} does not match its digest ({what}): this node must not serve; repair it from a peer"
-)]
-pub struct StateMismatch {
-    /// The applied index of the scanned view.
-    pub index: u64,
-    /// What was found.
-    pub what: String,
+pub enum StateMismatch {
+    /// It does not match its own digest, or can't be read.
+    #[error(
+        "the state at index {index} does not match its digest ({what}): this node must not serve; repair it from a peer"
+    )]
+    Digest {
+        /// The applied index of the scanned view.
+        index: u64,
+        /// What was found.
+        what: String,
+    },
+    /// It was made from a forged batch, applied while this node was sealed or had stopped serving.
+    #[error(transparent)]
+    Forged(Problem),
 }

@@ -21,6 +21,7 @@ mod session;
 mod shared;
 mod start;
 pub mod status;
+mod verify;
 
 pub use error::{CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch};
 pub use handler::{ApplyObserver, BatchVerifier, PeerHandler, Touched};

@@ -35,6 +35,7 @@ use crate::session::OpenSeq;
 use crate::start::{Running, start};
 use crate::state::{self, Meta};
 use crate::status::ReplicaStatus;
+use crate::verify::verify;
 
 /// Timing of elections (key-log §6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -269,18 +270,16 @@ impl Replica {
         self.0.node.shared.set_observer(observer);
     }
 
-    /// Scans the whole state against its digest, on a thread of its own (key-log §5.4).
+    /// Scans the whole state against its digest and, while there is a verifier, every batch that it was made from
+    /// (key-log §5.4, key-hierarchy §2); on a thread of its own. To be done after the verifier is set, before serving.
     ///
     /// # Errors
-    /// When they differ: the node must not serve.
+    /// When either does not hold: the node must not serve.
     pub async fn verify_state(&self) -> Result<(), StateMismatch> {
-        let mismatch = |index, what: String| StateMismatch { index, what };
-        let view = self.view().map_err(|e| mismatch(0, e.to_string()))?;
-        let index = view.applied();
-        off_runtime("verify", move || state::verify_state(&*view.view))
-            .await
-            .and_then(|verified| verified.map(drop).map_err(io::Error::other))
-            .map_err(|e| mismatch(index, e.to_string()))
+        let failed = |index, e: &dyn std::fmt::Display| StateMismatch::Digest { index, what: e.to_string() };
+        let view = self.view().map_err(|e| failed(0, &e))?;
+        let (index, node) = (view.applied(), self.0.node.clone());
+        off_runtime("verify", move || verify(&node, &view)).await.map_err(|e| failed(index, &e))?
     }
 
     /// What this replica is and knows now.
@@ -437,6 +436,14 @@ pub struct View {
 }
 
 impl View {
+    pub(crate) fn raw(&self) -> &dyn state::View {
+        &*self.view
+    }
+
+    pub(crate) fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
     /// The applied index.
     pub fn applied(&self) -> u64 {
         self.meta.applied.as_ref().map_or(0, |(index, _)| *index)

@@ -12,7 +12,7 @@ use quorate_core::batch::Outcome;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::WallClock;
 use quorate_replica::{
-    CallError, PeerExpectation, Problem, ProposeError, ReadError, Replica, ReplicaConfig, Role, World,
+    CallError, PeerExpectation, Problem, ProposeError, ReadError, Replica, ReplicaConfig, Role, StateMismatch, World,
 };
 use support::net::TestNet;
 use support::{CLUSTER, Cluster, PATIENCE, forged, put, soon, write};
@@ -234,7 +234,18 @@ async fn a_batch_forged_through_a_sealed_leader_stops_every_unsealed_node_from_s
     // It votes and follows on, and its state does not diverge.
     let next = write(&cluster.nodes[leader], "z", b"1").await.expect("written");
     applied.wait_for(|now| *now >= next).await.expect("running");
+    cluster.nodes[unsealed].set_verifier(None);
     cluster.nodes[unsealed].verify_state().await.expect("the digest holds");
+
+    // Nor does a restart make it forget, nor did the sealed node's applying it unchecked make it good.
+    cluster.nodes[unsealed].shutdown().await;
+    let again = cluster.sites[unsealed].open().await;
+    cluster.nodes[sealed].set_verifier(Some(Arc::new(support::TestVerifier)));
+    for node in [&again, &cluster.nodes[sealed]] {
+        let refused = node.verify_state().await;
+        assert_eq!(refused, Err(StateMismatch::Forged(Problem::BadMac { index })), "before it may serve");
+    }
+    again.shutdown().await;
     cluster.stop().await;
 }
 

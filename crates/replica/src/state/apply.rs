@@ -241,10 +241,7 @@ impl Step<'_, '_> {
     fn batch(&mut self, bytes: &[u8]) -> io::Result<Result<Effect, ApplyError>> {
         let nothing = |outcome| Ok(Ok((outcome, Vec::new())));
         let Ok((batch, _)) = Batch::decode(bytes) else { return nothing(Outcome::Malformed) };
-        let ours = self.meta.lineage == Some(batch.lineage)
-            && self.meta.cluster.is_none_or(|c| c == batch.cluster)
-            && self.meta.group == batch.group;
-        if !ours {
+        if !self.meta.owns(&batch) {
             return nothing(Outcome::Malformed);
         }
         if self.verifier.is_some_and(|v| !v.verify(bytes)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
+use quorate_core::batch::Batch;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, Lineage, NodeId};
 
@@ -61,6 +62,13 @@ impl Default for Meta {
 }
 
 impl Meta {
+    /// Whether a batch is meant for this state; any other is no batch here.
+    pub fn owns(&self, batch: &Batch) -> bool {
+        self.lineage == Some(batch.lineage)
+            && self.cluster.is_none_or(|c| c == batch.cluster)
+            && self.group == batch.group
+    }
+
     /// A view's own; the default one in an engine that was never written.
     ///
     /// # Errors
