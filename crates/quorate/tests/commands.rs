@@ -269,7 +269,7 @@ fn a_node_by_hand_from_nothing_to_serving() {
     // The ceremony: a custodian each; bad shares never leave the terminal.
     wait(|| json(&client("admin", &["operator", "status"], "").stdout)["state"] == "sealed");
     assert!(complaint(&client("admin", &["keys", "create"], "")).contains("SEALED"));
-    let typo = shares[0].replacen(|c: char| c == 'q', "p", 3).replacen("ps1", "qs1", 1);
+    let typo = shares[0].replacen('q', "p", 3).replacen("ps1", "qs1", 1);
     let refused = complaint(&client("custodian", &["operator", "unseal"], &typo));
     assert!(refused.contains("mistyped") && refused.contains("nothing was sent"), "{refused}");
     assert!(complaint(&client("custodian", &["operator", "unseal"], "")).contains("no share was given"));

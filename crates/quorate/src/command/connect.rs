@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use quorate_client::ClientConfig;
 use serde::Deserialize;
 
@@ -16,23 +17,32 @@ const HEADING: &str = "Connection";
 #[derive(Args, Clone, Debug, Default)]
 pub struct Connection {
     /// Nodes, as host:port, separated by commas; the first that works is used
-    #[arg(long, env = "QUORATE_ADDR", value_name = "HOST:PORT,…", value_delimiter = ',', global = true, help_heading = HEADING)]
+    #[arg(long, env = "QUORATE_ADDR", hide_env_values = true, value_name = "HOST:PORT,…", value_delimiter = ',', global = true, help_heading = HEADING)]
     pub addr: Vec<String>,
     /// The cluster's root certificate (PEM)
-    #[arg(long, env = "QUORATE_CACERT", value_name = "FILE", global = true, help_heading = HEADING)]
+    #[arg(long, env = "QUORATE_CACERT", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub cacert: Option<PathBuf>,
     /// Your certificate (PEM), from `quorate pki client`
-    #[arg(long, env = "QUORATE_CLIENT_CERT", value_name = "FILE", global = true, help_heading = HEADING)]
+    #[arg(long, env = "QUORATE_CLIENT_CERT", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_cert: Option<PathBuf>,
     /// Its private key (PEM)
-    #[arg(long, env = "QUORATE_CLIENT_KEY", value_name = "FILE", global = true, help_heading = HEADING)]
+    #[arg(long, env = "QUORATE_CLIENT_KEY", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_key: Option<PathBuf>,
     /// Longest time for one request, in seconds [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), global = true, help_heading = HEADING)]
     pub timeout: Option<u64>,
     /// File that holds these settings [default: ~/.config/quorate/client.toml]
-    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE", global = true, help_heading = HEADING)]
+    #[arg(long, env = "QUORATE_CONFIG", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_config: Option<PathBuf>,
+}
+
+/// A path; an empty one (from an environment variable set to nothing) is none.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn given(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|p| !p.as_os_str().is_empty())
 }
 
 /// The client configuration file.
@@ -98,7 +108,7 @@ fn default_path() -> Option<PathBuf> {
 impl Connection {
     /// The settings, with what the file adds.
     pub fn config(&self) -> CommandResult<ClientConfig> {
-        let file = ClientFile::load(self.client_config.as_deref())?;
+        let file = ClientFile::load(given(&self.client_config).as_deref())?;
         let addrs = match (&self.addr, file.addr) {
             (flags, _) if !flags.is_empty() => flags.clone(),
             (_, Some(Addresses::List(list))) => list,
@@ -110,10 +120,10 @@ impl Connection {
             let todo = format!("set {name} or {flag}, or write it into ~/.config/quorate/client.toml");
             Failure::failed(format!("can't tell which {what} to use"), "none is given", todo)
         };
-        let cacert = self.cacert.clone().or(file.cacert);
+        let cacert = given(&self.cacert).or(file.cacert);
         let cacert = cacert.ok_or_else(|| missing("root certificate", "QUORATE_CACERT", "--cacert"))?;
         let ca_pem = files::read(&cacert, "the root certificate")?;
-        let (cert, key) = (self.client_cert.clone().or(file.client_cert), self.client_key.clone().or(file.client_key));
+        let (cert, key) = (given(&self.client_cert).or(file.client_cert), given(&self.client_key).or(file.client_key));
         let (cert_pem, key_pem) = match (cert, key) {
             (Some(cert), Some(key)) => {
                 (files::read(&cert, "the client certificate")?, files::read(&key, "the client key")?)
@@ -180,6 +190,9 @@ mod tests {
         let half =
             Connection { client_cert: Some(ca.clone()), cacert: Some(ca), client_config: empty, ..Default::default() };
         assert!(refused(half).contains("QUORATE_CLIENT_KEY"));
+        let nothing =
+            Connection { cacert: Some("".into()), client_config: client_config.clone(), ..Default::default() };
+        assert_eq!(nothing.config().unwrap().ca_pem, b"ROOT", "set to nothing is not set");
         let gone = Connection { client_config: Some("/nonexistent".into()), ..Default::default() };
         assert!(refused(gone).contains("/nonexistent"));
     }

@@ -45,7 +45,7 @@ impl Failure {
     /// A call of the client that failed while doing `what` ("create the key").
     pub fn call(what: impl fmt::Display, error: ClientError) -> Self {
         if error.is(reason::INVALID_CONFIG) {
-            return Self::failed(format!("can't {what}"), error.message, connection_help());
+            return Self::failed(format!("can't {what}"), error.message, "");
         }
         let by = error.endpoint.as_ref().map(|e| format!(", says {e}")).unwrap_or_default();
         // What a node says of itself holds what to do; this is for what only the client can see.
@@ -64,12 +64,6 @@ impl Failure {
         };
         Self::failed(format!("can't {what} ({}{by})", error.reason), error.message, todo)
     }
-}
-
-fn connection_help() -> String {
-    "set QUORATE_ADDR, QUORATE_CACERT, QUORATE_CLIENT_CERT and QUORATE_CLIENT_KEY, or write them into \
-     ~/.config/quorate/client.toml"
-        .into()
 }
 
 impl fmt::Display for Failure {

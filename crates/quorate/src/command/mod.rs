@@ -86,27 +86,16 @@ enum Command {
     Dev(dev::Dev),
     Server(server::Server),
     Pki(pki::PkiCommand),
-    /// Create, describe, list, rotate, disable and destroy keys
     Keys(keys::Keys),
-    /// Names of keys
     Alias(alias::AliasCommand),
-    /// Encrypt up to 4096 bytes
     Encrypt(crypt::Encrypt),
-    /// Decrypt what `encrypt` or `data-key` made
     Decrypt(crypt::Decrypt),
-    /// Make a data key, encrypted under a key
     DataKey(crypt::DataKey),
-    /// Random bytes from the cluster
     Random(crypt::Random),
-    /// Encrypt and decrypt files and streams of any size
     File(file::FileCommand),
-    /// Found, unseal, seal and watch a cluster; its members
     Operator(operator::Operator),
-    /// Measure the cluster
     Bench(bench::Bench),
-    /// Print the version
     Version(version::Version),
-    /// Print completions for a shell
     Completions(completions::Completions),
 }
 

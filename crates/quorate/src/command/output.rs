@@ -91,6 +91,7 @@ pub fn fields<N: Display, V: Display>(rows: impl IntoIterator<Item = (N, V)>) ->
 
 fn plain() -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // Never wrapped: ids are copied from here.
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }
