@@ -17,11 +17,12 @@ const CREDENTIAL: &str = "hsm-pin";
 /// The file can't be read or is readable by others; or there is no credential and no terminal to ask at.
 pub fn read(file: Option<&Path>, token_label: &str) -> CommandResult<Pin> {
     if let Some(file) = file {
-        return from_file(file);
+        return from_file(file, 0o077);
     }
     let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join(CREDENTIAL));
     if let Some(credential) = credential.filter(|c| c.exists()) {
-        return from_file(&credential);
+        // systemd grants it to the service by an ACL, which shows as rights of the group.
+        return from_file(&credential, 0o007);
     }
     let none = |why: String| {
         let todo = "set hsm.pin_file, or the systemd credential hsm-pin, or start at a terminal";
@@ -35,14 +36,14 @@ pub fn read(file: Option<&Path>, token_label: &str) -> CommandResult<Pin> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "read once at start, before there is a World")]
-fn from_file(path: &Path) -> CommandResult<Pin> {
+fn from_file(path: &Path, forbidden: u32) -> CommandResult<Pin> {
     use std::os::unix::fs::PermissionsExt;
     let unreadable = |e: std::io::Error| {
         let todo = "hsm.pin_file must name a file with the token's user PIN, mode 0400";
         Failure::failed(format!("can't read the PIN file {}", path.display()), e, todo)
     };
     let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if mode & forbidden != 0 {
         return Err(Failure::failed(
             format!("the PIN file {} is open to others (mode {:04o})", path.display(), mode & 0o7777),
             "whoever reads it can use the token",
@@ -50,4 +51,31 @@ fn from_file(path: &Path) -> CommandResult<Pin> {
         ));
     }
     Ok(Pin::new(Zeroizing::new(std::fs::read(path).map_err(unreadable)?)))
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests make files")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_pin_that_others_can_read_is_refused_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pin");
+        std::fs::write(&path, "s3cret-pin\n").unwrap();
+        for (mode, file, credential) in
+            [(0o400, true, true), (0o600, true, true), (0o440, false, true), (0o444, false, false)]
+        {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            for (forbidden, taken) in [(0o077, file), (0o007, credential)] {
+                let read = from_file(&path, forbidden);
+                assert_eq!(read.is_ok(), taken, "{mode:o}");
+                let shown = read.map_or_else(|e| e.to_string(), |pin| format!("{pin:?}"));
+                assert!(!shown.contains("s3cret"), "{shown}");
+            }
+        }
+        assert!(from_file(&dir.path().join("none"), 0o077).is_err());
+    }
 }
