@@ -81,6 +81,11 @@ impl Node {
                 ));
             }
         }
+        let mut then = now;
+        then.members.insert(id, member.clone());
+        if let Err(e) = then.check() {
+            return Changed::Refused(format!("{e}; no node could read such a membership"));
+        }
         let written = timeout_at(deadline, self.raft.add_learner(id.0, member.clone(), false)).await;
         self.changed(written, deadline).await
     }

@@ -12,6 +12,9 @@ const ADDR_LEN_MAX: usize = 256;
 const SPKI_LEN_MAX: usize = 2048;
 /// Most members of a cluster; a limit for decoding, far above any sensible size.
 const MEMBERS_MAX: usize = 256;
+/// Longest encoded membership, in bytes: as an entry it must fit the journal, beside the state its header, and into a
+/// Hello.
+const ENCODED_LEN_MAX: usize = 512 * 1024;
 
 /// One node as committed membership pins it: who it is, where it is, and its HSM's public keys.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -120,6 +123,20 @@ impl MembershipView {
             && self.voters.iter().all(|set| set.iter().filter(|id| ids.contains(id)).count() > set.len() / 2)
     }
 
+    /// Whether every node could read it back: what enters the log must not be more than any of them takes.
+    ///
+    /// # Errors
+    /// Says what there is too much of.
+    pub fn check(&self) -> Result<(), Malformed> {
+        if self.members.len() > MEMBERS_MAX {
+            return Err(Malformed("membership: too many members"));
+        }
+        if self.encode().len() > ENCODED_LEN_MAX {
+            return Err(Malformed("membership: the members' addresses and keys are too long together"));
+        }
+        Ok(())
+    }
+
     /// The member called `name`.
     pub fn by_name(&self, name: &str) -> Option<(NodeId, &Member)> {
         self.members.iter().find(|(_, m)| m.name == name).map(|(id, m)| (*id, m))
@@ -217,6 +234,27 @@ mod tests {
         }
         assert!(MembershipView::decode(&[&bytes[..], &[0]].concat()).is_err());
         assert!(MembershipView::decode(&[&[2], &bytes[1..]].concat()).is_err(), "a newer format");
+    }
+
+    #[test]
+    fn a_membership_that_passes_its_check_can_be_read_back_and_the_next_larger_is_refused() {
+        let small = |id: u64| Member { name: format!("n{id}"), ..Member::default() };
+        let large = |id: u64| Member {
+            peer_addr: "p".repeat(ADDR_LEN_MAX),
+            api_addr: "a".repeat(ADDR_LEN_MAX),
+            identity_spki: vec![1; SPKI_LEN_MAX],
+            kem_spki: vec![2; SPKI_LEN_MAX],
+            audit_spki: vec![3; SPKI_LEN_MAX],
+            ..small(id)
+        };
+        for (member, fits) in [(&small as &dyn Fn(u64) -> Member, MEMBERS_MAX as u64), (&large, 78)] {
+            let mut view = MembershipView::default();
+            view.members.extend((0..fits).map(|id| (NodeId(id), member(id))));
+            assert_eq!(view.check(), Ok(()));
+            assert!(MembershipView::decode(&view.encode()).is_ok_and(|read| read == view));
+            view.members.insert(NodeId(fits), member(fits));
+            assert!(view.check().is_err(), "{fits} and one more");
+        }
     }
 
     #[test]

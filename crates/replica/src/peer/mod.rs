@@ -82,7 +82,9 @@ impl From<Status> for RpcFailure {
             Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument => {
                 Self::Refused(status.message().to_owned())
             }
-            Code::ResourceExhausted => Self::Busy,
+            // With a cause it is not the peer's word: the connection was given up (GOAWAY "enhance your calm"), and
+            // what was under way on it may have been done.
+            Code::ResourceExhausted if std::error::Error::source(&status).is_none() => Self::Busy,
             _ => {
                 // The cause (a refused connection, a failed handshake) is at the end of the chain.
                 let mut text = status.message().to_owned();
@@ -106,5 +108,18 @@ pub(crate) async fn bounded<T>(
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(status.into()),
         Err(_) => Err(RpcFailure::Deadline(limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_peer_s_own_word_means_that_nothing_was_done() {
+        assert_eq!(RpcFailure::from(Status::resource_exhausted("too many")), RpcFailure::Busy);
+        let mut broken = Status::resource_exhausted("h2 protocol error");
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("GOAWAY")));
+        assert_eq!(RpcFailure::from(broken), RpcFailure::Unreachable("GOAWAY".into()));
     }
 }

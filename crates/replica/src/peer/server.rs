@@ -132,6 +132,8 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>) {
         .initial_connection_window_size(2 * WINDOW_BYTES)
         // Forwards are refused by count; this only bounds what a peer can open besides.
         .max_concurrent_streams(2 * FORWARDS_MAX as u32)
+        // A peer drops all its forwards at once when the leader changes; that must not cost the connection.
+        .http2_max_pending_accept_reset_streams(Some(2 * FORWARDS_MAX))
         .add_service(InterceptedService::new(peer, gatekeeper(false)))
         .add_service(InterceptedService::new(join, gatekeeper(true)))
         .serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(rx));
