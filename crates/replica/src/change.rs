@@ -131,7 +131,7 @@ impl Node {
                     let id = now.replication.as_ref().and_then(|r| r.get(id)).and_then(|m| m.as_ref());
                     id.map(|id| id.index)
                 };
-                learners.iter().copied().find(|id| matched(id).is_none_or(|at| at + LAG_MAX < last))
+                learners.iter().copied().find(|id| matched(id).is_none_or(|at| at.saturating_add(LAG_MAX) < last))
             };
             let Some(laggard) = laggard else { return Ok(()) };
             match timeout_at(deadline, metrics.changed()).await {

@@ -18,7 +18,7 @@ use super::link::{Link, Links};
 use super::{APPEND_LIMIT, RpcFailure, bounded, convert};
 use crate::member::Member;
 use crate::raft::machine::StateSnapshot;
-use crate::raft::{TypeConfig, Vote};
+use crate::raft::{LogId, TypeConfig, Vote};
 
 type Error = RPCError<TypeConfig>;
 
@@ -67,6 +67,24 @@ impl Peer {
     }
 }
 
+/// Whether entries from after `before` to `last` can be answered so. openraft takes that for granted: it would panic, or
+/// believe a follower to have what nobody has sent.
+fn plausible(
+    response: &AppendEntriesResponse<TypeConfig>,
+    before: Option<LogId>,
+    last: Option<LogId>,
+) -> Result<(), &'static str> {
+    match response {
+        AppendEntriesResponse::Conflict if before.is_none() => {
+            Err("nothing can conflict with the beginning of the log")
+        }
+        AppendEntriesResponse::PartialSuccess(upto) if *upto < before || *upto > last => {
+            Err("a follower can't have taken more than it was sent")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn malformed(e: Malformed) -> Error {
     NetworkError::new(&e).into()
 }
@@ -79,7 +97,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
-        let anchored = rpc.prev_log_id.is_some();
+        let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
         let request = convert::append_out(&rpc);
         let (mut client, limit) = match self.heartbeat {
             true => (self.link.control(), option.soft_ttl()),
@@ -89,11 +107,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let response =
             bounded(limit, client.append(request)).await.map_err(|e| self.error(RPCTypes::AppendEntries, e))?;
         let response = convert::appended_in(response).map_err(malformed)?;
-        if response.is_conflict() && !anchored {
-            // openraft would panic: nothing can conflict with the beginning of the log.
-            return Err(NetworkError::from_string("a conflict before the first entry makes no sense").into());
+        match plausible(&response, before, last) {
+            Ok(()) => Ok(response),
+            Err(why) => Err(NetworkError::from_string(why).into()),
         }
-        Ok(response)
     }
 
     async fn vote(
@@ -156,5 +173,26 @@ impl Peer {
             .await
             .map_err(|e| self.error(RPCTypes::Vote, e))?;
         convert::voted_in(response).map_err(malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::vote::RaftLeaderId;
+
+    use super::*;
+    use crate::raft::LeaderId;
+
+    #[test]
+    fn a_follower_s_answer_must_fit_what_it_was_sent() {
+        use AppendEntriesResponse::{Conflict, PartialSuccess, Success};
+        let id = |index| Some(LogId::new(LeaderId::new(4, 2), index));
+        for fits in [Success, Conflict, PartialSuccess(id(6)), PartialSuccess(id(8)), PartialSuccess(id(9))] {
+            assert_eq!(plausible(&fits, id(6), id(9)), Ok(()), "{fits}");
+        }
+        for odd in [PartialSuccess(None), PartialSuccess(id(5)), PartialSuccess(id(10)), PartialSuccess(id(u64::MAX))] {
+            assert!(plausible(&odd, id(6), id(9)).is_err(), "{odd}");
+        }
+        assert!(plausible(&Conflict, None, id(9)).is_err());
     }
 }
