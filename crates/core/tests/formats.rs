@@ -110,7 +110,8 @@ fn small_batch() -> Batch {
 #[test]
 fn a_batch_that_breaks_a_rule_is_neither_written_nor_read() {
     let other = RecordKey::new(Table::Alias, [9; 32]);
-    let breaches: [(&str, fn(&mut Batch, RecordKey)); 6] = [
+    type Breach = fn(&mut Batch, RecordKey);
+    let breaches: [(&str, Breach); 6] = [
         ("an op without expectation", |b, other| b.ops.push(Op::Delete(other))),
         ("two ops on one record", |b, _| b.ops.push(b.ops[0].clone())),
         ("two expectations on one record", |b, _| b.expects.push(b.expects[0].clone())),
