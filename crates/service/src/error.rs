@@ -140,7 +140,11 @@ pub enum Error {
     #[error("this node belongs to no cluster yet; run `quorate operator init` on the first node, or let it join one")]
     Uninitialized,
     /// Genesis has already happened.
-    #[error("already initialized: this node is part of cluster {0}; nothing was changed")]
+    #[error(
+        "already initialized: this node is part of cluster {0}; nothing was changed (only if the answer of that init, with \
+         the shares, reached nobody: nothing can ever have been kept in it; stop the node, move its data_dir away, and \
+         init again)"
+    )]
     AlreadyInitialized(ClusterId),
     /// Custodians have to unseal first.
     #[error(

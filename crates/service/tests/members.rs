@@ -148,6 +148,21 @@ async fn an_administrator_cancels_no_ceremony_by_sealing_the_node_again() -> Tes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_share_entered_again_and_again_is_a_failure_like_any_other() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.founded(3, 2).await;
+    submit(&n1, &shares[0]).await?;
+    for _ in 0..5 {
+        assert!(
+            matches!(submit(&n1, &shares[0]).await, Err(Error::ShareRefused(why)) if why.contains("already entered"))
+        );
+    }
+    assert!(matches!(submit(&n1, &shares[0]).await, Err(Error::Busy(_))));
+    assert!(submit(&n1, &shares[1]).await?.unsealed, "a valid share is taken at any time");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
     let rig = Rig::new();
     let (n1, _) = rig.unsealed().await;

@@ -12,7 +12,7 @@ use quorate_core::id::ClusterId;
 use quorate_core::principal::Principal;
 use quorate_core::seam::Entropy;
 use quorate_crypto::{
-    Ceremony, CeremonyError, CeremonyId, ClusterFingerprint, Progress, QuorumSecretKey, Share, verify_proof,
+    Ceremony, CeremonyError, CeremonyId, ClusterFingerprint, Progress, QuorumSecretKey, Share, ShareError, verify_proof,
 };
 use quorate_replica::Replica;
 use tokio::time::Instant;
@@ -94,6 +94,15 @@ impl CeremonyDesk {
         Some(OpenProgress { id: current.id, threshold, entered, expires: current.expires })
     }
 
+    /// Whether the ceremony open here, since the seal at `seal_epoch`, has share `x` and still needs others.
+    fn has(&self, x: u8, seal_epoch: Rev) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().filter(|c| Instant::now() < c.expires && c.seal_epoch == seal_epoch).is_some_and(|c| {
+            let progress = c.value.progress();
+            !progress.is_complete() && progress.entered.contains(&x)
+        })
+    }
+
     /// Forgets the shares of ceremony `id`, or of any.
     pub(crate) fn forget(&self, id: Option<[u8; 16]>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,6 +170,11 @@ impl Node {
             Err(why) => return Err(self.refuse_share(source, why)),
         };
         let _one_at_a_time = self.ceremony.entering.lock().await;
+        // Refused before it costs the HSM and the cluster anything: whoever repeats a share must not hold up the others.
+        if self.ceremony.has(share.x(), seal.seal_epoch) {
+            let label = seal.config.custodian(share.x()).map(|c| c.label.clone()).unwrap_or_default();
+            return Err(self.refuse_share(source, ShareError::Duplicate { x: share.x(), label }.to_string()));
+        }
         // Nobody types shares into a node that could not use them.
         self.prove_hsm(&seal).await.inspect_err(|e| self.note(e))?;
         self.set_problem(String::new());

@@ -99,9 +99,9 @@ impl AppHello {
         };
         let held = Some(r.u64()?).filter(|ms| *ms != u64::MAX).map(Duration::from_millis);
         let hsm_alg = r.u8()?;
-        let assurance = r.text(TEXT_LEN_MAX)?.to_owned();
-        let version = r.text(TEXT_LEN_MAX)?.to_owned();
-        let problem = r.text(TEXT_LEN_MAX)?.to_owned();
+        // It is shown on operators' terminals, where control characters would be commands.
+        let mut text = || r.text(TEXT_LEN_MAX).map(|s| s.replace(char::is_control, " "));
+        let (assurance, version, problem) = (text()?, text()?, text()?);
         let ceremony = match r.u8()? {
             0 => None,
             1 => Some(HelloCeremony {
@@ -145,6 +145,13 @@ mod tests {
             bytes.extend_from_slice(b"more");
             assert_eq!(AppHello::decode(&bytes), Ok(h));
         }
+    }
+
+    #[test]
+    fn what_a_peer_says_can_not_command_a_terminal() {
+        let hostile = AppHello { problem: "\u{1b}[2Jall is well\r\n".into(), version: "\u{9b}2J".into(), ..hello() };
+        let heard = AppHello::decode(&hostile.encode()).expect("readable");
+        assert_eq!((heard.problem.as_str(), heard.version.as_str()), (" [2Jall is well  ", " 2J"));
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl Statement {
             assurance: r.text(TEXT_LEN_MAX)?.to_owned(),
         };
         r.finish()?;
+        // They are shown on operators' terminals, where control characters would be commands.
+        let texts = [&statement.peer_addr, &statement.api_addr, &statement.assurance];
+        if texts.into_iter().any(|text| text.contains(char::is_control)) {
+            return Err(Malformed(WHAT));
+        }
         Ok(statement)
     }
 
@@ -207,6 +212,18 @@ mod tests {
             kem_spki: vec![2; 91],
             audit_spki: vec![3; 91],
             assurance: "software".into(),
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_can_not_command_a_terminal() {
+        assert_eq!(Statement::decode(&statement().encode()), Ok(statement()));
+        for hostile in [
+            Statement { peer_addr: "\u{1b}]0;".into(), ..statement() },
+            Statement { api_addr: "a\nb".into(), ..statement() },
+            Statement { assurance: "\u{9b}2J".into(), ..statement() },
+        ] {
+            assert!(Statement::decode(&hostile.encode()).is_err());
         }
     }
 
