@@ -3,25 +3,31 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures::poll;
 use quorate_core::seam::WallClock;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{Acceptor, NoServerSessionStorage};
 use rustls::{ServerConfig, version};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::certificate::TlsIdentity;
 use super::connection::{ApiConnection, Places};
+use super::doorstep::Doorstep;
 use super::trust::Trust;
 use super::verifier::ApiClientVerifier;
 use super::{HANDSHAKE_DEADLINE, HANDSHAKES_MAX, SeamTime, api_provider};
 
 /// Handshaken connections that may wait for the server: it takes them at once, so that few are enough.
 const READY_LEN: usize = 16;
+/// Connections that have not finished their handshake. Many more than may sign at once: a silent one costs little.
+const DOORSTEP_LEN: usize = 256;
 /// Pause after the system refuses a connection (no file descriptors, say): long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -29,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ApiListener {
     tcp: TcpListener,
     local_addr: SocketAddr,
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
 }
 
 impl ApiListener {
@@ -47,7 +53,7 @@ impl ApiListener {
         #[expect(clippy::disallowed_methods, reason = "the real listener; simulation has no API port")]
         let tcp = TcpListener::bind(addr).await?;
         let local_addr = tcp.local_addr()?;
-        Ok(Self { tcp, local_addr, acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self { tcp, local_addr, config: Arc::new(config) })
     }
 
     /// The address it really listens on.
@@ -63,15 +69,15 @@ impl ApiListener {
     }
 
     async fn accept_loop(self, ready: mpsc::Sender<io::Result<ApiConnection>>) {
-        let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let doorstep = Doorstep::new(DOORSTEP_LEN);
+        let signing = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let places = Places::new();
         loop {
             let next = async {
-                // A slot first: while all are taken, connections wait in the kernel's backlog, not in our memory.
-                let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-                Ok::<_, io::Error>((slot, self.tcp.accept().await?))
+                let place = doorstep.place().await;
+                Ok::<_, io::Error>((place, self.tcp.accept().await?))
             };
-            let (slot, (tcp, from)) = tokio::select! {
+            let (place, (tcp, from)) = tokio::select! {
                 () = ready.closed() => return,
                 next = next => match next {
                     Ok(next) => next,
@@ -82,14 +88,15 @@ impl ApiListener {
                     }
                 },
             };
-            let (acceptor, ready, places) = (self.acceptor.clone(), ready.clone(), places.clone());
+            let Some(guest) = doorstep.enter(place, from.ip()) else {
+                tracing::debug!(%from, "too many connections from there have not finished their handshake");
+                continue;
+            };
+            let (config, signing, ready, places) =
+                (self.config.clone(), signing.clone(), ready.clone(), places.clone());
             tokio::spawn(async move {
-                let handshake = async {
-                    tcp.set_nodelay(true)?;
-                    acceptor.accept(tcp).await
-                };
-                let done = timeout(HANDSHAKE_DEADLINE, handshake).await;
-                drop(slot);
+                let done = timeout(HANDSHAKE_DEADLINE, handshake(config, &signing, tcp)).await;
+                drop(guest);
                 match done {
                     Ok(Ok(tls)) => match places.admit(tls) {
                         Some(connection) => drop(ready.send(Ok(connection)).await),
@@ -101,6 +108,21 @@ impl ApiListener {
                 }
             });
         }
+    }
+}
+
+/// A client that says nothing, or does not answer, keeps a place on the doorstep, and none of the few that may keep the
+/// HSM busy: our one signature falls to the first step after the client's first message.
+async fn handshake(config: Arc<ServerConfig>, signing: &Semaphore, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    tcp.set_nodelay(true)?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+    let mut rest = hello.into_stream(config);
+    let slot = signing.acquire().await.map_err(io::Error::other)?;
+    let first = poll!(&mut rest);
+    drop(slot);
+    match first {
+        Poll::Ready(done) => done,
+        Poll::Pending => rest.await,
     }
 }
 

@@ -22,8 +22,9 @@ use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 pub const STRANGERS_MAX: usize = 256;
 /// Connections with one at once.
 pub const CLIENTS_MAX: usize = 4096;
-/// File descriptors left to everything else, when the process may not have enough for [`CLIENTS_MAX`].
-const DESCRIPTORS_KEPT: usize = 256 + STRANGERS_MAX;
+/// File descriptors left to strangers, to unfinished handshakes and to everything else, when the process may not have
+/// enough for [`CLIENTS_MAX`].
+const DESCRIPTORS_KEPT: usize = STRANGERS_MAX + 256 + 256;
 /// A connection on which nothing arrives for this long is closed; above the interval of the server's pings.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 

@@ -11,6 +11,7 @@
 mod api;
 mod certificate;
 mod connection;
+mod doorstep;
 mod peer;
 mod pins;
 mod trust;

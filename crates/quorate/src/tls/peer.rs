@@ -12,11 +12,11 @@ use rustls::pki_types::ServerName;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig, version};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::certificate::TlsIdentity;
+use super::doorstep::Doorstep;
 use super::pins::Pins;
 use super::trust::{Trust, identity_of, spki_of};
 use super::verifier::{PeerClientVerifier, PeerServerVerifier};
@@ -101,8 +101,8 @@ impl Net for TlsNet {
             let tcp = TcpListener::bind(addr).await?;
             let local_addr = tcp.local_addr()?;
             let acceptor = TlsAcceptor::from(self.server.clone());
-            let slots = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-            Ok(Box::new(PeerListener { tcp, local_addr, acceptor, slots }) as Box<dyn Listener>)
+            let doorstep = Doorstep::new(HANDSHAKES_MAX);
+            Ok(Box::new(PeerListener { tcp, local_addr, acceptor, doorstep }) as Box<dyn Listener>)
         })
     }
 }
@@ -111,7 +111,7 @@ struct PeerListener {
     tcp: TcpListener,
     local_addr: SocketAddr,
     acceptor: TlsAcceptor,
-    slots: Arc<Semaphore>,
+    doorstep: Doorstep,
 }
 
 impl Listener for PeerListener {
@@ -121,13 +121,18 @@ impl Listener for PeerListener {
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Handshake>> {
         Box::pin(async move {
-            // A slot first: while all are taken, connections wait in the kernel's backlog, not in our memory.
-            let slot = self.slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-            let (tcp, _) = self.tcp.accept().await?;
+            let (tcp, guest) = loop {
+                let place = self.doorstep.place().await;
+                let (tcp, from) = self.tcp.accept().await?;
+                // Nodes have addresses of their own, and few connections each.
+                if let Some(guest) = self.doorstep.enter(place, from.ip()) {
+                    break (tcp, guest);
+                }
+            };
             let acceptor = self.acceptor.clone();
             let handshake: Handshake = Box::pin(async move {
                 let accepted = timeout(HANDSHAKE_DEADLINE, accept_now(acceptor, tcp)).await;
-                drop(slot);
+                drop(guest);
                 accepted.unwrap_or_else(|_| too_slow())
             });
             Ok(handshake)

@@ -162,6 +162,9 @@ async fn silent_and_talkative_strangers_hold_up_nobody() {
         }
         strangers.push(tcp);
     }
+    // Meanwhile others are served: so many unfinished handshakes keep nobody out.
+    let (who, _) = call(&server, stock_client(&cluster, api_provider(), None)).await.unwrap();
+    assert_eq!(who, "nobody");
     // Those who say nothing are cut off at the deadline, which comes at once when nothing else happens.
     tokio::time::pause();
     for mut tcp in strangers {
