@@ -43,6 +43,9 @@ pub(crate) struct ReadGate {
 impl ReadGate {
     /// An index this node has applied, at or past everything acknowledged before this call began.
     pub(crate) async fn read_index(&self, deadline: Instant) -> Result<u64, ReadError> {
+        if Instant::now() >= deadline {
+            return Err(ReadError::Unavailable("the deadline passed".into()));
+        }
         let (tx, rx) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         self.wake.notify_one();
