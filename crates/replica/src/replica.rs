@@ -18,7 +18,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::change::Change;
 use crate::disk::Disk;
-use crate::error::{CallError, FoundError, MembershipError, OpenError, ProposeError, ReadError, StateMismatch};
+use crate::error::{
+    CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
+};
 use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
 use crate::journal::JournalConfig;
 use crate::member::{Member, MembershipView};
@@ -302,6 +304,11 @@ impl Replica {
             peers: peers.map(|id| node.peers.status(id)).collect(),
             problem: node.shared.problem(),
         }
+    }
+
+    /// Why this node has stopped serving, if it has: before anything past that point can be read here.
+    pub fn problem(&self) -> Option<Problem> {
+        self.0.node.shared.problem()
     }
 
     /// Counts up whenever the status may have changed: leader, members, reachability, what peers say, problems.

@@ -134,8 +134,13 @@ impl Kms {
         self.barrier.lineage()
     }
 
+    /// Whether what was read until now may be answered. The replica says that it stops serving before it applies what
+    /// it stops for, so a look after the facts catches those that were read too late.
     fn check_open(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::SeqCst) { Err(Error::Sealed) } else { Ok(()) }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::Sealed);
+        }
+        self.replica.problem().map_or(Ok(()), |problem| Err(Error::Damaged(problem.to_string())))
     }
 
     /// A read index of a round that starts now; the state here is at or past it.
@@ -154,7 +159,9 @@ impl Kms {
     }
 
     fn view(&self) -> Result<View, Error> {
-        self.replica.view().map_err(not_read)
+        let view = self.replica.view().map_err(not_read)?;
+        self.check_open()?;
+        Ok(view)
     }
 
     fn time(&self, view: &View) -> Time {

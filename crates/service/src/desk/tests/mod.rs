@@ -9,7 +9,7 @@ mod time;
 
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use tokio::time::Instant;
 
 use super::aad::AssociatedData;
 use super::clock::{BootClock, SystemBootClock};
+use super::usage::{Source, to_protect};
 use super::{Kms, KmsConfig};
 use crate::error::{Error, Reason};
 

@@ -172,3 +172,36 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
     }
     assert_eq!(rig.records(), before);
 }
+
+/// Right when a batch is proposed (by its origin, then by the leader), wrong when it is applied.
+struct Turning(AtomicU64);
+impl BatchVerifier for Turning {
+    fn verify(&self, _: &[u8]) -> bool {
+        self.0.fetch_add(1, Ordering::SeqCst) < 2
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_use_under_way_when_a_forged_batch_is_found_gets_no_answer() {
+    let rig = Rig::new().await;
+    let key = rig.key().await;
+    rig.replica.set_verifier(Some(Arc::new(Turning(AtomicU64::new(0)))));
+    let (other, runtime) = (rig.other(), tokio::runtime::Handle::current());
+    let (begun, collected) = (AtomicBool::new(false), AtomicU64::new(0));
+    // It has its read index and looks at the facts when the batch is applied.
+    let gather = |source: &mut dyn Source| {
+        if !begun.swap(true, Ordering::SeqCst) {
+            let other = other.clone();
+            runtime.spawn(async move { other.create_key(&admin(), &wanted(None, None), soon()).await });
+        }
+        while rig.replica.problem().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        collected.fetch_add(1, Ordering::SeqCst);
+        to_protect(source, &id(key))
+    };
+    let used = rig.kms.with_facts(soon(), gather, |_| Ok(())).await;
+    assert!(refused(used, Reason::Damaged).contains("forged"));
+    assert!(collected.into_inner() > 0);
+    refused(rig.kms.encrypt(&user(), &id(key), b"x", &no_aad(), soon()).await, Reason::Damaged);
+}
