@@ -98,7 +98,7 @@ impl ApiListener {
                 let done = timeout(HANDSHAKE_DEADLINE, handshake(config, &signing, tcp)).await;
                 drop(guest);
                 match done {
-                    Ok(Ok(tls)) => match places.admit(tls) {
+                    Ok(Ok(tls)) => match places.admit(tls, from.ip()) {
                         Some(connection) => drop(ready.send(Ok(connection)).await),
                         None => tracing::debug!(%from, "all places for connections are taken"),
                     },

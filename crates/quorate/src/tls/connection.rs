@@ -6,6 +6,7 @@
 //! keep-alive pings.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +19,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 
-/// Connections without a client certificate at once.
+use super::doorstep::{Doorstep, Guest};
+
+/// Connections without a client certificate at once, half of them from one source at most.
 pub const STRANGERS_MAX: usize = 256;
 /// Connections with one at once.
 pub const CLIENTS_MAX: usize = 4096;
@@ -31,7 +34,7 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The places for connections of one port.
 #[derive(Clone)]
 pub(super) struct Places {
-    strangers: Arc<Semaphore>,
+    strangers: Doorstep,
     clients: Arc<Semaphore>,
 }
 
@@ -41,23 +44,32 @@ impl Places {
         let open_max = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let open_max = open_max.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let clients = open_max.saturating_sub(DESCRIPTORS_KEPT).clamp(64, CLIENTS_MAX);
-        Self { strangers: Arc::new(Semaphore::new(STRANGERS_MAX)), clients: Arc::new(Semaphore::new(clients)) }
+        Self { strangers: Doorstep::new(STRANGERS_MAX), clients: Arc::new(Semaphore::new(clients)) }
     }
 
     /// Takes in a connection whose handshake is done; none when all places of its kind are taken.
-    pub(super) fn admit(&self, tls: TlsStream<TcpStream>) -> Option<ApiConnection> {
+    pub(super) fn admit(&self, tls: TlsStream<TcpStream>, from: IpAddr) -> Option<ApiConnection> {
         let known = tls.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-        let places = if known { &self.clients } else { &self.strangers };
-        let place = places.clone().try_acquire_owned().ok()?;
+        let place = match known {
+            true => Seat::Client(self.clients.clone().try_acquire_owned().ok()?),
+            false => Seat::Stranger(self.strangers.try_enter(from)?),
+        };
         Some(ApiConnection { tls, silence: Box::pin(sleep(SILENCE_MAX)), _place: place })
     }
+}
+
+/// Given back when dropped.
+#[expect(dead_code, reason = "held for as long as the connection lives")]
+enum Seat {
+    Client(OwnedSemaphorePermit),
+    Stranger(Guest),
 }
 
 /// A client's connection, in its place.
 pub struct ApiConnection {
     tls: TlsStream<TcpStream>,
     silence: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    _place: Seat,
 }
 
 impl ApiConnection {

@@ -1,5 +1,5 @@
-//! Connections whose handshake is not done: how many there may be, and how many of one source, so that one machine that
-//! says nothing keeps no other out.
+//! Connections of nobody known yet, in a handshake or without a certificate: how many there may be, and how many of one
+//! source, so that one machine keeps no other out.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections on the doorstep of one port, by source.
+/// Connections of one kind on one port, by source.
 #[derive(Clone)]
 pub(super) struct Doorstep {
     places: Arc<Semaphore>,
@@ -38,6 +38,11 @@ impl Doorstep {
     pub(super) async fn place(&self) -> Place {
         // The semaphore is never closed.
         Place { _permit: self.places.clone().acquire_owned().await.expect("never closed") }
+    }
+
+    /// Takes in a connection from `from` at once, if there is a place.
+    pub(super) fn try_enter(&self, from: IpAddr) -> Option<Guest> {
+        self.enter(Place { _permit: self.places.clone().try_acquire_owned().ok()? }, from)
     }
 
     /// Takes in a connection from `from`; none when its source has its share of the places already.

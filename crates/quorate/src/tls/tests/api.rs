@@ -184,18 +184,23 @@ async fn strangers_share_few_places_keep_none_in_silence_and_take_none_from_clie
     let listener = ApiListener::bind("127.0.0.1:0".parse().unwrap(), n1, cluster.trust.clone(), clock).await.unwrap();
     let addr = listener.local_addr();
     let mut incoming = listener.incoming();
-    let connect = async |config: &Arc<ClientConfig>| {
-        let tcp = TcpStream::connect(addr).await.unwrap();
+    let connect_from = async |source: &str, config: &Arc<ClientConfig>| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(source.parse().unwrap()).unwrap();
+        let tcp = socket.connect(addr).await.unwrap();
         TlsConnector::from(config.clone()).connect("localhost".try_into().unwrap(), tcp).await
     };
+    let connect = async |config: &Arc<ClientConfig>| connect_from("127.0.0.1:0", config).await;
     let anybody = Arc::new(stock_client(&cluster, api_provider(), None));
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..STRANGERS_MAX {
+    for _ in 0..STRANGERS_MAX / 2 {
         theirs.push(connect(&anybody).await.unwrap());
         ours.push(incoming.next().await.unwrap().unwrap());
     }
     let mut one_more = connect(&anybody).await.unwrap();
     assert!(one_more.read_u8().await.is_err(), "closed");
+    theirs.push(connect_from("127.0.0.2:0", &anybody).await.unwrap());
+    ours.push(incoming.next().await.unwrap().unwrap());
     let client = cluster.client(Role::User, 90, now_ms());
     let client = Arc::new(stock_client(&cluster, api_provider(), Some(&client)));
     let mut known = connect(&client).await.unwrap();
