@@ -59,9 +59,13 @@ impl Clock {
         });
     }
 
-    /// Whether cluster time may move to `t` with so few witnesses.
-    fn allow_unwitnessed(&self, t: u64, cluster_time_ms: u64) -> bool {
+    /// Whether cluster time may move to `t`; without a majority of witnesses only as far as the monotonic clock says.
+    fn allow(&self, t: u64, cluster_time_ms: u64, witnessed: bool) -> bool {
         self.with(|s| {
+            if witnessed {
+                (s.base, s.held_ms) = (None, None);
+                return true;
+            }
             let (base, at) = *s.base.get_or_insert((cluster_time_ms, Instant::now()));
             let limit = base.saturating_add(at.elapsed().as_millis() as u64).saturating_add(OUTRUN_MAX_MS);
             let allowed = t <= limit;
@@ -116,7 +120,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
         if cluster_time == 0 || t <= cluster_time {
             continue;
         }
-        if !witnessed && !node.clock.allow_unwitnessed(t, cluster_time) {
+        if !node.clock.allow(t, cluster_time, witnessed) {
             tracing::warn!(
                 cluster_time,
                 t,
@@ -205,15 +209,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn witnesses_end_a_hold() {
+        let clock = Clock::default();
+        assert!(clock.allow(1_000_000, 1_000_000, false));
+        assert!(!clock.allow(2_000_000, 1_000_000, false));
+        assert_eq!(clock.held_ms(), Some(2_000_000));
+        assert!(clock.allow(2_000_000, 1_000_000, true));
+        assert_eq!(clock.held_ms(), None, "the time moves on, so nobody is asked to confirm it");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_witnesses_a_jump_waits_for_the_operator() {
         let clock = Clock::default();
-        assert!(clock.allow_unwitnessed(1_000_000, 1_000_000));
+        assert!(clock.allow(1_000_000, 1_000_000, false));
         tokio::time::advance(Duration::from_secs(100)).await;
-        assert!(clock.allow_unwitnessed(1_160_000, 1_000_000), "100 s have passed, 60 s are free");
-        assert!(!clock.allow_unwitnessed(1_160_001, 1_000_000));
+        assert!(clock.allow(1_160_000, 1_000_000, false), "100 s have passed, 60 s are free");
+        assert!(!clock.allow(1_160_001, 1_000_000, false));
         assert_eq!(clock.held_ms(), Some(1_160_001));
         clock.confirm();
         assert_eq!(clock.held_ms(), None);
-        assert!(clock.allow_unwitnessed(1_160_001, 1_000_000));
+        assert!(clock.allow(1_160_001, 1_000_000, false));
     }
 }
