@@ -28,6 +28,8 @@ const FOLLOWER_LAG: Duration = Duration::from_secs(5);
 const SWEEP_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// What one step of a duty may take.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
+/// Keys that are due taken on at a time; a chunk more at most. Those left over are found the next time.
+const DUE_MAX: usize = 1024;
 /// Records looked at in one go.
 const CHUNK: usize = 128;
 
@@ -87,12 +89,12 @@ impl Kms {
     async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
         let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let now = self.time(&view);
-        let keyring = self.barrier.keyring()?;
         let mut due = Vec::new();
         let mut last: Option<RecordKey> = None;
         loop {
             let rows = view.scan(Table::Due, from(&last), CHUNK).map_err(unreadable)?;
             let more = rows.len() == CHUNK;
+            let keyring = self.barrier.keyring()?;
             for (key, _, value) in rows {
                 if key.number().is_some_and(|hour| now.is_due(u64::from(hour) * HOUR_MS))
                     && let (RecordName::Due(hour, id), _) = self.barrier.open(&keyring, &key, None, &value)?
@@ -101,9 +103,12 @@ impl Kms {
                 }
                 last = Some(key);
             }
-            if !more {
+            drop(keyring);
+            if !more || due.len() >= DUE_MAX {
                 return Ok(due);
             }
+            // Uses must not wait behind a long list of schedules.
+            tokio::task::yield_now().await;
         }
     }
 
