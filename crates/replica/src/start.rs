@@ -289,7 +289,7 @@ fn open_journal(
         JournalError::Io { source, .. } => OpenError::Io { doing: "opening the journal", error: source },
         e @ JournalError::InUse(_) => OpenError::InUse(e.to_string()),
         JournalError::Absent(dir) => OpenError::Damaged(format!(
-            "the journal is gone from {}: this node may have acknowledged what was in it, so it does not vote again \
+            "the journal is gone from {}: this node may have acknowledged what was in it, so it must not vote again \
              under its id. Restore the journal if it was moved; else keep this data folder as it is and leave this node \
              stopped: the other members serve as long as they are a majority. Replacing a member comes with a later \
              version",
