@@ -107,6 +107,12 @@ impl Hsm {
         Ok(Self { inner: Arc::new(Inner { worker, keys: OnceLock::new(), token, deadline }) })
     }
 
+    /// Logs out of the token, for the end of a process; every later call fails. Blocks, 2 s at most. Without it, a
+    /// process that ends with clones of this in running tasks may crash within the module's exit handlers.
+    pub fn close(&self) {
+        self.inner.worker.end();
+    }
+
     /// Makes the node's keys in the token, those that are missing, and loads them. Blocks; may take minutes.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! The one thread that talks to the token. PKCS#11 calls block, for seconds on a network HSM, so that nobody makes
 //! them on an async thread.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,15 +15,52 @@ use crate::token::Connection;
 /// queue would only grow answers that come too late.
 const QUEUE_LEN: usize = 128;
 
-struct Job {
+/// How long a thread that is to end may take: it may be within a call, and a hung token must not keep the process.
+const END_TIME_MAX: Duration = Duration::from_secs(2);
+
+struct Call {
     deadline: Instant,
     run: Box<dyn FnOnce(&mut Connection) + Send>,
 }
 
-/// The way to the thread. It ends when the last of these is dropped.
+enum Job {
+    Call(Call),
+    /// Let go of the token; nothing after this is done.
+    End,
+}
+
+/// The way to the thread. It ends when the last of these is dropped, or when told to.
 #[derive(Clone)]
 pub(crate) struct Worker {
+    thread: Arc<Thread>,
+}
+
+struct Thread {
     queue: SyncSender<Job>,
+    /// Yields nothing; closed when the thread has let go of the token.
+    ended: Mutex<Receiver<()>>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Thread {
+    /// Ends the thread and waits for it. A process that exits while it is still closing its session runs the module's
+    /// exit handlers under it, which ended in a segmentation fault in SoftHSM.
+    fn end(&self) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(handle) = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // A full queue means that it is busy, or hangs: then it is not waited for either.
+        if self.queue.try_send(Job::End).is_ok()
+            && ended.recv_timeout(END_TIME_MAX) == Err(RecvTimeoutError::Disconnected)
+        {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Worker {
@@ -30,25 +70,37 @@ impl Worker {
     ) -> Result<Self, HsmError> {
         let (queue, jobs) = sync_channel(QUEUE_LEN);
         let (opened, wait) = sync_channel(1);
-        std::thread::Builder::new()
+        let (alive, ended) = sync_channel::<()>(0);
+        let handle = std::thread::Builder::new()
             .name("hsm".into())
-            .spawn(move || match open() {
-                Ok(connection) => {
-                    if opened.send(Ok(())).is_ok() {
-                        serve(connection, &jobs);
+            .spawn(move || {
+                // Dropped last, when the session is closed.
+                let _alive = alive;
+                match open() {
+                    Ok(connection) => {
+                        if opened.send(Ok(())).is_ok() {
+                            serve(connection, &jobs);
+                        }
                     }
-                }
-                Err(e) => {
-                    let _ = opened.send(Err(e));
+                    Err(e) => {
+                        let _ = opened.send(Err(e));
+                    }
                 }
             })
             .map_err(|_| HsmError::Stopped)?;
+        let thread = Thread { queue, ended: Mutex::new(ended), handle: Mutex::new(Some(handle)) };
+        let worker = Self { thread: Arc::new(thread) };
         without_stalling(|| wait.recv()).map_err(|_| HsmError::Stopped)??;
-        Ok(Self { queue })
+        Ok(worker)
     }
 
-    fn submit(&self, job: Job) -> Result<(), HsmError> {
-        self.queue.try_send(job).map_err(|e| match e {
+    /// Lets go of the token; every later call fails. Blocks until it is done, 2 s at most.
+    pub(crate) fn end(&self) {
+        self.thread.end();
+    }
+
+    fn submit(&self, job: Call) -> Result<(), HsmError> {
+        self.thread.queue.try_send(Job::Call(job)).map_err(|e| match e {
             TrySendError::Full(_) => HsmError::Busy,
             TrySendError::Disconnected(_) => HsmError::Stopped,
         })
@@ -66,7 +118,7 @@ impl Worker {
                 let _ = answer.send(op(connection));
             }
         });
-        self.submit(Job { deadline, run })?;
+        self.submit(Call { deadline, run })?;
         match tokio::time::timeout_at(deadline, wait).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(HsmError::TimedOut),
@@ -84,14 +136,14 @@ impl Worker {
         let run = Box::new(move |connection: &mut Connection| {
             let _ = answer.send(op(connection));
         });
-        self.submit(Job { deadline, run })?;
+        self.submit(Call { deadline, run })?;
         without_stalling(|| wait.recv_timeout(deadline.saturating_duration_since(Instant::now())))
             .map_err(|_| HsmError::TimedOut)?
     }
 }
 
 fn serve(mut connection: Connection, jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
+    while let Ok(Job::Call(job)) = jobs.recv() {
         // Whoever waited has been told that it took too long: doing it now would only delay the next.
         if Instant::now() < job.deadline {
             (job.run)(&mut connection);

@@ -71,6 +71,25 @@ fn every_private_key_is_bound_to_the_token_and_to_one_use() {
     }
 }
 
+#[test]
+fn a_closed_token_is_let_go_before_close_returns() {
+    let (_dir, token) = fresh("t");
+    let hsm = open(&token);
+    hsm.generate_node_keys(&name("n1"), KemChoice::Probe).expect("made");
+    let threads = || std::fs::read_dir("/proc/self/task").expect("readable").count();
+    let (clone, before) = (hsm.clone(), threads());
+    hsm.close();
+    assert_eq!(threads(), before - 1, "its thread has ended, whoever still holds a clone");
+    assert!(matches!(clone.sign_identity_blocking(b"m", clone.soon()), Err(HsmError::Stopped)));
+    clone.close();
+    drop((hsm, clone));
+    let again = open(&token);
+    let before = threads();
+    again.load_node_keys(&name("n1"), &KeySelection::default(), None).expect("a new start finds its keys");
+    drop(again);
+    assert_eq!(threads(), before - 1, "dropping the last handle waits too");
+}
+
 #[tokio::test]
 async fn both_algorithms_open_what_crypto_seals() {
     for (label, alg) in [("ec", HsmAlg::P256Ecdh), ("rsa", HsmAlg::Rsa3072OaepSha1)] {

@@ -106,7 +106,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let listener = ApiListener::bind(config.api.listen, identity, trust.clone(), wall).await.map_err(|e| {
         cant(&format!("can't listen on {}: {e}", config.api.listen), "free the port, or change api.listen")
     })?;
-    let node = Node::start(node_config, world, hsm).await.map_err(|e| cant(&e, ""))?;
+    let node = Node::start(node_config, world, hsm.clone()).await.map_err(|e| cant(&e, ""))?;
     tokio::spawn(keep_pins(node.clone(), pins));
     tokio::spawn(renewal.on_hangup());
     tracing::info!(
@@ -123,6 +123,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         tracing::warn!("some requests did not finish in time");
     }
     node.shutdown().await;
+    tokio::task::block_in_place(|| hsm.close());
     tracing::info!("stopped");
     Ok(())
 }

@@ -69,7 +69,8 @@ pub async fn prepare(
             match made.status.success() {
                 true => Ok(()),
                 false => {
-                    Err(Failure::failed("can't make a node's keys", String::from_utf8_lossy(&made.stderr).trim(), ""))
+                    let why = format!("{}; {}", made.status, String::from_utf8_lossy(&made.stderr).trim());
+                    Err(Failure::failed("can't make a node's keys", why, ""))
                 }
             }
         });
