@@ -96,6 +96,8 @@ async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
     eventually("n1 hears of it again", || n1.status(&admin()).expect("status").nodes.iter().all(|n| n.reachable)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!((n1.health(), n2.health()), (Health::Ok, Health::Sealed));
+    let status = n1.status(&admin())?;
+    assert!(status.nodes.iter().any(|n| n.name == "n2" && n.problem.contains("by an operator")), "and it shows");
     unseal(&n2, &shares[..2]).await;
     n2.shutdown().await;
     drop(n2);

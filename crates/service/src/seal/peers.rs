@@ -117,7 +117,13 @@ impl Node {
     pub(crate) fn app_hello(&self) -> AppHello {
         let state = self.current();
         let (held, problem) = match &*state {
-            State::Sealed(s) => (s.held_since.map(|at| at.elapsed()), self.problem()),
+            State::Sealed(s) => {
+                let held = s.held_since.map(|at| at.elapsed());
+                let problem = self.problem();
+                // Else people wonder why another node's ceremony has not opened this one.
+                let told = held.is_some() && problem.is_empty();
+                (held, if told { "sealed by an operator: only a new ceremony opens it".into() } else { problem })
+            }
             State::Damaged { what, .. } => (None, what.clone()),
             _ => (None, self.problem()),
         };
