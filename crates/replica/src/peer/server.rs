@@ -165,8 +165,9 @@ async fn accept(
             let _permit = permit;
             match tokio::time::timeout(CONNECT_LIMIT, welcome(gatekeeper, handshake)).await {
                 Ok(Ok(stream)) => drop(tx.send(Ok(stream)).await),
-                Ok(Err(error)) => tracing::warn!(%error, "a peer connection was not made"),
-                Err(_) => tracing::warn!("a peer connected and then said nothing"),
+                // Anyone who reaches the port can cause this; a member's trouble shows in `operator status`.
+                Ok(Err(error)) => tracing::debug!(%error, "a peer connection was not made"),
+                Err(_) => tracing::debug!("a peer connected and then said nothing"),
             }
         });
     }

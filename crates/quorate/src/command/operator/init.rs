@@ -105,7 +105,6 @@ impl Init {
             "lineage": answer.lineage,
             "shares": shares.len(),
             "threshold": request.threshold,
-            "seal_config": output::base64(&answer.seal_config),
         });
         match &mut files {
             Some(files) => {
