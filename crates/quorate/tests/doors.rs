@@ -121,6 +121,44 @@ async fn requests_that_are_wrong_are_refused_precisely() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_that_needs_keys_is_refused_while_sealed() {
+    let dev = Dev::start(1);
+    let c = dev.client().await;
+    let key = create(&c, "k").await;
+    let blob = c.encrypt(encrypt("k", b"s3cret", &[])).await.expect("encrypted").ciphertext;
+    dev.seal(0).await;
+    let days = ScheduleKeyDeletionRequest { key: key.clone(), days: 7 };
+    let rotate = RotateKeyRequest { key: key.clone(), token: Bytes::new() };
+    let data_key = GenerateDataKeyRequest { key: key.clone(), ..GenerateDataKeyRequest::default() };
+    let alias = CreateAliasRequest { name: "other".into(), key: key.clone() };
+    let invite = InviteRequest { name: "n2".into(), valid_minutes: 5 };
+    refused(c.create_key(CreateKeyRequest::default()).await, "SEALED");
+    refused(c.describe_key(named(&key)).await, "SEALED");
+    refused(c.list_keys(ListKeysRequest::default()).await, "SEALED");
+    refused(c.enable_key(named(&key)).await, "SEALED");
+    refused(c.disable_key(named(&key)).await, "SEALED");
+    refused(c.rotate_key(rotate).await, "SEALED");
+    refused(c.schedule_key_deletion(days).await, "SEALED");
+    refused(c.cancel_key_deletion(named(&key)).await, "SEALED");
+    refused(c.create_alias(alias).await, "SEALED");
+    refused(c.delete_alias(DeleteAliasRequest { name: "k".into() }).await, "SEALED");
+    refused(c.list_aliases(ListAliasesRequest::default()).await, "SEALED");
+    refused(c.encrypt(encrypt("k", b"s3cret", &[])).await, "SEALED");
+    refused(c.decrypt(decrypt(&blob, &[], "")).await, "SEALED");
+    refused(c.generate_data_key(data_key).await, "SEALED");
+    refused(c.generate_random(GenerateRandomRequest { bytes: 16 }).await, "SEALED");
+    refused(c.invite(invite).await, "SEALED");
+    refused(c.seal(SealRequest { cluster: true }).await, "SEALED");
+    // What custodians and operators need then still works.
+    c.status(StatusRequest {}).await.expect("status");
+    c.seal_config(SealConfigRequest {}).await.expect("the public seal configuration");
+    dev.enter_shares(&[0, 1, 2]);
+    let described = c.describe_key(named(&key)).await.expect("there").key.expect("a key");
+    assert_eq!((described.state, described.current_version), (KeyState::Enabled as i32, 1), "nothing has changed");
+    c.decrypt(decrypt(&blob, &[], "")).await.expect("decrypted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_opens_what_its_role_allows_and_no_more() {
     let (dev, other) = (Dev::start(1), Dev::start(1));
     let admin = dev.client().await;
