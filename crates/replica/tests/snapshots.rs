@@ -182,3 +182,71 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
     same_state(&cluster.nodes[0], &cluster.nodes[1]).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_killed_in_mid_install_comes_back_from_either_side_of_the_switch() {
+    let mut cluster = voters(3, 3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (early, late) = ((leader + 1) % 3, (leader + 2) % 3);
+    // Both are behind in turn: what one needs is gone from the others' logs.
+    cluster.nodes[late].shutdown().await;
+    fill(&cluster, leader, 1 << 20, 4).await;
+    cluster.write(leader, "kept", b"1").await;
+    until("it is purged", || first_kept(&cluster.nodes[leader]) > 60).await;
+    cluster.stop().await;
+    let applied = cluster.nodes[leader].status().applied;
+    // Killed before the switch: received in part, and whole but not yet named. The state in force is untouched.
+    let dir = &cluster.sites[early].dir;
+    std::fs::write(dir.join("state-900-0.new"), b"half a state").expect("written");
+    std::fs::write(dir.join("state-901.redb"), b"not named").expect("written");
+    // Killed after the switch: the journal knows nothing of it, and ends far before that state.
+    let dir = &cluster.sites[late].dir;
+    let name = format!("state-{applied}.redb");
+    std::fs::copy(cluster.sites[leader].dir.join("state.redb"), dir.join(&name)).expect("copied");
+    let mut current = vec![1];
+    current.extend_from_slice(&(name.len() as u32).to_be_bytes());
+    current.extend_from_slice(name.as_bytes());
+    current.extend_from_slice(&crc32c::crc32c(&current).to_be_bytes());
+    std::fs::write(dir.join("CURRENT"), current).expect("written");
+    for i in 0..3 {
+        cluster.nodes[i] = cluster.sites[i].open().await;
+    }
+    assert_eq!(cluster.nodes[late].status().purged, Some(applied), "the hole in its log is closed");
+    assert!(!names(&cluster.sites[late].dir).contains(&"state.redb".to_owned()));
+    assert!(!names(&cluster.sites[early].dir).iter().any(|n| n.starts_with("state-")));
+    for i in 0..3 {
+        assert_eq!(cluster.read(i, "kept").await.expect("there").1[..], *b"1");
+        cluster.write(i, &format!("from{i}"), b"2").await;
+        same_state(&cluster.nodes[i], &cluster.nodes[(i + 1) % 3]).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_goes_in_mid_stream_is_replaced_by_the_next_leader() {
+    let mut cluster = voters(3, 3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[away].shutdown().await;
+    fill(&cluster, leader, 1 << 20, 5).await;
+    for node in [leader, other] {
+        until("what it would need is purged", || first_kept(&cluster.nodes[node]) > 60).await;
+    }
+    let site = &cluster.sites[away];
+    site.disk.hold_received(true);
+    cluster.nodes[away] = site.open().await;
+    until("a snapshot is under way", || names(&site.dir).iter().any(|n| n.ends_with(".new"))).await;
+    assert!(first_kept(&cluster.nodes[away]) < 60);
+    // The receiver's disk stalls; the others serve all the same, and the sender goes.
+    cluster.write(other, "during", b"1").await;
+    cluster.nodes[leader].shutdown().await;
+    site.disk.hold_received(false);
+    cluster.write(other, "after", b"2").await;
+    assert_eq!(cluster.read(away, "during").await.expect("there").1[..], *b"1");
+    assert!(first_kept(&cluster.nodes[away]) > 60);
+    same_state(&cluster.nodes[away], &cluster.nodes[other]).await;
+    until("nothing is left of the first", || !names(&site.dir).iter().any(|n| n.ends_with(".new"))).await;
+    cluster.nodes[leader] = cluster.sites[leader].open().await;
+    cluster.write(leader, "whole again", b"3").await;
+    cluster.stop().await;
+}

@@ -63,9 +63,11 @@ pub(crate) async fn receive(
     }
     let (last, meta) = admit(node, &identity, &vote)?;
     // Ends whoever received before: its sender no longer leads, or has begun again.
-    let mut turn = node.receiving.0.subscribe();
-    node.receiving.0.send_modify(|n| *n += 1);
-    let me = *turn.borrow_and_update();
+    let (mut turn, mut me) = (node.receiving.0.subscribe(), 0);
+    node.receiving.0.send_modify(|n| {
+        *n += 1;
+        me = *n;
+    });
     let incoming = tokio::select! {
         biased;
         _ = turn.wait_for(|n| *n != me) => return Err(Status::aborted("a newer snapshot has begun")),

@@ -129,3 +129,132 @@ impl Unframer {
         Ok(self.incoming)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use std::sync::Arc;
+
+    use openraft::vote::RaftLeaderId;
+    use quorate_core::id::{ClusterId, GroupId};
+    use quorate_core::record_key::{RecordKey, Table};
+
+    use super::*;
+    use crate::disk::RealDisk;
+    use crate::raft::LeaderId;
+    use crate::state::{LtHash, Meta, StateFiles};
+
+    struct Sent {
+        identity: Identity,
+        frames: Vec<pb::SnapshotFrame>,
+        trailer: pb::SnapshotTrailer,
+    }
+
+    fn records() -> Vec<(RecordKey, Vec<u8>)> {
+        let key = |n: u16| RecordKey::new(Table::Alias, *blake3::hash(&n.to_be_bytes()).as_bytes());
+        let mut records: Vec<_> = (0..200).map(|n| (key(n), vec![n as u8; 4096])).collect();
+        records.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+        records
+    }
+
+    fn sent(records: &[(RecordKey, Vec<u8>)], digest_of: &[(RecordKey, Vec<u8>)]) -> Sent {
+        let mut digest = LtHash::default();
+        digest_of.iter().for_each(|(key, value)| digest.add(key.as_bytes(), value));
+        let meta = Meta {
+            cluster: Some(ClusterId([1; 16])),
+            group: GroupId(0),
+            applied: Some((7, Bytes::from_static(b"id"))),
+            ..Meta::default()
+        };
+        let identity = Identity::from_parts(&meta, &digest);
+        let mut framer = Framer::new(&identity);
+        let mut parts: Vec<Part> =
+            records.iter().filter_map(|(key, value)| framer.push(key.as_bytes(), value)).collect();
+        let (last, trailer) = framer.finish();
+        parts.extend(last);
+        let frames = parts.into_iter().map(|part| match part {
+            Part::Frame(frame) => frame,
+            _ => panic!("only frames"),
+        });
+        let Part::Trailer(trailer) = trailer else { panic!("a trailer") };
+        Sent { identity, frames: frames.collect(), trailer }
+    }
+
+    type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+    /// Receives it; a refused one must leave nothing behind.
+    fn received(sent: &Sent) -> Result<Pairs, String> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let files = Arc::new(StateFiles::open(Arc::new(RealDisk), dir.path(), 1 << 20).expect("opens"));
+        let names = || std::fs::read_dir(dir.path()).expect("readable").count();
+        let before = names();
+        let take = || -> Result<Incoming, IncomingError> {
+            let mut unframer = Unframer::new(sent.identity.clone(), files.receive(7)?);
+            for frame in &sent.frames {
+                unframer.frame(frame)?;
+            }
+            unframer.finish(&sent.trailer)
+        };
+        match take() {
+            Ok(incoming) => {
+                incoming.install(&files).expect("installs");
+                use crate::state::Engine;
+                let view = files.view().expect("a view");
+                crate::state::verify_state(&*view).expect("adds up");
+                let mut records = crate::state::Records::new(&*view);
+                Ok(records.next_page(1000).expect("readable").unwrap_or_default())
+            }
+            Err(error) => {
+                assert_eq!(names(), before, "nothing is left of it");
+                Err(error.to_string())
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_installed_and_anything_else_refused() {
+        let records = records();
+        let good = || sent(&records, &records);
+        let got = received(&good()).expect("good");
+        assert!(got.iter().map(|(k, v)| (&k[..], v)).eq(records.iter().map(|(k, v)| (k.as_bytes(), v))));
+        assert!(good().frames.len() > 3);
+        let refused = |what: &str, bad: Sent| assert!(received(&bad).is_err(), "{what}");
+        let mut bad = good();
+        let mut bytes = bad.frames[1].records.to_vec();
+        bytes[5000] ^= 1;
+        bad.frames[1].records = bytes.into();
+        refused("a flipped byte", bad);
+        let mut bad = good();
+        bad.frames.swap(0, 1);
+        refused("frames out of place", bad);
+        let mut bad = good();
+        bad.frames.pop();
+        refused("cut short", bad);
+        let mut bad = good();
+        bad.frames.remove(1);
+        refused("a frame left out", bad);
+        let mut bad = good();
+        bad.identity.digest = LtHash::default().to_bytes().into();
+        refused("another state's header", bad);
+        refused("a record less than the digest says", sent(&records[1..], &records));
+        let mut backwards = records.clone();
+        backwards.reverse();
+        refused("not in order", sent(&backwards, &records));
+        let mut bad = good();
+        bad.trailer.records += 1;
+        refused("another count", bad);
+        let mut bad = good();
+        bad.frames[0].records = vec![0xFF; FRAME_BYTES_MAX + 1].into();
+        refused("a frame beyond all bounds", bad);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let sent = sent(&[], &[]);
+        let vote = Vote { leader_id: LeaderId::new(1, 1), committed: true };
+        let Part::Header(good) = header(&vote, &sent.identity) else { panic!("a header") };
+        assert!(identity(&good).is_ok());
+        assert!(identity(&pb::SnapshotHeader { format: FORMAT + 1, ..good.clone() }).is_err());
+        assert!(identity(&pb::SnapshotHeader { level: LEVEL + 1, ..good }).is_err());
+    }
+}

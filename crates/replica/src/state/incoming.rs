@@ -50,8 +50,12 @@ impl Identity {
     /// # Errors
     /// When the engine fails.
     pub fn of(view: &dyn View) -> io::Result<Self> {
-        let (meta, digest) = (Meta::read(view)?, Meta::read_digest(view)?);
-        Ok(Self { meta: meta.encode().into(), digest: digest.to_bytes().into() })
+        Ok(Self::from_parts(&Meta::read(view)?, &Meta::read_digest(view)?))
+    }
+
+    /// Of a state that says this of itself.
+    pub fn from_parts(meta: &Meta, digest: &LtHash) -> Self {
+        Self { meta: meta.encode().into(), digest: digest.to_bytes().into() }
     }
 
     /// Reads the `Meta`.
