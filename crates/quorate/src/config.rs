@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quorate_core::id::Name;
+use quorate_replica::CompactionConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -137,11 +139,31 @@ pub enum Profile {
 pub struct Log {
     /// Size of a journal segment, in MiB (1 to 1024).
     pub segment_mib: u32,
+    /// Log kept for members that were away, in KiB; who was away for longer gets a snapshot.
+    pub keep_kib: u64,
+    /// Log beyond that which sets a compaction off, in KiB.
+    pub step_kib: u64,
+    /// How often a compaction is tried when less has grown, in seconds.
+    pub compact_seconds: u32,
+    /// Log at which snapshots being sent are given up, in KiB, since it is kept for them.
+    pub stream_kib: u64,
+}
+
+impl Log {
+    /// When the log is compacted.
+    pub fn compaction(&self) -> CompactionConfig {
+        CompactionConfig {
+            keep_bytes: self.keep_kib << 10,
+            step_bytes: self.step_kib << 10,
+            interval: Duration::from_secs(self.compact_seconds.into()),
+            stream_bytes: self.stream_kib << 10,
+        }
+    }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { segment_mib: 64 }
+        Self { segment_mib: 64, keep_kib: 64 << 10, step_kib: 64 << 10, compact_seconds: 60, stream_kib: 4 << 20 }
     }
 }
 
@@ -198,6 +220,23 @@ impl Config {
         }
         if !(1..=1024).contains(&self.log.segment_mib) {
             return no("log.segment_mib", format!("is {}; 1 to 1024 MiB are possible", self.log.segment_mib));
+        }
+        const KIB_MAX: u64 = 1 << 30;
+        let log = &self.log;
+        if !(1..=KIB_MAX).contains(&log.keep_kib) {
+            return no("log.keep_kib", format!("is {}; 1 to {KIB_MAX} KiB are possible", log.keep_kib));
+        }
+        if !(1..=KIB_MAX).contains(&log.step_kib) {
+            return no("log.step_kib", format!("is {}; 1 to {KIB_MAX} KiB are possible", log.step_kib));
+        }
+        if log.compact_seconds == 0 {
+            return no("log.compact_seconds", "is 0; at least one second is needed".into());
+        }
+        if !(log.keep_kib + log.step_kib..=KIB_MAX * 4).contains(&log.stream_kib) {
+            return no(
+                "log.stream_kib",
+                format!("is {}; it must not be less than log.keep_kib and log.step_kib together", log.stream_kib),
+            );
         }
         if self.hsm.token_label.is_empty() || self.hsm.token_label.len() > 32 {
             return no("hsm.token_label", "must be 1 to 32 characters, as PKCS#11 token labels are".into());
@@ -271,6 +310,10 @@ mod tests {
             ("listen = \"127.0.0.1:7600\"", "listen = \"localhost\"", "invalid socket address"),
             ("token_label = \"quorate\"", "token_label = \"\"", "hsm.token_label must be"),
             ("[hsm]", "[log]\nsegment_mib = 0\n[hsm]", "log.segment_mib is 0"),
+            ("[hsm]", "[log]\nkeep_kib = 0\n[hsm]", "log.keep_kib is 0"),
+            ("[hsm]", "[log]\nstep_kib = 0\n[hsm]", "log.step_kib is 0"),
+            ("[hsm]", "[log]\ncompact_seconds = 0\n[hsm]", "log.compact_seconds is 0"),
+            ("[hsm]", "[log]\nstream_kib = 9\n[hsm]", "log.stream_kib is 9"),
             ("[hsm]", "[join]\naddresses = []\ntoken_file = \"t\"\n[hsm]", "join.addresses is empty"),
             ("name = \"n1\"", "name = \"n1\"\nprofile = \"moon\"", "unknown variant `moon`"),
             ("name = \"n1\"", "name = ", "TOML"),

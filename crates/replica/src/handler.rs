@@ -30,6 +30,9 @@ pub trait PeerHandler: Send + Sync + 'static {
 pub trait ApplyObserver: Send + Sync + 'static {
     /// The entry at `index` was applied and touched these records.
     fn applied(&self, index: u64, touched: &[Touched]);
+
+    /// The whole state was replaced by one at `index`: nothing known of it before holds any more.
+    fn replaced(&self, index: u64);
 }
 
 /// A service that says nothing, for unit tests.

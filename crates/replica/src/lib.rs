@@ -6,6 +6,8 @@ pub mod state;
 
 mod change;
 mod clock;
+mod compact;
+mod config;
 mod error;
 mod gate;
 pub mod handler;
@@ -19,15 +21,18 @@ mod raft;
 mod replica;
 mod session;
 mod shared;
+mod snapshot;
 mod start;
 pub mod status;
 mod verify;
 
+pub use compact::CompactionConfig;
+pub use config::{Profile, ReplicaConfig, World};
 pub use error::{CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch};
 pub use handler::{ApplyObserver, BatchVerifier, PeerHandler, Touched};
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::NodeFile;
-pub use replica::{Profile, Replica, ReplicaConfig, View, World};
+pub use replica::{Replica, View};
 pub use session::OpenSeq;
 pub use status::{PeerStatus, ReplicaStatus, Role};

@@ -1,7 +1,7 @@
 //! The inside of a replica: what its tasks, its peer server and its facade have in common.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::ServerState;
@@ -19,7 +19,9 @@ use crate::peer::{CALLS_MAX, FORWARDS_MAX, JOINS_MAX};
 use crate::raft::Raft;
 use crate::session::Sequences;
 use crate::shared::Shared;
-use crate::state::Engine;
+use crate::snapshot::receive::Receiving;
+use crate::snapshot::streams::Streams;
+use crate::state::StateFiles;
 use crate::status::Role;
 
 /// One replica.
@@ -39,8 +41,12 @@ pub(crate) struct Node {
     pub(crate) sequences: Sequences,
     /// Wakes the Hello task.
     pub(crate) hello: Notify,
-    /// Taken at shutdown, so that the state's file is closed once the last view is dropped.
-    pub(crate) engine: RwLock<Option<Arc<dyn Engine>>>,
+    /// Closed at shutdown: the state's file is closed once the last view is dropped.
+    pub(crate) files: Arc<StateFiles>,
+    /// Snapshots being sent.
+    pub(crate) streams: Arc<Streams>,
+    /// The snapshot being received.
+    pub(crate) receiving: Receiving,
     pub(crate) limits: Limits,
     /// The leader this node knows of.
     pub(crate) leader: watch::Receiver<Option<NodeId>>,

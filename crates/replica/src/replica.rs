@@ -3,26 +3,25 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{InitializeError, RaftError};
 use quorate_core::batch::{Entry, Genesis, Outcome, Rev};
-use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::id::{GroupId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::seam::{Entropy, WallClock};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::change::Change;
+use crate::config::{ReplicaConfig, World};
 use crate::disk::Disk;
 use crate::error::{
     CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
 use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
-use crate::journal::JournalConfig;
 use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
 use crate::node::Node;
@@ -35,75 +34,9 @@ use crate::raft::codec::{decode_membership, invalid};
 use crate::raft::membership_view;
 use crate::session::OpenSeq;
 use crate::start::{Running, start};
-use crate::state::{self, Meta};
+use crate::state::{self, Engine, Meta};
 use crate::status::ReplicaStatus;
 use crate::verify::verify;
-
-/// Timing of elections (key-log §6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Profile {
-    /// One site: heartbeats every 40 ms, a dead leader is replaced after 0.3–0.4 s.
-    #[default]
-    Lan,
-    /// Several sites: heartbeats every 100 ms, a dead leader is replaced after 1.5–2 s.
-    Wan,
-}
-
-/// The seams, made in one place in the binary (key-log §7).
-#[derive(Clone)]
-pub struct World {
-    /// Files.
-    pub disk: Arc<dyn Disk>,
-    /// Connections to other nodes.
-    pub net: Arc<dyn Net>,
-    /// Random bytes.
-    pub entropy: Arc<dyn Entropy>,
-    /// The machine's idea of the time.
-    pub wall: Arc<dyn WallClock>,
-}
-
-/// What one replica is told.
-#[derive(Clone, Debug)]
-pub struct ReplicaConfig {
-    /// This node's id. [`Replica::open`] takes it from the data directory instead.
-    pub node: NodeId,
-    /// This node's name, as in its certificate.
-    pub name: String,
-    /// The cluster, as in its certificate.
-    pub cluster: ClusterId,
-    /// The group, 0 today.
-    pub group: GroupId,
-    /// Where journal and state are.
-    pub data_dir: PathBuf,
-    /// Where to listen for other nodes, `host:port`.
-    pub listen: String,
-    /// Timing.
-    pub profile: Profile,
-    /// Sizes and limits of the journal.
-    pub journal: JournalConfig,
-    /// Memory for cached pages of the state, in bytes.
-    pub cache_bytes: usize,
-    /// A joining node: the membership its inviter told it, trusted until its own log is past it.
-    pub introduction: Option<MembershipView>,
-}
-
-impl ReplicaConfig {
-    /// Settings with the usual sizes.
-    pub fn new(node: NodeId, name: String, cluster: ClusterId, data_dir: PathBuf, listen: String) -> Self {
-        Self {
-            node,
-            name,
-            cluster,
-            group: GroupId(0),
-            data_dir,
-            listen,
-            profile: Profile::default(),
-            journal: JournalConfig::default(),
-            cache_bytes: 64 << 20,
-            introduction: None,
-        }
-    }
-}
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
 #[derive(Clone)]
@@ -232,10 +165,8 @@ impl Replica {
     /// # Errors
     /// When this node has stopped, or the state can't be read.
     pub fn view(&self) -> Result<View, ReadError> {
-        let engine = self.0.node.engine.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let engine = engine.ok_or_else(|| ReadError::Unavailable("this node is stopping".into()))?;
         let read = || -> io::Result<View> {
-            let view = engine.view()?;
+            let view = self.0.node.files.view()?;
             let meta = Meta::read(&*view)?;
             Ok(View { view, meta, membership: OnceLock::new() })
         };
@@ -297,6 +228,7 @@ impl Replica {
             term,
             membership: (*node.shared.roster.applied()).clone(),
             last_log,
+            purged: node.journal.purged().map(|(index, _)| index),
             applied: node.shared.applied_now(),
             cluster_time_ms: node.shared.cluster_time_ms(),
             time_held_ms: node.clock.held_ms(),
@@ -485,6 +417,14 @@ impl View {
     /// The lineage of the data; `None` before genesis.
     pub fn lineage(&self) -> Option<quorate_core::id::Lineage> {
         self.meta.lineage
+    }
+
+    /// Hash of the digest of all records: equal on all nodes at one index (key-log §5.4).
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn digest(&self) -> io::Result<[u8; 32]> {
+        Ok(Meta::read_digest(&*self.view)?.hash())
     }
 
     /// Committed membership at that index.

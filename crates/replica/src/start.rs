@@ -1,7 +1,7 @@
 //! Starting and stopping: everything of a replica is made here, on a runtime of its own, and ends here.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -10,6 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::compact::CompactionConfig;
+use crate::config::{ReplicaConfig, World};
 use crate::disk::Disk;
 use crate::error::{OpenError, Problem};
 use crate::handler::PeerHandler;
@@ -25,14 +27,13 @@ use crate::raft::apply_thread::ApplyThread;
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
-use crate::replica::{ReplicaConfig, World, off_runtime};
+use crate::replica::off_runtime;
 use crate::session::Sequences;
 use crate::shared::Shared;
-use crate::state::{Engine, RedbEngine, State};
-use crate::{clock, gate, peer};
+use crate::snapshot::streams::Streams;
+use crate::state::{State, StateFiles, is_state_file};
+use crate::{clock, compact, gate, peer};
 
-/// How often the state is made durable (key-log §5.1); what is newer is applied again from the journal.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Priority of the replica's threads where the system allows it: a starved leader is taken for a dead one.
@@ -86,14 +87,13 @@ impl Running {
         for task in &self.tasks {
             task.abort();
         }
-        if let Ok(Some(checkpoint)) = self.apply.checkpoint().await {
-            let _ = self.writer.append_synced(vec![Command::Checkpoint(checkpoint)]).await;
-        }
+        // The failure is told as a problem; what is not durable is applied again from the journal.
+        let _ = self.apply.checkpoint().await;
         if let Some(thread) = self.apply.close() {
             let _ = off_runtime("stop", move || thread.join()).await;
         }
         self.writer.stop().await;
-        node.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        node.files.close();
         if let Some(runtime) = self.runtime.0.take() {
             let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
         }
@@ -138,28 +138,30 @@ async fn start_on(
     )
     .map_err(OpenError::io("starting the journal"))?;
 
-    let engine: Arc<dyn Engine> = open_engine(disk, &cfg)?;
+    let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
-    let open_state = move |engine, checkpoint| State::open(engine, cluster, group, checkpoint);
-    let state = open_state(engine.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let open_state = move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, checkpoint);
+    let state = open_state(files.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    note_state(&state, &recovered, &writer).await?;
     if !file.complete {
         file.complete = true;
         file.write(disk, &cfg.data_dir)?;
     }
     let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
-    let apply = ApplyThread::spawn(state, engine.clone(), writer.clone(), shared.clone(), move |engine| {
-        open_state(engine, None).map_err(std::io::Error::other)
+    let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), move |files| {
+        open_state(files, None).map_err(std::io::Error::other)
     });
     let apply = Arc::new(apply.map_err(OpenError::io("starting the state's writer"))?);
 
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
+    let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
     let raft = Raft::build(
         me.0,
         Arc::new(config),
-        Network::new(me, links.clone()),
+        Network::new(me, links.clone(), streams.clone()),
         LogStore::new(writer.clone()),
-        Machine::new(engine.clone(), apply.clone()),
+        Machine::new(files.clone(), apply.clone()),
     )
     .await
     .map_err(|e| OpenError::Damaged(format!("the log can't be taken up: {e}")))?;
@@ -180,13 +182,15 @@ async fn start_on(
         clock: Default::default(),
         sequences: Sequences::new(me, recovered.boot),
         hello: Notify::new(),
-        engine: RwLock::new(Some(engine)),
+        files,
+        streams,
+        receiving: Default::default(),
         limits: Limits::new(),
         leader,
         changing: Default::default(),
     });
     let addr = listener.local_addr();
-    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), writer.clone());
+    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), cfg.compaction);
     node.raft.run();
     tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
@@ -197,7 +201,7 @@ fn spawn_tasks(
     listener: Box<dyn Listener>,
     leader: watch::Sender<Option<NodeId>>,
     apply: Arc<ApplyThread>,
-    writer: JournalWriter,
+    compaction: CompactionConfig,
 ) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
@@ -206,14 +210,12 @@ fn spawn_tasks(
         tokio::spawn(gate::drive(node.gate.clone(), node.clone())),
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
-        tokio::spawn(checkpoints(node.clone(), apply, writer)),
+        tokio::spawn(compact::drive(node.clone(), apply, compaction)),
     ]
 }
 
 /// The journal's folder.
 const JOURNAL: &str = "journal";
-/// The state's file.
-const STATE: &str = "state.redb";
 
 /// Finds out whose folder it is, or makes it this node's.
 fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFile, OpenError> {
@@ -226,7 +228,7 @@ fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFi
             None => {
                 disk.create_dir(&cfg.data_dir).map_err(OpenError::io("making the data directory"))?;
                 let names = disk.list(&cfg.data_dir).map_err(OpenError::io("reading the data directory"))?;
-                if names.iter().any(|n| n == JOURNAL || n == STATE) {
+                if names.iter().any(|n| n == JOURNAL || is_state_file(n)) {
                     return Err(OpenError::Damaged(format!(
                         "{dir} holds the journal or the state of a node, but no node file: restore that file, or move \
                          the folder away and start with an empty one"
@@ -266,8 +268,8 @@ fn clear(data_dir: &Path, disk: &dyn Disk) -> std::io::Result<()> {
                 disk.unlink(&journal.join(name))?;
             }
             disk.fsync_dir(&journal)?;
-        } else if name == STATE {
-            disk.unlink(&data_dir.join(STATE))?;
+        } else if is_state_file(&name) {
+            disk.unlink(&data_dir.join(name))?;
         }
     }
     disk.fsync_dir(data_dir)
@@ -299,12 +301,22 @@ fn open_journal(
     })
 }
 
-fn open_engine(disk: &dyn Disk, cfg: &ReplicaConfig) -> Result<Arc<dyn Engine>, OpenError> {
-    let path = cfg.data_dir.join(STATE);
-    let engine = RedbEngine::open(disk, &path, cfg.cache_bytes);
-    engine
-        .map(|engine| Arc::new(engine) as _)
-        .map_err(|e| OpenError::Damaged(format!("the state in {} can't be opened: {e}", path.display())))
+fn open_files(world: &World, cfg: &ReplicaConfig) -> Result<Arc<StateFiles>, OpenError> {
+    let files = StateFiles::open(world.disk.clone(), &cfg.data_dir, cfg.cache_bytes);
+    files
+        .map(Arc::new)
+        .map_err(|e| OpenError::Damaged(format!("the state in {} can't be opened: {e}", cfg.data_dir.display())))
+}
+
+/// A crash between the install of a snapshot and the journal's word for it: Raft is about to purge up to that state,
+/// and the journal refuses that beyond the newest checkpoint it knows.
+async fn note_state(state: &State, recovered: &Recovered, writer: &JournalWriter) -> Result<(), OpenError> {
+    let known = recovered.checkpoint.map(|c| c.index);
+    match state.stands_at().filter(|here| Some(here.index) > known) {
+        Some(here) => writer.append_synced(vec![Command::Checkpoint(here)]).await,
+        None => Ok(()),
+    }
+    .map_err(OpenError::io("writing the journal"))
 }
 
 /// Turns openraft's view of the leader into ours.
@@ -333,29 +345,4 @@ async fn watch_core(node: Arc<Node>) {
         _ => "the core is gone".to_owned(),
     };
     node.shared.set_problem(Problem::Stopped(why));
-}
-
-/// Makes the state durable every now and then, and journals what it then was.
-async fn checkpoints(node: Arc<Node>, apply: Arc<ApplyThread>, writer: JournalWriter) {
-    let mut tick = tokio::time::interval(CHECKPOINT_INTERVAL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last = 0;
-    loop {
-        tick.tick().await;
-        let applied = node.shared.applied_now();
-        if applied == last {
-            continue;
-        }
-        match apply.checkpoint().await {
-            Ok(Some(checkpoint)) => {
-                last = checkpoint.index;
-                if writer.append(vec![Command::Checkpoint(checkpoint)], Box::new(|_| ())).await.is_err() {
-                    return;
-                }
-            }
-            Ok(None) => {}
-            // Told as a problem where it happened.
-            Err(_) => return,
-        }
-    }
 }

@@ -58,6 +58,8 @@ pub struct ReplicaStatus {
     pub membership: MembershipView,
     /// Last entry in this node's log.
     pub last_log: u64,
+    /// Last entry that is no longer in it: the log begins after it.
+    pub purged: Option<u64>,
     /// Last entry applied here.
     pub applied: u64,
     /// Cluster time, milliseconds since 1970 (key-log §1.7).

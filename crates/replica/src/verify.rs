@@ -15,7 +15,8 @@ use crate::raft::{Payload, RaftEntry};
 use crate::replica::View;
 use crate::state::{self, BatchVerifier, Meta};
 
-/// Checks a whole view, and with a verifier the log up to it. Nothing was purged yet, so that is all of the log.
+/// Checks a whole view, and with a verifier the log up to it. That is the retained log: what was
+/// purged, or came in a snapshot, is held to the digest alone until signed anchors of digests vouch for it.
 pub(crate) fn verify(node: &Node, view: &View) -> Result<(), StateMismatch> {
     let index = view.applied();
     let unreadable = |e: io::Error| StateMismatch::Digest { index, what: e.to_string() };

@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub profile: Profile,
     /// Length of a segment of the journal, in bytes.
     pub segment_bytes: u64,
+    /// When the log is compacted.
+    pub compaction: quorate_replica::CompactionConfig,
     /// How to join a cluster; ignored once it belongs to one.
     pub join: Option<JoinConfig>,
     /// Version of the software, for the status.

@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(3);
 /// Longest service part that is kept.
 const APP_LEN_MAX: usize = 16 * 1024;
 /// Feature level this build speaks (key-log §6).
-const LEVEL: u32 = 1;
+pub(crate) const LEVEL: u32 = 1;
 
 /// What was heard of the others.
 #[derive(Default)]

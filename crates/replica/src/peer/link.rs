@@ -1,4 +1,4 @@
-//! Connections to other members: one for control, one for the log, made when first needed and made again when broken.
+//! Connections to other members: one for control, one for the log, one for snapshots, made when first needed and made again when broken.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -155,12 +155,18 @@ pub(crate) struct Link {
     member: Member,
     control: Client,
     log: Client,
+    snapshot: Client,
 }
 
 impl Link {
     /// Heartbeats, votes, read index, Hello: small messages that must never wait behind large ones.
     pub(crate) fn control(&self) -> Client {
         self.control.clone()
+    }
+
+    /// Snapshots: they may fill their connection.
+    pub(crate) fn snapshot(&self) -> Client {
+        self.snapshot.clone()
     }
 
     /// Entries, proposals, application calls.
@@ -209,8 +215,13 @@ impl Links {
                 .max_decoding_message_size(MESSAGE_LEN_MAX)
                 .max_encoding_message_size(MESSAGE_LEN_MAX)
         };
-        let link =
-            Arc::new(Link { id, member: member.clone(), control: client(Purpose::Control), log: client(Purpose::Log) });
+        let link = Arc::new(Link {
+            id,
+            member: member.clone(),
+            control: client(Purpose::Control),
+            log: client(Purpose::Log),
+            snapshot: client(Purpose::Snapshot),
+        });
         links.insert(id, link.clone());
         link
     }

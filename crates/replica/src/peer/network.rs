@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::OptionalSend;
 use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
@@ -10,7 +11,6 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, StorageError};
 use quorate_core::codec::Malformed;
 use quorate_core::id::NodeId;
 
@@ -19,6 +19,8 @@ use super::{APPEND_LIMIT, RpcFailure, bounded, convert};
 use crate::member::Member;
 use crate::raft::machine::StateSnapshot;
 use crate::raft::{LogId, TypeConfig, Vote};
+use crate::snapshot::send::send;
+use crate::snapshot::streams::Streams;
 
 type Error = RPCError<TypeConfig>;
 
@@ -26,15 +28,16 @@ type Error = RPCError<TypeConfig>;
 pub(crate) struct Network {
     me: NodeId,
     links: Arc<Links>,
+    streams: Arc<Streams>,
 }
 
 impl Network {
-    pub(crate) fn new(me: NodeId, links: Arc<Links>) -> Self {
-        Self { me, links }
+    pub(crate) fn new(me: NodeId, links: Arc<Links>, streams: Arc<Streams>) -> Self {
+        Self { me, links, streams }
     }
 
     fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
-        Peer { me: self.me, link: self.links.to(NodeId(target), member), heartbeat }
+        Peer { me: self.me, link: self.links.to(NodeId(target), member), streams: self.streams.clone(), heartbeat }
     }
 }
 
@@ -54,6 +57,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Peer {
     me: NodeId,
     link: Arc<Link>,
+    streams: Arc<Streams>,
     /// Appends go by the control connection and under openraft's own limit.
     heartbeat: bool,
 }
@@ -131,18 +135,28 @@ impl RaftNetworkV2<TypeConfig> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: SnapshotOf<TypeConfig, StateSnapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: SnapshotOf<TypeConfig, StateSnapshot>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StorageError::read_snapshot(
-            None,
-            openraft::errors::ErrorSource::from_string(
-                "snapshots can't be sent by this version; no log is purged, so a node catches up from the log",
-            ),
-        )
-        .into())
+        let (StateSnapshot::View(view), Some(last)) = (snapshot.snapshot, snapshot.meta.last_log_id) else {
+            return Err(Unreachable::from_string("nothing was applied yet that could be sent").into());
+        };
+        let stream = self.streams.begin(last.index);
+        let sent = tokio::select! {
+            biased;
+            closed = cancel => return Err(closed.into()),
+            sent = send(&self.link, &stream, vote, view) => sent,
+        };
+        match sent {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(error) => {
+                // Tried again after a pause, with the state as it is then.
+                tracing::warn!(to = %self.link.id, index = last.index, %error, "a snapshot was not installed");
+                Err(Unreachable::from_string(error).into())
+            }
+        }
     }
 
     async fn transfer_leader(

@@ -22,7 +22,7 @@ pub(crate) enum Purpose {
     Control = 1,
     /// Appends, proposals, application calls.
     Log = 2,
-    /// Snapshot streams (reserved).
+    /// Snapshot streams.
     Snapshot = 3,
     /// A node that is no member yet.
     Join = 4,

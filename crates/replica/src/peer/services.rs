@@ -6,10 +6,11 @@ use openraft::errors::{Infallible, RaftError};
 use quorate_core::codec::Malformed;
 use quorate_core::id::NodeId;
 use tokio::time::{Instant, timeout};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::pb::join_server::Join;
 use super::pb::peer_server::Peer;
+use super::preface::Purpose;
 use super::server::{PeerInfo, Sender};
 use super::{SERVE_LIMIT, convert, pb};
 use crate::change::{Change, Changed};
@@ -17,6 +18,7 @@ use crate::member::Member;
 use crate::node::Node;
 use crate::propose::Attempt;
 use crate::raft::TypeConfig;
+use crate::snapshot::receive::receive;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -161,6 +163,18 @@ impl Peer for PeerDesk {
             Err(why) => R::Refused(why),
         };
         Ok(Response::new(pb::CallResponse { result: Some(result) }))
+    }
+
+    async fn install_snapshot(&self, request: Request<Streaming<pb::SnapshotPart>>) -> Answer<pb::SnapshotResponse> {
+        let from = sender(&request)?;
+        if request.extensions().get::<PeerInfo>().is_none_or(|info| info.purpose != Purpose::Snapshot) {
+            return Err(Status::permission_denied("a snapshot comes on a connection of its own"));
+        }
+        if self.node.journal.low_space() {
+            return Err(Status::resource_exhausted("short of disk space: no snapshot is taken"));
+        }
+        let vote = receive(&self.node, from, request.into_inner()).await?;
+        Ok(Response::new(pb::SnapshotResponse { vote: Some(convert::vote_out(&vote)) }))
     }
 }
 

@@ -12,21 +12,27 @@ use quorate_core::batch::Outcome;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{decode_membership, encode_log_id, encode_membership, invalid, node_ids};
+use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
 use crate::error::Problem;
-use crate::journal::{Checkpoint, JournalWriter};
+use crate::journal::{Checkpoint, Command, JournalWriter};
 use crate::shared::Shared;
-use crate::state::{Applied, ApplyError, Engine, State, ToApply, View, What, WriteSet};
+use crate::state::{Applied, ApplyError, Incoming, IncomingError, State, StateFiles, ToApply, View, What};
 
 /// Groups waiting for the thread: apply is sequential, so one is in work and one waits.
 const QUEUE_LEN: usize = 2;
-/// Records copied at a time when a state is replaced.
-const COPY_STEP: usize = 1000;
 
 enum Task {
     Apply { entries: Vec<RaftEntry>, done: oneshot::Sender<io::Result<Vec<Outcome>>> },
-    Checkpoint { done: oneshot::Sender<io::Result<Option<Checkpoint>>> },
-    Replace { with: Arc<dyn View>, done: oneshot::Sender<io::Result<()>> },
+    Checkpoint { done: oneshot::Sender<io::Result<Option<Durable>>> },
+    Replace { with: StateSnapshot, done: oneshot::Sender<io::Result<()>> },
+}
+
+/// A state that is durable, and the journal knows of it.
+pub(crate) struct Durable {
+    pub(crate) checkpoint: Checkpoint,
+    /// Exactly that state.
+    pub(crate) view: Arc<dyn View>,
 }
 
 /// The thread's door.
@@ -43,14 +49,14 @@ impl ApplyThread {
     /// Starts the thread, and publishes what the state has already applied.
     pub(crate) fn spawn(
         state: State,
-        engine: Arc<dyn Engine>,
+        files: Arc<StateFiles>,
         journal: JournalWriter,
         shared: Arc<Shared>,
-        reopen: impl Fn(Arc<dyn Engine>) -> io::Result<State> + Send + 'static,
+        reopen: impl Fn(Arc<StateFiles>) -> io::Result<State> + Send + 'static,
     ) -> io::Result<Self> {
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
-        let mut worker = Worker { state, engine, journal, shared, reopen: Box::new(reopen) };
+        let mut worker = Worker { state, files, journal, shared, reopen: Box::new(reopen) };
         // The actor's one thread; it ends when its door is closed.
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(rx))?;
         Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)) })
@@ -71,13 +77,13 @@ impl ApplyThread {
         self.ask(|done| Task::Apply { entries, done }).await
     }
 
-    /// Makes what is applied durable; `None` when nothing has been applied yet.
-    pub(crate) async fn checkpoint(&self) -> io::Result<Option<Checkpoint>> {
+    /// Makes what is applied durable and tells the journal; `None` when nothing has been applied yet.
+    pub(crate) async fn checkpoint(&self) -> io::Result<Option<Durable>> {
         self.ask(|done| Task::Checkpoint { done }).await
     }
 
     /// Replaces the whole state.
-    pub(crate) async fn replace(&self, with: Arc<dyn View>) -> io::Result<()> {
+    pub(crate) async fn replace(&self, with: StateSnapshot) -> io::Result<()> {
         self.ask(|done| Task::Replace { with, done }).await
     }
 
@@ -98,11 +104,11 @@ fn publish(state: &State, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-type Reopen = Box<dyn Fn(Arc<dyn Engine>) -> io::Result<State> + Send>;
+type Reopen = Box<dyn Fn(Arc<StateFiles>) -> io::Result<State> + Send>;
 
 struct Worker {
     state: State,
-    engine: Arc<dyn Engine>,
+    files: Arc<StateFiles>,
     journal: JournalWriter,
     shared: Arc<Shared>,
     reopen: Reopen,
@@ -120,7 +126,7 @@ impl Worker {
                     }
                 }
                 Task::Checkpoint { done } => drop(done.send(self.checkpoint())),
-                Task::Replace { with, done } => drop(done.send(self.replace(&*with))),
+                Task::Replace { with, done } => drop(done.send(self.replace(with))),
             }
         }
     }
@@ -171,12 +177,24 @@ impl Worker {
 
     /// Entries are applied once a quorum has them, and this node's own journal may be the one that has not synced them
     /// yet. A crash would then leave a state ahead of its log, which Raft can't take up; so the log goes first.
-    fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
-        let durable = futures::executor::block_on(self.journal.barrier()).and_then(|()| self.state.checkpoint());
-        durable.inspect_err(|error| {
+    fn checkpoint(&mut self) -> io::Result<Option<Durable>> {
+        self.make_durable().inspect_err(|error| {
             // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
             self.shared.set_problem(Problem::Stopped(format!("the state can't be made durable: {error}")));
         })
+    }
+
+    fn make_durable(&mut self) -> io::Result<Option<Durable>> {
+        futures::executor::block_on(self.journal.barrier())?;
+        let Some(checkpoint) = self.state.checkpoint()? else { return Ok(None) };
+        self.note(checkpoint)?;
+        Ok(Some(Durable { checkpoint, view: self.state.view()? }))
+    }
+
+    /// From here alone, so that the journal's newest checkpoint is always that of the state in force.
+    fn note(&self, checkpoint: Checkpoint) -> io::Result<()> {
+        let command = vec![Command::Checkpoint(checkpoint)];
+        futures::executor::block_on(self.journal.append(command, Box::new(|_| ())))
     }
 
     fn tell(&self, applied: &[Applied]) -> io::Result<()> {
@@ -188,27 +206,35 @@ impl Worker {
         publish(&self.state, &self.shared)
     }
 
-    /// One transaction: every record of ours goes, every record of theirs comes.
-    fn replace(&mut self, with: &dyn View) -> io::Result<()> {
-        let mut set = WriteSet::new();
-        let mine = self.engine.view()?;
-        for_each(&*mine, |key, _| drop(set.insert(key, None)))?;
-        for_each(with, |key, value| drop(set.insert(key, Some(value))))?;
-        drop(mine);
-        self.engine.write(&set, true)?;
-        self.state = (self.reopen)(self.engine.clone())?;
-        publish(&self.state, &self.shared)
+    fn replace(&mut self, with: StateSnapshot) -> io::Result<()> {
+        self.install(with).inspect_err(|error| {
+            self.shared.set_problem(Problem::Stopped(format!("a snapshot could not be installed: {error}")));
+        })
     }
-}
 
-fn for_each(view: &dyn View, mut each: impl FnMut(Vec<u8>, Vec<u8>)) -> io::Result<()> {
-    use std::ops::Bound::{Excluded, Unbounded};
-    let mut last: Option<Vec<u8>> = None;
-    loop {
-        let from = last.as_deref().map_or(Unbounded, Excluded);
-        let page = view.scan((from, Unbounded), COPY_STEP)?;
-        let Some((key, _)) = page.last() else { return Ok(()) };
-        last = Some(key.clone());
-        page.into_iter().for_each(|(key, value)| each(key, value));
+    /// What Raft did to the log before (it cuts off what contradicts the snapshot) is durable before the state that
+    /// stands for it is in force; then the journal learns of that state, before Raft purges up to it.
+    fn install(&mut self, with: StateSnapshot) -> io::Result<()> {
+        let incoming = match with {
+            StateSnapshot::Incoming(incoming) => *incoming,
+            StateSnapshot::View(view) => Incoming::copy(&*view, &self.files).map_err(|e| match e {
+                IncomingError::Io(e) => e,
+                e @ IncomingError::Refused(_) => io::Error::new(io::ErrorKind::InvalidData, e),
+            })?,
+        };
+        futures::executor::block_on(self.journal.barrier())?;
+        incoming.install(&self.files)?;
+        self.state = (self.reopen)(self.files.clone())?;
+        let checkpoint = self.state.stands_at();
+        if let Some(checkpoint) = checkpoint {
+            self.note(checkpoint)?;
+        }
+        let index = checkpoint.map_or(0, |c| c.index);
+        if let Some(observer) = self.shared.observer() {
+            observer.replaced(index);
+        }
+        publish(&self.state, &self.shared)?;
+        tracing::info!(index, "a snapshot was installed");
+        Ok(())
     }
 }

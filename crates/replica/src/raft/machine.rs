@@ -11,7 +11,7 @@ use openraft::{EntryPayload, OptionalSend};
 use super::apply_thread::ApplyThread;
 use super::codec::{decode_log_id, decode_membership, invalid};
 use super::{LogId, Reply, StoredMembership, TypeConfig};
-use crate::state::{Engine, Meta, View};
+use crate::state::{Engine, Incoming, Meta, StateFiles, View};
 
 /// Most entries in one engine transaction.
 const GROUP_LEN_MAX: usize = 512;
@@ -20,14 +20,17 @@ const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The state as openraft sees it.
 pub(crate) struct Machine {
-    engine: Arc<dyn Engine>,
+    files: Arc<StateFiles>,
     apply: Arc<ApplyThread>,
 }
 
-/// The state at one index. It can be installed within this process; sending it to a peer comes with the snapshot
-/// stream, and until then nothing is ever purged, so that nobody needs it.
-#[derive(Clone)]
-pub(crate) struct StateSnapshot(Arc<dyn View>);
+/// The state at one index.
+pub(crate) enum StateSnapshot {
+    /// This node's own: no bytes are copied.
+    View(Arc<dyn View>),
+    /// One that was received, whole and durable beside this node's own.
+    Incoming(Box<Incoming>),
+}
 
 impl std::fmt::Debug for StateSnapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -36,19 +39,23 @@ impl std::fmt::Debug for StateSnapshot {
 }
 
 impl Machine {
-    pub(crate) fn new(engine: Arc<dyn Engine>, apply: Arc<ApplyThread>) -> Self {
-        Self { engine, apply }
+    pub(crate) fn new(files: Arc<StateFiles>, apply: Arc<ApplyThread>) -> Self {
+        Self { files, apply }
     }
 
     fn snapshot(&self) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {
-        let view = self.engine.view()?;
+        Self::snapshot_of(self.files.view()?)
+    }
+
+    fn snapshot_of(view: Arc<dyn View>) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {
         let (last_log_id, last_membership) = applied_state(&Meta::read(&*view)?)?;
         let meta = SnapshotMetaOf::<TypeConfig> { last_log_id, last_membership };
-        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: StateSnapshot(view) })
+        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: StateSnapshot::View(view) })
     }
 }
 
-fn applied_state(meta: &Meta) -> io::Result<(Option<LogId>, StoredMembership)> {
+/// Index and membership that a state stands at.
+pub(crate) fn applied_state(meta: &Meta) -> io::Result<(Option<LogId>, StoredMembership)> {
     let applied = meta.applied.as_ref().map(|(_, id)| decode_log_id(id)).transpose().map_err(invalid)?;
     Ok((applied, decode_membership(&meta.membership).map_err(invalid)?))
 }
@@ -58,7 +65,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        applied_state(&Meta::read(&*self.engine.view()?)?)
+        applied_state(&Meta::read(&*self.files.view()?)?)
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
@@ -94,7 +101,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Self {
-        Self { engine: self.engine.clone(), apply: self.apply.clone() }
+        Self { files: self.files.clone(), apply: self.apply.clone() }
     }
 
     async fn install_snapshot(
@@ -102,7 +109,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         _meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: StateSnapshot,
     ) -> io::Result<()> {
-        self.apply.replace(snapshot.0).await
+        self.apply.replace(snapshot).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, StateSnapshot>>> {
@@ -113,7 +120,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
     type SnapshotData = StateSnapshot;
 
+    /// What is told to Raft is durable: it takes it for what the log may be purged up to.
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {
-        self.snapshot()
+        match self.apply.checkpoint().await? {
+            Some(durable) => Self::snapshot_of(durable.view),
+            None => self.snapshot(),
+        }
     }
 }

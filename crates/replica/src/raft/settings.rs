@@ -2,7 +2,7 @@
 
 use openraft::{Config, SnapshotPolicy};
 
-use crate::replica::Profile;
+use crate::config::Profile;
 
 /// Most bytes of entries in one read for replication: openraft counts entries only, and a message must stay under
 /// [`crate::peer::MESSAGE_LEN_MAX`].

@@ -17,7 +17,7 @@ use crate::handler::NoService;
 use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
 use crate::peer::roster::Roster;
 use crate::shared::Shared;
-use crate::state::{Engine, RedbEngine, State};
+use crate::state::{State, StateFiles};
 
 /// A salt per segment is all the journal wants of it.
 struct Salt;
@@ -40,12 +40,13 @@ impl Stores {
         let config = JournalConfig { segment_bytes: 1 << 20, purge_needs_checkpoint: false, ..Default::default() };
         let (journal, _) = Journal::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
         let writer = JournalWriter::spawn(journal, Box::new(|e| panic!("{e}")))?;
-        let engine: Arc<dyn Engine> = Arc::new(RedbEngine::open(&*disk, &dir.path().join("state"), 1 << 20)?);
-        let state = State::open(engine.clone(), cluster, group, None)?;
+        let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20)?);
+        let state = State::open(files.clone(), cluster, group, None)?;
         let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None)));
-        let reopen = move |engine| State::open(engine, cluster, group, None).map_err(std::io::Error::other);
-        let apply = ApplyThread::spawn(state, engine.clone(), writer.clone(), shared, reopen)?;
-        Ok((dir, LogStore::new(writer), Machine::new(engine, Arc::new(apply))))
+        let reopen =
+            move |files: Arc<StateFiles>| State::open(files, cluster, group, None).map_err(std::io::Error::other);
+        let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared, reopen)?;
+        Ok((dir, LogStore::new(writer), Machine::new(files, Arc::new(apply))))
     }
 }
 

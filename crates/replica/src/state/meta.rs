@@ -84,7 +84,11 @@ impl Meta {
         }
     }
 
-    pub(super) fn read_digest(view: &dyn View) -> io::Result<LtHash> {
+    /// A view's digest of its records; that of none in an engine that was never written.
+    ///
+    /// # Errors
+    /// When the engine fails, or its bytes are damaged.
+    pub fn read_digest(view: &dyn View) -> io::Result<LtHash> {
         match view.get(&DIGEST_KEY)? {
             None => Ok(LtHash::default()),
             Some(bytes) => LtHash::from_bytes(&bytes).map_err(|_| damaged("its digest")),
@@ -96,7 +100,7 @@ impl Meta {
         set.insert(DIGEST_KEY.to_vec(), Some(digest.to_bytes()));
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let cluster = self.cluster.unwrap_or(ClusterId([0; 16]));
         let mut w = Writer::new().u8(FORMAT).u32(self.group.0).raw(&cluster.0);
         w = match &self.applied {
@@ -115,7 +119,7 @@ impl Meta {
         .finish()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("state", bytes);
         if r.u8()? != FORMAT {
             return Err(Malformed("state format"));

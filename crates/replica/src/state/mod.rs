@@ -13,6 +13,8 @@
 mod apply;
 mod digest;
 mod engine;
+mod files;
+mod incoming;
 mod meta;
 mod session;
 mod writer;
@@ -20,5 +22,7 @@ mod writer;
 pub use apply::{Applied, ApplyError, BatchVerifier, ToApply, Touched, What};
 pub use digest::LtHash;
 pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, scan_table};
+pub use files::{StateFiles, is_state_file};
+pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::Meta;
 pub use writer::{State, StateError, verify_state};

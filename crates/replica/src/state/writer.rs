@@ -19,7 +19,7 @@ const DURABLE_BYTES: usize = 32 << 20;
 /// Digest samples kept for comparison with peers (key-log §5.4).
 const SAMPLES_MAX: usize = 8;
 /// Records read at a time by the full scan.
-const SCAN_STEP: usize = 1000;
+pub(super) const SCAN_STEP: usize = 1000;
 
 /// Why a state cannot be used. The journal is not concerned: such a node keeps its id and vote, and gets its state
 /// from its peers (key-log §5.5).
@@ -188,10 +188,16 @@ impl State {
     /// When the engine fails.
     pub fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
         self.check_usable()?;
-        let Some((index, _)) = self.meta.applied else { return Ok(None) };
+        let Some(checkpoint) = self.stands_at() else { return Ok(None) };
         self.engine.write(&WriteSet::new(), true).inspect_err(|_| self.broken = true)?;
         self.volatile_bytes = 0;
-        Ok(Some(Checkpoint { index, digest: self.digest.hash(), chain: self.meta.chain }))
+        Ok(Some(checkpoint))
+    }
+
+    /// What the journal would remember of it as it is now; `None`: nothing applied yet.
+    pub fn stands_at(&self) -> Option<Checkpoint> {
+        let (index, _) = self.meta.applied.as_ref()?;
+        Some(Checkpoint { index: *index, digest: self.digest.hash(), chain: self.meta.chain })
     }
 
     fn check_usable(&self) -> io::Result<()> {

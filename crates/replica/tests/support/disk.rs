@@ -1,4 +1,5 @@
-//! The real disk, whose journal can be held: what is written to it then waits, as behind a slow or stalled device.
+//! The real disk, whose journal, or states being received, can be held: what is written to them then waits, as behind
+//! a slow or stalled device.
 
 use std::io;
 use std::path::Path;
@@ -20,9 +21,14 @@ impl Gate {
 }
 
 #[derive(Default)]
-pub struct TestDisk(Arc<Gate>);
+pub struct TestDisk(Arc<Gate>, Arc<Gate>);
 
 impl TestDisk {
+    pub fn hold_received(&self, held: bool) {
+        *self.1.held.lock().expect("lock") = held;
+        self.1.changed.notify_all();
+    }
+
     pub fn hold_journal(&self, held: bool) {
         *self.0.held.lock().expect("lock") = held;
         self.0.changed.notify_all();
@@ -33,7 +39,12 @@ impl Disk for TestDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = RealDisk.open(path, mode)?;
         let journal = path.parent().is_some_and(|dir| dir.ends_with("journal"));
-        Ok(if journal { Arc::new(JournalFile(file, self.0.clone())) } else { file })
+        let received = path.extension().is_some_and(|e| e == "new") && mode == OpenMode::Create;
+        Ok(match (journal, received) {
+            (true, _) => Arc::new(JournalFile(file, self.0.clone())),
+            (_, true) => Arc::new(JournalFile(file, self.1.clone())),
+            _ => file,
+        })
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         RealDisk.rename(from, to)

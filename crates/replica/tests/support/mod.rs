@@ -21,7 +21,8 @@ use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
 use quorate_replica::{
-    BatchVerifier, Member, MembershipView, PeerHandler, PeerIdentity, Problem, Replica, ReplicaConfig, World,
+    BatchVerifier, CompactionConfig, Member, MembershipView, PeerHandler, PeerIdentity, Problem, Replica,
+    ReplicaConfig, World,
 };
 use tokio::time::Instant;
 
@@ -147,6 +148,8 @@ pub struct Site {
     pub board: Arc<Switchboard>,
     pub wall: Arc<TestWall>,
     pub service: Arc<TestService>,
+    /// Changes what the next start is told.
+    pub compaction: Mutex<CompactionConfig>,
     addr: Mutex<String>,
 }
 
@@ -163,7 +166,10 @@ impl Site {
     pub fn config(&self) -> ReplicaConfig {
         let addr = self.addr.lock().expect("lock").clone();
         let mut cfg = ReplicaConfig::new(self.id, self.name.clone(), CLUSTER, self.dir.clone(), addr);
-        cfg.journal.segment_bytes = 4 << 20;
+        cfg.compaction = *self.compaction.lock().expect("lock");
+        // Small segments go sooner.
+        cfg.journal.segment_bytes = if cfg.compaction.keep_bytes < 1 << 20 { 256 << 10 } else { 4 << 20 };
+        cfg.journal.low_space_bytes = 0;
         cfg.cache_bytes = 4 << 20;
         cfg
     }
@@ -241,6 +247,7 @@ impl Cluster {
                     hellos: Mutex::default(),
                     problems: Mutex::default(),
                 }),
+                compaction: Mutex::default(),
                 addr: Mutex::new("127.0.0.1:0".into()),
             })
             .collect();
@@ -249,7 +256,11 @@ impl Cluster {
 
     /// One founded voter.
     pub async fn founded(sites: u64) -> Self {
-        let mut cluster = Self::sites(sites);
+        Self::sites(sites).found().await
+    }
+
+    async fn found(self) -> Self {
+        let mut cluster = self;
         let first = cluster.sites[0].create(None).await;
         let now = cluster.sites[0].wall.now_ms();
         first.found(cluster.sites[0].member(), genesis("n1", now), soon()).await.expect("founded");
@@ -269,7 +280,12 @@ impl Cluster {
 
     /// `n` voters: one founds, the others join and are promoted at once.
     pub async fn voters(n: u64) -> Self {
-        let mut cluster = Self::founded(n).await;
+        Self::sites(n).start(n).await
+    }
+
+    /// `n` voters on the first sites.
+    pub async fn start(self, n: u64) -> Self {
+        let mut cluster = self.found().await;
         let mut learners = Vec::new();
         for _ in 1..n {
             learners.push(cluster.add().await);

@@ -168,13 +168,9 @@ impl ApplyObserver for HotView {
         let mut dropped = Vec::new();
         let mut hot = self.write();
         if hot.index != 0 && index != hot.index + 1 {
-            // Entries come without gaps, unless the state was replaced as a whole: then nothing here is known any more.
-            hot.map.clear();
-            hot.free.clear();
-            hot.touched.clear();
-            hot.last_touch.clear();
-            (hot.bytes, hot.forgotten, hot.followed_from) = (0, 0, 0);
-            dropped.extend(std::mem::take(&mut hot.slots).into_iter().flatten());
+            // Entries come without gaps, and a replaced state is told of. Should there be one all the same, nothing here
+            // is known any more.
+            dropped.extend(hot.forget());
         }
         for (key, _, _) in touched.iter().filter(|(key, _, _)| key.table() != Table::Session) {
             dropped.extend(hot.remove(key));
@@ -197,9 +193,28 @@ impl ApplyObserver for HotView {
         drop(hot);
         drop(dropped);
     }
+
+    /// Everything goes; what is read from the new state, at `index` or later, is taken again.
+    fn replaced(&self, index: u64) {
+        let mut hot = self.write();
+        let dropped = hot.forget();
+        (hot.index, hot.followed_from) = (index, index);
+        drop(hot);
+        drop(dropped);
+    }
 }
 
 impl Hot {
+    /// Forgets everything; the values are returned, to be wiped after the lock is released.
+    fn forget(&mut self) -> Vec<Slot> {
+        self.map.clear();
+        self.free.clear();
+        self.touched.clear();
+        self.last_touch.clear();
+        (self.bytes, self.hand, self.forgotten, self.followed_from) = (0, 0, 0, 0);
+        std::mem::take(&mut self.slots).into_iter().flatten().collect()
+    }
+
     fn remove(&mut self, key: &RecordKey) -> Option<Slot> {
         let at = self.map.remove(key)?;
         self.free.push(at);

@@ -257,3 +257,21 @@ fn a_pair_that_changes_together_is_seen_together() {
     let hits: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
     assert!(hits > 0, "the readers never hit: the test tests nothing");
 }
+
+#[test]
+fn a_replaced_state_leaves_nothing_of_the_old_one() {
+    let hot = view();
+    touch(&hot, 10, &[]);
+    hot.offer(10, vec![(key(1), fact(1))]);
+    assert_eq!(get(&hot, 1), Some(1));
+    hot.replaced(90);
+    assert_eq!((get(&hot, 1), hot.read().index()), (None, 90));
+    // A reader still has a view of the old state.
+    hot.offer(10, vec![(key(1), fact(1))]);
+    hot.offer(89, vec![(key(1), fact(1))]);
+    assert_eq!(get(&hot, 1), None);
+    hot.offer(90, vec![(key(1), fact(90))]);
+    assert_eq!(get(&hot, 1), Some(90));
+    touch(&hot, 91, &[1]);
+    assert_eq!((get(&hot, 1), hot.read().index()), (None, 91));
+}

@@ -1,0 +1,82 @@
+//! What a replica is told, and the seams it works through.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::seam::{Entropy, WallClock};
+
+use crate::compact::CompactionConfig;
+use crate::disk::Disk;
+use crate::journal::JournalConfig;
+use crate::member::MembershipView;
+use crate::net::Net;
+
+/// Timing of elections (key-log §6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Profile {
+    /// One site: heartbeats every 40 ms, a dead leader is replaced after 0.3–0.4 s.
+    #[default]
+    Lan,
+    /// Several sites: heartbeats every 100 ms, a dead leader is replaced after 1.5–2 s.
+    Wan,
+}
+
+/// The seams, made in one place in the binary (key-log §7).
+#[derive(Clone)]
+pub struct World {
+    /// Files.
+    pub disk: Arc<dyn Disk>,
+    /// Connections to other nodes.
+    pub net: Arc<dyn Net>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// The machine's idea of the time.
+    pub wall: Arc<dyn WallClock>,
+}
+
+/// What one replica is told.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// This node's id. [`Replica::open`] takes it from the data directory instead.
+    pub node: NodeId,
+    /// This node's name, as in its certificate.
+    pub name: String,
+    /// The cluster, as in its certificate.
+    pub cluster: ClusterId,
+    /// The group, 0 today.
+    pub group: GroupId,
+    /// Where journal and state are.
+    pub data_dir: PathBuf,
+    /// Where to listen for other nodes, `host:port`.
+    pub listen: String,
+    /// Timing.
+    pub profile: Profile,
+    /// Sizes and limits of the journal.
+    pub journal: JournalConfig,
+    /// When the log is compacted.
+    pub compaction: CompactionConfig,
+    /// Memory for cached pages of the state, in bytes.
+    pub cache_bytes: usize,
+    /// A joining node: the membership its inviter told it, trusted until its own log is past it.
+    pub introduction: Option<MembershipView>,
+}
+
+impl ReplicaConfig {
+    /// Settings with the usual sizes.
+    pub fn new(node: NodeId, name: String, cluster: ClusterId, data_dir: PathBuf, listen: String) -> Self {
+        Self {
+            node,
+            name,
+            cluster,
+            group: GroupId(0),
+            data_dir,
+            listen,
+            profile: Profile::default(),
+            journal: JournalConfig::default(),
+            compaction: CompactionConfig::default(),
+            cache_bytes: 64 << 20,
+            introduction: None,
+        }
+    }
+}

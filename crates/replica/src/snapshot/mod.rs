@@ -1,0 +1,27 @@
+//! Snapshots between nodes (key-log §5.3): a member that needs entries which are no longer in the log gets a view of
+//! the state instead, at exactly one index, on a connection of its own.
+//!
+//! ```text
+//! sender    header{meta, digest} ‖ frames of sorted records, each chained to what came before ‖ trailer{count, chain}
+//! receiver  writes a file beside the state in force, recomputes the digest, makes it durable, then lets Raft install it
+//! ```
+//!
+//! Neither side holds more than a few frames in memory: the sender reads on only as the connection takes frames, the
+//! receiver takes frames only as its disk does. The view costs the sender no copy and blocks no writer. What is received
+//! is checked against its own digest, and against the cluster, group and lineage of the receiver; its batches' MACs are
+//! not in it. So the sender is trusted to hold the state that the log made, as every sealed node is; signed anchors of
+//! digests (a later stage) will let an unsealed receiver check that too.
+
+pub(crate) mod receive;
+pub(crate) mod send;
+pub(crate) mod streams;
+pub(crate) mod wire;
+
+use std::time::Duration;
+
+/// A stream on which nothing moves for so long has failed.
+pub(crate) const STALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long the receiver may take from the last frame to its answer: the last sync, and entries applied before.
+pub(crate) const INSTALL_LIMIT: Duration = Duration::from_secs(60);
+/// Frames waiting between a stream and the disk, on either side.
+const QUEUE_LEN: usize = 2;

@@ -1,0 +1,214 @@
+//! The state's files, and which of them is in force (key-log §5.3).
+//!
+//! ```text
+//! state.redb              the state of a node that never installed a snapshot
+//! state-<index>.redb      one that was installed, with the index it began at
+//! state-<index>-<n>.new   one being received: nothing refers to it, and it goes at the next start
+//! CURRENT                 format u8 ‖ name ‖ crc32c u32: the file in force; without it, state.redb
+//! ```
+//!
+//! `CURRENT` is replaced in one step, after the file it names is whole and durable under its name: a crash before
+//! that step has changed nothing, a crash after it has installed everything.
+
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quorate_core::codec::{Malformed, Reader, Writer};
+
+use super::engine::{Engine, RedbEngine, View, WriteSet};
+use super::incoming::Incoming;
+use crate::disk::{Disk, read_small, replace_small};
+
+const CURRENT: &str = "CURRENT";
+const FIRST: &str = "state.redb";
+const PREFIX: &str = "state-";
+const SUFFIX: &str = ".redb";
+const NEW_SUFFIX: &str = ".new";
+const FORMAT: u8 = 1;
+const NAME_LEN_MAX: usize = 64;
+const CURRENT_LEN_MAX: usize = 128;
+
+/// Whether a file of this name in a data directory belongs to the state.
+pub fn is_state_file(name: &str) -> bool {
+    let installed = name.starts_with(PREFIX) && (name.ends_with(SUFFIX) || name.ends_with(NEW_SUFFIX));
+    name == FIRST || name == CURRENT || name == "CURRENT.new" || installed
+}
+
+fn encode_current(name: &str) -> Vec<u8> {
+    let body = Writer::new().u8(FORMAT).field(name.as_bytes()).finish();
+    let crc = crc32c::crc32c(&body);
+    Writer::new().raw(&body).u32(crc).finish()
+}
+
+fn decode_current(bytes: &[u8]) -> Result<String, Malformed> {
+    let bad = Malformed("the name of the state in force");
+    let mut r = Reader::new("CURRENT", bytes);
+    if r.u8()? != FORMAT {
+        return Err(bad);
+    }
+    let name = r.text(NAME_LEN_MAX)?.to_owned();
+    let body_len = bytes.len() - r.rest().len();
+    if r.u32()? != crc32c::crc32c(&bytes[..body_len]) {
+        return Err(bad);
+    }
+    r.finish()?;
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
+    if plain && name.starts_with(PREFIX) && name.ends_with(SUFFIX) { Ok(name) } else { Err(bad) }
+}
+
+fn damaged(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The state of one node: an engine that can be replaced as a whole. Views on a replaced one stay good until they are
+/// dropped.
+pub struct StateFiles {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    cache_bytes: usize,
+    current: RwLock<Option<Open>>,
+    received: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Open {
+    engine: Arc<RedbEngine>,
+    name: String,
+}
+
+impl StateFiles {
+    /// Opens the state in force in `dir`, or makes the first one; removes what unfinished installs left.
+    ///
+    /// # Errors
+    /// `InvalidData` when the state, or what names it, is damaged or gone: it can be repaired from the peers.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, cache_bytes: usize) -> io::Result<Self> {
+        let names = disk.list(dir)?;
+        let is_there = |name: &str| names.iter().any(|n| n == name);
+        let current = dir.join(CURRENT);
+        let name = match read_small(&*disk, &current, CURRENT_LEN_MAX)? {
+            Some(bytes) => {
+                let name = decode_current(&bytes).map_err(|_| {
+                    damaged(format!(
+                        "{} is damaged, so which state is in force is not known: repair this node's state from its peers",
+                        current.display()
+                    ))
+                })?;
+                if !is_there(&name) {
+                    return Err(damaged(format!(
+                        "{} names the state {name}, which is gone: restore it, or repair this node's state from its \
+                         peers",
+                        current.display()
+                    )));
+                }
+                name
+            }
+            None if !is_there(FIRST) && names.iter().any(|n| n.starts_with(PREFIX) && n.ends_with(SUFFIX)) => {
+                return Err(damaged(format!(
+                    "{} is gone, which names the state in force: restore it, or repair this node's state from its peers",
+                    current.display()
+                )));
+            }
+            None => FIRST.to_owned(),
+        };
+        let engine = Arc::new(RedbEngine::open(&*disk, &dir.join(&name), cache_bytes)?);
+        let mut removed = false;
+        for stray in names.iter().filter(|n| is_state_file(n) && **n != name && *n != CURRENT) {
+            tracing::info!(file = %stray, "removing what an unfinished or replaced state left");
+            disk.unlink(&dir.join(stray))?;
+            removed = true;
+        }
+        if removed {
+            disk.fsync_dir(dir)?;
+        }
+        let current = RwLock::new(Some(Open { engine, name }));
+        Ok(Self { disk, dir: dir.to_owned(), cache_bytes, current, received: AtomicU64::new(0) })
+    }
+
+    fn engine(&self) -> io::Result<Arc<RedbEngine>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|open| open.engine.clone()).ok_or_else(|| io::Error::other("this node is stopping"))
+    }
+
+    /// Lets go of the file: it is closed once the last view is dropped.
+    pub fn close(&self) {
+        let closed = self.current.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(closed);
+    }
+
+    /// Begins a state that is to stand at `index`, beside the one in force.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub fn receive(self: &Arc<Self>, index: u64) -> io::Result<Incoming> {
+        let n = self.received.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("{PREFIX}{index}-{n}{NEW_SUFFIX}"));
+        Incoming::begin(self.disk.clone(), path, index, self.cache_bytes)
+    }
+
+    /// Puts a whole, durable state in force in place of this one.
+    ///
+    /// # Errors
+    /// When the disk fails; which one is in force after a crash is then not known, but it is one of the two.
+    pub(super) fn put_in_force(&self, path: &Path, index: u64, engine: Arc<RedbEngine>) -> io::Result<()> {
+        let name = format!("{PREFIX}{index}{SUFFIX}");
+        self.disk.rename(path, &self.dir.join(&name))?;
+        self.disk.fsync_dir(&self.dir)?;
+        replace_small(&*self.disk, &self.dir.join(CURRENT), &encode_current(&name))?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let old = current.replace(Open { engine, name: name.clone() });
+        drop(current);
+        if let Some(old) = old.filter(|old| old.name != name) {
+            // Its views keep the file; only its name goes. If it stays, the next start removes it.
+            if let Err(error) = self.disk.unlink(&self.dir.join(&old.name)) {
+                tracing::warn!(file = %old.name, %error, "the replaced state can't be removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Engine for StateFiles {
+    fn view(&self) -> io::Result<Arc<dyn View>> {
+        self.engine()?.deref().view()
+    }
+    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
+        self.engine()?.deref().write(set, durable)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_the_state_is_checked_to_the_byte() {
+        let bytes = encode_current("state-77.redb");
+        assert_eq!(decode_current(&bytes).expect("reads"), "state-77.redb");
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            assert!(decode_current(&flipped).is_err(), "byte {at}");
+            assert!(decode_current(&bytes[..at]).is_err(), "cut at {at}");
+        }
+        for name in ["../state-1.redb", "state.redb", "node", "state-1.new", "state-/1.redb"] {
+            assert!(decode_current(&encode_current(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_named_and_gone_is_not_made_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = || StateFiles::open(Arc::new(crate::disk::RealDisk), dir.path(), 1 << 20);
+        std::fs::write(dir.path().join("CURRENT"), encode_current("state-7.redb")).expect("written");
+        assert!(open().is_err_and(|e| e.to_string().contains("state-7.redb")));
+        std::fs::write(dir.path().join("CURRENT"), b"x").expect("written");
+        assert!(open().is_err_and(|e| e.to_string().contains("CURRENT")));
+        std::fs::remove_file(dir.path().join("CURRENT")).expect("removed");
+        std::fs::write(dir.path().join("state-7.redb"), b"").expect("written");
+        assert!(open().is_err_and(|e| e.to_string().contains("is gone")));
+    }
+}
