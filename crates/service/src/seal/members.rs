@@ -43,6 +43,15 @@ pub struct Approved {
     pub unsealed: bool,
 }
 
+/// Who leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// Its Raft id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+}
+
 impl Statement {
     /// What an operator compares: SHA-256 over the three public keys.
     pub(crate) fn fingerprint(&self) -> String {
@@ -271,6 +280,35 @@ impl Node {
         let replica = &ledger.replica;
         replica.promote(ids, force, deadline).await.map_err(not_changed)?;
         Ok(replica.status().voters().collect())
+    }
+
+    /// Hands leadership to the voter called `name`, or to the best one: reachable, level with the log, unsealed if there
+    /// is one. Works on a sealed node too: leading needs no keys. Answers who leads then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a name that is no member; [`Error::WrongState`] when that member could not lead: then
+    /// nothing was done.
+    pub async fn transfer_leader(
+        &self,
+        caller: &Principal,
+        name: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Leader, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let state = self.current();
+        let replica = state.replica().ok_or(Error::Uninitialized)?;
+        let to = name
+            .map(|name| {
+                replica.status().membership.by_name(name).map(|(id, _)| id).ok_or_else(|| {
+                    Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is"))
+                })
+            })
+            .transpose()?;
+        let id = replica.transfer_leader(to, deadline).await.map_err(not_changed)?;
+        let status = replica.status();
+        let name = status.members().get(&id).map(|m| m.name.clone()).unwrap_or_default();
+        tracing::info!(by = %caller, leader = %name, "leadership was handed on");
+        Ok(Leader { id, name })
     }
 
     /// The members, and who would become one.

@@ -33,7 +33,7 @@ mod tests;
 
 pub use ceremony::{Challenge, Submitted};
 pub use genesis::{Founded, InitRequest};
-pub use members::{Approved, Invited};
+pub use members::{Approved, Invited, Leader};
 pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
 pub use token::{JoinToken, TokenError};
 

@@ -79,6 +79,10 @@ impl PeerHandler for NodeLink {
         })
     }
 
+    fn serves(&self, id: NodeId) -> bool {
+        self.0.upgrade().is_some_and(|node| node.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok))
+    }
+
     fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         let link = self.clone();
         self.on_own_runtime(async move {

@@ -1,19 +1,20 @@
 //! `quorate operator members …`: who is in the cluster, and how others come in.
 
 use clap::{Args, Subcommand};
-use quorate_client::v1::{ApproveRequest, InviteRequest, ListMembersRequest, PromoteRequest};
+use quorate_client::v1::{ApproveRequest, InviteRequest, ListMembersRequest, PromoteRequest, TransferLeaderRequest};
 use serde_json::json;
 
 use super::status::{node_table, node_to_json};
 use crate::command::failure::{CommandResult, Doing};
 use crate::command::{Shared, output};
 
-/// Invite, approve, promote and list members.
+/// Invite, approve, promote and list members; choose who leads.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator members invite --name n2 > token
   quorate operator members approve n2 --fingerprint 3f0a…
   quorate operator members promote n2 n3
+  quorate operator members transfer-leader n2
   quorate operator members list")]
 pub struct Members {
     #[command(subcommand)]
@@ -59,6 +60,19 @@ enum Action {
         /// Even if that makes an even number of voters, or one lags
         #[arg(long)]
         force: bool,
+    },
+    /// Hand leadership to another voter, before work on the machine that leads
+    ///
+    /// No request is lost: those under way go on at the new leader. A member that is no voter, is not reachable or
+    /// lacks much of the log is refused, and nothing is changed. SIGTERM to a node does this by itself.
+    #[command(after_help = "Examples:
+  quorate operator members transfer-leader
+  quorate operator members transfer-leader n2
+  quorate operator members transfer-leader n2 --output json")]
+    TransferLeader {
+        /// Who is to lead; without it the best voter: reachable, level with the log, unsealed if one is
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
     },
     /// List members, and nodes that are invited or wait for approval
     #[command(after_help = "Examples:
@@ -108,6 +122,13 @@ impl Members {
                 shared.format().print(&json!({ "promoted": names, "voters": answer.voters }), || {
                     let voters: Vec<String> = answer.voters.iter().map(u64::to_string).collect();
                     output::fields([("promoted", names.join(", ")), ("voters", voters.join(", "))])
+                })
+            }
+            Action::TransferLeader { name } => {
+                let request = TransferLeaderRequest { name: name.unwrap_or_default() };
+                let answer = client.transfer_leader(request).await.doing("hand on leadership")?;
+                shared.format().print(&json!({ "leader": answer.leader, "name": answer.name }), || {
+                    output::fields([("leader", format!("{} (id {})", answer.name, answer.leader))])
                 })
             }
             Action::List {} => {
