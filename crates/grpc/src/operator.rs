@@ -113,6 +113,16 @@ impl Operator for OperatorDoor {
         Ok(Response::new(v1::TransferLeaderResponse { leader: leader.id.0, name: leader.name }))
     }
 
+    async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Answer<v1::RemoveMemberResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let removed = self.node.remove_member(&who, &request.get_ref().name, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::RemoveMemberResponse {
+            id: removed.id.0,
+            voters: removed.voters.into_iter().map(|id| id.0).collect(),
+            root_generation: removed.root_generation,
+        }))
+    }
+
     async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Answer<v1::ListMembersResponse> {
         let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
         let members = self.node.list_members(&who, until).await.map_err(|e| status(&e))?;

@@ -153,3 +153,37 @@ async fn leadership_goes_where_the_operator_says() {
     assert_eq!(dev.leader().await, leader);
     client.create_key(CreateKeyRequest::default()).await.expect("it still leads");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
+    let dev = Dev::start(3);
+    let client = dev.client().await;
+    let leader = dev.leader().await;
+    let stay: Vec<String> = (0..3).filter(|p| *p != leader).map(|p| dev.json.nodes[p].api.clone()).collect();
+    let first = client.create_key(CreateKeyRequest::default()).await.expect("created").key.expect("a key").key_id;
+    let others = client.node((leader + 1) % 3).expect("a node");
+    let load = Load::start(&others, 4);
+    load.go_on(10).await;
+    let name = dev.json.nodes[leader].name.clone();
+    let args = ["operator", "members", "remove", &name, "--compromised", "--output", "json"];
+    let told: serde_json::Value = serde_json::from_slice(&dev.cli_ok(&args, "")).expect("JSON");
+    assert_eq!(
+        (told["id"].as_u64(), told["voters"].as_array().map(Vec::len)),
+        (Some(dev.json.nodes[leader].id), Some(2))
+    );
+    assert_eq!(told["root_key_generation"].as_u64(), Some(2));
+    let keys = told["keys_to_rotate"].as_array().expect("a list");
+    assert!(keys.iter().any(|key| key.as_str() == Some(&first)));
+    load.go_on(20).await;
+    load.finish().await;
+    let request = EncryptRequest { key: first, plaintext: Bytes::from_static(b"x"), aad: vec![] };
+    let removed = client.node(leader).expect("a node").with_deadline(PATIENCE / 20).encrypt(request).await;
+    assert!(removed.is_err(), "{removed:?}");
+
+    // Two are left; without the other, neither may go.
+    let place = (leader + 1) % 3;
+    dev.kill(place);
+    let gone = dev.json.nodes[place].name.clone();
+    let said = complaint(&dev.cli_at(&stay.join(","), &["operator", "members", "remove", &gone], ""));
+    assert!(said.contains("can't remove the member"), "{said}");
+}
