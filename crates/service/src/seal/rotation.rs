@@ -91,7 +91,7 @@ impl Node {
         if let Some((id, _)) = replica.status().membership.by_name(name) {
             replica.remove_member(id, true, check_until).await.map_err(not_changed)?;
         }
-        let view = ledger.view(deadline).await?;
+        let view = ledger.view(check_until).await?;
         let record = ledger.get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
         let pinned = view.membership().by_name(name).map(|(id, _)| id);
         drop(view);

@@ -190,7 +190,8 @@ async fn remove(client: &Client, shared: &Shared, name: &str, compromised: bool)
             "name another member there, or unseal one",
         ));
     };
-    let patient = at.client.with_deadline(at.client.deadline().max(super::PATIENCE));
+    // A refusal for want of a quorum is an answer: trying again and again would only hide it.
+    let patient = at.client.with_deadline(at.client.deadline().max(super::PATIENCE)).impatient();
     let answer =
         patient.remove_member(RemoveMemberRequest { name: name.to_owned() }).await.doing("remove the member")?;
     let mut keys = Vec::new();
