@@ -78,6 +78,10 @@ calls! { OperatorClient:
     Once approve(ApproveRequest) -> ApproveResponse;
     /// Makes learners voters, in one joint change.
     Once promote(PromoteRequest) -> PromoteResponse;
+    /// Hands leadership to a voter.
+    Once transfer_leader(TransferLeaderRequest) -> TransferLeaderResponse;
+    /// Removes a member and rotates the root key. Address another unsealed member ([`Client::node`]).
+    Once remove_member(RemoveMemberRequest) -> RemoveMemberResponse;
     /// Members, and nodes that wait for approval.
     Read list_members(ListMembersRequest) -> ListMembersResponse;
     /// Vouches for the leader's clock, at the leader ([`Client::node`]).

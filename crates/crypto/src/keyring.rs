@@ -161,6 +161,20 @@ impl Keyring {
         Ok(Epoch(next))
     }
 
+    /// Whether this keyring is `earlier` with one epoch more: the next version, and every other key the same. Who made
+    /// it therefore had `earlier`.
+    pub fn succeeds(&self, earlier: &Self) -> bool {
+        let same = |(mine, theirs): (&EpochKeys, &EpochKeys)| {
+            mine.epoch == theirs.epoch && mine.created_index == theirs.created_index && mine.key.ct_eq(&theirs.key)
+        };
+        self.version.checked_sub(1) == Some(earlier.version)
+            && self.epochs.len() == earlier.epochs.len() + 1
+            && self.epochs.iter().zip(&earlier.epochs).all(same)
+            && self.name_key_generation == earlier.name_key_generation
+            && self.name_key.ct_eq(&earlier.name_key)
+            && self.anchor_seed.ct_eq(&earlier.anchor_seed)
+    }
+
     /// v: counts up with every change.
     pub fn version(&self) -> u32 {
         self.version
@@ -378,6 +392,24 @@ mod tests {
         use EpochState::*;
         let all: Vec<_> = k.epochs().collect();
         assert_eq!(all, [(Epoch(1), Deactivated, 0), (Epoch(2), Deactivated, 100), (Epoch(3), Active, 200)]);
+    }
+
+    #[test]
+    fn only_who_has_a_keyring_makes_its_successor() {
+        let old = keyring();
+        let hsm = Secret::from_array([4; 32]);
+        let mut next = Keyring::decode(old.version(), &old.encode()).ok().unwrap();
+        assert!(!next.succeeds(&old), "the same one");
+        next.begin_epoch(300, &hsm, &TestEntropy::new(4)).unwrap();
+        assert!(next.succeeds(&old) && !old.succeeds(&next));
+        let mut stranger = Keyring::generate(&hsm, &TestEntropy::new(7));
+        for (at, seed) in [(100, 2), (200, 3), (300, 4)] {
+            stranger.begin_epoch(at, &hsm, &TestEntropy::new(seed)).unwrap();
+        }
+        assert_eq!(stranger.version(), next.version());
+        assert!(!stranger.succeeds(&old), "the same numbers, other keys");
+        next.begin_epoch(400, &hsm, &TestEntropy::new(5)).unwrap();
+        assert!(!next.succeeds(&old), "two steps");
     }
 
     #[test]

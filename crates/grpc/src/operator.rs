@@ -106,6 +106,23 @@ impl Operator for OperatorDoor {
         Ok(Response::new(v1::PromoteResponse { voters: voters.into_iter().map(|id| id.0).collect() }))
     }
 
+    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Answer<v1::TransferLeaderResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let name = Some(request.get_ref().name.as_str()).filter(|name| !name.is_empty());
+        let leader = self.node.transfer_leader(&who, name, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::TransferLeaderResponse { leader: leader.id.0, name: leader.name }))
+    }
+
+    async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Answer<v1::RemoveMemberResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let removed = self.node.remove_member(&who, &request.get_ref().name, until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::RemoveMemberResponse {
+            id: removed.id.0,
+            voters: removed.voters.into_iter().map(|id| id.0).collect(),
+            root_generation: removed.root_generation,
+        }))
+    }
+
     async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Answer<v1::ListMembersResponse> {
         let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
         let members = self.node.list_members(&who, until).await.map_err(|e| status(&e))?;

@@ -18,7 +18,9 @@ use crate::peer::{RpcFailure, bounded, pb};
 use crate::raft::{TypeConfig, membership_view};
 
 /// A learner this close to the end of the log may become a voter.
-const LAG_MAX: u64 = 1000;
+pub(crate) const LAG_MAX: u64 = 1000;
+/// How long the chosen successor may take to lead.
+const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before a leader is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -29,6 +31,10 @@ pub(crate) enum Change {
     AddLearner(NodeId, Member),
     /// Makes learners voters; forced: even if two voters remain.
     Promote(Vec<NodeId>, bool),
+    /// Hands leadership to a voter; to the best one when none is named.
+    Transfer(Option<NodeId>),
+    /// Removes a voter or a learner; with `true` only says whether it may be.
+    Remove(NodeId, bool),
 }
 
 /// What became of it.
@@ -58,7 +64,97 @@ impl Node {
         match change {
             Change::AddLearner(id, member) => self.add_learner_here(*id, member, deadline).await,
             Change::Promote(ids, force) => self.promote_here(ids, *force, deadline).await,
+            Change::Transfer(to) => self.transfer_here(*to).await,
+            Change::Remove(id, check_only) => self.remove_here(*id, *check_only, deadline).await,
         }
+    }
+
+    fn name_of(&self, id: NodeId) -> String {
+        self.shared.roster.member(id).map_or_else(|| format!("node {id}"), |m| m.name)
+    }
+
+    /// From the moment it is triggered the old leader refuses writes and does not take its leadership back, so
+    /// everything that can be known is asked before.
+    async fn transfer_here(&self, to: Option<NodeId>) -> Changed {
+        let now = self.effective_membership();
+        if to == Some(self.me) {
+            return Changed::Done(now.index);
+        }
+        let Some(to) = to.or_else(|| self.best_successor()) else {
+            return Changed::Refused("there is no other voter within reach that could lead".into());
+        };
+        let name = self.name_of(to);
+        if !now.is_voter(to) {
+            return Changed::Refused(format!("{name} is no voter, and only a voter can lead; promote it first"));
+        }
+        if let Err(e) = self.ping(to).await {
+            return Changed::Refused(format!("{name} can't take over: {e}; see that it runs and is reachable"));
+        }
+        let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        let lag = self.peers.lag(to, last);
+        if lag > LAG_MAX {
+            return Changed::Refused(format!("{name} lacks {lag} entries of the log; wait until it has caught up"));
+        }
+        if let Err(e) = self.raft.trigger().transfer_leader(to.0).await {
+            return Changed::Refused(e.to_string());
+        }
+        self.other_leader(Some(self.me), HAND_ON_LIMIT).await;
+        match self.leader_now() {
+            Some(leader) if leader != self.me => Changed::Done(self.effective_membership().index),
+            _ => Changed::Unknown(format!("{name} did not take over within {HAND_ON_LIMIT:?}; look at the status")),
+        }
+    }
+
+    async fn remove_here(&self, id: NodeId, check_only: bool, deadline: Instant) -> Changed {
+        let now = self.effective_membership();
+        if !now.members.contains_key(&id) {
+            return Changed::Done(now.index);
+        }
+        let is_voter = now.is_voter(id);
+        if is_voter && let Err(why) = self.may_lose(&now, id) {
+            return Changed::Refused(why);
+        }
+        if check_only {
+            return Changed::Done(now.index);
+        }
+        if id == self.me {
+            return match self.transfer_here(None).await {
+                Changed::Done(_) => Changed::NotLeader(self.leader_now()),
+                Changed::Refused(why) | Changed::Unknown(why) => {
+                    Changed::Refused(format!("{} leads, and could not hand on its leadership: {why}", self.name_of(id)))
+                }
+                not_leader @ Changed::NotLeader(_) => not_leader,
+            };
+        }
+        let ids = BTreeSet::from([id.0]);
+        let change = if is_voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
+        let written = timeout_at(deadline, self.raft.change_membership(change, false)).await;
+        self.changed(written, deadline).await
+    }
+
+    /// Whether a majority is within reach both with and without the voter: the change needs the first to be made, the
+    /// cluster needs the second to go on.
+    fn may_lose(&self, now: &crate::MembershipView, id: NodeId) -> Result<(), String> {
+        let name = self.name_of(id);
+        let voters = now.voter_ids();
+        let mut rest = voters.clone();
+        rest.remove(&id);
+        if rest.is_empty() {
+            return Err(format!("{name} is the only voter: without it there is no cluster; promote others first"));
+        }
+        let here = |id: &NodeId| *id == self.me || self.peers.is_reachable(*id);
+        let majority = |set: &BTreeSet<NodeId>| set.iter().filter(|id| here(id)).count() > set.len() / 2;
+        if majority(&rest) && majority(&voters) {
+            return Ok(());
+        }
+        let away: Vec<String> = rest.iter().filter(|id| !here(id)).map(|id| self.name_of(*id)).collect();
+        Err(format!(
+            "removing {name} would lose the quorum: of the {} voters that would remain, {} can't be reached ({}); bring \
+             them back first, or remove one of those instead",
+            rest.len(),
+            away.len(),
+            away.join(", ")
+        ))
     }
 
     async fn add_learner_here(&self, id: NodeId, member: &Member, deadline: Instant) -> Changed {
@@ -221,6 +317,8 @@ impl Node {
                 Change::Promote(ids, force) => {
                     C::Promote(pb::Promote { ids: ids.iter().map(|id| id.0).collect(), force: *force })
                 }
+                Change::Transfer(to) => C::Transfer(pb::Transfer { to: to.map_or(0, |id| id.0) }),
+                Change::Remove(id, check_only) => C::Remove(pb::Remove { id: id.0, check_only: *check_only }),
             }),
             // The leader answers before we stop listening.
             deadline_ms: (left.as_millis() as u64).saturating_sub(50).max(1),

@@ -8,6 +8,7 @@ use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
 use tokio::time::Instant;
 
+use crate::change::LAG_MAX;
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::status::Role;
@@ -165,13 +166,25 @@ impl Node {
         }
     }
 
-    /// Asks the most advanced reachable voter to lead. Without one nothing happens: a wrong clock is better than no
-    /// leader, and ticks carry the median anyway.
+    /// Asks the most advanced reachable voter to lead, one that serves clients before one that is sealed. Without any
+    /// nothing happens: a wrong clock is better than no leader, and ticks carry the median anyway.
     pub(crate) async fn hand_on_leadership(&self) -> Option<NodeId> {
-        let voters = self.shared.roster.applied().voter_ids();
-        let to = self.peers.most_advanced(voters.into_iter().filter(|id| *id != self.me))?;
+        let to = self.best_successor()?;
         self.raft.trigger().transfer_leader(to.0).await.ok()?;
         Some(to)
+    }
+
+    /// Who should lead when this node no longer does.
+    pub(crate) fn best_successor(&self) -> Option<NodeId> {
+        let mut others = self.shared.roster.applied().voter_ids();
+        others.remove(&self.me);
+        let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
+        let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));
+        let serving = self.peers.most_advanced(serving);
+        serving
+            .filter(|id| self.peers.lag(*id, last) <= LAG_MAX)
+            .or_else(|| self.peers.most_advanced(others.into_iter()))
     }
 }
 

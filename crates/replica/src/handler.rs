@@ -22,6 +22,11 @@ pub trait PeerHandler: Send + Sync + 'static {
     /// Answers a node that is no member yet: any node certificate of this cluster may ask.
     fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 
+    /// Whether a member is known to serve clients: among equals, it is the better leader.
+    fn serves(&self, _id: NodeId) -> bool {
+        true
+    }
+
     /// This replica has stopped serving, and why: raise the alarm.
     fn on_problem(&self, _problem: &Problem) {}
 }

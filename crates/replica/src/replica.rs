@@ -276,6 +276,32 @@ impl Replica {
         self.0.node.change(Change::Promote(ids, force), deadline).await
     }
 
+    /// Hands leadership to a voter, or to the best one when none is named: reachable, with (almost) all of the log, and
+    /// serving. On a follower the call goes to the leader. Returns who leads then.
+    ///
+    /// # Errors
+    /// When the node is no voter, does not answer or lags: then nothing was done.
+    pub async fn transfer_leader(&self, to: Option<NodeId>, deadline: Instant) -> Result<NodeId, MembershipError> {
+        let node = &self.0.node;
+        let before = node.leader_now();
+        node.change(Change::Transfer(to), deadline).await?;
+        // This node hears of it a moment later than the one that led.
+        if to.is_none() || before != to {
+            node.other_leader(before, HAND_ON_LIMIT).await;
+        }
+        node.leader_now().ok_or_else(|| MembershipError::Unavailable("no leader is known yet".into()))
+    }
+
+    /// Removes a voter or learner: refused when the rest would have no majority within reach. A leader that is removed
+    /// hands on its leadership first. With `check_only` nothing is done but what can be refused is. On a follower the
+    /// call goes to the leader. Returns the index of the membership in force.
+    ///
+    /// # Errors
+    /// When it is refused, or no leader took it in time.
+    pub async fn remove_member(&self, id: NodeId, check_only: bool, deadline: Instant) -> Result<u64, MembershipError> {
+        self.0.node.change(Change::Remove(id, check_only), deadline).await
+    }
+
     /// Sends an application message to a member and returns its answer.
     ///
     /// # Errors

@@ -321,3 +321,55 @@ async fn hello_carries_the_service_s_part_and_calls_reach_every_member() {
     assert_eq!(refused.to_string(), "n2 refuses");
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_to_a_voter_that_can_take_it() {
+    let cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let to = cluster.sites[(leader + 1) % 3].id;
+    // Asked at a follower that is not even concerned.
+    let asked = &cluster.nodes[(leader + 2) % 3];
+    assert_eq!(asked.transfer_leader(Some(to), soon()).await.expect("handed on"), to);
+    assert_eq!(asked.transfer_leader(Some(to), soon()).await.expect("it leads already"), to);
+    let other = asked.transfer_leader(None, soon()).await.expect("handed on");
+    assert_ne!(other, to);
+    let refused = asked.transfer_leader(Some(NodeId(99)), soon()).await;
+    assert!(matches!(&refused, Err(MembershipError::Refused(why)) if why.contains("no voter")), "{refused:?}");
+    cluster.write(0, "after", b"all").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_voter_is_cut_off_and_what_would_lose_the_quorum_is_refused() {
+    let cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let id = |place: usize| cluster.sites[place].id;
+    let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[stays].remove_member(id(gone), true, soon()).await.expect("may be removed");
+    assert_eq!(cluster.nodes[stays].status().voters().count(), 3, "a check changes nothing");
+    cluster.nodes[stays].remove_member(id(gone), false, soon()).await.expect("removed");
+    cluster.nodes[stays].remove_member(id(gone), false, soon()).await.expect("again, the same");
+    for place in [leader, stays] {
+        assert!(!cluster.nodes[place].status().members().contains_key(&id(gone)));
+    }
+    cluster.write(stays, "after", b"it went").await;
+    // It can neither read nor write, nor is it listened to.
+    let brief = || tokio::time::Instant::now() + std::time::Duration::from_secs(2);
+    assert!(cluster.nodes[gone].read_index(brief()).await.is_err());
+    let seq = cluster.nodes[gone].open_seq(soon()).await.expect("a number");
+    let proposed = cluster.nodes[gone].propose(put(seq.id(), "x", 0, b"y"), brief()).await;
+    assert!(!matches!(proposed, Ok(Outcome::Applied(_))), "{proposed:?}");
+
+    // Of two voters, one is down: the other can't be removed, and the one that is down can't be without a majority.
+    cluster.nodes[stays].shutdown().await;
+    let leader = cluster.leader(&[leader]).await;
+    let away = async {
+        while cluster.nodes[leader].status().peers.iter().any(|p| p.error.is_none()) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, away).await.expect("noticed");
+    let refused = cluster.nodes[leader].remove_member(id(leader), false, soon()).await;
+    assert!(matches!(&refused, Err(MembershipError::Refused(why)) if why.contains("quorum")), "{refused:?}");
+    cluster.stop().await;
+}

@@ -73,6 +73,16 @@ impl Heard {
         })
     }
 
+    /// Whether a member was heard of within the last seconds, and answered then.
+    pub(crate) fn is_reachable(&self, id: NodeId) -> bool {
+        self.with(|all| all.get(&id).is_some_and(|h| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none()))
+    }
+
+    /// How many entries of a log that ends at `last` a member had not said to have.
+    pub(crate) fn lag(&self, id: NodeId, last: u64) -> u64 {
+        last.saturating_sub(self.with(|all| all.get(&id).map_or(0, |h| h.last_log)))
+    }
+
     /// The reachable member with the longest log among `ids`.
     pub(crate) fn most_advanced(&self, ids: impl Iterator<Item = NodeId>) -> Option<NodeId> {
         self.with(|all| {
@@ -85,6 +95,21 @@ impl Heard {
 }
 
 impl Node {
+    /// Asks a member right now whether it is there.
+    pub(crate) async fn ping(&self, id: NodeId) -> Result<(), RpcFailure> {
+        let link = self.link(id).ok_or_else(|| RpcFailure::Unreachable("it is no known member".into()))?;
+        match bounded(LIMIT, link.control().hello(self.my_hello(id))).await {
+            Ok(hello) => {
+                self.hear(id, hello);
+                Ok(())
+            }
+            Err(failure) => {
+                self.unheard(id, &failure);
+                Err(failure)
+            }
+        }
+    }
+
     /// What this node tells `to`.
     pub(crate) fn my_hello(&self, to: NodeId) -> pb::HelloMessage {
         let membership = self.shared.roster.applied();

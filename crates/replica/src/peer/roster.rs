@@ -72,10 +72,12 @@ impl Roster {
 
     /// Whether the bearer of a certificate may speak for a node id.
     pub(crate) fn admit(&self, claimed: NodeId, who: &PeerIdentity) -> Result<(), Refusal> {
-        match self.member(claimed) {
-            Some(m) if m.name == who.name && m.identity_spki == who.identity_spki => Ok(()),
-            _ => Err(Refusal::NotPinned),
-        }
+        let pinned = self.read(|v| {
+            let told = || v.told.members.get(&claimed).filter(|_| v.told.is_newer_than(&v.applied));
+            let member = v.applied.members.get(&claimed).or_else(told);
+            member.is_some_and(|m| m.name == who.name && m.identity_spki == who.identity_spki)
+        });
+        if pinned { Ok(()) } else { Err(Refusal::NotPinned) }
     }
 }
 

@@ -38,6 +38,18 @@ pub(crate) struct Sender(pub(crate) NodeId);
 struct ServerStream {
     stream: BoxStream,
     info: PeerInfo,
+    stamp: Stamp,
+    gatekeeper: Gatekeeper,
+}
+
+impl ServerStream {
+    /// A member that was removed is cut off, in the middle of whatever it says. Keepalives come every second, so an
+    /// idle connection ends within that; calls are checked one by one besides.
+    fn still_admitted(&self) -> std::io::Result<()> {
+        self.gatekeeper.check(&self.stamp, self.info.purpose, &self.info.identity).map_err(|refusal| {
+            std::io::Error::new(std::io::ErrorKind::ConnectionAborted, format!("the connection is cut: {refusal}"))
+        })
+    }
 }
 
 impl Connected for ServerStream {
@@ -49,7 +61,12 @@ impl Connected for ServerStream {
 
 impl AsyncRead for ServerStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let filled = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > filled {
+            self.still_admitted()?;
+        }
+        read
     }
 }
 
@@ -177,11 +194,11 @@ async fn welcome(gatekeeper: Gatekeeper, handshake: Handshake) -> std::io::Resul
     let (mut stream, identity) = handshake.await?;
     let checked = preface::read(&mut stream).await?.and_then(|(stamp, purpose)| {
         gatekeeper.check(&stamp, purpose, &identity)?;
-        Ok(purpose)
+        Ok((stamp, purpose))
     });
-    preface::answer(&mut stream, checked.err()).await?;
+    preface::answer(&mut stream, checked.as_ref().err().copied()).await?;
     match checked {
-        Ok(purpose) => Ok(ServerStream { stream, info: PeerInfo { identity, purpose } }),
+        Ok((stamp, purpose)) => Ok(ServerStream { stream, info: PeerInfo { identity, purpose }, stamp, gatekeeper }),
         Err(refusal) => Err(std::io::Error::other(format!("{} was refused: {refusal}", identity.name))),
     }
 }

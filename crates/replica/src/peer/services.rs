@@ -139,6 +139,8 @@ impl Peer for PeerDesk {
                 Change::AddLearner(NodeId(add.id), member)
             }
             C::Promote(promote) => Change::Promote(promote.ids.into_iter().map(NodeId).collect(), promote.force),
+            C::Transfer(transfer) => Change::Transfer(Some(NodeId(transfer.to)).filter(|id| id.0 != 0)),
+            C::Remove(remove) => Change::Remove(NodeId(remove.id), remove.check_only),
         };
         let result = match self.node.change_here(&change, Instant::now() + limit).await {
             Changed::Done(index) => R::Index(index),

@@ -15,7 +15,10 @@ use crate::error::Error;
 
 /// Seals and opens records, while the desk is open.
 pub struct Barrier {
+    /// Opens records.
     keyring: ArcSwapOption<Keyring>,
+    /// Seals records and batches while `keyring` is ahead of the log: its newest epoch has not begun there yet.
+    writing: ArcSwapOption<Keyring>,
     lineage: Lineage,
     group: GroupId,
     entropy: Arc<dyn Entropy>,
@@ -23,12 +26,27 @@ pub struct Barrier {
 
 impl Barrier {
     pub fn new(keyring: Arc<Keyring>, lineage: Lineage, group: GroupId, entropy: Arc<dyn Entropy>) -> Self {
-        Self { keyring: ArcSwapOption::new(Some(keyring)), lineage, group, entropy }
+        let keyring = ArcSwapOption::new(Some(keyring));
+        Self { keyring, writing: ArcSwapOption::empty(), lineage, group, entropy }
+    }
+
+    /// Opens records with a successor of the keyring from now on; seals with the one it has until
+    /// [`Self::begin_epoch`].
+    pub fn read_ahead(&self, successor: &Arc<Keyring>) {
+        let Some(now) = self.keyring.load_full() else { return };
+        self.writing.compare_and_swap(&None::<Arc<Keyring>>, Some(now));
+        self.keyring.rcu(|now| now.as_ref().map(|_| successor.clone()));
+    }
+
+    /// The successor's epoch has begun: seals with it too.
+    pub fn begin_epoch(&self) {
+        self.writing.store(None);
     }
 
     /// Lets the keyring go.
     pub fn close(&self) {
         self.keyring.store(None);
+        self.writing.store(None);
     }
 
     pub fn lineage(&self) -> Lineage {
@@ -98,6 +116,7 @@ impl Barrier {
         writes: &[Write],
     ) -> Result<Vec<u8>, Error> {
         let keyring = self.keyring()?;
+        let keyring = self.writing.load_full().unwrap_or(keyring);
         let mut ops = Vec::with_capacity(writes.len());
         for (i, write) in writes.iter().enumerate() {
             let name = write.name();

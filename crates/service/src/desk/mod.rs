@@ -30,6 +30,7 @@ mod list;
 pub mod random;
 mod rotate;
 mod schedule_deletion;
+pub mod turn;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ use self::barrier::Barrier;
 use self::clock::{BootClock, SystemBootClock};
 use self::hot::HotView;
 use self::locks::Locks;
+use self::turn::Turn;
 use crate::error::Error;
 
 /// Bytes the hot view may take. A use needs two records of a few hundred bytes, so this is some 10^5 hot keys.
@@ -68,6 +70,8 @@ pub struct KmsConfig {
     pub world: World,
     /// What encrypts the records.
     pub keyring: Arc<Keyring>,
+    /// The same as its record in the state holds it.
+    pub keyring_box: bytes::Bytes,
     /// Identity of the data.
     pub lineage: Lineage,
     /// Identity of the cluster.
@@ -91,6 +95,7 @@ pub struct Kms {
     boot_clock: Arc<dyn BootClock>,
     hot: Arc<HotView>,
     locks: Locks,
+    turn: Arc<Turn>,
     closed: AtomicBool,
 }
 
@@ -105,18 +110,21 @@ impl Kms {
 
     fn open(config: KmsConfig, boot_clock: Arc<dyn BootClock>) -> Arc<Self> {
         let hot = Arc::new(HotView::new(HOT_BYTES_MAX));
-        config.replica.set_observer(hot.clone());
         let barrier = Barrier::new(config.keyring, config.lineage, config.group, config.world.entropy.clone());
+        let barrier = Arc::new(barrier);
+        let turn = Arc::new(Turn::new(hot.clone(), barrier.clone(), config.keyring_box));
+        config.replica.set_observer(turn.clone());
         Arc::new(Self {
             replica: config.replica,
             world: config.world,
-            barrier: Arc::new(barrier),
+            barrier,
             cluster: config.cluster,
             seal_epoch: config.seal_epoch,
             seal_key: RecordKey::cluster_seal(),
             boot_clock,
             hot,
             locks: Locks::default(),
+            turn,
             closed: AtomicBool::new(false),
         })
     }
@@ -127,6 +135,11 @@ impl Kms {
         self.closed.store(true, Ordering::SeqCst);
         self.hot.close();
         self.barrier.close();
+    }
+
+    /// The turns of its keyring.
+    pub(crate) fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     /// Identity of the data.

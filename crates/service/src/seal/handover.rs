@@ -20,12 +20,13 @@ use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
 use quorate_core::record_key::Table;
-use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, kem_secret};
+use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, RootKey, kem_secret};
+use quorate_replica::Replica;
 use tokio::time::Instant;
 
-use super::open::{CompletedCeremony, Opened};
+use super::open::{CompletedCeremony, Opened, SealState};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
-use super::record::MemberRecord;
+use super::record::{MemberRecord, Statement};
 use crate::error::Error;
 use crate::node::{Node, State};
 
@@ -38,6 +39,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The recipient scans its whole state before it answers.
 const DEADLINE: Duration = Duration::from_secs(60);
 const ENVELOPE_LEN_MAX: usize = 8 * 1024;
+/// More than the largest keyring.
+const KEYRING_LEN_MAX: usize = 64 * 1024;
 
 /// Offers and nonces of this process.
 #[derive(Default)]
@@ -47,10 +50,14 @@ pub(crate) struct HandoverDesk {
     offering: Mutex<HashSet<NodeId>>,
     offered: Mutex<HashMap<NodeId, Instant>>,
     nonces: Mutex<HashMap<NodeId, ([u8; 32], Instant)>>,
+    /// The next root key, handed over before the log turns to it.
+    pub(super) next: Mutex<Option<super::rotation::Next>>,
+    /// One rotation at a time.
+    pub(super) rotating: tokio::sync::Mutex<()>,
 }
 
 /// `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ envelope`.
-struct Offer {
+pub(super) struct Offer {
     ceremony: [u8; 16],
     age: Duration,
     seal_epoch: u64,
@@ -58,7 +65,7 @@ struct Offer {
 }
 
 impl Offer {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         Writer::new()
             .raw(&self.ceremony)
             .u64(u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX))
@@ -164,45 +171,119 @@ impl Node {
             }
         };
         let nonce = call(KIND_HANDOVER_NONCE, Vec::new()).await?;
-        let nonce: [u8; 32] = nonce[..].try_into().map_err(|_| Error::Unavailable(format!("{name} gave no nonce")))?;
-        let them = &record.statement;
-        let context = HandoverContext {
-            envelope: opened.seal.envelope_context(&name, &them.kem_spki, &them.identity_spki)?,
-            sender: self.config.name.to_string(),
-            nonce,
-            ceremony: CeremonyId(opened.ceremony.id),
-        };
-        let alg = HsmAlg::from_byte(them.kem_alg).map_err(|e| Error::WrongState(e.to_string()))?;
-        let envelope = Envelope::seal_handover(&context, alg, &them.kem_spki, &opened.root_key, &*self.world.entropy)
-            .map_err(|e| Error::WrongState(e.to_string()))?;
-        let offer = Offer {
-            ceremony: opened.ceremony.id,
-            age: opened.ceremony.age(),
-            seal_epoch: opened.ceremony.seal_epoch,
-            envelope: envelope.encode(),
-        };
+        let (offer, expected) =
+            self.seal_offer(&opened.seal, &opened.root_key, opened.ceremony, &record.statement, &nonce)?;
         let ack = call(KIND_HANDOVER, offer.encode()).await?;
-        let expected = envelope.handover_ack(&context, &opened.root_key);
         match aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected) {
             Ok(()) => Ok(name),
             Err(_) => Err(Error::WrongState(format!("{name} did not prove that it opened the root key"))),
         }
     }
 
-    /// A fresh nonce for `from`, which wants to hand over.
-    pub(crate) fn handover_nonce(&self, from: NodeId) -> Result<Vec<u8>, String> {
-        self.sealed_replica().map_err(|e| e.to_string())?;
+    /// A root key sealed to a member's HSM, and the proof of having opened it that is expected.
+    pub(super) fn seal_offer(
+        &self,
+        seal: &SealState,
+        root_key: &RootKey,
+        ceremony: CompletedCeremony,
+        them: &Statement,
+        nonce: &[u8],
+    ) -> Result<(Offer, Vec<u8>), Error> {
+        let name = them.name.as_str();
+        let nonce: [u8; 32] = nonce.try_into().map_err(|_| Error::Unavailable(format!("{name} gave no nonce")))?;
+        let context = HandoverContext {
+            envelope: seal.envelope_context(name, &them.kem_spki, &them.identity_spki)?,
+            sender: self.config.name.to_string(),
+            nonce,
+            ceremony: CeremonyId(ceremony.id),
+        };
+        let alg = HsmAlg::from_byte(them.kem_alg).map_err(|e| Error::WrongState(e.to_string()))?;
+        let envelope = Envelope::seal_handover(&context, alg, &them.kem_spki, root_key, &*self.world.entropy)
+            .map_err(|e| Error::WrongState(e.to_string()))?;
+        let expected = envelope.handover_ack(&context, root_key).to_vec();
+        let (age, seal_epoch) = (ceremony.age(), ceremony.seal_epoch);
+        Ok((Offer { ceremony: ceremony.id, age, seal_epoch, envelope: envelope.encode() }, expected))
+    }
+
+    /// Opens what a member sealed to this node's HSM; answers the root key and the proof of it.
+    async fn open_offer(
+        &self,
+        from: NodeId,
+        nonce: [u8; 32],
+        offer: &Offer,
+        replica: &Replica,
+        seal: &SealState,
+    ) -> Result<(RootKey, Vec<u8>), Error> {
+        let sender = replica.status().members().get(&from).map(|m| m.name.clone());
+        let context = HandoverContext {
+            envelope: self.own_context(seal)?,
+            sender: sender.ok_or_else(|| Error::WrongState(format!("node {from} is no member here")))?,
+            nonce,
+            ceremony: CeremonyId(offer.ceremony),
+        };
+        let envelope = Envelope::decode(&offer.envelope).map_err(|e| refused(&e))?;
+        let raw = self.hsm.decapsulate(envelope.ct_h()).await.map_err(|e| refused(&e))?;
+        let half = kem_secret(envelope.alg(), raw, envelope.ct_h(), &self.keys.kem.spki_der);
+        let root_key = envelope.open_handover(&context, &half).map_err(|e| refused(&e))?;
+        let ack = envelope.handover_ack(&context, &root_key).to_vec();
+        Ok((root_key, ack))
+    }
+
+    /// A fresh nonce for `from`, which is about to rotate the root key.
+    pub(crate) fn rotation_nonce(&self, from: NodeId) -> Result<Vec<u8>, String> {
+        self.opened().map_err(|e| e.to_string())?;
+        Ok(self.fresh_nonce(from))
+    }
+
+    /// Takes the next root key and keyring from `from`, before the log turns to them; answers the proof that it opened.
+    pub(crate) async fn take_rotation(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
+        let nonce = self.spend_nonce(from)?;
+        let malformed = |e: Malformed| e.to_string();
+        let mut r = Reader::new("rotation", body);
+        let offer = Offer::decode(r.field(2 * ENVELOPE_LEN_MAX).map_err(malformed)?).map_err(malformed)?;
+        let keyring = Bytes::copy_from_slice(r.field(KEYRING_LEN_MAX).map_err(malformed)?);
+        r.finish().map_err(malformed)?;
+        self.open_rotation(from, nonce, offer, keyring).await.map_err(|e| e.to_string())
+    }
+
+    async fn open_rotation(&self, from: NodeId, nonce: [u8; 32], offer: Offer, boxed: Bytes) -> Result<Vec<u8>, Error> {
+        let _moving = self.transition.lock().await;
+        let opened = self.opened()?;
+        let seal = SealState { keyring: boxed, ..opened.seal.clone() };
+        let (root_key, ack) = self.open_offer(from, nonce, &offer, &opened.ledger.replica, &seal).await?;
+        let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
+        // Anybody can seal to this node's public key; only who has the keyring can make its successor.
+        if root_key.generation().checked_sub(1) != Some(opened.root_key.generation())
+            || !keyring.succeeds(&opened.ledger.keyring)
+        {
+            return Err(refused(&"its keyring does not follow this node's"));
+        }
+        self.make_ready(&opened, seal.keyring, root_key, Arc::new(keyring));
+        Ok(ack)
+    }
+
+    fn fresh_nonce(&self, from: NodeId) -> Vec<u8> {
         let mut nonce = [0; 32];
         self.world.entropy.fill(&mut nonce);
         let mut nonces = self.handover.nonces.lock().unwrap_or_else(PoisonError::into_inner);
         nonces.insert(from, (nonce, Instant::now() + NONCE_KEPT));
-        Ok(nonce.to_vec())
+        nonce.to_vec()
+    }
+
+    fn spend_nonce(&self, from: NodeId) -> Result<[u8; 32], String> {
+        let nonce = self.handover.nonces.lock().unwrap_or_else(PoisonError::into_inner).remove(&from);
+        Ok(nonce.filter(|(_, until)| Instant::now() < *until).ok_or("the nonce has expired; begin again")?.0)
+    }
+
+    /// A fresh nonce for `from`, which wants to hand over.
+    pub(crate) fn handover_nonce(&self, from: NodeId) -> Result<Vec<u8>, String> {
+        self.sealed_replica().map_err(|e| e.to_string())?;
+        Ok(self.fresh_nonce(from))
     }
 
     /// Takes what `from` hands over; answers the proof that it opened.
     pub(crate) async fn take_handover(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
-        let nonce = self.handover.nonces.lock().unwrap_or_else(PoisonError::into_inner).remove(&from);
-        let nonce = nonce.filter(|(_, until)| Instant::now() < *until).ok_or("the nonce has expired; begin again")?.0;
+        let nonce = self.spend_nonce(from)?;
         let offer = Offer::decode(body).map_err(|e| e.to_string())?;
         self.open_handover(from, nonce, offer).await.map_err(|e| e.to_string())
     }
@@ -227,24 +308,16 @@ impl Node {
                 self.config.name
             )));
         }
-        let sender = replica.status().members().get(&from).map(|m| m.name.clone());
-        let context = HandoverContext {
-            envelope: self.own_context(&seal)?,
-            sender: sender.ok_or_else(|| Error::WrongState(format!("node {from} is no member here")))?,
-            nonce,
-            ceremony: CeremonyId(offer.ceremony),
-        };
-        let refused = |e: &dyn std::fmt::Display| Error::WrongState(format!("the handed-over key does not open: {e}"));
-        let envelope = Envelope::decode(&offer.envelope).map_err(|e| refused(&e))?;
-        let raw = self.hsm.decapsulate(envelope.ct_h()).await.map_err(|e| refused(&e))?;
-        let half = kem_secret(envelope.alg(), raw, envelope.ct_h(), &self.keys.kem.spki_der);
-        let root_key = envelope.open_handover(&context, &half).map_err(|e| refused(&e))?;
+        let (root_key, ack) = self.open_offer(from, nonce, &offer, &replica, &seal).await?;
         // Anybody can seal anything to this node's public key: a wrong root key says nothing about this node.
         let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
-        let ack = envelope.handover_ack(&context, &root_key);
         let ceremony = CompletedCeremony::new(offer.ceremony, offer.seal_epoch, offer.age);
         self.serve(&replica, seal, root_key, keyring, ceremony).await?;
         self.ceremony.forget(None);
-        Ok(ack.to_vec())
+        Ok(ack)
     }
+}
+
+fn refused(e: &dyn std::fmt::Display) -> Error {
+    Error::WrongState(format!("the handed-over key does not open: {e}"))
 }

@@ -38,6 +38,8 @@ pub(crate) enum Change {
     Delete { table: Table, name: Vec<u8>, rev: Rev },
     /// Writes a record of table 0 as it is.
     PutSeal { key: RecordKey, value: Vec<u8>, rev: Rev },
+    /// Removes a record of table 0.
+    DeleteSeal { key: RecordKey, rev: Rev },
     /// Writes nothing, but the decision rests on this revision.
     Expect { key: RecordKey, rev: Rev },
 }
@@ -155,6 +157,7 @@ impl Ledger {
                     (key.clone(), rev, Some(Op::Delete(key)))
                 }
                 Change::PutSeal { key, value, rev } => (key.clone(), rev, Some(Op::Put(key, value))),
+                Change::DeleteSeal { key, rev } => (key.clone(), rev, Some(Op::Delete(key))),
                 Change::Expect { key, rev } => (key, rev, None),
             };
             expects.push(Expect { key, rev });

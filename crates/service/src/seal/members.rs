@@ -4,14 +4,14 @@ use quorate_core::authorize::{ManageCluster, ReadStatus, authorize};
 use quorate_core::id::{Name, NodeId};
 use quorate_core::principal::Principal;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_crypto::{Envelope, EnvelopeKind, HsmAlg};
+use quorate_crypto::{Envelope, EnvelopeKind, HsmAlg, RootKey};
 use quorate_replica::{MembershipError, View};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::join::token_hash;
 use super::ledger::{Change, Record, unreadable};
-use super::open::Opened;
+use super::open::{Opened, SealState};
 use super::record::{Invitation, MemberRecord, Statement};
 use super::sha256;
 use super::status::{Health, Members, Pending};
@@ -41,6 +41,15 @@ pub struct Approved {
     pub id: NodeId,
     /// Whether it was unsealed before the deadline; else it will be as soon as it is heard of.
     pub unsealed: bool,
+}
+
+/// Who leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// Its Raft id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
 }
 
 impl Statement {
@@ -151,7 +160,8 @@ impl Node {
                     return Ok((Vec::new(), (member.body, unfinished)));
                 }
                 let (invitation, record) = self.applicant(&opened, view, caller, name, fingerprint, stamp_ms)?;
-                let envelope = self.envelope_for(&opened, &record.statement)?;
+                let keyring = current_keyring(&opened, view)?;
+                let envelope = self.envelope_for(&opened.seal, &opened.root_key, &record.statement)?;
                 let envelope_key = RecordKey::envelope(name);
                 let envelope_rev = view.get(&envelope_key).map_err(unreadable)?.map_or(0, |(rev, _)| rev);
                 let changes = vec![
@@ -163,6 +173,8 @@ impl Node {
                         rev: 0,
                     },
                     Change::PutSeal { key: envelope_key, value: envelope.encode(), rev: envelope_rev },
+                    // Written anew, unchanged: an approval and a rotation never pass each other unseen.
+                    Change::PutSeal { key: RecordKey::keyring(), value: opened.seal.keyring.to_vec(), rev: keyring },
                 ];
                 Ok((changes, (record, true)))
             })
@@ -211,18 +223,23 @@ impl Node {
     }
 
     /// A node's envelope, from public keys alone.
-    pub(crate) fn envelope_for(&self, opened: &Opened, node: &Statement) -> Result<Envelope, Error> {
+    pub(crate) fn envelope_for(
+        &self,
+        seal: &SealState,
+        root_key: &RootKey,
+        node: &Statement,
+    ) -> Result<Envelope, Error> {
         let bad_key =
             |e: &dyn std::fmt::Display| Error::WrongState(format!("{}'s KEM key can't be used: {e}", node.name));
-        let context = opened.seal.envelope_context(node.name.as_str(), &node.kem_spki, &node.identity_spki)?;
+        let context = seal.envelope_context(node.name.as_str(), &node.kem_spki, &node.identity_spki)?;
         let alg = HsmAlg::from_byte(node.kem_alg).map_err(|e| bad_key(&e))?;
         Envelope::seal(
             EnvelopeKind::Node,
             &context,
             alg,
             &node.kem_spki,
-            &opened.seal.config.quorum_public_key,
-            &opened.root_key,
+            &seal.config.quorum_public_key,
+            root_key,
             &*self.world.entropy,
         )
         .map_err(|e| bad_key(&e))
@@ -273,6 +290,35 @@ impl Node {
         Ok(replica.status().voters().collect())
     }
 
+    /// Hands leadership to the voter called `name`, or to the best one: reachable, level with the log, unsealed if there
+    /// is one. Works on a sealed node too: leading needs no keys. Answers who leads then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a name that is no member; [`Error::WrongState`] when that member could not lead: then
+    /// nothing was done.
+    pub async fn transfer_leader(
+        &self,
+        caller: &Principal,
+        name: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Leader, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let state = self.current();
+        let replica = state.replica().ok_or(Error::Uninitialized)?;
+        let to = name
+            .map(|name| {
+                replica.status().membership.by_name(name).map(|(id, _)| id).ok_or_else(|| {
+                    Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is"))
+                })
+            })
+            .transpose()?;
+        let id = replica.transfer_leader(to, deadline).await.map_err(not_changed)?;
+        let status = replica.status();
+        let name = status.members().get(&id).map(|m| m.name.clone()).unwrap_or_default();
+        tracing::info!(by = %caller, leader = %name, "leadership was handed on");
+        Ok(Leader { id, name })
+    }
+
     /// The members, and who would become one.
     ///
     /// # Errors
@@ -310,6 +356,14 @@ impl Node {
     }
 }
 
+/// The revision of the keyring, when it is still the one that `opened` has.
+pub(super) fn current_keyring(opened: &Opened, view: &View) -> Result<quorate_core::batch::Rev, Error> {
+    match view.get(&RecordKey::keyring()).map_err(unreadable)? {
+        Some((rev, value)) if value == opened.seal.keyring => Ok(rev),
+        _ => Err(Error::Unavailable("the root key is being rotated; try again".into())),
+    }
+}
+
 fn check_fingerprint(name: &str, statement: &Statement, given: &str) -> Result<(), Error> {
     let actual = statement.fingerprint();
     if same_fingerprint(&actual, given) {
@@ -321,7 +375,7 @@ fn check_fingerprint(name: &str, statement: &Statement, given: &str) -> Result<(
     )))
 }
 
-fn not_changed(e: MembershipError) -> Error {
+pub(super) fn not_changed(e: MembershipError) -> Error {
     match e {
         MembershipError::Refused(why) => Error::WrongState(why),
         MembershipError::Unavailable(why) => Error::Unavailable(why),

@@ -19,6 +19,7 @@ mod members;
 pub(crate) mod open;
 pub(crate) mod peers;
 pub(crate) mod record;
+mod rotation;
 mod sealing;
 mod start;
 pub mod status;
@@ -33,7 +34,8 @@ mod tests;
 
 pub use ceremony::{Challenge, Submitted};
 pub use genesis::{Founded, InitRequest};
-pub use members::{Approved, Invited};
+pub use members::{Approved, Invited, Leader};
+pub use rotation::Removed;
 pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
 pub use token::{JoinToken, TokenError};
 

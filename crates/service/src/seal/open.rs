@@ -31,6 +31,8 @@ pub(crate) struct Opened {
     pub(crate) kms: Arc<Kms>,
     /// The records of members, invitations and seals.
     pub(crate) ledger: Ledger,
+    /// Checks the MACs of batches.
+    pub(crate) verifier: Arc<MacVerifier>,
     /// The seal configuration in force.
     pub(crate) seal: SealState,
     /// The ceremony that opened it, here or elsewhere.
@@ -98,7 +100,7 @@ impl SealState {
         Keyring::open(root_key, &self.keyring_context(), &self.keyring)
     }
 
-    fn keyring_context(&self) -> KeyringContext {
+    pub(crate) fn keyring_context(&self) -> KeyringContext {
         KeyringContext {
             lineage: self.config.lineage,
             cluster: self.config.cluster,
@@ -204,7 +206,8 @@ impl Node {
     ) -> Result<Arc<Opened>, Error> {
         let keyring = Arc::new(keyring);
         // From here on every batch is checked; the scan proves what was applied before.
-        replica.set_verifier(Some(Arc::new(MacVerifier(keyring.clone()))));
+        let verifier = Arc::new(MacVerifier::new(keyring.clone()));
+        replica.set_verifier(Some(verifier.clone()));
         if let Err(mismatch) = replica.verify_state().await {
             replica.set_verifier(None);
             self.become_damaged(mismatch.to_string());
@@ -222,12 +225,20 @@ impl Node {
             replica: replica.clone(),
             world: self.world.clone(),
             keyring,
+            keyring_box: seal.keyring.clone(),
             lineage: seal.config.lineage,
             cluster: seal.config.cluster,
             group: GROUP,
             seal_epoch: ceremony.seal_epoch,
         });
-        let opened = Arc::new(Opened { root_key, kms, ledger, seal, ceremony });
+        // From here on the desk watches for rotations; one that came while the state was verified is seen here.
+        let rotated = self.seal_state(replica).map(|now| now.keyring != seal.keyring);
+        if !matches!(rotated, Ok(false)) {
+            kms.close();
+            replica.set_verifier(None);
+            return Err(Error::Unavailable("the root key was rotated in this moment; unseal this node again".into()));
+        }
+        let opened = Arc::new(Opened { root_key, kms, ledger, verifier, seal, ceremony });
         let unsealed = Arc::new(State::Unsealed(Unsealed { replica: replica.clone(), opened: opened.clone() }));
         // Damage found meanwhile stays.
         let still_sealed = self.state.send_if_modified(|state| {
@@ -249,6 +260,7 @@ impl Node {
         tracing::info!(node = %self.config.name, "unsealed");
         replica.hello_now();
         self.watch_cluster_seal(replica.clone());
+        self.watch_rotations(&opened.kms);
         Ok(opened)
     }
 }

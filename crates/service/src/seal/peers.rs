@@ -1,14 +1,17 @@
 //! What peers say and ask: this node's half of Hello, what it remembers of theirs, and the application messages.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use quorate_core::batch::Batch;
+use quorate_core::batch::{Batch, Op};
 use quorate_core::id::NodeId;
+use quorate_core::record_key::RecordKey;
 use quorate_crypto::Keyring;
 use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity};
 use tokio::sync::watch;
@@ -24,6 +27,11 @@ pub(crate) const KIND_HANDOVER_NONCE: u8 = 1;
 pub(crate) const KIND_HANDOVER: u8 = 2;
 /// The cluster was sealed at this revision: forget your keys now rather than at your next use.
 pub(crate) const KIND_CLUSTER_SEALED: u8 = 3;
+
+/// Give me a nonce: I am about to rotate the root key.
+pub(crate) const KIND_ROTATION_NONCE: u8 = 4;
+/// Here is the next root key, sealed to your HSM, and the keyring it opens.
+pub(crate) const KIND_ROTATION: u8 = 5;
 
 /// What this node remembers of its peers; gone with the process.
 #[derive(Default)]
@@ -71,12 +79,18 @@ impl PeerHandler for NodeLink {
             match kind {
                 KIND_HANDOVER_NONCE => node.handover_nonce(from).map(Bytes::from),
                 KIND_HANDOVER => node.take_handover(from, &body).await.map(Bytes::from),
+                KIND_ROTATION_NONCE => node.rotation_nonce(from).map(Bytes::from),
+                KIND_ROTATION => node.take_rotation(from, &body).await.map(Bytes::from),
                 KIND_CLUSTER_SEALED => node.hear_cluster_seal(&body).await.map(Bytes::from),
                 _ => {
                     Err(format!("node {} does not know message kind {kind}: it is older than the sender", node.name()))
                 }
             }
         })
+    }
+
+    fn serves(&self, id: NodeId) -> bool {
+        self.0.upgrade().is_some_and(|node| node.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok))
     }
 
     fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
@@ -103,12 +117,38 @@ impl NodeLink {
 }
 
 /// Checks batches under the keyring of one unsealed period.
-pub(crate) struct MacVerifier(pub(crate) Arc<Keyring>);
+pub(crate) struct MacVerifier {
+    keyring: ArcSwap<Keyring>,
+    /// The newest epoch that a batch with a good MAC has begun: keys that only the next keyring holds.
+    begun: AtomicU32,
+}
+
+impl MacVerifier {
+    pub(crate) fn new(keyring: Arc<Keyring>) -> Self {
+        Self { keyring: ArcSwap::new(keyring), begun: AtomicU32::new(0) }
+    }
+
+    /// Checks with a successor of the keyring from now on.
+    pub(crate) fn succeed(&self, successor: &Arc<Keyring>) {
+        self.keyring.store(successor.clone());
+    }
+}
 
 impl BatchVerifier for MacVerifier {
     fn verify(&self, batch_with_mac: &[u8]) -> bool {
-        Batch::decode(batch_with_mac)
-            .is_ok_and(|(batch, mac_at)| self.0.verify_batch(batch_with_mac, batch.epoch, mac_at))
+        let Ok((batch, mac_at)) = Batch::decode(batch_with_mac) else { return false };
+        let keyring = self.keyring.load_full();
+        let newest = keyring.current_epoch().0;
+        if keyring.verify_batch(batch_with_mac, batch.epoch, mac_at) {
+            let turns = |op: &Op| matches!(op, Op::Put(key, _) if *key == RecordKey::keyring());
+            if batch.ops.iter().any(turns) {
+                self.begun.fetch_max(batch.epoch.0.saturating_add(1), Ordering::SeqCst);
+            }
+            return true;
+        }
+        // This node missed a rotation, which was genuine: it closes at that entry (`desk::turn`), and scans what
+        // followed once it has the keys. Until then it can't tell, like any sealed node.
+        batch.epoch.0 > newest && self.begun.load(Ordering::SeqCst) > newest
     }
 }
 

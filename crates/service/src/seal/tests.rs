@@ -217,3 +217,174 @@ async fn after_a_failure_of_the_hsm_any_share_completes_the_ceremony() {
     assert_eq!(node.health(), Health::Sealed);
     assert!(submit(&node, &shares[0]).await.expect("not a duplicate now").unsealed);
 }
+
+/// A key made at one node and a ciphertext of it.
+async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
+    let kms = node.kms().expect("unsealed");
+    let wanted = quorate_core::decide::create::Request {
+        alias: None,
+        description: "for tests".parse().expect("short"),
+        token: None,
+    };
+    let key = kms.create_key(&admin(), &wanted, soon()).await.expect("created").id;
+    let key = quorate_core::request::KeyHandle::Id(key);
+    kms.encrypt(&admin(), &key, text, &no_aad(), soon()).await.expect("encrypted").ciphertext
+}
+
+fn no_aad() -> crate::desk::aad::AssociatedData {
+    crate::desk::aad::AssociatedData::new(std::iter::empty()).expect("none is fine")
+}
+
+async fn opens(node: &Node, blob: &[u8], text: &[u8]) {
+    let kms = node.kms().expect("unsealed");
+    let opened = kms.decrypt(&admin(), blob, &no_aad(), None, soon()).await;
+    assert_eq!(*opened.unwrap_or_else(|e| panic!("{}: {e}", node.name())).plaintext, text.to_vec());
+}
+
+/// Three unsealed voters.
+async fn three(rig: &Rig) -> (Arc<Node>, Arc<Node>, Arc<Node>, Vec<String>) {
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    let (n3, _) = rig.take_in(&n1, "n3").await;
+    for node in [&n2, &n3] {
+        within(30, node.wait_for(Health::Ok)).await;
+    }
+    n1.promote(&admin(), &["n2".into(), "n3".into()], false, soon()).await.expect("promoted");
+    eventually("everybody knows everybody", || {
+        [&n1, &n2, &n3].iter().all(|n| {
+            let nodes = n.status(&admin()).expect("status").nodes;
+            nodes.iter().filter(|n| n.voter && !n.sealed && n.reachable).count() == 3
+        })
+    })
+    .await;
+    (n1, n2, n3, shares)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removed_member_is_out_and_the_others_never_stop_serving() {
+    let rig = Rig::new();
+    let (n1, n2, n3, shares) = three(&rig).await;
+    let before = key_and_blob(&n1, b"before").await;
+    let old = opened(&n3);
+    let old_envelope = old.seal.envelope.clone().expect("it had one");
+    let old_id = n3.current().replica().expect("a member").id();
+
+    // Uses go on at both others all the while.
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let users: Vec<_> = [&n1, &n2]
+        .map(|node| {
+            let (node, stop, before) = (node.clone(), stop.clone(), before.clone());
+            tokio::spawn(async move {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    opens(&node, &before, b"before").await;
+                    key_and_blob(&node, b"meanwhile").await;
+                }
+            })
+        })
+        .into();
+    let myself = n3.remove_member(&admin(), "n3", soon()).await;
+    assert!(matches!(&myself, Err(Error::WrongState(why)) if why.contains("another")), "{myself:?}");
+    assert!(matches!(n1.remove_member(&custodian(), "n3", soon()).await, Err(Error::Denied(_))));
+    assert!(matches!(n1.remove_member(&admin(), "n9", soon()).await, Err(Error::NotFound(_))));
+    let removed = n1.remove_member(&admin(), "n3", soon()).await.expect("removed");
+    assert_eq!((removed.id, removed.voters.len(), removed.root_generation), (old_id, 2, 2));
+    let gone = n1.remove_member(&admin(), "n3", soon()).await;
+    assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
+    let after = key_and_blob(&n2, b"after").await;
+    eventually("n2 has turned", || opened(&n2).root_key.generation() == 2).await;
+    opens(&n1, &after, b"after").await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for user in users {
+        user.await.expect("nobody who uses keys notices");
+    }
+
+    // It can neither use a key, nor is it handed one; its old keys open nothing of what is now.
+    let now = opened(&n1);
+    assert!(now.ledger.keyring.current_epoch() > old.ledger.keyring.current_epoch());
+    assert!(now.seal.open_keyring(&old.root_key).is_err(), "the old root key");
+    let context = now.seal.envelope_context("n3", &n3.keys.kem.spki_der, &n3.keys.identity).expect("readable");
+    let half = hsm_half(&n3.hsm, &old_envelope, &n3.keys.kem.spki_der).await.expect("its HSM still works");
+    assert!(!old_envelope.check_hsm(&context, &half), "the old envelope");
+    let view = now.ledger.view(soon()).await.expect("a view");
+    assert!(view.get(&RecordKey::envelope("n3")).expect("readable").is_none());
+    drop((view, old));
+    let brief = Instant::now() + std::time::Duration::from_secs(2);
+    if let Ok(kms) = n3.kms() {
+        assert!(kms.decrypt(&admin(), &before, &no_aad(), None, brief).await.is_err());
+    }
+    assert!(n1.hand_over(&now, old_id).await.is_err());
+    n3.shutdown().await;
+    drop((n3, now));
+
+    // Those that stay restart sealed; a ceremony opens their new envelopes, and old ciphertexts still open.
+    for node in [n1, n2] {
+        node.shutdown().await;
+    }
+    let (n1, n2) = (rig.node("n1").await, rig.node("n2").await);
+    assert_eq!((n1.health(), n2.health()), (Health::Sealed, Health::Sealed));
+    eventually("a leader", || n2.status(&admin()).expect("status").leader.is_some()).await;
+    unseal(&n2, &shares[..2]).await;
+    within(30, n1.wait_for(Health::Ok)).await;
+    for node in [&n1, &n2] {
+        opens(node, &before, b"before").await;
+        opens(node, &after, b"after").await;
+    }
+
+    // The same name joins again, as another node.
+    let token = n1.invite(&admin(), "n3", 0, soon()).await.expect("invited").token;
+    let join =
+        crate::node::JoinConfig { addresses: vec![], token: crate::seal::JoinToken::parse(&token).expect("a token") };
+    let options = Options { folder: Some("n3-again"), join: Some(join), ..Options::default() };
+    let n3 = rig.start("n3", options).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n3").await;
+    let approved = n1.approve(&admin(), "n3", &fingerprint, soon()).await.expect("approved");
+    assert!(approved.id > old_id);
+    within(30, n3.wait_for(Health::Ok)).await;
+    opens(&n3, &before, b"before").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sealed_member_opens_its_new_envelope_at_the_next_ceremony_and_the_leader_can_be_removed() {
+    let rig = Rig::new();
+    let (n1, n2, n3, shares) = three(&rig).await;
+    let blob = key_and_blob(&n1, b"text").await;
+    n2.seal(&admin(), false, soon()).await.expect("sealed");
+    eventually("n3 knows", || n3.status(&admin()).expect("status").nodes.iter().any(|n| n.name == "n2" && n.sealed))
+        .await;
+    n3.transfer_leader(&admin(), Some("n1"), soon()).await.expect("n1 leads");
+    n3.remove_member(&admin(), "n1", soon()).await.expect("it hands on its leadership first");
+    assert_ne!(n3.status(&admin()).expect("status").leader, Some(NodeId(1)));
+    opens(&n3, &blob, b"text").await;
+    assert_eq!(n2.health(), Health::Sealed);
+    unseal(&n2, &shares[1..]).await;
+    opens(&n2, &blob, b"text").await;
+    assert_eq!(opened(&n2).root_key.generation(), 2);
+
+    // Of two voters one is down: the quorum would be lost, and nothing is changed.
+    n3.shutdown().await;
+    eventually("n2 notices", || {
+        n2.status(&admin()).expect("status").nodes.iter().any(|n| n.name == "n3" && !n.reachable)
+    })
+    .await;
+    let brief = Instant::now() + std::time::Duration::from_secs(5);
+    assert!(n2.remove_member(&admin(), "n3", brief).await.is_err());
+    assert_eq!(opened(&n2).root_key.generation(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_missed_the_rotation_stops_serving_and_is_handed_the_key_when_it_asks() {
+    let rig = Rig::new();
+    let (n1, n2, n3, _) = three(&rig).await;
+    let blob = key_and_blob(&n1, b"text").await;
+    // The next root key does not reach n2: its HSM's door is held by a transition that does not end.
+    let moving = n2.transition.lock().await;
+    n1.remove_member(&admin(), "n3", soon()).await.expect("removed");
+    let used = n2.kms().expect("still open").decrypt(&admin(), &blob, &no_aad(), None, soon()).await;
+    assert!(matches!(used, Err(Error::Sealed)), "from the acknowledgement on it uses no key");
+    drop(moving);
+    within(30, n2.wait_for(Health::Sealed)).await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    assert_eq!(opened(&n2).root_key.generation(), 2);
+    opens(&n2, &blob, b"text").await;
+    n3.shutdown().await;
+}

@@ -1,19 +1,26 @@
 //! `quorate operator members …`: who is in the cluster, and how others come in.
 
 use clap::{Args, Subcommand};
-use quorate_client::v1::{ApproveRequest, InviteRequest, ListMembersRequest, PromoteRequest};
+use quorate_client::Client;
+use quorate_client::v1::{
+    ApproveRequest, InviteRequest, ListKeysRequest, ListMembersRequest, PromoteRequest, RemoveMemberRequest,
+    TransferLeaderRequest,
+};
 use serde_json::json;
 
+use super::nodes::{Asked, ask_all};
 use super::status::{node_table, node_to_json};
-use crate::command::failure::{CommandResult, Doing};
+use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::{Shared, output};
 
-/// Invite, approve, promote and list members.
+/// Invite, approve, promote, remove and list members; choose who leads.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator members invite --name n2 > token
   quorate operator members approve n2 --fingerprint 3f0a…
   quorate operator members promote n2 n3
+  quorate operator members transfer-leader n2
+  quorate operator members remove n3
   quorate operator members list")]
 pub struct Members {
     #[command(subcommand)]
@@ -59,6 +66,35 @@ enum Action {
         /// Even if that makes an even number of voters, or one lags
         #[arg(long)]
         force: bool,
+    },
+    /// Hand leadership to another voter, before work on the machine that leads
+    ///
+    /// No request is lost: those under way go on at the new leader. A member that is no voter, is not reachable or
+    /// lacks much of the log is refused, and nothing is changed. SIGTERM to a node does this by itself.
+    #[command(after_help = "Examples:
+  quorate operator members transfer-leader
+  quorate operator members transfer-leader n2
+  quorate operator members transfer-leader n2 --output json")]
+    TransferLeader {
+        /// Who is to lead; without it the best voter: reachable, level with the log, unsealed if one is
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Remove a member for good, and rotate the root key
+    ///
+    /// Its connections are cut, its envelope is gone, and what is written from now on it could not read even with a
+    /// copy of the log; no custodian is needed. Refused when the rest would have no majority within reach. A leader
+    /// hands on its leadership first. The node may join again by a new invitation, with an empty data directory.
+    #[command(after_help = "Examples:
+  quorate operator members remove n3
+  quorate operator members remove n3 --compromised --output json")]
+    Remove {
+        /// The node's name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Somebody may have had its memory: list the keys it could use, for you to rotate
+        #[arg(long)]
+        compromised: bool,
     },
     /// List members, and nodes that are invited or wait for approval
     #[command(after_help = "Examples:
@@ -110,6 +146,14 @@ impl Members {
                     output::fields([("promoted", names.join(", ")), ("voters", voters.join(", "))])
                 })
             }
+            Action::TransferLeader { name } => {
+                let request = TransferLeaderRequest { name: name.unwrap_or_default() };
+                let answer = client.transfer_leader(request).await.doing("hand on leadership")?;
+                shared.format().print(&json!({ "leader": answer.leader, "name": answer.name }), || {
+                    output::fields([("leader", format!("{} (id {})", answer.name, answer.leader))])
+                })
+            }
+            Action::Remove { name, compromised } => remove(&client, shared, &name, compromised).await,
             Action::List {} => {
                 let answer = client.list_members(ListMembersRequest {}).await.doing("list members")?;
                 let pending = |p: &quorate_client::v1::PendingMember| json!({ "name": p.name, "fingerprint": p.fingerprint, "state": p.state, "expires_ms": p.expires_ms });
@@ -131,4 +175,58 @@ impl Members {
             }
         }
     }
+}
+
+async fn remove(client: &Client, shared: &Shared, name: &str, compromised: bool) -> CommandResult {
+    // The node that is removed must not make the next root key, and a sealed one can't.
+    let asked = ask_all(client).await;
+    let fits = |a: &&Asked| {
+        a.state() == Some("ok") && a.status.as_ref().is_ok_and(|s| !s.answered_by.is_empty() && s.answered_by != name)
+    };
+    let Some(at) = asked.iter().find(fits) else {
+        return Err(Failure::failed(
+            format!("can't remove {name}"),
+            "no unsealed member besides it answers at the addresses in QUORATE_ADDR",
+            "name another member there, or unseal one",
+        ));
+    };
+    // A refusal for want of a quorum is an answer: trying again and again would only hide it.
+    let patient = at.client.with_deadline(at.client.deadline().max(super::PATIENCE)).impatient();
+    let answer =
+        patient.remove_member(RemoveMemberRequest { name: name.to_owned() }).await.doing("remove the member")?;
+    let mut keys = Vec::new();
+    let mut page_token = Default::default();
+    let mut more = compromised;
+    while more {
+        let page = at.client.list_keys(ListKeysRequest { limit: 1000, page_token }).await.doing("list keys")?;
+        keys.extend(page.keys.into_iter().map(|key| key.key_id));
+        page_token = page.next_page_token;
+        more = !page_token.is_empty();
+    }
+    if answer.voters.len() == 2 {
+        eprintln!("Two voters are left: the loss of either stops the cluster. Take another node in.");
+    }
+    if compromised {
+        eprintln!(
+            "Rotate these keys, and encrypt anew what matters: the node could use each of them while it was unsealed."
+        );
+    }
+    let mut json = json!({
+        "removed": name, "id": answer.id, "voters": answer.voters, "root_key_generation": answer.root_generation,
+    });
+    if compromised {
+        json["keys_to_rotate"] = json!(keys);
+    }
+    shared.format().print(&json, || {
+        let voters: Vec<String> = answer.voters.iter().map(u64::to_string).collect();
+        let mut rows = vec![
+            ("removed", format!("{name} (id {})", answer.id)),
+            ("voters", voters.join(", ")),
+            ("root key", format!("generation {}", answer.root_generation)),
+        ];
+        if compromised {
+            rows.push(("rotate", keys.join("\n")));
+        }
+        output::fields(rows)
+    })
 }

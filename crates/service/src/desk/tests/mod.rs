@@ -178,6 +178,7 @@ fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Re
         replica: replica.clone(),
         world: world.clone(),
         keyring: keyring.clone(),
+        keyring_box: bytes::Bytes::from_static(&[3]),
         lineage: LINEAGE,
         cluster: CLUSTER,
         group: GroupId(0),

@@ -1,0 +1,189 @@
+//! Planned changes on real processes: restarts and hand-overs of leadership that clients do not notice.
+#![allow(clippy::disallowed_methods, reason = "tests wait for processes")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use quorate_client::{Client, ClientError};
+use quorate_proto::v1::*;
+use support::{Dev, PATIENCE, Signal, await_status, complaint, node, signal};
+
+/// Creates keys and uses them from several tasks; every answer has to be a good one.
+struct Load {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicUsize>,
+    tasks: Vec<tokio::task::JoinHandle<Result<Vec<String>, ClientError>>>,
+}
+
+impl Load {
+    fn start(client: &Client, tasks: usize) -> Self {
+        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let tasks = (0..tasks).map(|place| {
+            let (client, stop, rounds) = (client.starting_at(place), stop.clone(), rounds.clone());
+            tokio::spawn(async move {
+                let mut keys = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let key = client.create_key(CreateKeyRequest::default()).await?.key.expect("a key").key_id;
+                    let plaintext = Bytes::copy_from_slice(key.as_bytes());
+                    let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), aad: vec![] };
+                    let ciphertext = client.encrypt(request).await?.ciphertext;
+                    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+                    assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
+                    keys.push(key);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(keys)
+            })
+        });
+        let tasks = tasks.collect();
+        Self { stop, rounds, tasks }
+    }
+
+    /// Waits until so many more rounds are done.
+    async fn go_on(&self, rounds: usize) {
+        let goal = self.rounds.load(Ordering::Relaxed) + rounds;
+        let reached = async {
+            while self.rounds.load(Ordering::Relaxed) < goal && !self.tasks.iter().any(|t| t.is_finished()) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the load makes progress");
+    }
+
+    /// Ends it; any error is the test's failure.
+    async fn finish(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut keys = Vec::new();
+        for task in self.tasks {
+            keys.extend(task.await.expect("no panic").unwrap_or_else(|e| panic!("a client saw an error: {e}")));
+        }
+        keys
+    }
+}
+
+/// SIGTERM, and the node's last words.
+async fn terminate(dev: &Dev, place: usize) {
+    let node = &dev.json.nodes[place];
+    let stops = || std::fs::read_to_string(&node.log).unwrap_or_default().matches("stopped").count();
+    let before = stops();
+    signal(node.pid, Signal::TERM);
+    let stopped = async {
+        while stops() == before {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stopped).await.expect("SIGTERM stops a node");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_restarts_under_load_and_no_client_sees_an_error() {
+    let mut dev = Dev::start(3);
+    let client = dev.client().await;
+    let load = Load::start(&client, 6);
+    load.go_on(20).await;
+    // A follower, then whoever leads, then the one that is left.
+    let leader = dev.leader().await;
+    for place in [(leader + 1) % 3, leader, (leader + 2) % 3] {
+        let name = dev.json.nodes[place].name.clone();
+        terminate(&dev, place).await;
+        load.go_on(20).await;
+        dev.restart(place);
+        await_status(&client, "the node to be back", |s| {
+            s.leader != 0 && node(s, &name).reachable && node(s, &name).lag < 100
+        })
+        .await;
+        dev.await_handed_over(&name).await;
+        load.go_on(20).await;
+    }
+    let keys = load.finish().await;
+    for key in keys {
+        client.describe_key(KeyRequest { key }).await.expect("an acknowledged key is there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_stopped_hands_on_to_an_unsealed_voter() {
+    let dev = Dev::start(3);
+    let client = dev.client().await;
+    let leader = dev.leader().await;
+    let (sealed, serving) = ((leader + 1) % 3, (leader + 2) % 3);
+    dev.seal(sealed).await;
+    let name = dev.json.nodes[sealed].name.clone();
+    await_status(&client.node(leader).expect("a node"), "the leader to know", |s| node(s, &name).sealed).await;
+    terminate(&dev, leader).await;
+    let one = client.node(serving).expect("a node");
+    let status = one.status(StatusRequest {}).await.expect("status");
+    assert_eq!(status.leader, dev.json.nodes[serving].id, "handed over, not lost and elected anew: {status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_goes_where_the_operator_says() {
+    let dev = Dev::start(3);
+    let client = dev.client().await;
+    let load = Load::start(&client, 4);
+    load.go_on(10).await;
+    let leader = dev.leader().await;
+    let to = &dev.json.nodes[(leader + 1) % 3];
+    let told = dev.cli_ok(&["operator", "members", "transfer-leader", &to.name, "--output", "json"], "");
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    assert_eq!((told["leader"].as_u64(), told["name"].as_str()), (Some(to.id), Some(to.name.as_str())));
+    await_status(&client, "everybody to know", |s| s.leader == to.id).await;
+    load.go_on(10).await;
+
+    // To the one that leads already: done. To nobody in particular: another one.
+    dev.cli_ok(&["operator", "members", "transfer-leader", &to.name], "");
+    let told = dev.cli_ok(&["operator", "members", "transfer-leader", "--output", "json"], "");
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    assert!(told["leader"].as_u64().is_some_and(|id| id != to.id), "{told}");
+    load.go_on(10).await;
+    load.finish().await;
+
+    let said = complaint(&dev.cli(&["operator", "members", "transfer-leader", "n9"], ""));
+    assert!(said.contains("nobody called n9"), "{said}");
+    // A voter that is down can't take over; asking for it changes nothing.
+    let leader = dev.leader().await;
+    let down = (leader + 1) % 3;
+    dev.kill(down);
+    let name = dev.json.nodes[down].name.clone();
+    let said = complaint(&dev.cli(&["operator", "members", "transfer-leader", &name], ""));
+    assert!(said.contains("can't take over"), "{said}");
+    assert_eq!(dev.leader().await, leader);
+    client.create_key(CreateKeyRequest::default()).await.expect("it still leads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
+    let dev = Dev::start(3);
+    let client = dev.client().await;
+    let leader = dev.leader().await;
+    let stay: Vec<String> = (0..3).filter(|p| *p != leader).map(|p| dev.json.nodes[p].api.clone()).collect();
+    let first = client.create_key(CreateKeyRequest::default()).await.expect("created").key.expect("a key").key_id;
+    let others = client.node((leader + 1) % 3).expect("a node");
+    let load = Load::start(&others, 4);
+    load.go_on(10).await;
+    let name = dev.json.nodes[leader].name.clone();
+    let args = ["operator", "members", "remove", &name, "--compromised", "--output", "json"];
+    let told: serde_json::Value = serde_json::from_slice(&dev.cli_ok(&args, "")).expect("JSON");
+    assert_eq!(
+        (told["id"].as_u64(), told["voters"].as_array().map(Vec::len)),
+        (Some(dev.json.nodes[leader].id), Some(2))
+    );
+    assert_eq!(told["root_key_generation"].as_u64(), Some(2));
+    let keys = told["keys_to_rotate"].as_array().expect("a list");
+    assert!(keys.iter().any(|key| key.as_str() == Some(&first)));
+    load.go_on(20).await;
+    load.finish().await;
+    let request = EncryptRequest { key: first, plaintext: Bytes::from_static(b"x"), aad: vec![] };
+    let removed = client.node(leader).expect("a node").with_deadline(PATIENCE / 20).encrypt(request).await;
+    assert!(removed.is_err(), "{removed:?}");
+
+    // Two are left; without the other, neither may go.
+    let place = (leader + 1) % 3;
+    dev.kill(place);
+    let gone = dev.json.nodes[place].name.clone();
+    let said = complaint(&dev.cli_at(&stay.join(","), &["operator", "members", "remove", &gone], ""));
+    assert!(said.contains("can't remove the member"), "{said}");
+}

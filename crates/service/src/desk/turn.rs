@@ -1,0 +1,92 @@
+//! The turn from one root key and epoch to the next, as the log tells it (key-hierarchy §4.5).
+//!
+//! A desk that was handed the next keyring beforehand opens records with it at once, and seals with it from the entry
+//! that puts it into the state. A desk that missed it closes at that entry, before anything later can be read here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use quorate_core::record_key::RecordKey;
+use quorate_crypto::Keyring;
+use quorate_replica::{ApplyObserver, Touched};
+use tokio::sync::watch;
+
+use super::barrier::Barrier;
+use super::hot::HotView;
+
+/// Where a desk stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turned {
+    /// At the keyring it was opened with, or at the last one it was handed; so many turns since it was opened.
+    Along(u32),
+    /// The keyring in the state is one that this desk was not handed.
+    Missed,
+}
+
+/// Watches the keyring's record while entries are applied.
+pub struct Turn {
+    hot: Arc<HotView>,
+    barrier: Arc<Barrier>,
+    key: RecordKey,
+    boxed: Mutex<Boxes>,
+    turned: watch::Sender<Turned>,
+}
+
+struct Boxes {
+    now: Bytes,
+    next: Option<Bytes>,
+}
+
+impl Turn {
+    /// A watch over the desk whose keyring is in the state as `now`.
+    pub fn new(hot: Arc<HotView>, barrier: Arc<Barrier>, now: Bytes) -> Self {
+        let boxed = Mutex::new(Boxes { now, next: None });
+        Self { hot, barrier, key: RecordKey::keyring(), boxed, turned: watch::Sender::new(Turned::Along(0)) }
+    }
+
+    /// Makes ready for the turn to `keyring`, as boxed; a turn that was prepared before and has not come is given up.
+    pub fn prepare(&self, boxed: Bytes, keyring: &Arc<Keyring>) {
+        let mut boxes = self.boxed.lock().unwrap_or_else(PoisonError::into_inner);
+        if boxes.now != boxed {
+            boxes.next = Some(boxed);
+            self.barrier.read_ahead(keyring);
+        }
+    }
+
+    /// Where the desk stands, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Turned> {
+        self.turned.subscribe()
+    }
+
+    fn came(&self, value: Option<&Bytes>) {
+        let mut boxes = self.boxed.lock().unwrap_or_else(PoisonError::into_inner);
+        match value {
+            // Written anew, unchanged: an approval does that.
+            Some(value) if *value == boxes.now => {}
+            Some(value) if boxes.next.as_ref() == Some(value) => {
+                boxes.now = value.clone();
+                boxes.next = None;
+                self.barrier.begin_epoch();
+                self.turned.send_modify(|turned| {
+                    if let Turned::Along(turns) = turned {
+                        *turns = turns.wrapping_add(1);
+                    }
+                });
+            }
+            _ => {
+                self.barrier.close();
+                self.hot.close();
+                self.turned.send_replace(Turned::Missed);
+            }
+        }
+    }
+}
+
+impl ApplyObserver for Turn {
+    fn applied(&self, index: u64, touched: &[Touched]) {
+        if let Some((_, _, value)) = touched.iter().find(|(key, _, _)| *key == self.key) {
+            self.came(value.as_ref());
+        }
+        self.hot.applied(index, touched);
+    }
+}
