@@ -187,3 +187,37 @@ async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
     let said = complaint(&dev.cli_at(&stay.join(","), &["operator", "members", "remove", &gone], ""));
     assert!(said.contains("can't remove the member"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
+    let mut dev = Dev::start(3);
+    dev.stop();
+    for node in &dev.json.nodes {
+        let config = std::fs::read_to_string(&node.config).expect("its configuration");
+        let log = config.split("[log]").next().expect("the part before");
+        let small = "[log]\nsegment_mib = 1\nkeep_kib = 128\nstep_kib = 64\ncompact_seconds = 1\nstream_kib = 4096\n";
+        std::fs::write(&node.config, format!("{log}{small}")).expect("written");
+    }
+    dev.kill_all_and_restart(false);
+    let client = dev.client().await;
+    let away = (dev.leader().await + 1) % 3;
+    let name = dev.json.nodes[away].name.clone();
+    let log = dev.json.nodes[away].log.clone();
+    dev.kill(away);
+    let load = Load::start(&client, 8);
+    let compacted = || dev.logs().matches("compacting the log").count();
+    while compacted() < 4 {
+        load.go_on(50).await;
+    }
+    dev.restart(away);
+    // The others serve all the while.
+    load.go_on(20).await;
+    await_status(&client, "the node to be back", |s| node(s, &name).reachable && !node(s, &name).sealed).await;
+    let keys = load.finish().await;
+    assert!(std::fs::read_to_string(log).expect("its log").contains("a snapshot was installed"));
+    let back = client.node(away).expect("a node");
+    for key in &keys {
+        let request = EncryptRequest { key: key.clone(), plaintext: Bytes::from_static(b"caught up"), aad: vec![] };
+        back.encrypt(request).await.unwrap_or_else(|e| panic!("{key} is not on the node that was away: {e}"));
+    }
+}

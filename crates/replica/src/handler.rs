@@ -1,8 +1,11 @@
 //! What the service plugs into a replica: it decides what peers hear and what is done with what they say.
 
+use std::io;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_core::id::NodeId;
+use quorate_core::record_key::RecordKey;
 
 use crate::error::Problem;
 use crate::net::PeerIdentity;
@@ -36,8 +39,9 @@ pub trait ApplyObserver: Send + Sync + 'static {
     /// The entry at `index` was applied and touched these records.
     fn applied(&self, index: u64, touched: &[Touched]);
 
-    /// The whole state was replaced by one at `index`: nothing known of it before holds any more.
-    fn replaced(&self, index: u64);
+    /// The whole state was replaced by one at `index`, whose records `record` reads: nothing known of it before holds
+    /// any more. Told before the index is published.
+    fn replaced(&self, index: u64, record: &dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>);
 }
 
 /// A service that says nothing, for unit tests.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate_core::record_key::RecordKey;
 use quorate_replica::{ApplyObserver, CompactionConfig, Replica, Touched};
 use support::{Cluster, PATIENCE, soon, write};
 
@@ -91,7 +92,7 @@ impl ApplyObserver for Watcher {
             self.gap.store(true, Ordering::SeqCst);
         }
     }
-    fn replaced(&self, index: u64) {
+    fn replaced(&self, index: u64, _: &dyn Fn(&RecordKey) -> std::io::Result<Option<bytes::Bytes>>) {
         self.last.store(index, Ordering::SeqCst);
         self.replaced.store(index, Ordering::SeqCst);
     }

@@ -17,7 +17,7 @@ use super::{RaftEntry, membership_view};
 use crate::error::Problem;
 use crate::journal::{Checkpoint, Command, JournalWriter};
 use crate::shared::Shared;
-use crate::state::{Applied, ApplyError, Incoming, IncomingError, State, StateFiles, ToApply, View, What};
+use crate::state::{Applied, ApplyError, Incoming, IncomingError, State, StateFiles, ToApply, View, What, get_record};
 
 /// Groups waiting for the thread: apply is sequential, so one is in work and one waits.
 const QUEUE_LEN: usize = 2;
@@ -231,7 +231,8 @@ impl Worker {
         }
         let index = checkpoint.map_or(0, |c| c.index);
         if let Some(observer) = self.shared.observer() {
-            observer.replaced(index);
+            let view = self.state.view()?;
+            observer.replaced(index, &|key| Ok(get_record(&*view, key)?.map(|(_, value)| value)));
         }
         publish(&self.state, &self.shared)?;
         tracing::info!(index, "a snapshot was installed");

@@ -9,9 +9,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::id::KeyId;
 use quorate_core::record::{KeyRecord, MATERIAL_LEN};
@@ -195,7 +197,7 @@ impl ApplyObserver for HotView {
     }
 
     /// Everything goes; what is read from the new state, at `index` or later, is taken again.
-    fn replaced(&self, index: u64) {
+    fn replaced(&self, index: u64, _: &dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>) {
         let mut hot = self.write();
         let dropped = hot.forget();
         (hot.index, hot.followed_from) = (index, index);

@@ -264,7 +264,7 @@ fn a_replaced_state_leaves_nothing_of_the_old_one() {
     touch(&hot, 10, &[]);
     hot.offer(10, vec![(key(1), fact(1))]);
     assert_eq!(get(&hot, 1), Some(1));
-    hot.replaced(90);
+    hot.replaced(90, &|_| Ok(None));
     assert_eq!((get(&hot, 1), hot.read().index()), (None, 90));
     // A reader still has a view of the old state.
     hot.offer(10, vec![(key(1), fact(1))]);

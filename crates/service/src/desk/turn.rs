@@ -3,6 +3,7 @@
 //! A desk that was handed the next keyring beforehand opens records with it at once, and seals with it from the entry
 //! that puts it into the state. A desk that missed it closes at that entry, before anything later can be read here.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -88,5 +89,59 @@ impl ApplyObserver for Turn {
             self.came(value.as_ref());
         }
         self.hot.applied(index, touched);
+    }
+
+    fn replaced(&self, index: u64, record: &dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>) {
+        // The turn may be in what was not applied entry by entry. A record that can't be read counts as missed.
+        self.came(record(&self.key).ok().flatten().as_ref());
+        self.hot.replaced(index, record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::id::{GroupId, Lineage};
+    use quorate_core::seam::Entropy;
+
+    use super::*;
+
+    struct Os;
+    impl Entropy for Os {
+        fn fill(&self, out: &mut [u8]) {
+            aws_lc_rs::rand::fill(out).unwrap();
+        }
+    }
+
+    const NOW: Bytes = Bytes::from_static(b"the keyring it was opened with");
+    const NEXT: Bytes = Bytes::from_static(b"the keyring it was handed");
+
+    fn desk() -> (Turn, Arc<Barrier>) {
+        let hsm_random = quorate_crypto::Secret::from_array([1; 32]);
+        let keyring = Arc::new(Keyring::generate(&hsm_random, &Os));
+        let barrier = Arc::new(Barrier::new(keyring.clone(), Lineage([1; 16]), GroupId(0), Arc::new(Os)));
+        let turn = Turn::new(Arc::new(HotView::new(1 << 20)), barrier.clone(), NOW);
+        turn.prepare(NEXT, &keyring);
+        (turn, barrier)
+    }
+
+    /// A snapshot may bring the turn, or one that was missed, without the entry that made it.
+    #[test]
+    fn a_replaced_state_tells_where_the_desk_stands() {
+        let other = Bytes::from_static(b"another keyring");
+        let cases = [
+            (Some(NOW), Turned::Along(0)),
+            (Some(NEXT), Turned::Along(1)),
+            (Some(other), Turned::Missed),
+            (None, Turned::Missed),
+        ];
+        for (boxed, stands) in cases {
+            let (turn, barrier) = desk();
+            turn.replaced(9, &|key| Ok(boxed.clone().filter(|_| *key == RecordKey::keyring())));
+            assert_eq!(*turn.watch().borrow(), stands, "{boxed:?}");
+            assert_eq!(barrier.keyring().is_ok(), stands != Turned::Missed, "a desk that missed it is closed");
+        }
+        let (turn, barrier) = desk();
+        turn.replaced(9, &|_| Err(io::Error::other("the disk is gone")));
+        assert!(barrier.keyring().is_err() && *turn.watch().borrow() == Turned::Missed);
     }
 }
