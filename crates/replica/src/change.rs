@@ -87,7 +87,7 @@ impl Node {
         if !now.is_voter(to) {
             return Changed::Refused(format!("{name} is no voter, and only a voter can lead; promote it first"));
         }
-        if let Err(e) = self.ping(to).await {
+        if let Err(e) = self.reach(to).await {
             return Changed::Refused(format!("{name} can't take over: {e}; see that it runs and is reachable"));
         }
         let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);

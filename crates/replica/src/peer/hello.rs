@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::NodeId;
 use tokio::time::Instant;
 
+use super::link::PAUSE_REFUSED;
 use super::{RpcFailure, bounded, convert, pb};
 use crate::member::MembershipView;
 use crate::node::Node;
@@ -106,6 +107,17 @@ impl Node {
             Err(failure) => {
                 self.unheard(id, &failure);
                 Err(failure)
+            }
+        }
+    }
+
+    /// [`Self::ping`] until it succeeds, for as long as an attempt made earlier may be what keeps a link from trying.
+    pub(crate) async fn reach(&self, id: NodeId) -> Result<(), RpcFailure> {
+        let until = Instant::now() + 2 * PAUSE_REFUSED;
+        loop {
+            match self.ping(id).await {
+                Err(_) if Instant::now() < until => tokio::time::sleep(PAUSE_REFUSED / 10).await,
+                answer => return answer,
             }
         }
     }

@@ -28,8 +28,9 @@ pub(crate) const STAMP_KEY: &str = "quorate-peer-bin";
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause after a connection that could not be made: healing must be quick.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// Pause after a refusal: each attempt costs both sides a signature in the HSM.
-const PAUSE_REFUSED: Duration = Duration::from_secs(1);
+/// Longest pause after a refusal: each attempt costs both sides a signature in the HSM. The first ones are short, since
+/// a peer that is about to apply the membership refuses too.
+pub(crate) const PAUSE_REFUSED: Duration = Duration::from_secs(1);
 
 /// Puts the stamp on each call.
 #[derive(Clone)]
@@ -97,11 +98,9 @@ impl Connector {
         match &result {
             Ok(_) => *failures = Failures::default(),
             Err(e) => {
-                let pause = if e.kind() == io::ErrorKind::PermissionDenied {
-                    PAUSE_REFUSED
-                } else {
-                    PAUSE_MAX.min(PAUSE_MIN * 2u32.saturating_pow(failures.count.min(8)))
-                };
+                let refused = e.kind() == io::ErrorKind::PermissionDenied;
+                let longest = if refused { PAUSE_REFUSED } else { PAUSE_MAX };
+                let pause = longest.min(PAUSE_MIN * 2u32.saturating_pow(failures.count.min(8)));
                 failures.count = failures.count.saturating_add(1);
                 failures.again_at = Some(Instant::now() + pause);
                 failures.last = e.to_string();
