@@ -14,8 +14,7 @@
 
 use std::io::{self, Read, Write};
 
-use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
-use aes_gcm::{Aes256Gcm, KeyInit};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -30,6 +29,7 @@ const VERSION: u8 = 1;
 /// AES-256-GCM in STREAM BE32 with chunks of 64 KiB.
 const SUITE: u8 = 1;
 const TAG_LEN: usize = 16;
+const SEALED_LEN: usize = CHUNK_LEN + TAG_LEN;
 const PREFIX_LEN: usize = 7;
 /// Longest encrypted data key, in bytes: the blob of a 32-byte data key has 136.
 const WRAPPED_LEN_MAX: usize = 1024;
@@ -130,9 +130,42 @@ impl Header {
         Ok(Self { prefix, wrapped })
     }
 
-    fn stream(&self, data_key: &[u8]) -> Result<StreamBE32<Aes256Gcm>, FileError> {
-        let aead = Aes256Gcm::new_from_slice(data_key).map_err(|_| FileError::DataKey)?;
-        Ok(StreamBE32::from_aead(aead, &self.prefix.into()))
+    fn cipher(&self, data_key: &[u8]) -> Result<Cipher, FileError> {
+        let key = UnboundKey::new(&AES_256_GCM, data_key).map_err(|_| FileError::DataKey)?;
+        Ok(Cipher { key: LessSafeKey::new(key), prefix: self.prefix, aad: self.encode() })
+    }
+}
+
+/// Seals and opens the chunks of one file.
+struct Cipher {
+    key: LessSafeKey,
+    prefix: [u8; PREFIX_LEN],
+    aad: Vec<u8>,
+}
+
+impl Cipher {
+    fn nonce(&self, number: u32, last: bool) -> Nonce {
+        let mut nonce = [0; 12];
+        nonce[..PREFIX_LEN].copy_from_slice(&self.prefix);
+        nonce[PREFIX_LEN..11].copy_from_slice(&number.to_be_bytes());
+        nonce[11] = last.into();
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    /// Encrypts `chunk` where it is, and appends the tag.
+    fn seal(&self, number: u32, last: bool, chunk: &mut Vec<u8>) -> Result<(), FileError> {
+        let sealed = self.key.seal_in_place_append_tag(self.nonce(number, last), Aad::from(&self.aad), chunk);
+        // Only for lengths that no chunk has.
+        sealed.map_err(|_| FileError::TooLong)
+    }
+
+    /// Decrypts `sealed` into `plain`, whose content means nothing unless this says that the chunk is genuine.
+    fn open(&self, number: u32, last: bool, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
+        let Some(len) = sealed.len().checked_sub(TAG_LEN) else { return false };
+        let (ciphertext, tag) = sealed.split_at(len);
+        plain.resize(len, 0);
+        let (nonce, aad) = (self.nonce(number, last), Aad::from(&self.aad));
+        self.key.open_separate_gather(nonce, aad, ciphertext, tag, plain).is_ok()
     }
 }
 
@@ -144,16 +177,14 @@ pub fn encrypt(
     to: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<(), FileError> {
-    let stream = header.stream(data_key)?;
-    let aad = header.encode();
-    to.write_all(&aad).map_err(FileError::Write)?;
+    let cipher = header.cipher(data_key)?;
+    to.write_all(&cipher.aad).map_err(FileError::Write)?;
     let mut chunks = Chunks::new(from, CHUNK_LEN)?;
     for number in 0..CHUNKS_MAX {
         let last = chunks.advance()?;
         let chunk = &mut *chunks.current;
         let len = chunk.len();
-        // Encryption fails only for lengths that no chunk has.
-        stream.encrypt_in_place(number as u32, last, &aad, chunk).map_err(|_| FileError::TooLong)?;
+        cipher.seal(number as u32, last, chunk)?;
         to.write_all(chunk).map_err(FileError::Write)?;
         progress(len);
         if last {
@@ -172,30 +203,30 @@ pub fn decrypt(
     to: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<(), FileError> {
-    let stream = header.stream(data_key)?;
-    let aad = header.encode();
-    let mut chunks = Chunks::new(from, CHUNK_LEN + TAG_LEN)?;
+    let cipher = header.cipher(data_key)?;
+    let mut chunks = Chunks::new(from, SEALED_LEN)?;
+    let mut plain = Zeroizing::new(Vec::with_capacity(CHUNK_LEN));
     let mut done = 0;
     for number in 0..CHUNKS_MAX {
         let last = chunks.advance()?;
-        let chunk = &mut *chunks.current;
-        if stream.decrypt_in_place(number as u32, last, &aad, chunk).is_err() {
+        let sealed = &*chunks.current;
+        if !cipher.open(number as u32, last, sealed, &mut plain) {
             // For the message only: would it be genuine with the other flag?
-            let other = stream.decrypt_in_place(number as u32, !last, &aad, chunk).is_ok();
+            let other = cipher.open(number as u32, !last, sealed, &mut plain);
             return Err(match (other, last) {
                 (true, true) => FileError::Truncated(done),
                 (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
-                (false, true) if chunk.len() < TAG_LEN => FileError::Truncated(done),
-                (false, true) if chunk.len() < CHUNK_LEN + TAG_LEN => FileError::Torn(done),
+                (false, true) if sealed.len() < TAG_LEN => FileError::Truncated(done),
+                (false, true) if sealed.len() < SEALED_LEN => FileError::Torn(done),
                 (false, _) => FileError::Altered(done),
             });
         }
-        if chunk.is_empty() && number > 0 {
+        if plain.is_empty() && number > 0 {
             return Err(FileError::Altered(done));
         }
-        to.write_all(chunk).map_err(FileError::Write)?;
-        done += chunk.len() as u64;
-        progress(chunk.len());
+        to.write_all(&plain).map_err(FileError::Write)?;
+        done += plain.len() as u64;
+        progress(plain.len());
         if last {
             return Ok(());
         }
@@ -260,7 +291,6 @@ mod tests {
     use super::*;
 
     const KEY: [u8; 32] = [7; 32];
-    const SEALED_CHUNK: usize = CHUNK_LEN + TAG_LEN;
 
     fn header() -> Header {
         Header::new([1, 2, 3, 4, 5, 6, 7], &[9; 136]).unwrap()
@@ -307,15 +337,21 @@ mod tests {
         let file = seal(b"x");
         assert_eq!(file.len(), 8 + 1 + 1 + 7 + 2 + 136 + 1 + 16);
         assert_eq!(&file[..19], b"quorate\x01\x01\x01\x01\x02\x03\x04\x05\x06\x07\x00\x88");
-        // The same chunk by another implementation of AES-256-GCM.
-        let key = aws_lc_rs::aead::LessSafeKey::new(
-            aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, &KEY).unwrap(),
-        );
-        let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key([1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 1]);
-        let mut chunk = b"x".to_vec();
-        let aad = aws_lc_rs::aead::Aad::from(header().encode());
-        key.seal_in_place_append_tag(nonce, aad, &mut chunk).unwrap();
-        assert_eq!(file[body()..], chunk);
+    }
+
+    #[test]
+    fn another_implementation_of_the_same_stream_makes_the_same_bytes() {
+        use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
+        use aes_gcm::{Aes256Gcm, KeyInit};
+        let plaintext = plain(2 * CHUNK_LEN + 5);
+        let other: StreamBE32<Aes256Gcm> = StreamBE32::from_aead(Aes256Gcm::new(&KEY.into()), &header().prefix.into());
+        let mut expected = header().encode();
+        for (number, piece) in plaintext.chunks(CHUNK_LEN).enumerate() {
+            let mut chunk = piece.to_vec();
+            other.encrypt_in_place(number as u32, number == 2, &header().encode(), &mut chunk).unwrap();
+            expected.extend(chunk);
+        }
+        assert!(seal(&plaintext) == expected);
     }
 
     #[test]
@@ -336,8 +372,8 @@ mod tests {
         let plaintext = plain(3 * CHUNK_LEN);
         let file = seal(&plaintext);
         for chunks in 0..3 {
-            let boundary = body() + chunks * SEALED_CHUNK;
-            for end in [boundary, boundary + 1, boundary + TAG_LEN, boundary + SEALED_CHUNK - 1] {
+            let boundary = body() + chunks * SEALED_LEN;
+            for end in [boundary, boundary + 1, boundary + TAG_LEN, boundary + SEALED_LEN - 1] {
                 let (error, out) = open(&file[..end]).unwrap_err();
                 if end == boundary {
                     assert!(matches!(error, FileError::Truncated(_)), "{end}: {error}");
@@ -353,7 +389,7 @@ mod tests {
     #[test]
     fn appended_bytes_are_noticed() {
         for len in [0, 5, CHUNK_LEN, CHUNK_LEN + 5] {
-            for extra in [1, TAG_LEN, SEALED_CHUNK] {
+            for extra in [1, TAG_LEN, SEALED_LEN] {
                 let mut file = seal(&plain(len));
                 file.extend(vec![0; extra]);
                 let (error, _) = open(&file).unwrap_err();
@@ -367,11 +403,11 @@ mod tests {
     #[test]
     fn chunks_out_of_order_dropped_repeated_or_of_another_file_are_noticed() {
         let file = seal(&plain(4 * CHUNK_LEN));
-        let (head, chunks): (&[u8], Vec<&[u8]>) = (&file[..body()], file[body()..].chunks(SEALED_CHUNK).collect());
+        let (head, chunks): (&[u8], Vec<&[u8]>) = (&file[..body()], file[body()..].chunks(SEALED_LEN).collect());
         let other_header = Header::new([1, 2, 3, 4, 5, 6, 8], &[9; 136]).unwrap();
         let mut other = Vec::new();
         encrypt(&other_header, &KEY, &mut &plain(4 * CHUNK_LEN)[..], &mut other, |_| {}).unwrap();
-        let foreign: Vec<&[u8]> = other[body()..].chunks(SEALED_CHUNK).collect();
+        let foreign: Vec<&[u8]> = other[body()..].chunks(SEALED_LEN).collect();
         for order in [
             vec![chunks[1], chunks[0], chunks[2], chunks[3]],
             vec![chunks[0], chunks[2], chunks[3]],
@@ -389,8 +425,8 @@ mod tests {
     fn what_is_wrong_is_said() {
         let file = seal(&plain(3 * CHUNK_LEN));
         let said = |file: &[u8]| open(file).unwrap_err().0.to_string();
-        assert!(said(&file[..body() + SEALED_CHUNK]).contains("truncated: the end is missing after 0 bytes"));
-        assert!(said(&file[..body() + SEALED_CHUNK + 99]).contains("cut off, or altered, after 65536 bytes"));
+        assert!(said(&file[..body() + SEALED_LEN]).contains("truncated: the end is missing after 0 bytes"));
+        assert!(said(&file[..body() + SEALED_LEN + 99]).contains("cut off, or altered, after 65536 bytes"));
         assert!(said(&[&file[..], b"more"].concat()).contains("appended to it after 196608 bytes"));
         let mut flipped = file.clone();
         flipped[body() + 5] ^= 1;
