@@ -2,7 +2,7 @@
 //!
 //! The file never leaves the machine: the cluster makes the data key and opens it again; bytes are encrypted here.
 
-mod format;
+pub mod format;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
