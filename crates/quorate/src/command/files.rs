@@ -44,14 +44,14 @@ pub fn read_input(path: Option<&Path>, max: usize, todo: &str) -> CommandResult<
 }
 
 /// `path` or standard input, and what to call it.
-pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read>)> {
+pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read + Send>)> {
     Ok(match path {
         Some(path) => {
             let file = File::open(path)
                 .map_err(|e| Failure::failed("can't read the input", format!("{}: {e}", path.display()), ""))?;
             (path.display().to_string(), Box::new(file))
         }
-        None => ("standard input".into(), Box::new(io::stdin().lock())),
+        None => ("standard input".into(), Box::new(io::stdin())),
     })
 }
 

@@ -18,6 +18,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::ahead::{Ahead, CHUNKS, fill};
+
 /// What every encrypted file begins with.
 pub const MAGIC: &[u8; 8] = b"quorate\x01";
 /// Length of a data key, in bytes.
@@ -33,8 +35,6 @@ const SEALED_LEN: usize = CHUNK_LEN + TAG_LEN;
 const PREFIX_LEN: usize = 7;
 /// Longest encrypted data key, in bytes: the blob of a 32-byte data key has 136.
 const WRAPPED_LEN_MAX: usize = 1024;
-/// Chunks a file may have: the counter's range, 256 TiB.
-const CHUNKS_MAX: u64 = 1 << 32;
 
 /// Why a file can't be encrypted or decrypted.
 #[derive(Debug, Error)]
@@ -105,7 +105,7 @@ impl Header {
     /// Reads a header; leaves the reader at the first chunk.
     pub fn read(from: &mut impl Read) -> Result<Self, FileError> {
         let mut fixed = [0; MAGIC.len() + 2 + PREFIX_LEN + 2];
-        let read = fill(from, &mut fixed)?;
+        let read = fill(from, &mut fixed).map_err(FileError::Read)?;
         let (magic, rest) = fixed.split_at(MAGIC.len());
         if read < MAGIC.len() || magic != MAGIC {
             return Err(FileError::NotOurs);
@@ -124,7 +124,7 @@ impl Header {
             return Err(FileError::Header);
         }
         let mut wrapped = vec![0; len];
-        if fill(from, &mut wrapped)? < len {
+        if fill(from, &mut wrapped).map_err(FileError::Read)? < len {
             return Err(FileError::Truncated(0));
         }
         Ok(Self { prefix, wrapped })
@@ -152,140 +152,117 @@ impl Cipher {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Encrypts `chunk` where it is, and appends the tag.
-    fn seal(&self, number: u32, last: bool, chunk: &mut Vec<u8>) -> Result<(), FileError> {
-        let sealed = self.key.seal_in_place_append_tag(self.nonce(number, last), Aad::from(&self.aad), chunk);
+    /// Encrypts `chunk` where it is; the tag goes to the beginning of `rest`.
+    fn seal(&self, number: u32, last: bool, chunk: &mut [u8], rest: &mut [u8]) -> Result<(), FileError> {
+        let sealed = self.key.seal_in_place_separate_tag(self.nonce(number, last), Aad::from(&self.aad), chunk);
         // Only for lengths that no chunk has.
-        sealed.map_err(|_| FileError::TooLong)
+        let tag = sealed.map_err(|_| FileError::TooLong)?;
+        rest[..TAG_LEN].copy_from_slice(tag.as_ref());
+        Ok(())
     }
 
     /// Decrypts `sealed` into `plain`, whose content means nothing unless this says that the chunk is genuine.
-    fn open(&self, number: u32, last: bool, sealed: &[u8], plain: &mut Vec<u8>) -> bool {
+    fn open(&self, number: u32, last: bool, sealed: &[u8], plain: &mut [u8]) -> bool {
         let Some(len) = sealed.len().checked_sub(TAG_LEN) else { return false };
         let (ciphertext, tag) = sealed.split_at(len);
-        plain.resize(len, 0);
         let (nonce, aad) = (self.nonce(number, last), Aad::from(&self.aad));
-        self.key.open_separate_gather(nonce, aad, ciphertext, tag, plain).is_ok()
+        self.key.open_separate_gather(nonce, aad, ciphertext, tag, &mut plain[..len]).is_ok()
+    }
+
+    /// Decrypts `sealed`, which comes after `done` bytes of plaintext; the length of its own, or what is wrong with it.
+    fn open_or_say(
+        &self,
+        number: u32,
+        last: bool,
+        sealed: &[u8],
+        plain: &mut [u8],
+        done: u64,
+    ) -> Result<usize, FileError> {
+        if self.open(number, last, sealed, plain) {
+            let len = sealed.len() - TAG_LEN;
+            return if len == 0 && number > 0 { Err(FileError::Altered(done)) } else { Ok(len) };
+        }
+        // For the message only: would it be genuine with the other flag?
+        Err(match (self.open(number, !last, sealed, plain), last) {
+            (true, true) => FileError::Truncated(done),
+            (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
+            (false, true) if sealed.len() < TAG_LEN => FileError::Truncated(done),
+            (false, true) if sealed.len() < SEALED_LEN => FileError::Torn(done),
+            (false, _) => FileError::Altered(done),
+        })
     }
 }
 
-/// Encrypts everything from `from` to `to`, header first. `progress` hears of each chunk's plaintext length.
+/// Encrypts everything from `from` to `to`, header first. `progress` hears of plaintext lengths as they are written.
 pub fn encrypt(
     header: &Header,
     data_key: &[u8],
-    from: &mut impl Read,
+    from: impl Read + Send + 'static,
     to: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<(), FileError> {
     let cipher = header.cipher(data_key)?;
     to.write_all(&cipher.aad).map_err(FileError::Write)?;
-    let mut chunks = Chunks::new(from, CHUNK_LEN)?;
-    for number in 0..CHUNKS_MAX {
-        let last = chunks.advance()?;
-        let chunk = &mut *chunks.current;
-        let len = chunk.len();
-        cipher.seal(number as u32, last, chunk)?;
-        to.write_all(chunk).map_err(FileError::Write)?;
+    let mut input = Ahead::start(from, CHUNK_LEN, SEALED_LEN)?;
+    loop {
+        let (mut len, mut sealed) = (0, 0);
+        for place in 0..input.chunks() {
+            let (number, last) = input.position(place)?;
+            let (chunk, rest) = input.slot(place);
+            cipher.seal(number, last, chunk, rest)?;
+            len += chunk.len();
+            sealed += chunk.len() + TAG_LEN;
+        }
+        to.write_all(input.bytes(sealed)).map_err(FileError::Write)?;
         progress(len);
-        if last {
+        if !input.advance()? {
             return Ok(());
         }
     }
-    Err(FileError::TooLong)
 }
 
-/// Decrypts the chunks after `header`. Each chunk is written once it has proven genuine, so after an error `to` holds
+/// Decrypts the chunks after `header`. Chunks are written once they have proven genuine, so after an error `to` holds
 /// a genuine beginning, and is not complete. `progress` as in [`encrypt`].
 pub fn decrypt(
     header: &Header,
     data_key: &[u8],
-    from: &mut impl Read,
+    from: impl Read + Send + 'static,
     to: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<(), FileError> {
     let cipher = header.cipher(data_key)?;
-    let mut chunks = Chunks::new(from, SEALED_LEN)?;
-    let mut plain = Zeroizing::new(Vec::with_capacity(CHUNK_LEN));
+    let mut input = Ahead::start(from, SEALED_LEN, SEALED_LEN)?;
+    let mut plain = Zeroizing::new(vec![0; CHUNKS * CHUNK_LEN]);
     let mut done = 0;
-    for number in 0..CHUNKS_MAX {
-        let last = chunks.advance()?;
-        let sealed = &*chunks.current;
-        if !cipher.open(number as u32, last, sealed, &mut plain) {
-            // For the message only: would it be genuine with the other flag?
-            let other = cipher.open(number as u32, !last, sealed, &mut plain);
-            return Err(match (other, last) {
-                (true, true) => FileError::Truncated(done),
-                (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
-                (false, true) if sealed.len() < TAG_LEN => FileError::Truncated(done),
-                (false, true) if sealed.len() < SEALED_LEN => FileError::Torn(done),
-                (false, _) => FileError::Altered(done),
-            });
+    loop {
+        let (mut len, mut altered) = (0, None);
+        for place in 0..input.chunks() {
+            let (number, last) = input.position(place)?;
+            let (sealed, _) = input.slot(place);
+            match cipher.open_or_say(number, last, sealed, &mut plain[len..], done + len as u64) {
+                Ok(opened) => len += opened,
+                Err(why) => {
+                    altered = Some(why);
+                    break;
+                }
+            }
         }
-        if plain.is_empty() && number > 0 {
-            return Err(FileError::Altered(done));
+        to.write_all(&plain[..len]).map_err(FileError::Write)?;
+        progress(len);
+        done += len as u64;
+        if let Some(why) = altered {
+            return Err(why);
         }
-        to.write_all(&plain).map_err(FileError::Write)?;
-        done += plain.len() as u64;
-        progress(plain.len());
-        if last {
+        if !input.advance()? {
             return Ok(());
         }
     }
-    Err(FileError::TooLong)
-}
-
-/// Reads in chunks of one length, one ahead, so that the last is known as such.
-struct Chunks<'a, R> {
-    from: &'a mut R,
-    len: usize,
-    current: Zeroizing<Vec<u8>>,
-    next: Zeroizing<Vec<u8>>,
-}
-
-impl<'a, R: Read> Chunks<'a, R> {
-    fn new(from: &'a mut R, len: usize) -> Result<Self, FileError> {
-        // Room for the tag: a chunk never moves, so no copy of it is left behind.
-        let buffer = || Zeroizing::new(Vec::with_capacity(len + TAG_LEN));
-        let mut chunks = Self { from, len, current: buffer(), next: buffer() };
-        chunks.read_next()?;
-        Ok(chunks)
-    }
-
-    fn read_next(&mut self) -> Result<(), FileError> {
-        self.next.resize(self.len, 0);
-        let read = fill(self.from, &mut self.next)?;
-        self.next.truncate(read);
-        Ok(())
-    }
-
-    /// Makes the next chunk the current one; whether it is the last.
-    fn advance(&mut self) -> Result<bool, FileError> {
-        std::mem::swap(&mut self.current, &mut self.next);
-        if self.current.len() < self.len {
-            self.next.clear();
-            return Ok(true);
-        }
-        self.read_next()?;
-        Ok(self.next.is_empty())
-    }
-}
-
-/// Reads until `buffer` is full or the input ends; how much there was.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize, FileError> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match from.read(&mut buffer[read..]) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(FileError::Read(e)),
-        }
-    }
-    Ok(read)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -302,15 +279,15 @@ mod tests {
 
     fn seal(plaintext: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encrypt(&header(), &KEY, &mut &plaintext[..], &mut out, |_| {}).unwrap();
+        encrypt(&header(), &KEY, Cursor::new(plaintext.to_vec()), &mut out, |_| {}).unwrap();
         out
     }
 
     fn open(file: &[u8]) -> Result<Vec<u8>, (FileError, Vec<u8>)> {
-        let mut from = file;
+        let mut from = Cursor::new(file.to_vec());
         let mut out = Vec::new();
         let header = Header::read(&mut from).map_err(|e| (e, vec![]))?;
-        match decrypt(&header, &KEY, &mut from, &mut out, |_| {}) {
+        match decrypt(&header, &KEY, from, &mut out, |_| {}) {
             Ok(()) => Ok(out),
             Err(e) => Err((e, out)),
         }
@@ -322,13 +299,11 @@ mod tests {
     }
 
     /// A reader that gives a few bytes at a time, as pipes do.
-    struct Drip<'a>(&'a [u8], usize);
-    impl Read for Drip<'_> {
+    struct Drip(Cursor<Vec<u8>>, usize);
+    impl Read for Drip {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            let n = self.1.min(buf.len()).min(self.0.len());
-            buf[..n].copy_from_slice(&self.0[..n]);
-            self.0 = &self.0[n..];
-            Ok(n)
+            let n = self.1.min(buf.len());
+            self.0.read(&mut buf[..n])
         }
     }
 
@@ -406,7 +381,7 @@ mod tests {
         let (head, chunks): (&[u8], Vec<&[u8]>) = (&file[..body()], file[body()..].chunks(SEALED_LEN).collect());
         let other_header = Header::new([1, 2, 3, 4, 5, 6, 8], &[9; 136]).unwrap();
         let mut other = Vec::new();
-        encrypt(&other_header, &KEY, &mut &plain(4 * CHUNK_LEN)[..], &mut other, |_| {}).unwrap();
+        encrypt(&other_header, &KEY, Cursor::new(plain(4 * CHUNK_LEN)), &mut other, |_| {}).unwrap();
         let foreign: Vec<&[u8]> = other[body()..].chunks(SEALED_LEN).collect();
         for order in [
             vec![chunks[1], chunks[0], chunks[2], chunks[3]],
@@ -448,7 +423,7 @@ mod tests {
             assert!(matches!(open(&file), Err((FileError::Header, _))));
         }
         assert!(Header::new([0; 7], &[]).is_err() && Header::new([0; 7], &[0; 1025]).is_err());
-        let short = decrypt(&header(), &KEY[1..], &mut &b""[..], &mut Vec::new(), |_| {});
+        let short = decrypt(&header(), &KEY[1..], io::empty(), &mut Vec::new(), |_| {});
         assert!(matches!(short, Err(FileError::DataKey)));
     }
 
@@ -468,9 +443,9 @@ mod tests {
                 Ok(())
             }
         }
-        let read = encrypt(&header(), &KEY, &mut Broken, &mut Vec::new(), |_| {});
+        let read = encrypt(&header(), &KEY, Broken, &mut Vec::new(), |_| {});
         assert!(matches!(read, Err(FileError::Read(_))));
-        let write = encrypt(&header(), &KEY, &mut &b"x"[..], &mut Broken, |_| {});
+        let write = encrypt(&header(), &KEY, &b"x"[..], &mut Broken, |_| {});
         assert!(matches!(write, Err(FileError::Write(_))));
     }
 
@@ -482,13 +457,13 @@ mod tests {
             let plaintext = plain(len);
             let mut file = Vec::new();
             let mut seen = 0;
-            encrypt(&header(), &KEY, &mut Drip(&plaintext, piece), &mut file, |n| seen += n).unwrap();
+            encrypt(&header(), &KEY, Drip(Cursor::new(plaintext.clone()), piece), &mut file, |n| seen += n).unwrap();
             prop_assert_eq!(seen, len);
-            let mut from = Drip(&file, piece);
+            let mut from = Drip(Cursor::new(file), piece);
             let read = Header::read(&mut from).unwrap();
             prop_assert_eq!(&read, &header());
             let mut out = Vec::new();
-            decrypt(&read, &KEY, &mut from, &mut out, |_| {}).unwrap();
+            decrypt(&read, &KEY, from, &mut out, |_| {}).unwrap();
             prop_assert!(out == plaintext);
         }
 
