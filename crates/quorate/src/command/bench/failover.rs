@@ -242,7 +242,8 @@ impl Failover {
                 table.add_row([(*name).to_owned(), p50, p90, p99, max, aim]);
             }
             let mut note = |name: &str, text: String| {
-                table.add_row([name.to_owned(), text]);
+                let none = String::new;
+                table.add_row([name.to_owned(), none(), none(), none(), none(), text]);
             };
             note("kills", kills.len().to_string());
             note("failed requests", errors.len().to_string());

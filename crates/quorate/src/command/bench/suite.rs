@@ -261,12 +261,17 @@ fn print(shared: &Shared, report: &Report) -> CommandResult {
     shared.format().print(&json, || {
         let header = ["load", "clients", "on", "rate/s", "p50 µs", "p99 µs", "errors", "beside", "aim"];
         let mut table = output::columns(header, report.rows.iter().map(Row::cells));
+        let mut note = |name: String, text: String| {
+            let mut cells: [String; 9] = Default::default();
+            (cells[0], cells[7]) = (name, text);
+            table.add_row(cells);
+        };
         if report.leader_changed {
-            table.add_row(["the leader changed during the run: what is said to be on it was on two nodes"]);
+            note("the leader changed".into(), "what is said to be on it was on two nodes".into());
         }
         if let Some(u) = unsealing {
             let (one, all) = (u.one.as_millis(), u.all.as_millis());
-            table.add_row([format!("unsealed with {} keys in {one} ms; every node in {all} ms", u.keys)]);
+            note(format!("unseal {} keys", u.keys), format!("{one} ms, every node {all} ms"));
         }
         table
     })
