@@ -306,3 +306,39 @@ fn wait(condition: impl Fn() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
+
+#[test]
+fn bench_kills_the_leader_of_a_cluster_of_its_own_and_tells_how_long_it_took() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(QUORATE);
+    command.args(["bench", "failover", "--kills", "2", "--clients", "2", "--every", "50", "--output", "json", "--dir"]);
+    command.arg(dir.path().join("c"));
+    let output = run(command, "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = json(&output.stdout);
+    assert_eq!((&report["kills"], report["each"].as_array().map(Vec::len)), (&2.into(), Some(2)), "{report}");
+    for kill in report["each"].as_array().expect("kills") {
+        let of = |name: &str| kill[name].as_f64().unwrap_or_else(|| panic!("{name}: {kill}"));
+        // Nothing can succeed before somebody leads, and nobody leads before the death is noticed.
+        assert!(of("use_ms") > 0.0 && of("use_every_client_ms") >= of("use_ms"), "{kill}");
+        assert!(of("write_every_client_ms") >= of("write_ms") && of("longest_request_ms") > 0.0, "{kill}");
+        assert!(of("detection_ms") > 0.0 && of("election_ms") >= 0.0, "{kill}");
+    }
+    assert!(report["errors"].is_u64() && report["false_elections"].is_u64(), "{report}");
+    assert!(report["steady_load"]["rate"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn bench_measures_everything_in_one_run() {
+    let mut command = Command::new(QUORATE);
+    command.args(["bench", "suite", "--seconds", "1", "--keys", "1", "--file", "1", "--output", "json"]);
+    let output = run(command, "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = json(&output.stdout);
+    let rows = report["rows"].as_array().expect("rows");
+    let of = |load: &str, on: &str| rows.iter().filter(|r| r["load"] == load && r["on"] == on).count();
+    assert_eq!((of("echo", "leader"), of("encrypt", "leader"), of("encrypt", "follower")), (2, 2, 2), "{report}");
+    assert_eq!((of("create-key", "leader"), of("file encrypt", ""), of("AES-256-GCM", "")), (2, 1, 1), "{report}");
+    assert!(rows.iter().all(|r| r["rate"].as_f64() > Some(0.0)), "{report}");
+    assert!(report["unsealing"]["keys"].as_u64() > Some(0), "{report}");
+}

@@ -46,6 +46,11 @@ impl Clock {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether this node's clock is too far off for it to lead.
+    pub(crate) fn unfit(&self) -> bool {
+        self.with(|s| s.unfit)
+    }
+
     /// The jump that waits for an operator.
     pub(crate) fn held_ms(&self) -> Option<u64> {
         self.with(|s| s.held_ms)

@@ -77,6 +77,8 @@ impl ReadGate {
 pub(crate) trait Source: Send + Sync + 'static {
     /// An index that was committed when this call began, or why there is none. It is given up after [`ROUND_LIMIT`].
     fn ask(&self, round: u64) -> impl Future<Output = Result<u64, String>> + Send;
+    /// Returns when another leader is known than now, who may do better than the one just asked, and at `until` at the latest.
+    fn another_leader(&self, until: Instant) -> impl Future<Output = ()> + Send;
     /// Where apply tells how far it is.
     fn shared(&self) -> &Shared;
 }
@@ -105,7 +107,7 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
                     Err(_) if source.shared().problem().is_some() => deliver(source.shared(), u64::MAX, waiters).await,
                     Err(why) => {
                         *gate.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
-                        tokio::time::sleep_until(started + PAUSE).await;
+                        source.another_leader(started + PAUSE).await;
                         drop(flight);
                         gate.give_back(waiters);
                     }
@@ -166,6 +168,9 @@ async fn round(source: &impl Source, id: u64) -> Result<u64, String> {
 impl Source for Node {
     async fn ask(&self, round: u64) -> Result<u64, String> {
         ask(self, round).await
+    }
+    async fn another_leader(&self, until: Instant) {
+        self.other_leader(self.leader_now(), until.saturating_duration_since(Instant::now())).await;
     }
     fn shared(&self) -> &Shared {
         &self.shared
@@ -237,6 +242,7 @@ mod tests {
     /// Hands each round to the test, which answers when it likes.
     struct Scripted {
         rounds: mpsc::UnboundedSender<(u64, Answer)>,
+        leader: Notify,
         shared: Shared,
     }
 
@@ -245,6 +251,9 @@ mod tests {
             let (tx, rx) = oneshot::channel();
             self.rounds.send((round, tx)).map_err(|e| e.to_string())?;
             rx.await.map_err(|e| e.to_string())?
+        }
+        async fn another_leader(&self, until: Instant) {
+            let _ = tokio::time::timeout_at(until, self.leader.notified()).await;
         }
         fn shared(&self) -> &Shared {
             &self.shared
@@ -261,7 +270,7 @@ mod tests {
         let (tx, rounds) = mpsc::unbounded_channel();
         let gate = Arc::new(ReadGate::default());
         let shared = Shared::new(Arc::new(NoService), Roster::new(None));
-        let source = Arc::new(Scripted { rounds: tx, shared });
+        let source = Arc::new(Scripted { rounds: tx, leader: Notify::new(), shared });
         tokio::spawn(drive(gate.clone(), source.clone()));
         Rig { gate, source, rounds }
     }
@@ -362,6 +371,22 @@ mod tests {
         let result = tokio::select! { biased; result = reader => result.expect("ran"), () = failing => unreachable!() };
         assert_eq!(result, Err(ReadError::Unavailable("no leader is known".into())));
         assert!((100..=260).contains(&rounds), "5 s at one round in 20 ms: {rounds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_leader_is_asked_at_once() {
+        let mut rig = rig();
+        let reader = rig.read();
+        let (_, answer) = rig.round().await;
+        answer.send(Err("the leader is gone".into())).expect("awaited");
+        rig.settle().await;
+        assert!(rig.rounds.try_recv().is_err(), "asked in a hot loop");
+        let elected = Instant::now();
+        rig.source.leader.notify_one();
+        let (_, answer) = rig.round().await;
+        assert_eq!(elected.elapsed(), Duration::ZERO, "the pause was waited out");
+        answer.send(Ok(0)).expect("awaited");
+        assert_eq!(reader.await.expect("ran"), Ok(0));
     }
 
     #[tokio::test(start_paused = true)]

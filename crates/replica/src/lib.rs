@@ -24,6 +24,7 @@ mod shared;
 mod snapshot;
 mod start;
 pub mod status;
+mod succession;
 mod verify;
 
 pub use compact::CompactionConfig;
@@ -36,3 +37,10 @@ pub use node_file::NodeFile;
 pub use replica::{Replica, View};
 pub use session::OpenSeq;
 pub use status::{PeerStatus, ReplicaStatus, Role};
+
+// The replicas of the integration tests, for tests that need to see inside.
+#[cfg(test)]
+extern crate self as quorate_replica;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod testing;

@@ -215,6 +215,12 @@ impl Replica {
         off_runtime("verify", move || verify(&node, &view)).await.map_err(|e| failed(index, &e))?
     }
 
+    /// Its inside.
+    #[cfg(test)]
+    pub(crate) fn node(&self) -> &Node {
+        &self.0.node
+    }
+
     /// What this replica is and knows now.
     pub fn status(&self) -> ReplicaStatus {
         let node = &self.0.node;

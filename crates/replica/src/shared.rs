@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::error::Problem;
 use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     problem: watch::Sender<Option<Problem>>,
     changed: watch::Sender<u64>,
     stopping: AtomicBool,
+    /// A member's control connection to this node has ended.
+    pub(crate) departed: Notify,
 }
 
 impl Shared {
@@ -36,6 +38,7 @@ impl Shared {
             problem: watch::Sender::new(None),
             changed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
+            departed: Notify::new(),
         }
     }
 

@@ -32,7 +32,7 @@ use crate::session::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::state::{State, StateFiles, is_state_file};
-use crate::{clock, compact, gate, peer};
+use crate::{clock, compact, gate, peer, succession};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -211,6 +211,7 @@ fn spawn_tasks(
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
         tokio::spawn(compact::drive(node.clone(), apply, compaction)),
+        tokio::spawn(succession::drive(node.clone())),
     ]
 }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the command line's own files; a node's go through the Disk seam")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,18 @@ use super::failure::{CommandResult, Failure};
 /// Reads a whole file.
 pub fn read(path: &Path, what: &str) -> CommandResult<Vec<u8>> {
     fs::read(path).map_err(|e| Failure::failed(format!("can't read {what}"), format!("{}: {e}", path.display()), ""))
+}
+
+/// Reads a file from `offset` on.
+pub fn read_from(path: &Path, offset: u64, what: &str) -> CommandResult<Vec<u8>> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| Failure::failed(format!("can't read {what}"), format!("{}: {e}", path.display()), ""))
 }
 
 /// Reads `path`, or standard input without one, as far as `max` bytes; longer is refused with `todo`.
@@ -32,14 +44,14 @@ pub fn read_input(path: Option<&Path>, max: usize, todo: &str) -> CommandResult<
 }
 
 /// `path` or standard input, and what to call it.
-pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read>)> {
+pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read + Send>)> {
     Ok(match path {
         Some(path) => {
             let file = File::open(path)
                 .map_err(|e| Failure::failed("can't read the input", format!("{}: {e}", path.display()), ""))?;
             (path.display().to_string(), Box::new(file))
         }
-        None => ("standard input".into(), Box::new(io::stdin().lock())),
+        None => ("standard input".into(), Box::new(io::stdin())),
     })
 }
 

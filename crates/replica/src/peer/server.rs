@@ -52,6 +52,14 @@ impl ServerStream {
     }
 }
 
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        if self.info.purpose == Purpose::Control {
+            self.gatekeeper.shared.departed.notify_one();
+        }
+    }
+}
+
 impl Connected for ServerStream {
     type ConnectInfo = PeerInfo;
     fn connect_info(&self) -> PeerInfo {

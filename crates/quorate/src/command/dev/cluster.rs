@@ -50,6 +50,35 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills one node (SIGKILL) and waits for its end.
+    pub async fn kill(&mut self, place: usize) {
+        self.processes[place].kill().await;
+    }
+
+    /// Starts a node again that has ended. It comes up sealed.
+    pub fn restart(&mut self, place: usize) -> CommandResult {
+        let name = &self.file.nodes[place].name;
+        self.processes[place] = NodeProcess::start(name, &self.layout.node(name))?;
+        Ok(())
+    }
+
+    /// Stops every node in order.
+    pub async fn stop(&mut self) {
+        self.processes.iter().for_each(|p| p.terminate());
+        for process in &mut self.processes {
+            process.stopped().await;
+        }
+        self.processes.clear();
+    }
+
+    /// Starts every node, after [`Self::stop`]; they come up sealed.
+    pub fn start_all(&mut self) -> CommandResult {
+        while self.processes.len() < self.file.nodes.len() {
+            self.start_next()?;
+        }
+        Ok(())
+    }
+
     /// The client of one node, by its place from 0.
     pub fn node(&self, place: u16) -> CommandResult<Client> {
         node_at(&self.client, place + 1)
@@ -95,7 +124,12 @@ impl Cluster {
 
     /// Enters as many of the shares in D as open the cluster, at the first node.
     pub async fn ceremony(&self) -> CommandResult {
-        let node = self.node(0)?;
+        self.ceremony_at(0).await
+    }
+
+    /// The same at any node.
+    pub async fn ceremony_at(&self, place: u16) -> CommandResult {
+        let node = self.node(place)?;
         let public = Public::of(&node).await?;
         for number in 1..=self.file.threshold {
             let share = self.share(number)?;

@@ -14,7 +14,7 @@ use quorate_client::v1::SealRequest;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use cluster::Cluster;
+pub use cluster::Cluster;
 use layout::{ClusterFile, Layout};
 use ports::Ports;
 
@@ -55,29 +55,38 @@ impl Dev {
         let fail = |e: std::io::Error| Failure::failed("can't start the cluster", e, "");
         let (mut int, mut term) =
             (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
-        let folder = Folder::open(self.dir.as_deref())?;
-        let mut ports = Ports::default();
         let started = tokio::select! {
-            started = self.start(&folder, &mut ports) => started,
+            started = self.launch() => started,
             // What was started is killed as it is dropped.
             _ = int.recv() => return Ok(()),
             _ = term.recv() => return Ok(()),
         };
-        let mut cluster = started?;
+        let mut running = started?;
+        announce(&running.cluster, self.no_unseal);
         loop {
             let ended = tokio::select! {
                 _ = int.recv() => break,
                 _ = term.recv() => break,
-                ended = any_end(&mut cluster) => ended,
+                ended = any_end(&mut running.cluster) => ended,
             };
             say(&ended);
         }
         say("stopping");
-        cluster.processes.iter().for_each(|p| p.terminate());
-        for process in &mut cluster.processes {
-            process.stopped().await;
-        }
+        running.cluster.stop().await;
         Ok(())
+    }
+
+    /// For a command that needs a cluster of its own for a while: on free ports, unsealed; kept when it has a folder.
+    pub fn of_own(dir: Option<PathBuf>) -> Self {
+        Self { nodes: None, dir, first_port: 0, no_unseal: false }
+    }
+
+    /// Starts it. To be called on the process's main thread, as [`process::NodeProcess::start`] says.
+    pub async fn launch(&self) -> CommandResult<Running> {
+        let folder = Folder::open(self.dir.as_deref())?;
+        let mut ports = Ports::default();
+        let cluster = self.start(&folder, &mut ports).await?;
+        Ok(Running { cluster, _ports: ports, folder })
     }
 
     async fn start(&self, folder: &Folder, ports: &mut Ports) -> CommandResult<Cluster> {
@@ -98,7 +107,6 @@ impl Dev {
         let statuses =
             cluster.wait(if self.no_unseal { "every node to be up" } else { "every node to serve" }, all).await?;
         write_dev_json(&cluster, &statuses[0])?;
-        announce(&cluster, self.no_unseal);
         Ok(cluster)
     }
 
@@ -144,9 +152,7 @@ impl Dev {
         }
         say(&format!("starting the cluster of {} in {}", file.nodes.len(), layout.root().display()));
         let mut cluster = Cluster::new(layout, file).await?;
-        for _ in 0..cluster.file.nodes.len() {
-            cluster.start_next()?;
-        }
+        cluster.start_all()?;
         cluster
             .wait("every node to find the leader", |s| s.leader != 0 && matches!(s.state.as_str(), "sealed" | "ok"))
             .await?;
@@ -155,6 +161,22 @@ impl Dev {
             cluster.ceremony().await?;
         }
         Ok(cluster)
+    }
+}
+
+/// A cluster that this process has started. Dropped, it is killed, and a temporary folder removed.
+pub struct Running {
+    // In this order: no process writes into a folder that is being removed.
+    /// Its processes and clients.
+    pub cluster: Cluster,
+    _ports: Ports,
+    folder: Folder,
+}
+
+impl Running {
+    /// The folder it is in.
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
     }
 }
 

@@ -91,6 +91,19 @@ impl NodeProcess {
         }
     }
 
+    /// Kills it, as a power cut of this one machine would, and waits for its end.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may just have ended.
+            let _ = child.kill().await;
+        }
+    }
+
+    /// Where it logs.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Waits for its end, and ends it if it takes too long.
     pub async fn stopped(&mut self) {
         if let Some(child) = &mut self.child

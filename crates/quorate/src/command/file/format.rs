@@ -14,10 +14,11 @@
 
 use std::io::{self, Read, Write};
 
-use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
-use aes_gcm::{Aes256Gcm, KeyInit};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use super::ahead::{Ahead, CHUNKS, fill};
 
 /// What every encrypted file begins with.
 pub const MAGIC: &[u8; 8] = b"quorate\x01";
@@ -30,11 +31,10 @@ const VERSION: u8 = 1;
 /// AES-256-GCM in STREAM BE32 with chunks of 64 KiB.
 const SUITE: u8 = 1;
 const TAG_LEN: usize = 16;
+const SEALED_LEN: usize = CHUNK_LEN + TAG_LEN;
 const PREFIX_LEN: usize = 7;
 /// Longest encrypted data key, in bytes: the blob of a 32-byte data key has 136.
 const WRAPPED_LEN_MAX: usize = 1024;
-/// Chunks a file may have: the counter's range, 256 TiB.
-const CHUNKS_MAX: u64 = 1 << 32;
 
 /// Why a file can't be encrypted or decrypted.
 #[derive(Debug, Error)]
@@ -105,7 +105,7 @@ impl Header {
     /// Reads a header; leaves the reader at the first chunk.
     pub fn read(from: &mut impl Read) -> Result<Self, FileError> {
         let mut fixed = [0; MAGIC.len() + 2 + PREFIX_LEN + 2];
-        let read = fill(from, &mut fixed)?;
+        let read = fill(from, &mut fixed).map_err(FileError::Read)?;
         let (magic, rest) = fixed.split_at(MAGIC.len());
         if read < MAGIC.len() || magic != MAGIC {
             return Err(FileError::NotOurs);
@@ -124,143 +124,150 @@ impl Header {
             return Err(FileError::Header);
         }
         let mut wrapped = vec![0; len];
-        if fill(from, &mut wrapped)? < len {
+        if fill(from, &mut wrapped).map_err(FileError::Read)? < len {
             return Err(FileError::Truncated(0));
         }
         Ok(Self { prefix, wrapped })
     }
 
-    fn stream(&self, data_key: &[u8]) -> Result<StreamBE32<Aes256Gcm>, FileError> {
-        let aead = Aes256Gcm::new_from_slice(data_key).map_err(|_| FileError::DataKey)?;
-        Ok(StreamBE32::from_aead(aead, &self.prefix.into()))
+    fn cipher(&self, data_key: &[u8]) -> Result<Cipher, FileError> {
+        let key = UnboundKey::new(&AES_256_GCM, data_key).map_err(|_| FileError::DataKey)?;
+        Ok(Cipher { key: LessSafeKey::new(key), prefix: self.prefix, aad: self.encode() })
     }
 }
 
-/// Encrypts everything from `from` to `to`, header first. `progress` hears of each chunk's plaintext length.
+/// Seals and opens the chunks of one file.
+struct Cipher {
+    key: LessSafeKey,
+    prefix: [u8; PREFIX_LEN],
+    aad: Vec<u8>,
+}
+
+impl Cipher {
+    fn nonce(&self, number: u32, last: bool) -> Nonce {
+        let mut nonce = [0; 12];
+        nonce[..PREFIX_LEN].copy_from_slice(&self.prefix);
+        nonce[PREFIX_LEN..11].copy_from_slice(&number.to_be_bytes());
+        nonce[11] = last.into();
+        Nonce::assume_unique_for_key(nonce)
+    }
+
+    /// Encrypts `chunk` where it is; the tag goes to the beginning of `rest`.
+    fn seal(&self, number: u32, last: bool, chunk: &mut [u8], rest: &mut [u8]) -> Result<(), FileError> {
+        let sealed = self.key.seal_in_place_separate_tag(self.nonce(number, last), Aad::from(&self.aad), chunk);
+        // Only for lengths that no chunk has.
+        let tag = sealed.map_err(|_| FileError::TooLong)?;
+        rest[..TAG_LEN].copy_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Decrypts `sealed` into `plain`, whose content means nothing unless this says that the chunk is genuine.
+    fn open(&self, number: u32, last: bool, sealed: &[u8], plain: &mut [u8]) -> bool {
+        let Some(len) = sealed.len().checked_sub(TAG_LEN) else { return false };
+        let (ciphertext, tag) = sealed.split_at(len);
+        let (nonce, aad) = (self.nonce(number, last), Aad::from(&self.aad));
+        self.key.open_separate_gather(nonce, aad, ciphertext, tag, &mut plain[..len]).is_ok()
+    }
+
+    /// Decrypts `sealed`, which comes after `done` bytes of plaintext; the length of its own, or what is wrong with it.
+    fn open_or_say(
+        &self,
+        number: u32,
+        last: bool,
+        sealed: &[u8],
+        plain: &mut [u8],
+        done: u64,
+    ) -> Result<usize, FileError> {
+        if self.open(number, last, sealed, plain) {
+            let len = sealed.len() - TAG_LEN;
+            return if len == 0 && number > 0 { Err(FileError::Altered(done)) } else { Ok(len) };
+        }
+        // For the message only: would it be genuine with the other flag?
+        Err(match (self.open(number, !last, sealed, plain), last) {
+            (true, true) => FileError::Truncated(done),
+            (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
+            (false, true) if sealed.len() < TAG_LEN => FileError::Truncated(done),
+            (false, true) if sealed.len() < SEALED_LEN => FileError::Torn(done),
+            (false, _) => FileError::Altered(done),
+        })
+    }
+}
+
+/// Encrypts everything from `from` to `to`, header first. `progress` hears of plaintext lengths as they are written.
 pub fn encrypt(
     header: &Header,
     data_key: &[u8],
-    from: &mut impl Read,
+    from: impl Read + Send + 'static,
     to: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<(), FileError> {
-    let stream = header.stream(data_key)?;
-    let aad = header.encode();
-    to.write_all(&aad).map_err(FileError::Write)?;
-    let mut chunks = Chunks::new(from, CHUNK_LEN)?;
-    for number in 0..CHUNKS_MAX {
-        let last = chunks.advance()?;
-        let chunk = &mut *chunks.current;
-        let len = chunk.len();
-        // Encryption fails only for lengths that no chunk has.
-        stream.encrypt_in_place(number as u32, last, &aad, chunk).map_err(|_| FileError::TooLong)?;
-        to.write_all(chunk).map_err(FileError::Write)?;
+    let cipher = header.cipher(data_key)?;
+    to.write_all(&cipher.aad).map_err(FileError::Write)?;
+    let mut input = Ahead::start(from, CHUNK_LEN, SEALED_LEN)?;
+    loop {
+        let (mut len, mut sealed) = (0, 0);
+        for place in 0..input.chunks() {
+            let (number, last) = input.position(place)?;
+            let (chunk, rest) = input.slot(place);
+            cipher.seal(number, last, chunk, rest)?;
+            len += chunk.len();
+            sealed += chunk.len() + TAG_LEN;
+        }
+        to.write_all(input.bytes(sealed)).map_err(FileError::Write)?;
         progress(len);
-        if last {
+        if !input.advance()? {
             return Ok(());
         }
     }
-    Err(FileError::TooLong)
 }
 
-/// Decrypts the chunks after `header`. Each chunk is written once it has proven genuine, so after an error `to` holds
+/// Decrypts the chunks after `header`. Chunks are written once they have proven genuine, so after an error `to` holds
 /// a genuine beginning, and is not complete. `progress` as in [`encrypt`].
 pub fn decrypt(
     header: &Header,
     data_key: &[u8],
-    from: &mut impl Read,
+    from: impl Read + Send + 'static,
     to: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<(), FileError> {
-    let stream = header.stream(data_key)?;
-    let aad = header.encode();
-    let mut chunks = Chunks::new(from, CHUNK_LEN + TAG_LEN)?;
+    let cipher = header.cipher(data_key)?;
+    let mut input = Ahead::start(from, SEALED_LEN, SEALED_LEN)?;
+    let mut plain = Zeroizing::new(vec![0; CHUNKS * CHUNK_LEN]);
     let mut done = 0;
-    for number in 0..CHUNKS_MAX {
-        let last = chunks.advance()?;
-        let chunk = &mut *chunks.current;
-        if stream.decrypt_in_place(number as u32, last, &aad, chunk).is_err() {
-            // For the message only: would it be genuine with the other flag?
-            let other = stream.decrypt_in_place(number as u32, !last, &aad, chunk).is_ok();
-            return Err(match (other, last) {
-                (true, true) => FileError::Truncated(done),
-                (true, false) => FileError::Appended(done + CHUNK_LEN as u64),
-                (false, true) if chunk.len() < TAG_LEN => FileError::Truncated(done),
-                (false, true) if chunk.len() < CHUNK_LEN + TAG_LEN => FileError::Torn(done),
-                (false, _) => FileError::Altered(done),
-            });
+    loop {
+        let (mut len, mut altered) = (0, None);
+        for place in 0..input.chunks() {
+            let (number, last) = input.position(place)?;
+            let (sealed, _) = input.slot(place);
+            match cipher.open_or_say(number, last, sealed, &mut plain[len..], done + len as u64) {
+                Ok(opened) => len += opened,
+                Err(why) => {
+                    altered = Some(why);
+                    break;
+                }
+            }
         }
-        if chunk.is_empty() && number > 0 {
-            return Err(FileError::Altered(done));
+        to.write_all(&plain[..len]).map_err(FileError::Write)?;
+        progress(len);
+        done += len as u64;
+        if let Some(why) = altered {
+            return Err(why);
         }
-        to.write_all(chunk).map_err(FileError::Write)?;
-        done += chunk.len() as u64;
-        progress(chunk.len());
-        if last {
+        if !input.advance()? {
             return Ok(());
         }
     }
-    Err(FileError::TooLong)
-}
-
-/// Reads in chunks of one length, one ahead, so that the last is known as such.
-struct Chunks<'a, R> {
-    from: &'a mut R,
-    len: usize,
-    current: Zeroizing<Vec<u8>>,
-    next: Zeroizing<Vec<u8>>,
-}
-
-impl<'a, R: Read> Chunks<'a, R> {
-    fn new(from: &'a mut R, len: usize) -> Result<Self, FileError> {
-        // Room for the tag: a chunk never moves, so no copy of it is left behind.
-        let buffer = || Zeroizing::new(Vec::with_capacity(len + TAG_LEN));
-        let mut chunks = Self { from, len, current: buffer(), next: buffer() };
-        chunks.read_next()?;
-        Ok(chunks)
-    }
-
-    fn read_next(&mut self) -> Result<(), FileError> {
-        self.next.resize(self.len, 0);
-        let read = fill(self.from, &mut self.next)?;
-        self.next.truncate(read);
-        Ok(())
-    }
-
-    /// Makes the next chunk the current one; whether it is the last.
-    fn advance(&mut self) -> Result<bool, FileError> {
-        std::mem::swap(&mut self.current, &mut self.next);
-        if self.current.len() < self.len {
-            self.next.clear();
-            return Ok(true);
-        }
-        self.read_next()?;
-        Ok(self.next.is_empty())
-    }
-}
-
-/// Reads until `buffer` is full or the input ends; how much there was.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize, FileError> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match from.read(&mut buffer[read..]) {
-            Ok(0) => break,
-            Ok(n) => read += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(FileError::Read(e)),
-        }
-    }
-    Ok(read)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use proptest::prelude::*;
 
     use super::*;
 
     const KEY: [u8; 32] = [7; 32];
-    const SEALED_CHUNK: usize = CHUNK_LEN + TAG_LEN;
 
     fn header() -> Header {
         Header::new([1, 2, 3, 4, 5, 6, 7], &[9; 136]).unwrap()
@@ -272,15 +279,15 @@ mod tests {
 
     fn seal(plaintext: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encrypt(&header(), &KEY, &mut &plaintext[..], &mut out, |_| {}).unwrap();
+        encrypt(&header(), &KEY, Cursor::new(plaintext.to_vec()), &mut out, |_| {}).unwrap();
         out
     }
 
     fn open(file: &[u8]) -> Result<Vec<u8>, (FileError, Vec<u8>)> {
-        let mut from = file;
+        let mut from = Cursor::new(file.to_vec());
         let mut out = Vec::new();
         let header = Header::read(&mut from).map_err(|e| (e, vec![]))?;
-        match decrypt(&header, &KEY, &mut from, &mut out, |_| {}) {
+        match decrypt(&header, &KEY, from, &mut out, |_| {}) {
             Ok(()) => Ok(out),
             Err(e) => Err((e, out)),
         }
@@ -292,13 +299,11 @@ mod tests {
     }
 
     /// A reader that gives a few bytes at a time, as pipes do.
-    struct Drip<'a>(&'a [u8], usize);
-    impl Read for Drip<'_> {
+    struct Drip(Cursor<Vec<u8>>, usize);
+    impl Read for Drip {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            let n = self.1.min(buf.len()).min(self.0.len());
-            buf[..n].copy_from_slice(&self.0[..n]);
-            self.0 = &self.0[n..];
-            Ok(n)
+            let n = self.1.min(buf.len());
+            self.0.read(&mut buf[..n])
         }
     }
 
@@ -307,15 +312,21 @@ mod tests {
         let file = seal(b"x");
         assert_eq!(file.len(), 8 + 1 + 1 + 7 + 2 + 136 + 1 + 16);
         assert_eq!(&file[..19], b"quorate\x01\x01\x01\x01\x02\x03\x04\x05\x06\x07\x00\x88");
-        // The same chunk by another implementation of AES-256-GCM.
-        let key = aws_lc_rs::aead::LessSafeKey::new(
-            aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, &KEY).unwrap(),
-        );
-        let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key([1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 1]);
-        let mut chunk = b"x".to_vec();
-        let aad = aws_lc_rs::aead::Aad::from(header().encode());
-        key.seal_in_place_append_tag(nonce, aad, &mut chunk).unwrap();
-        assert_eq!(file[body()..], chunk);
+    }
+
+    #[test]
+    fn another_implementation_of_the_same_stream_makes_the_same_bytes() {
+        use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
+        use aes_gcm::{Aes256Gcm, KeyInit};
+        let plaintext = plain(2 * CHUNK_LEN + 5);
+        let other: StreamBE32<Aes256Gcm> = StreamBE32::from_aead(Aes256Gcm::new(&KEY.into()), &header().prefix.into());
+        let mut expected = header().encode();
+        for (number, piece) in plaintext.chunks(CHUNK_LEN).enumerate() {
+            let mut chunk = piece.to_vec();
+            other.encrypt_in_place(number as u32, number == 2, &header().encode(), &mut chunk).unwrap();
+            expected.extend(chunk);
+        }
+        assert!(seal(&plaintext) == expected);
     }
 
     #[test]
@@ -336,8 +347,8 @@ mod tests {
         let plaintext = plain(3 * CHUNK_LEN);
         let file = seal(&plaintext);
         for chunks in 0..3 {
-            let boundary = body() + chunks * SEALED_CHUNK;
-            for end in [boundary, boundary + 1, boundary + TAG_LEN, boundary + SEALED_CHUNK - 1] {
+            let boundary = body() + chunks * SEALED_LEN;
+            for end in [boundary, boundary + 1, boundary + TAG_LEN, boundary + SEALED_LEN - 1] {
                 let (error, out) = open(&file[..end]).unwrap_err();
                 if end == boundary {
                     assert!(matches!(error, FileError::Truncated(_)), "{end}: {error}");
@@ -353,7 +364,7 @@ mod tests {
     #[test]
     fn appended_bytes_are_noticed() {
         for len in [0, 5, CHUNK_LEN, CHUNK_LEN + 5] {
-            for extra in [1, TAG_LEN, SEALED_CHUNK] {
+            for extra in [1, TAG_LEN, SEALED_LEN] {
                 let mut file = seal(&plain(len));
                 file.extend(vec![0; extra]);
                 let (error, _) = open(&file).unwrap_err();
@@ -367,11 +378,11 @@ mod tests {
     #[test]
     fn chunks_out_of_order_dropped_repeated_or_of_another_file_are_noticed() {
         let file = seal(&plain(4 * CHUNK_LEN));
-        let (head, chunks): (&[u8], Vec<&[u8]>) = (&file[..body()], file[body()..].chunks(SEALED_CHUNK).collect());
+        let (head, chunks): (&[u8], Vec<&[u8]>) = (&file[..body()], file[body()..].chunks(SEALED_LEN).collect());
         let other_header = Header::new([1, 2, 3, 4, 5, 6, 8], &[9; 136]).unwrap();
         let mut other = Vec::new();
-        encrypt(&other_header, &KEY, &mut &plain(4 * CHUNK_LEN)[..], &mut other, |_| {}).unwrap();
-        let foreign: Vec<&[u8]> = other[body()..].chunks(SEALED_CHUNK).collect();
+        encrypt(&other_header, &KEY, Cursor::new(plain(4 * CHUNK_LEN)), &mut other, |_| {}).unwrap();
+        let foreign: Vec<&[u8]> = other[body()..].chunks(SEALED_LEN).collect();
         for order in [
             vec![chunks[1], chunks[0], chunks[2], chunks[3]],
             vec![chunks[0], chunks[2], chunks[3]],
@@ -389,8 +400,8 @@ mod tests {
     fn what_is_wrong_is_said() {
         let file = seal(&plain(3 * CHUNK_LEN));
         let said = |file: &[u8]| open(file).unwrap_err().0.to_string();
-        assert!(said(&file[..body() + SEALED_CHUNK]).contains("truncated: the end is missing after 0 bytes"));
-        assert!(said(&file[..body() + SEALED_CHUNK + 99]).contains("cut off, or altered, after 65536 bytes"));
+        assert!(said(&file[..body() + SEALED_LEN]).contains("truncated: the end is missing after 0 bytes"));
+        assert!(said(&file[..body() + SEALED_LEN + 99]).contains("cut off, or altered, after 65536 bytes"));
         assert!(said(&[&file[..], b"more"].concat()).contains("appended to it after 196608 bytes"));
         let mut flipped = file.clone();
         flipped[body() + 5] ^= 1;
@@ -412,7 +423,7 @@ mod tests {
             assert!(matches!(open(&file), Err((FileError::Header, _))));
         }
         assert!(Header::new([0; 7], &[]).is_err() && Header::new([0; 7], &[0; 1025]).is_err());
-        let short = decrypt(&header(), &KEY[1..], &mut &b""[..], &mut Vec::new(), |_| {});
+        let short = decrypt(&header(), &KEY[1..], io::empty(), &mut Vec::new(), |_| {});
         assert!(matches!(short, Err(FileError::DataKey)));
     }
 
@@ -432,9 +443,9 @@ mod tests {
                 Ok(())
             }
         }
-        let read = encrypt(&header(), &KEY, &mut Broken, &mut Vec::new(), |_| {});
+        let read = encrypt(&header(), &KEY, Broken, &mut Vec::new(), |_| {});
         assert!(matches!(read, Err(FileError::Read(_))));
-        let write = encrypt(&header(), &KEY, &mut &b"x"[..], &mut Broken, |_| {});
+        let write = encrypt(&header(), &KEY, &b"x"[..], &mut Broken, |_| {});
         assert!(matches!(write, Err(FileError::Write(_))));
     }
 
@@ -446,13 +457,13 @@ mod tests {
             let plaintext = plain(len);
             let mut file = Vec::new();
             let mut seen = 0;
-            encrypt(&header(), &KEY, &mut Drip(&plaintext, piece), &mut file, |n| seen += n).unwrap();
+            encrypt(&header(), &KEY, Drip(Cursor::new(plaintext.clone()), piece), &mut file, |n| seen += n).unwrap();
             prop_assert_eq!(seen, len);
-            let mut from = Drip(&file, piece);
+            let mut from = Drip(Cursor::new(file), piece);
             let read = Header::read(&mut from).unwrap();
             prop_assert_eq!(&read, &header());
             let mut out = Vec::new();
-            decrypt(&read, &KEY, &mut from, &mut out, |_| {}).unwrap();
+            decrypt(&read, &KEY, from, &mut out, |_| {}).unwrap();
             prop_assert!(out == plaintext);
         }
 

@@ -2,7 +2,8 @@
 //!
 //! The file never leaves the machine: the cluster makes the data key and opens it again; bytes are encrypted here.
 
-mod format;
+mod ahead;
+pub mod format;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, 
     if out.is_none() {
         refuse_terminal(shared, out)?;
     }
-    let (_, mut from) = files::open_input(input)?;
+    let (_, from) = files::open_input(input)?;
     let client = shared.client().await?;
     let request =
         GenerateDataKeyRequest { key, bytes: DATA_KEY_LEN as u32, aad: aad.to_proto(), without_plaintext: false };
@@ -98,7 +99,7 @@ async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, 
     let mut to = Sink::open(out, 0o666)?;
     let mut progress = Progress::new(files::regular_len(input));
     tokio::task::block_in_place(|| {
-        format::encrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| progress.add(n))?;
+        format::encrypt(&header, &data_key.plaintext, from, &mut to, |n| progress.add(n))?;
         to.finish().map_err(FileError::Write)
     })
     .map_err(failed)?;
@@ -116,7 +117,7 @@ async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&
     let streaming = matches!(to, Sink::Stream(_));
     let mut progress = Progress::new(files::regular_len(input));
     let opened = tokio::task::block_in_place(|| {
-        format::decrypt(&header, &data_key.plaintext, &mut from, &mut to, |n| progress.add(n))?;
+        format::decrypt(&header, &data_key.plaintext, from, &mut to, |n| progress.add(n))?;
         to.finish().map_err(FileError::Write)
     });
     let done = progress.done();

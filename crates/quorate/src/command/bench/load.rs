@@ -1,5 +1,7 @@
-//! `quorate bench …`: how fast the cluster is, through the same client and doors as everybody else's requests.
+//! A closed load: clients that send one request after the other for a while, and what they saw.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +16,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Shared;
-use super::failure::{CommandResult, Doing, Failure};
-use super::operator::node_at;
-use super::output;
+use crate::command::failure::{CommandResult, Doing, Failure};
+use crate::command::operator::node_at;
+use crate::command::{Shared, output};
 
 /// Longest time that counts, in microseconds; a longer one counts as this.
 const TIME_MAX_US: u64 = 600_000_000;
@@ -26,39 +27,29 @@ const CLIENTS_PER_CONNECTION: usize = 8;
 /// Time before the measurement in which connections are made and caches filled.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Measure the cluster.
-///
-/// Clients send one request after the other for the given time. What is measured is what a caller sees: the whole request,
-/// retries included. It makes a key of its own, which is destroyed a week later.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  quorate bench echo --clients 64 --size 1024 --seconds 10 --output json
-  quorate bench encrypt --clients 64 --size 1024 --seconds 10
-  quorate bench encrypt --clients 1 --node 2
-  quorate bench create-key --clients 64 --seconds 5")]
-pub struct Bench {
-    /// Which request
-    #[arg(value_enum)]
-    what: What,
+/// How much of a load.
+#[derive(Args, Clone, Debug)]
+pub struct Load {
     /// Clients at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    clients: u16,
+    pub clients: u16,
     /// Bytes in a request (payload, plaintext); data keys have 32
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=524_288))]
-    size: u32,
+    pub size: u32,
     /// For how long
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
-    seconds: u16,
+    pub seconds: u16,
     /// Only the node at this place among the addresses, from 1 [default: clients spread over all]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    node: Option<u16>,
+    pub node: Option<u16>,
     /// Connections that the clients share [default: one for each 8 clients]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    connections: Option<u16>,
+    pub connections: Option<u16>,
 }
 
+/// What is requested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum What {
+pub enum What {
     /// Authenticated, does nothing: the yardstick
     Echo,
     /// Encrypt
@@ -71,9 +62,16 @@ enum What {
     CreateKey,
 }
 
+impl What {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 /// One request, ready to be sent again and again.
 #[derive(Clone)]
-enum Request {
+pub enum Request {
     Echo(EchoRequest),
     Encrypt(EncryptRequest),
     Decrypt(DecryptRequest),
@@ -82,7 +80,8 @@ enum Request {
 }
 
 impl Request {
-    async fn send(&self, client: &Client) -> Result<(), ClientError> {
+    /// Sends it once.
+    pub async fn send(&self, client: &Client) -> Result<(), ClientError> {
         match self {
             Self::Echo(r) => client.echo(r.clone()).await.map(drop),
             Self::Encrypt(r) => client.encrypt(r.clone()).await.map(drop),
@@ -94,17 +93,22 @@ impl Request {
 }
 
 /// What one client, and then all of them, saw.
-struct Seen {
-    times_us: Histogram<u64>,
-    errors: u64,
-    first_error: Option<ClientError>,
+pub struct Seen {
+    /// Of requests that were answered, in microseconds.
+    pub times_us: Histogram<u64>,
+    /// Requests that failed.
+    pub errors: u64,
+    /// The first of them.
+    pub first_error: Option<ClientError>,
+    /// For how long.
+    pub elapsed: Duration,
 }
 
 impl Seen {
     fn new() -> CommandResult<Self> {
         let times_us = Histogram::new_with_bounds(1, TIME_MAX_US, 3);
         let times_us = times_us.map_err(|e| Failure::failed("can't count", e, ""))?;
-        Ok(Self { times_us, errors: 0, first_error: None })
+        Ok(Self { times_us, errors: 0, first_error: None, elapsed: Duration::ZERO })
     }
 
     fn note(&mut self, took: Duration, result: Result<(), ClientError>) {
@@ -117,6 +121,11 @@ impl Seen {
         }
     }
 
+    /// Answers per second.
+    pub fn rate(&self) -> f64 {
+        (self.times_us.len() as f64 / self.elapsed.as_secs_f64() * 10.0).round() / 10.0
+    }
+
     fn add(&mut self, other: Self) -> CommandResult {
         self.times_us.add(&other.times_us).map_err(|e| Failure::failed("can't count", e, ""))?;
         self.errors += other.errors;
@@ -125,36 +134,61 @@ impl Seen {
     }
 }
 
-impl Bench {
-    /// Does it.
-    pub async fn run(self, shared: &Shared) -> CommandResult {
-        let direct = matches!(self.what, What::Encrypt | What::Decrypt);
+/// A load that is on the cluster.
+pub struct UnderWay {
+    start: Instant,
+    stop: Arc<AtomicBool>,
+    tasks: JoinSet<Seen>,
+}
+
+impl UnderWay {
+    /// Ends it; what its clients saw.
+    pub async fn finish(mut self) -> CommandResult<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Seen::new()?;
+        while let Some(seen) = self.tasks.join_next().await {
+            all.add(seen.map_err(|e| Failure::failed("can't measure", e, ""))?)?;
+        }
+        all.elapsed = self.start.elapsed();
+        Ok(all)
+    }
+}
+
+impl Load {
+    /// Does it and prints what was seen.
+    pub async fn run(self, what: What, shared: &Shared) -> CommandResult {
+        let seen = self.measure(what, &shared.client().await?).await?;
+        self.report(what, shared, &seen)
+    }
+
+    /// Puts the load on the cluster.
+    pub async fn measure(&self, what: What, client: &Client) -> CommandResult<Seen> {
+        let direct = matches!(what, What::Encrypt | What::Decrypt);
         if direct && self.size as usize > PLAINTEXT_LEN_MAX {
             return Err(Failure::usage(format!(
                 "--size {} is more than the {PLAINTEXT_LEN_MAX} bytes of a direct encrypt",
                 self.size
             )));
         }
-        let client = shared.client().await?;
         let client = match self.node {
-            Some(place) => node_at(&client, place)?,
-            None => client,
+            Some(place) => node_at(client, place)?,
+            None => client.clone(),
         };
-        let (request, key) = self.request(&client).await?;
-        let (seen, elapsed) = self.measure(&client, request).await?;
+        let (request, key) = self.request(what, &client).await?;
+        let seen = self.repeat(&client, request).await?;
         if let Some(key) = key {
             // Only tidying up: the measurement stands without it.
             let _ = client.schedule_key_deletion(ScheduleKeyDeletionRequest { key, days: 7 }).await;
         }
-        self.report(shared, &seen, elapsed)
+        Ok(seen)
     }
 
     /// Makes what the requests need. The first request is sent here, so that a cluster that refuses says so in words.
-    async fn request(&self, client: &Client) -> CommandResult<(Request, Option<String>)> {
+    pub async fn request(&self, what: What, client: &Client) -> CommandResult<(Request, Option<String>)> {
         let payload = Bytes::from(vec![0x5a; self.size as usize]);
         let description = "quorate bench".to_owned();
         let create = CreateKeyRequest { description, ..Default::default() };
-        match self.what {
+        match what {
             What::Echo => {
                 client.echo(EchoRequest { payload: payload.clone() }).await.doing("echo")?;
                 return Ok((Request::Echo(EchoRequest { payload }), None));
@@ -167,7 +201,7 @@ impl Bench {
         }
         let made = client.create_key(create).await.doing("create the bench's key")?;
         let key = made.key.map(|k| k.key_id).unwrap_or_default();
-        let request = match self.what {
+        let request = match what {
             What::DataKey => Request::DataKey(GenerateDataKeyRequest { key: key.clone(), ..Default::default() }),
             What::Decrypt => {
                 let encrypt = EncryptRequest { key: key.clone(), plaintext: payload, ..Default::default() };
@@ -179,47 +213,47 @@ impl Bench {
         Ok((request, Some(key)))
     }
 
-    async fn measure(&self, client: &Client, request: Request) -> CommandResult<(Seen, Duration)> {
+    async fn repeat(&self, client: &Client, request: Request) -> CommandResult<Seen> {
+        let under_way = self.begin(client, request)?;
+        tokio::time::sleep_until(under_way.start + Duration::from_secs(self.seconds.into())).await;
+        under_way.finish().await
+    }
+
+    /// Starts the clients; they go on until [`UnderWay::finish`].
+    pub fn begin(&self, client: &Client, request: Request) -> CommandResult<UnderWay> {
         let clients = usize::from(self.clients);
         let count = self.connections.map_or(clients.div_ceil(CLIENTS_PER_CONNECTION), usize::from).min(clients);
         let connections: Vec<Client> =
             (0..count).map(|_| client.reconnected().doing("connect")).collect::<Result<_, _>>()?;
         let start = Instant::now() + WARM_UP;
-        let end = start + Duration::from_secs(self.seconds.into());
+        let stop = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
         for i in 0..clients {
             let client = connections[i % count].starting_at(i);
-            let (request, mut seen) = (request.clone(), Seen::new()?);
+            let (request, mut seen, stop) = (request.clone(), Seen::new()?, stop.clone());
             tasks.spawn(async move {
-                loop {
+                while !stop.load(Ordering::Relaxed) {
                     let sent = Instant::now();
-                    if sent >= end {
-                        return seen;
-                    }
                     let result = request.send(&client).await;
                     if sent >= start {
                         seen.note(sent.elapsed(), result);
                     }
                 }
+                seen
             });
         }
-        let mut all = Seen::new()?;
-        while let Some(seen) = tasks.join_next().await {
-            all.add(seen.map_err(|e| Failure::failed("can't measure", e, ""))?)?;
-        }
-        Ok((all, start.elapsed()))
+        Ok(UnderWay { start, stop, tasks })
     }
 
-    fn report(&self, shared: &Shared, seen: &Seen, elapsed: Duration) -> CommandResult {
-        let done = seen.times_us.len();
-        let rate = (done as f64 / elapsed.as_secs_f64() * 10.0).round() / 10.0;
+    fn report(&self, what: What, shared: &Shared, seen: &Seen) -> CommandResult {
+        let (done, rate) = (seen.times_us.len(), seen.rate());
         let at = |q| seen.times_us.value_at_quantile(q);
-        let what = self.what.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let what = what.name();
         let mut json = json!({
             "what": what,
             "clients": self.clients,
             "size": self.size,
-            "seconds": elapsed.as_secs_f64(),
+            "seconds": seen.elapsed.as_secs_f64(),
             "requests": done,
             "rate": rate,
             "p50_us": at(0.5),

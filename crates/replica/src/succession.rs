@@ -1,0 +1,78 @@
+//! A leader whose process is gone is succeeded as soon as its lease has run out.
+//!
+//! Raft's own timer waits for the lease and then for a random while, since silence may have many reasons (key-log §6). But
+//! when the leader's connections end and nobody listens at its address any more, it is dead, and the random while is
+//! time lost. So then this node asks for pre-votes as soon as that can succeed. Safety and calm rest on what they always
+//! rest on: while the leader's lease holds here, openraft refuses the attempt; while it holds elsewhere, a majority does.
+//! What goes silent without a word (a pulled cable, a stopped process) is left to the timer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::id::NodeId;
+use tokio::time::Instant;
+
+use crate::node::Node;
+use crate::peer::RpcFailure;
+
+/// Between two attempts: well above a round of pre-votes, well below what is to be saved.
+const STEP: Duration = Duration::from_millis(10);
+/// After this the timer has long done it, or there is no majority.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Looks after the leader whenever a member's control connection ends, for as long as the replica runs.
+pub(crate) async fn drive(node: Arc<Node>) {
+    loop {
+        node.shared.departed.notified().await;
+        if let Some(leader) = node.leader_now().filter(|leader| *leader != node.me) {
+            succeed(&node, leader).await;
+        }
+    }
+}
+
+/// Tries to succeed `leader` for as long as it is the one known, and its address refuses.
+async fn succeed(node: &Node, leader: NodeId) {
+    let until = Instant::now() + LIMIT;
+    while node.leader_now() == Some(leader) && Instant::now() < until && !node.shared.is_stopping() {
+        // A refused connection is an answer. Silence is none: then the timer decides. A node with a wrong clock does not lead.
+        if !matches!(node.ping(leader).await, Err(RpcFailure::Unreachable(_))) || node.clock.unfit() {
+            return;
+        }
+        if node.raft.trigger().elect(true).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Cluster, PATIENCE};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_dead_leader_is_succeeded_without_the_timer_and_a_silent_one_is_not() {
+        let mut cluster = Cluster::voters(3).await;
+        let leader = cluster.leader(&[0, 1, 2]).await;
+        for replica in &cluster.nodes {
+            replica.node().raft.runtime_config().elect(false);
+        }
+        let rest: Vec<usize> = (0..3).filter(|i| *i != leader).collect();
+        let id = cluster.sites[leader].id;
+
+        // Its connections to one follower break while it lives: it goes on leading.
+        let follower = cluster.nodes[rest[0]].clone();
+        follower.node().shared.departed.notify_one();
+        cluster.write(rest[0], "a", b"1").await;
+        assert_eq!(follower.node().leader_now(), Some(id));
+
+        // Gone without a good-bye: neither handing on nor closing anything in order.
+        drop(cluster.nodes.remove(leader));
+        for place in rest {
+            let place = place - usize::from(place > leader);
+            let mut heir = cluster.nodes[place].leader();
+            let elected = heir.wait_for(|now| now.is_some_and(|now| now != id));
+            tokio::time::timeout(PATIENCE, elected).await.expect("elected though no timer runs").expect("running");
+        }
+        cluster.stop().await;
+    }
+}
