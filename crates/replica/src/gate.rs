@@ -1,22 +1,24 @@
 //! The read gate (key-log §3): many waiters share one read-index round, and none shares a round that began before it.
 //!
-//! Waiters join the *next* round. At most two rounds fly; a new one starts when a waiter exists and fewer fly. A round
-//! has an id of its own, never used again; after 250 ms it is given up and its waiters join a new one. An index once
-//! had is waited for on our own applied watch. Leader and follower run the same code.
+//! Waiters join the *next* round. At most two rounds fly; a new one starts when a waiter exists and fewer fly. After
+//! 250 ms a round is given up and its waiters join a new one; what is asked of others for it has an id that is never used
+//! again ([`crate::peer::rounds`]). An index once had is waited for on our own applied watch. Leader and follower run the
+//! same code.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use openraft::{LinearizerOption, LogIdOptionExt};
+use openraft::vote::RaftLeaderId;
 use quorate_core::id::NodeId;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use crate::confirm::confirm;
 use crate::error::ReadError;
 use crate::node::Node;
-use crate::peer::bounded;
-use crate::peer::pb;
+use crate::peer::rounds::Question;
+use crate::raft::LeaderId;
 use crate::shared::Shared;
 
 /// How long a round may take.
@@ -35,7 +37,10 @@ type Waiter = oneshot::Sender<Result<u64, ReadError>>;
 pub(crate) struct ReadGate {
     waiting: Mutex<Vec<Waiter>>,
     wake: Notify,
-    round: AtomicU64,
+    /// Rounds begun.
+    rounds: AtomicU64,
+    /// Waiters that shared them.
+    shared: AtomicU64,
     /// Why the newest failed round failed.
     last_failure: Mutex<String>,
 }
@@ -47,7 +52,7 @@ impl ReadGate {
             return Err(ReadError::Unavailable("the deadline passed".into()));
         }
         let (tx, rx) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
+        self.waiting().push(tx);
         self.wake.notify_one();
         match tokio::time::timeout_at(deadline, rx).await {
             Ok(Ok(answer)) => answer,
@@ -59,16 +64,24 @@ impl ReadGate {
         }
     }
 
+    /// Rounds begun, and waiters that shared them, since the start.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.rounds.load(Ordering::Relaxed), self.shared.load(Ordering::Relaxed))
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waiter>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Vec<Waiter> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = std::mem::take(&mut *waiting);
+        let mut taken = std::mem::take(&mut *self.waiting());
         taken.retain(|w| !w.is_closed());
         taken
     }
 
     /// Waiters of a failed round: they arrived before any round that has yet to start.
     fn give_back(&self, waiters: Vec<Waiter>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(waiters);
+        self.waiting().extend(waiters);
         self.wake.notify_one();
     }
 }
@@ -76,7 +89,7 @@ impl ReadGate {
 /// Where a round gets its index.
 pub(crate) trait Source: Send + Sync + 'static {
     /// An index that was committed when this call began, or why there is none. It is given up after [`ROUND_LIMIT`].
-    fn ask(&self, round: u64) -> impl Future<Output = Result<u64, String>> + Send;
+    fn ask(&self) -> impl Future<Output = Result<u64, String>> + Send;
     /// Where apply tells how far it is.
     fn shared(&self) -> &Shared;
 }
@@ -93,11 +106,12 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
             if waiters.is_empty() {
                 break;
             }
-            let id = gate.round.fetch_add(1, Ordering::Relaxed) + 1;
+            gate.rounds.fetch_add(1, Ordering::Relaxed);
+            gate.shared.fetch_add(waiters.len() as u64, Ordering::Relaxed);
             let (gate, source) = (gate.clone(), source.clone());
             tokio::spawn(async move {
                 let started = Instant::now();
-                match round(&*source, id).await {
+                match round(&*source).await {
                     Ok(index) => {
                         drop(flight);
                         deliver(source.shared(), index, waiters).await;
@@ -153,27 +167,27 @@ async fn deliver(shared: &Shared, index: u64, mut waiters: Vec<Waiter>) {
 }
 
 /// One round: an index that was committed when it began, or why there is none.
-async fn round(source: &impl Source, id: u64) -> Result<u64, String> {
+async fn round(source: &impl Source) -> Result<u64, String> {
     if let Some(problem) = source.shared().problem() {
         return Err(problem.to_string());
     }
-    match tokio::time::timeout(ROUND_LIMIT, source.ask(id)).await {
+    match tokio::time::timeout(ROUND_LIMIT, source.ask()).await {
         Ok(result) => result,
         Err(_) => Err("the leader confirmed nothing in time".into()),
     }
 }
 
 impl Source for Node {
-    async fn ask(&self, round: u64) -> Result<u64, String> {
-        ask(self, round).await
+    async fn ask(&self) -> Result<u64, String> {
+        ask(self).await
     }
     fn shared(&self) -> &Shared {
         &self.shared
     }
 }
 
-/// By this node itself if it leads, else by a call to the leader.
-async fn ask(node: &Node, id: u64) -> Result<u64, String> {
+/// By this node itself if it leads, else by a question to the leader.
+async fn ask(node: &Node) -> Result<u64, String> {
     let mut tried: Option<NodeId> = None;
     for _ in 0..REDIRECTS_MAX {
         if node.leader_now() == tried {
@@ -182,45 +196,22 @@ async fn ask(node: &Node, id: u64) -> Result<u64, String> {
         }
         let Some(leader) = node.leader_now() else { return Err("no leader is known".into()) };
         tried = Some(leader);
-        if leader == node.me {
-            match confirm(node).await {
-                Some((index, _)) => return Ok(index),
-                None => continue,
-            }
-        }
-        let link = node.link(leader).ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
-        let mut client = link.control();
-        let request = pb::ReadIndexRequest { round: id, known_term: node.role().1 };
-        let response = bounded(ROUND_LIMIT, client.read_index(request))
-            .await
-            .map_err(|e| format!("the leader, node {leader}: {e}"))?;
-        if response.round != id {
-            return Err(format!("node {leader} answered another round"));
-        }
-        if let Some(log_id) = response.log_id {
-            return Ok(log_id.index);
+        let index = if leader == node.me {
+            confirm(node, None).await
+        } else {
+            let link = node.link(leader).ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
+            // Our own word goes along, given now: after the round began. With three voters that makes the quorum.
+            let promised = node.promise.now().unwrap_or(LeaderId::new(0, 0));
+            link.rounds()
+                .ask(Question::Ask, promised)
+                .await
+                .map_err(|why| format!("the leader, node {leader}, can't be asked: {why}"))?
+        };
+        if let Some(index) = index {
+            return Ok(index);
         }
     }
     Err("the leader could not confirm that it leads".into())
-}
-
-/// The leader's side: index and term, confirmed by a quorum after this call began. `None`: not the leader, or no
-/// quorum answered in time.
-pub(crate) async fn confirm(node: &Node) -> Option<(u64, u64)> {
-    // Age zero: only acknowledgements of heartbeats sent from now on count. Never a lease.
-    let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(ROUND_LIMIT);
-    match node.raft.get_read_linearizer(option).await {
-        Ok(linearizer) => {
-            let read = linearizer.read_log_id();
-            // What this node has applied itself was committed: never hand out less.
-            let index = read.index().max(linearizer.applied().index().unwrap_or(0));
-            Some((index, read.committed_leader_id().term))
-        }
-        Err(error) => {
-            tracing::debug!(%error, "no read index");
-            None
-        }
-    }
 }
 
 #[cfg(test)]
@@ -236,14 +227,14 @@ mod tests {
 
     /// Hands each round to the test, which answers when it likes.
     struct Scripted {
-        rounds: mpsc::UnboundedSender<(u64, Answer)>,
+        rounds: mpsc::UnboundedSender<Answer>,
         shared: Shared,
     }
 
     impl Source for Scripted {
-        async fn ask(&self, round: u64) -> Result<u64, String> {
+        async fn ask(&self) -> Result<u64, String> {
             let (tx, rx) = oneshot::channel();
-            self.rounds.send((round, tx)).map_err(|e| e.to_string())?;
+            self.rounds.send(tx).map_err(|e| e.to_string())?;
             rx.await.map_err(|e| e.to_string())?
         }
         fn shared(&self) -> &Shared {
@@ -254,7 +245,7 @@ mod tests {
     struct Rig {
         gate: Arc<ReadGate>,
         source: Arc<Scripted>,
-        rounds: mpsc::UnboundedReceiver<(u64, Answer)>,
+        rounds: mpsc::UnboundedReceiver<Answer>,
     }
 
     fn rig() -> Rig {
@@ -272,7 +263,7 @@ mod tests {
             tokio::spawn(async move { gate.read_index(Instant::now() + Duration::from_secs(5)).await })
         }
 
-        async fn round(&mut self) -> (u64, Answer) {
+        async fn round(&mut self) -> Answer {
             self.rounds.recv().await.expect("a round")
         }
 
@@ -288,10 +279,10 @@ mod tests {
     async fn a_waiter_never_joins_a_round_that_began_before_it() {
         let mut rig = rig();
         let first = rig.read();
-        let (_, answer) = rig.round().await;
+        let answer = rig.round().await;
         // Arrives while that round is on its way: needs another one.
         let second = rig.read();
-        let (_, later) = rig.round().await;
+        let later = rig.round().await;
         answer.send(Ok(0)).expect("awaited");
         assert_eq!(first.await.expect("ran"), Ok(0));
         rig.settle().await;
@@ -304,14 +295,14 @@ mod tests {
     async fn at_most_two_rounds_fly_and_all_who_wait_share_the_next() {
         let mut rig = rig();
         let mut readers = vec![rig.read()];
-        let (_, one) = rig.round().await;
+        let one = rig.round().await;
         readers.push(rig.read());
-        let (_, two) = rig.round().await;
+        let two = rig.round().await;
         readers.extend((0..100).map(|_| rig.read()));
         rig.settle().await;
         assert!(rig.rounds.try_recv().is_err(), "a third round started while two fly");
         one.send(Ok(0)).expect("awaited");
-        let (_, three) = rig.round().await;
+        let three = rig.round().await;
         two.send(Ok(0)).expect("awaited");
         three.send(Ok(0)).expect("awaited");
         for reader in readers {
@@ -321,13 +312,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_round_without_an_answer_is_replaced_by_one_with_a_new_id() {
+    async fn a_round_without_an_answer_is_replaced_by_a_new_one() {
         let mut rig = rig();
         let reader = rig.read();
         let began = Instant::now();
-        let (first, unanswered) = rig.round().await;
-        let (second, answer) = rig.round().await;
-        assert!(second > first, "an id was used again");
+        let unanswered = rig.round().await;
+        let answer = rig.round().await;
         assert!(began.elapsed() >= ROUND_LIMIT);
         assert!(unanswered.send(Ok(7)).is_err(), "a late answer to the old round goes nowhere");
         answer.send(Ok(0)).expect("awaited");
@@ -338,7 +328,7 @@ mod tests {
     async fn an_index_is_answered_only_once_it_is_applied_here() {
         let mut rig = rig();
         let reader = rig.read();
-        let (_, answer) = rig.round().await;
+        let answer = rig.round().await;
         answer.send(Ok(8)).expect("awaited");
         rig.source.shared.publish_applied(7, 0);
         rig.settle().await;
@@ -354,7 +344,7 @@ mod tests {
         let mut rounds = 0;
         let failing = async {
             loop {
-                let (_, answer) = rig.round().await;
+                let answer = rig.round().await;
                 answer.send(Err("no leader is known".into())).expect("awaited");
                 rounds += 1;
             }
@@ -368,7 +358,7 @@ mod tests {
     async fn a_node_that_stops_serving_answers_no_waiter() {
         let mut rig = rig();
         let reader = rig.read();
-        let (_, answer) = rig.round().await;
+        let answer = rig.round().await;
         answer.send(Ok(5)).expect("awaited");
         rig.settle().await;
         rig.source.shared.set_problem(Problem::BadMac { index: 5 });
