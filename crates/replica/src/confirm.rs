@@ -24,6 +24,8 @@ use crate::node::Node;
 use crate::peer::rounds::Question;
 use crate::raft::{LeaderId, StoredMembership};
 
+/// How long voters are waited for. It leaves the heartbeats time within the round.
+const VOTERS_LIMIT: Duration = Duration::from_millis(125);
 /// When the members asked first are slower than this, the others are asked too.
 const HEDGE: Duration = Duration::from_millis(20);
 
@@ -62,7 +64,7 @@ impl Confirmations {
 /// `also` has given its word already, for the same round.
 pub(crate) async fn confirm(node: &Node, also: Option<Ack>) -> Option<u64> {
     if let Some(lead) = lead(node).await
-        && timeout(ROUND_LIMIT, followed(node, &lead, also)).await == Ok(true)
+        && timeout(VOTERS_LIMIT, followed(node, &lead, also)).await == Ok(true)
     {
         return Some(lead.committed);
     }
