@@ -8,6 +8,7 @@ mod change;
 mod clock;
 mod compact;
 mod config;
+mod confirm;
 mod error;
 mod gate;
 pub mod handler;
@@ -36,7 +37,7 @@ pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity
 pub use node_file::NodeFile;
 pub use replica::{Replica, View};
 pub use session::OpenSeq;
-pub use status::{PeerStatus, ReplicaStatus, Role};
+pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
 
 // The replicas of the integration tests, for tests that need to see inside.
 #[cfg(test)]

@@ -11,12 +11,14 @@ use quorate_core::seam::WallClock;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
+use crate::confirm::Confirmations;
 use crate::gate::ReadGate;
 use crate::journal::JournalReader;
 use crate::peer::hello::Heard;
 use crate::peer::link::{Link, Links};
 use crate::peer::{CALLS_MAX, FORWARDS_MAX, JOINS_MAX};
 use crate::raft::Raft;
+use crate::raft::promise::Promise;
 use crate::session::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::receive::Receiving;
@@ -35,7 +37,10 @@ pub(crate) struct Node {
     pub(crate) links: Arc<Links>,
     pub(crate) journal: JournalReader,
     pub(crate) wall: Arc<dyn WallClock>,
+    /// What this node has promised in elections.
+    pub(crate) promise: Arc<Promise>,
     pub(crate) gate: Arc<ReadGate>,
+    pub(crate) confirmations: Confirmations,
     pub(crate) peers: Heard,
     pub(crate) clock: Clock,
     pub(crate) sequences: Sequences,

@@ -35,7 +35,7 @@ use crate::raft::membership_view;
 use crate::session::OpenSeq;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
-use crate::status::ReplicaStatus;
+use crate::status::{ReadRounds, ReplicaStatus};
 use crate::verify::verify;
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
@@ -158,6 +158,13 @@ impl Replica {
             return Err(ReadError::Unavailable("this node is stopping".into()));
         }
         node.gate.read_index(deadline).await
+    }
+
+    /// How many rounds reads have taken.
+    pub fn read_rounds(&self) -> ReadRounds {
+        let node = &self.0.node;
+        let (begun, reads) = node.gate.counts();
+        ReadRounds { begun, reads, by_heartbeat: node.confirmations.by_heartbeat() }
     }
 
     /// The state as applied here right now, at exactly one index. Fresh only after [`Replica::read_index`].

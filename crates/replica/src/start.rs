@@ -156,11 +156,13 @@ async fn start_on(
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
     let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
+    let log = LogStore::new(writer.clone()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let promise = log.promise();
     let raft = Raft::build(
         me.0,
         Arc::new(config),
         Network::new(me, links.clone(), streams.clone()),
-        LogStore::new(writer.clone()),
+        log,
         Machine::new(files.clone(), apply.clone()),
     )
     .await
@@ -177,7 +179,9 @@ async fn start_on(
         links,
         journal: writer.reader(),
         wall: world.wall.clone(),
+        promise,
         gate: Default::default(),
+        confirmations: Default::default(),
         peers: Default::default(),
         clock: Default::default(),
         sequences: Sequences::new(me, recovered.boot),

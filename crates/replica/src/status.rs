@@ -43,6 +43,18 @@ pub struct PeerStatus {
     pub error: Option<String>,
 }
 
+/// Read-index rounds since the start (key-log §3).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ReadRounds {
+    /// Rounds this node began for its own reads.
+    pub begun: u64,
+    /// Reads that shared them.
+    pub reads: u64,
+    /// Rounds, other nodes' included, that this node confirmed as the leader by heartbeats to all: those for which the
+    /// connections made for rounds did not do.
+    pub by_heartbeat: u64,
+}
+
 /// A replica at one instant.
 #[derive(Clone, Debug)]
 pub struct ReplicaStatus {

@@ -87,6 +87,61 @@ async fn a_silent_follower_slows_nobody() {
     cluster.stop().await;
 }
 
+/// Waits until the rounds of a node's reads are confirmed without heartbeats: its connections for rounds are made.
+async fn until_rounds_are_cheap(cluster: &Cluster, node: usize) {
+    let by_heartbeat = || cluster.nodes.iter().map(|n| n.read_rounds().by_heartbeat).sum::<u64>();
+    let cheap = async {
+        loop {
+            let (before, begun) = (by_heartbeat(), cluster.nodes[node].read_rounds().begun);
+            cluster.nodes[node].read_index(soon()).await.expect("a read index");
+            assert!(cluster.nodes[node].read_rounds().begun > begun, "a read took no round of its own");
+            if by_heartbeat() == before {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, cheap).await.expect("rounds on connections of their own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_read_sees_every_acknowledged_write_while_leadership_wanders() {
+    let cluster = Cluster::voters(3).await;
+    for node in 0..3 {
+        until_rounds_are_cheap(&cluster, node).await;
+    }
+    for turn in 0..30u8 {
+        let (writer, reader) = (usize::from(turn) % 3, usize::from(turn / 3) % 3);
+        let to = cluster.sites[usize::from(turn) * 2 % 3].id;
+        // The leadership moves while the write and the reads after it are under way.
+        let moved = cluster.nodes[reader].transfer_leader(Some(to), soon());
+        let used = async {
+            cluster.write(writer, "n", &[turn]).await;
+            let reads = (0..3).map(|node| cluster.read(node, "n"));
+            for (node, read) in futures::future::join_all(reads).await.into_iter().enumerate() {
+                assert_eq!(read.expect("there").1[..], [turn], "node {node} answered from a state before the write");
+            }
+        };
+        // Refused when the leadership has moved on by itself meanwhile.
+        let (_, ()) = tokio::join!(moved, used);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_reads_with_whoever_still_answers() {
+    let cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    for silent in (0..3).filter(|i| *i != leader) {
+        until_rounds_are_cheap(&cluster, leader).await;
+        isolate(&cluster, silent, true);
+        for _ in 0..5 {
+            cluster.nodes[leader].read_index(soon()).await.expect("the other two are a majority");
+        }
+        isolate(&cluster, silent, false);
+    }
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_nothing_is_read_or_accepted() {
     let cluster = Cluster::voters(3).await;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quorate_core::id::{ClusterId, GroupId, Name, NodeId};
 use quorate_hsm::{Hsm, NodeKeys};
-use quorate_replica::{Profile, Replica, World};
+use quorate_replica::{Profile, ReadRounds, Replica, World};
 use thiserror::Error as ThisError;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -174,6 +174,11 @@ impl Node {
     pub async fn wait_for(&self, wanted: Health) {
         // The sender lives in `self`, so waiting can't fail.
         let _ = self.state.subscribe().wait_for(|state| state.health() == wanted).await;
+    }
+
+    /// How many read-index rounds its reads have taken; zeros before it is a member.
+    pub fn read_rounds(&self) -> ReadRounds {
+        self.state.borrow().replica().map(Replica::read_rounds).unwrap_or_default()
     }
 
     /// The node's name.

@@ -7,7 +7,7 @@ use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::Response;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use quorate_core::principal::Principal;
 use quorate_service::node::Node;
@@ -27,6 +27,9 @@ pub struct Metrics {
     applied: IntGauge,
     cluster_time: IntGauge,
     ceremony: IntGauge,
+    rounds: IntCounter,
+    rounds_shared: IntCounter,
+    rounds_by_heartbeat: IntCounter,
     sealed: IntGaugeVec,
     reachable: IntGaugeVec,
     lag: IntGaugeVec,
@@ -70,6 +73,21 @@ impl Metrics {
                 &registry,
                 IntGauge::with_opts(opts("ceremony_shares", "Shares entered in the open ceremony")),
             ),
+            rounds: add(
+                &registry,
+                IntCounter::with_opts(opts("read_rounds_total", "Read-index rounds begun for reads of this node")),
+            ),
+            rounds_shared: add(
+                &registry,
+                IntCounter::with_opts(opts("read_rounds_shared_total", "Reads of this node that shared those rounds")),
+            ),
+            rounds_by_heartbeat: add(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "read_rounds_by_heartbeat_total",
+                    "Rounds this node confirmed as the leader by heartbeats, for want of a faster way",
+                )),
+            ),
             sealed: add(&registry, IntGaugeVec::new(opts("node_sealed", "1 if this member is sealed"), &["node"])),
             reachable: add(
                 &registry,
@@ -84,6 +102,15 @@ impl Metrics {
     pub fn render(&self, node: &Node, caller: &Principal) -> String {
         for state in ["ok", "sealed", "uninitialized", "damaged"] {
             self.state.with_label_values(&[state]).set(i64::from(node.health().as_str() == state));
+        }
+        let rounds = node.read_rounds();
+        for (counter, now) in [
+            (&self.rounds, rounds.begun),
+            (&self.rounds_shared, rounds.reads),
+            (&self.rounds_by_heartbeat, rounds.by_heartbeat),
+        ] {
+            counter.reset();
+            counter.inc_by(now);
         }
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         // Before genesis there is no more to tell.

@@ -1,4 +1,5 @@
-//! Connections to other members: one for control, one for the log, one for snapshots, made when first needed and made again when broken.
+//! Connections to other members: for control, for the log and for snapshots, made when first needed and made again when
+//! broken; and one for read-index rounds, which is there before it is needed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +19,7 @@ use tonic::{Request, Status};
 
 use super::pb::peer_client::PeerClient;
 use super::preface::{self, Purpose, Stamp};
+use super::rounds::Rounds;
 use super::{CONNECT_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES};
 use crate::member::Member;
 use crate::net::{BoxStream, Net, PeerExpectation};
@@ -60,7 +62,7 @@ pub(crate) type Transport = InterceptedService<Channel, StampCalls>;
 
 /// Makes streams of one kind to one node.
 #[derive(Clone)]
-struct Connector {
+pub(super) struct Connector {
     net: Arc<dyn Net>,
     addr: String,
     expect: PeerExpectation,
@@ -78,7 +80,11 @@ struct Failures {
 }
 
 impl Connector {
-    async fn connect(self) -> io::Result<BoxStream> {
+    fn new(net: Arc<dyn Net>, addr: &str, expect: PeerExpectation, stamp: Stamp, purpose: Purpose) -> Self {
+        Self { net, addr: addr.into(), expect, stamp, purpose, failures: Arc::default() }
+    }
+
+    pub(super) async fn connect(self) -> io::Result<BoxStream> {
         {
             let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
             if failures.again_at.is_some_and(|at| Instant::now() < at) {
@@ -134,7 +140,7 @@ pub(crate) fn transport(
     stamp: Stamp,
     purpose: Purpose,
 ) -> Transport {
-    let connector = Connector { net, addr: addr.into(), expect, stamp, purpose, failures: Arc::default() };
+    let connector = Connector::new(net, addr, expect, stamp, purpose);
     let channel = Endpoint::from_static("http://peer.quorate")
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_LIMIT)
@@ -155,12 +161,18 @@ pub(crate) struct Link {
     control: Client,
     log: Client,
     snapshot: Client,
+    rounds: Rounds,
 }
 
 impl Link {
-    /// Heartbeats, votes, read index, Hello: small messages that must never wait behind large ones.
+    /// Heartbeats, votes, Hello: small messages that must never wait behind large ones.
     pub(crate) fn control(&self) -> Client {
         self.control.clone()
+    }
+
+    /// Read-index rounds.
+    pub(crate) fn rounds(&self) -> &Rounds {
+        &self.rounds
     }
 
     /// Snapshots: they may fill their connection.
@@ -202,14 +214,14 @@ impl Links {
             return link.clone();
         }
         let _on = self.runtime.enter();
+        let stamp = Stamp { cluster: self.cluster, group: self.group, from: self.me, to: id };
+        let expect = || PeerExpectation {
+            name: member.name.clone(),
+            cluster: self.cluster,
+            identity_spki: Some(member.identity_spki.clone()),
+        };
         let client = |purpose| {
-            let expect = PeerExpectation {
-                name: member.name.clone(),
-                cluster: self.cluster,
-                identity_spki: Some(member.identity_spki.clone()),
-            };
-            let stamp = Stamp { cluster: self.cluster, group: self.group, from: self.me, to: id };
-            let transport = transport(self.net.clone(), &member.peer_addr, expect, stamp, purpose);
+            let transport = transport(self.net.clone(), &member.peer_addr, expect(), stamp, purpose);
             PeerClient::new(transport)
                 .max_decoding_message_size(MESSAGE_LEN_MAX)
                 .max_encoding_message_size(MESSAGE_LEN_MAX)
@@ -220,6 +232,7 @@ impl Links {
             control: client(Purpose::Control),
             log: client(Purpose::Log),
             snapshot: client(Purpose::Snapshot),
+            rounds: Rounds::new(Connector::new(self.net.clone(), &member.peer_addr, expect(), stamp, Purpose::Rounds)),
         });
         links.insert(id, link.clone());
         link

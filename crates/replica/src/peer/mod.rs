@@ -18,6 +18,7 @@ pub(crate) mod link;
 pub(crate) mod network;
 pub(crate) mod preface;
 pub(crate) mod roster;
+pub(crate) mod rounds;
 pub(crate) mod server;
 pub(crate) mod services;
 

@@ -18,7 +18,7 @@ const PREFACE_LEN: usize = MAGIC.len() + STAMP_LEN + 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Purpose {
-    /// Heartbeats, votes, read index, Hello.
+    /// Heartbeats, votes, Hello.
     Control = 1,
     /// Appends, proposals, application calls.
     Log = 2,
@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Snapshot = 3,
     /// A node that is no member yet.
     Join = 4,
+    /// Read-index rounds: no gRPC, see [`super::rounds`].
+    Rounds = 5,
 }
 
 /// Who speaks to whom, in which cluster and group.
@@ -118,7 +120,7 @@ pub(crate) async fn read(stream: &mut BoxStream) -> io::Result<Result<(Stamp, Pu
         return Ok(Err(Refusal::Format));
     }
     Ok(Stamp::decode(stamp).and_then(|stamp| {
-        let purposes = [Purpose::Control, Purpose::Log, Purpose::Snapshot, Purpose::Join];
+        let purposes = [Purpose::Control, Purpose::Log, Purpose::Snapshot, Purpose::Join, Purpose::Rounds];
         let purpose = purposes.into_iter().find(|p| *p as u8 == purpose[0]).ok_or(Refusal::Purpose)?;
         Ok((stamp, purpose))
     }))

@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 
 use super::link::stamp_of;
 use super::preface::{self, Purpose, Refusal, Stamp};
+use super::rounds;
 use super::services::{JoinDesk, PeerDesk};
 use super::{CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb};
 use crate::net::{BoxStream, Handshake, Listener, PeerIdentity};
@@ -35,7 +36,7 @@ pub(crate) struct PeerInfo {
 pub(crate) struct Sender(pub(crate) NodeId);
 
 /// An accepted connection.
-struct ServerStream {
+pub(super) struct ServerStream {
     stream: BoxStream,
     info: PeerInfo,
     stamp: Stamp,
@@ -45,7 +46,7 @@ struct ServerStream {
 impl ServerStream {
     /// A member that was removed is cut off, in the middle of whatever it says. Keepalives come every second, so an
     /// idle connection ends within that; calls are checked one by one besides.
-    fn still_admitted(&self) -> std::io::Result<()> {
+    pub(super) fn still_admitted(&self) -> std::io::Result<()> {
         self.gatekeeper.check(&self.stamp, self.info.purpose, &self.info.identity).map_err(|refusal| {
             std::io::Error::new(std::io::ErrorKind::ConnectionAborted, format!("the connection is cut: {refusal}"))
         })
@@ -162,13 +163,14 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>) {
         .add_service(InterceptedService::new(peer, gatekeeper(false)))
         .add_service(InterceptedService::new(join, gatekeeper(true)))
         .serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(rx));
-    let ((), result) = tokio::join!(accept(gatekeeper(false), listener, tx), server);
+    let ((), result) = tokio::join!(accept(node.clone(), gatekeeper(false), listener, tx), server);
     if let Err(error) = result {
         tracing::error!(%error, "the peer server stopped");
     }
 }
 
 async fn accept(
+    node: Arc<Node>,
     gatekeeper: Gatekeeper,
     mut listener: Box<dyn Listener>,
     tx: mpsc::Sender<std::io::Result<ServerStream>>,
@@ -185,11 +187,18 @@ async fn accept(
                 continue;
             }
         };
-        let (gatekeeper, tx) = (gatekeeper.clone(), tx.clone());
+        let (node, gatekeeper, tx) = (node.clone(), gatekeeper.clone(), tx.clone());
         tokio::spawn(async move {
-            let _permit = permit;
             match tokio::time::timeout(CONNECT_LIMIT, welcome(gatekeeper, handshake)).await {
-                Ok(Ok(stream)) => drop(tx.send(Ok(stream)).await),
+                Ok(Ok(stream)) if stream.info.purpose == Purpose::Rounds => {
+                    drop(permit);
+                    let from = stream.stamp.from;
+                    rounds::serve(node, stream, from).await;
+                }
+                Ok(Ok(stream)) => {
+                    let _permit = permit;
+                    drop(tx.send(Ok(stream)).await);
+                }
                 // Anyone who reaches the port can cause this; a member's trouble shows in `operator status`.
                 Ok(Err(error)) => tracing::debug!(%error, "a peer connection was not made"),
                 Err(_) => tracing::debug!("a peer connected and then said nothing"),

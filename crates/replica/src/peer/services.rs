@@ -75,17 +75,6 @@ impl Peer for PeerDesk {
         }))
     }
 
-    async fn read_index(&self, request: Request<pb::ReadIndexRequest>) -> Answer<pb::ReadIndexResponse> {
-        let round = request.into_inner().round;
-        let confirmed = if self.node.leads() { crate::gate::confirm(&self.node).await } else { None };
-        Ok(Response::new(pb::ReadIndexResponse {
-            round,
-            term: self.node.role().1,
-            log_id: confirmed.map(|(index, term)| pb::LogId { term, node: self.node.me.0, index }),
-            leader: self.node.leader_now().map_or(0, |id| id.0),
-        }))
-    }
-
     async fn hello(&self, request: Request<pb::HelloMessage>) -> Answer<pb::HelloMessage> {
         let from = sender(&request)?;
         self.node.hear(from, request.into_inner());

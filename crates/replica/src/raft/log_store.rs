@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -10,6 +11,7 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::codec::{decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal};
+use super::promise::Promise;
 use super::settings::LOG_READ_BYTES_MAX;
 use super::{LogId, RaftEntry, TypeConfig, Vote};
 use crate::journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry};
@@ -19,11 +21,21 @@ use crate::journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry}
 pub(crate) struct LogStore {
     writer: JournalWriter,
     reader: JournalReader,
+    promise: Arc<Promise>,
 }
 
 impl LogStore {
-    pub(crate) fn new(writer: JournalWriter) -> Self {
-        Self { reader: writer.reader(), writer }
+    /// # Errors
+    /// When the journal's vote can't be read.
+    pub(crate) fn new(writer: JournalWriter) -> io::Result<Self> {
+        let reader = writer.reader();
+        let vote = decoded_vote(&reader)?;
+        Ok(Self { writer, reader, promise: Arc::new(Promise::new(vote.as_ref())) })
+    }
+
+    /// What this node has promised in elections.
+    pub(crate) fn promise(&self) -> Arc<Promise> {
+        self.promise.clone()
     }
 }
 
@@ -45,6 +57,10 @@ fn to_range(range: impl RangeBounds<u64>) -> std::ops::Range<u64> {
     start..end
 }
 
+fn decoded_vote(reader: &JournalReader) -> io::Result<Option<Vote>> {
+    reader.vote().map(|bytes| decode_vote(&bytes).map_err(invalid)).transpose()
+}
+
 fn decoded_id(id: Option<IndexedId>) -> io::Result<Option<LogId>> {
     id.map(|(_, bytes)| decode_log_id(&bytes).map_err(invalid)).transpose()
 }
@@ -58,7 +74,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
-        self.reader.vote().map(|bytes| decode_vote(&bytes).map_err(invalid)).transpose()
+        decoded_vote(&self.reader)
     }
 
     /// For replication: as much as one message carries.
@@ -118,6 +134,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     /// Returns once the vote is synced.
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        // Before anything else: nobody may hear of the vote while the promise is still the old one.
+        self.promise.raise(vote);
         self.writer.append_synced(vec![Command::Vote(encode_vote(vote))]).await
     }
 

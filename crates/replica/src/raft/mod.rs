@@ -5,6 +5,7 @@ pub(crate) mod apply_thread;
 pub(crate) mod codec;
 pub(crate) mod log_store;
 pub(crate) mod machine;
+pub(crate) mod promise;
 pub(crate) mod settings;
 #[cfg(test)]
 mod suite_tests;

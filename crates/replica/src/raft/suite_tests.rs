@@ -46,7 +46,7 @@ impl Stores {
         let reopen =
             move |files: Arc<StateFiles>| State::open(files, cluster, group, None).map_err(std::io::Error::other);
         let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared, reopen)?;
-        Ok((dir, LogStore::new(writer), Machine::new(files, Arc::new(apply))))
+        Ok((dir, LogStore::new(writer)?, Machine::new(files, Arc::new(apply))))
     }
 }
 

@@ -1,0 +1,195 @@
+//! The leader's side of a read-index round (key-log §1.8, §3): an index, and a quorum's word that it still leads.
+//!
+//! Why it is safe. Let the round begin at τ. The core tells, after τ, that this node is the leader by vote V = (term,
+//! node), and its commit index R. Then each member of a quorum tells, after τ too, that V is the highest leadership it
+//! has promised to follow ([`crate::raft::promise`]). Had another leader V' > V been elected before τ, a quorum would
+//! have promised V' before τ; it shares a member with ours, and promises are never taken back: so there was none, and
+//! what was acknowledged before τ was committed by V or before it, hence is at or below R. Neither clocks nor leases
+//! enter into it. The quorum is one of the *effective* membership, as the core has it at the same moment as R: a
+//! membership that replaced it would have had to be committed by V, which is in R, or by a V' that got a quorum of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use openraft::{LinearizerOption, LogIdOptionExt, ServerState};
+use quorate_core::id::NodeId;
+use tokio::time::{sleep, timeout};
+
+use crate::gate::ROUND_LIMIT;
+use crate::node::Node;
+use crate::peer::rounds::Question;
+use crate::raft::{LeaderId, StoredMembership};
+
+/// How long voters are waited for. It leaves the heartbeats time within the round.
+const VOTERS_LIMIT: Duration = Duration::from_millis(125);
+/// When the members asked first are slower than this, the others are asked too.
+const HEDGE: Duration = Duration::from_millis(20);
+
+/// Somebody's word, given after the round began, on the highest leadership it has promised to follow.
+#[derive(Clone, Copy)]
+pub(crate) struct Ack {
+    pub(crate) from: NodeId,
+    pub(crate) leader: LeaderId,
+}
+
+/// How this node leads, all at one moment of its core.
+struct Lead {
+    leader: LeaderId,
+    /// Everything up to it is committed, and everything that was committed before this leader's time is below it.
+    committed: u64,
+    membership: Arc<StoredMembership>,
+}
+
+/// What confirming has come to, for metrics and for the choice of whom to ask.
+#[derive(Default)]
+pub(crate) struct Confirmations {
+    /// The member that answered last.
+    favourite: AtomicU64,
+    /// Rounds that had to be confirmed by heartbeats.
+    by_heartbeat: AtomicU64,
+}
+
+impl Confirmations {
+    /// Rounds that no quorum answered for on the connections made for it.
+    pub(crate) fn by_heartbeat(&self) -> u64 {
+        self.by_heartbeat.load(Ordering::Relaxed)
+    }
+}
+
+/// An index, confirmed by a quorum after this call began. `None`: not the leader, or no quorum answered in time.
+/// `also` has given its word already, for the same round.
+pub(crate) async fn confirm(node: &Node, also: Option<Ack>) -> Option<u64> {
+    if let Some(lead) = lead(node).await
+        && timeout(VOTERS_LIMIT, followed(node, &lead, also)).await == Ok(true)
+    {
+        return Some(lead.committed);
+    }
+    // A leader so new that nothing of its own is committed yet, or a broken connection.
+    node.confirmations.by_heartbeat.fetch_add(1, Ordering::Relaxed);
+    by_heartbeat(node).await
+}
+
+/// `None` also for a leader of whose own term nothing is committed: it does not know its commit index yet.
+async fn lead(node: &Node) -> Option<Lead> {
+    let me = node.me.0;
+    let lead = node.raft.with_raft_state(move |state| {
+        let vote = state.vote_ref();
+        // After a restart the vote may still be its own, but it is no leader.
+        let leads = state.server_state == ServerState::Leader && vote.committed && vote.leader_id.node_id == me;
+        let committed = state.local_committed().max(state.cluster_committed());
+        let committed = committed.filter(|id| leads && id.leader_id == vote.leader_id)?;
+        let membership = state.membership_state.effective().clone();
+        Some(Lead { leader: vote.leader_id, committed: committed.index, membership })
+    });
+    lead.await.ok()?
+}
+
+/// Whether a quorum, this node included, says that it has promised nothing higher.
+async fn followed(node: &Node, lead: &Lead, also: Option<Ack>) -> bool {
+    let configs = lead.membership.get_joint_config();
+    let mut acked = BTreeSet::from([node.me.0]);
+    acked.extend(also.filter(|ack| ack.leader == lead.leader).map(|ack| ack.from.0));
+    if is_quorum(configs, &acked) {
+        return true;
+    }
+    let favourite = node.confirmations.favourite.load(Ordering::Relaxed);
+    let mut others: Vec<u64> = lead.membership.voter_ids().filter(|id| !acked.contains(id)).collect();
+    others.sort_by_key(|id| *id != favourite);
+    others.dedup();
+    let first = enough(configs, &acked, &others);
+
+    let mut asked = FuturesUnordered::new();
+    let ask = |id: u64| async move {
+        let Some(link) = node.link(NodeId(id)) else { return (id, false) };
+        (id, link.rounds().ask(Question::Confirm, lead.leader).await == Ok(Some(0)))
+    };
+    let mut others = others.into_iter();
+    asked.extend(others.by_ref().take(first).map(ask));
+    let hedge = sleep(HEDGE);
+    tokio::pin!(hedge);
+    loop {
+        tokio::select! {
+            biased;
+            answer = asked.next() => match answer {
+                Some((id, true)) => {
+                    acked.insert(id);
+                    node.confirmations.favourite.store(id, Ordering::Relaxed);
+                    if is_quorum(configs, &acked) {
+                        return true;
+                    }
+                }
+                Some((_, false)) => asked.extend(others.by_ref().map(ask)),
+                None => return false,
+            },
+            () = &mut hedge, if others.len() > 0 => asked.extend(others.by_ref().map(ask)),
+        }
+    }
+}
+
+/// openraft's own round: heartbeats to all.
+async fn by_heartbeat(node: &Node) -> Option<u64> {
+    // Age zero: only acknowledgements of heartbeats sent from now on count. Never a lease.
+    let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(ROUND_LIMIT);
+    match node.raft.get_read_linearizer(option).await {
+        // What this node has applied itself was committed: never hand out less.
+        Ok(linearizer) => Some(linearizer.read_log_id().index().max(linearizer.applied().index().unwrap_or(0))),
+        Err(error) => {
+            tracing::debug!(%error, "no read index");
+            None
+        }
+    }
+}
+
+/// A majority of each of the configurations.
+fn is_quorum(configs: &[BTreeSet<u64>], acked: &BTreeSet<u64>) -> bool {
+    !configs.is_empty() && configs.iter().all(|voters| voters.intersection(acked).count() > voters.len() / 2)
+}
+
+/// How many of `others`, in their order, make a quorum with `acked`; all of them if none do.
+fn enough(configs: &[BTreeSet<u64>], acked: &BTreeSet<u64>, others: &[u64]) -> usize {
+    let mut with = acked.clone();
+    let reached = others.iter().position(|id| {
+        with.insert(*id);
+        is_quorum(configs, &with)
+    });
+    reached.map_or(others.len(), |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ids: &[u64]) -> BTreeSet<u64> {
+        ids.iter().copied().collect()
+    }
+
+    #[test]
+    fn a_quorum_is_a_majority_of_every_configuration() {
+        let three = [set(&[1, 2, 3])];
+        for (acked, quorum) in [(&[1][..], false), (&[1, 2], true), (&[1, 9], false), (&[1, 2, 3], true), (&[], false)]
+        {
+            assert_eq!(is_quorum(&three, &set(acked)), quorum, "{acked:?}");
+        }
+        assert!(is_quorum(&[set(&[1])], &set(&[1])));
+        assert!(!is_quorum(&[set(&[1, 2, 3, 4])], &set(&[1, 2])), "half is none");
+        let joint = [set(&[1, 2, 3]), set(&[1, 4, 5])];
+        for (acked, quorum) in [(&[1, 2][..], false), (&[1, 4], false), (&[1, 2, 4], true), (&[2, 3, 4, 5], true)] {
+            assert_eq!(is_quorum(&joint, &set(acked)), quorum, "{acked:?}");
+        }
+        // A leader that is leaving is none of its own quorum.
+        assert!(!is_quorum(&[set(&[2, 3, 4])], &set(&[1, 2])));
+        assert!(!is_quorum(&[], &set(&[1])), "without voters nobody leads");
+    }
+
+    #[test]
+    fn no_more_are_asked_than_a_quorum_needs() {
+        assert_eq!(enough(&[set(&[1, 2, 3])], &set(&[1]), &[3, 2]), 1);
+        assert_eq!(enough(&[set(&[1, 2, 3, 4, 5])], &set(&[1]), &[2, 3, 4, 5]), 2);
+        assert_eq!(enough(&[set(&[1, 2, 3]), set(&[1, 4, 5])], &set(&[1]), &[2, 3, 4, 5]), 3);
+        assert_eq!(enough(&[set(&[2, 3])], &set(&[1]), &[2]), 1, "all there are");
+    }
+}
