@@ -183,6 +183,7 @@ fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Re
         cluster: CLUSTER,
         group: GroupId(0),
         seal_epoch,
+        hot_bytes: 64 << 20,
     }
 }
 
