@@ -19,6 +19,7 @@ mod alias_delete;
 mod alias_list;
 mod cancel_deletion;
 mod create;
+mod create_many;
 mod data_key;
 mod decrypt;
 mod describe;
