@@ -98,6 +98,16 @@ impl Client {
         .await
     }
 
+    /// Creates many keys with one request. Token as in [`Self::create_key`]: retries of this call do what is missing, and
+    /// give the same keys.
+    pub async fn create_keys(&self, mut request: CreateKeysRequest) -> Result<CreateKeysResponse, ClientError> {
+        fill_token(&mut request.token)?;
+        self.call(Safety::Token, request, |channel, request| async move {
+            KeysClient::new(channel).create_keys(request).await
+        })
+        .await
+    }
+
     /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
     pub async fn rotate_key(&self, mut request: RotateKeyRequest) -> Result<KeyResponse, ClientError> {
         fill_token(&mut request.token)?;

@@ -303,7 +303,8 @@ impl DueRecord {
     }
 }
 
-/// What was answered to a token: `format u8 ‖ request hash 32 ‖ created_ms u64 ‖ key id 16 ‖ key record field`.
+/// What was answered to a token: `format u8 ‖ request hash 32 ‖ created_ms u64 ‖ key id 16 ‖ key record field`; with
+/// several keys in the answer `format 2 ‖ request hash ‖ created_ms ‖ n u16 ‖ n × {key id ‖ key record field}`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IdempotencyRecord {
     /// Whose token.
@@ -314,8 +315,64 @@ pub struct IdempotencyRecord {
     pub request_hash: [u8; 32],
     /// Cluster time when it was written, ms since 1970; swept a day later.
     pub created_ms: u64,
-    /// The key as it was answered.
-    pub answer: KeyRecord,
+    /// What was answered.
+    pub answer: Answer,
+}
+
+impl IdempotencyRecord {
+    const SEVERAL: u8 = 2;
+    const KEY_LEN_MAX: usize = 64 * 1024;
+
+    fn encode(&self) -> Vec<u8> {
+        let head = |format| Writer::new().u8(format).raw(&self.request_hash).u64(self.created_ms);
+        let Answer { first, more } = &self.answer;
+        match more.len() {
+            0 => head(FORMAT).raw(&first.id.0).field(&first.encode()),
+            n => {
+                let w = head(Self::SEVERAL).u16(n as u16 + 1);
+                self.answer.iter().fold(w, |w, key| w.raw(&key.id.0).field(&key.encode()))
+            }
+        }
+        .finish()
+    }
+
+    fn decode(principal: Principal, token: Token, body: &[u8]) -> Result<Self, Malformed> {
+        const BAD: Malformed = Malformed("idempotency record");
+        let mut r = Reader::new("idempotency record", body);
+        let format = r.u8()?;
+        let (request_hash, created_ms) = (r.array()?, r.u64()?);
+        let n = match format {
+            FORMAT => 1,
+            Self::SEVERAL => Some(r.u16()?).filter(|n| *n > 1).ok_or(BAD)?,
+            _ => return Err(BAD),
+        };
+        let mut key = || KeyRecord::decode(KeyId(r.array()?), r.field(Self::KEY_LEN_MAX)?);
+        let answer = Answer { first: key()?, more: (1..n).map(|_| key()).collect::<Result<_, _>>()? };
+        r.finish()?;
+        Ok(Self { principal, token, request_hash, created_ms, answer })
+    }
+}
+
+/// Keys as they were answered: at least one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The first, of most requests the only one.
+    pub first: KeyRecord,
+    /// The others of a request for several.
+    pub more: Vec<KeyRecord>,
+}
+
+impl Answer {
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &KeyRecord> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+impl From<KeyRecord> for Answer {
+    fn from(key: KeyRecord) -> Self {
+        Self { first: key, more: Vec::new() }
+    }
 }
 
 /// The lease of a duty: `format u8 ‖ holder u64 ‖ boot u32 ‖ until_ms u64`. Correctness never rests on it (key-log §2).
@@ -369,9 +426,7 @@ impl Record {
             Self::KeyVersion(r) => r.encode(),
             Self::Alias(r) => w.raw(&r.key.0).u64(r.created_ms).finish(),
             Self::Due(r) => w.u64(r.at_ms).finish(),
-            Self::Idempotency(r) => {
-                (w.raw(&r.request_hash).u64(r.created_ms)).raw(&r.answer.id.0).field(&r.answer.encode()).finish()
-            }
+            Self::Idempotency(r) => r.encode(),
             Self::Duty(r) => w.u64(r.holder.0).u32(r.boot).u64(r.until_ms).finish(),
         }
     }
@@ -400,16 +455,7 @@ impl Record {
                 Self::Due(record)
             }
             RecordName::Idempotency(principal, token) => {
-                let mut r = open("idempotency record", body)?;
-                let record = IdempotencyRecord {
-                    principal: principal.clone(),
-                    token: *token,
-                    request_hash: r.array()?,
-                    created_ms: r.u64()?,
-                    answer: KeyRecord::decode(KeyId(r.array()?), r.field(64 * 1024)?)?,
-                };
-                r.finish()?;
-                Self::Idempotency(Box::new(record))
+                Self::Idempotency(Box::new(IdempotencyRecord::decode(principal.clone(), *token, body)?))
             }
             RecordName::Duty(duty) => {
                 let mut r = open("duty record", body)?;

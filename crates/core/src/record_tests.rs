@@ -51,15 +51,16 @@ fn record() -> impl Strategy<Value = Record> {
             created_ms
         })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { key, at_ms })),
-        (principal, any::<([u8; 16], [u8; 32], u64)>(), key_record()).prop_map(
-            |(principal, (token, request_hash, created_ms), answer)| Record::Idempotency(Box::new(IdempotencyRecord {
-                principal,
-                token: Token(token),
-                request_hash,
-                created_ms,
-                answer
-            }))
-        ),
+        (principal, any::<([u8; 16], [u8; 32], u64)>(), key_record(), proptest::collection::vec(key_record(), 0..4))
+            .prop_map(|(principal, (token, request_hash, created_ms), first, more)| Record::Idempotency(Box::new(
+                IdempotencyRecord {
+                    principal,
+                    token: Token(token),
+                    request_hash,
+                    created_ms,
+                    answer: Answer { first, more }
+                }
+            ))),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
             holder: NodeId(holder),

@@ -17,6 +17,8 @@ pub const DELETION_DAYS_MAX: u32 = 30;
 pub const ALIASES_PER_KEY_MAX: usize = 64;
 /// Most items on a page of a listing.
 pub const PAGE_LEN_MAX: u32 = 1000;
+/// Most keys created by one request.
+pub const KEYS_PER_REQUEST_MAX: u32 = 1000;
 /// Items on a page when the caller says nothing.
 pub const PAGE_LEN_DEFAULT: u32 = 100;
 
@@ -146,6 +148,38 @@ impl Token {
     }
 }
 
+impl Token {
+    /// The token of the `n`th part of a request that is done in several.
+    pub fn part(self, n: u32) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("quorate/v1/token-of-part");
+        hash.update(&self.0).update(&n.to_be_bytes());
+        let mut part = [0; 16];
+        hash.finalize_xof().fill(&mut part);
+        Self(part)
+    }
+}
+
+/// How many keys one request creates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyCount(u32);
+
+impl KeyCount {
+    /// From the field of a request: 1 to [`KEYS_PER_REQUEST_MAX`].
+    ///
+    /// # Errors
+    /// Any other number.
+    pub fn parse(count: u32) -> Result<Self, InvalidRequest> {
+        match count {
+            1..=KEYS_PER_REQUEST_MAX => Ok(Self(count)),
+            _ => Err(InvalidRequest(format!("one request creates 1 to {KEYS_PER_REQUEST_MAX} keys, not {count}"))),
+        }
+    }
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// How long a key waits between scheduling its deletion and its destruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeletionWindow(u32);
@@ -227,6 +261,8 @@ mod tests {
         assert!(Token::parse(&[1; 15]).is_err());
         assert!(DeletionWindow::from_days(6).is_err() && DeletionWindow::from_days(31).is_err());
         assert_eq!(DeletionWindow::from_days(0), DeletionWindow::from_days(30));
+        assert!(KeyCount::parse(0).is_err() && KeyCount::parse(1001).is_err());
+        assert_eq!(KeyCount::parse(1000).unwrap().get(), 1000);
         assert!(PageLen::parse(1001).is_err());
         assert_eq!(PageLen::parse(0).unwrap().get(), 100);
     }

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::Error;
-use quorate_service::core::decide::{create, rotate};
+use quorate_service::core::decide::{create, create_many, rotate};
 use quorate_service::core::lifecycle::KeyState;
 use quorate_service::core::principal::Principal;
 use quorate_service::core::record::{AliasRecord, KeyRecord};
-use quorate_service::core::request::{DeletionWindow, Description, InvalidRequest, KeyHandle, PageLen, Token};
+use quorate_service::core::request::{
+    DeletionWindow, Description, InvalidRequest, KeyCount, KeyHandle, PageLen, Token,
+};
 use quorate_service::desk::aad::AssociatedData;
 use quorate_service::desk::{Kms, PageToken, SecretBytes, echo};
 use quorate_service::node::Node;
@@ -106,6 +108,18 @@ impl Keys for KeysDoor {
             token: Token::parse(&request.token).map_err(invalid)?,
         };
         kms.create_key(&who, &wanted, until).await.map(|record| key_response(&record)).map_err(refused)
+    }
+
+    async fn create_keys(&self, request: Request<v1::CreateKeysRequest>) -> Answer<v1::CreateKeysResponse> {
+        let (who, until, kms) = self.asked(&request)?;
+        let request = request.into_inner();
+        let wanted = create_many::Request {
+            count: KeyCount::parse(request.count).map_err(invalid)?,
+            description: parse::<Description>(&request.description)?,
+            token: Token::parse(&request.token).map_err(invalid)?,
+        };
+        let records = kms.create_keys(&who, &wanted, until).await.map_err(refused)?;
+        Ok(Response::new(v1::CreateKeysResponse { keys: records.iter().map(key).collect() }))
     }
 
     async fn describe_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {

@@ -97,6 +97,7 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.decrypt(cipher(&[0; 200])).await.map(drop),
         client.generate_data_key(data_key).await.map(drop),
         client.generate_random(v1::GenerateRandomRequest { bytes: 8 }).await.map(drop),
+        client.create_keys(v1::CreateKeysRequest { count: 2, ..Default::default() }).await.map(drop),
     ]
 }
 
@@ -163,8 +164,28 @@ async fn a_door_before_and_after_the_ceremony() {
     refused(keys(&node, Role::Node).await.echo(echo()).await, Code::PermissionDenied, "DENIED");
     for (n, result) in every_call(&mut keys(&node, Role::User).await).await.into_iter().enumerate() {
         let denied = result.err().is_some_and(|status| status.code() == Code::PermissionDenied);
-        assert_eq!(denied, matches!(n, 0 | 3..=9), "call {n}");
+        assert_eq!(denied, matches!(n, 0 | 3..=9 | 15), "call {n}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_on_the_wire() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
+    let request = v1::CreateKeysRequest { count: 130, description: "tenant".into(), token: vec![7; 16].into() };
+    let made = admin.create_keys(request.clone()).await.unwrap().into_inner().keys;
+    assert_eq!(made.len(), 130);
+    assert!(made.iter().all(|key| key.state() == KeyState::Enabled && key.description == "tenant"));
+    assert_eq!(admin.create_keys(request.clone()).await.unwrap().into_inner().keys, made, "the same token");
+    let other = v1::CreateKeysRequest { count: 129, ..request };
+    refused(admin.create_keys(other).await, Code::InvalidArgument, "TOKEN_REUSED");
+    let last = &made[129].key_id;
+    let sealed = user.encrypt(plain(last, b"secret")).await.unwrap().into_inner();
+    assert_eq!(user.decrypt(cipher(&sealed.ciphertext)).await.unwrap().into_inner().plaintext[..], b"secret"[..]);
+    let all = user.list_keys(v1::ListKeysRequest { limit: 1000, ..Default::default() }).await.unwrap().into_inner();
+    let ids = |keys: &[v1::Key]| keys.iter().map(|key| key.key_id.clone()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(ids(&all.keys), ids(&made));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,6 +286,10 @@ async fn requests_that_can_not_be_meant() {
         v1::CreateKeyRequest { alias: "no spaces".into(), ..Default::default() },
     ] {
         invalid(admin.create_key(request).await.map(drop));
+    }
+    for (count, token) in [(0, 16), (1001, 16), (u32::MAX, 0), (1, 15)] {
+        let request = v1::CreateKeysRequest { count, token: vec![1; token].into(), ..Default::default() };
+        invalid(admin.create_keys(request).await.map(drop));
     }
     for days in [1, 6, 31, u32::MAX] {
         let request = v1::ScheduleKeyDeletionRequest { key: id.into(), days };

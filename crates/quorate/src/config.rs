@@ -66,6 +66,9 @@ pub struct Config {
     /// The replicated log on disk.
     #[serde(default)]
     pub log: Log,
+    /// Memory that grows with the number of keys, up to here.
+    #[serde(default)]
+    pub cache: Cache,
 }
 
 /// A port of this node.
@@ -167,6 +170,22 @@ impl Default for Log {
     }
 }
 
+/// Memory for caches: what the number of keys may cost.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// Pages of the encrypted state, in MiB (8 to 65536); as much again while a snapshot is received.
+    pub state_mib: u32,
+    /// Decrypted records of keys in use, in MiB (1 to 65536): some 1000 keys per MiB.
+    pub keys_mib: u32,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { state_mib: 64, keys_mib: 64 }
+    }
+}
+
 impl Config {
     /// Reads, parses and checks a file. Relative paths in it are relative to the file's folder.
     ///
@@ -220,6 +239,14 @@ impl Config {
         }
         if !(1..=1024).contains(&self.log.segment_mib) {
             return no("log.segment_mib", format!("is {}; 1 to 1024 MiB are possible", self.log.segment_mib));
+        }
+        const CACHE_MIB_MAX: u32 = 1 << 16;
+        let cache = &self.cache;
+        if !(8..=CACHE_MIB_MAX).contains(&cache.state_mib) {
+            return no("cache.state_mib", format!("is {}; 8 to {CACHE_MIB_MAX} MiB are possible", cache.state_mib));
+        }
+        if !(1..=CACHE_MIB_MAX).contains(&cache.keys_mib) {
+            return no("cache.keys_mib", format!("is {}; 1 to {CACHE_MIB_MAX} MiB are possible", cache.keys_mib));
         }
         const KIB_MAX: u64 = 1 << 30;
         let log = &self.log;
@@ -310,6 +337,8 @@ mod tests {
             ("listen = \"127.0.0.1:7600\"", "listen = \"localhost\"", "invalid socket address"),
             ("token_label = \"quorate\"", "token_label = \"\"", "hsm.token_label must be"),
             ("[hsm]", "[log]\nsegment_mib = 0\n[hsm]", "log.segment_mib is 0"),
+            ("[hsm]", "[cache]\nstate_mib = 7\n[hsm]", "cache.state_mib is 7"),
+            ("[hsm]", "[cache]\nkeys_mib = 0\n[hsm]", "cache.keys_mib is 0"),
             ("[hsm]", "[log]\nkeep_kib = 0\n[hsm]", "log.keep_kib is 0"),
             ("[hsm]", "[log]\nstep_kib = 0\n[hsm]", "log.step_kib is 0"),
             ("[hsm]", "[log]\ncompact_seconds = 0\n[hsm]", "log.compact_seconds is 0"),

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -19,6 +20,10 @@ fn json(bytes: &[u8]) -> Value {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn key_ids(keys: &Value) -> impl Iterator<Item = String> {
+    keys["keys"].as_array().into_iter().flatten().filter_map(|key| Some(key["key_id"].as_str()?.to_owned()))
 }
 
 fn mode(path: &Path) -> u32 {
@@ -42,6 +47,14 @@ fn every_command_does_what_it_says() {
     assert_eq!(twice[0]["key_id"], twice[1]["key_id"], "the same token gives the same key");
     assert_eq!(json(&ok(&["keys", "list", "--output", "json"], b""))["keys"].as_array().map(Vec::len), Some(2));
     assert_eq!(json(&ok(&["keys", "list", "--limit", "1"], b""))["keys"].as_array().map(Vec::len), Some(1));
+    let many = json(&ok(&["keys", "create", "--count", "1100", "--description", "many"], b""));
+    let many: BTreeSet<String> = key_ids(&many).collect();
+    assert_eq!(many.len(), 1100);
+    let listed: BTreeSet<String> = key_ids(&json(&ok(&["keys", "list"], b""))).collect();
+    assert!(listed.len() == 1102 && many.is_subset(&listed));
+    let table = text(&ok(&["keys", "list", "--output", "table"], b""));
+    assert!(table.starts_with("KEY ") && table.lines().count() == 1103 && table.contains(&id));
+    assert_eq!(json(&ok(&["keys", "list", "--limit", "1001"], b""))["keys"].as_array().map(Vec::len), Some(1001));
     assert!(text(&ok(&["keys", "describe", "alias/pay", "--output", "table"], b"")).contains(&id));
     ok(&["alias", "create", "cards", "--key", "pay"], b"");
     assert_eq!(json(&ok(&["alias", "list"], b""))["aliases"].as_array().map(Vec::len), Some(2));

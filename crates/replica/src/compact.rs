@@ -7,6 +7,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::error::Problem;
 use crate::node::Node;
 use crate::raft::apply_thread::ApplyThread;
 
@@ -50,6 +51,10 @@ pub(crate) async fn drive(node: Arc<Node>, apply: Arc<ApplyThread>, cfg: Compact
     let (mut checkpointed, mut checkpointed_at, mut compacted_at) = (0, Instant::now(), Instant::now());
     loop {
         look.tick().await;
+        if let Some(what) = node.files.damage() {
+            // Whoever came upon it.
+            node.shared.set_problem(Problem::State(format!("the state is damaged: {what}; repair it from a peer")));
+        }
         let retained = node.journal.retained_bytes();
         if retained >= cfg.stream_bytes {
             let ended = node.streams.cancel();

@@ -18,6 +18,9 @@ pub enum Problem {
         /// Where it stands in the log.
         index: u64,
     },
+    /// The state on disk is not what was applied. The log is not concerned: this node goes on voting.
+    #[error("{0}")]
+    State(String),
     /// The consensus core stopped.
     #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
     Stopped(String),

@@ -25,6 +25,7 @@ use crate::snapshot::receive::Receiving;
 use crate::snapshot::streams::Streams;
 use crate::state::StateFiles;
 use crate::status::Role;
+use crate::verify::Scans;
 
 /// One replica.
 pub(crate) struct Node {
@@ -55,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) limits: Limits,
     /// The leader this node knows of.
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
+    /// Scans of the whole state.
+    pub(crate) scans: Scans,
     /// At most one membership change of ours at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }

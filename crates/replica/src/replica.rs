@@ -36,7 +36,7 @@ use crate::session::OpenSeq;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
 use crate::status::{ReadRounds, ReplicaStatus};
-use crate::verify::verify;
+use crate::verify::verify_macs;
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
 #[derive(Clone)]
@@ -217,9 +217,11 @@ impl Replica {
     /// When either does not hold: the node must not serve.
     pub async fn verify_state(&self) -> Result<(), StateMismatch> {
         let failed = |index, e: &dyn std::fmt::Display| StateMismatch::Digest { index, what: e.to_string() };
+        let node = self.0.node.clone();
+        node.scan().await?;
         let view = self.view().map_err(|e| failed(0, &e))?;
-        let (index, node) = (view.applied(), self.0.node.clone());
-        off_runtime("verify", move || verify(&node, &view)).await.map_err(|e| failed(index, &e))?
+        let index = view.applied();
+        off_runtime("verify", move || verify_macs(&node, &view)).await.map_err(|e| failed(index, &e))?
     }
 
     /// Its inside.
@@ -414,10 +416,6 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn raw(&self) -> &dyn state::View {
-        &*self.view
-    }
-
     pub(crate) fn meta(&self) -> &Meta {
         &self.meta
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::NodeId;
 use tokio::runtime::{Builder, Runtime};
@@ -191,11 +192,14 @@ async fn start_on(
         receiving: Default::default(),
         limits: Limits::new(),
         leader,
+        scans: Default::default(),
         changing: Default::default(),
     });
     let addr = listener.local_addr();
     let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), cfg.compaction);
     node.raft.run();
+    // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
+    tokio::spawn(node.scan().map(drop));
     tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
 }

@@ -3,8 +3,12 @@
 //! sealed node applied, it applied unverified.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use quorate_core::batch::{Batch, Entry};
+use tokio::time::Instant;
 
 use crate::error::{Problem, StateMismatch};
 use crate::journal::JournalReader;
@@ -12,15 +16,69 @@ use crate::node::Node;
 use crate::raft::codec::{decode_log_id, from_journal, invalid};
 use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{Payload, RaftEntry};
-use crate::replica::View;
-use crate::state::{self, BatchVerifier, Meta};
+use crate::replica::{View, off_runtime};
+use crate::state::{self, BatchVerifier, Engine, Meta};
 
-/// Checks a whole view, and with a verifier the log up to it. That is the retained log: what was
-/// purged, or came in a snapshot, is held to the digest alone until signed anchors of digests vouch for it.
-pub(crate) fn verify(node: &Node, view: &View) -> Result<(), StateMismatch> {
+/// A scan of the whole state; whoever needs one while it runs waits for it.
+type Scan = Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
+
+/// The scan that is under way, or the last one.
+#[derive(Default)]
+pub(crate) struct Scans(Mutex<Option<Scan>>);
+
+impl Node {
+    /// Checks the whole state against its digest, on a thread of its own. A scan that runs already serves as well: it
+    /// began after this start, and what was applied since this process applied itself. Damage ends this node's service,
+    /// whether or not anybody waits for the answer.
+    pub(crate) fn scan(self: &Arc<Self>) -> Scan {
+        let mut scans = self.scans.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scan) = scans.as_ref().filter(|scan| scan.peek().is_none()) {
+            return scan.clone();
+        }
+        let node = self.clone();
+        let work = off_runtime("verify", move || node.check_digest());
+        let scan = async move { work.await.unwrap_or_else(|e| Err(mismatch(0, &e))) }.boxed().shared();
+        *scans = Some(scan.clone());
+        scan
+    }
+
+    fn check_digest(&self) -> Result<(), StateMismatch> {
+        let began = Instant::now();
+        loop {
+            let replaced = self.files.replaced();
+            let view = self.files.view();
+            let index = |view: &dyn state::View| Meta::read(view).ok().and_then(|meta| meta.applied).map_or(0, |a| a.0);
+            let checked = view
+                .map_err(|e| mismatch(0, &e))
+                .and_then(|view| state::verify_state(&*view).map_err(|e| mismatch(index(&*view), &e)));
+            match checked {
+                Ok(records) => {
+                    let ms = began.elapsed().as_millis() as u64;
+                    tracing::info!(records, ms, "the state adds up to its digest");
+                    return Ok(());
+                }
+                // A snapshot took its place meanwhile.
+                Err(_) if self.files.replaced() != replaced => {}
+                Err(e) => {
+                    if !self.shared.is_stopping() {
+                        self.shared.set_problem(Problem::State(e.to_string()));
+                    }
+                    return Err(e);
+                }
+            }
+        }
+    }
+}
+
+fn mismatch(index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
+    StateMismatch::Digest { index, what: what.to_string() }
+}
+
+/// With a verifier, checks the log up to a view. That is the retained log: what was purged, or came in a snapshot, is
+/// held to the digest alone until signed anchors of digests vouch for it.
+pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch> {
     let index = view.applied();
-    let unreadable = |e: io::Error| StateMismatch::Digest { index, what: e.to_string() };
-    state::verify_state(view.raw()).map_err(|e| StateMismatch::Digest { index, what: e.to_string() })?;
+    let unreadable = |e: io::Error| mismatch(index, &e);
     let Some(verifier) = node.shared.verifier() else { return Ok(()) };
     // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
     let committed = node.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose();

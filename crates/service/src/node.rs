@@ -54,6 +54,10 @@ pub struct NodeConfig {
     pub segment_bytes: u64,
     /// When the log is compacted.
     pub compaction: quorate_replica::CompactionConfig,
+    /// Memory for cached pages of the state, in bytes.
+    pub state_cache_bytes: usize,
+    /// Memory for the records of keys in use, in bytes.
+    pub hot_bytes: usize,
     /// How to join a cluster; ignored once it belongs to one.
     pub join: Option<JoinConfig>,
     /// Version of the software, for the status.

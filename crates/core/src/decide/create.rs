@@ -7,7 +7,7 @@ use crate::authorize::{Authorized, ManageKeys};
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::KeyState;
 use crate::record::{
-    Algorithm, AliasRecord, IdempotencyRecord, KeyRecord, KeyVersionRecord, Record, RecordName, request_hash,
+    Algorithm, AliasRecord, Answer, IdempotencyRecord, KeyRecord, KeyVersionRecord, Record, RecordName, request_hash,
 };
 use crate::request::{AliasName, Description, Token};
 use crate::seam::Entropy;
@@ -43,7 +43,7 @@ pub fn decide<V: View>(
     if let Some((_, name)) = &idempotency
         && let Some(earlier) = replay(view, name, hash)?
     {
-        return Ok(earlier);
+        return Ok(Change::none(earlier.first));
     }
     if let Some(name) = &request.alias
         && let Some(taken) = read::alias(view, &RecordName::Alias(name.clone()))?
@@ -51,6 +51,26 @@ pub fn decide<V: View>(
         return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
     }
 
+    let aliases = request.alias.iter().cloned().collect::<BTreeSet<_>>();
+    let (key, mut writes) = fresh(view, request.description.clone(), aliases, time, entropy)?;
+    if let Some(name) = &request.alias {
+        let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
+        writes.push(Write::Put(Record::Alias(alias)));
+    }
+    if let Some((token, _)) = idempotency {
+        writes.push(answered(by, token, hash, time, key.clone().into()));
+    }
+    Ok(Change { writes, answer: key })
+}
+
+/// A new key with its first version, and what writes them.
+pub(super) fn fresh<V: View>(
+    view: &mut V,
+    description: Description,
+    aliases: BTreeSet<AliasName>,
+    time: Time,
+    entropy: &dyn Entropy,
+) -> Result<(KeyRecord, Vec<Write>), V::Error> {
     let mut id = [0; 16];
     entropy.fill(&mut id);
     let key = KeyRecord {
@@ -61,23 +81,15 @@ pub fn decide<V: View>(
         destroyed_through: 0,
         created_ms: time.stamp_ms(),
         rotated_ms: 0,
-        description: request.description.clone(),
-        aliases: request.alias.iter().cloned().collect::<BTreeSet<_>>(),
+        description,
+        aliases,
     };
     let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.created_ms };
     // Both are absent, unless 128 random bits repeat; then the expectation of absence fails and a new id is drawn.
     view.read(&RecordName::Key(key.id))?;
     view.read(&RecordName::KeyVersion(key.id, key.current))?;
-
-    let mut writes = vec![Write::Put(Record::Key(key.clone())), Write::Put(Record::KeyVersion(version))];
-    if let Some(name) = &request.alias {
-        let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
-        writes.push(Write::Put(Record::Alias(alias)));
-    }
-    if let Some((token, _)) = idempotency {
-        writes.push(answered(by, token, hash, time, &key));
-    }
-    Ok(Change { writes, answer: key })
+    let writes = vec![Write::Put(Record::Key(key.clone())), Write::Put(Record::KeyVersion(version))];
+    Ok((key, writes))
 }
 
 /// The record of an answer, written in the same batch.
@@ -86,13 +98,13 @@ pub(super) fn answered(
     token: Token,
     request_hash: [u8; 32],
     time: Time,
-    answer: &KeyRecord,
+    answer: Answer,
 ) -> Write {
     Write::Put(Record::Idempotency(Box::new(IdempotencyRecord {
         principal: by.principal().clone(),
         token,
         request_hash,
         created_ms: time.cluster_ms,
-        answer: answer.clone(),
+        answer,
     })))
 }

@@ -9,6 +9,7 @@ pub mod alias_delete;
 pub mod cancel_deletion;
 pub mod claim;
 pub mod create;
+pub mod create_many;
 pub mod destroy;
 pub mod disable;
 pub mod enable;
@@ -23,7 +24,7 @@ use thiserror::Error;
 
 use crate::id::KeyId;
 use crate::lifecycle::{KeyState, NoWay, Transition};
-use crate::record::{AliasRecord, DueRecord, IdempotencyRecord, KeyRecord, Record, RecordName};
+use crate::record::{AliasRecord, Answer, DueRecord, IdempotencyRecord, KeyRecord, Record, RecordName};
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle};
 
 /// Facts at exactly one index; notes what was read.
@@ -200,14 +201,10 @@ fn set_state(mut key: KeyRecord, transition: Transition) -> Result<Change<KeyRec
 }
 
 /// What was answered to `token` before, if it was: the caller answers the same again and writes nothing.
-fn replay<V: View>(
-    view: &mut V,
-    name: &RecordName,
-    request_hash: [u8; 32],
-) -> Result<Option<Change<KeyRecord>>, V::Error> {
+fn replay<V: View>(view: &mut V, name: &RecordName, request_hash: [u8; 32]) -> Result<Option<Answer>, V::Error> {
     match read::idempotency(view, name)? {
         None => Ok(None),
-        Some(earlier) if earlier.request_hash == request_hash => Ok(Some(Change::none(earlier.answer))),
+        Some(earlier) if earlier.request_hash == request_hash => Ok(Some(earlier.answer)),
         Some(_) => Err(Refusal::TokenReused.into()),
     }
 }

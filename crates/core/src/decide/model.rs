@@ -11,7 +11,7 @@ use crate::authorize::{Authorized, ManageKeys, authorize};
 use crate::id::{KeyVersion, NodeId};
 use crate::principal::{Principal, Role};
 use crate::record::{Duty, MATERIAL_LEN};
-use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, Token};
+use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Token};
 use crate::seam::Entropy;
 use crate::time::{DAY_MS, Time};
 
@@ -127,6 +127,7 @@ fn alias(n: u8) -> AliasName {
 #[derive(Clone, Debug)]
 enum Step {
     Create { alias: Option<u8>, token: Option<u8> },
+    CreateMany { count: u32, parts: u32, token: Option<u8> },
     Enable(Handle),
     Disable(Handle),
     Rotate { key: Handle, token: Option<u8> },
@@ -150,6 +151,8 @@ fn step() -> impl Strategy<Value = Step> {
     let token = || proptest::option::weighted(0.4, 0..3u8);
     prop_oneof![
         3 => (proptest::option::of(0..4u8), token()).prop_map(|(alias, token)| Step::Create { alias, token }),
+        1 => (prop_oneof![1..4u32, 60..70u32], 0..3u32, token())
+            .prop_map(|(count, parts, token)| Step::CreateMany { count, parts, token }),
         1 => handle().prop_map(Step::Enable),
         2 => handle().prop_map(Step::Disable),
         4 => (handle(), token()).prop_map(|(key, token)| Step::Rotate { key, token }),
@@ -176,6 +179,8 @@ struct Model {
     aliases: BTreeMap<AliasName, KeyId>,
     /// Token → (what was asked, which key and version was answered, when).
     tokens: BTreeMap<u8, (String, KeyId, u32, u64)>,
+    /// Token and part → (how many keys the request was for, which were answered, when).
+    parts: BTreeMap<(u8, u32), (u32, Vec<KeyId>, u64)>,
 }
 
 impl Model {
@@ -257,6 +262,40 @@ fn play(steps: Vec<Step>) {
                         None
                     }
                 }
+            }
+            // As many parts as were done before the node died, perhaps none; a later repetition may go further.
+            Step::CreateMany { count, parts, token: t } => {
+                let request = create_many::Request {
+                    count: KeyCount::parse(count).unwrap(),
+                    description: Description::default(),
+                    token: token(t),
+                };
+                let mut wrote = false;
+                for (n, part) in (0..).zip(request.parts()).take(parts as usize) {
+                    let answer = store.run(|view| create_many::decide(view, &by, &part, time, &entropy));
+                    match t.and_then(|t| model.parts.get(&(t, n))) {
+                        Some((before, keys, _)) if *before == count => {
+                            let told: Vec<_> = answer.unwrap().iter().map(|key| key.id).collect();
+                            assert_eq!(told, *keys);
+                        }
+                        Some(_) => assert_eq!(answer, Err(Refusal::TokenReused)),
+                        None => {
+                            let keys: Vec<_> = answer.unwrap().iter().map(|key| key.id).collect();
+                            let len = if n == 0 { count.min(63) } else { count - 63 };
+                            assert_eq!(keys.len(), len as usize);
+                            for id in &keys {
+                                model.order.push(*id);
+                                let new = model.keys.insert(*id, Plain { state: KeyState::Enabled, version: 1 });
+                                assert!(new.is_none());
+                            }
+                            if let Some(t) = t {
+                                model.parts.insert((t, n), (count, keys, now));
+                            }
+                            wrote = true;
+                        }
+                    }
+                }
+                if wrote { None } else { Some(Ok(())) }
             }
             Step::Enable(ref h) | Step::Disable(ref h) => {
                 let h = model.handle(h);
@@ -395,8 +434,11 @@ fn play(steps: Vec<Step>) {
             Step::Sweep => {
                 let tokens: Vec<_> =
                     store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(..))).cloned().collect();
-                store.run(|view| sweep::decide(view, &tokens, time)).unwrap();
+                for tokens in tokens.chunks(sweep::RECORDS_MAX) {
+                    store.run(|view| sweep::decide(view, tokens, time)).unwrap();
+                }
                 model.tokens.retain(|_, (.., at)| *at + DAY_MS > now);
+                model.parts.retain(|_, (.., at)| *at + DAY_MS > now);
                 None
             }
         };

@@ -32,7 +32,7 @@ pub fn decide<V: View>(
     if let Some((_, name)) = &idempotency
         && let Some(earlier) = replay(view, name, hash)?
     {
-        return Ok(earlier);
+        return Ok(Change::none(earlier.first));
     }
 
     let mut key = resolve(view, &request.key)?;
@@ -44,7 +44,7 @@ pub fn decide<V: View>(
 
     let mut writes = vec![Write::Put(Record::Key(key.clone())), Write::Put(Record::KeyVersion(version))];
     if let Some((token, _)) = idempotency {
-        writes.push(answered(by, token, hash, time, &key));
+        writes.push(answered(by, token, hash, time, key.clone().into()));
     }
     Ok(Change { writes, answer: key })
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
-use super::output;
+use super::output::{self, List};
 
 /// Aliases asked for at a time.
 const PAGE: u32 = 1000;
@@ -68,24 +68,19 @@ impl AliasCommand {
                 shared.format().print(&json!({ "deleted": name }), || output::fields([("deleted", &name)]))
             }
             Action::List {} => {
-                let mut aliases: Vec<Alias> = Vec::new();
+                let columns = [("ALIAS", 30), ("KEY", 36), ("CREATED", 0)];
+                let mut list = List::begin(shared.format(), "aliases", columns);
                 let mut page_token = Default::default();
                 loop {
                     let request = ListAliasesRequest { limit: PAGE, page_token };
                     let page = client.list_aliases(request).await.doing("list aliases")?;
-                    aliases.extend(page.aliases);
+                    let row = |a: &Alias| [a.name.clone(), a.key_id.clone(), output::date(a.created_ms)];
+                    list.add(&page.aliases, to_json, row)?;
                     page_token = page.next_page_token;
-                    if page_token.is_empty() {
-                        break;
+                    if page_token.is_empty() || list.unwanted() {
+                        return list.end();
                     }
                 }
-                let json = json!({ "aliases": aliases.iter().map(to_json).collect::<Vec<_>>() });
-                shared.format().print(&json, || {
-                    output::columns(
-                        ["ALIAS", "KEY", "CREATED"],
-                        aliases.iter().map(|a| [a.name.clone(), a.key_id.clone(), output::date(a.created_ms)]),
-                    )
-                })
             }
         }
     }

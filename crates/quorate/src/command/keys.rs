@@ -1,18 +1,21 @@
 //! `quorate keys …`: the life of keys.
 
 use clap::{Args, Subcommand};
+use futures::StreamExt;
 use quorate_client::v1::{
-    CreateKeyRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
+    CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
     ScheduleKeyDeletionRequest,
 };
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
-use super::output;
+use super::output::{self, List};
 
 /// Keys asked for at a time.
 const PAGE: u32 = 1000;
+/// Requests for new keys under way at a time.
+const AT_ONCE: usize = 4;
 
 /// Create, describe, list, rotate, disable and destroy keys.
 #[derive(Args, Debug)]
@@ -30,7 +33,8 @@ enum Action {
     /// Create an AES-256 key
     #[command(after_help = "Examples:
   quorate keys create
-  quorate keys create --alias payments --description cards --output json")]
+  quorate keys create --alias payments --description cards --output json
+  quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
         /// A name for it
         #[arg(long, value_name = "NAME")]
@@ -41,6 +45,9 @@ enum Action {
         /// A UUID of yours: a repetition with the same one answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
+        /// Create so many, and print each as it is there
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
     },
     /// Show a key's metadata
     #[command(after_help = "Examples:
@@ -112,7 +119,10 @@ impl Keys {
         let token = |t: Option<uuid::Uuid>| t.map(|t| t.into_bytes().to_vec()).unwrap_or_default().into();
         let answer = match self.action {
             Action::List { limit } => return list(shared, limit).await,
-            Action::Create { alias, description, token: t } => {
+            Action::Create { count: Some(count), description, .. } => {
+                return create_many(shared, count, description).await;
+            }
+            Action::Create { alias, description, token: t, count: None } => {
                 let name = alias.clone();
                 let request = CreateKeyRequest { alias: alias.unwrap_or_default(), description, token: token(t) };
                 let answer = client.create_key(request).await.doing("create the key")?;
@@ -137,30 +147,55 @@ impl Keys {
     }
 }
 
+const COLUMNS: [(&str, usize); 5] = [("KEY", 36), ("STATE", 16), ("VERSION", 7), ("CREATED", 20), ("DESCRIPTION", 0)];
+
+fn add(list: &mut List<5>, keys: &[Key]) -> CommandResult {
+    list.add(
+        keys,
+        |k| to_json(k, None),
+        |k| {
+            let version = k.current_version.to_string();
+            [k.key_id.clone(), state(k).into(), version, output::date(k.created_ms), k.description.clone()]
+        },
+    )
+}
+
 async fn list(shared: &Shared, limit: Option<u64>) -> CommandResult {
     let client = shared.client().await?;
-    let mut keys: Vec<Key> = Vec::new();
+    let mut list = List::begin(shared.format(), "keys", COLUMNS);
+    let mut left = limit.unwrap_or(u64::MAX);
     let mut page_token = Default::default();
     loop {
-        let left = limit.map_or(u64::MAX, |l| l - keys.len() as u64);
         let request = ListKeysRequest { limit: left.min(PAGE.into()) as u32, page_token };
         let page = client.list_keys(request).await.doing("list keys")?;
-        keys.extend(page.keys);
+        add(&mut list, &page.keys)?;
+        left = left.saturating_sub(page.keys.len() as u64);
         page_token = page.next_page_token;
-        if page_token.is_empty() || limit.is_some_and(|l| keys.len() as u64 >= l) {
-            break;
+        if page_token.is_empty() || left == 0 || list.unwanted() {
+            return list.end();
         }
     }
-    let json = json!({ "keys": keys.iter().map(|k| to_json(k, None)).collect::<Vec<_>>() });
-    shared.format().print(&json, || {
-        output::columns(
-            ["KEY", "STATE", "VERSION", "CREATED", "DESCRIPTION"],
-            keys.iter().map(|k| {
-                let version = k.current_version.to_string();
-                [k.key_id.clone(), state(k).into(), version, output::date(k.created_ms), k.description.clone()]
-            }),
-        )
-    })
+}
+
+/// Some requests at a time, and what they answer at once: memory does not grow with the number of keys.
+async fn create_many(shared: &Shared, count: u64, description: String) -> CommandResult {
+    let client = shared.client().await?;
+    let mut list = List::begin(shared.format(), "keys", COLUMNS);
+    let bar = output::progress(count);
+    let requests = (0..count.div_ceil(PAGE.into())).map(|n| {
+        let client = client.starting_at(n as usize);
+        let count = (count - n * u64::from(PAGE)).min(PAGE.into()) as u32;
+        let request = CreateKeysRequest { count, description: description.clone(), token: Default::default() };
+        async move { client.create_keys(request).await }
+    });
+    let mut answers = futures::stream::iter(requests).buffered(AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        let keys = answer.doing("create keys; those printed so far are there")?.keys;
+        bar.inc(keys.len() as u64);
+        add(&mut list, &keys)?;
+    }
+    bar.finish_and_clear();
+    list.end()
 }
 
 fn show(shared: &Shared, answer: KeyResponse, alias: Option<&str>) -> CommandResult {

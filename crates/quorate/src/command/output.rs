@@ -53,6 +53,101 @@ pub fn bytes(bytes: &[u8]) -> CommandResult {
     }
 }
 
+/// A list that is printed as it comes, however long it is: one JSON object with one array, or lines of columns.
+pub struct List<const N: usize> {
+    format: Format,
+    name: &'static str,
+    columns: [(&'static str, usize); N],
+    begun: bool,
+    unwanted: bool,
+}
+
+impl<const N: usize> List<N> {
+    /// A list called `name` in JSON; columns have a name and a width, which longer values overstep.
+    pub fn begin(format: Format, name: &'static str, columns: [(&'static str, usize); N]) -> Self {
+        Self { format, name, columns, begun: false, unwanted: false }
+    }
+
+    /// Whether nobody reads it any more.
+    pub fn unwanted(&self) -> bool {
+        self.unwanted
+    }
+
+    /// Prints items.
+    pub fn add<T>(
+        &mut self,
+        items: &[T],
+        json: impl Fn(&T) -> Value,
+        row: impl Fn(&T) -> [String; N],
+    ) -> CommandResult {
+        let mut text = String::new();
+        for item in items {
+            match self.format {
+                Format::Json => {
+                    text += if self.begun { "," } else { "" };
+                    let opening = if self.begun { String::new() } else { self.opening() };
+                    text = text + &opening + &json(item).to_string();
+                }
+                Format::Table => {
+                    if !self.begun {
+                        text += &self.line(&self.columns.map(|(name, _)| name.to_owned()));
+                    }
+                    text += &self.line(&row(item));
+                }
+            }
+            self.begun = true;
+        }
+        self.write(&text)
+    }
+
+    /// Prints its end.
+    pub fn end(mut self) -> CommandResult {
+        let text = match self.format {
+            Format::Json if self.begun => "]}\n".to_owned(),
+            Format::Json => self.opening() + "]}\n",
+            Format::Table if self.begun => String::new(),
+            Format::Table => self.line(&self.columns.map(|(name, _)| name.to_owned())),
+        };
+        self.write(&text)
+    }
+
+    fn opening(&self) -> String {
+        format!("{{{:?}:[", self.name)
+    }
+
+    fn line(&self, row: &[String; N]) -> String {
+        let mut text = String::new();
+        for ((_, width), value) in self.columns.iter().zip(row) {
+            text += &format!("{value:width$}  ");
+        }
+        format!("{}\n", text.trim_end())
+    }
+
+    fn write(&mut self, text: &str) -> CommandResult {
+        if self.unwanted {
+            return Ok(());
+        }
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.unwanted = true;
+                Ok(())
+            }
+            other => other.map_err(|e| Failure::failed("can't write to standard output", e, "")),
+        }
+    }
+}
+
+/// How far long work is, on the terminal's error output; nothing elsewhere.
+pub fn progress(len: u64) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(len);
+    let style = indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {eta} left");
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// A binary value as JSON holds it.
 pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)

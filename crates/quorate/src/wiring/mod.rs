@@ -93,6 +93,8 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         },
         segment_bytes: u64::from(config.log.segment_mib) << 20,
         compaction: config.log.compaction(),
+        state_cache_bytes: (config.cache.state_mib as usize) << 20,
+        hot_bytes: (config.cache.keys_mib as usize) << 20,
         join: config.join.as_ref().map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };

@@ -32,6 +32,13 @@ impl LtHash {
         self.each(key, state_value, u16::wrapping_sub);
     }
 
+    /// Adds all that another digest holds.
+    pub fn merge(&mut self, other: &Self) {
+        for (lane, more) in self.0.iter_mut().zip(other.0.iter()) {
+            *lane = lane.wrapping_add(*more);
+        }
+    }
+
     fn each(&mut self, key: &[u8], state_value: &[u8], op: impl Fn(u16, u16) -> u16) {
         let mut lanes = [0; Self::LEN];
         let mut hash = blake3::Hasher::new_derive_key("quorate/v1/state-digest");
@@ -96,6 +103,13 @@ mod tests {
                 shuffled.swap(i, (x >> 33) as usize % (i + 1));
             }
             prop_assert!(of(&records) == of(&shuffled));
+        }
+
+        #[test]
+        fn parts_add_up_to_the_whole(one in records(), two in records()) {
+            let mut merged = of(&one);
+            merged.merge(&of(&two));
+            prop_assert!(merged == of(&[one, two].concat()));
         }
 
         #[test]

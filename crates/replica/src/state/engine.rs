@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::{RecordKey, Table};
-use redb::{Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Durability, ReadableDatabase, TableDefinition};
 
-use crate::disk::{Disk, DiskFile, OpenMode};
+use super::blocks::CheckedFile;
+use crate::disk::{Disk, OpenMode};
 
 /// Writes of one transaction, by key; `None` removes.
 pub type WriteSet = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -115,48 +116,68 @@ const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefin
 /// redb over the disk seam: one file, one table.
 pub struct RedbEngine {
     database: redb::Database,
+    damage: Damage,
 }
 
+/// The first damage found in the file while it is open, however it was come upon.
+type Damage = Arc<OnceLock<String>>;
+
 impl RedbEngine {
-    /// Opens the file, or makes it. Every page's checksum is checked first, as redb itself looks at them only after
-    /// a crash, and would panic or return wrong bytes on damage after a clean stop.
+    /// Opens the file, or makes it. However long the file is, a few blocks of it are read: after a crash too, as every
+    /// durable write records what redb would otherwise have to find out by reading everything. Damage further in is
+    /// found when it is read, and told by an error then.
     ///
     /// # Errors
-    /// `InvalidData` when the file is damaged: the node's journal is not concerned, its state can be repaired from
+    /// `InvalidData` when what is read is damaged: the node's journal is not concerned, its state can be repaired from
     /// its peers.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> io::Result<Self> {
+        let unusable =
+            |e: io::Error| io::Error::new(e.kind(), format!("the state file {} cannot be opened: {e}", path.display()));
         let file = disk.open(path, OpenMode::Create)?;
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
         disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        let backend = DiskBackend(file);
+        let opened = CheckedFile::open(file).map_err(|e| unusable(damaged(e.kind(), &e)))?;
+        let damage = opened.damage;
         let open = || -> Result<redb::Database, redb::Error> {
             let database = redb::Builder::new()
                 .set_cache_size(cache_bytes)
-                .set_check_integrity_on_open(true)
-                .create_with_backend(backend)?;
-            let write = database.begin_write()?;
-            write.open_table(TABLE)?;
-            write.commit()?;
+                .set_check_integrity_on_open(opened.suspicious)
+                .create_with_backend(opened.file)?;
+            match database.begin_read()?.open_table(TABLE) {
+                Ok(_) => {}
+                Err(redb::TableError::TableDoesNotExist(_)) => {
+                    let mut write = database.begin_write()?;
+                    write.set_quick_repair(true);
+                    write.open_table(TABLE)?;
+                    write.commit()?;
+                }
+                Err(e) => return Err(e.into()),
+            }
             Ok(database)
         };
-        let database = open().map_err(|e| {
-            let e = to_io(e);
-            io::Error::new(e.kind(), format!("the state file {} cannot be opened: {e}", path.display()))
-        })?;
-        Ok(Self { database })
+        let database = open().map_err(|e| unusable(to_io(&damage, e)))?;
+        Ok(Self { database, damage })
+    }
+
+    /// The first damage found in the file while it is open.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
     }
 }
 
 impl Engine for RedbEngine {
     fn view(&self) -> io::Result<Arc<dyn View>> {
-        let open = || -> Result<RedbView, redb::Error> { Ok(RedbView(self.database.begin_read()?.open_table(TABLE)?)) };
-        Ok(Arc::new(open().map_err(to_io)?))
+        let open = || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(TABLE)?) };
+        let table = open().map_err(|e| to_io(&self.damage, e))?;
+        Ok(Arc::new(RedbView { table, damage: self.damage.clone() }))
     }
 
     fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
         let write = || -> Result<(), redb::Error> {
             let mut transaction = self.database.begin_write()?;
             transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+            // In two phases, which the checksums of blocks rely on, and with what a start after a crash needs.
+            transaction.set_quick_repair(durable);
             {
                 let mut table = transaction.open_table(TABLE)?;
                 for (key, value) in set {
@@ -169,60 +190,55 @@ impl Engine for RedbEngine {
             transaction.commit()?;
             Ok(())
         };
-        write().map_err(to_io)
+        write().map_err(|e| to_io(&self.damage, e))
     }
 }
 
 /// A read transaction.
-struct RedbView(redb::ReadOnlyTable<&'static [u8], &'static [u8]>);
+struct RedbView {
+    table: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
+    damage: Damage,
+}
+
+impl RedbView {
+    fn failed(&self, e: redb::StorageError) -> io::Error {
+        to_io(&self.damage, e.into())
+    }
+}
 
 impl View for RedbView {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let value = self.0.get(key).map_err(|e| to_io(e.into()))?;
+        let value = self.table.get(key).map_err(|e| self.failed(e))?;
         Ok(value.map(|v| v.value().to_vec()))
     }
 
     fn scan(&self, range: (Bound<&[u8]>, Bound<&[u8]>), limit: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let found = self.0.range::<&[u8]>(range).map_err(|e| to_io(e.into()))?;
+        let found = self.table.range::<&[u8]>(range).map_err(|e| self.failed(e))?;
         found
             .take(limit)
             .map(|pair| {
-                let (key, value) = pair.map_err(|e| to_io(e.into()))?;
+                let (key, value) = pair.map_err(|e| self.failed(e))?;
                 Ok((key.value().to_vec(), value.value().to_vec()))
             })
             .collect()
     }
 }
 
-fn to_io(e: redb::Error) -> io::Error {
-    match e {
-        redb::Error::Io(e) => e,
-        redb::Error::Corrupted(what) => io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("the state file is damaged ({what}); repair this node's state from its peers"),
-        ),
-        other => io::Error::other(other),
+fn damaged(kind: io::ErrorKind, what: &dyn std::fmt::Display) -> io::Error {
+    match kind {
+        io::ErrorKind::InvalidData => {
+            io::Error::new(kind, format!("it is damaged ({what}); repair this node's state from its peers"))
+        }
+        kind => io::Error::new(kind, what.to_string()),
     }
 }
 
-/// redb's file through the disk seam. No locks: the journal's lock covers the data folder.
-#[derive(Debug)]
-struct DiskBackend(Arc<dyn DiskFile>);
-
-impl StorageBackend for DiskBackend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.0.pread(out, offset)? == out.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.fdatasync()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.pwrite(data, offset)
+/// After a failed read redb only says that it failed before; what it was stays known.
+fn to_io(damage: &Damage, e: redb::Error) -> io::Error {
+    match (damage.get(), e) {
+        (Some(what), _) => damaged(io::ErrorKind::InvalidData, what),
+        (None, redb::Error::Corrupted(what)) => damaged(io::ErrorKind::InvalidData, &what),
+        (None, redb::Error::Io(e)) => e,
+        (None, other) => io::Error::other(other),
     }
 }

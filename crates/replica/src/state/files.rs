@@ -71,6 +71,7 @@ pub struct StateFiles {
     cache_bytes: usize,
     current: RwLock<Option<Open>>,
     received: AtomicU64,
+    replaced: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -124,12 +125,29 @@ impl StateFiles {
             disk.fsync_dir(dir)?;
         }
         let current = RwLock::new(Some(Open { engine, name }));
-        Ok(Self { disk, dir: dir.to_owned(), cache_bytes, current, received: AtomicU64::new(0) })
+        Ok(Self {
+            disk,
+            dir: dir.to_owned(),
+            cache_bytes,
+            current,
+            received: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
+        })
     }
 
     fn engine(&self) -> io::Result<Arc<RedbEngine>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().map(|open| open.engine.clone()).ok_or_else(|| io::Error::other("this node is stopping"))
+    }
+
+    /// Damage that was found in the file in force since it was opened, by whoever read it.
+    pub fn damage(&self) -> Option<String> {
+        self.engine().ok()?.damage()
+    }
+
+    /// How often the state was replaced: reading a view on a replaced one may fail.
+    pub fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::Acquire)
     }
 
     /// Lets go of the file: it is closed once the last view is dropped.
@@ -157,6 +175,7 @@ impl StateFiles {
         self.disk.rename(path, &self.dir.join(&name))?;
         self.disk.fsync_dir(&self.dir)?;
         replace_small(&*self.disk, &self.dir.join(CURRENT), &encode_current(&name))?;
+        self.replaced.fetch_add(1, Ordering::Release);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = current.replace(Open { engine, name: name.clone() });
         drop(current);

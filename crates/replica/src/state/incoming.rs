@@ -12,7 +12,7 @@ use super::digest::LtHash;
 use super::engine::{Engine, RedbEngine, View, WriteSet};
 use super::files::StateFiles;
 use super::meta::{Meta, RECORDS_END};
-use super::writer::SCAN_STEP;
+use super::verify::SCAN_STEP;
 use crate::disk::Disk;
 
 /// A stored value begins with its revision.

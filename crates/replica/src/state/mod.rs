@@ -11,12 +11,14 @@
 //! [`BatchVerifier`]), when to checkpoint and purge (the compactor).
 
 mod apply;
+mod blocks;
 mod digest;
 mod engine;
 mod files;
 mod incoming;
 mod meta;
 mod session;
+mod verify;
 mod writer;
 
 pub use apply::{Applied, ApplyError, BatchVerifier, ToApply, Touched, What};
@@ -25,4 +27,5 @@ pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, scan_table};
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::Meta;
-pub use writer::{State, StateError, verify_state};
+pub use verify::verify_state;
+pub use writer::{State, StateError};

@@ -1,8 +1,7 @@
-//! The state's one writer, and the check of a whole state against its digest.
+//! The state's one writer.
 
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use quorate_core::id::{ClusterId, GroupId};
@@ -11,15 +10,13 @@ use thiserror::Error;
 use super::apply::{self, Applied, ApplyError, BatchVerifier, ToApply, What};
 use super::digest::LtHash;
 use super::engine::{Engine, View, WriteSet};
-use super::meta::{Meta, RECORDS_END};
+use super::meta::Meta;
 use crate::journal::Checkpoint;
 
 /// Most bytes of entries that should stay without a durable commit (key-log §5.1).
 const DURABLE_BYTES: usize = 32 << 20;
 /// Digest samples kept for comparison with peers (key-log §5.4).
 const SAMPLES_MAX: usize = 8;
-/// Records read at a time by the full scan.
-pub(super) const SCAN_STEP: usize = 1000;
 
 /// Why a state cannot be used. The journal is not concerned: such a node keeps its id and vote, and gets its state
 /// from its peers (key-log §5.5).
@@ -84,7 +81,7 @@ impl State {
     ///
     /// # Errors
     /// See [`StateError`]; only the engine's own words and the checkpoint are looked at here, for the records see
-    /// [`verify_state`].
+    /// [`super::verify_state`].
     pub fn open(
         engine: Arc<dyn Engine>,
         cluster: ClusterId,
@@ -214,30 +211,5 @@ fn size(entry: &ToApply<'_>) -> usize {
     EACH + match &entry.what {
         What::Blank => 0,
         What::Membership(bytes, _) | What::Entry(bytes) => bytes.len(),
-    }
-}
-
-/// Scans a whole view against its own digest; returns the number of records. This is what catches lost, added,
-/// changed and rolled-back records, on any engine (key-log §5.4); it takes seconds for a million records.
-///
-/// # Errors
-/// [`StateError::Mismatch`], or the engine failed.
-pub fn verify_state(view: &dyn View) -> Result<u64, StateError> {
-    let (meta, stored) = (Meta::read(view)?, Meta::read_digest(view)?);
-    let (mut digest, mut records) = (LtHash::default(), 0);
-    let mut after = Bound::Unbounded;
-    loop {
-        let page = view.scan((after.as_ref().map(|k: &Vec<u8>| &k[..]), Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
-        let Some((last, _)) = page.last() else { break };
-        after = Bound::Excluded(last.clone());
-        records += page.len() as u64;
-        for (key, value) in &page {
-            digest.add(key, value);
-        }
-    }
-    if digest == stored {
-        Ok(records)
-    } else {
-        Err(StateError::Mismatch { index: meta.applied.map(|(index, _)| index), records })
     }
 }

@@ -52,6 +52,7 @@ struct Inner {
     free_bytes: u64,
     /// pwrites and syncs so far.
     pub operations: u64,
+    read_bytes: u64,
 }
 
 impl Inner {
@@ -96,6 +97,10 @@ impl SimDisk {
     }
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+    /// Bytes read so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.lock().read_bytes
     }
     pub fn set_free_bytes(&self, bytes: u64) {
         self.lock().free_bytes = bytes;
@@ -273,12 +278,14 @@ impl DiskFile for SimFile {
         })?
     }
     fn pread(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(false, |inode| {
+        let n = self.with(false, |inode| {
             let from = inode.now.get(offset as usize..).unwrap_or(&[]);
             let n = from.len().min(out.len());
             out[..n].copy_from_slice(&from[..n]);
             n
-        })
+        })?;
+        self.disk.lock().read_bytes += n as u64;
+        Ok(n)
     }
     fn fdatasync(&self) -> io::Result<()> {
         {

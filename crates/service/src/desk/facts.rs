@@ -68,5 +68,8 @@ pub fn revision(view: &View, key: &RecordKey) -> Result<Rev, Error> {
 
 /// The state's storage failed.
 pub fn unreadable(e: std::io::Error) -> Error {
-    Error::Unavailable(format!("this node's state can't be read ({e}); look at its disk"))
+    match e.kind() {
+        std::io::ErrorKind::InvalidData => Error::Damaged(e.to_string()),
+        _ => Error::Unavailable(format!("this node's state can't be read ({e}); look at its disk")),
+    }
 }

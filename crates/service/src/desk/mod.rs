@@ -19,6 +19,7 @@ mod alias_delete;
 mod alias_list;
 mod cancel_deletion;
 mod create;
+mod create_many;
 mod data_key;
 mod decrypt;
 mod describe;
@@ -59,9 +60,6 @@ use self::locks::Locks;
 use self::turn::Turn;
 use crate::error::Error;
 
-/// Bytes the hot view may take. A use needs two records of a few hundred bytes, so this is some 10^5 hot keys.
-pub const HOT_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// What the desk works with.
 pub struct KmsConfig {
     /// The replicated state.
@@ -81,6 +79,8 @@ pub struct KmsConfig {
     /// The revision of the cluster-wide seal that the right to serve rests on: with another one in a view, this desk
     /// is closed (see [`quorate_core::record_key::RecordKey::cluster_seal`]).
     pub seal_epoch: Rev,
+    /// Bytes the hot view may take. A use needs two records of a few hundred bytes.
+    pub hot_bytes: usize,
 }
 
 /// The service for keys; there is one while the node is unsealed.
@@ -109,7 +109,7 @@ impl Kms {
     }
 
     fn open(config: KmsConfig, boot_clock: Arc<dyn BootClock>) -> Arc<Self> {
-        let hot = Arc::new(HotView::new(HOT_BYTES_MAX));
+        let hot = Arc::new(HotView::new(config.hot_bytes));
         let barrier = Barrier::new(config.keyring, config.lineage, config.group, config.world.entropy.clone());
         let barrier = Arc::new(barrier);
         let turn = Arc::new(Turn::new(hot.clone(), barrier.clone(), config.keyring_box));

@@ -25,6 +25,8 @@ use super::status::CeremonyStatus;
 use crate::error::Error;
 use crate::node::{Node, State};
 
+/// How soon the custodian of the last share has an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long entered shares are kept.
 pub const SHARES_KEPT: Duration = Duration::from_secs(15 * 60);
 /// How long the node tries to learn of newer seals before it goes on with what it knows. Each use checks again.
@@ -44,9 +46,9 @@ pub struct Challenge {
 /// What became of a share.
 #[derive(Clone, Debug)]
 pub struct Submitted {
-    /// The ceremony as it stands; none once it has unsealed the node.
+    /// The ceremony as it stands; none once it is complete.
     pub ceremony: Option<CeremonyStatus>,
-    /// Whether this share completed it.
+    /// Whether the node serves now. Complete and not yet: it is checking its state.
     pub unsealed: bool,
 }
 
@@ -194,8 +196,25 @@ impl Node {
             return Ok(Submitted { ceremony: Some(self.ceremony_status(&progress)), unsealed: false });
         }
         tracing::info!(entered = progress.entered.len(), by = source, "last share entered, unsealing");
-        self.complete(&replica, progress.id).await?;
-        Ok(Submitted { ceremony: None, unsealed: true })
+        let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
+        let mut completing = self.runtime.spawn(async move { node.complete(&replica, progress.id).await });
+        // With millions of records the check of the state may outlast the custodian's patience.
+        match tokio::time::timeout(ANSWER_WITHIN, &mut completing).await {
+            Ok(completed) => {
+                completed.map_err(|_| Error::Internal("completing the ceremony failed"))??;
+                Ok(Submitted { ceremony: None, unsealed: true })
+            }
+            Err(_) => {
+                let this = self.this.clone();
+                self.runtime.spawn(async move {
+                    // The custodian has gone: what fails now is told by the status.
+                    if let (Ok(Err(e)), Some(node)) = (completing.await, this.upgrade()) {
+                        node.note(&e);
+                    }
+                });
+                Ok(Submitted { ceremony: None, unsealed: false })
+            }
+        }
     }
 
     /// Everything that is decided without keeping anything.

@@ -230,6 +230,7 @@ impl Node {
             cluster: seal.config.cluster,
             group: GROUP,
             seal_epoch: ceremony.seal_epoch,
+            hot_bytes: self.config.hot_bytes,
         });
         // From here on the desk watches for rotations; one that came while the state was verified is seen here.
         let rotated = self.seal_state(replica).map(|now| now.keyring != seal.keyring);

@@ -189,6 +189,7 @@ impl Node {
         config.profile = own.profile;
         config.journal.segment_bytes = own.segment_bytes;
         config.compaction = own.compaction;
+        config.cache_bytes = own.state_cache_bytes;
         config.introduction = introduction;
         config
     }

@@ -191,6 +191,8 @@ impl Rig {
             profile: Profile::Lan,
             segment_bytes: 1024 * 1024,
             compaction: quorate_replica::CompactionConfig::default(),
+            state_cache_bytes: 64 << 20,
+            hot_bytes: 64 << 20,
             join: options.join,
             version: "0.0.0-test".into(),
         };

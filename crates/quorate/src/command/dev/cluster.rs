@@ -134,7 +134,7 @@ impl Cluster {
         for number in 1..=self.file.threshold {
             let share = self.share(number)?;
             public.check(&share).map_err(|e| Failure::failed(format!("can't enter share {number}"), e, ""))?;
-            if enter(&node, &public, share).await?.unsealed {
+            if enter(&node, &public, share).await?.ceremony.is_none() {
                 break;
             }
         }

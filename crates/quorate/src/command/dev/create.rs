@@ -117,6 +117,7 @@ fn make_node(layout: &Layout, node: &NodeEntry, first: &NodeEntry, module: &std:
             .then(|| config::Join { addresses: vec![first.peer.clone()], token_file: files.join_token() }),
         profile: config::Profile::Lan,
         log: config::Log::default(),
+        cache: config::Cache::default(),
     };
     let text = toml::to_string(&config).map_err(cant("write a node's configuration"))?;
     files::write_new_private(&files.config(), text.as_bytes())

@@ -73,7 +73,10 @@ impl Unseal {
                 (false, Some(c)) => {
                     format!("{}; {} more to go", ceremony_in_words(c), c.threshold.saturating_sub(c.entered))
                 }
-                (false, None) => "entered".to_owned(),
+                (false, None) => format!(
+                    "complete; {} checks its state before it serves, see `quorate operator status`",
+                    answer.node_name
+                ),
             };
             output::fields([("share", format!("{x} {label}, accepted")), ("ceremony", progress)])
         })

@@ -72,6 +72,43 @@ async fn the_same_token_makes_one_key_however_often_and_wherever_it_is_sent() {
     assert_ne!(key.id, keys[0].id);
 }
 
+/// Two desks (as two nodes) are given one request again and again, by callers that give up at random times: in the end
+/// there are exactly its keys, and everybody who heard of them heard the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
+    let rig = Rig::new().await;
+    let other = rig.other();
+    let request = create_many::Request {
+        count: KeyCount::parse(300).unwrap(),
+        description: "for tests".parse().unwrap(),
+        token: Some(Token([7; 16])),
+    };
+    let tasks = (0..12u64).map(|n| {
+        let (kms, request) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, request.clone());
+        tokio::spawn(async move {
+            let until = if n < 8 { Instant::now() + Duration::from_millis(2 * n) } else { soon() };
+            kms.create_keys(&admin(), &request, until).await
+        })
+    });
+    let answers = join_all(tasks).await.into_iter().filter_map(|answer| answer.unwrap().ok());
+    let answers: Vec<Vec<KeyRecord>> = answers.collect();
+    let last = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
+    assert_eq!(last.len(), 300);
+    assert!(answers.iter().all(|keys| *keys == last));
+    assert_eq!((rig.count(Table::Key), rig.count(Table::KeyVersion)), (300, 300));
+    assert_eq!(rig.count(Table::Idempotency), 300usize.div_ceil(63));
+    for key in [&last[0], &last[299]] {
+        rig.kms.encrypt(&user(), &id(key.id), b"x", &no_aad(), soon()).await.unwrap();
+    }
+    let fewer = create_many::Request { count: KeyCount::parse(299).unwrap(), ..request.clone() };
+    refused(rig.kms.create_keys(&admin(), &fewer, soon()).await, Reason::TokenReused);
+    refused(rig.kms.create_keys(&user(), &request, soon()).await, Reason::Denied);
+    // Without a token each request is its own.
+    let bare = create_many::Request { token: None, ..request };
+    rig.kms.create_keys(&admin(), &bare, soon()).await.unwrap();
+    assert_eq!(rig.count(Table::Key), 600);
+}
+
 /// A cluster-wide seal is a record like any other: with its commit every desk of the epoch before is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_wide_seal_closes_the_desk_with_its_commit() {

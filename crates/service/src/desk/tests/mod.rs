@@ -17,12 +17,12 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Genesis, Rev};
-use quorate_core::decide::{create, rotate};
+use quorate_core::decide::{create, create_many, rotate};
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
 use quorate_core::principal::{Principal, Role};
 use quorate_core::record::KeyRecord;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::{DeletionWindow, KeyHandle, PageLen, Token};
+use quorate_core::request::{DeletionWindow, KeyCount, KeyHandle, PageLen, Token};
 use quorate_core::seam::{Entropy, WallClock};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
@@ -183,6 +183,7 @@ fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Re
         cluster: CLUSTER,
         group: GroupId(0),
         seal_epoch,
+        hot_bytes: 64 << 20,
     }
 }
 
