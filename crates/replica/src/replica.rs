@@ -209,7 +209,9 @@ impl Replica {
     /// # Errors
     /// When either does not hold: the node must not serve.
     pub async fn verify_state(&self) -> Result<(), StateMismatch> {
-        let failed = |index, e: &dyn std::fmt::Display| StateMismatch::Digest { index, what: e.to_string() };
+        let file = self.0.node.files.path();
+        let failed =
+            |index, e: &dyn std::fmt::Display| StateMismatch::Digest { file: file.clone(), index, what: e.to_string() };
         let view = self.view().map_err(|e| failed(0, &e))?;
         let (index, node) = (view.applied(), self.0.node.clone());
         off_runtime("verify", move || verify(&node, &view)).await.map_err(|e| failed(index, &e))?

@@ -19,8 +19,9 @@ use crate::state::{self, BatchVerifier, Meta};
 /// purged, or came in a snapshot, is held to the digest alone until signed anchors of digests vouch for it.
 pub(crate) fn verify(node: &Node, view: &View) -> Result<(), StateMismatch> {
     let index = view.applied();
-    let unreadable = |e: io::Error| StateMismatch::Digest { index, what: e.to_string() };
-    state::verify_state(view.raw()).map_err(|e| StateMismatch::Digest { index, what: e.to_string() })?;
+    let mismatch = |what: String| StateMismatch::Digest { file: node.files.path(), index, what };
+    let unreadable = |e: io::Error| mismatch(e.to_string());
+    state::verify_state(view.raw()).map_err(|e| mismatch(e.to_string()))?;
     let Some(verifier) = node.shared.verifier() else { return Ok(()) };
     // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
     let committed = node.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose();

@@ -106,7 +106,7 @@ pub(super) fn join_value(rev: Rev, value: &[u8]) -> Vec<u8> {
 fn not_a_record() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the state holds bytes that are no record: it is damaged; repair this node's state from its peers",
+        format!("the state holds bytes that are no record: it is damaged; {}", quorate_core::REPLACE_MEMBER),
     )
 }
 
@@ -122,8 +122,7 @@ impl RedbEngine {
     /// a crash, and would panic or return wrong bytes on damage after a clean stop.
     ///
     /// # Errors
-    /// `InvalidData` when the file is damaged: the node's journal is not concerned, its state can be repaired from
-    /// its peers.
+    /// `InvalidData` when the file is damaged; the node's journal is not concerned.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> io::Result<Self> {
         let file = disk.open(path, OpenMode::Create)?;
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
@@ -199,7 +198,7 @@ fn to_io(e: redb::Error) -> io::Error {
         redb::Error::Io(e) => e,
         redb::Error::Corrupted(what) => io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("the state file is damaged ({what}); repair this node's state from its peers"),
+            format!("the state file is damaged ({what}); {}", quorate_core::REPLACE_MEMBER),
         ),
         other => io::Error::other(other),
     }
