@@ -20,6 +20,7 @@ use ports::Ports;
 
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, FolderLock};
+use crate::config;
 
 const NODES_DEFAULT: u16 = 3;
 
@@ -47,6 +48,13 @@ pub struct Dev {
     /// Leave the nodes sealed: the shares are in the folder
     #[arg(long)]
     no_unseal: bool,
+    /// The [log] table of a new cluster's configurations, as TOML
+    #[arg(long, value_name = "TOML", value_parser = parse_log, hide = true)]
+    log: Option<config::Log>,
+}
+
+fn parse_log(text: &str) -> Result<config::Log, String> {
+    toml::from_str(text).map_err(|e| e.to_string())
 }
 
 impl Dev {
@@ -115,7 +123,7 @@ impl Dev {
         }
         let first = Some(self.first_port).filter(|port| *port != 0);
         say(&format!("making a cluster of {count} in {}", layout.root().display()));
-        let (file, fingerprints) = create::prepare(&layout, count, ports, first).await?;
+        let (file, fingerprints) = create::prepare(&layout, count, ports, first, self.log.unwrap_or_default()).await?;
         let mut cluster = Cluster::new(layout, file).await?;
         create::found(&mut cluster, &fingerprints).await?;
         cluster.file.store(&cluster.layout)?;
