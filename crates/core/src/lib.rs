@@ -17,3 +17,7 @@ pub mod record_key;
 pub mod request;
 pub mod seam;
 pub mod time;
+
+/// What an operator can do about a member whose disk does not hold what was written to it; the end of error texts.
+pub const REPLACE_MEMBER: &str =
+    "replace this member at another one, which needs a majority without it (README, \"Replacing a damaged member\")";

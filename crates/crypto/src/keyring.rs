@@ -62,7 +62,7 @@ pub struct KeyringHeader {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum KeyringError {
     /// Not the format.
-    #[error("{0}: the keyring was damaged; this node must repair its state from its peers")]
+    #[error("{0}: the keyring was damaged; {todo}", todo = quorate_core::REPLACE_MEMBER)]
     Malformed(#[from] Malformed),
     /// A version this build does not know.
     #[error("keyring version {0} is unknown: it was written by a newer version; upgrade this node")]

@@ -59,7 +59,7 @@ pub struct OpenedRecord {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RecordError {
     /// Not the format.
-    #[error("{0}: the record was damaged; this node must repair its state from its peers")]
+    #[error("{0}: the record was damaged; {todo}", todo = quorate_core::REPLACE_MEMBER)]
     Malformed(#[from] Malformed),
     /// A version this build does not know.
     #[error("record version {0} is unknown: it was written by a newer version; upgrade this node")]
@@ -71,9 +71,7 @@ pub enum RecordError {
     #[error("the record needs epoch {}, which this node's keyring does not have: the keyring is too old, or the record is", .0.0)]
     UnknownEpoch(Epoch),
     /// Moved, renamed, edited, or of another cluster's data.
-    #[error(
-        "the record does not open: it was moved, renamed or changed; this node must repair its state from its peers"
-    )]
+    #[error("the record does not open: it was moved, renamed or changed; {todo}", todo = quorate_core::REPLACE_MEMBER)]
     NotOpened,
 }
 

@@ -9,6 +9,7 @@
 
 mod attributes;
 mod config;
+mod crash;
 mod environment;
 mod error;
 mod hsm;

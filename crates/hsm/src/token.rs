@@ -53,6 +53,14 @@ impl Connection {
     /// Finds the token, opens a session and logs in: one attempt.
     pub(crate) fn open(config: Arc<HsmConfig>, pin: Pin) -> Result<Self, HsmError> {
         crate::environment::check(&config.environment)?;
+        crate::crash::prepare_last_words(format!(
+            "error: the PKCS#11 module {} crashed while it worked with the token {:?}\n  why: a token that is damaged can \
+             make its module crash\n  do : restore the token from its backup, look for a newer version of the module, \
+             or {}\n",
+            config.module.display(),
+            config.token_label,
+            quorate_core::REPLACE_MEMBER
+        ));
         let module = ModuleUse::load(&config.module)?;
         let mut this = Self { config, pin, pin_refused: false, node: None, live: None, module };
         this.live = Some(this.connect()?);

@@ -236,3 +236,41 @@ fn the_environment_of_the_example_is_what_the_module_needs() {
     );
     assert!(object_files(&token).is_empty());
 }
+
+/// The test below starts itself again with the path of a module in here, and looks at how that process ends.
+const CRASHING_MODULE: &str = "QUORATE_TEST_CRASHING_MODULE";
+
+#[test]
+fn a_module_that_crashes_ends_the_process_and_is_named() {
+    let (_dir, token) = fresh("t");
+    let mut config = token.config().expect("installed");
+    if let Some(module) = std::env::var_os(CRASHING_MODULE) {
+        config.module = module.into();
+        let opened = Hsm::open(&config, token.pin());
+        panic!("the module did not crash: {:?}", opened.map(drop));
+    }
+    let dir = tempfile::tempdir().expect("temp dir");
+    for (how, body) in
+        [("segv", "*(volatile int *)16 = 1;"), ("abort", "abort();"), ("stack", "C_GetFunctionList(p + 1);")]
+    {
+        let (source, module) = (dir.path().join(format!("{how}.c")), dir.path().join(format!("{how}.so")));
+        let text = format!(
+            "#include <stdlib.h>\nlong C_GetFunctionList(volatile char *p) {{ volatile char room[4096]; room[0] = *(char \
+             *)&p; {body} return room[0]; }}\n"
+        );
+        std::fs::write(&source, text).expect("written");
+        let mut compiler = std::process::Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O0", "-o"]).args([&module, &source]);
+        assert!(compiler.status().expect("a C compiler").success(), "{how}");
+        let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "a_module_that_crashes_ends_the_process_and_is_named", "--nocapture"])
+            .env(CRASHING_MODULE, &module)
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{how}: {}; {said}", output.status);
+        for part in ["crashed", &format!("{how}.so"), "token \"t\"", "do : restore the token"] {
+            assert!(said.contains(part), "{how}: {said}");
+        }
+    }
+}

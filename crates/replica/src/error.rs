@@ -1,6 +1,7 @@
 //! Why the replica refuses or fails, in its callers' terms.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_core::id::{ClusterId, NodeId};
@@ -11,8 +12,9 @@ use thiserror::Error;
 pub enum Problem {
     /// A committed batch does not carry a valid MAC: a sealed leader let a forged batch in (key-hierarchy §2).
     #[error(
-        "the committed batch at index {index} was forged (its MAC does not hold): this node stopped serving; \
-         find out which node led then, remove it, and void that index"
+        "the committed batch at index {index} was forged (its MAC does not hold): this node stopped serving. The node \
+         that led then, while it was sealed, let it in: the nodes' logs say which; take it off the network. An entry \
+         can't be undone yet: keep the data folders of all nodes as they are"
     )]
     BadMac {
         /// Where it stands in the log.
@@ -153,9 +155,13 @@ pub enum CallError {
 pub enum StateMismatch {
     /// It does not match its own digest, or can't be read.
     #[error(
-        "the state at index {index} does not match its digest ({what}): this node must not serve; repair it from a peer"
+        "the state in {file} at index {index} does not match its digest ({what}): this node must not serve; {todo}",
+        file = file.display(),
+        todo = quorate_core::REPLACE_MEMBER
     )]
     Digest {
+        /// Where it is kept.
+        file: PathBuf,
         /// The applied index of the scanned view.
         index: u64,
         /// What was found.

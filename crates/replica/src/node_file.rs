@@ -9,6 +9,7 @@
 
 use std::path::Path;
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Name, NodeId};
 
@@ -89,9 +90,9 @@ impl NodeFile {
         };
         Self::decode(&bytes).map(Some).map_err(|e| {
             OpenError::Damaged(format!(
-                "{} can't be read ({e}); restore it from a copy, or move {} away and join again under a new id",
-                path.display(),
-                data_dir.display()
+                "{} can't be read ({e}): whose folder this is, is not known; restore that file from a copy, or \
+                 {REPLACE_MEMBER}",
+                path.display()
             ))
         })
     }

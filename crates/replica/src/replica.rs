@@ -216,12 +216,11 @@ impl Replica {
     /// # Errors
     /// When either does not hold: the node must not serve.
     pub async fn verify_state(&self) -> Result<(), StateMismatch> {
-        let failed = |index, e: &dyn std::fmt::Display| StateMismatch::Digest { index, what: e.to_string() };
-        let node = self.0.node.clone();
+        let node = &self.0.node;
         node.scan().await?;
-        let view = self.view().map_err(|e| failed(0, &e))?;
-        let index = view.applied();
-        off_runtime("verify", move || verify_macs(&node, &view)).await.map_err(|e| failed(index, &e))?
+        let view = self.view().map_err(|e| node.mismatch(0, &e))?;
+        let (index, here) = (view.applied(), node.clone());
+        off_runtime("verify", move || verify_macs(&here, &view)).await.map_err(|e| node.mismatch(index, &e))?
     }
 
     /// Its inside.

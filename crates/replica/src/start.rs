@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::NodeId;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
@@ -142,7 +143,8 @@ async fn start_on(
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let open_state = move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, checkpoint);
-    let state = open_state(files.clone(), recovered.checkpoint).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let state = open_state(files.clone(), recovered.checkpoint)
+        .map_err(|e| OpenError::Damaged(format!("{}: {e}", files.path().display())))?;
     note_state(&state, &recovered, &writer).await?;
     if !file.complete {
         file.complete = true;
@@ -301,9 +303,8 @@ fn open_journal(
         e @ JournalError::InUse(_) => OpenError::InUse(e.to_string()),
         JournalError::Absent(dir) => OpenError::Damaged(format!(
             "the journal is gone from {}: this node may have acknowledged what was in it, so it must not vote again \
-             under its id. Restore the journal if it was moved; else keep this data folder as it is and leave this node \
-             stopped: the other members serve as long as they are a majority. Replacing a member comes with a later \
-             version",
+             under its id. Put the journal back if it was moved. The other members serve as long as they are a majority; \
+             else {REPLACE_MEMBER}",
             dir.display()
         )),
         e => OpenError::Damaged(e.to_string()),

@@ -36,8 +36,12 @@ impl Node {
             return scan.clone();
         }
         let node = self.clone();
-        let work = off_runtime("verify", move || node.check_digest());
-        let scan = async move { work.await.unwrap_or_else(|e| Err(mismatch(0, &e))) }.boxed().shared();
+        let scan = async move {
+            let here = node.clone();
+            let checked = off_runtime("verify", move || here.check_digest()).await;
+            checked.unwrap_or_else(|e| Err(node.mismatch(0, &e)))
+        };
+        let scan = scan.boxed().shared();
         *scans = Some(scan.clone());
         scan
     }
@@ -49,8 +53,8 @@ impl Node {
             let view = self.files.view();
             let index = |view: &dyn state::View| Meta::read(view).ok().and_then(|meta| meta.applied).map_or(0, |a| a.0);
             let checked = view
-                .map_err(|e| mismatch(0, &e))
-                .and_then(|view| state::verify_state(&*view).map_err(|e| mismatch(index(&*view), &e)));
+                .map_err(|e| self.mismatch(0, &e))
+                .and_then(|view| state::verify_state(&*view).map_err(|e| self.mismatch(index(&*view), &e)));
             match checked {
                 Ok(records) => {
                     let ms = began.elapsed().as_millis() as u64;
@@ -68,17 +72,17 @@ impl Node {
             }
         }
     }
-}
 
-fn mismatch(index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
-    StateMismatch::Digest { index, what: what.to_string() }
+    pub(crate) fn mismatch(&self, index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
+        StateMismatch::Digest { file: self.files.path(), index, what: what.to_string() }
+    }
 }
 
 /// With a verifier, checks the log up to a view. That is the retained log: what was purged, or came in a snapshot, is
 /// held to the digest alone until signed anchors of digests vouch for it.
 pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch> {
     let index = view.applied();
-    let unreadable = |e: io::Error| mismatch(index, &e);
+    let unreadable = |e: io::Error| node.mismatch(index, &e);
     let Some(verifier) = node.shared.verifier() else { return Ok(()) };
     // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
     let committed = node.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose();

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
 use quorate_hsm::{Hsm, HsmConfig, KeyId, KeySelection, TokenProfile};
-use quorate_replica::{Profile, World};
+use quorate_replica::{Profile, Replica, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig};
 use quorate_service::seal::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +34,22 @@ const DRAIN: Duration = Duration::from_secs(2);
 const PINS_LOOK: Duration = Duration::from_secs(1);
 /// Longest certificate, key or token file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
+
+/// What helps when a file of certificates is damaged.
+const SIGN_AGAIN: &str = "sign this node's request again (`quorate pki sign`) and put what that prints into tls.cert";
+const COPY_ROOT: &str = "put the cluster's ca.pem there again: every other node has the same, and so has the folder of \
+                         `quorate pki init`";
+
+/// Where the token's files are, as far as the configuration says, and what to do when they are damaged.
+fn about_token(config: &config::Hsm) -> String {
+    let environment: Vec<String> = config.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let place = if environment.is_empty() { String::new() } else { format!(" ({})", environment.join(", ")) };
+    format!(
+        "if nothing was changed, the token {} or its settings{place} are damaged: restore them from a backup, or \
+         {REPLACE_MEMBER}",
+        config.token_label
+    )
+}
 
 /// Describes the token in `config` to the HSM crate.
 pub fn hsm_config(config: &config::Hsm) -> HsmConfig {
@@ -56,15 +73,24 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let name: Name = config.name.parse().map_err(|e| cant(&e, "correct `name` in the configuration"))?;
     let wall: Arc<dyn WallClock> = Arc::new(SystemClock);
 
+    let in_file = |path: &Path, e: &dyn std::fmt::Display, todo: &str| cant(&format!("{}: {e}", path.display()), todo);
+    let (cert, root_ca) = (&config.tls.cert, &config.tls.root_ca);
     let certificate =
-        NodeCertificate::from_pem(&read(&config.tls.cert, "tls.cert")?, &name).map_err(|e| cant(&e, ""))?;
-    let root_pem = read(&config.tls.root_ca, "tls.root_ca")?;
-    let trust = Arc::new(Trust::new(&root_pem, certificate.cluster).map_err(|e| cant(&e, ""))?);
-    certificate.check(&trust, wall.now_ms()).map_err(|e| cant(&e, ""))?;
+        NodeCertificate::from_pem(&read(cert, "tls.cert")?, &name).map_err(|e| in_file(cert, &e, SIGN_AGAIN))?;
+    let trust = Trust::new(&read(root_ca, "tls.root_ca")?, certificate.cluster);
+    let trust = Arc::new(trust.map_err(|e| in_file(root_ca, &format!("tls.root_ca: {e}"), COPY_ROOT))?);
+    certificate.check(&trust, wall.now_ms()).map_err(|e| {
+        in_file(
+            cert,
+            &e,
+            &format!("{SIGN_AGAIN}; if that does not help, {} is at fault: {COPY_ROOT}", root_ca.display()),
+        )
+    })?;
 
     let pin = pin::read(config.hsm.pin_file.as_deref(), &config.hsm.token_label)?;
     let hsm_config = hsm_config(&config.hsm);
-    let token = |e: quorate_hsm::HsmError| cant(&e, "");
+    let token_todo = about_token(&config.hsm);
+    let token = |e: quorate_hsm::HsmError| cant(&e, &token_todo);
     // Blocking, and nothing else runs yet.
     let hsm = Hsm::open(&hsm_config, pin).map_err(token)?;
     let select = KeySelection { identity: Some(KeyId::of(&certificate.spki)), ..KeySelection::default() };
@@ -78,6 +104,9 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
     let world =
         World { disk: Arc::new(quorate_replica::disk::RealDisk), net: Arc::new(net), entropy, wall: wall.clone() };
+    // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
+    let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));
+    let invitation = config.join.as_ref().filter(|_| is_new);
     let node_config = NodeConfig {
         name: name.clone(),
         data_dir: config.data_dir.clone(),
@@ -95,7 +124,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         compaction: config.log.compaction(),
         state_cache_bytes: (config.cache.state_mib as usize) << 20,
         hot_bytes: (config.cache.keys_mib as usize) << 20,
-        join: config.join.as_ref().map(join_config).transpose()?,
+        join: invitation.map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let renewal = renewal::Renewal {

@@ -1,6 +1,8 @@
 //! A cluster of real processes for tests, started the way a user would: `quorate dev`.
 #![allow(dead_code, clippy::disallowed_methods, reason = "each test file uses a part; tests touch files and processes")]
 
+pub mod server;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -66,18 +68,23 @@ pub struct Dev {
 impl Dev {
     /// A new cluster, serving.
     pub fn start(nodes: usize) -> Self {
-        Self::start_with(nodes, false)
+        Self::start_with(nodes, false, None)
     }
 
     /// A new cluster, left sealed.
     pub fn start_sealed(nodes: usize) -> Self {
-        Self::start_with(nodes, true)
+        Self::start_with(nodes, true, None)
     }
 
-    fn start_with(nodes: usize, sealed: bool) -> Self {
+    /// A new cluster, serving, with this `[log]` table (TOML).
+    pub fn start_with_log(nodes: usize, log: &str) -> Self {
+        Self::start_with(nodes, false, Some(log))
+    }
+
+    fn start_with(nodes: usize, sealed: bool, log: Option<&str>) -> Self {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let dir = temp.path().join("cluster");
-        let (dev, json) = launch(&dir, nodes, sealed);
+        let (dev, json) = launch(&dir, nodes, sealed, log);
         Self { json, dev: Some(dev), restarted: Vec::new(), dir, _temp: Some(temp) }
     }
 
@@ -92,7 +99,7 @@ impl Dev {
         self.restarted.clear();
         pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
         self.stop();
-        let (dev, json) = launch(&self.dir, self.json.nodes.len(), sealed);
+        let (dev, json) = launch(&self.dir, self.json.nodes.len(), sealed, None);
         self.dev = Some(dev);
         self.json = json;
     }
@@ -267,7 +274,7 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
-fn launch(dir: &Path, nodes: usize, sealed: bool) -> (Child, DevJson) {
+fn launch(dir: &Path, nodes: usize, sealed: bool, log: Option<&str>) -> (Child, DevJson) {
     let path = dir.join("dev.json");
     let _ = std::fs::remove_file(&path);
     let mut command = Command::new(QUORATE);
@@ -275,6 +282,9 @@ fn launch(dir: &Path, nodes: usize, sealed: bool) -> (Child, DevJson) {
     command.args(["dev", "--first-port", "0", "--nodes", &nodes.to_string(), "--dir"]).arg(dir);
     if sealed {
         command.arg("--no-unseal");
+    }
+    if let Some(log) = log {
+        command.args(["--log", log]);
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("quorate dev starts");
     let end = Instant::now() + PATIENCE;

@@ -141,9 +141,10 @@ pub enum JournalError {
     /// Records that had been synced are missing or changed.
     #[error(
         "the journal is damaged: {what} ({path}, byte {offset}). This node may have acknowledged entries or votes \
-         that are no longer here, so it must not vote again under its id. Nothing was changed. Keep this data folder \
-         as it is and leave this node stopped: the other members serve as long as they are a majority. Replacing a \
-         member comes with a later version", path = path.display()
+         that are no longer here, so it must not vote again under its id. Nothing was changed. The other members serve \
+         as long as they are a majority; {todo}",
+        path = path.display(),
+        todo = quorate_core::REPLACE_MEMBER
     )]
     Damaged {
         /// What is wrong.

@@ -92,7 +92,10 @@ pub enum ApplyError {
         byte: u8,
     },
     /// Entries came in a wrong order: a bug, or a log that is not this state's.
-    #[error("log entry {index} cannot follow {applied:?}: this state belongs to another log; repair it from its peers")]
+    #[error(
+        "log entry {index} cannot follow {applied:?}: this state belongs to another log; {todo}",
+        todo = quorate_core::REPLACE_MEMBER
+    )]
     OutOfOrder {
         /// The entry.
         index: u64,

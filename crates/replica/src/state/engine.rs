@@ -107,7 +107,7 @@ pub(super) fn join_value(rev: Rev, value: &[u8]) -> Vec<u8> {
 fn not_a_record() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        "the state holds bytes that are no record: it is damaged; repair this node's state from its peers",
+        format!("the state holds bytes that are no record: it is damaged; {}", quorate_core::REPLACE_MEMBER),
     )
 }
 
@@ -128,8 +128,7 @@ impl RedbEngine {
     /// found when it is read, and told by an error then.
     ///
     /// # Errors
-    /// `InvalidData` when what is read is damaged: the node's journal is not concerned, its state can be repaired from
-    /// its peers.
+    /// `InvalidData` when what is read is damaged; the node's journal is not concerned.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> io::Result<Self> {
         let unusable =
             |e: io::Error| io::Error::new(e.kind(), format!("the state file {} cannot be opened: {e}", path.display()));
@@ -227,7 +226,7 @@ impl View for RedbView {
 fn damaged(kind: io::ErrorKind, what: &dyn std::fmt::Display) -> io::Error {
     match kind {
         io::ErrorKind::InvalidData => {
-            io::Error::new(kind, format!("it is damaged ({what}); repair this node's state from its peers"))
+            io::Error::new(kind, format!("it is damaged ({what}); {}", quorate_core::REPLACE_MEMBER))
         }
         kind => io::Error::new(kind, what.to_string()),
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::codec::{Malformed, Reader, Writer};
 
 use super::engine::{Engine, RedbEngine, View, WriteSet};
@@ -84,7 +85,7 @@ impl StateFiles {
     /// Opens the state in force in `dir`, or makes the first one; removes what unfinished installs left.
     ///
     /// # Errors
-    /// `InvalidData` when the state, or what names it, is damaged or gone: it can be repaired from the peers.
+    /// `InvalidData` when the state, or what names it, is damaged or gone.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, cache_bytes: usize) -> io::Result<Self> {
         let names = disk.list(dir)?;
         let is_there = |name: &str| names.iter().any(|n| n == name);
@@ -93,14 +94,13 @@ impl StateFiles {
             Some(bytes) => {
                 let name = decode_current(&bytes).map_err(|_| {
                     damaged(format!(
-                        "{} is damaged, so which state is in force is not known: repair this node's state from its peers",
+                        "{} is damaged, so which state is in force is not known: {REPLACE_MEMBER}",
                         current.display()
                     ))
                 })?;
                 if !is_there(&name) {
                     return Err(damaged(format!(
-                        "{} names the state {name}, which is gone: restore it, or repair this node's state from its \
-                         peers",
+                        "{} names the state {name}, which is gone: put it back if it was moved; else {REPLACE_MEMBER}",
                         current.display()
                     )));
                 }
@@ -108,7 +108,7 @@ impl StateFiles {
             }
             None if !is_there(FIRST) && names.iter().any(|n| n.starts_with(PREFIX) && n.ends_with(SUFFIX)) => {
                 return Err(damaged(format!(
-                    "{} is gone, which names the state in force: restore it, or repair this node's state from its peers",
+                    "{} is gone, which names the state in force: put it back if it was moved; else {REPLACE_MEMBER}",
                     current.display()
                 )));
             }
@@ -148,6 +148,12 @@ impl StateFiles {
     /// How often the state was replaced: reading a view on a replaced one may fail.
     pub fn replaced(&self) -> u64 {
         self.replaced.load(Ordering::Acquire)
+    }
+
+    /// The file in force; the data directory while there is none.
+    pub fn path(&self) -> PathBuf {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map_or_else(|| self.dir.clone(), |open| self.dir.join(&open.name))
     }
 
     /// Lets go of the file: it is closed once the last view is dropped.

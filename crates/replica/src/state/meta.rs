@@ -152,7 +152,7 @@ impl Meta {
 fn damaged(what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("the state is damaged: {what} cannot be read; repair this node's state from its peers"),
+        format!("the state is damaged: {what} cannot be read; {}", quorate_core::REPLACE_MEMBER),
     )
 }
 

@@ -111,5 +111,5 @@ fn stored_boot(overlay: &Overlay<'_>, origin: NodeId) -> io::Result<Option<u32>>
 }
 
 fn damaged(e: Malformed) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{e}: repair this node's state from its peers"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("{e}: the state is damaged; {}", quorate_core::REPLACE_MEMBER))
 }

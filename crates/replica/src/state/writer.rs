@@ -18,8 +18,7 @@ const DURABLE_BYTES: usize = 32 << 20;
 /// Digest samples kept for comparison with peers (key-log §5.4).
 const SAMPLES_MAX: usize = 8;
 
-/// Why a state cannot be used. The journal is not concerned: such a node keeps its id and vote, and gets its state
-/// from its peers (key-log §5.5).
+/// Why a state cannot be used. The journal is not concerned.
 #[derive(Debug, Error)]
 pub enum StateError {
     /// It belongs to another cluster or group.
@@ -33,7 +32,8 @@ pub enum StateError {
     /// It is older than what the journal says was durable.
     #[error(
         "the state is at index {found:?}, though the journal says that index {expected} was durable: it was lost or \
-         rolled back. Repair this node's state from its peers"
+         rolled back; {todo}",
+        todo = quorate_core::REPLACE_MEMBER
     )]
     Lost {
         /// Its index.
@@ -43,8 +43,8 @@ pub enum StateError {
     },
     /// It is not what the journal says stood there.
     #[error(
-        "the state at index {index} is another one than the journal's checkpoint says: it was changed. Repair this \
-         node's state from its peers"
+        "the state at index {index} is another one than the journal's checkpoint says: it was changed; {todo}",
+        todo = quorate_core::REPLACE_MEMBER
     )]
     Changed {
         /// The index of both.
@@ -53,7 +53,8 @@ pub enum StateError {
     /// Its records do not add up to its digest.
     #[error(
         "the state at index {index:?} holds {records} records that do not add up to its digest: records were lost, \
-         added, changed or rolled back. This node must not serve. Repair its state from its peers"
+         added, changed or rolled back. This node must not serve; {todo}",
+        todo = quorate_core::REPLACE_MEMBER
     )]
     Mismatch {
         /// Its index.

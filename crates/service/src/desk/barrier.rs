@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
@@ -166,5 +167,5 @@ impl Barrier {
 
 /// A record in this node's state can't be what was written.
 pub fn damaged(key: &RecordKey) -> Error {
-    Error::Damaged(format!("record {key:?} in its state does not open; repair this node's state from its peers"))
+    Error::Damaged(format!("record {key:?} in its state does not open; {REPLACE_MEMBER}"))
 }

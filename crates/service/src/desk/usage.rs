@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::Rev;
 use quorate_core::decide::{Refusal, refusal};
 use quorate_core::id::{KeyId, KeyVersion};
@@ -224,7 +225,7 @@ pub(super) fn material(
     match source.fact(&RecordName::KeyVersion(id, version))? {
         Fact::Material(material) => Ok(material),
         _ => Err(Gap::Error(Error::Damaged(format!(
-            "version {version} of key {id} is missing in its state; repair this node's state from its peers"
+            "version {version} of key {id} is missing in its state; {REPLACE_MEMBER}"
         )))),
     }
 }

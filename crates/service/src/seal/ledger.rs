@@ -4,6 +4,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op, Outcome, Rev};
 use quorate_core::id::{ClusterId, Lineage};
 use quorate_core::record_key::{RecordKey, Table};
@@ -94,8 +95,7 @@ impl Ledger {
         value: &[u8],
         decode: impl Fn(&[u8]) -> Result<T, quorate_core::codec::Malformed>,
     ) -> Result<Record<T>, Error> {
-        let damaged =
-            || Error::Damaged(format!("record {key:?} does not open; repair this node's state from its peers"));
+        let damaged = || Error::Damaged(format!("record {key:?} does not open; {REPLACE_MEMBER}"));
         let opened = self.keyring.open_record(self.lineage, GROUP, key, name, value).map_err(|_| damaged())?;
         let body = decode(&opened.body).map_err(|_| damaged())?;
         Ok(Record { rev, name: opened.name, body })

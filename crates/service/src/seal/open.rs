@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
@@ -80,9 +81,8 @@ impl SealState {
     /// When what is there can't be read or is not what it should be.
     pub(crate) fn read(view: &View, node_name: &str) -> Result<Option<Self>, Error> {
         let get = |key: RecordKey| view.get(&key).map(|found| found.map(|(_, value)| value)).map_err(unreadable);
-        let damaged = |what: &str| {
-            Error::Damaged(format!("the {what} in this node's state is not readable; repair its state from its peers"))
-        };
+        let damaged =
+            |what: &str| Error::Damaged(format!("the {what} in this node's state is not readable; {REPLACE_MEMBER}"));
         let Some(generation) = get(RecordKey::seal_generation())? else { return Ok(None) };
         let generation = generation.first_chunk().map(|b| u32::from_be_bytes(*b));
         let generation = generation.ok_or_else(|| damaged("seal generation"))?;
@@ -183,11 +183,10 @@ impl Node {
     ) -> Result<RootKey, Error> {
         let envelope = seal.envelope.as_ref().ok_or_else(no_envelope)?;
         envelope.open(&self.own_context(seal)?, half, quorum).map_err(|_| {
-            Error::Damaged(
+            Error::Damaged(format!(
                 "the quorum's key and this node's HSM do not open its envelope together: the envelope was altered; \
-                 restore this node's state from its peers"
-                    .into(),
-            )
+                 {REPLACE_MEMBER}"
+            ))
         })
     }
 

@@ -74,10 +74,13 @@ impl Node {
             None => match &node.config.join {
                 Some(join) => {
                     node.check_join(join)?;
+                    tracing::info!(
+                        node = %node.config.name, data_dir = %node.config.data_dir.display(), "uninitialized: joining"
+                    );
                     node.join_until_member();
                 }
                 None => tracing::info!(
-                    node = %node.config.name,
+                    node = %node.config.name, data_dir = %node.config.data_dir.display(),
                     "uninitialized: found a cluster with `quorate operator init`, or configure [join]"
                 ),
             },

@@ -32,6 +32,7 @@ pub async fn prepare(
     count: u16,
     ports: &mut Ports,
     first_port: Option<u16>,
+    log: config::Log,
 ) -> CommandResult<(ClusterFile, Vec<String>)> {
     let module =
         SoftToken::module().map_err(|e| Failure::failed("can't make tokens", e, "install the package softhsm2"))?;
@@ -58,7 +59,7 @@ pub async fn prepare(
     }
     let mut requests = Vec::new();
     for node in &nodes {
-        make_node(layout, node, &nodes[0], &module)?;
+        make_node(layout, node, &nodes[0], &module, log)?;
         // As an operator does, in a process of its own: a PKCS#11 module serves one token.
         let files = layout.node(&node.name);
         let mut command = this_program()?;
@@ -91,7 +92,13 @@ pub async fn prepare(
 }
 
 /// A node's folder: token, PIN, configuration.
-fn make_node(layout: &Layout, node: &NodeEntry, first: &NodeEntry, module: &std::path::Path) -> CommandResult {
+fn make_node(
+    layout: &Layout,
+    node: &NodeEntry,
+    first: &NodeEntry,
+    module: &std::path::Path,
+    log: config::Log,
+) -> CommandResult {
     let files = layout.node(&node.name);
     files::create_dir_private(files.root())?;
     let pin = Zeroizing::new(random_text());
@@ -116,7 +123,7 @@ fn make_node(layout: &Layout, node: &NodeEntry, first: &NodeEntry, module: &std:
         join: (node.name != first.name)
             .then(|| config::Join { addresses: vec![first.peer.clone()], token_file: files.join_token() }),
         profile: config::Profile::Lan,
-        log: config::Log::default(),
+        log,
         cache: config::Cache::default(),
     };
     let text = toml::to_string(&config).map_err(cant("write a node's configuration"))?;

@@ -20,6 +20,7 @@ use ports::Ports;
 
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, FolderLock};
+use crate::config;
 
 const NODES_DEFAULT: u16 = 3;
 
@@ -47,6 +48,13 @@ pub struct Dev {
     /// Leave the nodes sealed: the shares are in the folder
     #[arg(long)]
     no_unseal: bool,
+    /// The [log] table of a new cluster's configurations, as TOML
+    #[arg(long, value_name = "TOML", value_parser = parse_log, hide = true)]
+    log: Option<config::Log>,
+}
+
+fn parse_log(text: &str) -> Result<config::Log, String> {
+    toml::from_str(text).map_err(|e| e.to_string())
 }
 
 impl Dev {
@@ -78,7 +86,7 @@ impl Dev {
 
     /// For a command that needs a cluster of its own for a while: on free ports, unsealed; kept when it has a folder.
     pub fn of_own(dir: Option<PathBuf>) -> Self {
-        Self { nodes: None, dir, first_port: 0, no_unseal: false }
+        Self { nodes: None, dir, first_port: 0, no_unseal: false, log: None }
     }
 
     /// Starts it. To be called on the process's main thread, as [`process::NodeProcess::start`] says.
@@ -123,7 +131,7 @@ impl Dev {
         }
         let first = Some(self.first_port).filter(|port| *port != 0);
         say(&format!("making a cluster of {count} in {}", layout.root().display()));
-        let (file, fingerprints) = create::prepare(&layout, count, ports, first).await?;
+        let (file, fingerprints) = create::prepare(&layout, count, ports, first, self.log.unwrap_or_default()).await?;
         let mut cluster = Cluster::new(layout, file).await?;
         create::found(&mut cluster, &fingerprints).await?;
         cluster.file.store(&cluster.layout)?;
