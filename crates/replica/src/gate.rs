@@ -79,6 +79,8 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn ask(&self, round: u64) -> impl Future<Output = Result<u64, String>> + Send;
     /// Where apply tells how far it is.
     fn shared(&self) -> &Shared;
+    /// Why that will not come to an index, if so.
+    fn left_behind(&self, index: u64) -> Option<String>;
 }
 
 /// Starts rounds for as long as the replica runs.
@@ -100,9 +102,9 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
                 match round(&*source, id).await {
                     Ok(index) => {
                         drop(flight);
-                        deliver(source.shared(), index, waiters).await;
+                        deliver(&*source, index, waiters).await;
                     }
-                    Err(_) if source.shared().problem().is_some() => deliver(source.shared(), u64::MAX, waiters).await,
+                    Err(_) if source.shared().problem().is_some() => deliver(&*source, u64::MAX, waiters).await,
                     Err(why) => {
                         *gate.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
                         tokio::time::sleep_until(started + PAUSE).await;
@@ -116,7 +118,8 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
 }
 
 /// Waits for our own apply, then lets all waiters of the round go.
-async fn deliver(shared: &Shared, index: u64, mut waiters: Vec<Waiter>) {
+async fn deliver(source: &impl Source, index: u64, mut waiters: Vec<Waiter>) {
+    let shared = source.shared();
     let mut applied = shared.applied();
     let mut problem = shared.watch_problem();
     loop {
@@ -130,6 +133,12 @@ async fn deliver(shared: &Shared, index: u64, mut waiters: Vec<Waiter>) {
         if now >= index {
             for waiter in waiters {
                 let _ = waiter.send(Ok(now));
+            }
+            return;
+        }
+        if let Some(why) = source.left_behind(index) {
+            for waiter in waiters {
+                let _ = waiter.send(Err(ReadError::Unavailable(why.clone())));
             }
             return;
         }
@@ -169,6 +178,9 @@ impl Source for Node {
     }
     fn shared(&self) -> &Shared {
         &self.shared
+    }
+    fn left_behind(&self, index: u64) -> Option<String> {
+        Self::left_behind(self, index)
     }
 }
 
@@ -248,6 +260,9 @@ mod tests {
         }
         fn shared(&self) -> &Shared {
             &self.shared
+        }
+        fn left_behind(&self, _: u64) -> Option<String> {
+            None
         }
     }
 

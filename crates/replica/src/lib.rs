@@ -22,6 +22,7 @@ mod replica;
 mod session;
 mod shared;
 mod snapshot;
+mod space;
 mod start;
 pub mod status;
 mod verify;

@@ -21,6 +21,7 @@ use crate::session::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::receive::Receiving;
 use crate::snapshot::streams::Streams;
+use crate::space::Tail;
 use crate::state::StateFiles;
 use crate::status::Role;
 
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
     /// At most one membership change of ours at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// What is still taken into the log while the disk is nearly full.
+    pub(crate) tail: Tail,
 }
 
 /// How much of each peer is worked on at once.

@@ -92,6 +92,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
             config::Profile::Wan => Profile::Wan,
         },
         segment_bytes: u64::from(config.log.segment_mib) << 20,
+        low_space_bytes: u64::from(config.log.low_space_mib) << 20,
         compaction: config.log.compaction(),
         join: config.join.as_ref().map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),

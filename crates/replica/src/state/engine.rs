@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::{RecordKey, Table};
 use redb::{Durability, ReadableDatabase, StorageBackend, TableDefinition};
 
+use super::reserve::Reserve;
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 /// Writes of one transaction, by key; `None` removes.
@@ -115,7 +116,11 @@ const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefin
 /// redb over the disk seam: one file, one table.
 pub struct RedbEngine {
     database: redb::Database,
+    reserve: Lent,
 }
+
+/// The reserve, once this is the state in force.
+type Lent = Arc<OnceLock<Arc<Reserve>>>;
 
 impl RedbEngine {
     /// Opens the file, or makes it. Every page's checksum is checked first, as redb itself looks at them only after
@@ -125,25 +130,48 @@ impl RedbEngine {
     /// `InvalidData` when the file is damaged: the node's journal is not concerned, its state can be repaired from
     /// its peers.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> io::Result<Self> {
+        Self::open_with(disk, path, cache_bytes, Lent::default())
+    }
+
+    /// The same, for the state in force: it may use the reserve.
+    pub(super) fn open_in_force(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: usize,
+        reserve: Arc<Reserve>,
+    ) -> io::Result<Self> {
+        Self::open_with(disk, path, cache_bytes, Arc::new(OnceLock::from(reserve)))
+    }
+
+    fn open_with(disk: &dyn Disk, path: &Path, cache_bytes: usize, reserve: Lent) -> io::Result<Self> {
         let file = disk.open(path, OpenMode::Create)?;
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
         disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        let backend = DiskBackend(file);
+        let backend = DiskBackend { file, reserve: reserve.clone() };
         let open = || -> Result<redb::Database, redb::Error> {
             let database = redb::Builder::new()
                 .set_cache_size(cache_bytes)
                 .set_check_integrity_on_open(true)
                 .create_with_backend(backend)?;
-            let write = database.begin_write()?;
-            write.open_table(TABLE)?;
-            write.commit()?;
+            // Only a new file needs a write, for which a full disk may have no room.
+            if database.begin_read()?.list_tables()?.next().is_none() {
+                let write = database.begin_write()?;
+                write.open_table(TABLE)?;
+                write.commit()?;
+            }
             Ok(database)
         };
         let database = open().map_err(|e| {
             let e = to_io(e);
             io::Error::new(e.kind(), format!("the state file {} cannot be opened: {e}", path.display()))
         })?;
-        Ok(Self { database })
+        Ok(Self { database, reserve })
+    }
+
+    /// It is in force from now on.
+    pub(super) fn lend(&self, reserve: Arc<Reserve>) {
+        // It has it already: it is the same one.
+        _ = self.reserve.set(reserve);
     }
 }
 
@@ -205,24 +233,42 @@ fn to_io(e: redb::Error) -> io::Error {
     }
 }
 
-/// redb's file through the disk seam. No locks: the journal's lock covers the data folder.
-#[derive(Debug)]
-struct DiskBackend(Arc<dyn DiskFile>);
+/// redb's file through the disk seam. No locks: the journal's lock covers the data folder. After any error redb is of no
+/// use until it is opened again, so a full disk is met here.
+struct DiskBackend {
+    file: Arc<dyn DiskFile>,
+    reserve: Lent,
+}
+
+impl std::fmt::Debug for DiskBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl DiskBackend {
+    fn with_room(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        match self.reserve.get() {
+            Some(reserve) => reserve.or_with_it(write),
+            None => write(),
+        }
+    }
+}
 
 impl StorageBackend for DiskBackend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.0.pread(out, offset)? == out.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if self.file.pread(out, offset)? == out.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.with_room(|| self.file.set_len(len))
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.0.fdatasync()
+        self.file.fdatasync()
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.pwrite(data, offset)
+        self.with_room(|| self.file.pwrite(data, offset))
     }
 }

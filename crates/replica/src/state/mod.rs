@@ -16,6 +16,7 @@ mod engine;
 mod files;
 mod incoming;
 mod meta;
+mod reserve;
 mod session;
 mod writer;
 

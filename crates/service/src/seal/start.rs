@@ -188,6 +188,7 @@ impl Node {
         config.group = GROUP;
         config.profile = own.profile;
         config.journal.segment_bytes = own.segment_bytes;
+        config.journal.low_space_bytes = own.low_space_bytes;
         config.compaction = own.compaction;
         config.introduction = introduction;
         config

@@ -190,6 +190,7 @@ impl Rig {
             dev: options.dev,
             profile: Profile::Lan,
             segment_bytes: 1024 * 1024,
+            low_space_bytes: 0,
             compaction: quorate_replica::CompactionConfig::default(),
             join: options.join,
             version: "0.0.0-test".into(),
