@@ -134,6 +134,10 @@ impl Node {
             if now >= deadline {
                 break;
             }
+            if let Some(problem) = self.shared.problem() {
+                reason = problem.to_string();
+                break;
+            }
             let Some(leader) = self.leader_now() else {
                 self.other_leader(None, deadline - now).await;
                 continue;
@@ -150,7 +154,7 @@ impl Node {
                 biased;
                 attempt = attempt => attempt,
                 // A leader that is dead or deposed is not waited for: the next one knows the outcome, or decides it.
-                _ = watch.wait_for(|now| *now != Some(leader) && now.is_some()) => {
+                Ok(_) = watch.wait_for(|now| *now != Some(leader) && now.is_some()) => {
                     Attempt::Unknown("the leader changed".into())
                 }
                 () = tokio::time::sleep_until(deadline) => Attempt::Unknown("the deadline passed".into()),
@@ -186,6 +190,7 @@ impl Node {
         Err(match maybe {
             Some(why) => ProposeError::Unknown(why),
             None if short.is_some() => ProposeError::NoSpace(short.unwrap_or_default()),
+            None if self.shared.problem().is_some() => ProposeError::NotAccepted(reason),
             None => ProposeError::NotAccepted(format!("the deadline passed: {reason}")),
         })
     }
