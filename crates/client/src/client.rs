@@ -201,7 +201,7 @@ impl Client {
     /// The most telling of a round's failures.
     fn give_up(&self, failures: Vec<(Effect, ClientError)>, doubt: bool) -> ClientError {
         let weight = |error: &ClientError| match error.reason.as_str() {
-            reason::UNKNOWN_OUTCOME => 0,
+            reason::UNKNOWN_OUTCOME | reason::NO_SPACE => 0,
             reason::SEALED => 1,
             reason::UNAVAILABLE | reason::CONTENDED | reason::BUSY => 2,
             reason::UNINITIALIZED => 3,

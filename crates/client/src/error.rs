@@ -17,6 +17,8 @@ pub mod reason {
     pub const CONTENDED: &str = "CONTENDED";
     /// Too much load at the node. Nothing was done.
     pub const BUSY: &str = "BUSY";
+    /// Too few nodes have disk space to store a change. Nothing was done; keys can be used all the same.
+    pub const NO_SPACE: &str = "NO_SPACE";
     /// The change may or may not have happened; look, or repeat it.
     pub const UNKNOWN_OUTCOME: &str = "UNKNOWN_OUTCOME";
     /// No answer in time to a call that changes nothing.

@@ -24,7 +24,7 @@ pub(crate) enum Safety {
 pub(crate) enum Effect {
     /// It had none, and another node may well answer.
     None,
-    /// It had none, and this node will say the same until someone acts on it (unseals, repairs, fixes the address).
+    /// It had none, and this node will say the same until someone acts on it (unseals, repairs, makes room, fixes the address).
     NoneForNow,
     /// Nobody can tell: the connection broke, or the node does not know.
     Unknown,
@@ -42,7 +42,7 @@ pub(crate) fn classify(
     if let Some(given) = given {
         let effect = match given.as_str() {
             reason::UNAVAILABLE | reason::CONTENDED | reason::BUSY => Effect::None,
-            reason::SEALED | reason::UNINITIALIZED | reason::DAMAGED => Effect::NoneForNow,
+            reason::SEALED | reason::UNINITIALIZED | reason::DAMAGED | reason::NO_SPACE => Effect::NoneForNow,
             reason::UNKNOWN_OUTCOME => Effect::Unknown,
             _ => Effect::Answered,
         };

@@ -59,6 +59,7 @@ async fn a_refusal_that_proves_no_effect_goes_to_the_next_node_even_for_a_change
         SEALED,
         UNAVAILABLE,
         Act::Refuse(Code::ResourceExhausted, "BUSY"),
+        Act::Refuse(Code::ResourceExhausted, "NO_SPACE"),
         Act::Refuse(Code::FailedPrecondition, "UNINITIALIZED"),
     ] {
         let (pki, a, b) = two().await;
@@ -86,6 +87,16 @@ async fn all_sealed_is_said_at_once() {
     let started = Instant::now();
     let error = pki.connect(&[&a, &b]).await.describe_key(key()).await.unwrap_err();
     assert!(error.is(reason::SEALED) && started.elapsed() < Duration::from_secs(5), "{error:?}");
+    assert_eq!((a.calls(), b.calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn full_disks_are_said_at_once_and_before_anything_else() {
+    let (pki, a, b) = two().await;
+    a.always(SEALED);
+    b.always(Act::Refuse(Code::ResourceExhausted, "NO_SPACE"));
+    let error = pki.connect(&[&a, &b]).await.disable_key(key()).await.unwrap_err();
+    assert_eq!((error.reason.as_str(), error.code), (reason::NO_SPACE, Code::ResourceExhausted));
     assert_eq!((a.calls(), b.calls()), (1, 1));
 }
 

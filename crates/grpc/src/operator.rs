@@ -170,6 +170,8 @@ fn node_status(n: NodeStatus) -> v1::NodeStatus {
         hsm_algorithm: n.hsm_algorithm,
         version: n.version,
         problem: n.problem,
+        free_bytes: n.free_bytes,
+        low_space: n.low_space,
     }
 }
 

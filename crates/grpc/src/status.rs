@@ -23,7 +23,7 @@ fn code(reason: Reason) -> Code {
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
         Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
-        Reason::LimitExceeded | Reason::Busy => Code::ResourceExhausted,
+        Reason::LimitExceeded | Reason::Busy | Reason::NoSpace => Code::ResourceExhausted,
         Reason::Contended => Code::Aborted,
         // Another node may serve: a client that knows no reasons should try one.
         Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::Unavailable => Code::Unavailable,

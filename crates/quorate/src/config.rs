@@ -142,6 +142,9 @@ pub enum Profile {
 pub struct Log {
     /// Size of a journal segment, in MiB (1 to 1024).
     pub segment_mib: u32,
+    /// Free disk space, in MiB, below which the node takes no more changes, and hands on its leadership; never less than
+    /// two segments. It goes on at twice as much.
+    pub low_space_mib: u32,
     /// Log kept for members that were away, in KiB; who was away for longer gets a snapshot.
     pub keep_kib: u64,
     /// Log beyond that which sets a compaction off, in KiB.
@@ -166,7 +169,14 @@ impl Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { segment_mib: 64, keep_kib: 64 << 10, step_kib: 64 << 10, compact_seconds: 60, stream_kib: 4 << 20 }
+        Self {
+            segment_mib: 64,
+            low_space_mib: 512,
+            keep_kib: 64 << 10,
+            step_kib: 64 << 10,
+            compact_seconds: 60,
+            stream_kib: 4 << 20,
+        }
     }
 }
 
@@ -248,6 +258,11 @@ impl Config {
         if !(1..=CACHE_MIB_MAX).contains(&cache.keys_mib) {
             return no("cache.keys_mib", format!("is {}; 1 to {CACHE_MIB_MAX} MiB are possible", cache.keys_mib));
         }
+        const LOW_SPACE_MIB_MAX: u32 = 1 << 20;
+        if self.log.low_space_mib > LOW_SPACE_MIB_MAX {
+            let mib = self.log.low_space_mib;
+            return no("log.low_space_mib", format!("is {mib}; at most {LOW_SPACE_MIB_MAX} MiB are possible"));
+        }
         const KIB_MAX: u64 = 1 << 30;
         let log = &self.log;
         if !(1..=KIB_MAX).contains(&log.keep_kib) {
@@ -311,7 +326,7 @@ mod tests {
     #[test]
     fn a_minimal_file_and_its_defaults() {
         let c = parse(GOOD).expect("valid");
-        assert_eq!((c.profile, c.log.segment_mib), (Profile::Lan, 64));
+        assert_eq!((c.profile, c.log.segment_mib, c.log.low_space_mib), (Profile::Lan, 64, 512));
         assert_eq!(c.api.advertised(), "127.0.0.1:7600");
         assert_eq!(c.data_dir, Path::new("/base/data"), "relative paths are relative to the file");
         assert_eq!(c.tls.root_ca, Path::new("/etc/quorate/ca.pem"));
@@ -339,6 +354,7 @@ mod tests {
             ("[hsm]", "[log]\nsegment_mib = 0\n[hsm]", "log.segment_mib is 0"),
             ("[hsm]", "[cache]\nstate_mib = 7\n[hsm]", "cache.state_mib is 7"),
             ("[hsm]", "[cache]\nkeys_mib = 0\n[hsm]", "cache.keys_mib is 0"),
+            ("[hsm]", "[log]\nlow_space_mib = 2000000\n[hsm]", "log.low_space_mib is 2000000"),
             ("[hsm]", "[log]\nkeep_kib = 0\n[hsm]", "log.keep_kib is 0"),
             ("[hsm]", "[log]\nstep_kib = 0\n[hsm]", "log.step_kib is 0"),
             ("[hsm]", "[log]\ncompact_seconds = 0\n[hsm]", "log.compact_seconds is 0"),

@@ -3,18 +3,13 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_client::{Client, ClientError};
 use quorate_proto::v1::*;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use support::{Dev, DevNode, Pair, QUORATE, complaint, run};
+use support::{Dev, DevNode, Pair, QUORATE, complaint, http, run};
 
 fn aad(pairs: &[(&str, &str)]) -> Vec<AssociatedData> {
     pairs.iter().map(|(k, v)| AssociatedData { key: (*k).into(), value: (*v).into() }).collect()
@@ -203,36 +198,6 @@ async fn a_certificate_opens_what_its_role_allows_and_no_more() {
         .output()
         .expect("it runs");
     assert_eq!(nobody.status.code(), Some(1), "{}", complaint(&nobody));
-}
-
-/// One HTTP/1.1 request over TLS, with a client certificate or without.
-fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[u8]) -> std::io::Result<String> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&dev.json.ca).expect("PEM")).expect("a root");
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(pair) => {
-            let chain = CertificateDer::pem_file_iter(&pair.cert).expect("PEM").collect::<Result<_, _>>();
-            let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
-            builder.with_client_auth_cert(chain.expect("certificates"), key).expect("they belong together")
-        }
-    };
-    config.alpn_protocols = vec![alpn.to_vec()];
-    let name = ServerName::try_from("127.0.0.1").expect("an address");
-    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
-    let mut tcp = TcpStream::connect(addr)?;
-    tcp.set_read_timeout(Some(support::PATIENCE))?;
-    let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: quorate\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    match stream.read_to_string(&mut answer) {
-        Err(e) if answer.is_empty() => Err(e),
-        _ => Ok(answer),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -61,21 +61,33 @@ impl Node {
         let Ok(_one) = timeout_at(deadline, self.changing.lock()).await else {
             return Changed::Refused("another membership change is under way; wait for it to end".into());
         };
+        if !matches!(change, Change::Transfer(_))
+            && let Some(short) = self.short_of_space()
+        {
+            return match short.moving {
+                true => Changed::NotLeader(self.leader_now()),
+                false => Changed::Refused(format!("{}; make room there first", short.why)),
+            };
+        }
         match change {
             Change::AddLearner(id, member) => self.add_learner_here(*id, member, deadline).await,
             Change::Promote(ids, force) => self.promote_here(ids, *force, deadline).await,
+            Change::Transfer(Some(to)) if self.peers.is_low(*to) => Changed::Refused(format!(
+                "{} is short of disk space and would hand leadership on at once; make room there first",
+                self.name_of(*to)
+            )),
             Change::Transfer(to) => self.transfer_here(*to).await,
             Change::Remove(id, check_only) => self.remove_here(*id, *check_only, deadline).await,
         }
     }
 
-    fn name_of(&self, id: NodeId) -> String {
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
         self.shared.roster.member(id).map_or_else(|| format!("node {id}"), |m| m.name)
     }
 
     /// From the moment it is triggered the old leader refuses writes and does not take its leadership back, so
     /// everything that can be known is asked before.
-    async fn transfer_here(&self, to: Option<NodeId>) -> Changed {
+    pub(crate) async fn transfer_here(&self, to: Option<NodeId>) -> Changed {
         let now = self.effective_membership();
         if to == Some(self.me) {
             return Changed::Done(now.index);

@@ -120,6 +120,10 @@ pub(crate) async fn drive(node: Arc<Node>) {
             continue;
         }
         let Some(median) = median else { continue };
+        // On a full disk time goes on as long as what is allocated has room for it and for an election's entries.
+        if node.journal.low_space() && !node.tail.has_room(&node.journal, 0) {
+            continue;
+        }
         let t = node.wall.now_ms().saturating_add_signed(median);
         let cluster_time = node.shared.cluster_time_ms();
         // Before genesis there is no time to move.
@@ -181,8 +185,17 @@ impl Node {
 
     /// Who should lead when this node no longer does.
     pub(crate) fn best_successor(&self) -> Option<NodeId> {
+        self.successor_with_space().or_else(|| self.successor(|_| true))
+    }
+
+    /// The same, if there is one whose disk is not nearly full.
+    pub(crate) fn successor_with_space(&self) -> Option<NodeId> {
+        self.successor(|id| !self.peers.is_low(id))
+    }
+
+    fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let mut others = self.shared.roster.applied().voter_ids();
-        others.remove(&self.me);
+        others.retain(|id| *id != self.me && fit(*id));
         let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
         let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));

@@ -37,6 +37,16 @@ impl Default for CompactionConfig {
     }
 }
 
+/// What of the log need not be kept. On a disk that is nearly full nothing is that lies in a segment which can go, also
+/// if members who were away get a snapshot for it.
+fn dispensable(node: &Node, keep_bytes: u64) -> Option<u64> {
+    let usual = node.journal.purge_keeping(keep_bytes);
+    match node.journal.low_space() {
+        true => usual.max(node.journal.purge_to_newest_segment()),
+        false => usual,
+    }
+}
+
 /// Up to where the log may go: what need not be kept, never past the durable checkpoint, never past what the receiver
 /// of a running snapshot goes on from.
 fn purge_bound(wanted: Option<u64>, checkpoint: Option<u64>, stream: Option<u64>) -> Option<u64> {
@@ -73,7 +83,7 @@ pub(crate) async fn drive(node: Arc<Node>, apply: Arc<ApplyThread>, cfg: Compact
             }
             checkpointed_at = Instant::now();
         }
-        if (grown || due) && compact(&node, cfg.keep_bytes).await {
+        if (grown || due || node.journal.low_space()) && compact(&node, cfg.keep_bytes).await {
             compacted_at = Instant::now();
         }
     }
@@ -84,7 +94,7 @@ async fn compact(node: &Node, keep_bytes: u64) -> bool {
     let purged = node.journal.purged().map(|(index, _)| index);
     let bound = || {
         let checkpoint = node.journal.checkpoint().map(|c| c.index);
-        let bound = purge_bound(node.journal.purge_keeping(keep_bytes), checkpoint, node.streams.lowest());
+        let bound = purge_bound(dispensable(node, keep_bytes), checkpoint, node.streams.lowest());
         bound.filter(|upto| Some(*upto) > purged)
     };
     let Some(upto) = bound() else { return true };

@@ -1,11 +1,13 @@
 //! Why the replica refuses or fails, in its callers' terms.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorate_core::id::{ClusterId, NodeId};
 use thiserror::Error;
+
+use crate::disk::is_full;
 
 /// Something found while running after which this node no longer serves.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -23,6 +25,12 @@ pub enum Problem {
     /// The state on disk is not what was applied. The log is not concerned: this node goes on voting.
     #[error("{0}")]
     State(String),
+    /// The disk is full, and so is what was set aside for that.
+    #[error(
+        "the disk is full, so the state can't be written ({0}): this node stopped serving; make room on the disk of its \
+         data directory and start it again, what was acknowledged is in its log"
+    )]
+    DiskFull(String),
     /// The consensus core stopped.
     #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
     Stopped(String),
@@ -60,6 +68,17 @@ pub enum OpenError {
     /// What is on disk can't be trusted; the node must not vote.
     #[error("{0}")]
     Damaged(String),
+    /// The disk is full.
+    #[error(
+        "the disk of {dir} is full, so this node can't start ({error}): make room there and start it again; nothing was \
+         lost"
+    )]
+    DiskFull {
+        /// The data directory.
+        dir: String,
+        /// Which file found no room.
+        error: io::Error,
+    },
     /// A setting makes no sense.
     #[error("configuration of the replica: {0}")]
     Config(String),
@@ -77,6 +96,17 @@ pub enum OpenError {
 impl OpenError {
     pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { doing, error }
+    }
+
+    /// Says so when it is a full disk that kept the node from starting.
+    pub(crate) fn of_disk(self, dir: &Path) -> Self {
+        match self {
+            Self::Io { doing, error } if is_full(&error) => Self::DiskFull {
+                dir: dir.display().to_string(),
+                error: io::Error::new(error.kind(), format!("{doing}: {error}")),
+            },
+            other => other,
+        }
     }
 }
 
@@ -114,6 +144,9 @@ pub enum ProposeError {
     /// Certainly not applied.
     #[error("the change was not accepted: {0}")]
     NotAccepted(String),
+    /// Certainly not applied: too few voters have disk space to store it. Says which have not.
+    #[error("the change was not accepted: {0}")]
+    NoSpace(String),
 }
 
 /// Why a membership change failed.

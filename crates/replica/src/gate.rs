@@ -158,6 +158,8 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn another_leader(&self, until: Instant) -> impl Future<Output = ()> + Send;
     /// Where apply tells how far it is.
     fn shared(&self) -> &Shared;
+    /// Why that will not come to an index, if so.
+    fn left_behind(&self, index: u64) -> Option<String>;
 }
 
 /// Starts rounds for as long as the replica runs.
@@ -180,9 +182,9 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
                 match round(&*source).await {
                     Ok(index) => {
                         drop(flight);
-                        deliver(source.shared(), index, waiters).await;
+                        deliver(&*source, index, waiters).await;
                     }
-                    Err(_) if source.shared().problem().is_some() => deliver(source.shared(), u64::MAX, waiters).await,
+                    Err(_) if source.shared().problem().is_some() => deliver(&*source, u64::MAX, waiters).await,
                     Err(why) => {
                         *gate.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
                         source.another_leader(started + PAUSE).await;
@@ -196,7 +198,8 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
 }
 
 /// Waits for our own apply, then lets all waiters of the round go.
-async fn deliver(shared: &Shared, index: u64, mut waiters: Vec<Waiter>) {
+async fn deliver(source: &impl Source, index: u64, mut waiters: Vec<Waiter>) {
+    let shared = source.shared();
     let mut applied = shared.applied();
     let mut problem = shared.watch_problem();
     loop {
@@ -206,6 +209,9 @@ async fn deliver(shared: &Shared, index: u64, mut waiters: Vec<Waiter>) {
         let now = *applied.borrow_and_update();
         if now >= index {
             return hand_out(Ok(now), waiters);
+        }
+        if let Some(why) = source.left_behind(index) {
+            return hand_out(Err(ReadError::Unavailable(why)), waiters);
         }
         waiters.retain(|w| !w.is_closed());
         if waiters.is_empty() {
@@ -246,6 +252,9 @@ impl Source for Node {
     }
     fn shared(&self) -> &Shared {
         &self.shared
+    }
+    fn left_behind(&self, index: u64) -> Option<String> {
+        Self::left_behind(self, index)
     }
 }
 
@@ -306,6 +315,9 @@ mod tests {
         }
         fn shared(&self) -> &Shared {
             &self.shared
+        }
+        fn left_behind(&self, _: u64) -> Option<String> {
+            None
         }
     }
 

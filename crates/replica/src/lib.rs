@@ -23,6 +23,7 @@ mod replica;
 mod session;
 mod shared;
 mod snapshot;
+mod space;
 mod start;
 pub mod status;
 mod succession;

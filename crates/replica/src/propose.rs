@@ -12,6 +12,7 @@ use crate::error::ProposeError;
 use crate::node::Node;
 use crate::peer::{RpcFailure, bounded, convert, pb};
 use crate::raft::Payload;
+use crate::space::Short;
 
 /// First pause before the same leader is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -31,6 +32,8 @@ pub(crate) enum Attempt {
     Refused(String),
     /// Not now; certainly not appended by this attempt.
     Busy(String),
+    /// Too few disks have room for it; certainly not appended by this attempt.
+    NoSpace(Short),
 }
 
 /// What must hold of a batch before this node proposes it, whoever brings it.
@@ -62,8 +65,10 @@ impl Node {
         if let Some(problem) = self.shared.problem() {
             return Attempt::Busy(problem.to_string());
         }
-        if self.journal.low_space() {
-            return Attempt::Busy(format!("node {} is short of disk space; make room there", self.me));
+        if self.leads()
+            && let Some(short) = self.short_of_space()
+        {
+            return Attempt::NoSpace(short);
         }
         self.sequence_entry(&Entry::Batch(batch.to_vec())).await
     }
@@ -102,9 +107,10 @@ impl Node {
                 Some(R::NotLeader(id)) => Attempt::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
                 Some(R::Unknown(_)) => Attempt::Unknown("the leader lost its leadership".into()),
                 Some(R::Refused(why)) => Attempt::Refused(why),
+                Some(R::NoSpace(short)) => Attempt::NoSpace(Short { why: short.why, moving: short.moving }),
                 None => Attempt::Unknown(format!("node {leader} answered nothing")),
             },
-            Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded or short of disk space")),
+            Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded")),
             // It refuses us, not the batch: another leader, or the same one a little later, may not.
             Err(RpcFailure::Refused(why)) => Attempt::Busy(format!("node {leader}: {why}")),
             Err(e) => Attempt::Unknown(format!("node {leader}: {e}")),
@@ -119,11 +125,17 @@ impl Node {
         admissible(self, &batch, self.me).map_err(ProposeError::NotAccepted)?;
         // Whether any attempt may have put it into the log.
         let mut maybe = None;
+        // Set while the last attempt failed for want of disk space.
+        let mut short = None;
         let mut reason = "no leader is known".to_owned();
         let mut pause = PAUSE_MIN;
         loop {
             let now = Instant::now();
             if now >= deadline {
+                break;
+            }
+            if let Some(problem) = self.shared.problem() {
+                reason = problem.to_string();
                 break;
             }
             let Some(leader) = self.leader_now() else {
@@ -142,11 +154,14 @@ impl Node {
                 biased;
                 attempt = attempt => attempt,
                 // A leader that is dead or deposed is not waited for: the next one knows the outcome, or decides it.
-                _ = watch.wait_for(|now| *now != Some(leader) && now.is_some()) => {
+                Ok(_) = watch.wait_for(|now| *now != Some(leader) && now.is_some()) => {
                     Attempt::Unknown("the leader changed".into())
                 }
                 () = tokio::time::sleep_until(deadline) => Attempt::Unknown("the deadline passed".into()),
             };
+            if !matches!(attempt, Attempt::NoSpace(_)) {
+                short = None;
+            }
             match attempt {
                 Attempt::Done(outcome) => {
                     self.await_own_apply(&outcome, deadline).await;
@@ -161,6 +176,11 @@ impl Node {
                 }
                 Attempt::NotLeader(_) => reason = format!("node {leader} does not lead, or has lost its majority"),
                 Attempt::Busy(why) => reason = why,
+                // Nobody is about to take over who has space: that is the answer.
+                Attempt::NoSpace(Short { why, moving: false }) if maybe.is_none() => {
+                    return Err(ProposeError::NoSpace(why));
+                }
+                Attempt::NoSpace(now) => short = Some(now.why),
                 Attempt::Unknown(why) => maybe = Some(why),
             }
             // Our own watch tells of a new leader; what the asked one believes is not followed.
@@ -169,6 +189,8 @@ impl Node {
         }
         Err(match maybe {
             Some(why) => ProposeError::Unknown(why),
+            None if short.is_some() => ProposeError::NoSpace(short.unwrap_or_default()),
+            None if self.shared.problem().is_some() => ProposeError::NotAccepted(reason),
             None => ProposeError::NotAccepted(format!("the deadline passed: {reason}")),
         })
     }

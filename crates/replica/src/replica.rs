@@ -22,6 +22,7 @@ use crate::error::{
     CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
 use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
+use crate::journal::Space;
 use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
 use crate::node::Node;
@@ -33,6 +34,7 @@ use crate::propose::Attempt;
 use crate::raft::codec::{decode_membership, invalid};
 use crate::raft::membership_view;
 use crate::session::OpenSeq;
+use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
 use crate::status::{ReadRounds, ReplicaStatus};
@@ -112,6 +114,14 @@ impl Replica {
         me.check().map_err(|e| FoundError::Invalid(e.to_string()))?;
         if genesis.cluster != node.cluster || genesis.node_name != me.name {
             return Err(FoundError::Invalid("genesis names another cluster or node".into()));
+        }
+        let space = node.journal.space();
+        if space.low {
+            return Err(FoundError::Failed(format!(
+                "the disk is short of space ({}), too little for a cluster to begin with: make room there, or lower \
+                 log.low_space_mib",
+                in_words(space)
+            )));
         }
         let founded = || -> Result<bool, FoundError> {
             let view = self.view().map_err(|e| failed(&e))?;
@@ -247,9 +257,15 @@ impl Replica {
             cluster_time_ms: node.shared.cluster_time_ms(),
             time_held_ms: node.clock.held_ms(),
             boot: node.boot,
+            space: node.journal.space(),
             peers: peers.map(|id| node.peers.status(id)).collect(),
             problem: node.shared.problem(),
         }
+    }
+
+    /// How much room this node's disk has.
+    pub fn space(&self) -> Space {
+        self.0.node.journal.space()
     }
 
     /// Why this node has stopped serving, if it has: before anything past that point can be read here.

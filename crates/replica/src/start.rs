@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::compact::CompactionConfig;
 use crate::config::{ReplicaConfig, World};
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 use crate::error::{OpenError, Problem};
 use crate::handler::PeerHandler;
 use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
@@ -33,8 +33,9 @@ use crate::replica::off_runtime;
 use crate::session::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
-use crate::state::{State, StateFiles, is_state_file};
-use crate::{clock, compact, gate, peer, succession};
+use crate::space::{Tail, reserve_bytes};
+use crate::state::{State, StateError, StateFiles, is_state_file};
+use crate::{clock, compact, gate, peer, space, succession};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -112,8 +113,11 @@ pub(crate) async fn start(
     let runtime = OwnRuntime::new().map_err(OpenError::io("starting the replica's runtime"))?;
     let handle = runtime.handle().ok_or_else(|| OpenError::Config("no runtime".into()))?;
     // On its own runtime, since recovery reads files for a while and tasks are to live there.
+    let data_dir = cfg.data_dir.clone();
     let started = handle.spawn(start_on(runtime, cfg, world, handler, create)).await;
-    started.map_err(|e| OpenError::Damaged(format!("starting the replica failed: {e}")))?
+    started
+        .map_err(|e| OpenError::Damaged(format!("starting the replica failed: {e}")))?
+        .map_err(|e| e.of_disk(&data_dir))
 }
 
 async fn start_on(
@@ -143,8 +147,10 @@ async fn start_on(
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let open_state = move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, checkpoint);
-    let state = open_state(files.clone(), recovered.checkpoint)
-        .map_err(|e| OpenError::Damaged(format!("{}: {e}", files.path().display())))?;
+    let state = open_state(files.clone(), recovered.checkpoint).map_err(|e| match e {
+        StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
+        e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
+    })?;
     note_state(&state, &recovered, &writer).await?;
     if !file.complete {
         file.complete = true;
@@ -196,6 +202,7 @@ async fn start_on(
         leader,
         scans: Default::default(),
         changing: Default::default(),
+        tail: Tail::of(&cfg.journal),
     });
     let addr = listener.local_addr();
     let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), cfg.compaction);
@@ -222,6 +229,7 @@ fn spawn_tasks(
         tokio::spawn(clock::drive(node.clone())),
         tokio::spawn(compact::drive(node.clone(), apply, compaction)),
         tokio::spawn(succession::drive(node.clone())),
+        tokio::spawn(space::drive(node.clone())),
     ]
 }
 
@@ -312,10 +320,12 @@ fn open_journal(
 }
 
 fn open_files(world: &World, cfg: &ReplicaConfig) -> Result<Arc<StateFiles>, OpenError> {
-    let files = StateFiles::open(world.disk.clone(), &cfg.data_dir, cfg.cache_bytes);
-    files
-        .map(Arc::new)
-        .map_err(|e| OpenError::Damaged(format!("the state in {} can't be opened: {e}", cfg.data_dir.display())))
+    let reserve_bytes = reserve_bytes(cfg.journal.low_space_limit());
+    let files = StateFiles::open(world.disk.clone(), &cfg.data_dir, cfg.cache_bytes, reserve_bytes);
+    files.map(Arc::new).map_err(|e| match is_full(&e) {
+        true => OpenError::Io { doing: "opening the state", error: e },
+        false => OpenError::Damaged(format!("the state in {} can't be opened: {e}", cfg.data_dir.display())),
+    })
 }
 
 /// A crash between the install of a snapshot and the journal's word for it: Raft is about to purge up to that state,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quorate_core::id::NodeId;
 
 use crate::error::Problem;
+use crate::journal::Space;
 use crate::member::{Member, MembershipView};
 
 /// A node's part in consensus.
@@ -35,6 +36,10 @@ pub struct PeerStatus {
     pub boot: u32,
     /// Its wall clock minus ours, in milliseconds.
     pub clock_offset_ms: i64,
+    /// Free bytes of its disk then.
+    pub free_bytes: u64,
+    /// Its disk was nearly full then: it takes nothing into its log.
+    pub low_space: bool,
     /// The service's part of its last Hello.
     pub app_hello: Bytes,
     /// How long ago that was; `None` = never.
@@ -80,6 +85,8 @@ pub struct ReplicaStatus {
     pub time_held_ms: Option<u64>,
     /// This node's start count.
     pub boot: u32,
+    /// How much room this node's disk has.
+    pub space: Space,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Why this node no longer serves, if so.

@@ -355,28 +355,3 @@ fn commands_that_cannot_follow_change_nothing() {
     }
     journal.write_group(vec![checkpoint, Command::Purge((5, id)), entry(10)]).expect("follows");
 }
-
-#[test]
-fn a_full_disk_raises_low_space_and_leaves_room_for_votes() {
-    let (disk, mut journal) = create(IDS);
-    let now = || tokio::time::Instant::now() + std::time::Duration::from_secs(3600);
-    assert!(!journal.reader().low_space());
-    disk.set_free_bytes(0);
-    journal.maintain(now()).expect("looks");
-    assert!(journal.reader().low_space());
-    // Entries until the segment is full: the last bytes are only used because there is no next segment.
-    let mut index = 0;
-    let full = loop {
-        match journal.write_group(vec![entry(index)]) {
-            Ok(()) => index += 1,
-            Err(e) => break e,
-        }
-    };
-    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
-    assert!(index > 30, "two segments were there: the first and its prepared successor, {index} entries fit");
-    drop(journal);
-    disk.set_free_bytes(1 << 40);
-    let journal = open(&disk.dump()).expect("opens");
-    assert_eq!(content(&journal.reader()).0, (0..index).collect::<Vec<_>>());
-    assert!(!journal.reader().low_space());
-}

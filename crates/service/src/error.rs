@@ -53,6 +53,8 @@ pub enum Reason {
     InvitationRefused,
     /// Too many failures or too much load; later it works again.
     Busy,
+    /// Too few nodes have disk space to store a change; nothing was changed, and uses are not concerned.
+    NoSpace,
     /// Others kept changing what this request depends on; nothing was changed.
     Contended,
     /// It may or may not have happened.
@@ -65,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -88,6 +90,7 @@ impl Reason {
         Self::ShareRefused,
         Self::InvitationRefused,
         Self::Busy,
+        Self::NoSpace,
         Self::Contended,
         Self::UnknownOutcome,
         Self::Unavailable,
@@ -119,6 +122,7 @@ impl Reason {
             Self::ShareRefused => "SHARE_REFUSED",
             Self::InvitationRefused => "INVITATION_REFUSED",
             Self::Busy => "BUSY",
+            Self::NoSpace => "NO_SPACE",
             Self::Contended => "CONTENDED",
             Self::UnknownOutcome => "UNKNOWN_OUTCOME",
             Self::Unavailable => "UNAVAILABLE",
@@ -210,6 +214,12 @@ pub enum Error {
     /// Too many failures, or too much load.
     #[error("{0}")]
     Busy(String),
+    /// Too few nodes have disk space to store a change: which have not.
+    #[error(
+        "no change can be stored now: {0}; nothing was changed, and keys can be used meanwhile. Make room on those disks, \
+         and try again: the cluster goes on by itself"
+    )]
+    NoSpace(String),
     /// Decided again too often.
     #[error(
         "others kept changing what this request depends on, {attempts} attempts conflicted; nothing was changed, try again"
@@ -263,6 +273,7 @@ impl Error {
             Self::ShareRefused(_) => Reason::ShareRefused,
             Self::InvitationRefused(_) => Reason::InvitationRefused,
             Self::Busy(_) => Reason::Busy,
+            Self::NoSpace(_) => Reason::NoSpace,
             Self::Contended { .. } => Reason::Contended,
             Self::UnknownOutcome => Reason::UnknownOutcome,
             Self::Unavailable(_) => Reason::Unavailable,

@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub profile: Profile,
     /// Length of a segment of the journal, in bytes.
     pub segment_bytes: u64,
+    /// Free disk space below which it takes no more changes, in bytes.
+    pub low_space_bytes: u64,
     /// When the log is compacted.
     pub compaction: quorate_replica::CompactionConfig,
     /// Memory for cached pages of the state, in bytes.

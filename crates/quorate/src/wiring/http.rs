@@ -73,11 +73,13 @@ pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mu
     }
 }
 
-/// One word, without a certificate: for load balancers and people.
+/// One word, without a certificate: for load balancers and people. Short of disk space a node serves all the same, and
+/// says so on a second line.
 async fn health(State(app): State<App>) -> (StatusCode, String) {
     let health = app.node.health();
     let code = if health == Health::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, format!("{}\n", health.as_str()))
+    let space = if app.node.is_low_on_space() { "short of disk space\n" } else { "" };
+    (code, format!("{}\n{space}", health.as_str()))
 }
 
 /// Prometheus' text format; counts tell an attacker who works when, so any client certificate is needed.

@@ -33,6 +33,8 @@ pub struct Metrics {
     sealed: IntGaugeVec,
     reachable: IntGaugeVec,
     lag: IntGaugeVec,
+    free: IntGaugeVec,
+    low_space: IntGaugeVec,
 }
 
 impl Metrics {
@@ -94,6 +96,20 @@ impl Metrics {
                 IntGaugeVec::new(opts("node_reachable", "1 if this member was heard of lately"), &["node"]),
             ),
             lag: add(&registry, IntGaugeVec::new(opts("node_lag", "Log entries this member is behind"), &["node"])),
+            free: add(
+                &registry,
+                IntGaugeVec::new(
+                    opts("node_free_bytes", "Free bytes of this member's disk, when heard of last"),
+                    &["node"],
+                ),
+            ),
+            low_space: add(
+                &registry,
+                IntGaugeVec::new(
+                    opts("node_low_space", "1 if this member's disk is nearly full: it takes no changes"),
+                    &["node"],
+                ),
+            ),
             registry,
         }
     }
@@ -118,7 +134,7 @@ impl Metrics {
             self.leader.set(status.leader.map_or(0, |l| gauge(l.0)));
             self.cluster_time.set(gauge(status.cluster_time_ms));
             self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
-            for gauge in [&self.sealed, &self.reachable, &self.lag] {
+            for gauge in [&self.sealed, &self.reachable, &self.lag, &self.free, &self.low_space] {
                 gauge.reset();
             }
             for member in status.nodes {
@@ -126,6 +142,8 @@ impl Metrics {
                 self.sealed.with_label_values(label).set(i64::from(member.sealed));
                 self.reachable.with_label_values(label).set(i64::from(member.reachable));
                 self.lag.with_label_values(label).set(gauge(member.lag));
+                self.free.with_label_values(label).set(gauge(member.free_bytes));
+                self.low_space.with_label_values(label).set(i64::from(member.low_space));
                 if member.name == status.answered_by {
                     self.applied.set(gauge(member.applied_index));
                 }

@@ -121,6 +121,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
             config::Profile::Wan => Profile::Wan,
         },
         segment_bytes: u64::from(config.log.segment_mib) << 20,
+        low_space_bytes: u64::from(config.log.low_space_mib) << 20,
         compaction: config.log.compaction(),
         state_cache_bytes: (config.cache.state_mib as usize) << 20,
         hot_bytes: (config.cache.keys_mib as usize) << 20,

@@ -3,14 +3,18 @@
 
 pub mod server;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_client::{Client, ClientConfig};
 use quorate_proto::v1::{NodeStatus, SealRequest, StatusRequest, StatusResponse};
 pub use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Deserialize;
 
 /// The binary under test.
@@ -266,6 +270,36 @@ pub async fn await_status(client: &Client, what: &str, wanted: impl Fn(&StatusRe
 /// The status of one node among all.
 pub fn node<'a>(status: &'a StatusResponse, name: &str) -> &'a NodeStatus {
     status.nodes.iter().find(|n| n.name == name).unwrap_or_else(|| panic!("{name} is in {status:?}"))
+}
+
+/// One HTTP/1.1 request over TLS, with a client certificate or without.
+pub fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[u8]) -> std::io::Result<String> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&dev.json.ca).expect("PEM")).expect("a root");
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = CertificateDer::pem_file_iter(&pair.cert).expect("PEM").collect::<Result<_, _>>();
+            let key = PrivateKeyDer::from_pem_file(&pair.key).expect("PEM");
+            builder.with_client_auth_cert(chain.expect("certificates"), key).expect("they belong together")
+        }
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let name = ServerName::try_from("127.0.0.1").expect("an address");
+    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let mut tcp = TcpStream::connect(addr)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: quorate\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    match stream.read_to_string(&mut answer) {
+        Err(e) if answer.is_empty() => Err(e),
+        _ => Ok(answer),
+    }
 }
 
 /// Sends a signal to a process this test started.

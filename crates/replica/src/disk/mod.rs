@@ -110,6 +110,12 @@ pub trait Disk: Send + Sync + 'static {
     fn kernel_boot_id(&self) -> [u8; 16];
 }
 
+/// Whether an operation failed because there is no room: nothing was changed by it then, and it may be tried again once
+/// there is.
+pub fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
 /// Reads a whole small file; `None` when it does not exist.
 ///
 /// # Errors

@@ -185,6 +185,13 @@ impl Index {
         low.checked_sub(1)?.checked_sub(1).map(|at| self.first + at as u64)
     }
 
+    /// The highest index before the segment of the newest entry written.
+    pub(super) fn before_newest_segment(&self) -> Option<u64> {
+        let newest = self.locations.iter().rev().find(|l| l.known().is_some())?.segment;
+        let older = self.locations.partition_point(|l| l.known().is_some_and(|l| l.segment < newest));
+        older.checked_sub(1).map(|at| self.first + at as u64)
+    }
+
     /// Bytes from the oldest retained entry to the newest.
     pub(super) fn retained_bytes(&self, segment_bytes: u64) -> u64 {
         let position = |l: &Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset + l.len);

@@ -14,6 +14,7 @@ mod index;
 mod reader;
 mod record;
 mod recover;
+mod space;
 mod spare;
 mod writer;
 
@@ -46,10 +47,21 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// Recent entries kept in memory for replication, in bytes.
     pub ring_bytes: usize,
-    /// Free disk space below which [`JournalReader::low_space`] is raised, in bytes.
+    /// Free disk space below which [`Space::low`] is raised, in bytes; never less than two segments.
     pub low_space_bytes: u64,
     /// Refuse a purge beyond the newest checkpoint (key-log §5.2). Off only in conformance tests of the log alone.
     pub purge_needs_checkpoint: bool,
+}
+
+/// How much room the disk has (key-log §4.6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Space {
+    /// Free bytes: on the file system of the journal or on that of the state, whichever has less.
+    pub free_bytes: u64,
+    /// What free space must not fall below; once it has, it is low until there is twice as much.
+    pub limit_bytes: u64,
+    /// Nearly full: no more is to be taken into the log than has to be.
+    pub low: bool,
 }
 
 /// One log entry; the id is the caller's encoding of its Raft log id.
@@ -128,6 +140,10 @@ impl JournalConfig {
     /// Kept free at a segment's end for votes when the disk has no room for a next one, in bytes.
     fn reserve(&self) -> u64 {
         (1 << 20).min(self.segment_bytes / 8)
+    }
+    /// Free space below which it is low, in bytes (key-log §4.6).
+    pub fn low_space_limit(&self) -> u64 {
+        self.low_space_bytes.max(2 * self.segment_bytes)
     }
     /// Longest group that fits a segment.
     fn room_max(&self) -> u64 {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::index::{Index, Location, Place};
 use super::record::{self, BODY_LEN_MAX, ID_LEN_MAX, Kind, META_LEN_MAX, Record};
-use super::{Checkpoint, Command, IndexedId, JournalConfig, LogEntry, LogState};
+use super::{Checkpoint, Command, IndexedId, JournalConfig, LogEntry, LogState, Space};
 use crate::disk::DiskFile;
 
 /// A segment that may be read.
@@ -37,7 +38,9 @@ pub(super) struct Inner {
 pub(super) struct Shared {
     pub(super) config: JournalConfig,
     pub(super) inner: Mutex<Inner>,
-    pub(super) low_space: AtomicBool,
+    pub(super) space: watch::Sender<Space>,
+    /// Bytes that can be written with what is allocated, without the votes' reserve.
+    pub(super) room: AtomicU64,
 }
 
 /// A command that is in the in-memory log and on its way to the disk.
@@ -195,13 +198,29 @@ impl JournalReader {
     pub fn synced(&self) -> Option<u64> {
         self.0.lock().synced_next.checked_sub(1)
     }
+    /// How much room the disk has.
+    pub fn space(&self) -> Space {
+        *self.0.space.borrow()
+    }
+    /// The same as it changes: it is looked at once a second.
+    pub fn watch_space(&self) -> watch::Receiver<Space> {
+        self.0.space.subscribe()
+    }
     /// The disk is nearly full: refuse appends with entries, snapshots and proposals (key-log §4.6).
     pub fn low_space(&self) -> bool {
-        self.0.low_space.load(Ordering::Relaxed)
+        self.space().low
+    }
+    /// Bytes of log that can be written into what is allocated already, votes aside: also on a disk that is full.
+    pub fn room(&self) -> u64 {
+        self.0.room.load(Ordering::Relaxed)
     }
     /// Bytes of log from the oldest retained entry to the newest.
     pub fn retained_bytes(&self) -> u64 {
         self.0.lock().index.retained_bytes(self.0.config.segment_bytes)
+    }
+    /// The highest index whose purge lets go of every segment that can go; `None` when none can.
+    pub fn purge_to_newest_segment(&self) -> Option<u64> {
+        self.0.lock().index.before_newest_segment()
     }
     /// The highest index whose purge leaves at least `bytes` of log; `None` when there is no such entry.
     pub fn purge_keeping(&self, bytes: u64) -> Option<u64> {

@@ -5,10 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tracing::warn;
-
 use super::spare_name;
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, is_full};
 
 /// Zeros written and synced at a time: a group that arrives waits for at most one such step.
 const STEP_BYTES: u64 = 512 << 10;
@@ -30,17 +28,24 @@ impl Spare {
         self.0.is_some()
     }
 
-    /// Allocates segment `number`. A full disk is no error: there just is no spare then.
+    /// Allocates segment `number`, or takes up what is there of it: its content is written anew in any case, and room
+    /// that is given back to a disk that fills up may not be had again. A full disk is no error: there just is no spare
+    /// then.
     pub(super) fn start(&mut self, disk: &dyn Disk, dir: &Path, number: u64, len: u64) -> io::Result<()> {
         let path = dir.join(spare_name(number));
-        let file = disk.open(&path, OpenMode::Truncate);
-        match file.and_then(|file| file.fallocate(len).map(|()| file)) {
+        let file = disk.open(&path, OpenMode::Create).and_then(|file| {
+            if file.len()? > len {
+                file.set_len(len)?;
+            }
+            file.fallocate(len)?;
+            Ok(file)
+        });
+        match file {
             Ok(file) => {
                 self.0 = Some(Filling { file, path, len, filled: 0 });
                 Ok(())
             }
-            Err(e) if no_room(&e) => {
-                warn!(file = %path.display(), error = %e, "no room for the next journal segment");
+            Err(e) if is_full(&e) => {
                 // An empty leftover is harmless; the next start removes it.
                 _ = disk.unlink(&path);
                 Ok(())
@@ -63,7 +68,7 @@ impl Spare {
                 Ok(filling.filled < filling.len)
             }
             // A file system that cannot reserve space only finds out here. Nothing was promised yet.
-            Err(e) if no_room(&e) => {
+            Err(e) if is_full(&e) => {
                 _ = disk.unlink(&filling.path);
                 self.0 = None;
                 Ok(false)
@@ -93,8 +98,4 @@ impl Spare {
     pub(super) fn take(&mut self) -> Option<(Arc<dyn DiskFile>, PathBuf)> {
         self.0.take().map(|f| (f.file, f.path))
     }
-}
-
-fn no_room(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }

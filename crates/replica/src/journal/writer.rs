@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_core::seam::Entropy;
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::header::{Fold, HEADER_LEN, Header, Mark};
 use super::index::Index;
@@ -18,8 +19,8 @@ use super::record::{self, OVERHEAD, Record, Seq, TAG_LEN};
 use super::recover::{self, End, Kept, Recovery};
 use super::spare::Spare;
 use super::{
-    Command, JournalConfig, JournalError, JournalIds, JournalReader, Recovered, SPARE_SUFFIX, mark_slot_at,
-    segment_name,
+    Command, JournalConfig, JournalError, JournalIds, JournalReader, Recovered, SPARE_SUFFIX, Space, mark_slot_at,
+    segment_name, spare_name,
 };
 use crate::disk::{Disk, DiskFile, OpenMode};
 
@@ -32,18 +33,18 @@ pub(super) const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The journal of one node and group. A plain struct: whoever owns it, a thread or a simulation's task, drives it.
 pub struct Journal {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     ids: JournalIds,
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     entropy: Arc<dyn Entropy>,
     /// Held for its lock.
     _lock: Arc<dyn DiskFile>,
     pub(super) shared: Arc<Shared>,
-    end: End,
+    pub(super) end: End,
     /// Synced: what the next segment's header will say.
     fold: Fold,
     kept: VecDeque<Kept>,
-    spare: Spare,
+    pub(super) spare: Spare,
     mark_file: Arc<dyn DiskFile>,
     mark: Mark,
     maintained: Instant,
@@ -101,7 +102,7 @@ impl Journal {
         .map_err(|e| io("create the mark in", e))?;
         let mut spare = Spare::default();
         let started = (|| {
-            remove_spares(&*disk, dir, &names)?;
+            remove_spares(&*disk, dir, &names, None)?;
             spare.start(&*disk, dir, 1, config.segment_bytes)?;
             spare.finish(&*disk)?;
             let header = new_header(ids, &config, &*entropy, 1, [0; TAG_LEN], 0, fold.clone());
@@ -126,7 +127,7 @@ impl Journal {
             mark,
             torn: None,
         };
-        Self::start(dir, ids, config, disk, entropy, lock, mark_file, recovery)
+        Self::start(dir, ids, config, disk, entropy, lock, mark_file, spare, recovery)
     }
 
     /// Opens the journal in `dir`: replays it, cuts a torn tail, counts the boot up and syncs it.
@@ -159,8 +160,14 @@ impl Journal {
             let zeroed = file.pwrite(&vec![0; len], at).and_then(|()| file.fdatasync());
             zeroed.map_err(|e| JournalError::io("cut the torn end of", &path, e))?;
         }
-        remove_spares(&*disk, dir, &names).map_err(|e| JournalError::io("clean", dir, e))?;
-        Self::start(dir, ids, config, disk, entropy, lock, mark_file, recovery)
+        let next = spare_name(recovery.end.number + 1);
+        remove_spares(&*disk, dir, &names, Some(&next)).map_err(|e| JournalError::io("clean", dir, e))?;
+        let mut spare = Spare::default();
+        if names.contains(&next) {
+            let taken = spare.start(&*disk, dir, recovery.end.number + 1, config.segment_bytes);
+            taken.map_err(|e| JournalError::io("take up the next segment in", dir, e))?;
+        }
+        Self::start(dir, ids, config, disk, entropy, lock, mark_file, spare, recovery)
     }
 
     /// Whose journal is in `dir`, by its newest segment; `None` = there is none.
@@ -188,6 +195,7 @@ impl Journal {
         entropy: Arc<dyn Entropy>,
         lock: Arc<dyn DiskFile>,
         mark_file: Arc<dyn DiskFile>,
+        spare: Spare,
         recovery: Recovery,
     ) -> Result<(Self, Recovered), JournalError> {
         let Recovery { end, fold, index, files, kept, mark, torn } = recovery;
@@ -199,7 +207,8 @@ impl Journal {
             checkpoint: fold.checkpoint,
             synced_next: fold.next,
         };
-        let shared = Arc::new(Shared { config, inner: Mutex::new(inner), low_space: AtomicBool::new(false) });
+        let space = watch::Sender::new(Space::default());
+        let shared = Arc::new(Shared { config, inner: Mutex::new(inner), space, room: AtomicU64::new(0) });
         let boot = fold.boot.checked_add(1).ok_or_else(|| {
             JournalError::io(
                 "count the start in",
@@ -225,7 +234,7 @@ impl Journal {
             end,
             fold,
             kept: kept.into(),
-            spare: Spare::default(),
+            spare,
             mark_file,
             mark,
             maintained: Instant::now(),
@@ -308,6 +317,7 @@ impl Journal {
         buffer.shrink_to(GROUP_LEN_MAX / 4);
         self.buffer = buffer;
         self.settle(&items, &places);
+        self.note_room();
         if items.iter().any(|i| matches!(i.record, Record::Command(Command::Purge(_)))) {
             self.fatal(Self::unlink_purged)?;
         }
@@ -358,7 +368,7 @@ impl Journal {
         }
     }
 
-    fn start_spare(&mut self) -> io::Result<()> {
+    pub(super) fn start_spare(&mut self) -> io::Result<()> {
         self.spare.start(&*self.disk, &self.dir, self.end.number + 1, self.shared.config.segment_bytes)
     }
 
@@ -451,27 +461,6 @@ impl Journal {
         self.fatal(|journal| journal.spare.fill(&*journal.disk))
     }
 
-    fn look_at_space(&mut self) -> io::Result<()> {
-        if !self.spare.is_there() {
-            self.start_spare()?;
-        }
-        let config = &self.shared.config;
-        let limit = config.low_space_bytes.max(2 * config.segment_bytes);
-        let free = self.disk.free_bytes(&self.dir)?;
-        let was_low = self.shared.low_space.load(Ordering::Relaxed);
-        let is_low = !self.spare.is_there() || free < if was_low { 2 * limit } else { limit };
-        self.shared.low_space.store(is_low, Ordering::Relaxed);
-        match (was_low, is_low) {
-            (false, true) => warn!(
-                dir = %self.dir.display(), free_bytes = free, limit_bytes = limit,
-                "the disk is nearly full: this node refuses new log entries until there is twice the limit; make room"
-            ),
-            (true, false) => info!(dir = %self.dir.display(), free_bytes = free, "the disk has room again"),
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// Any failure of the disk is final.
     fn fatal<T>(&mut self, run: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<T> {
         run(self).inspect_err(|_| self.broken = true)
@@ -493,8 +482,8 @@ fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>, JournalEr
 }
 
 /// Leftovers of preparing a segment: whatever is in them was never used.
-fn remove_spares(disk: &dyn Disk, dir: &Path, names: &[String]) -> io::Result<()> {
-    for name in names.iter().filter(|n| n.ends_with(SPARE_SUFFIX)) {
+fn remove_spares(disk: &dyn Disk, dir: &Path, names: &[String], keep: Option<&str>) -> io::Result<()> {
+    for name in names.iter().filter(|n| n.ends_with(SPARE_SUFFIX) && Some(n.as_str()) != keep) {
         disk.unlink(&dir.join(name))?;
     }
     Ok(())

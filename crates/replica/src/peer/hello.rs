@@ -40,6 +40,8 @@ struct LastHello {
     /// Its wall clock minus ours, when it was heard.
     clock_offset_ms: i64,
     membership_index: u64,
+    free_bytes: u64,
+    low_space: bool,
     app: Bytes,
     error: Option<String>,
     asking: bool,
@@ -60,6 +62,8 @@ impl Heard {
             applied: heard.applied,
             boot: heard.boot,
             clock_offset_ms: heard.clock_offset_ms,
+            free_bytes: heard.free_bytes,
+            low_space: heard.low_space,
             app_hello: heard.app,
             age,
             error: heard.error,
@@ -77,6 +81,21 @@ impl Heard {
     /// Whether a member was heard of within the last seconds, and answered then.
     pub(crate) fn is_reachable(&self, id: NodeId) -> bool {
         self.with(|all| all.get(&id).is_some_and(|h| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none()))
+    }
+
+    /// Whether a member's disk was nearly full when it was heard of last.
+    pub(crate) fn is_low(&self, id: NodeId) -> bool {
+        self.with(|all| all.get(&id).is_some_and(|h| h.low_space))
+    }
+
+    /// Whether that was so of any member.
+    pub(crate) fn any_is_low(&self) -> bool {
+        self.with(|all| all.values().any(|h| h.low_space))
+    }
+
+    /// Free bytes of a member's disk when it was heard of last.
+    pub(crate) fn free_bytes(&self, id: NodeId) -> u64 {
+        self.with(|all| all.get(&id).map_or(0, |h| h.free_bytes))
     }
 
     /// How many entries of a log that ends at `last` a member had not said to have.
@@ -127,6 +146,7 @@ impl Node {
         let membership = self.shared.roster.applied();
         let behind = self.peers.with(|all| all.get(&to).map_or(0, |h| h.membership_index)) < membership.index;
         let last = self.journal.state().ok().and_then(|s| s.last);
+        let space = self.journal.space();
         pb::HelloMessage {
             boot: self.boot,
             last_log_id: last.and_then(|(_, id)| decode_log_id(&id).ok()).map(|id| convert::log_id_out(&id)),
@@ -136,6 +156,8 @@ impl Node {
             membership_index: membership.index,
             membership: if behind { membership.encode().into() } else { Bytes::new() },
             level: LEVEL,
+            free_bytes: space.free_bytes,
+            low_space: space.low,
             app: self.shared.handler.hello(),
         }
     }
@@ -152,7 +174,10 @@ impl Node {
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
         let news = self.peers.with(|all| {
             let heard = all.entry(from).or_default();
-            let news = heard.app != app || heard.at.is_none_or(|at| at.elapsed() >= FRESH) || heard.boot != hello.boot;
+            let news = heard.app != app
+                || heard.at.is_none_or(|at| at.elapsed() >= FRESH)
+                || heard.boot != hello.boot
+                || heard.low_space != hello.low_space;
             *heard = LastHello {
                 at: Some(Instant::now()),
                 applied: hello.applied,
@@ -160,6 +185,8 @@ impl Node {
                 boot: hello.boot,
                 clock_offset_ms: offset,
                 membership_index: hello.membership_index,
+                free_bytes: hello.free_bytes,
+                low_space: hello.low_space,
                 app: app.clone(),
                 error: None,
                 asking: heard.asking,

@@ -72,7 +72,7 @@ impl std::fmt::Display for RpcFailure {
             Self::Deadline(limit) => write!(f, "no answer within {limit:?}"),
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::Busy => f.write_str("overloaded"),
+            Self::Busy => f.write_str("overloaded, or short of disk space"),
         }
     }
 }

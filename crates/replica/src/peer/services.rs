@@ -87,7 +87,7 @@ impl Peer for PeerDesk {
         if append.vote.leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("only the leader itself sends entries"));
         }
-        if !append.entries.is_empty() && self.node.journal.low_space() {
+        if !self.node.takes(&append.entries) {
             // Heartbeats, votes and reads go on (key-log §4.6).
             return Err(Status::resource_exhausted("short of disk space: no entries are taken"));
         }
@@ -106,6 +106,7 @@ impl Peer for PeerDesk {
             Ok(Attempt::Done(outcome)) => R::Outcome(convert::outcome_out(&outcome).into()),
             Ok(Attempt::NotLeader(hint)) => R::NotLeader(hint.map_or(0, |id| id.0)),
             Ok(Attempt::Refused(why)) => R::Refused(why),
+            Ok(Attempt::NoSpace(short)) => R::NoSpace(pb::NoSpace { why: short.why, moving: short.moving }),
             Ok(Attempt::Busy(why)) => return Err(Status::resource_exhausted(why)),
             Ok(Attempt::Unknown(_)) | Err(_) => R::Unknown(pb::Nothing {}),
         };

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec::{decode_membership, encode_log_id, encode_membership, invalid, node_ids};
 use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
+use crate::disk::is_full;
 use crate::error::Problem;
 use crate::journal::{Checkpoint, Command, JournalWriter};
 use crate::shared::Shared;
@@ -39,6 +40,14 @@ pub(crate) struct Durable {
 pub(crate) struct ApplyThread {
     tx: Mutex<Option<mpsc::Sender<Task>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// Why this node stops serving when its state can't be written.
+fn halted(what: &str, error: &io::Error) -> Problem {
+    match is_full(error) {
+        true => Problem::DiskFull(format!("{what}: {error}")),
+        false => Problem::Stopped(format!("{what}: {error}")),
+    }
 }
 
 fn gone() -> io::Error {
@@ -168,6 +177,10 @@ impl Worker {
         }
         match result {
             Ok(()) => Ok(applied.into_iter().map(|a| a.outcome).collect()),
+            Err(ApplyError::Io(e)) => {
+                self.shared.set_problem(halted("applying the log", &e));
+                Err(e)
+            }
             Err(e) => {
                 self.shared.set_problem(Problem::Stopped(e.to_string()));
                 Err(io::Error::other(e))
@@ -180,7 +193,7 @@ impl Worker {
     fn checkpoint(&mut self) -> io::Result<Option<Durable>> {
         self.make_durable().inspect_err(|error| {
             // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
-            self.shared.set_problem(Problem::Stopped(format!("the state can't be made durable: {error}")));
+            self.shared.set_problem(halted("making the state durable", error));
         })
     }
 
@@ -208,7 +221,7 @@ impl Worker {
 
     fn replace(&mut self, with: StateSnapshot) -> io::Result<()> {
         self.install(with).inspect_err(|error| {
-            self.shared.set_problem(Problem::Stopped(format!("a snapshot could not be installed: {error}")));
+            self.shared.set_problem(halted("installing a snapshot", error));
         })
     }
 

@@ -40,7 +40,7 @@ impl Stores {
         let config = JournalConfig { segment_bytes: 1 << 20, purge_needs_checkpoint: false, ..Default::default() };
         let (journal, _) = Journal::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
         let writer = JournalWriter::spawn(journal, Box::new(|e| panic!("{e}")))?;
-        let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20)?);
+        let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20, 0)?);
         let state = State::open(files.clone(), cluster, group, None)?;
         let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None)));
         let reopen =

@@ -134,6 +134,10 @@ async fn take(
     });
     thread.map_err(IncomingError::Io)?;
     loop {
+        if node.journal.low_space() {
+            // What was written of it goes with the writer.
+            return Err(Status::resource_exhausted("short of disk space: no snapshot is taken"));
+        }
         let part = next(&mut parts).await?;
         let last = matches!(part, Part::Trailer(_));
         // A writer that has gone says why in its result.

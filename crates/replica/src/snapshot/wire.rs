@@ -185,7 +185,7 @@ mod tests {
     /// Receives it; a refused one must leave nothing behind.
     fn received(sent: &Sent) -> Result<Pairs, String> {
         let dir = tempfile::tempdir().expect("a folder");
-        let files = Arc::new(StateFiles::open(Arc::new(RealDisk), dir.path(), 1 << 20).expect("opens"));
+        let files = Arc::new(StateFiles::open(Arc::new(RealDisk), dir.path(), 1 << 20, 0).expect("opens"));
         let names = || std::fs::read_dir(dir.path()).expect("readable").count();
         let before = names();
         let take = || -> Result<Incoming, IncomingError> {

@@ -12,6 +12,7 @@ use quorate_core::record_key::{RecordKey, Table};
 use redb::{Durability, ReadableDatabase, TableDefinition};
 
 use super::blocks::CheckedFile;
+use super::reserve::{Lender, Lent, Reserve};
 use crate::disk::{Disk, OpenMode};
 
 /// Writes of one transaction, by key; `None` removes.
@@ -117,6 +118,7 @@ const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefin
 pub struct RedbEngine {
     database: redb::Database,
     damage: Damage,
+    reserve: Lent,
 }
 
 /// The first damage found in the file while it is open, however it was come upon.
@@ -130,11 +132,26 @@ impl RedbEngine {
     /// # Errors
     /// `InvalidData` when what is read is damaged; the node's journal is not concerned.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> io::Result<Self> {
+        Self::open_with(disk, path, cache_bytes, Lent::default())
+    }
+
+    /// The same, for the state in force: it may use the reserve.
+    pub(super) fn open_in_force(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: usize,
+        reserve: Arc<Reserve>,
+    ) -> io::Result<Self> {
+        Self::open_with(disk, path, cache_bytes, Arc::new(OnceLock::from(reserve)))
+    }
+
+    fn open_with(disk: &dyn Disk, path: &Path, cache_bytes: usize, reserve: Lent) -> io::Result<Self> {
         let unusable =
             |e: io::Error| io::Error::new(e.kind(), format!("the state file {} cannot be opened: {e}", path.display()));
         let file = disk.open(path, OpenMode::Create)?;
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
         disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        let file = Arc::new(Lender::new(file, reserve.clone()));
         let opened = CheckedFile::open(file).map_err(|e| unusable(damaged(e.kind(), &e)))?;
         let damage = opened.damage;
         let open = || -> Result<redb::Database, redb::Error> {
@@ -144,6 +161,7 @@ impl RedbEngine {
                 .create_with_backend(opened.file)?;
             match database.begin_read()?.open_table(TABLE) {
                 Ok(_) => {}
+                // Only a new file needs a write, for which a full disk may have no room.
                 Err(redb::TableError::TableDoesNotExist(_)) => {
                     let mut write = database.begin_write()?;
                     write.set_quick_repair(true);
@@ -155,12 +173,18 @@ impl RedbEngine {
             Ok(database)
         };
         let database = open().map_err(|e| unusable(to_io(&damage, e)))?;
-        Ok(Self { database, damage })
+        Ok(Self { database, damage, reserve })
     }
 
     /// The first damage found in the file while it is open.
     pub fn damage(&self) -> Option<String> {
         self.damage.get().cloned()
+    }
+
+    /// It is in force from now on.
+    pub(super) fn lend(&self, reserve: Arc<Reserve>) {
+        // It has it already: it is the same one.
+        _ = self.reserve.set(reserve);
     }
 }
 

@@ -5,6 +5,7 @@
 //! state-<index>.redb      one that was installed, with the index it began at
 //! state-<index>-<n>.new   one being received: nothing refers to it, and it goes at the next start
 //! CURRENT                 format u8 ‖ name ‖ crc32c u32: the file in force; without it, state.redb
+//! state.reserve           room for the file in force, given up when there is none else
 //! ```
 //!
 //! `CURRENT` is replaced in one step, after the file it names is whole and durable under its name: a crash before
@@ -21,6 +22,7 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 
 use super::engine::{Engine, RedbEngine, View, WriteSet};
 use super::incoming::Incoming;
+use super::reserve::{RESERVE, Reserve};
 use crate::disk::{Disk, read_small, replace_small};
 
 const CURRENT: &str = "CURRENT";
@@ -35,7 +37,7 @@ const CURRENT_LEN_MAX: usize = 128;
 /// Whether a file of this name in a data directory belongs to the state.
 pub fn is_state_file(name: &str) -> bool {
     let installed = name.starts_with(PREFIX) && (name.ends_with(SUFFIX) || name.ends_with(NEW_SUFFIX));
-    name == FIRST || name == CURRENT || name == "CURRENT.new" || installed
+    matches!(name, FIRST | CURRENT | "CURRENT.new" | RESERVE) || installed
 }
 
 fn encode_current(name: &str) -> Vec<u8> {
@@ -64,12 +66,24 @@ fn damaged(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// Removes what unfinished and replaced states left.
+fn remove<'a>(disk: &dyn Disk, dir: &Path, names: impl Iterator<Item = &'a String>) -> io::Result<()> {
+    let mut removed = false;
+    for name in names {
+        tracing::info!(file = %name, "removing what an unfinished or replaced state left");
+        disk.unlink(&dir.join(name))?;
+        removed = true;
+    }
+    if removed { disk.fsync_dir(dir) } else { Ok(()) }
+}
+
 /// The state of one node: an engine that can be replaced as a whole. Views on a replaced one stay good until they are
 /// dropped.
 pub struct StateFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     cache_bytes: usize,
+    reserve: Arc<Reserve>,
     current: RwLock<Option<Open>>,
     received: AtomicU64,
     replaced: AtomicU64,
@@ -82,11 +96,13 @@ struct Open {
 }
 
 impl StateFiles {
-    /// Opens the state in force in `dir`, or makes the first one; removes what unfinished installs left.
+    /// Opens the state in force in `dir`, or makes the first one; removes what unfinished installs left. Up to
+    /// `reserve_bytes` are set aside for it once [`Self::hold_reserve`] is called.
     ///
     /// # Errors
-    /// `InvalidData` when the state, or what names it, is damaged or gone.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, cache_bytes: usize) -> io::Result<Self> {
+    /// `InvalidData` when the state, or what names it, is damaged or gone. `StorageFull` when the disk is full: it can be
+    /// opened once there is room.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, cache_bytes: usize, reserve_bytes: u64) -> io::Result<Self> {
         let names = disk.list(dir)?;
         let is_there = |name: &str| names.iter().any(|n| n == name);
         let current = dir.join(CURRENT);
@@ -114,25 +130,40 @@ impl StateFiles {
             }
             None => FIRST.to_owned(),
         };
-        let engine = Arc::new(RedbEngine::open(&*disk, &dir.join(&name), cache_bytes)?);
-        let mut removed = false;
-        for stray in names.iter().filter(|n| is_state_file(n) && **n != name && *n != CURRENT) {
-            tracing::info!(file = %stray, "removing what an unfinished or replaced state left");
-            disk.unlink(&dir.join(stray))?;
-            removed = true;
+        // First of all, as this may be the room that is missing.
+        remove(&*disk, dir, names.iter().filter(|n| n.ends_with(NEW_SUFFIX) && is_state_file(n)))?;
+        let reserve = Reserve::new(disk.clone(), dir, reserve_bytes);
+        if is_there(RESERVE) {
+            reserve.hold()?;
         }
-        if removed {
-            disk.fsync_dir(dir)?;
-        }
+        let engine = Arc::new(RedbEngine::open_in_force(&*disk, &dir.join(&name), cache_bytes, reserve.clone())?);
+        let kept = [&*name, CURRENT, RESERVE];
+        let stray = |n: &&String| is_state_file(n) && !n.ends_with(NEW_SUFFIX) && !kept.contains(&n.as_str());
+        remove(&*disk, dir, names.iter().filter(stray))?;
         let current = RwLock::new(Some(Open { engine, name }));
         Ok(Self {
             disk,
             dir: dir.to_owned(),
             cache_bytes,
+            reserve,
             current,
             received: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
         })
+    }
+
+    /// Sets the reserve aside, where it is not; false when the disk has too little room. To be called while there is
+    /// plenty.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn hold_reserve(&self) -> io::Result<bool> {
+        self.reserve.hold()
+    }
+
+    /// Whether it is set aside now.
+    pub fn reserve_is_held(&self) -> bool {
+        self.reserve.is_held()
     }
 
     fn engine(&self) -> io::Result<Arc<RedbEngine>> {
@@ -180,8 +211,10 @@ impl StateFiles {
         let name = format!("{PREFIX}{index}{SUFFIX}");
         self.disk.rename(path, &self.dir.join(&name))?;
         self.disk.fsync_dir(&self.dir)?;
-        replace_small(&*self.disk, &self.dir.join(CURRENT), &encode_current(&name))?;
+        let in_force = || replace_small(&*self.disk, &self.dir.join(CURRENT), &encode_current(&name));
+        self.reserve.or_with_it(in_force)?;
         self.replaced.fetch_add(1, Ordering::Release);
+        engine.lend(self.reserve.clone());
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = current.replace(Open { engine, name: name.clone() });
         drop(current);
@@ -227,7 +260,7 @@ mod tests {
     #[test]
     fn a_state_that_is_named_and_gone_is_not_made_anew() {
         let dir = tempfile::tempdir().expect("a folder");
-        let open = || StateFiles::open(Arc::new(crate::disk::RealDisk), dir.path(), 1 << 20);
+        let open = || StateFiles::open(Arc::new(crate::disk::RealDisk), dir.path(), 1 << 20, 0);
         std::fs::write(dir.path().join("CURRENT"), encode_current("state-7.redb")).expect("written");
         assert!(open().is_err_and(|e| e.to_string().contains("state-7.redb")));
         std::fs::write(dir.path().join("CURRENT"), b"x").expect("written");

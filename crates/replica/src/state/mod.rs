@@ -17,6 +17,7 @@ mod engine;
 mod files;
 mod incoming;
 mod meta;
+mod reserve;
 mod session;
 mod verify;
 mod writer;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod quota_disk;
 pub mod sim_disk;
 
 use quorate_core::seam::Entropy;

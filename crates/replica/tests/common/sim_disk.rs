@@ -268,7 +268,7 @@ impl DiskFile for SimFile {
         self.with(true, |inode| {
             let end = offset as usize + bytes.len();
             if end > inode.now.len() {
-                if end as u64 > left {
+                if (end - inode.now.len()) as u64 > left {
                     return Err(io::ErrorKind::StorageFull.into());
                 }
                 inode.now.resize(end, 0);
@@ -295,14 +295,15 @@ impl DiskFile for SimFile {
         self.with(false, |inode| inode.durable.clone_from(&inode.now))
     }
     fn fallocate(&self, len: u64) -> io::Result<()> {
-        if len > self.disk.lock().free_bytes {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        let left = self.disk.lock().free_bytes;
         self.with(true, |inode| {
-            if inode.now.len() < len as usize {
-                inode.now.resize(len as usize, 0);
+            let growth = (len as usize).saturating_sub(inode.now.len());
+            if growth as u64 > left {
+                return Err(io::ErrorKind::StorageFull.into());
             }
-        })
+            inode.now.resize(inode.now.len() + growth, 0);
+            Ok(())
+        })?
     }
     fn len(&self) -> io::Result<u64> {
         self.with(false, |inode| inode.now.len() as u64)

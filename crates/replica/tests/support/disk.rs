@@ -1,8 +1,9 @@
 //! The real disk, whose journal, or states being received, can be held: what is written to them then waits, as behind
-//! a slow or stalled device.
+//! a slow or stalled device. And it can say that it is nearly full.
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use quorate_replica::disk::{Disk, DiskFile, OpenMode, RealDisk};
@@ -21,9 +22,14 @@ impl Gate {
 }
 
 #[derive(Default)]
-pub struct TestDisk(Arc<Gate>, Arc<Gate>);
+pub struct TestDisk(Arc<Gate>, Arc<Gate>, AtomicU64);
 
 impl TestDisk {
+    /// What it says to have free; `None` = what is there.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        self.2.store(bytes.map_or(0, |b| b + 1), Ordering::Relaxed);
+    }
+
     pub fn hold_received(&self, held: bool) {
         *self.1.held.lock().expect("lock") = held;
         self.1.changed.notify_all();
@@ -62,7 +68,10 @@ impl Disk for TestDisk {
         RealDisk.create_dir(dir)
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(path)
+        match self.2.load(Ordering::Relaxed) {
+            0 => RealDisk.free_bytes(path),
+            said => Ok(said - 1),
+        }
     }
     fn kernel_boot_id(&self) -> [u8; 16] {
         RealDisk.kernel_boot_id()

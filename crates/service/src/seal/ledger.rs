@@ -195,5 +195,6 @@ fn not_proposed(e: ProposeError) -> Error {
     match e {
         ProposeError::Unknown(_) => Error::UnknownOutcome,
         ProposeError::NotAccepted(why) => Error::Unavailable(why),
+        ProposeError::NoSpace(why) => Error::NoSpace(why),
     }
 }

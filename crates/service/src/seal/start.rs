@@ -191,6 +191,7 @@ impl Node {
         config.group = GROUP;
         config.profile = own.profile;
         config.journal.segment_bytes = own.segment_bytes;
+        config.journal.low_space_bytes = own.low_space_bytes;
         config.compaction = own.compaction;
         config.cache_bytes = own.state_cache_bytes;
         config.introduction = introduction;

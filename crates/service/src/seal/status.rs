@@ -83,6 +83,10 @@ pub struct NodeStatus {
     pub version: String,
     /// Empty, or what is wrong with it.
     pub problem: String,
+    /// Free bytes of its disk.
+    pub free_bytes: u64,
+    /// Its disk is nearly full: it takes no changes.
+    pub low_space: bool,
 }
 
 /// A ceremony that is open.

@@ -44,6 +44,11 @@ impl Node {
         })
     }
 
+    /// Whether this node's disk is nearly full.
+    pub fn is_low_on_space(&self) -> bool {
+        self.current().replica().is_some_and(|r| r.space().low)
+    }
+
     /// The identity keys (SPKI, DER) that committed membership pins, by node name; for the TLS between nodes.
     pub fn pinned_identities(&self) -> Vec<(String, Vec<u8>)> {
         let status = self.current().replica().map(|r| r.status());
@@ -71,6 +76,8 @@ impl Node {
     fn own_node_status(&self, status: &ReplicaStatus, member: &Member, furthest: u64) -> NodeStatus {
         let hello = self.app_hello();
         let problem = status.problem.as_ref().map_or(hello.problem.clone(), ToString::to_string);
+        let space = status.space;
+        let problem = with_space(problem, space.low, space.free_bytes);
         NodeStatus {
             id: status.id.0,
             role: role(status, status.id),
@@ -79,6 +86,8 @@ impl Node {
             applied_index: status.applied,
             lag: furthest.saturating_sub(status.applied),
             problem,
+            free_bytes: space.free_bytes,
+            low_space: space.low,
             ..described(member, Some(&hello))
         }
     }
@@ -97,6 +106,8 @@ impl Node {
             None => "never heard of".into(),
         };
         let problem = if reachable { hello.as_ref().map_or(String::new(), |h| h.problem.clone()) } else { unreached() };
+        let (low_space, free_bytes) = peer.map_or((false, 0), |p| (p.low_space, p.free_bytes));
+        let problem = with_space(problem, low_space, free_bytes);
         NodeStatus {
             id: id.0,
             role: role(status, id),
@@ -105,6 +116,8 @@ impl Node {
             applied_index: applied,
             lag: furthest.saturating_sub(applied),
             problem,
+            free_bytes,
+            low_space,
             ..described(member, hello.as_ref())
         }
     }
@@ -169,6 +182,13 @@ impl Node {
             let missing = usize::from(c.threshold).saturating_sub(c.entered.len());
             return format!("a ceremony is open at {}: {missing} more share(s), `quorate operator unseal`", c.node);
         }
+        let low: Vec<&str> = nodes.iter().filter(|n| n.low_space).map(|n| n.name.as_str()).collect();
+        if !low.is_empty() {
+            return format!(
+                "make room on the disk of {}: it goes on by itself at twice its limit (log.low_space_mib)",
+                low.join(", ")
+            );
+        }
         if status.is_some_and(|s| s.leader.is_none()) {
             return "no leader: a majority of the voters has to be up and reach each other".into();
         }
@@ -185,6 +205,17 @@ impl Node {
                 _ => String::new(),
             },
         }
+    }
+}
+
+/// What is wrong with a node, its disk included.
+fn with_space(problem: String, low: bool, free_bytes: u64) -> String {
+    match low {
+        true => {
+            let before = if problem.is_empty() { String::new() } else { format!("{problem}; ") };
+            format!("{before}short of disk space: {} MiB free", free_bytes >> 20)
+        }
+        false => problem,
     }
 }
 

@@ -190,6 +190,7 @@ impl Rig {
             dev: options.dev,
             profile: Profile::Lan,
             segment_bytes: 1024 * 1024,
+            low_space_bytes: 0,
             compaction: quorate_replica::CompactionConfig::default(),
             state_cache_bytes: 64 << 20,
             hot_bytes: 64 << 20,

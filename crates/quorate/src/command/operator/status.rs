@@ -62,6 +62,8 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "hsm_algorithm": n.hsm_algorithm,
         "version": n.version,
         "problem": n.problem,
+        "free_bytes": n.free_bytes,
+        "low_space": n.low_space,
     })
 }
 
@@ -147,6 +149,9 @@ mod tests {
             voter: true,
             reachable: id != 3,
             sealed,
+            free_bytes: 1 << 20,
+            low_space: id == 2,
+            problem: if id == 2 { "short of disk space: 1 MiB free".into() } else { String::new() },
             ..Default::default()
         };
         StatusResponse {
@@ -174,12 +179,20 @@ mod tests {
         assert_eq!(json["nodes"][1]["name"], "n2");
         assert_eq!(json["nodes"][0]["sealed"], false);
         assert_eq!(json["nodes"][1]["sealed"], true);
+        assert_eq!((&json["nodes"][0]["low_space"], &json["nodes"][1]["low_space"]), (&json!(false), &json!(true)));
+        assert_eq!(json["nodes"][1]["free_bytes"], 1 << 20);
     }
 
     #[test]
     fn the_table_tells_it_at_a_glance() {
         let text = table(&status(), &[]).trim_fmt();
-        for expected in ["n1 (1)", "2 of 3 shares entered at n2 (numbers 1, 4)", "unreachable", "n1, which is ok"] {
+        for expected in [
+            "n1 (1)",
+            "2 of 3 shares entered at n2 (numbers 1, 4)",
+            "unreachable",
+            "n1, which is ok",
+            "short of disk space",
+        ] {
             assert!(text.contains(expected), "{expected} in:\n{text}");
         }
     }

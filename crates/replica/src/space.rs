@@ -1,0 +1,201 @@
+//! The regime of a disk that is nearly full (key-log §4.6): this node takes no more into its log than has to be, does not
+//! lead while another voter has space, and goes on voting, answering heartbeats and serving reads and uses.
+//!
+//! What it still takes: the tail of what was under way when space ran low, so that no change that was let in hangs, and
+//! entries that no client causes (an election's first, membership, time), all within what the journal has allocated.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use openraft::EntryPayload;
+use quorate_core::batch::Entry;
+use tokio::time::MissedTickBehavior;
+
+use crate::change::Changed;
+use crate::journal::{JournalConfig, JournalReader, Space};
+use crate::node::Node;
+use crate::raft::RaftEntry;
+use crate::replica::off_runtime;
+
+/// How often a leader without space looks for a successor.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Most bytes of the tail.
+const TAIL_BYTES_MAX: u64 = 4 << 20;
+/// What an entry takes in the journal beside its payload, at most.
+const ENTRY_OVERHEAD: u64 = 256;
+/// The least that is set aside for the state.
+const RESERVE_BYTES_MIN: u64 = 4 << 20;
+
+/// Bytes set aside for the state, by the limit below which space is low.
+pub(crate) fn reserve_bytes(limit_bytes: u64) -> u64 {
+    (limit_bytes / 8).max(RESERVE_BYTES_MIN)
+}
+
+/// Why no change can be stored now.
+#[derive(Clone, Debug)]
+pub(crate) struct Short {
+    /// Who is short of space.
+    pub(crate) why: String,
+    /// There is a voter with space that leadership goes to.
+    pub(crate) moving: bool,
+}
+
+/// Free space and the limit, for people.
+pub(crate) fn in_words(space: Space) -> String {
+    let mib = |bytes: u64| bytes >> 20;
+    format!("{} MiB free; changes are taken again from {} MiB on", mib(space.free_bytes), mib(2 * space.limit_bytes))
+}
+
+/// What is still taken while space is low.
+pub(crate) struct Tail {
+    /// Bytes of clients' entries left.
+    left: AtomicU64,
+    /// What they may take.
+    bytes: u64,
+    /// Entries were refused, and none taken since.
+    refusing: AtomicBool,
+}
+
+impl Tail {
+    pub(crate) fn of(journal: &JournalConfig) -> Self {
+        let bytes = TAIL_BYTES_MAX.min(journal.segment_bytes / 8);
+        Self { left: AtomicU64::new(bytes), bytes, refusing: AtomicBool::new(false) }
+    }
+
+    /// There is space again.
+    fn renew(&self) {
+        self.left.store(self.bytes, Ordering::Relaxed);
+        self.refusing.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether so many bytes fit into what the journal has allocated, with as much again for what must follow.
+    pub(crate) fn has_room(&self, journal: &JournalReader, bytes: u64) -> bool {
+        journal.room() >= bytes + self.bytes
+    }
+
+    /// Whether entries of these sizes are still taken.
+    fn takes(&self, journal: &JournalReader, all: u64, clients: u64) -> bool {
+        let spend = |left: u64| left.checked_sub(clients);
+        // What the tail itself needs is not kept free for it twice.
+        let room = if clients > 0 { journal.room() >= all } else { self.has_room(journal, all) };
+        let takes = room && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok();
+        self.refusing.store(!takes, Ordering::Relaxed);
+        takes
+    }
+}
+
+impl Node {
+    /// Whether entries from the leader are taken.
+    pub(crate) fn takes(&self, entries: &[RaftEntry]) -> bool {
+        if entries.is_empty() || !self.journal.low_space() {
+            return true;
+        }
+        let (mut all, mut clients) = (0, 0);
+        for entry in entries {
+            let (len, from_client) = match &entry.payload {
+                EntryPayload::Normal(payload) => {
+                    (payload.0.len() as u64, !matches!(Entry::decode(&payload.0), Ok(Entry::Tick(_))))
+                }
+                // Bounded by the number of members.
+                EntryPayload::Blank | EntryPayload::Membership(_) => (0, false),
+            };
+            all += len + ENTRY_OVERHEAD;
+            clients += if from_client { len + ENTRY_OVERHEAD } else { 0 };
+        }
+        self.tail.takes(&self.journal, all, clients)
+    }
+
+    /// Why this node will not reach an index for now: it refuses the entries up to it.
+    pub(crate) fn left_behind(&self, index: u64) -> Option<String> {
+        let behind = self.tail.refusing.load(Ordering::Relaxed)
+            && self.journal.low_space()
+            && self.journal.state().is_ok_and(|state| state.last.is_none_or(|(last, _)| last < index));
+        behind.then(|| "this node is short of disk space and no longer follows the others; ask one of them".to_owned())
+    }
+
+    /// As the leader: whether a change could not be stored, here or at too many others to commit it.
+    pub(crate) fn short_of_space(&self) -> Option<Short> {
+        let own = self.journal.space();
+        if !own.low && !self.peers.any_is_low() {
+            return None;
+        }
+        let membership = self.shared.roster.applied();
+        let low: Vec<_> = (membership.voter_ids().into_iter())
+            .filter(|id| if *id == self.me { own.low } else { self.peers.is_reachable(*id) && self.peers.is_low(*id) })
+            .collect();
+        if !own.low {
+            let takes = |id| id == self.me || self.peers.is_reachable(id) && !self.peers.is_low(id);
+            let able: BTreeSet<_> = membership.voter_ids().into_iter().filter(|id| takes(*id)).collect();
+            if low.is_empty() || membership.is_majority(&able) {
+                return None;
+            }
+        }
+        let each = low.iter().map(|id| match *id == self.me {
+            true => format!("{} ({})", self.name_of(self.me), in_words(own)),
+            false => format!("{} ({} MiB free)", self.name_of(*id), self.peers.free_bytes(*id) >> 20),
+        });
+        let names = each.collect::<Vec<_>>().join(", ");
+        let moving = own.low && self.successor_with_space().is_some();
+        Some(Short { why: format!("short of disk space: {names}"), moving })
+    }
+
+    /// Hands leadership to a voter that has space, if there is one.
+    async fn make_way(&self) {
+        let Some(to) = self.successor_with_space() else { return };
+        let Ok(_one) = self.changing.try_lock() else { return };
+        let name = self.name_of(to);
+        match self.transfer_here(Some(to)).await {
+            Changed::Done(_) => {
+                tracing::warn!(to = %name, "leadership was handed on: this node is short of disk space")
+            }
+            Changed::Refused(why) | Changed::Unknown(why) => {
+                tracing::debug!(to = %name, why, "this node is short of disk space and still leads");
+            }
+            Changed::NotLeader(_) => {}
+        }
+    }
+}
+
+/// Follows the disk for as long as the replica runs.
+pub(crate) async fn drive(node: Arc<Node>) {
+    let (mut space, mut leader) = (node.journal.watch_space(), node.leader.clone());
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut was_low, mut reserve_failed) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            changed = space.changed() => if changed.is_err() { return },
+            changed = leader.changed() => if changed.is_err() { return },
+            _ = look.tick() => {}
+        }
+        leader.mark_unchanged();
+        let now = *space.borrow_and_update();
+        let low = now.low;
+        if low != was_low {
+            was_low = low;
+            // Whoever leads, or would, is to know at once.
+            node.hello.notify_one();
+            node.shared.note_change();
+        }
+        if low {
+            reserve_failed = false;
+            if node.leads() {
+                node.make_way().await;
+            }
+        } else {
+            node.tail.renew();
+            let room = now.free_bytes.saturating_sub(reserve_bytes(now.limit_bytes)) >= now.limit_bytes;
+            if room && !reserve_failed && !node.files.reserve_is_held() {
+                let files = node.files.clone();
+                if let Err(error) = off_runtime("reserve", move || files.hold_reserve()).await.and_then(|held| held) {
+                    tracing::warn!(%error, "no room could be set aside for the state");
+                    // Not to be tried, and told, once a second.
+                    reserve_failed = true;
+                }
+            }
+        }
+    }
+}
