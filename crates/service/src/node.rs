@@ -176,6 +176,13 @@ impl Node {
         let _ = self.state.subscribe().wait_for(|state| state.health() == wanted).await;
     }
 
+    /// Waits until the node was sealed, or unsealed, since `now` was looked at.
+    pub async fn turned_from(&self, now: Health) {
+        let unsealed = |health| health == Health::Ok;
+        let turned = |state: &Arc<State>| unsealed(state.health()) != unsealed(now);
+        let _ = self.state.subscribe().wait_for(turned).await;
+    }
+
     /// The node's name.
     pub fn name(&self) -> &Name {
         &self.config.name
