@@ -59,6 +59,7 @@ pub struct Dev {
     pub json: DevJson,
     dev: Option<Child>,
     restarted: Vec<Process>,
+    prepare: fn(&mut Command),
     dir: PathBuf,
     _temp: Option<tempfile::TempDir>,
 }
@@ -75,10 +76,15 @@ impl Dev {
     }
 
     fn start_with(nodes: usize, sealed: bool) -> Self {
+        Self::start_prepared(nodes, sealed, |_| {})
+    }
+
+    /// The same, with `quorate dev`'s command (and so its nodes) prepared by the test.
+    pub fn start_prepared(nodes: usize, sealed: bool, prepare: fn(&mut Command)) -> Self {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let dir = temp.path().join("cluster");
-        let (dev, json) = launch(&dir, nodes, sealed);
-        Self { json, dev: Some(dev), restarted: Vec::new(), dir, _temp: Some(temp) }
+        let (dev, json) = launch(&dir, nodes, sealed, prepare);
+        Self { json, dev: Some(dev), restarted: Vec::new(), prepare, dir, _temp: Some(temp) }
     }
 
     /// The folder of the cluster.
@@ -91,8 +97,13 @@ impl Dev {
         let pids: Vec<_> = self.json.nodes.iter().map(|n| n.pid).collect();
         self.restarted.clear();
         pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        self.stop_and_restart(sealed);
+    }
+
+    /// Ends `quorate dev` in order, then starts the same cluster again.
+    pub fn stop_and_restart(&mut self, sealed: bool) {
         self.stop();
-        let (dev, json) = launch(&self.dir, self.json.nodes.len(), sealed);
+        let (dev, json) = launch(&self.dir, self.json.nodes.len(), sealed, self.prepare);
         self.dev = Some(dev);
         self.json = json;
     }
@@ -151,6 +162,11 @@ impl Dev {
 
     /// The same at certain addresses.
     pub fn cli_at(&self, addrs: &str, args: &[&str], stdin: impl AsRef<[u8]>) -> Output {
+        run(self.command_at(addrs, args), stdin)
+    }
+
+    /// The command line at certain addresses, not started yet.
+    pub fn command_at(&self, addrs: &str, args: &[&str]) -> Command {
         let mut command = Command::new(QUORATE);
         command
             .args(args)
@@ -158,7 +174,7 @@ impl Dev {
             .env("QUORATE_CACERT", &self.json.ca)
             .env("QUORATE_CLIENT_CERT", &self.json.admin.cert)
             .env("QUORATE_CLIENT_KEY", &self.json.admin.key);
-        run(command, stdin)
+        command
     }
 
     /// The same, and it must succeed; returns standard output.
@@ -267,7 +283,7 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
-fn launch(dir: &Path, nodes: usize, sealed: bool) -> (Child, DevJson) {
+fn launch(dir: &Path, nodes: usize, sealed: bool, prepare: fn(&mut Command)) -> (Child, DevJson) {
     let path = dir.join("dev.json");
     let _ = std::fs::remove_file(&path);
     let mut command = Command::new(QUORATE);
@@ -276,6 +292,7 @@ fn launch(dir: &Path, nodes: usize, sealed: bool) -> (Child, DevJson) {
     if sealed {
         command.arg("--no-unseal");
     }
+    prepare(&mut command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("quorate dev starts");
     let end = Instant::now() + PATIENCE;
     loop {
