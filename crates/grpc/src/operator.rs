@@ -170,6 +170,7 @@ fn node_status(n: NodeStatus) -> v1::NodeStatus {
         hsm_algorithm: n.hsm_algorithm,
         version: n.version,
         problem: n.problem,
+        certificate_expires_ms: n.certificate_ends_ms,
     }
 }
 

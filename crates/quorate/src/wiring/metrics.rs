@@ -27,6 +27,7 @@ pub struct Metrics {
     applied: IntGauge,
     cluster_time: IntGauge,
     ceremony: IntGauge,
+    certificate: IntGaugeVec,
     sealed: IntGaugeVec,
     reachable: IntGaugeVec,
     lag: IntGaugeVec,
@@ -70,6 +71,13 @@ impl Metrics {
                 &registry,
                 IntGauge::with_opts(opts("ceremony_shares", "Shares entered in the open ceremony")),
             ),
+            certificate: add(
+                &registry,
+                IntGaugeVec::new(
+                    opts("certificate_expires_seconds", "When this member's certificate expires, seconds since 1970"),
+                    &["node"],
+                ),
+            ),
             sealed: add(&registry, IntGaugeVec::new(opts("node_sealed", "1 if this member is sealed"), &["node"])),
             reachable: add(
                 &registry,
@@ -91,7 +99,7 @@ impl Metrics {
             self.leader.set(status.leader.map_or(0, |l| gauge(l.0)));
             self.cluster_time.set(gauge(status.cluster_time_ms));
             self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
-            for gauge in [&self.sealed, &self.reachable, &self.lag] {
+            for gauge in [&self.sealed, &self.reachable, &self.lag, &self.certificate] {
                 gauge.reset();
             }
             for member in status.nodes {
@@ -99,6 +107,9 @@ impl Metrics {
                 self.sealed.with_label_values(label).set(i64::from(member.sealed));
                 self.reachable.with_label_values(label).set(i64::from(member.reachable));
                 self.lag.with_label_values(label).set(gauge(member.lag));
+                if member.certificate_ends_ms > 0 {
+                    self.certificate.with_label_values(label).set(gauge(member.certificate_ends_ms / 1000));
+                }
                 if member.name == status.answered_by {
                     self.applied.set(gauge(member.applied_index));
                 }

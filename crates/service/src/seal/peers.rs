@@ -198,6 +198,7 @@ impl Node {
                 left: p.expires.saturating_duration_since(Instant::now()),
                 entered: p.entered,
             }),
+            certificate_ends_ms: self.certificate_ends_ms.load(Ordering::Relaxed),
         }
     }
 

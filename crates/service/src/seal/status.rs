@@ -83,6 +83,8 @@ pub struct NodeStatus {
     pub version: String,
     /// Empty, or what is wrong with it.
     pub problem: String,
+    /// When its certificate, which serves both ports, expires, milliseconds since 1970; 0 when that is not known.
+    pub certificate_ends_ms: u64,
 }
 
 /// A ceremony that is open.

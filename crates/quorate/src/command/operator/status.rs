@@ -3,11 +3,13 @@
 use clap::Args;
 use comfy_table::Table;
 use quorate_client::v1::{Ceremony, NodeStatus, StatusResponse};
+use quorate_core::seam::WallClock;
 use serde_json::{Value, json};
 
 use super::nodes::{self, Asked};
 use crate::command::failure::CommandResult;
 use crate::command::{Shared, output};
+use crate::wiring::SystemClock;
 
 /// Who leads, who is sealed, who lags, how far a ceremony is.
 ///
@@ -45,6 +47,14 @@ fn to_json(status: &StatusResponse, silent: &[&Asked]) -> Value {
     })
 }
 
+/// How many whole days a node's certificate is good for; less than 0 once it has expired.
+fn certificate_days_left(n: &NodeStatus) -> Option<i64> {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let ms = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
+    (n.certificate_expires_ms > 0)
+        .then(|| ms(n.certificate_expires_ms).saturating_sub(ms(SystemClock.now_ms())).div_euclid(DAY_MS))
+}
+
 /// One node as JSON, here and in `members list`.
 pub fn node_to_json(n: &NodeStatus) -> Value {
     json!({
@@ -62,6 +72,8 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "hsm_algorithm": n.hsm_algorithm,
         "version": n.version,
         "problem": n.problem,
+        "certificate_expires_ms": n.certificate_expires_ms,
+        "certificate_days_left": certificate_days_left(n),
     })
 }
 
@@ -87,7 +99,7 @@ pub fn ceremony_in_words(c: &Ceremony) -> String {
 /// The nodes as a table, here and in `members list`.
 pub fn node_table(nodes: &[NodeStatus]) -> Table {
     output::columns(
-        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "ASSURANCE", "VERSION", "PROBLEM"],
+        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "CERTIFICATE", "ASSURANCE", "VERSION", "PROBLEM"],
         nodes.iter().map(|n| {
             let role = if n.voter || n.role == "learner" { n.role.clone() } else { format!("{} (no vote)", n.role) };
             let problem = match (n.reachable, n.problem.is_empty()) {
@@ -96,6 +108,11 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
                 (false, false) => format!("unreachable; {}", n.problem),
             };
             let sealed = if n.sealed { "sealed" } else { "no" };
+            let certificate = match certificate_days_left(n) {
+                None => String::new(),
+                Some(days) if days < 0 => "expired".to_owned(),
+                Some(days) => format!("{days} days"),
+            };
             let (lag, api) = (n.lag.to_string(), n.api.clone());
             [
                 n.id.to_string(),
@@ -104,6 +121,7 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
                 sealed.into(),
                 lag,
                 api,
+                certificate,
                 n.assurance.clone(),
                 n.version.clone(),
                 problem,
@@ -140,12 +158,14 @@ mod tests {
     use super::*;
 
     fn status() -> StatusResponse {
+        let in_days = |days: u64| SystemClock.now_ms() + days * 24 * 60 * 60 * 1000 + 60_000;
         let node = |id: u64, sealed| NodeStatus {
             id,
             name: format!("n{id}"),
             role: if id == 1 { "leader" } else { "follower" }.into(),
             voter: true,
             reachable: id != 3,
+            certificate_expires_ms: [0, in_days(89), 1, 0][id as usize],
             sealed,
             ..Default::default()
         };
@@ -174,12 +194,21 @@ mod tests {
         assert_eq!(json["nodes"][1]["name"], "n2");
         assert_eq!(json["nodes"][0]["sealed"], false);
         assert_eq!(json["nodes"][1]["sealed"], true);
+        let days = |n: usize| &json["nodes"][n]["certificate_days_left"];
+        assert!(days(0) == 89 && days(1).as_i64().is_some_and(|d| d < 0) && days(2).is_null(), "{json}");
     }
 
     #[test]
     fn the_table_tells_it_at_a_glance() {
         let text = table(&status(), &[]).trim_fmt();
-        for expected in ["n1 (1)", "2 of 3 shares entered at n2 (numbers 1, 4)", "unreachable", "n1, which is ok"] {
+        for expected in [
+            "n1 (1)",
+            "2 of 3 shares entered at n2 (numbers 1, 4)",
+            "unreachable",
+            "n1, which is ok",
+            "89 days",
+            "expired",
+        ] {
             assert!(text.contains(expected), "{expected} in:\n{text}");
         }
     }
