@@ -114,6 +114,11 @@ impl EpochKeys {
     }
 }
 
+/// Straight from the buffer: an array that is moved leaves copies on the stack.
+fn read_key(r: &mut Reader<'_>) -> Result<Secret<32>, Malformed> {
+    Secret::from_slice(r.raw(32)?).ok_or(Malformed("keyring: key"))
+}
+
 /// The keyring of an unsealed node.
 pub struct Keyring {
     version: u32,
@@ -260,7 +265,7 @@ impl Keyring {
         let mut epochs: Vec<EpochKeys> = Vec::new();
         for left in (0..r.u16()?).rev() {
             let epoch = Epoch(r.u32()?);
-            let key = Secret::from_array(r.array()?);
+            let key = read_key(&mut r)?;
             let created_index = r.u64()?;
             let state = match (r.u8()?, left) {
                 (1, 0) => EpochState::Active,
@@ -273,8 +278,8 @@ impl Keyring {
             epochs.push(EpochKeys::new(epoch, key, created_index, state));
         }
         let name_key_generation = r.u32()?;
-        let name_key = Secret::from_array(r.array()?);
-        let anchor_seed = Secret::from_array(r.array()?);
+        let name_key = read_key(&mut r)?;
+        let anchor_seed = read_key(&mut r)?;
         r.finish()?;
         if epochs.is_empty() || epochs.len() > EPOCHS_MAX {
             return Err(Malformed("keyring: number of epochs").into());

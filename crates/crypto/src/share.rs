@@ -140,7 +140,8 @@ impl Share {
                 set_id: SetId(r.array()?),
                 threshold: r.u8()?,
                 x: r.u8()?,
-                y: Secret::from_array(r.array()?),
+                // Straight from the buffer: an array that is moved leaves copies on the stack.
+                y: Secret::from_slice(r.raw(32)?).ok_or(Malformed("share: y"))?,
             })
         };
         read().map_err(|_| ShareError::NotAShare)

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use bech32::primitives::decode::UncheckedHrpstring;
+use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
 use bech32::{Bech32m, Fe32, Hrp};
 use zeroize::Zeroizing;
 
@@ -59,7 +60,8 @@ pub(crate) fn encode(bytes: &[u8; SHARE_LEN]) -> Zeroizing<String> {
     // Reserved at once, so that growing leaves no copy behind.
     let mut text = Zeroizing::new(String::with_capacity(SHARE_TEXT_LEN));
     let hrp = Hrp::parse_unchecked("qs");
-    bech32::encode_lower_to_fmt::<Bech32m, _>(&mut *text, hrp, bytes).expect("85 characters, written to memory");
+    // Character by character: the library's encoders leave the text in a buffer on the stack.
+    text.extend(bytes.iter().copied().bytes_to_fes().with_checksum::<Bech32m>(&hrp).chars());
     text
 }
 

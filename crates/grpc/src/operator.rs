@@ -172,6 +172,7 @@ fn node_status(n: NodeStatus) -> v1::NodeStatus {
         problem: n.problem,
         free_bytes: n.free_bytes,
         low_space: n.low_space,
+        certificate_expires_ms: n.certificate_ends_ms,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quorate_crypto::Secret;
 use zeroize::Zeroizing;
 
 /// Which token, and how to reach it (`hsm.*` in the node's configuration).
@@ -38,21 +39,26 @@ pub enum TokenProfile {
     SoftHsm,
 }
 
-/// The user PIN of a token. Wiped when dropped; printed nowhere.
-pub struct Pin(Zeroizing<Vec<u8>>);
+/// The user PIN of a token, kept for as long as its session may have to be opened again; printed nowhere.
+pub struct Pin {
+    bytes: Secret<{ Pin::LEN_MAX }>,
+    len: usize,
+}
 
 impl Pin {
-    /// A PIN from the bytes of its file or prompt; the line end is not part of it.
-    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        let end = bytes.iter().rposition(|&b| b != b'\n' && b != b'\r').map_or(0, |i| i + 1);
-        if end == bytes.len() {
-            return Self(bytes);
-        }
-        Self(Zeroizing::new(bytes[..end].to_vec()))
+    /// The longest PIN, in bytes: more than any token takes.
+    pub const LEN_MAX: usize = 256;
+
+    /// A PIN from the bytes of its file or prompt; the line end is not part of it. `None`: it is too long to be one.
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
+        let len = bytes.iter().rposition(|&b| b != b'\n' && b != b'\r').map_or(0, |i| i + 1);
+        let mut padded = Zeroizing::new([0; Self::LEN_MAX]);
+        padded.get_mut(..len)?.copy_from_slice(&bytes[..len]);
+        Some(Self { bytes: Secret::from_slice(&*padded)?, len })
     }
 
     pub(crate) fn expose(&self) -> &[u8] {
-        &self.0
+        &self.bytes.expose()[..self.len]
     }
 }
 
@@ -71,8 +77,15 @@ mod tests {
         for (given, kept) in
             [("1234\n", "1234"), ("1234\r\n", "1234"), ("1234", "1234"), (" 12 34 ", " 12 34 "), ("\n", ""), ("", "")]
         {
-            assert_eq!(Pin::new(Zeroizing::new(given.as_bytes().to_vec())).expose(), kept.as_bytes(), "{given:?}");
+            let pin = Pin::new(Zeroizing::new(given.as_bytes().to_vec())).expect("short enough");
+            assert_eq!(pin.expose(), kept.as_bytes(), "{given:?}");
         }
-        assert_eq!(format!("{:?}", Pin::new(Zeroizing::new(b"1234".to_vec()))), "Pin");
+        assert_eq!(format!("{:?}", Pin::new(Zeroizing::new(b"1234".to_vec()))), "Some(Pin)");
+    }
+
+    #[test]
+    fn a_file_that_is_no_pin_is_refused() {
+        assert_eq!(Pin::new(Zeroizing::new(vec![b'1'; 256])).expect("the longest").expose().len(), 256);
+        assert!(Pin::new(Zeroizing::new(vec![b'1'; 257])).is_none());
     }
 }

@@ -7,7 +7,7 @@ use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use quorate_crypto::{HsmAlg, Secret};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::attributes::Usage;
 use crate::error::Failure;
@@ -100,9 +100,9 @@ fn to_secret(bytes: &[u8], left_pad: bool) -> Result<Secret<32>, Failure> {
     if bytes.len() > 32 || bytes.is_empty() || (bytes.len() < 32 && !left_pad) {
         return Err(HsmError::Refused { reason: format!("it holds {} bytes, not 32", bytes.len()) }.into());
     }
-    let mut array = [0u8; 32];
+    let mut array = Zeroizing::new([0u8; 32]);
     array[32 - bytes.len()..].copy_from_slice(bytes);
-    Ok(Secret::from_array(array))
+    Ok(Secret::from_slice(&*array).expect("32 bytes"))
 }
 
 /// ECDSA-P256-SHA256 over `message`, DER. Hashed here and signed raw: SoftHSM knows no CKM_ECDSA_SHA256.

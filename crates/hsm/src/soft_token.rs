@@ -98,7 +98,7 @@ impl SoftToken {
 
     /// The user PIN.
     pub fn pin(&self) -> Pin {
-        Pin::new(Zeroizing::new(self.pin.as_bytes().to_vec()))
+        Pin::new(Zeroizing::new(self.pin.as_bytes().to_vec())).expect("a short PIN")
     }
 
     /// Sets the environment of a *test* process, whose harness has threads already. Each test must have a process of

@@ -12,6 +12,7 @@ use quorate_core::id::NodeId;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::MembershipError;
+use crate::handler::Standing;
 use crate::member::Member;
 use crate::node::Node;
 use crate::peer::{RpcFailure, bounded, pb};
@@ -21,6 +22,8 @@ use crate::raft::{TypeConfig, membership_view};
 pub(crate) const LAG_MAX: u64 = 1000;
 /// How long the chosen successor may take to lead.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
+/// How long this node may need to apply what a change of membership rests on.
+const APPLY_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before a leader is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,6 +72,9 @@ impl Node {
                 false => Changed::Refused(format!("{}; make room there first", short.why)),
             };
         }
+        if let Some(why) = self.objection(change, deadline).await {
+            return Changed::Refused(why);
+        }
         match change {
             Change::AddLearner(id, member) => self.add_learner_here(*id, member, deadline).await,
             Change::Promote(ids, force) => self.promote_here(ids, *force, deadline).await,
@@ -78,6 +84,26 @@ impl Node {
             )),
             Change::Transfer(to) => self.transfer_here(*to).await,
             Change::Remove(id, check_only) => self.remove_here(*id, *check_only, deadline).await,
+        }
+    }
+
+    /// What the state has against a change. What was committed just now may not have been applied here yet.
+    async fn objection(&self, change: &Change, deadline: Instant) -> Option<String> {
+        let until = deadline.min(Instant::now() + APPLY_LIMIT);
+        loop {
+            let object = |to| self.shared.handler.objection(to);
+            let members = self.effective_membership().members;
+            let name = |id| members.get(id).map(|m| m.name.as_str());
+            let objection = match change {
+                Change::AddLearner(_, member) => object(Standing::Member(&member.name)),
+                Change::Promote(ids, _) => ids.iter().filter_map(name).find_map(|name| object(Standing::Member(name))),
+                Change::Remove(id, false) => name(id).and_then(|name| object(Standing::Removed(name))),
+                Change::Remove(_, true) | Change::Transfer(_) => None,
+            };
+            if objection.is_none() || Instant::now() >= until {
+                return objection;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

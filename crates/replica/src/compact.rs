@@ -63,7 +63,8 @@ pub(crate) async fn drive(node: Arc<Node>, apply: Arc<ApplyThread>, cfg: Compact
         look.tick().await;
         if let Some(what) = node.files.damage() {
             // Whoever came upon it.
-            node.shared.set_problem(Problem::State(format!("the state is damaged: {what}; repair it from a peer")));
+            node.shared
+                .set_problem(Problem::State(format!("the state is damaged: {what}; {}", quorate_core::REPLACE_MEMBER)));
         }
         let retained = node.journal.retained_bytes();
         if retained >= cfg.stream_bytes {

@@ -5,7 +5,7 @@
 //! a node gets from one state to another is in [`crate::seal`].
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quorate_core::id::{ClusterId, GroupId, Name, NodeId};
@@ -103,6 +103,8 @@ pub struct Node {
     pub(crate) peers: Peers,
     /// Empty, or what keeps it from doing its part; for the status.
     pub(crate) problem: Mutex<String>,
+    /// When the certificate in use expires, ms since 1970; 0 until told.
+    pub(crate) certificate_ends_ms: AtomicU64,
     /// Set by [`Node::shutdown`]: a replica that stops then is no damage.
     pub(crate) stopping: AtomicBool,
 }
@@ -187,6 +189,13 @@ impl Node {
         self.state.borrow().replica().map(Replica::read_rounds).unwrap_or_default()
     }
 
+    /// Waits until the node was sealed, or unsealed, since `now` was looked at.
+    pub async fn turned_from(&self, now: Health) {
+        let unsealed = |health| health == Health::Ok;
+        let turned = |state: &Arc<State>| unsealed(state.health()) != unsealed(now);
+        let _ = self.state.subscribe().wait_for(turned).await;
+    }
+
     /// The node's name.
     pub fn name(&self) -> &Name {
         &self.config.name
@@ -212,8 +221,21 @@ impl Node {
         }
     }
 
+    /// Tells when the certificate in use expires, in milliseconds since 1970; said again when it is renewed.
+    pub fn set_certificate_end(&self, ends_ms: u64) {
+        self.certificate_ends_ms.store(ends_ms, Ordering::Relaxed);
+    }
+
+    /// What keeps it from doing its part, or will before long.
     pub(crate) fn problem(&self) -> String {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ends = self.certificate_ends_ms.load(Ordering::Relaxed);
+        let warning = if ends == 0 { None } else { certificate_warning(ends, self.world.wall.now_ms()) };
+        match warning {
+            None => problem,
+            Some(warning) if problem.is_empty() => warning,
+            Some(warning) => format!("{problem}; {warning}"),
+        }
     }
 
     pub(crate) fn set_problem(&self, what: String) {
@@ -226,5 +248,37 @@ impl Node {
 
     pub(crate) fn current(&self) -> Arc<State> {
         self.state.borrow().clone()
+    }
+}
+
+/// A certificate lives 90 days; a third of that is left when its renewal is asked for (key-hierarchy §6).
+pub const RENEWAL_DAYS: u64 = 30;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What an operator should know of a certificate that ends at `ends_ms`.
+fn certificate_warning(ends_ms: u64, now_ms: u64) -> Option<String> {
+    const TODO: &str = "sign its request again (`quorate pki sign`), replace the file, send the process SIGHUP";
+    match ends_ms.checked_sub(now_ms) {
+        None => Some(format!("its certificate has expired, so no client connects: {TODO}")),
+        Some(left) if left < RENEWAL_DAYS * DAY_MS => {
+            Some(format!("its certificate expires in {} days: {TODO}", left / DAY_MS))
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_spoken_of_when_a_third_of_its_life_is_left() {
+        let now = 1_000 * DAY_MS;
+        let warning = |ends_ms| certificate_warning(ends_ms, now);
+        assert_eq!(warning(now + 30 * DAY_MS), None);
+        let soon = warning(now + 30 * DAY_MS - 1).expect("a warning");
+        assert!(soon.contains("expires in 29 days"), "{soon}");
+        assert!(warning(now).expect("a warning").contains("in 0 days"));
+        assert!(warning(now - 1).expect("a warning").contains("has expired"));
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroize;
 
 /// Longest secret a slot can hold, in bytes.
-pub(super) const SLOT_LEN_MAX: usize = 64;
+pub(super) const SLOT_LEN_MAX: usize = 256;
 /// Length of a chunk: small, since a default `RLIMIT_MEMLOCK` may be as low as 64 KiB.
 const CHUNK_LEN: usize = 16 * 1024;
 
@@ -33,7 +33,7 @@ pub enum Protection {
 }
 
 static WEAKEST: AtomicU8 = AtomicU8::new(Protection::Secretmem as u8);
-static FREE: [Mutex<Vec<FreeSlot>>; 2] = [const { Mutex::new(Vec::new()) }; 2];
+static FREE: [Mutex<Vec<FreeSlot>>; 3] = [const { Mutex::new(Vec::new()) }; 3];
 
 /// How well the secrets of this process are protected.
 pub fn protection() -> Protection {
@@ -64,11 +64,16 @@ unsafe impl Sync for Slot {}
 enum Class {
     Bytes32 = 0,
     Bytes64 = 1,
+    Bytes256 = 2,
 }
 
 impl Class {
     const fn len(self) -> usize {
-        32 << self as usize
+        match self {
+            Self::Bytes32 => 32,
+            Self::Bytes64 => 64,
+            Self::Bytes256 => SLOT_LEN_MAX,
+        }
     }
     fn free(self) -> MutexGuard<'static, Vec<FreeSlot>> {
         FREE[self as usize].lock().unwrap_or_else(PoisonError::into_inner)
@@ -78,7 +83,11 @@ impl Class {
 impl Slot {
     /// A zeroed slot for `len` bytes (at most [`SLOT_LEN_MAX`]).
     pub(super) fn take(len: usize) -> Self {
-        let class = if len <= 32 { Class::Bytes32 } else { Class::Bytes64 };
+        let class = match len {
+            0..=32 => Class::Bytes32,
+            33..=64 => Class::Bytes64,
+            _ => Class::Bytes256,
+        };
         let mut free = class.free();
         if free.is_empty() {
             let chunk = map_chunk();
@@ -162,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_dropped_slot_is_wiped() {
-        for len in [32, 64] {
+        for len in [32, 64, 256] {
             let used: Vec<Slot> = std::iter::repeat_with(|| Slot::take(len)).take(1000).collect();
             for mut slot in used {
                 slot.bytes_mut().fill(0xA5);

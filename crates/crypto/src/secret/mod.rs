@@ -11,14 +11,14 @@ pub use arena::{Protection, protection};
 /// Secret bytes of variable length: on the heap, wiped when dropped. Never print or log it.
 pub type SecretBytes = Zeroizing<Vec<u8>>;
 
-/// `N` secret bytes (at most 64).
+/// `N` secret bytes (at most 256).
 ///
 /// Deliberately without `Clone`, `Debug`, `Display`, `PartialEq` and any serialisation: a copy, a print or a
 /// variable-time comparison has to be written out where a reviewer sees it.
 pub struct Secret<const N: usize>(arena::Slot);
 
 impl<const N: usize> Secret<N> {
-    const FITS: () = assert!(N > 0 && N <= arena::SLOT_LEN_MAX, "a Secret holds 1 to 64 bytes");
+    const FITS: () = assert!(N > 0 && N <= arena::SLOT_LEN_MAX, "a Secret holds 1 to 256 bytes");
 
     /// Moves bytes into secret memory and wipes the array it was given (not copies the caller kept).
     pub fn from_array(mut bytes: [u8; N]) -> Self {

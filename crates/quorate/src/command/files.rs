@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -51,8 +52,21 @@ pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read + 
                 .map_err(|e| Failure::failed("can't read the input", format!("{}: {e}", path.display()), ""))?;
             (path.display().to_string(), Box::new(file))
         }
-        None => ("standard input".into(), Box::new(io::stdin())),
+        None => {
+            let input = stdin().map_err(|e| Failure::failed("can't read standard input", e, ""))?;
+            ("standard input".into(), Box::new(input))
+        }
     })
+}
+
+/// Standard input without the library's buffer, which would keep what was read for as long as the process lives.
+fn stdin() -> io::Result<File> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
+/// Standard output, likewise without a buffer.
+pub fn stdout() -> io::Result<File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
 
 /// Length of a regular file, for a progress bar.
@@ -263,7 +277,7 @@ pub fn read_secret_line(prompt: &str, max: usize) -> CommandResult<Zeroizing<Str
     }
     // Byte by byte, so that what follows the line stays for the next reader.
     let mut line = Zeroizing::new(Vec::with_capacity(max));
-    let mut stdin = io::stdin().lock();
+    let mut stdin = stdin().map_err(fail)?;
     let mut byte = [0];
     while stdin.read(&mut byte).map_err(fail)? == 1 && byte[0] != b'\n' {
         if line.len() == max {

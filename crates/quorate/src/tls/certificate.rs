@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use quorate_core::id::{ClusterId, Name};
 use quorate_core::principal::Role;
+use quorate_service::node::RENEWAL_DAYS;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
@@ -16,8 +17,6 @@ use thiserror::Error;
 use super::trust::{CaKind, ChainError, Trust, identity_of, not_after_s, spki_of, unix_time};
 
 const DAY_S: i64 = 86_400;
-/// A certificate lives 90 days; a third of that is left when its renewal is asked for (key-hierarchy §6).
-const RENEWAL_DAYS: i64 = 30;
 
 /// Why a certificate file can't serve this node.
 #[derive(Debug, Error)]
@@ -80,6 +79,11 @@ impl NodeCertificate {
         Ok(Self { cluster, spki, not_after_s, chain })
     }
 
+    /// When it expires, in milliseconds since 1970.
+    pub fn ends_ms(&self) -> u64 {
+        u64::try_from(self.not_after_s).unwrap_or(0).saturating_mul(1000)
+    }
+
     /// Checks that it leads to the root. An expired one passes, as the other nodes have this node's key pinned; its
     /// end is announced in the log from 30 days before on.
     ///
@@ -90,7 +94,7 @@ impl NodeCertificate {
         let usage = webpki::KeyUsage::server_auth();
         trust.verify(leaf, intermediates, CaKind::Node, usage, unix_time(now_ms), true)?;
         let days_left = (self.not_after_s - i64::try_from(now_ms / 1000).unwrap_or(i64::MAX)).div_euclid(DAY_S);
-        if days_left < RENEWAL_DAYS {
+        if days_left < i64::try_from(RENEWAL_DAYS).unwrap_or(i64::MAX) {
             tracing::warn!(
                 days_left,
                 "this node's certificate expires soon or has expired; sign its request again with `quorate pki sign`"

@@ -1,5 +1,7 @@
 //! The API port: gRPC, `/health` and `/metrics` behind one TLS listener.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +11,14 @@ use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::StreamExt;
 use quorate_grpc::CallerOf;
 use quorate_service::node::Node;
 use quorate_service::seal::status::Health;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -41,6 +46,10 @@ struct App {
 }
 
 /// Serves until `stopping` turns true and open requests are done.
+///
+/// Whenever the node is sealed or unsealed, every connection is ended in peace (GOAWAY: clients open another, no request
+/// is lost). What goes through a connection stays in the buffers of HTTP/2 and TLS until something else does or they are
+/// freed, and so wiped: after a ceremony that was shares, before a seal what keys had opened.
 pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mut stopping: watch::Receiver<bool>) {
     let cluster = trust.cluster();
     // The chain was verified in the handshake; here the leaf is only read.
@@ -50,11 +59,11 @@ pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mu
         if of == cluster { Ok(principal) } else { Err(format!("the certificate is of cluster {of}")) }
     });
     let app = App { node: node.clone(), metrics: Arc::new(Metrics::new()), caller_of: caller_of.clone() };
-    let router = quorate_grpc::routes(node, caller_of)
+    let router = quorate_grpc::routes(node.clone(), caller_of)
         .into_axum_router()
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::count))
         .merge(Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(app));
-    let served = Server::builder()
+    let mut server = Server::builder()
         .accept_http1(true)
         .tcp_nodelay(true)
         .max_connection_age(CONNECTION_AGE_MAX)
@@ -62,15 +71,38 @@ pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mu
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(STREAMS_MAX))
         .initial_stream_window_size(Some(WINDOW_LEN))
-        .initial_connection_window_size(Some(WINDOW_LEN))
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(listener.incoming(), async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        })
-        .await;
-    if let Err(e) = served {
-        tracing::error!(error = %e, "the API port failed");
+        .initial_connection_window_size(Some(WINDOW_LEN));
+    let routes = Routes::from(router);
+    let mut incoming = listener.incoming();
+    let mut serving = JoinSet::new();
+    let mut stopped = pin!(stopping.wait_for(|stop| *stop));
+    'open: loop {
+        let health = node.health();
+        let (connections, taken) = mpsc::channel(1);
+        // It ends in peace when no more connections can come: after `connections` is dropped.
+        let served =
+            server.add_routes(routes.clone()).serve_with_incoming_shutdown(ReceiverStream::new(taken), pending());
+        serving.spawn(async move {
+            if let Err(e) = served.await {
+                tracing::error!(error = %e, "the API port failed");
+            }
+        });
+        let mut turned = pin!(node.turned_from(health));
+        loop {
+            let next = tokio::select! {
+                _ = &mut stopped => break 'open,
+                () = &mut turned => break,
+                next = incoming.next() => next,
+            };
+            let Some(connection) = next else { break 'open };
+            if connections.send(connection).await.is_err() {
+                break 'open;
+            }
+        }
+        while serving.try_join_next().is_some() {}
     }
+    drop(incoming);
+    while serving.join_next().await.is_some() {}
 }
 
 /// One word, without a certificate: for load balancers and people. Short of disk space a node serves all the same, and

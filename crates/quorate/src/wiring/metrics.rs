@@ -30,6 +30,7 @@ pub struct Metrics {
     rounds: IntCounter,
     rounds_shared: IntCounter,
     rounds_by_heartbeat: IntCounter,
+    certificate: IntGaugeVec,
     sealed: IntGaugeVec,
     reachable: IntGaugeVec,
     lag: IntGaugeVec,
@@ -90,6 +91,13 @@ impl Metrics {
                     "Rounds this node confirmed as the leader by heartbeats, for want of a faster way",
                 )),
             ),
+            certificate: add(
+                &registry,
+                IntGaugeVec::new(
+                    opts("certificate_expires_seconds", "When this member's certificate expires, seconds since 1970"),
+                    &["node"],
+                ),
+            ),
             sealed: add(&registry, IntGaugeVec::new(opts("node_sealed", "1 if this member is sealed"), &["node"])),
             reachable: add(
                 &registry,
@@ -134,7 +142,8 @@ impl Metrics {
             self.leader.set(status.leader.map_or(0, |l| gauge(l.0)));
             self.cluster_time.set(gauge(status.cluster_time_ms));
             self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
-            for gauge in [&self.sealed, &self.reachable, &self.lag, &self.free, &self.low_space] {
+            let of_members = [&self.sealed, &self.reachable, &self.lag, &self.free, &self.low_space, &self.certificate];
+            for gauge in of_members {
                 gauge.reset();
             }
             for member in status.nodes {
@@ -144,6 +153,9 @@ impl Metrics {
                 self.lag.with_label_values(label).set(gauge(member.lag));
                 self.free.with_label_values(label).set(gauge(member.free_bytes));
                 self.low_space.with_label_values(label).set(i64::from(member.low_space));
+                if member.certificate_ends_ms > 0 {
+                    self.certificate.with_label_values(label).set(gauge(member.certificate_ends_ms / 1000));
+                }
                 if member.name == status.answered_by {
                     self.applied.set(gauge(member.applied_index));
                 }

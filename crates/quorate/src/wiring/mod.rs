@@ -128,19 +128,17 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         join: invitation.map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let renewal = renewal::Renewal {
-        identity: identity.clone(),
-        trust: trust.clone(),
-        wall: wall.clone(),
-        name: name.clone(),
-        path: config.tls.cert.clone(),
-    };
     // The port first: when it is taken, nothing on disk has been touched.
-    let listener = ApiListener::bind(config.api.listen, identity, trust.clone(), wall).await.map_err(|e| {
-        cant(&format!("can't listen on {}: {e}", config.api.listen), "free the port, or change api.listen")
-    })?;
+    let listener =
+        ApiListener::bind(config.api.listen, identity.clone(), trust.clone(), wall.clone()).await.map_err(|e| {
+            cant(&format!("can't listen on {}: {e}", config.api.listen), "free the port, or change api.listen")
+        })?;
     let node = Node::start(node_config, world, hsm.clone()).await.map_err(|e| cant(&e, ""))?;
+    node.set_certificate_end(certificate.ends_ms());
     tokio::spawn(keep_pins(node.clone(), pins));
+    let path = config.tls.cert.clone();
+    let renewal =
+        renewal::Renewal { node: node.clone(), identity, trust: trust.clone(), wall, name: name.clone(), path };
     tokio::spawn(renewal.on_hangup());
     tracing::info!(
         node = %name, cluster = %certificate.cluster, api = %listener.local_addr(), peer = %config.peer.listen,

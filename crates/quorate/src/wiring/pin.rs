@@ -32,7 +32,7 @@ pub fn read(file: Option<&Path>, token_label: &str) -> CommandResult<Pin> {
         return Err(none("no file is configured, and there is no terminal to ask at".into()));
     }
     let pin = rpassword::prompt_password(format!("PIN of token {token_label}: ")).map_err(|e| none(e.to_string()))?;
-    Ok(Pin::new(Zeroizing::new(pin.into_bytes())))
+    Pin::new(Zeroizing::new(pin.into_bytes())).ok_or_else(|| too_long("what was typed"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "read once at start, before there is a World")]
@@ -50,7 +50,13 @@ fn from_file(path: &Path, forbidden: u32) -> CommandResult<Pin> {
             format!("chmod 0400 {}", path.display()),
         ));
     }
-    Ok(Pin::new(Zeroizing::new(std::fs::read(path).map_err(unreadable)?)))
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
+    Pin::new(bytes).ok_or_else(|| too_long(&path.display().to_string()))
+}
+
+fn too_long(what: &str) -> Failure {
+    let why = format!("{what} is longer than {} bytes", Pin::LEN_MAX);
+    Failure::failed("that is no PIN", why, "hsm.pin_file must name a file with the token's user PIN alone, mode 0400")
 }
 
 #[cfg(test)]

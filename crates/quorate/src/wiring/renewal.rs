@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
+use quorate_service::node::Node;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::failure::{CommandResult, Failure};
@@ -12,6 +13,7 @@ use crate::tls::{NodeCertificate, TlsIdentity, Trust};
 
 /// What a renewal needs to know of the node.
 pub(super) struct Renewal {
+    pub(super) node: Arc<Node>,
     pub(super) identity: TlsIdentity,
     pub(super) trust: Arc<Trust>,
     pub(super) wall: Arc<dyn WallClock>,
@@ -47,6 +49,8 @@ impl Renewal {
         let pem = super::read(&self.path, "tls.cert")?;
         let certificate = NodeCertificate::from_pem(&pem, &self.name).map_err(unusable)?;
         certificate.check(&self.trust, self.wall.now_ms()).map_err(unusable)?;
-        self.identity.replace(&certificate).map_err(unusable)
+        self.identity.replace(&certificate).map_err(unusable)?;
+        self.node.set_certificate_end(certificate.ends_ms());
+        Ok(())
     }
 }

@@ -65,6 +65,7 @@ pub struct Dev {
     pub json: DevJson,
     dev: Option<Child>,
     restarted: Vec<Process>,
+    prepare: fn(&mut Command),
     dir: PathBuf,
     _temp: Option<tempfile::TempDir>,
 }
@@ -72,24 +73,29 @@ pub struct Dev {
 impl Dev {
     /// A new cluster, serving.
     pub fn start(nodes: usize) -> Self {
-        Self::start_with(nodes, false, None)
+        Self::start_as(nodes, false, None, |_| {})
     }
 
     /// A new cluster, left sealed.
     pub fn start_sealed(nodes: usize) -> Self {
-        Self::start_with(nodes, true, None)
+        Self::start_as(nodes, true, None, |_| {})
     }
 
     /// A new cluster, serving, with this `[log]` table (TOML).
     pub fn start_with_log(nodes: usize, log: &str) -> Self {
-        Self::start_with(nodes, false, Some(log))
+        Self::start_as(nodes, false, Some(log), |_| {})
     }
 
-    fn start_with(nodes: usize, sealed: bool, log: Option<&str>) -> Self {
+    /// The same, with `quorate dev`'s command (and so its nodes) prepared by the test.
+    pub fn start_prepared(nodes: usize, sealed: bool, prepare: fn(&mut Command)) -> Self {
+        Self::start_as(nodes, sealed, None, prepare)
+    }
+
+    fn start_as(nodes: usize, sealed: bool, log: Option<&str>, prepare: fn(&mut Command)) -> Self {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let dir = temp.path().join("cluster");
-        let (dev, json) = launch(&dir, nodes, sealed, log);
-        Self { json, dev: Some(dev), restarted: Vec::new(), dir, _temp: Some(temp) }
+        let (dev, json) = launch(&dir, nodes, sealed, log, prepare);
+        Self { json, dev: Some(dev), restarted: Vec::new(), prepare, dir, _temp: Some(temp) }
     }
 
     /// The folder of the cluster.
@@ -102,8 +108,13 @@ impl Dev {
         let pids: Vec<_> = self.json.nodes.iter().map(|n| n.pid).collect();
         self.restarted.clear();
         pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        self.stop_and_restart(sealed);
+    }
+
+    /// Ends `quorate dev` in order, then starts the same cluster again.
+    pub fn stop_and_restart(&mut self, sealed: bool) {
         self.stop();
-        let (dev, json) = launch(&self.dir, self.json.nodes.len(), sealed, None);
+        let (dev, json) = launch(&self.dir, self.json.nodes.len(), sealed, None, self.prepare);
         self.dev = Some(dev);
         self.json = json;
     }
@@ -162,6 +173,11 @@ impl Dev {
 
     /// The same at certain addresses.
     pub fn cli_at(&self, addrs: &str, args: &[&str], stdin: impl AsRef<[u8]>) -> Output {
+        run(self.command_at(addrs, args), stdin)
+    }
+
+    /// The command line at certain addresses, not started yet.
+    pub fn command_at(&self, addrs: &str, args: &[&str]) -> Command {
         let mut command = Command::new(QUORATE);
         command
             .args(args)
@@ -169,7 +185,7 @@ impl Dev {
             .env("QUORATE_CACERT", &self.json.ca)
             .env("QUORATE_CLIENT_CERT", &self.json.admin.cert)
             .env("QUORATE_CLIENT_KEY", &self.json.admin.key);
-        run(command, stdin)
+        command
     }
 
     /// The same, and it must succeed; returns standard output.
@@ -308,7 +324,7 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = rustix::process::kill_process(pid, signal);
 }
 
-fn launch(dir: &Path, nodes: usize, sealed: bool, log: Option<&str>) -> (Child, DevJson) {
+fn launch(dir: &Path, nodes: usize, sealed: bool, log: Option<&str>, prepare: fn(&mut Command)) -> (Child, DevJson) {
     let path = dir.join("dev.json");
     let _ = std::fs::remove_file(&path);
     let mut command = Command::new(QUORATE);
@@ -320,6 +336,7 @@ fn launch(dir: &Path, nodes: usize, sealed: bool, log: Option<&str>) -> (Child, 
     if let Some(log) = log {
         command.args(["--log", log]);
     }
+    prepare(&mut command);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("quorate dev starts");
     let end = Instant::now() + PATIENCE;
     loop {

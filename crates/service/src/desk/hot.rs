@@ -34,8 +34,9 @@ pub enum Fact {
     Absent,
     /// A key.
     Key(Arc<KeyRecord>),
-    /// The material of a version.
-    Material(Arc<Secret<MATERIAL_LEN>>),
+    /// The material of a version, and where the record of its key is kept: it goes with any change of that record, so
+    /// that nothing is kept of a key that was disabled or waits for its destruction.
+    Material(Arc<Secret<MATERIAL_LEN>>, Arc<RecordKey>),
     /// What an alias stands for.
     Alias(KeyId),
     /// The revision of the cluster-wide seal.
@@ -47,7 +48,7 @@ impl Fact {
         ENTRY_OVERHEAD
             + match self {
                 Self::Absent | Self::Alias(_) | Self::Seal(_) => 0,
-                Self::Material(_) => MATERIAL_LEN,
+                Self::Material(_, of) => MATERIAL_LEN + of.as_bytes().len(),
                 Self::Key(key) => {
                     let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
                     std::mem::size_of::<KeyRecord>() + key.description.as_str().len() + names
@@ -69,6 +70,8 @@ struct Hot {
     /// The first entry seen: views before it can't be judged.
     followed_from: u64,
     map: HashMap<RecordKey, usize, BuildHasherDefault<Blind>>,
+    /// Which materials are here of which key.
+    materials: HashMap<Arc<RecordKey>, Vec<RecordKey>, BuildHasherDefault<Blind>>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     hand: usize,
@@ -113,6 +116,7 @@ impl HotView {
             index: 0,
             followed_from: 0,
             map: HashMap::default(),
+            materials: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
             hand: 0,
@@ -139,8 +143,9 @@ impl HotView {
             return;
         }
         for (key, fact) in facts {
-            let changed_since = hot.last_touch.get(&fingerprint(&key)).is_some_and(|at| *at > index);
-            if !changed_since && !hot.map.contains_key(&key) {
+            let of = if let Fact::Material(_, of) = &fact { Some(&**of) } else { None };
+            let changed_since = |key| hot.last_touch.get(&fingerprint(key)).is_some_and(|at| *at > index);
+            if !changed_since(&key) && !of.is_some_and(changed_since) && !hot.map.contains_key(&key) {
                 hot.insert(key, fact, self.bytes_max, &mut evicted);
             }
         }
@@ -152,10 +157,7 @@ impl HotView {
     pub fn close(&self) {
         let mut hot = self.write();
         hot.closed = true;
-        hot.map.clear();
-        hot.free.clear();
-        hot.bytes = 0;
-        let slots = std::mem::take(&mut hot.slots);
+        let slots = hot.forget();
         drop(hot);
         drop(slots);
     }
@@ -176,6 +178,9 @@ impl ApplyObserver for HotView {
         }
         for (key, _, _) in touched.iter().filter(|(key, _, _)| key.table() != Table::Session) {
             dropped.extend(hot.remove(key));
+            for material in hot.materials.remove(key).unwrap_or_default() {
+                dropped.extend(hot.remove(&material));
+            }
             let print = fingerprint(key);
             hot.touched.push_back((index, print));
             hot.last_touch.insert(print, index);
@@ -210,6 +215,7 @@ impl Hot {
     /// Forgets everything; the values are returned, to be wiped after the lock is released.
     fn forget(&mut self) -> Vec<Slot> {
         self.map.clear();
+        self.materials.clear();
         self.free.clear();
         self.touched.clear();
         self.last_touch.clear();
@@ -222,6 +228,14 @@ impl Hot {
         self.free.push(at);
         let slot = self.slots[at].take()?;
         self.bytes -= slot.fact.len();
+        if let Fact::Material(_, of) = &slot.fact
+            && let Some(of_key) = self.materials.get_mut(of)
+        {
+            of_key.retain(|material| material != key);
+            if of_key.is_empty() {
+                self.materials.remove(of);
+            }
+        }
         Some(slot)
     }
 
@@ -237,6 +251,9 @@ impl Hot {
             }
         }
         self.bytes += len;
+        if let Fact::Material(_, of) = &fact {
+            self.materials.entry(of.clone()).or_default().push(key.clone());
+        }
         let slot = Some(Slot { key: key.clone(), fact, used: AtomicBool::new(false) });
         let at = match self.free.pop() {
             Some(at) => {

@@ -96,6 +96,44 @@ fn a_change_drops_exactly_what_it_touched() {
     assert_eq!(here, [1, 3, 5]);
 }
 
+fn material(n: u8, of: u8) -> (RecordKey, Fact) {
+    let at = RecordKey::with_number(Table::KeyVersion, [n; 32], 1);
+    (at, Fact::Material(Arc::new(Secret::from_array([n; 32])), Arc::new(key(of))))
+}
+fn is_here(hot: &HotView, n: u8) -> bool {
+    hot.read().get(&material(n, 0).0).is_some()
+}
+
+/// A key that is disabled, or to be destroyed, is changed; its versions' records are not (key-hierarchy §8).
+#[test]
+fn the_material_goes_with_any_change_of_its_key() {
+    let hot = view();
+    touch(&hot, 1, &[]);
+    hot.offer(1, vec![material(101, 1), material(102, 1), material(103, 3)]);
+    touch(&hot, 2, &[1]);
+    assert_eq!([101, 102, 103].map(|n| is_here(&hot, n)), [false, false, true]);
+    hot.offer(1, vec![material(101, 1)]);
+    assert!(!is_here(&hot, 101), "read before the change");
+    hot.offer(2, vec![material(101, 1)]);
+    assert!(is_here(&hot, 101), "read after it");
+    touch(&hot, 3, &[1, 3]);
+    let hot = hot.read();
+    assert_eq!((hot.0.materials.len(), hot.0.bytes), (0, 0));
+}
+
+#[test]
+fn what_is_evicted_is_no_longer_known_of_its_key() {
+    let one = material(1, 1).1.len();
+    let hot = HotView::with_limits(4 * one, 64);
+    touch(&hot, 1, &[]);
+    for n in 100..140 {
+        hot.offer(1, vec![material(n, n % 3)]);
+        let hot = hot.read();
+        assert_eq!(hot.0.materials.values().map(Vec::len).sum::<usize>(), hot.0.map.len());
+        assert!(hot.0.map.len() <= 4);
+    }
+}
+
 /// A snapshot replaces the state: no entry tells what it changed.
 #[test]
 fn after_a_gap_in_the_log_nothing_is_known() {
@@ -146,7 +184,7 @@ fn material_is_let_go_with_its_entry() {
     touch(&hot, 1, &[]);
     let material = Arc::new(Secret::from_array([7; MATERIAL_LEN]));
     let watch = Arc::downgrade(&material);
-    hot.offer(1, vec![(key(1), Fact::Material(material))]);
+    hot.offer(1, vec![(key(1), Fact::Material(material, Arc::new(key(2))))]);
     assert!(watch.upgrade().is_some());
     touch(&hot, 2, &[1]);
     assert!(watch.upgrade().is_none(), "a change to the record wipes it at once");

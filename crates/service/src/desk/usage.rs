@@ -174,7 +174,8 @@ impl ViewFacts<'_> {
         if let RecordName::KeyVersion(id, version) = name {
             let (_, material) = KeyVersionRecord::split(*id, *version, &body).map_err(|_| damaged(key))?;
             let material = Secret::from_slice(material).ok_or_else(|| damaged(key))?;
-            return Ok(Fact::Material(Arc::new(material)));
+            let of = Barrier::key_of(self.keyring, &RecordName::Key(*id));
+            return Ok(Fact::Material(Arc::new(material), Arc::new(of)));
         }
         match Record::decode(name, &body).map_err(|_| damaged(key))? {
             Record::Key(record) => Ok(Fact::Key(Arc::new(record))),
@@ -223,7 +224,7 @@ pub(super) fn material(
     version: KeyVersion,
 ) -> Result<Arc<Secret<MATERIAL_LEN>>, Gap> {
     match source.fact(&RecordName::KeyVersion(id, version))? {
-        Fact::Material(material) => Ok(material),
+        Fact::Material(material, _) => Ok(material),
         _ => Err(Gap::Error(Error::Damaged(format!(
             "version {version} of key {id} is missing in its state; {REPLACE_MEMBER}"
         )))),

@@ -14,7 +14,8 @@ const VERSION: u8 = 1;
 const TEXT_LEN_MAX: usize = 512;
 
 /// The application part of a Hello: `version u8 ‖ health u8 ‖ held-for ms u64 (max = not held) ‖ hsm_alg u8 ‖ assurance ‖
-/// software version ‖ problem ‖ ceremony (0 | 1 ‖ id 16 ‖ threshold u8 ‖ left ms u64 ‖ entered)`. Later versions append.
+/// software version ‖ problem ‖ ceremony (0 | 1 ‖ id 16 ‖ threshold u8 ‖ left ms u64 ‖ entered) ‖ certificate's end ms u64
+/// (0 = unknown; missing in the first builds)`. Later versions append.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppHello {
     /// What it can do for a client.
@@ -32,6 +33,8 @@ pub struct AppHello {
     pub problem: String,
     /// The ceremony open there.
     pub ceremony: Option<HelloCeremony>,
+    /// When its certificate expires, milliseconds since 1970; 0 where it does not say.
+    pub certificate_ends_ms: u64,
 }
 
 /// A ceremony's progress; never a share.
@@ -77,6 +80,7 @@ impl AppHello {
             None => w.u8(0),
             Some(c) => w.u8(1).raw(&c.id).u8(c.threshold).u64(ms(c.left)).field(&c.entered),
         }
+        .u64(self.certificate_ends_ms)
         .finish()
     }
 
@@ -112,7 +116,8 @@ impl AppHello {
             }),
             _ => return Err(Malformed(WHAT)),
         };
-        Ok(Self { health, held, hsm_alg, assurance, version, problem, ceremony })
+        let certificate_ends_ms = if r.rest().is_empty() { 0 } else { r.u64()? };
+        Ok(Self { health, held, hsm_alg, assurance, version, problem, ceremony, certificate_ends_ms })
     }
 }
 
@@ -134,6 +139,7 @@ mod tests {
                 left: Duration::from_secs(900),
                 entered: vec![1, 4],
             }),
+            certificate_ends_ms: 1_800_000_000_000,
         }
     }
 
@@ -157,9 +163,12 @@ mod tests {
     #[test]
     fn every_cut_is_an_error_and_a_long_problem_is_clipped() {
         let bytes = hello().encode();
-        for n in 0..bytes.len() {
+        let without_certificate = bytes.len() - 8;
+        for n in (0..bytes.len()).filter(|n| *n != without_certificate) {
             assert!(AppHello::decode(&bytes[..n]).is_err(), "cut at {n}");
         }
+        let of_a_first_build = AppHello::decode(&bytes[..without_certificate]);
+        assert_eq!(of_a_first_build, Ok(AppHello { certificate_ends_ms: 0, ..hello() }));
         let long = AppHello { problem: "é".repeat(2000), ..hello() };
         assert!(AppHello::decode(&long.encode()).expect("still readable").problem.len() <= TEXT_LEN_MAX);
     }

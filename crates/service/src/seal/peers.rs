@@ -13,7 +13,7 @@ use quorate_core::batch::{Batch, Op};
 use quorate_core::id::NodeId;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::Keyring;
-use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity};
+use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity, Standing};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -91,6 +91,24 @@ impl PeerHandler for NodeLink {
 
     fn serves(&self, id: NodeId) -> bool {
         self.0.upgrade().is_some_and(|node| node.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok))
+    }
+
+    /// Who is approved has an envelope in table 0, and who was removed has none: only a batch with a MAC under the keyring
+    /// changes that, so only an unsealed node at which an administrator asked for it. A sealed leader can tell as well.
+    fn objection(&self, to: Standing<'_>) -> Option<String> {
+        let (Standing::Member(name) | Standing::Removed(name)) = to;
+        let envelope = self.0.upgrade().and_then(|node| {
+            let view = node.current().replica()?.view().ok()?;
+            view.get(&RecordKey::envelope(name)).ok().map(|found| found.is_some())
+        });
+        match (to, envelope) {
+            (Standing::Member(_), Some(true)) | (Standing::Removed(_), Some(false)) => None,
+            (Standing::Member(_), Some(false)) => Some(format!("{name} was not approved by an administrator")),
+            (Standing::Removed(_), Some(true)) => Some(format!(
+                "{name} was not removed by an administrator: `quorate operator members remove {name}` at an unsealed member"
+            )),
+            (_, None) => Some("the leader can't read its state now; try again".into()),
+        }
     }
 
     fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
@@ -180,6 +198,7 @@ impl Node {
                 left: p.expires.saturating_duration_since(Instant::now()),
                 entered: p.entered,
             }),
+            certificate_ends_ms: self.certificate_ends_ms.load(Ordering::Relaxed),
         }
     }
 

@@ -108,7 +108,12 @@ impl Node {
     }
 
     /// The batch that takes `name` out of who may open anything.
-    async fn rotate_without(&self, opened: &Arc<Opened>, name: &str, deadline: Instant) -> Result<(), Error> {
+    pub(super) async fn rotate_without(
+        &self,
+        opened: &Arc<Opened>,
+        name: &str,
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let ledger = &opened.ledger;
         let hsm_random = self.hsm.random(32).await.map_err(|e| Error::Unavailable(e.to_string()))?;
         let hsm_random = Secret::<32>::from_slice(&hsm_random).ok_or(Error::Internal("the HSM gave too few bytes"))?;

@@ -1,6 +1,6 @@
 //! Start: whose data directory is this, is what is in it whole, and does the HSM still open this node's envelope?
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ impl Node {
             joins: JoinDesk::default(),
             peers: Peers::default(),
             problem: Mutex::default(),
+            certificate_ends_ms: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         });
         match file {

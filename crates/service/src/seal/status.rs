@@ -87,6 +87,8 @@ pub struct NodeStatus {
     pub free_bytes: u64,
     /// Its disk is nearly full: it takes no changes.
     pub low_space: bool,
+    /// When its certificate, which serves both ports, expires, milliseconds since 1970; 0 when that is not known.
+    pub certificate_ends_ms: u64,
 }
 
 /// A ceremony that is open.

@@ -242,6 +242,7 @@ fn described(member: &Member, hello: Option<&AppHello>) -> NodeStatus {
         assurance: hello.map(|h| h.assurance.clone()).unwrap_or_default(),
         hsm_algorithm: HsmAlg::from_byte(member.kem_alg).map(|alg| alg.as_str().to_owned()).unwrap_or_default(),
         version: hello.map(|h| h.version.clone()).unwrap_or_default(),
+        certificate_ends_ms: hello.map_or(0, |h| h.certificate_ends_ms),
         ..NodeStatus::default()
     }
 }

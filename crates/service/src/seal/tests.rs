@@ -343,6 +343,61 @@ async fn a_removed_member_is_out_and_the_others_never_stop_serving() {
     opens(&n3, &before, b"before").await;
 }
 
+/// Any pinned member can ask the leader for a change of membership; it gets none that no administrator had written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hostile_member_changes_no_membership() {
+    let rig = Rig::new();
+    let (n1, n2, n3, _) = three(&rig).await;
+    n1.transfer_leader(&admin(), Some("n1"), soon()).await.expect("n1 leads");
+    let replica = |node: &Node| node.current().replica().expect("a member").clone();
+    let (hostile, victim) = (replica(&n3), replica(&n2).id());
+    let evil = quorate_replica::Member { name: "evil".into(), ..n3.own_statement().member() };
+    let refused = |asked: Result<u64, quorate_replica::MembershipError>, why: &str| {
+        let error = asked.expect_err("refused").to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(hostile.remove_member(victim, false, soon()).await, "n2 was not removed by an administrator");
+    refused(hostile.add_learner(NodeId(1000), evil, soon()).await, "evil was not approved by an administrator");
+    // Nor does the leader's own replica, whatever state the node is in.
+    n1.seal(&admin(), false, soon()).await.expect("sealed");
+    refused(replica(&n1).remove_member(victim, false, soon()).await, "n2 was not removed by an administrator");
+    assert_eq!(replica(&n1).status().members().len(), 3);
+    for node in [n1, n2, n3] {
+        node.shutdown().await;
+    }
+}
+
+/// The node that removes another dies between the batch that takes its keys and the change of membership.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
+    let rig = Rig::new();
+    let (n1, n2, n3, _) = three(&rig).await;
+    let blob = key_and_blob(&n1, b"text").await;
+    n1.rotate_without(&opened(&n1), "n3", soon()).await.expect("the batch");
+    n1.shutdown().await;
+    drop(n1);
+    eventually("n2 has turned", || opened(&n2).root_key.generation() == 2).await;
+    eventually("a leader", || n2.status(&admin()).expect("status").leader.is_some()).await;
+    let id = n3.current().replica().expect("a member").id();
+    assert!(n2.hand_over(&opened(&n2), id).await.is_err(), "a member still, but it gets nothing");
+    // Three voters of which one is down can't lose another: the first has to come back.
+    let n1 = rig.node("n1").await;
+    eventually("n1 is heard of", || n2.status(&admin()).expect("status").nodes.iter().all(|n| n.reachable)).await;
+    // An operator calls again until it is done; on a busy machine a majority may not answer at once.
+    let mut removed = n2.remove_member(&admin(), "n3", soon()).await;
+    for _ in 0..5 {
+        if matches!(removed, Err(Error::Unavailable(_))) {
+            removed = n2.remove_member(&admin(), "n3", soon()).await;
+        }
+    }
+    let removed = removed.expect("goes on where it stopped");
+    assert_eq!((removed.id, removed.voters.len(), removed.root_generation), (id, 2, 2), "not rotated twice");
+    opens(&n2, &blob, b"text").await;
+    for node in [n1, n2, n3] {
+        node.shutdown().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sealed_member_opens_its_new_envelope_at_the_next_ceremony_and_the_leader_can_be_removed() {
     let rig = Rig::new();

@@ -170,7 +170,7 @@ fn show(shares: &[Zeroizing<String>], custodians: &[String]) -> CommandResult {
     let failed = |e: std::io::Error| Failure::failed("can't show the shares", e, "");
     // An interrupt here would lose shares that exist nowhere else.
     let _ignored = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = files::stdout().map_err(failed)?;
     write!(out, "\x1b[?1049h").map_err(failed)?;
     for (i, share) in shares.iter().enumerate() {
         let whom = custodians.get(i).map(|c| format!(", for {c}")).unwrap_or_default();

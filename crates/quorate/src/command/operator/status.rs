@@ -3,11 +3,13 @@
 use clap::Args;
 use comfy_table::Table;
 use quorate_client::v1::{Ceremony, NodeStatus, StatusResponse};
+use quorate_core::seam::WallClock;
 use serde_json::{Value, json};
 
 use super::nodes::{self, Asked};
 use crate::command::failure::CommandResult;
 use crate::command::{Shared, output};
+use crate::wiring::SystemClock;
 
 /// Who leads, who is sealed, who lags, how far a ceremony is.
 ///
@@ -45,6 +47,14 @@ fn to_json(status: &StatusResponse, silent: &[&Asked]) -> Value {
     })
 }
 
+/// How many whole days a node's certificate is good for; less than 0 once it has expired.
+fn certificate_days_left(n: &NodeStatus) -> Option<i64> {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let ms = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
+    (n.certificate_expires_ms > 0)
+        .then(|| ms(n.certificate_expires_ms).saturating_sub(ms(SystemClock.now_ms())).div_euclid(DAY_MS))
+}
+
 /// One node as JSON, here and in `members list`.
 pub fn node_to_json(n: &NodeStatus) -> Value {
     json!({
@@ -64,6 +74,8 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "problem": n.problem,
         "free_bytes": n.free_bytes,
         "low_space": n.low_space,
+        "certificate_expires_ms": n.certificate_expires_ms,
+        "certificate_days_left": certificate_days_left(n),
     })
 }
 
@@ -89,7 +101,7 @@ pub fn ceremony_in_words(c: &Ceremony) -> String {
 /// The nodes as a table, here and in `members list`.
 pub fn node_table(nodes: &[NodeStatus]) -> Table {
     output::columns(
-        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "ASSURANCE", "VERSION", "PROBLEM"],
+        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "CERTIFICATE", "ASSURANCE", "VERSION", "PROBLEM"],
         nodes.iter().map(|n| {
             let role = if n.voter || n.role == "learner" { n.role.clone() } else { format!("{} (no vote)", n.role) };
             let problem = match (n.reachable, n.problem.is_empty()) {
@@ -98,6 +110,11 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
                 (false, false) => format!("unreachable; {}", n.problem),
             };
             let sealed = if n.sealed { "sealed" } else { "no" };
+            let certificate = match certificate_days_left(n) {
+                None => String::new(),
+                Some(days) if days < 0 => "expired".to_owned(),
+                Some(days) => format!("{days} days"),
+            };
             let (lag, api) = (n.lag.to_string(), n.api.clone());
             [
                 n.id.to_string(),
@@ -106,6 +123,7 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
                 sealed.into(),
                 lag,
                 api,
+                certificate,
                 n.assurance.clone(),
                 n.version.clone(),
                 problem,
@@ -142,12 +160,14 @@ mod tests {
     use super::*;
 
     fn status() -> StatusResponse {
+        let in_days = |days: u64| SystemClock.now_ms() + days * 24 * 60 * 60 * 1000 + 60_000;
         let node = |id: u64, sealed| NodeStatus {
             id,
             name: format!("n{id}"),
             role: if id == 1 { "leader" } else { "follower" }.into(),
             voter: true,
             reachable: id != 3,
+            certificate_expires_ms: [0, in_days(89), 1, 0][id as usize],
             sealed,
             free_bytes: 1 << 20,
             low_space: id == 2,
@@ -181,6 +201,8 @@ mod tests {
         assert_eq!(json["nodes"][1]["sealed"], true);
         assert_eq!((&json["nodes"][0]["low_space"], &json["nodes"][1]["low_space"]), (&json!(false), &json!(true)));
         assert_eq!(json["nodes"][1]["free_bytes"], 1 << 20);
+        let days = |n: usize| &json["nodes"][n]["certificate_days_left"];
+        assert!(days(0) == 89 && days(1).as_i64().is_some_and(|d| d < 0) && days(2).is_null(), "{json}");
     }
 
     #[test]
@@ -192,6 +214,8 @@ mod tests {
             "unreachable",
             "n1, which is ok",
             "short of disk space",
+            "89 days",
+            "expired",
         ] {
             assert!(text.contains(expected), "{expected} in:\n{text}");
         }
