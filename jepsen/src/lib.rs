@@ -13,6 +13,14 @@
 )]
 
 pub mod checker;
+pub mod cluster;
+pub mod doctor;
 pub mod history;
+pub mod nemesis;
+pub mod net;
 pub mod outcome;
+pub mod report;
+pub mod run;
 pub mod seed;
+pub mod selftest;
+pub mod workload;
