@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::cluster::module;
+use crate::cluster::{Disk, module};
 use crate::net::Net;
 
 /// One line of the table.
@@ -29,6 +29,12 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         net.heal()?;
         Ok(())
     };
+    let disk = || -> anyhow::Result<()> {
+        let image = std::env::temp_dir().join(format!("quorate-jepsen-doctor-{}", std::process::id()));
+        let lost = Disk::create(&image, 0).and_then(|disk| disk.lose_power());
+        let _ = std::fs::remove_file(&image);
+        lost
+    };
     let version = Command::new(quorate).arg("version").stdin(Stdio::null()).output();
     let quorate_missing = match version {
         Ok(output) if output.status.success() => None,
@@ -46,8 +52,13 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         Check { what: "nft (nftables)", for_what: "partition", missing: answers("nft", "--version") },
         Check {
             what: "network namespaces, veth, bridge, nftables",
-            for_what: "partition, kill, pause, seal",
+            for_what: "every run",
             missing: network().err().map(|e| format!("{e:#}; run as root, outside a container that forbids it")),
+        },
+        Check {
+            what: "loop devices, ext4, xfs_io",
+            for_what: "power",
+            missing: disk().err().map(|e| format!("{e:#}; run as root; scripts/setup tools installs xfsprogs")),
         },
     ]
 }

@@ -70,8 +70,9 @@ impl Net {
 
     /// A command that will run in a node's namespace, under its own process id.
     pub fn command(&self, node: u32, program: &Path) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace(node)]).arg(program);
+        // Not `ip netns exec`: its mount namespace would keep other nodes' disks busy.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={NETNS}/{}", self.namespace(node))).arg("--").arg(program);
         command
     }
 

@@ -43,7 +43,7 @@ pub fn html(history: &History, results: &Results) -> anyhow::Result<String> {
         "</table><h2>Latency over time</h2><p>Each point is a call: <span style=color:#27a>ok</span>, \
                    <span style=color:#aaa>refused</span>, <span style=color:#c22>in doubt</span>. Bands are faults: \
                    <span style=background:#fdd>partition</span> <span style=background:#ddf>kill</span> \
-                   <span style=background:#ffd>pause</span>. Latency is on a logarithmic scale, 0.1 ms to 10 s.</p>",
+                   <span style=background:#ffd>pause</span> <span style=background:#dfd>power</span>. Latency is on a logarithmic scale, 0.1 ms to 10 s.</p>",
     );
     page.push_str(&picture(history)?);
     page.push_str("<h2>Calls</h2><table><tr><th>call<th>ended");
@@ -80,6 +80,7 @@ fn picture(history: &History) -> anyhow::Result<String> {
         ("partition", "heal-partition", "#fdd"),
         ("kill-took-effect", "restart", "#ddf"),
         ("pause-took-effect", "resume", "#ffd"),
+        ("power-took-effect", "restart-power", "#dfd"),
     ] {
         let mut open: Option<(u64, &str)> = None;
         for (event, f, value) in history.nemesis() {

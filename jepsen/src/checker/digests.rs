@@ -34,7 +34,9 @@ pub fn check(samples: &[Sample]) -> Finding {
             broken.push(format!("states differ at index {index}: {}", told.join(", ")));
         }
     }
-    Finding::new("digests", compared, broken, vec![])
+    let undecided = (compared == 0 && !samples.is_empty())
+        .then(|| format!("{} states were told, no two of them at the same index", samples.len()));
+    Finding::new("digests", compared, broken, undecided.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -51,6 +53,8 @@ mod tests {
         let good = [sample("n1", 5, "aa"), sample("n2", 5, "aa"), sample("n3", 6, "bb")];
         assert_eq!((check(&good).verdict, check(&good).checked), (Verdict::Valid, 2));
         assert_eq!(check(&[sample("n1", 5, "aa"), sample("n2", 5, "ab")]).verdict, Verdict::Invalid);
+        assert_eq!(check(&good[1..]).verdict, Verdict::Unknown, "nothing was compared");
+        assert_eq!(check(&[]).verdict, Verdict::Valid);
         // Also of one node with itself: a state that changed under the same index.
         assert_eq!(check(&[sample("n1", 5, "aa"), sample("n1", 5, "ab")]).verdict, Verdict::Invalid);
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
+use super::disk::Disk;
 use super::{Cluster, SHARES, STEP_TIME_MAX, THRESHOLD, run};
 use crate::net::address;
 
@@ -23,7 +24,7 @@ pub fn module() -> Option<PathBuf> {
 }
 
 /// Certificates, tokens, configurations, under `dir`.
-pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32) -> anyhow::Result<()> {
+pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> anyhow::Result<()> {
     let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
     let pki = dir.join("pki");
     std::fs::create_dir_all(dir)?;
@@ -39,7 +40,7 @@ pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32) -> anyhow::Result<(
     let mut client = authority("client");
     client.args(["--role", "admin", "--name", "admin"]);
     let client = run(client, b"");
-    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module));
+    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module, data_dir(dir, n, disks)));
     futures::future::try_join(client, futures::future::try_join_all(requests)).await?;
     let signs = (1..=nodes).map(|n| {
         let node = dir.join(format!("n{n}"));
@@ -51,8 +52,21 @@ pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32) -> anyhow::Result<(
     Ok(())
 }
 
+/// A node's disk.
+pub fn disk(dir: &Path, n: u32) -> anyhow::Result<Disk> {
+    let node = dir.join(format!("n{n}"));
+    std::fs::create_dir_all(&node)?;
+    Disk::create(&node.join("disk.img"), n)
+}
+
+/// Where a node keeps its data: on its disk, if it has one.
+pub fn data_dir(dir: &Path, n: u32, disks: &[Disk]) -> PathBuf {
+    let folder = disks.get(n as usize - 1).map_or(dir.join(format!("n{n}")), |disk| disk.path().to_owned());
+    folder.join("data")
+}
+
 /// A node's folder, token and request.
-async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path) -> anyhow::Result<()> {
+async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBuf) -> anyhow::Result<()> {
     let node = dir.join(format!("n{n}"));
     let token = node.join("token");
     std::fs::create_dir_all(&token)?;
@@ -67,7 +81,7 @@ async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path) -> anyhow::R
     let port = |port: u16| format!("{}:{port}", address(n));
     let mut config = json!({
         "name": format!("n{n}"),
-        "data_dir": node.join("data"),
+        "data_dir": data,
         "api": { "listen": port(7600) },
         "peer": { "listen": port(7601) },
         "tls": { "cert": node.join("node.pem"), "root_ca": dir.join("pki/ca.pem") },

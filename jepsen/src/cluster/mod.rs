@@ -1,6 +1,7 @@
 //! Real nodes: `quorate server` processes with tokens, certificates and a ceremony of their own, made by the binary's commands
 //! as an operator makes them on separate machines.
 
+mod disk;
 mod found;
 mod node;
 
@@ -16,7 +17,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use crate::checker::digests::Sample;
 use crate::net::{Net, address};
+pub use disk::Disk;
 pub use found::{module, pin};
 use node::NodeProcess;
 
@@ -32,16 +35,23 @@ pub struct Cluster<'n> {
     dir: PathBuf,
     net: &'n Net,
     nodes: Vec<RefCell<NodeProcess>>,
+    /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
+    disks: Vec<Disk>,
     client: Client,
 }
 
 impl<'n> Cluster<'n> {
-    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`.
+    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`; with disks that can lose power if `disks`.
     ///
     /// # Errors
     /// The step that failed, and what the command said.
-    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32) -> anyhow::Result<Self> {
-        found::prepare(quorate, dir, nodes).await?;
+    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, disks: bool) -> anyhow::Result<Self> {
+        disk::sweep();
+        let disks = match disks {
+            true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
+            false => vec![],
+        };
+        found::prepare(quorate, dir, nodes, &disks).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
         let addresses = (1..=nodes).map(|n| format!("{}:7600", address(n))).collect();
         let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
@@ -50,6 +60,7 @@ impl<'n> Cluster<'n> {
             dir: dir.to_owned(),
             net,
             nodes: (1..=nodes).map(|n| RefCell::new(NodeProcess::new(n, dir))).collect(),
+            disks,
             client: Client::connect(config).await?,
         };
         found::found(&cluster).await?;
@@ -73,6 +84,20 @@ impl<'n> Cluster<'n> {
     pub fn client_of(&self, node: u32, deadline: Duration) -> anyhow::Result<Client> {
         let one = self.client.node(node as usize - 1).context("no such node")?;
         Ok(one.reconnected()?.with_deadline(deadline).impatient())
+    }
+
+    /// The folder of a node's data.
+    pub fn data_dir(&self, node: u32) -> PathBuf {
+        found::data_dir(&self.dir, node, &self.disks)
+    }
+
+    /// The disk of a node whose process was killed forgets what was not synced; nothing happens without a disk of its own.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn forget_unsynced(&self, node: u32) -> anyhow::Result<()> {
+        let disk = self.disks.get(node as usize - 1);
+        disk.map_or(Ok(()), |disk| disk.lose_power().with_context(|| format!("the disk of n{node}")))
     }
 
     /// Starts a node's process.
@@ -130,6 +155,17 @@ impl<'n> Cluster<'n> {
             node.status(StatusRequest {}).await.ok()
         });
         futures::future::join_all(ask).await
+    }
+
+    /// What each node tells of its state's digest now.
+    pub async fn digests(&self) -> Vec<Sample> {
+        let told = self.statuses().await.into_iter().flatten();
+        let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect();
+        told.filter_map(|s| {
+            let digest = s.digest?;
+            Some(Sample { node: s.answered_by, index: digest.index, digest: hex(&digest.hash) })
+        })
+        .collect()
     }
 
     /// The node that most nodes call their leader.

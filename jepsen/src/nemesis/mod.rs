@@ -30,6 +30,8 @@ pub enum Kind {
     Kill,
     /// SIGSTOP to a node (half the time the leader), SIGCONT some seconds later
     Pause,
+    /// A node, sometimes all at once, loses power: what was not synced to its disk is gone
+    Power,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
 }
@@ -41,6 +43,7 @@ impl Kind {
             Self::Partition => "partition",
             Self::Kill => "kill",
             Self::Pause => "pause",
+            Self::Power => "power",
             Self::Seal => "seal",
         }
     }
@@ -56,6 +59,7 @@ pub struct World<'a> {
     pub context: &'a Context,
     /// Nodes that may still be taken from the majority.
     budget: Cell<u32>,
+    budget_max: u32,
     /// Kinds of which one took effect.
     seen: RefCell<BTreeSet<Kind>>,
     /// Turns true when faults are to end.
@@ -73,8 +77,8 @@ impl<'a> World<'a> {
     /// Faults end, and are healed, when `stop` turns true.
     pub fn new(cluster: &'a Cluster<'a>, net: &'a Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
         // With one node there is no minority: it may fail all the same, and nothing is served meanwhile.
-        let budget = Cell::new(minority(cluster.size()).max(1));
-        Self { cluster, net, context, budget, seen: RefCell::default(), stop }
+        let budget_max = minority(cluster.size()).max(1);
+        Self { cluster, net, context, budget: Cell::new(budget_max), budget_max, seen: RefCell::default(), stop }
     }
 
     /// Runs all kinds beside each other until told to stop; everything is healed then.
@@ -93,6 +97,7 @@ impl<'a> World<'a> {
                 Kind::Partition => Box::pin(self.partition(&mut rng)),
                 Kind::Kill => Box::pin(self.kill(&mut rng)),
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
+                Kind::Power => Box::pin(self.power(&mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
             };
             done.await?;
@@ -146,6 +151,33 @@ impl<'a> World<'a> {
         self.nap(rng.random_range(HOLD)).await;
         self.cluster.resume(node);
         self.tell("resume", &format!("n{node}"));
+        self.give(taken);
+        Ok(())
+    }
+
+    async fn power(&self, rng: &mut StdRng) -> anyhow::Result<()> {
+        let all = rng.random_ratio(1, 3);
+        let (nodes, words, taken) = if all {
+            let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
+            ((1..=self.cluster.size()).collect(), "every node".to_owned(), taken)
+        } else {
+            let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
+            (vec![node], words, taken)
+        };
+        // All processes first: no node acknowledges anything after another has forgotten.
+        let lost: Vec<u32> = nodes.into_iter().filter(|n| self.cluster.kill(*n).is_ok()).collect();
+        lost.iter().try_for_each(|n| self.cluster.forget_unsynced(*n))?;
+        if !lost.is_empty() {
+            self.took_effect(Kind::Power, &words);
+        }
+        self.nap(rng.random_range(HOLD)).await;
+        for node in &lost {
+            self.cluster.start_node(*node)?;
+            self.tell("restart-power", &format!("n{node}"));
+        }
+        for node in lost {
+            self.reopen(node).await;
+        }
         self.give(taken);
         Ok(())
     }

@@ -39,12 +39,12 @@ pub fn minority(nodes: u32) -> u32 {
     nodes.saturating_sub(1) / 2
 }
 
-/// Shapes that make sense with so many nodes.
+/// Shapes that make sense with so many nodes; the leader's isolation is the most telling, and twice as likely.
 pub fn shapes(nodes: u32) -> &'static [Shape] {
     match nodes {
         0..=2 => &[],
-        3..=4 => &[Shape::Majority, Shape::Leader, Shape::Deaf, Shape::Mute, Shape::Bridge],
-        _ => &[Shape::Majority, Shape::Leader, Shape::Deaf, Shape::Mute, Shape::Bridge, Shape::Ring],
+        3..=4 => &[Shape::Majority, Shape::Leader, Shape::Leader, Shape::Deaf, Shape::Mute, Shape::Bridge],
+        _ => &[Shape::Majority, Shape::Leader, Shape::Leader, Shape::Deaf, Shape::Mute, Shape::Bridge, Shape::Ring],
     }
 }
 

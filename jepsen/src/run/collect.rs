@@ -28,7 +28,7 @@ pub fn collect(cluster: &Cluster<'_>, seed: u64, dir: &Path, evidence: &mut Evid
         let log = std::fs::read_to_string(folder.join("log")).context("a node's log")?;
         evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log));
         scan(&folder.join("log"), &canaries, evidence)?;
-        scan(&folder.join("data"), &canaries, evidence)?;
+        scan(&cluster.data_dir(node), &canaries, evidence)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
@@ -92,8 +92,9 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
 async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster =
-        Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes).await.context("the cluster did not start")?;
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
+        .await
+        .context("the cluster did not start")?;
 
     let clients = (1..=test.nodes).map(|n| cluster.client_of(n, DEADLINE)).collect::<Result<Vec<_>, _>>()?;
     let (stop_load, load_stops) = watch::channel(false);
@@ -112,12 +113,13 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::R
     let world = World::new(&cluster, net, &context, faults_stop);
     let faults = world.run(&plan.nemeses);
     let clock = async {
-        let mut seconds = 0;
+        let begun = Instant::now();
+        let (time, grace) = (Duration::from_secs(test.seconds), GRACE);
         // A slow machine gets more time for what was demanded, so that no latency decides the verdict.
-        while seconds < test.seconds || !world.saw(&plan.nemeses) && seconds < test.seconds + GRACE.as_secs() {
-            sleep(Duration::from_secs(1)).await;
+        while begun.elapsed() < time || !world.saw(&plan.nemeses) && begun.elapsed() < time + grace {
+            sleep(Duration::from_millis(500)).await;
             evidence.log_faults.extend(cluster.died());
-            seconds += 1;
+            evidence.digests.extend(cluster.digests().await);
         }
         let _ = stop_faults.send(true);
     };
@@ -137,12 +139,14 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::R
         for node in 1..=test.nodes {
             cluster.kill(node)?;
         }
+        (1..=test.nodes).try_for_each(|node| cluster.forget_unsynced(node))?;
         context.recorder.nemesis("power-off", "every node");
         for node in 1..=test.nodes {
             cluster.start_node(node)?;
         }
         evidence.not_recovered = recover(&cluster, &context, "after the power-off").await;
     }
+    compare_digests(&cluster, &mut evidence).await;
     say("the last reads: every key on every node, every ciphertext");
     last_reads(&context).await?;
     evidence.log_faults.extend(cluster.died());
@@ -170,7 +174,20 @@ async fn recover(cluster: &Cluster<'_>, context: &Context, when: &str) -> Option
     opened.await.err().map(|e| format!("{when}: {e:#}"))
 }
 
+/// Asks a quiet cluster until all nodes tell of the same index; a tick of the cluster's clock may come between.
+async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
+    for _ in 0..50 {
+        let samples = cluster.digests().await;
+        let equal = samples.len() == cluster.size() as usize && samples.iter().all(|s| s.index == samples[0].index);
+        evidence.digests.extend(samples);
+        if equal {
+            return;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
 fn demands(test: &Test, plan: &Plan) -> Vec<Demand> {
     let faults = plan.nemeses.iter().map(|kind| Demand { what: Event::Fault(kind.name().into()), at_least: 1 });
-    plan.workload.demands(test.seconds).into_iter().chain(faults).collect()
+    plan.workload.demands(test.seconds, test.nodes).into_iter().chain(faults).collect()
 }
