@@ -151,6 +151,7 @@ fn status_response(s: ClusterStatus) -> v1::StatusResponse {
         dev: s.dev,
         state: s.health.as_str().into(),
         hint: s.hint,
+        digest: s.digest.map(|(index, hash)| v1::StateDigest { index, hash: hash.to_vec().into() }),
     }
 }
 

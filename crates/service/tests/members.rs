@@ -36,6 +36,12 @@ async fn three_nodes_join_and_one_ceremony_opens_them_all() -> TestResult {
         n.status(&admin()).expect("status").nodes.into_iter().map(|n| (n.id, n.name)).collect()
     };
     assert_eq!(ids(&n1), ids(&n3));
+    // Each tells the index and digest of its own state, and at one index they are equal.
+    eventually("all tell the same digest", || {
+        let told = [&n1, &n2, &n3].map(|n| n.status(&admin()).expect("status").digest);
+        told[0].is_some_and(|(index, _)| index > 0) && told.iter().all(|t| *t == told[0])
+    })
+    .await;
     let members = n2.list_members(&custodian(), soon()).await?;
     assert!(members.pending.is_empty() && members.members.len() == 3);
 

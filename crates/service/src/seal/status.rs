@@ -50,6 +50,8 @@ pub struct Status {
     pub health: Health,
     /// What to do next, when there is something.
     pub hint: String,
+    /// The answering node's last applied index and the hash of its state's digest there: equal on all nodes at one index.
+    pub digest: Option<(u64, [u8; 32])>,
 }
 
 /// One member.

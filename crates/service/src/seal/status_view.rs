@@ -22,9 +22,10 @@ impl Node {
         let state = self.current();
         let replica = state.replica();
         let status = replica.map(|r| r.status());
-        let seal = replica
-            .and_then(|r| r.view().ok())
-            .and_then(|view| SealState::read(&view, self.config.name.as_str()).ok().flatten());
+        let view = replica.and_then(|r| r.view().ok());
+        let seal = view.as_ref().and_then(|view| SealState::read(view, self.config.name.as_str()).ok().flatten());
+        // Before genesis there are no records whose digest could tell anything.
+        let digest = view.filter(|_| seal.is_some()).and_then(|view| Some((view.applied(), view.digest().ok()?)));
         let nodes = match &status {
             Some(status) => self.node_statuses(status),
             None => vec![self.lone_status(state.health())],
@@ -41,6 +42,7 @@ impl Node {
             answered_by: self.config.name.to_string(),
             dev: seal.map_or(self.config.dev, |s| s.config.flags.dev),
             health: state.health(),
+            digest,
         })
     }
 

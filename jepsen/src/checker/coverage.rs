@@ -1,0 +1,116 @@
+//! A run in which what was to be endured did not happen proves nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Finding, Verdict, revocation};
+use crate::history::{Answer, Call, History, Op, Outcome};
+
+/// Something that must have happened at least so often.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Demand {
+    /// What.
+    pub what: Event,
+    /// How often.
+    pub at_least: u64,
+}
+
+/// What can be demanded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
+pub enum Event {
+    /// A fault of that name that was seen to take effect.
+    Fault(String),
+    /// Uses invoked after an acknowledged revocation that nothing had lifted.
+    RevocationRaces,
+    /// Uses that were denied because of the key's state.
+    DeniedUses,
+    /// Acknowledged changes.
+    Changes,
+    /// Keys whose creation was acknowledged.
+    Keys,
+    /// Ciphertexts opened in the last reads.
+    LastReads,
+    /// Calls that succeeded, in percent of all.
+    PercentOk,
+}
+
+/// The event of the nemesis by which a fault is known to have taken effect.
+pub fn effect_event(fault: &str) -> String {
+    format!("{fault}-took-effect")
+}
+
+/// Counts what was demanded.
+pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
+    let count = |what: &Event| -> u64 {
+        let ops_that = |wanted: &dyn Fn(&&Op) -> bool| ops.iter().filter(wanted).count() as u64;
+        match what {
+            Event::Fault(name) => history.nemesis().filter(|(_, f, _)| *f == effect_event(name)).count() as u64,
+            Event::RevocationRaces => revocation::races(ops) as u64,
+            Event::DeniedUses => {
+                ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))
+            }
+            Event::Changes => ops_that(&|o| o.is_ok() && !o.call.is_use() && o.call != Call::Describe),
+            Event::Keys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Create { .. })),
+            Event::LastReads => {
+                ops_that(&|o| o.last && matches!(o.outcome, Outcome::Ok(Answer::Decrypted { exact: true, .. })))
+            }
+            // A use that is rightly denied is a success of the cluster.
+            Event::PercentOk => {
+                let answered =
+                    ops_that(&|o| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")));
+                100 * answered / (ops.len() as u64).max(1)
+            }
+        }
+    };
+    let missing: Vec<String> = demands
+        .iter()
+        .filter_map(|d| {
+            let seen = count(&d.what);
+            (seen < d.at_least).then(|| format!("{:?}: {seen}, at least {} were demanded", d.what, d.at_least))
+        })
+        .collect();
+    let verdict = if missing.is_empty() { Verdict::Valid } else { Verdict::Uncovered };
+    Finding { verdict, details: missing, ..Finding::new("coverage", demands.len(), vec![], vec![]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::hand::*;
+    use crate::history::{self, State, What};
+
+    fn with_nemesis(f: &str) -> History {
+        let what = What::Nemesis { f: f.into(), value: String::new() };
+        History { events: vec![history::Event { index: 0, time: 1, what }] }
+    }
+
+    #[test]
+    fn a_fault_counts_when_it_took_effect() {
+        let demands = [Demand { what: Event::Fault("kill".into()), at_least: 1 }];
+        assert_eq!(check(&with_nemesis("kill-took-effect"), &[], &demands).verdict, Verdict::Valid);
+        for not_it in ["kill", "pause-took-effect"] {
+            assert_eq!(check(&with_nemesis(not_it), &[], &demands).verdict, Verdict::Uncovered);
+        }
+    }
+
+    #[test]
+    fn calls_are_counted() {
+        let disabled = op(1, 2, 3, Call::Disable, key(State::Disabled, 1));
+        let denied = op(2, 4, 5, Call::Encrypt { text: 1 }, refused("KEY_DISABLED"));
+        let lost = op(2, 6, 7, Call::Encrypt { text: 1 }, refused("UNAVAILABLE"));
+        let opened = last(op(2, 8, 9, Call::Decrypt { text: 1 }, decrypted(1, true)));
+        let ops = [create(0), disabled, denied, lost, opened];
+        for (what, seen) in [
+            (Event::RevocationRaces, 2),
+            (Event::DeniedUses, 1),
+            (Event::Changes, 2),
+            (Event::Keys, 1),
+            (Event::LastReads, 1),
+            (Event::PercentOk, 80),
+        ] {
+            let verdict =
+                |at_least| check(&History::default(), &ops, &[Demand { what: what.clone(), at_least }]).verdict;
+            assert_eq!((verdict(seen), verdict(seen + 1)), (Verdict::Valid, Verdict::Uncovered), "{what:?}");
+        }
+    }
+}

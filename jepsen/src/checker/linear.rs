@@ -1,0 +1,268 @@
+//! Linearizability, key by key (it is a local property), by `porcupine-rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use porcupine_rs::{CheckResult, Model, Operation, check_operations_timeout};
+
+use super::brute::Interval;
+use super::model::{Key, Step};
+use super::{Finding, tell};
+use crate::history::Op;
+
+/// As many of a bad history's last calls are shown.
+const SHOWN: usize = 12;
+
+#[derive(Clone, Debug)]
+struct OneKey;
+
+impl Model for OneKey {
+    type State = Key;
+    type Op = Step;
+    type Metadata = ();
+
+    fn init() -> Key {
+        Key::default()
+    }
+
+    fn step(state: &Key, op: &Step) -> (bool, Key) {
+        state.after(op).map_or((false, *state), |next| (true, next))
+    }
+}
+
+/// Judges every key.
+pub fn check(ops: &[Op], per_key: Duration) -> Finding {
+    let mut keys: BTreeMap<&str, Vec<&Op>> = BTreeMap::new();
+    for op in ops {
+        if let Some(key) = &op.key
+            && Step::of(op).is_some()
+        {
+            keys.entry(key).or_default().push(op);
+        }
+    }
+    let (mut broken, mut undecided, mut checked) = (Vec::new(), Vec::new(), 0);
+    for (key, ops) in keys {
+        checked += ops.len();
+        match judge(&intervals(&ops), per_key) {
+            CheckResult::Ok => {}
+            CheckResult::Unknown => {
+                undecided.push(format!("key {key}: no verdict on {} calls within {per_key:?}", ops.len()))
+            }
+            CheckResult::Illegal => {
+                let shortest = shortest_bad(&ops, per_key);
+                let end = &shortest[shortest.len().saturating_sub(SHOWN)..];
+                let calls: Vec<String> = end.iter().map(|op| format!("    {}", tell(op))).collect();
+                let count = shortest.len();
+                broken.push(format!(
+                    "key {key}: no order explains its first {count} calls, of which the last are\n{}",
+                    calls.join("\n")
+                ));
+            }
+        }
+    }
+    Finding::new("linear", checked, broken, undecided)
+}
+
+/// The verdict on one key's calls.
+pub fn judge(calls: &[Interval], time_max: Duration) -> CheckResult {
+    let time = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
+    let operations: Vec<Operation<OneKey>> = calls
+        .iter()
+        .map(|c| Operation {
+            client_id: None,
+            call_time: time(c.invoked),
+            return_time: time(c.ended),
+            op: c.step.clone(),
+            metadata: None,
+        })
+        .collect();
+    check_operations_timeout(&operations, time_max)
+}
+
+fn intervals(ops: &[&Op]) -> Vec<Interval> {
+    let interval = |op: &&Op| Step::of(op).map(|step| Interval { invoked: op.invoked, ended: op.ended, step });
+    ops.iter().filter_map(interval).collect()
+}
+
+/// The shortest beginning that is bad already: what ended later than `end` counts as still open.
+fn shortest_bad<'a>(ops: &[&'a Op], time_max: Duration) -> Vec<&'a Op> {
+    let mut ends: Vec<u64> = ops.iter().map(|op| op.ended).filter(|end| *end != u64::MAX).collect();
+    ends.sort_unstable();
+    let until = |end: u64| -> Vec<&'a Op> { ops.iter().copied().filter(|op| op.invoked <= end).collect() };
+    let bad = |end: u64| {
+        let cut: Vec<Op> = until(end)
+            .into_iter()
+            .cloned()
+            .map(|mut op| {
+                if op.ended > end {
+                    op.ended = u64::MAX;
+                    op.outcome = crate::history::Outcome::Info("cut".into());
+                }
+                op
+            })
+            .collect();
+        judge(&intervals(&cut.iter().collect::<Vec<_>>()), time_max) == CheckResult::Illegal
+    };
+    let place = ends.partition_point(|end| !bad(*end));
+    ends.get(place).map_or_else(|| ops.to_vec(), |end| until(*end))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checker::brute::linearizable;
+    use crate::checker::hand::*;
+    use crate::checker::{Verdict, hand};
+    use crate::history::{Call, Outcome, State};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    fn verdict(ops: &[Op]) -> Verdict {
+        check(ops, LIMIT).verdict
+    }
+
+    #[test]
+    fn good_histories_are_accepted() {
+        let encrypt = |at, end, outcome| op(2, at, end, Call::Encrypt { text: at }, outcome);
+        let good = [
+            vec![],
+            vec![create(0), encrypt(2, 3, encrypted(1))],
+            // Concurrent with the disable: either answer will do.
+            vec![create(0), op(1, 2, 9, Call::Disable, key(State::Disabled, 1)), encrypt(3, 4, encrypted(1))],
+            vec![
+                create(0),
+                op(1, 2, 9, Call::Disable, key(State::Disabled, 1)),
+                encrypt(3, 4, refused("KEY_DISABLED")),
+            ],
+            // In doubt: it may take effect late, or never.
+            vec![
+                create(0),
+                op(1, 2, 3, Call::Disable, doubt()),
+                encrypt(5, 6, encrypted(1)),
+                encrypt(7, 8, refused("KEY_DISABLED")),
+            ],
+            vec![
+                create(0),
+                op(1, 2, 3, Call::Rotate, doubt()),
+                encrypt(5, 6, encrypted(1)),
+                encrypt(7, 8, encrypted(1)),
+            ],
+            vec![
+                create(0),
+                op(1, 2, 3, Call::Rotate, doubt()),
+                encrypt(5, 6, encrypted(2)),
+                encrypt(7, 8, encrypted(2)),
+            ],
+        ];
+        for (i, ops) in good.iter().enumerate() {
+            assert_eq!(verdict(ops), Verdict::Valid, "{i}");
+        }
+    }
+
+    #[test]
+    fn bad_histories_are_rejected() {
+        let encrypt = |at, end, outcome| op(2, at, end, Call::Encrypt { text: at }, outcome);
+        let bad = [
+            // A stale read: used after the acknowledged disable.
+            vec![create(0), op(1, 2, 3, Call::Disable, key(State::Disabled, 1)), encrypt(4, 5, encrypted(1))],
+            // A lost write.
+            vec![create(0), op(1, 2, 3, Call::Rotate, key(State::Enabled, 2)), encrypt(4, 5, encrypted(1))],
+            // Two rotations that made one version.
+            vec![
+                create(0),
+                op(1, 2, 5, Call::Rotate, key(State::Enabled, 2)),
+                op(2, 3, 4, Call::Rotate, key(State::Enabled, 2)),
+            ],
+            // Applied twice.
+            vec![create(0), op(1, 2, 3, Call::Rotate, doubt()), op(1, 4, 5, Call::Describe, key(State::Enabled, 3))],
+            // A refusal said nothing was changed, and yet it was.
+            vec![create(0), op(1, 2, 3, Call::Rotate, refused("UNAVAILABLE")), encrypt(4, 5, encrypted(2))],
+            // Seen, then gone: an open change can't be undone.
+            vec![
+                create(0),
+                op(1, 2, 3, Call::Disable, doubt()),
+                encrypt(4, 5, refused("KEY_DISABLED")),
+                encrypt(6, 7, encrypted(1)),
+            ],
+            // A wrong plaintext.
+            vec![create(0), op(1, 2, 3, Call::Decrypt { text: 1 }, decrypted(1, false))],
+        ];
+        for (i, ops) in bad.iter().enumerate() {
+            let finding = check(ops, LIMIT);
+            assert_eq!((finding.verdict, finding.violations), (Verdict::Invalid, 1), "{i}");
+        }
+        // Key by key: a good one beside does not hide it.
+        let mixed: Vec<Op> =
+            bad[0].iter().cloned().chain(bad[0].iter().take(2).cloned().map(|o| hand::of(o, "j"))).collect();
+        assert_eq!(check(&mixed, LIMIT).violations, 1);
+    }
+
+    #[test]
+    fn the_shortest_bad_beginning_is_shown() {
+        let mut ops = vec![create(0), op(1, 2, 3, Call::Disable, key(State::Disabled, 1))];
+        ops.push(op(3, 4, 5, Call::Encrypt { text: 77 }, encrypted(1)));
+        ops.extend((0..40).map(|i| op(1, 10 + 2 * i, 11 + 2 * i, Call::Describe, key(State::Disabled, 1))));
+        let finding = check(&ops, LIMIT);
+        assert!(
+            finding.details[0].contains("first 3 calls") && finding.details[0].contains("77"),
+            "{:?}",
+            finding.details
+        );
+    }
+
+    /// Short histories of few values, so that many of them are good and many are bad.
+    fn small() -> impl Strategy<Value = Vec<Op>> {
+        let state = || prop_oneof![Just(State::Enabled), Just(State::Disabled)];
+        let one = (0..8_u8, state(), 1..3_u32, 0..12_u64, 1..5_u64).prop_map(|(kind, state, version, at, long)| {
+            let (call, outcome) = match kind {
+                0 => (Call::Disable, key(State::Disabled, version)),
+                1 => (Call::Enable, doubt()),
+                2 => (Call::Rotate, key(State::Enabled, version + 1)),
+                3 => (Call::Rotate, doubt()),
+                4 => (Call::Describe, key(state, version)),
+                5 => (Call::Encrypt { text: 1 }, refused("KEY_DISABLED")),
+                6 => (Call::Disable, doubt()),
+                _ => (Call::Encrypt { text: 1 }, encrypted(version)),
+            };
+            // Twice the time, so that no invocation falls on an end.
+            op(1, 2 * at + 4, 2 * (at + long) + 5, call, outcome)
+        });
+        proptest::collection::vec(one, 0..6).prop_map(|mut ops| {
+            ops.insert(0, op(1, 0, 1, Call::Create { token: 0 }, key(State::Enabled, 1)));
+            ops
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn the_fast_checker_and_the_plain_one_agree(ops in small()) {
+            let calls = intervals(&ops.iter().collect::<Vec<_>>());
+            let fast = judge(&calls, LIMIT);
+            prop_assert_eq!(fast == CheckResult::Ok, linearizable(&calls), "{:?}", ops);
+            prop_assert_ne!(fast, CheckResult::Unknown);
+        }
+    }
+
+    #[test]
+    fn the_property_sees_good_and_bad_histories() {
+        use proptest::strategy::ValueTree;
+        use proptest::test_runner::TestRunner;
+        let mut runner = TestRunner::deterministic();
+        let good = (0..500)
+            .filter(|_| {
+                let ops = small().new_tree(&mut runner).unwrap().current();
+                linearizable(&intervals(&ops.iter().collect::<Vec<_>>()))
+            })
+            .count();
+        assert!((50..450).contains(&good), "{good} of 500 are good: the property above would prove little");
+    }
+
+    #[test]
+    fn what_says_nothing_about_a_key_is_left_out() {
+        let lost = op(1, 2, 3, Call::Encrypt { text: 1 }, Outcome::Info("DEADLINE_EXCEEDED".into()));
+        assert_eq!(check(&[create(0), lost], LIMIT).checked, 1);
+    }
+}

@@ -1,0 +1,201 @@
+//! Judges a history and what was collected after a run. Pure: no clock, no file, no process.
+//!
+//! | checker | rejects |
+//! | --- | --- |
+//! | `durability` | an acknowledged key, version or ciphertext that is not there in the end |
+//! | `revocation` | a use that succeeded though it was invoked after an acknowledged disable or deletion; a use denied though enabled |
+//! | `linear` | answers about one key that no order of the calls explains |
+//! | `ids` | an id given twice, or two ids for one token |
+//! | `sealed` | a use that a sealed node performed |
+//! | `digests` | two nodes whose state differs at the same log index |
+//! | `secrets` | a secret or a name in a file of a node |
+//! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
+//! | `recovery` | a cluster that does not come back once every fault is healed |
+//! | `coverage` | a run in which what was demanded did not happen: no pass |
+
+pub mod brute;
+pub mod coverage;
+pub mod digests;
+pub mod durability;
+pub mod ids;
+pub mod linear;
+pub mod logs;
+pub mod model;
+pub mod revocation;
+pub mod sealed;
+pub mod secrets;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::{History, Op};
+
+/// As many violations of one checker are described; all are counted.
+const DESCRIBED_MAX: usize = 10;
+
+/// What a checker says; the worst is last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing contradicts the promise.
+    Valid,
+    /// What was demanded did not happen: nothing was proved.
+    Uncovered,
+    /// It could not be decided.
+    Unknown,
+    /// The promise was broken.
+    Invalid,
+}
+
+impl Verdict {
+    /// The exit code of the command (3 is a failure of the harness itself).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Valid => 0,
+            Self::Invalid => 1,
+            Self::Unknown => 2,
+            Self::Uncovered => 4,
+        }
+    }
+}
+
+/// One checker's result.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// The checker's name.
+    pub checker: String,
+    /// What it says.
+    pub verdict: Verdict,
+    /// How many things it judged.
+    pub checked: u64,
+    /// How many of them broke the promise.
+    pub violations: u64,
+    /// The first of them, and what could not be decided, in words.
+    pub details: Vec<String>,
+}
+
+impl Finding {
+    /// `broken` are violations, `undecided` what could not be judged; each in words.
+    pub fn new(checker: &str, checked: usize, broken: Vec<String>, undecided: Vec<String>) -> Self {
+        let verdict = match (broken.is_empty(), undecided.is_empty()) {
+            (false, _) => Verdict::Invalid,
+            (true, false) => Verdict::Unknown,
+            (true, true) => Verdict::Valid,
+        };
+        Self {
+            checker: checker.to_owned(),
+            verdict,
+            checked: checked as u64,
+            violations: broken.len() as u64,
+            details: broken.into_iter().chain(undecided).take(DESCRIBED_MAX).collect(),
+        }
+    }
+}
+
+/// What was collected besides the history; stored with it, so that a stored run can be judged again.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How many nodes there were.
+    pub nodes: u32,
+    /// What must have happened.
+    pub demands: Vec<coverage::Demand>,
+    /// Digests of states, as nodes told them.
+    pub digests: Vec<digests::Sample>,
+    /// Lines of nodes' logs that no sound node writes.
+    pub log_faults: Vec<String>,
+    /// Secrets found where they must not be.
+    pub leaks: Vec<String>,
+    /// Bytes of files that were searched for secrets.
+    pub scanned_bytes: u64,
+    /// Why the cluster did not come back after the faults were healed.
+    pub not_recovered: Option<String>,
+}
+
+/// Every checker. `per_key` bounds the search for one key's order.
+///
+/// # Errors
+/// A history that no harness writes.
+pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyhow::Result<Vec<Finding>> {
+    let ops = history.ops()?;
+    Ok(vec![
+        durability::check(&ops, evidence.nodes),
+        revocation::check(&ops),
+        linear::check(&ops, per_key),
+        ids::check(&ops),
+        sealed::check(&ops),
+        digests::check(&evidence.digests),
+        Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]),
+        Finding::new("logs", evidence.nodes as usize, evidence.log_faults.clone(), vec![]),
+        Finding::new("recovery", 1, evidence.not_recovered.iter().cloned().collect(), vec![]),
+        coverage::check(history, &ops, &evidence.demands),
+    ])
+}
+
+/// The worst of all.
+pub fn overall(findings: &[Finding]) -> Verdict {
+    findings.iter().map(|f| f.verdict).max().unwrap_or(Verdict::Uncovered)
+}
+
+/// A call, for people.
+fn tell(op: &Op) -> String {
+    let s = |ns: u64| format!("{:.6} s", ns as f64 / 1e9);
+    let end = if op.ended == u64::MAX { "open".to_owned() } else { s(op.ended) };
+    format!("{:?} at n{} [event {}, {} … {}] → {:?}", op.call, op.node, op.index, s(op.invoked), end, op.outcome)
+}
+
+/// Hand-made calls for the checkers' tests.
+#[cfg(test)]
+pub(crate) mod hand {
+    use crate::history::{Answer, Call, Op, Outcome, State};
+
+    pub fn op(node: u32, invoked: u64, ended: u64, call: Call, outcome: Outcome) -> Op {
+        let ended = if matches!(outcome, Outcome::Info(_)) { u64::MAX } else { ended };
+        Op { index: invoked, process: invoked, node, key: Some("k".into()), last: false, call, invoked, ended, outcome }
+    }
+    pub fn key(state: State, version: u32) -> Outcome {
+        Outcome::Ok(Answer::Key { state, version })
+    }
+    pub fn encrypted(version: u32) -> Outcome {
+        Outcome::Ok(Answer::Encrypted { version })
+    }
+    pub fn decrypted(version: u32, exact: bool) -> Outcome {
+        Outcome::Ok(Answer::Decrypted { version, exact })
+    }
+    pub fn refused(reason: &str) -> Outcome {
+        Outcome::Fail(reason.into())
+    }
+    pub fn doubt() -> Outcome {
+        Outcome::Info("UNKNOWN_OUTCOME".into())
+    }
+    pub fn create(at: u64) -> Op {
+        op(1, at, at + 1, Call::Create { token: 1 }, key(State::Enabled, 1))
+    }
+    pub fn last(mut op: Op) -> Op {
+        op.last = true;
+        op
+    }
+    pub fn of(mut op: Op, key: &str) -> Op {
+        op.key = Some(key.into());
+        op
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_verdict_counts_and_each_has_its_exit_code() {
+        let finding = |verdict| Finding { verdict, ..Finding::new("x", 0, vec![], vec![]) };
+        assert_eq!(overall(&[]), Verdict::Uncovered, "no checker, no proof");
+        for (worst, code) in
+            [(Verdict::Valid, 0), (Verdict::Uncovered, 4), (Verdict::Unknown, 2), (Verdict::Invalid, 1)]
+        {
+            assert_eq!(overall(&[finding(Verdict::Valid), finding(worst), finding(Verdict::Valid)]), worst);
+            assert_eq!(worst.exit_code(), code);
+        }
+        assert_eq!(Finding::new("x", 1, vec!["a".into()], vec!["b".into()]).verdict, Verdict::Invalid);
+        assert_eq!(Finding::new("x", 1, vec![], vec!["b".into()]).verdict, Verdict::Unknown);
+    }
+}

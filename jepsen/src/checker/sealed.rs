@@ -1,0 +1,69 @@
+//! A node that an operator sealed uses no key until a ceremony opens it: from the seal's acknowledgement to the invocation
+//! of the share that completes a ceremony, it answers no use.
+
+use super::{Finding, tell};
+use crate::history::{Call, Op};
+
+/// Judges every use.
+pub fn check(ops: &[Op]) -> Finding {
+    let seals: Vec<&Op> = ops.iter().filter(|o| o.call == Call::Seal && o.is_ok()).collect();
+    // A ceremony at any node opens all.
+    let opens: Vec<&Op> = ops.iter().filter(|o| o.call == Call::Unseal && o.may_have_happened()).collect();
+    let spans: Vec<(&Op, u64)> = seals
+        .into_iter()
+        .map(|seal| {
+            let opened = opens.iter().filter(|o| o.ended > seal.invoked).map(|o| o.invoked).min();
+            (seal, opened.unwrap_or(u64::MAX))
+        })
+        .collect();
+    let broken = ops
+        .iter()
+        .filter(|o| o.call.is_use() && o.is_ok())
+        .filter_map(|used| {
+            let sealed = |(seal, until): &&(&Op, u64)| {
+                seal.node == used.node && seal.ended < used.invoked && *until >= used.ended
+            };
+            let (seal, _) = spans.iter().find(sealed)?;
+            Some(format!("a sealed node used a key:\n    {}\n    {}", tell(seal), tell(used)))
+        })
+        .collect();
+    Finding::new("sealed", spans.len(), broken, vec![])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::Verdict;
+    use crate::checker::hand::*;
+    use crate::history::{Answer, Outcome};
+
+    fn seal(node: u32, at: u64) -> Op {
+        op(node, at, at + 1, Call::Seal, Outcome::Ok(Answer::Done))
+    }
+    fn unseal(at: u64) -> Op {
+        op(1, at, at + 1, Call::Unseal, Outcome::Ok(Answer::Done))
+    }
+    fn used(node: u32, at: u64, end: u64) -> Op {
+        op(node, at, end, Call::Encrypt { text: at }, encrypted(1))
+    }
+
+    #[test]
+    fn a_sealed_node_uses_nothing_until_a_ceremony() {
+        for good in [
+            vec![seal(1, 0), used(2, 5, 6)],
+            vec![used(1, 0, 5), seal(1, 2)],
+            vec![seal(1, 0), unseal(4), used(1, 8, 9)],
+            vec![seal(1, 0), used(1, 3, 7), unseal(6)],
+            vec![seal(1, 0), op(1, 5, 6, Call::Encrypt { text: 1 }, refused("SEALED"))],
+        ] {
+            assert_eq!(check(&good).verdict, Verdict::Valid, "{good:?}");
+        }
+        for bad in [
+            vec![seal(1, 0), used(1, 5, 6)],
+            vec![seal(1, 0), used(1, 5, 6), unseal(7)],
+            vec![seal(1, 0), unseal(4), seal(1, 10), used(1, 15, 16)],
+        ] {
+            assert_eq!(check(&bad).violations, 1, "{bad:?}");
+        }
+    }
+}

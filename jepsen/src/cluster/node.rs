@@ -1,0 +1,112 @@
+//! One node's process.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::net::Net;
+
+/// As much of a log is shown of a node that died, in lines.
+const TAIL: usize = 15;
+
+/// A node, running or not. Its process ends with the harness: it is killed when dropped, and asks the kernel to be ended
+/// with its parent.
+pub struct NodeProcess {
+    node: u32,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl NodeProcess {
+    /// Not started yet.
+    pub fn new(node: u32, dir: &Path) -> Self {
+        Self { node, dir: dir.join(format!("n{node}")), child: None }
+    }
+
+    /// Starts it in its namespace.
+    pub fn start(&mut self, net: &Net, quorate: &Path) -> anyhow::Result<()> {
+        if self.is_running() {
+            bail!("n{} runs already", self.node);
+        }
+        let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"))?;
+        let mut command = net.command(self.node, quorate);
+        command
+            .args(["server", "--die-with-parent", &std::process::id().to_string(), "--config"])
+            .arg(self.dir.join("node.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.child = Some(command.spawn().context("can't start a node")?);
+        Ok(())
+    }
+
+    /// Whether the process is there, stopped or not.
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|c| c.try_wait().is_ok_and(|ended| ended.is_none()))
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if !self.is_running() {
+            bail!("n{} does not run", self.node);
+        }
+        let mut child = self.child.take().context("not running")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGSTOP, and waits until the kernel shows it stopped.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        let pid = self.signal(Signal::STOP).with_context(|| format!("n{} does not run", self.node))?;
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // The state follows the command's name, which is in parentheses.
+            if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("n{} did not stop: {stat}", self.node);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        let _ = self.signal(Signal::CONT);
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let _ = self.signal(Signal::TERM);
+    }
+
+    /// What to say when it ended though nobody ended it; once.
+    pub fn died(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok().flatten()?;
+        self.child = None;
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(TAIL).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        Some(format!("n{} ended by itself ({status}); its log ends:\n{}", self.node, tail.join("\n")))
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<u32> {
+        let id = self.child.as_ref().context("not running")?.id();
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
+        kill_process(pid, signal)?;
+        Ok(id)
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}

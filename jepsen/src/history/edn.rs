@@ -1,0 +1,288 @@
+//! Histories as EDN, one map a line, with the keys Jepsen's own tools read: `:index :time :process :type :f :value`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, anyhow, bail};
+use clojure_reader::edn::{self, Edn};
+
+use super::{Answer, Call, Event, History, Outcome, State, What};
+
+type Map<'a> = BTreeMap<Edn<'a>, Edn<'a>>;
+
+/// One event as a line, without its end.
+pub fn line(event: &Event) -> String {
+    let mut map = Map::new();
+    let int = |n: u64| Edn::Int(i64::try_from(n).unwrap_or(i64::MAX));
+    map.insert(Edn::key("index"), int(event.index));
+    map.insert(Edn::key("time"), int(event.time));
+    match &event.what {
+        What::Nemesis { f, value } => {
+            map.insert(Edn::key("process"), Edn::key("nemesis"));
+            map.insert(Edn::key("type"), Edn::key("info"));
+            map.insert(Edn::key("f"), Edn::key(f.as_str()));
+            map.insert(Edn::key("value"), Edn::string(value.as_str()));
+        }
+        What::Client { process, node, key, last, call, outcome } => {
+            map.insert(Edn::key("process"), int(*process));
+            map.insert(Edn::key("node"), int((*node).into()));
+            map.insert(Edn::key("key"), key.as_deref().map_or(Edn::Nil, Edn::string));
+            if *last {
+                map.insert(Edn::key("final"), Edn::Bool(true));
+            }
+            let mut value = Map::new();
+            map.insert(Edn::key("f"), Edn::key(call.name()));
+            match call {
+                Call::Create { token } => _ = value.insert(Edn::key("token"), int(*token)),
+                Call::Encrypt { text } | Call::Decrypt { text } => _ = value.insert(Edn::key("text"), int(*text)),
+                _ => {}
+            }
+            let kind = match outcome {
+                None => "invoke",
+                Some(Outcome::Ok(answer)) => {
+                    match answer {
+                        Answer::Key { state, version } => {
+                            value.insert(Edn::key("state"), Edn::key(state_name(*state)));
+                            value.insert(Edn::key("version"), int((*version).into()));
+                        }
+                        Answer::Encrypted { version } => _ = value.insert(Edn::key("version"), int((*version).into())),
+                        Answer::Decrypted { version, exact } => {
+                            value.insert(Edn::key("version"), int((*version).into()));
+                            value.insert(Edn::key("exact"), Edn::Bool(*exact));
+                        }
+                        Answer::Done => {}
+                    }
+                    "ok"
+                }
+                Some(Outcome::Fail(why)) => {
+                    map.insert(Edn::key("error"), Edn::string(why.as_str()));
+                    "fail"
+                }
+                Some(Outcome::Info(why)) => {
+                    map.insert(Edn::key("error"), Edn::string(why.as_str()));
+                    "info"
+                }
+            };
+            map.insert(Edn::key("type"), Edn::key(kind));
+            map.insert(Edn::key("value"), Edn::Map(value));
+        }
+    }
+    Edn::Map(map).to_string()
+}
+
+/// Reads a history.
+///
+/// # Errors
+/// The first line that is not an event, by its number.
+pub fn from_text(text: &str) -> anyhow::Result<History> {
+    let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty());
+    let events = lines.map(|(n, l)| event(l).with_context(|| format!("line {}", n + 1))).collect::<Result<_, _>>()?;
+    Ok(History { events })
+}
+
+fn event(line: &str) -> anyhow::Result<Event> {
+    let read = edn::read_string(line).map_err(|e| anyhow!("not EDN: {e:?}"))?;
+    let Edn::Map(map) = &read else { bail!("not a map") };
+    let (index, time) = (int(map, "index")?, int(map, "time")?);
+    let f = word(map, "f")?;
+    if get(map, "process") == Some(&Edn::key("nemesis")) {
+        let value = text(map, "value")?.to_owned();
+        return Ok(Event { index, time, what: What::Nemesis { f: f.to_owned(), value } });
+    }
+    let Some(Edn::Map(value)) = get(map, "value") else { bail!(":value is no map") };
+    let call = match f {
+        "create" => Call::Create { token: int(value, "token")? },
+        "describe" => Call::Describe,
+        "enable" => Call::Enable,
+        "disable" => Call::Disable,
+        "schedule-deletion" => Call::Schedule,
+        "cancel-deletion" => Call::Cancel,
+        "rotate" => Call::Rotate,
+        "encrypt" => Call::Encrypt { text: int(value, "text")? },
+        "decrypt" => Call::Decrypt { text: int(value, "text")? },
+        "seal" => Call::Seal,
+        "unseal" => Call::Unseal,
+        other => bail!(":f {other} is unknown"),
+    };
+    let version = || Ok::<_, anyhow::Error>(u32::try_from(int(value, "version")?)?);
+    let outcome = match word(map, "type")? {
+        "invoke" => None,
+        "ok" => Some(Outcome::Ok(match call {
+            Call::Encrypt { .. } => Answer::Encrypted { version: version()? },
+            Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
+            Call::Seal | Call::Unseal => Answer::Done,
+            _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
+        })),
+        "fail" => Some(Outcome::Fail(text(map, "error")?.to_owned())),
+        "info" => Some(Outcome::Info(text(map, "error")?.to_owned())),
+        other => bail!(":type {other} is unknown"),
+    };
+    let key = match get(map, "key") {
+        Some(Edn::Str(id)) => Some(id.clone().into_owned()),
+        None | Some(Edn::Nil) => None,
+        Some(_) => bail!(":key is no string"),
+    };
+    let node = u32::try_from(int(map, "node")?)?;
+    let last = get(map, "final").is_some() && flag(map, "final")?;
+    Ok(Event { index, time, what: What::Client { process: int(map, "process")?, node, key, last, call, outcome } })
+}
+
+impl Call {
+    /// Its `:f`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Describe => "describe",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Schedule => "schedule-deletion",
+            Self::Cancel => "cancel-deletion",
+            Self::Rotate => "rotate",
+            Self::Encrypt { .. } => "encrypt",
+            Self::Decrypt { .. } => "decrypt",
+            Self::Seal => "seal",
+            Self::Unseal => "unseal",
+        }
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Enabled => "enabled",
+        State::Disabled => "disabled",
+        State::PendingDeletion => "pending-deletion",
+    }
+}
+
+fn state(name: &str) -> anyhow::Result<State> {
+    Ok(match name {
+        "enabled" => State::Enabled,
+        "disabled" => State::Disabled,
+        "pending-deletion" => State::PendingDeletion,
+        other => bail!(":state {other} is unknown"),
+    })
+}
+
+/// The value of a keyword. (`BTreeMap::get` would want the name to live as long as the text.)
+fn get<'m, 't>(map: &'m Map<'t>, key: &str) -> Option<&'m Edn<'t>> {
+    map.iter().find(|(k, _)| matches!(k, Edn::Key(k) if k == key)).map(|(_, value)| value)
+}
+
+fn int(map: &Map<'_>, key: &str) -> anyhow::Result<u64> {
+    match get(map, key) {
+        Some(Edn::Int(n)) => u64::try_from(*n).with_context(|| format!(":{key} is negative")),
+        _ => bail!(":{key} is no number"),
+    }
+}
+
+fn word<'a>(map: &'a Map<'_>, key: &str) -> anyhow::Result<&'a str> {
+    match get(map, key) {
+        Some(Edn::Key(word)) => Ok(word),
+        _ => bail!(":{key} is no keyword"),
+    }
+}
+
+fn text<'a>(map: &'a Map<'_>, key: &str) -> anyhow::Result<&'a str> {
+    match get(map, key) {
+        Some(Edn::Str(text)) => Ok(text),
+        _ => bail!(":{key} is no string"),
+    }
+}
+
+fn flag(map: &Map<'_>, key: &str) -> anyhow::Result<bool> {
+    match get(map, key) {
+        Some(Edn::Bool(b)) => Ok(*b),
+        _ => bail!(":{key} is neither true nor false"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn call() -> impl Strategy<Value = Call> {
+        prop_oneof![
+            (0..9_u64).prop_map(|token| Call::Create { token }),
+            (0..9_u64).prop_map(|text| Call::Encrypt { text }),
+            (0..9_u64).prop_map(|text| Call::Decrypt { text }),
+            Just(Call::Describe),
+            Just(Call::Enable),
+            Just(Call::Disable),
+            Just(Call::Schedule),
+            Just(Call::Cancel),
+            Just(Call::Rotate),
+            Just(Call::Seal),
+            Just(Call::Unseal),
+        ]
+    }
+
+    fn client() -> impl Strategy<Value = What> {
+        let state = prop_oneof![Just(State::Enabled), Just(State::Disabled), Just(State::PendingDeletion)];
+        let told = (0..5_u8, state, 0..9_u32, any::<bool>(), "\\PC{0,20}");
+        (call(), told, 0..9_u64, 1..5_u32, proptest::option::of("[0-9a-f-]{1,36}"), any::<bool>()).prop_map(
+            |(call, (kind, state, version, exact, why), process, node, key, last)| {
+                let answer = match call {
+                    Call::Encrypt { .. } => Answer::Encrypted { version },
+                    Call::Decrypt { .. } => Answer::Decrypted { version, exact },
+                    Call::Seal | Call::Unseal => Answer::Done,
+                    _ => Answer::Key { state, version },
+                };
+                let outcome = match kind {
+                    0 | 1 => None,
+                    2 => Some(Outcome::Ok(answer)),
+                    3 => Some(Outcome::Fail(why)),
+                    _ => Some(Outcome::Info(why)),
+                };
+                What::Client { process, node, key, last, call, outcome }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_history_reads_back_as_it_was(whats in proptest::collection::vec(
+            prop_oneof![client(), ("[a-z-]{1,12}", "\\PC{0,30}").prop_map(|(f, value)| What::Nemesis { f, value })], 0..20)) {
+            let events = whats.into_iter().zip(0..).map(|(what, index)| Event { index, time: index * 1000, what });
+            let history = History { events: events.collect() };
+            let text: String = history.events.iter().map(|e| line(e) + "\n").collect();
+            prop_assert_eq!(from_text(&text).unwrap(), history);
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+            let _ = from_text(&text);
+        }
+    }
+
+    #[test]
+    fn a_line_is_what_jepsen_writes() {
+        let what = What::Client {
+            process: 3,
+            node: 2,
+            key: Some("k".into()),
+            last: false,
+            call: Call::Encrypt { text: 7 },
+            outcome: Some(Outcome::Ok(Answer::Encrypted { version: 1 })),
+        };
+        let text = line(&Event { index: 4, time: 99, what });
+        for part in
+            [":index 4", ":time 99", ":process 3", ":type :ok", ":f :encrypt", ":value {", ":text 7", ":version 1"]
+        {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_named() {
+        for (text, complaint) in [
+            ("nonsense", "line 1"),
+            ("{:index 0, :time 1, :process 0, :type :ok, :f :fly, :value {}}", "fly"),
+            ("\n{:index 0, :time -1, :process 0}", "line 2"),
+            ("{:index 0, :time 1, :process 0, :type :ok, :f :encrypt, :node 1, :value {:text 1}}", "version"),
+        ] {
+            let error = format!("{:#}", from_text(text).unwrap_err());
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a failed call means for the history: `fail` only when it provably had no effect, else `info`.
+
+use quorate_client::{ClientError, reason};
+
+use crate::history::{Call, Outcome};
+
+/// What a reason given by the client says about the call's effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Effect {
+    /// It had none: refused by a node before it was proposed, or never sent.
+    None,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// The table. A reason that is not in it may mean anything.
+const EFFECTS: &[(&str, Effect)] = &[
+    // A node's decision about the request or the records, taken before anything is proposed.
+    ("UNAUTHENTICATED", Effect::None),
+    ("DENIED", Effect::None),
+    ("ALREADY_INITIALIZED", Effect::None),
+    ("INVALID_ARGUMENT", Effect::None),
+    ("TOO_LARGE", Effect::None),
+    ("NOT_FOUND", Effect::None),
+    ("ALREADY_EXISTS", Effect::None),
+    ("KEY_DISABLED", Effect::None),
+    ("KEY_PENDING_DELETION", Effect::None),
+    ("WRONG_STATE", Effect::None),
+    ("LIMIT_EXCEEDED", Effect::None),
+    ("TOKEN_REUSED", Effect::None),
+    ("WRONG_KEY", Effect::None),
+    ("WRONG_LINEAGE", Effect::None),
+    ("UNKNOWN_KEY", Effect::None),
+    ("TAMPERED", Effect::None),
+    ("SHARE_REFUSED", Effect::None),
+    ("INVITATION_REFUSED", Effect::None),
+    // A node that can't serve; its words promise that nothing was changed, and the checkers hold it to that.
+    (reason::SEALED, Effect::None),
+    (reason::UNINITIALIZED, Effect::None),
+    (reason::DAMAGED, Effect::None),
+    (reason::UNAVAILABLE, Effect::None),
+    (reason::CONTENDED, Effect::None),
+    (reason::BUSY, Effect::None),
+    // The client never sent it. (A stream that breaks later is an UNKNOWN_OUTCOME of every call that changes something.)
+    (reason::UNREACHABLE, Effect::None),
+    (reason::UNTRUSTED_SERVER, Effect::None),
+    (reason::INVALID_CONFIG, Effect::None),
+    (reason::UNKNOWN_OUTCOME, Effect::Unknown),
+    (reason::DEADLINE_EXCEEDED, Effect::Unknown),
+    // The alert may end a connection on which the request had already been sent.
+    (reason::CERTIFICATE_REFUSED, Effect::Unknown),
+    ("INTERNAL", Effect::Unknown),
+];
+
+/// How a failed call ends in the history.
+pub fn of_error(call: &Call, error: &ClientError) -> Outcome {
+    let known = EFFECTS.iter().find(|(reason, _)| error.is(reason)).map(|(_, effect)| *effect);
+    match known {
+        Some(Effect::None) => Outcome::Fail(error.reason.clone()),
+        // What changes nothing can't be left half done.
+        _ if matches!(call, Call::Describe) => Outcome::Fail(error.reason.clone()),
+        _ => Outcome::Info(error.reason.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(reason: &str) -> ClientError {
+        ClientError { reason: reason.into(), message: String::new(), code: 2.into(), endpoint: None }
+    }
+
+    #[test]
+    fn a_refusal_is_a_fail_and_a_doubt_is_an_info() {
+        let rotate = |reason| of_error(&Call::Rotate, &error(reason));
+        assert_eq!(rotate("KEY_DISABLED"), Outcome::Fail("KEY_DISABLED".into()));
+        assert_eq!(rotate("UNREACHABLE"), Outcome::Fail("UNREACHABLE".into()));
+        for doubt in
+            ["UNKNOWN_OUTCOME", "DEADLINE_EXCEEDED", "INTERNAL", "CERTIFICATE_REFUSED", "A_NEW_REASON", "CANCELLED"]
+        {
+            assert_eq!(rotate(doubt), Outcome::Info(doubt.into()));
+            assert_eq!(of_error(&Call::Describe, &error(doubt)), Outcome::Fail(doubt.into()));
+        }
+    }
+
+    #[test]
+    fn no_reason_is_listed_twice() {
+        let mut names: Vec<_> = EFFECTS.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), EFFECTS.len());
+    }
+}

@@ -1,0 +1,193 @@
+//! One run: a cluster, a load, faults, healing, a power-off, the last reads, the verdict.
+
+mod collect;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::checker::coverage::{Demand, Event};
+use crate::checker::{Evidence, Finding};
+use crate::cluster::Cluster;
+use crate::history::{History, Recorder};
+use crate::nemesis::{Kind, World};
+use crate::net::Net;
+use crate::workload::{Context, Load, Workload, last_reads};
+pub use store::{Results, Store, judge, judge_stored};
+
+/// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// The load runs so long before the first fault, and after the last.
+const CALM: Duration = Duration::from_secs(3);
+/// Faults go on for so much longer when a kind that was asked for has not happened yet.
+const GRACE: Duration = Duration::from_secs(120);
+/// The longest time to come back after every fault is healed; a deadline against hanging, no measure.
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(120);
+/// The longest time for everything before and after the faults.
+const OVERHEAD_TIME_MAX: Duration = Duration::from_secs(1200);
+
+/// What to run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Test {
+    /// Name of the workload.
+    pub workload: String,
+    /// Names of the nemeses.
+    pub nemeses: Vec<String>,
+    /// How many nodes.
+    pub nodes: u32,
+    /// How long faults and load go on, seconds.
+    pub seconds: u64,
+    /// Calls per second that the clients aim at.
+    pub rate: u32,
+    /// Logical clients.
+    pub clients: u32,
+    /// Chooses everything that is chosen.
+    pub seed: u64,
+    /// What `quorate version` said.
+    pub version: String,
+}
+
+/// The parts of a test that are not text.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The workload.
+    pub workload: Workload,
+    /// The nemeses.
+    pub nemeses: Vec<Kind>,
+    /// The binary under test.
+    pub quorate: PathBuf,
+    /// Keep the nodes' folders, also when nothing was found.
+    pub keep: bool,
+    /// The longest search for one key's order.
+    pub per_key: Duration,
+}
+
+/// Runs it; what it found is in the store. Must be called on the process's main thread, before any other exists.
+///
+/// # Errors
+/// A failure of the harness, which is no verdict on the cluster.
+pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Finding>> {
+    let net =
+        Net::build(test.nodes).context("can't build the network; `jepsen doctor` says what this machine lacks")?;
+    net.enter()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (history, evidence) = runtime.block_on(async {
+        let limit = OVERHEAD_TIME_MAX + Duration::from_secs(test.seconds);
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            done = timeout(limit, attack(test, plan, store, &net)) => done.context("the run hangs")?,
+        }
+    })?;
+    drop(net);
+    judge(store, test, &history, &evidence, plan.per_key)
+}
+
+async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
+    let say = |text: &str| eprintln!("jepsen: {text}");
+    say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
+        .await
+        .context("the cluster did not start")?;
+
+    let clients = (1..=test.nodes).map(|n| cluster.client_of(n, DEADLINE)).collect::<Result<Vec<_>, _>>()?;
+    let (stop_load, load_stops) = watch::channel(false);
+    let (stop_faults, faults_stop) = watch::channel(false);
+    let context = Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, clients, load_stops));
+    let mut evidence = Evidence { nodes: test.nodes, demands: demands(test, plan), ..Evidence::default() };
+
+    say(&format!(
+        "{} for {} s, with {}",
+        test.workload,
+        test.seconds,
+        if test.nemeses.is_empty() { "no faults".into() } else { test.nemeses.join(", ") }
+    ));
+    let mut tasks = plan.workload.start(&context, Load { clients: test.clients, rate: test.rate });
+    sleep(CALM).await;
+    let world = World::new(&cluster, net, &context, faults_stop);
+    let faults = world.run(&plan.nemeses);
+    let clock = async {
+        let begun = Instant::now();
+        let (time, grace) = (Duration::from_secs(test.seconds), GRACE);
+        // A slow machine gets more time for what was demanded, so that no latency decides the verdict.
+        while begun.elapsed() < time || !world.saw(&plan.nemeses) && begun.elapsed() < time + grace {
+            sleep(Duration::from_millis(500)).await;
+            evidence.log_faults.extend(cluster.died());
+            evidence.digests.extend(cluster.digests().await);
+        }
+        let _ = stop_faults.send(true);
+    };
+    let (faults, ()) = tokio::join!(faults, clock);
+    faults.context("a fault could not be made or healed")?;
+    context.recorder.nemesis("healed", "every fault");
+    sleep(CALM).await;
+    let _ = stop_load.send(true);
+    while let Some(done) = tasks.join_next().await {
+        done.context("a client broke")?;
+    }
+
+    say("healed; waiting until every node serves");
+    evidence.not_recovered = recover(&cluster, &context, "after the faults").await;
+    if evidence.not_recovered.is_none() {
+        say("power-off: every node is killed at once, started again, and opened by a ceremony");
+        for node in 1..=test.nodes {
+            cluster.kill(node)?;
+        }
+        (1..=test.nodes).try_for_each(|node| cluster.forget_unsynced(node))?;
+        context.recorder.nemesis("power-off", "every node");
+        for node in 1..=test.nodes {
+            cluster.start_node(node)?;
+        }
+        evidence.not_recovered = recover(&cluster, &context, "after the power-off").await;
+    }
+    compare_digests(&cluster, &mut evidence).await;
+    say("the last reads: every key on every node, every ciphertext");
+    last_reads(&context).await?;
+    evidence.log_faults.extend(cluster.died());
+    cluster.stop().await;
+    collect::collect(&cluster, test.seed, &store.cluster(), &mut evidence)?;
+    Ok((context.recorder.history()?, evidence))
+}
+
+/// Opens what is sealed and waits; why it did not come back.
+async fn recover(cluster: &Cluster<'_>, context: &Context, when: &str) -> Option<String> {
+    let opened = async {
+        // Peers open a restarted node; only when that does not happen are custodians called.
+        if cluster.converge(Duration::from_secs(10)).await.is_err() {
+            for node in 1..=cluster.size() {
+                for _ in 0..30 {
+                    if cluster.serves(node).await || context.ceremony(node, cluster.ceremony(node)).await.is_ok() {
+                        break;
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+        cluster.converge(RECOVERY_TIME_MAX).await
+    };
+    opened.await.err().map(|e| format!("{when}: {e:#}"))
+}
+
+/// Asks a quiet cluster until all nodes tell of the same index; a tick of the cluster's clock may come between.
+async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
+    for _ in 0..50 {
+        let samples = cluster.digests().await;
+        let equal = samples.len() == cluster.size() as usize && samples.iter().all(|s| s.index == samples[0].index);
+        evidence.digests.extend(samples);
+        if equal {
+            return;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn demands(test: &Test, plan: &Plan) -> Vec<Demand> {
+    let faults = plan.nemeses.iter().map(|kind| Demand { what: Event::Fault(kind.name().into()), at_least: 1 });
+    plan.workload.demands(test.seconds, test.nodes).into_iter().chain(faults).collect()
+}

@@ -1,0 +1,217 @@
+//! What all clients of a run share: a client of each node, the history, the ciphertexts that must open in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_client::v1::*;
+use quorate_client::{Client, ClientError};
+use tokio::sync::watch;
+
+use crate::history::{Answer, Call, Outcome, Recorder, State};
+use crate::outcome;
+
+/// A ciphertext and what it should open to.
+#[derive(Clone)]
+pub struct Text {
+    /// Its number.
+    pub number: u64,
+    /// Its key's id.
+    pub key: String,
+    /// The version that made it.
+    pub version: u32,
+    ciphertext: Bytes,
+}
+
+/// Shared by all clients.
+pub struct Context {
+    /// The history.
+    pub recorder: Recorder,
+    /// The run's seed.
+    pub seed: u64,
+    clients: Vec<Client>,
+    /// Turns true when the clients are to stop.
+    stop: watch::Receiver<bool>,
+    process: AtomicU64,
+    number: AtomicU64,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    keys: BTreeSet<String>,
+    texts: BTreeMap<u64, Text>,
+}
+
+/// A logical process: at most one call at a time; one whose call ended in doubt is retired.
+pub struct Process(u64);
+
+impl Context {
+    /// `clients` by node.
+    pub fn new(recorder: Recorder, seed: u64, clients: Vec<Client>, stop: watch::Receiver<bool>) -> Self {
+        let kept = Mutex::default();
+        Self { recorder, seed, clients, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> u32 {
+        self.clients.len() as u32
+    }
+
+    /// A new logical process.
+    pub fn process(&self) -> Process {
+        Process(self.process.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number that was not given before: of a token, of a text.
+    pub fn number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the clients are to stop.
+    pub fn stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits; true when the clients are to stop.
+    pub async fn nap(&self, time: Duration) -> bool {
+        let mut stop = self.stop.clone();
+        let _ = tokio::time::timeout(time, stop.wait_for(|stop| *stop)).await;
+        self.stopped()
+    }
+
+    /// Keys whose creation was acknowledged.
+    pub fn keys(&self) -> Vec<String> {
+        self.kept().keys.iter().cloned().collect()
+    }
+
+    /// What was encrypted, with its acknowledged ciphertext.
+    pub fn texts(&self) -> Vec<Text> {
+        self.kept().texts.values().cloned().collect()
+    }
+
+    /// A text begins so, in every run of this seed: what is searched for in the nodes' files.
+    pub fn plaintext_canary(seed: u64) -> String {
+        format!("jepsen-plaintext-{seed:016x}-")
+    }
+
+    /// A key's description begins so.
+    pub fn name_canary(seed: u64) -> String {
+        format!("jepsen-description-{seed:016x}-")
+    }
+
+    fn plaintext(&self, text: u64) -> Bytes {
+        format!("{}{text}", Self::plaintext_canary(self.seed)).into()
+    }
+
+    /// One call at one node, recorded; returns how it ended, and the key's id if the call made one.
+    pub async fn call(
+        &self,
+        process: &mut Process,
+        node: u32,
+        key: Option<&str>,
+        call: Call,
+    ) -> (Outcome, Option<String>) {
+        self.perform(process, node, key, call, false).await
+    }
+
+    /// The same among the last reads.
+    pub async fn last_call(&self, process: &mut Process, node: u32, key: &str, call: Call) -> Outcome {
+        self.perform(process, node, Some(key), call, true).await.0
+    }
+
+    async fn perform(
+        &self,
+        process: &mut Process,
+        node: u32,
+        key: Option<&str>,
+        call: Call,
+        last: bool,
+    ) -> (Outcome, Option<String>) {
+        let client = &self.clients[node as usize - 1];
+        let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
+        let answered = self.send(client, key.unwrap_or_default(), &call).await;
+        let (outcome, id) = match answered {
+            Ok((answer, id)) => (Outcome::Ok(answer), id),
+            Err(e) => (outcome::of_error(&call, &e), None),
+        };
+        self.recorder.end(ticket, id.as_deref(), outcome.clone());
+        if let (Outcome::Ok(_), Call::Create { .. }, Some(id)) = (&outcome, &call, &id) {
+            self.kept().keys.insert(id.clone());
+        }
+        if matches!(outcome, Outcome::Info(_)) {
+            *process = self.process();
+        }
+        (outcome, id)
+    }
+
+    async fn send(&self, client: &Client, key: &str, call: &Call) -> Result<(Answer, Option<String>), ClientError> {
+        let of_key = || KeyRequest { key: key.to_owned() };
+        let key_answer = |response: KeyResponse| {
+            let key = response.key.unwrap_or_default();
+            let state = match key.state() {
+                KeyState::Enabled => State::Enabled,
+                KeyState::PendingDeletion => State::PendingDeletion,
+                KeyState::Disabled | KeyState::Unspecified => State::Disabled,
+            };
+            (Answer::Key { state, version: key.current_version }, Some(key.key_id))
+        };
+        match call {
+            Call::Create { token } => {
+                let request = CreateKeyRequest {
+                    description: format!("{}{token}", Self::name_canary(self.seed)),
+                    token: Bytes::copy_from_slice(&[self.seed.to_be_bytes(), token.to_be_bytes()].concat()),
+                    ..Default::default()
+                };
+                client.create_key(request).await.map(key_answer)
+            }
+            Call::Describe => client.describe_key(of_key()).await.map(key_answer),
+            Call::Enable => client.enable_key(of_key()).await.map(key_answer),
+            Call::Disable => client.disable_key(of_key()).await.map(key_answer),
+            Call::Cancel => client.cancel_key_deletion(of_key()).await.map(key_answer),
+            Call::Schedule => {
+                let request = ScheduleKeyDeletionRequest { key: key.to_owned(), days: 7 };
+                client.schedule_key_deletion(request).await.map(key_answer)
+            }
+            Call::Rotate => {
+                client.rotate_key(RotateKeyRequest { key: key.to_owned(), ..Default::default() }).await.map(key_answer)
+            }
+            Call::Encrypt { text } => {
+                let request =
+                    EncryptRequest { key: key.to_owned(), plaintext: self.plaintext(*text), ..Default::default() };
+                let made = client.encrypt(request).await?;
+                let version = made.key_version;
+                let text = Text { number: *text, key: key.to_owned(), version, ciphertext: made.ciphertext };
+                self.kept().texts.insert(text.number, text);
+                Ok((Answer::Encrypted { version }, None))
+            }
+            Call::Decrypt { text } => {
+                let ciphertext = self.kept().texts.get(text).map(|t| t.ciphertext.clone()).unwrap_or_default();
+                let opened = client.decrypt(DecryptRequest { ciphertext, ..Default::default() }).await?;
+                let exact = opened.plaintext == self.plaintext(*text) && opened.key_id == key;
+                Ok((Answer::Decrypted { version: opened.key_version, exact }, None))
+            }
+            Call::Seal => client.seal(SealRequest { cluster: false }).await.map(|_| (Answer::Done, None)),
+            Call::Unseal => unreachable!("ceremonies are held by the cluster"),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A ceremony begins: recorded around `done`, which holds it.
+    pub async fn ceremony(&self, node: u32, done: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        let process = self.process();
+        let ticket = self.recorder.invoke(process.0, node, None, false, Call::Unseal);
+        let result = done.await;
+        let outcome = match &result {
+            Ok(()) => Outcome::Ok(Answer::Done),
+            Err(e) => Outcome::Info(format!("{e:#}")),
+        };
+        self.recorder.end(ticket, None, outcome);
+        result
+    }
+}

@@ -1,0 +1,89 @@
+//! The last reads: every key on every node, every ciphertext, after every fault was healed and every node restarted.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::{Context, Process, Text};
+use crate::history::{Answer, Call, Outcome, State};
+
+/// Keys looked at at a time.
+const PARALLEL: usize = 12;
+/// A call that finds a node busy is repeated so often, with a pause of this length.
+const TRIES_MAX: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Reads everything. What can't be read stays unread, which the durability checker reports.
+pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
+    let mut texts: BTreeMap<String, Vec<Text>> = context.keys().into_iter().map(|k| (k, vec![])).collect();
+    for text in context.texts() {
+        texts.entry(text.key.clone()).or_default().push(text);
+    }
+    let places = Arc::new(Semaphore::new(PARALLEL));
+    let mut tasks = JoinSet::new();
+    for (key, texts) in texts {
+        let (context, place) = (context.clone(), places.clone().acquire_owned().await?);
+        tasks.spawn(async move {
+            read_key(&context, &key, &texts).await;
+            drop(place);
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done?;
+    }
+    Ok(())
+}
+
+async fn read_key(context: &Context, key: &str, texts: &[Text]) {
+    let mut process = context.process();
+    for node in 1..=context.nodes() {
+        patient(context, &mut process, node, key, Call::Describe).await;
+    }
+    if texts.is_empty() {
+        return;
+    }
+    // What a workload left disabled or waiting for its deletion is made usable, so that it can be seen to open.
+    let mut found = patient(context, &mut process, 1, key, Call::Describe).await;
+    if matches!(found, Some(Answer::Key { state: State::PendingDeletion, .. })) {
+        found = patient(context, &mut process, 1, key, Call::Cancel).await;
+    }
+    if matches!(found, Some(Answer::Key { state: State::Disabled, .. })) {
+        patient(context, &mut process, 1, key, Call::Enable).await;
+    }
+    let mut seen = HashSet::new();
+    for text in texts {
+        // The first of each version on every node, the others on one.
+        let all = seen.insert(text.version);
+        let nodes = if all {
+            1..=context.nodes()
+        } else {
+            let n = 1 + (text.number % u64::from(context.nodes())) as u32;
+            n..=n
+        };
+        for node in nodes {
+            patient(context, &mut process, node, key, Call::Decrypt { text: text.number }).await;
+        }
+    }
+}
+
+/// A call, repeated while the node can't answer.
+async fn patient(context: &Context, process: &mut Process, node: u32, key: &str, call: Call) -> Option<Answer> {
+    for _ in 0..TRIES_MAX {
+        match context.last_call(process, node, key, call.clone()).await {
+            Outcome::Ok(answer) => return Some(answer),
+            Outcome::Fail(why)
+                if !matches!(
+                    why.as_str(),
+                    "UNAVAILABLE" | "BUSY" | "CONTENDED" | "SEALED" | "UNREACHABLE" | "DEADLINE_EXCEEDED"
+                ) =>
+            {
+                return None;
+            }
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    None
+}

@@ -1,0 +1,108 @@
+//! What clients do while faults happen.
+
+mod context;
+mod durability;
+mod last;
+mod lifecycle;
+mod revoke;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::task::JoinSet;
+
+pub use context::{Context, Process, Text};
+pub use last::last_reads;
+
+use crate::checker::coverage::{Demand, Event};
+use crate::history::{Call, Outcome};
+use crate::nemesis::partition::minority;
+
+/// A workload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Workload {
+    /// Few keys, every call of their life cycle from many clients at once; each key is judged for linearizability
+    Lifecycle,
+    /// A key is revoked, and at once used on every node: no use may succeed; then it is enabled again
+    Revoke,
+    /// Many keys are created (repeated with the same token when in doubt), rotated, used: none may be lost
+    Durability,
+}
+
+/// How hard.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Logical clients.
+    pub clients: u32,
+    /// Calls per second that they aim at, all together.
+    pub rate: u32,
+}
+
+impl Load {
+    /// A pause between two calls of one client: random, so that clients do not march in step.
+    fn pause(&self, rng: &mut StdRng) -> Duration {
+        let mean = f64::from(self.clients) / f64::from(self.rate.max(1));
+        Duration::from_secs_f64(mean * rng.random_range(0.0..2.0))
+    }
+}
+
+impl Workload {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "lifecycle",
+            Self::Revoke => "revoke",
+            Self::Durability => "durability",
+        }
+    }
+
+    /// Starts its clients; they end when the context says so.
+    pub fn start(self, context: &Arc<Context>, load: Load) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        match self {
+            Self::Lifecycle => lifecycle::start(context, load, &mut tasks),
+            Self::Revoke => revoke::start(context, load, &mut tasks),
+            Self::Durability => durability::start(context, load, &mut tasks),
+        }
+        tasks
+    }
+
+    /// What must have happened for a run of `seconds` to count.
+    pub fn demands(self, seconds: u64, nodes: u32) -> Vec<Demand> {
+        // A machine may be slow: demands are low, and zero is never enough.
+        let some = |per_minute: u64| (per_minute * seconds / 60).max(1);
+        let own = match self {
+            Self::Lifecycle => vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6))],
+            Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
+            Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
+        };
+        // Where no minority can fail, every fault stops everything for its time.
+        let percent_ok = if minority(nodes) == 0 { 3 } else { 30 };
+        let common = [(Event::PercentOk, percent_ok), (Event::LastReads, 1)];
+        own.into_iter().chain(common).map(|(what, at_least)| Demand { what, at_least }).collect()
+    }
+}
+
+/// A node, any.
+fn any_node(context: &Context, rng: &mut StdRng) -> u32 {
+    rng.random_range(1..=context.nodes())
+}
+
+/// Creates a key at any node; tries until there is one, or the run stops. Each attempt in doubt is repeated with its token at
+/// another node, as a careful client does.
+async fn create(context: &Context, process: &mut Process, rng: &mut StdRng) -> Option<String> {
+    let mut token = context.number();
+    while !context.stopped() {
+        let node = any_node(context, rng);
+        match context.call(process, node, None, Call::Create { token }).await {
+            (Outcome::Ok(_), Some(id)) => return Some(id),
+            (Outcome::Fail(_), _) => token = context.number(),
+            _ => {}
+        }
+        context.nap(Duration::from_millis(50)).await;
+    }
+    None
+}
