@@ -1,5 +1,6 @@
 //! A vendor's module is foreign code in this process, and a damaged token can make it crash (SoftHSM 2.6 reads through
-//! a wild pointer after one flipped byte of an object). The process can't be saved then, but it says why it ends.
+//! a wild pointer after one flipped byte of an object) or end the process (it calls `exit` over an exception). The process
+//! can't be saved then, but it says why it ends.
 //!
 //! Only a crash of a thread that has prepared its last words is told this way: that is the one which calls the module.
 
@@ -39,8 +40,28 @@ pub(crate) fn prepare_last_words(words: String) {
                 }
             }
         }
+        // SAFETY: the function is there for as long as the process, and does nothing but system calls. Without room for
+        // one more the exit is silent, as it would be without this.
+        _ = unsafe { libc::atexit(on_exit) };
         before
     });
+}
+
+/// Runs in the thread that ends the process. Ours never do while they are in the module.
+extern "C" fn on_exit() {
+    tell_and_end();
+}
+
+/// Ends the process with this thread's last words, if it has prepared any. No allocation, no lock, no panic.
+#[expect(unsafe_code, reason = "in a signal handler there is only the C library")]
+fn tell_and_end() {
+    if let Ok(Some(words)) = LAST_WORDS.try_with(Cell::get) {
+        // SAFETY: the words are never freed; both calls are async-signal-safe. Nothing is to be done when it fails.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len());
+            libc::_exit(1);
+        }
+    }
 }
 
 /// Runs in a signal handler: no allocation, no lock, no panic.
@@ -48,12 +69,8 @@ pub(crate) fn prepare_last_words(words: String) {
 extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid structure.
     let sent = unsafe { (*info).si_code } == libc::SI_USER;
-    if let (false, Ok(Some(words))) = (sent, LAST_WORDS.try_with(Cell::get)) {
-        // SAFETY: the words are never freed; both calls are async-signal-safe. Nothing is to be done when it fails.
-        unsafe {
-            libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len());
-            libc::_exit(1);
-        }
+    if !sent {
+        tell_and_end();
     }
     // Not the module: everything as if this handler had never been. A fault happens again on return, and is handled so;
     // a signal that somebody sent has to be sent again.

@@ -250,9 +250,13 @@ fn a_module_that_crashes_ends_the_process_and_is_named() {
         panic!("the module did not crash: {:?}", opened.map(drop));
     }
     let dir = tempfile::tempdir().expect("temp dir");
-    for (how, body) in
-        [("segv", "*(volatile int *)16 = 1;"), ("abort", "abort();"), ("stack", "C_GetFunctionList(p + 1);")]
-    {
+    for (how, body) in [
+        ("segv", "*(volatile int *)16 = 1;"),
+        ("abort", "abort();"),
+        ("stack", "C_GetFunctionList(p + 1);"),
+        // What SoftHSM does about exceptions of its own.
+        ("exit", "exit(5);"),
+    ] {
         let (source, module) = (dir.path().join(format!("{how}.c")), dir.path().join(format!("{how}.so")));
         let text = format!(
             "#include <stdlib.h>\nlong C_GetFunctionList(volatile char *p) {{ volatile char room[4096]; room[0] = *(char \

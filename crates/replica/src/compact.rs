@@ -63,8 +63,7 @@ pub(crate) async fn drive(node: Arc<Node>, apply: Arc<ApplyThread>, cfg: Compact
         look.tick().await;
         if let Some(what) = node.files.damage() {
             // Whoever came upon it.
-            node.shared
-                .set_problem(Problem::State(format!("the state is damaged: {what}; {}", quorate_core::REPLACE_MEMBER)));
+            node.shared.set_problem(Problem::State(what));
         }
         let retained = node.journal.retained_bytes();
         if retained >= cfg.stream_bytes {

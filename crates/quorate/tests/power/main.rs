@@ -216,7 +216,7 @@ fn server(dev: &Dev, place: usize) -> Server {
 
 /// Records, digest of all records, and applied index of a stopped node's state, which adds up.
 fn state_of(data: &Path) -> (u64, Vec<u8>, Option<u64>) {
-    let files = StateFiles::open(Arc::new(RealDisk), data, 8 << 20, 0).expect("opens");
+    let files = StateFiles::open(Arc::new(RealDisk), data, 8 << 20, 4 << 20).expect("opens");
     let view = files.view().expect("readable");
     let records = verify_state(&*view).expect("the records add up to the digest");
     let index = Meta::read(&*view).expect("readable").applied.map(|(index, _)| index);

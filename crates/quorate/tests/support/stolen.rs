@@ -53,7 +53,7 @@ pub struct Loot {
 
 /// Opens the data folder of the stopped node `name`.
 pub fn open(data: &Path, token: &SoftToken, name: &str, shares: &[String]) -> Loot {
-    let state = StateFiles::open(Arc::new(RealDisk), data, 1 << 20, 0).expect("the state opens");
+    let state = StateFiles::open(Arc::new(RealDisk), data, 1 << 20, 4 << 20).expect("the state opens");
     let view = state.view().expect("a view");
     let get = |key: RecordKey| get_record(&*view, &key).expect("readable").expect("there").1;
     let generation = get(RecordKey::seal_generation());

@@ -43,10 +43,11 @@ pub(crate) struct ApplyThread {
 }
 
 /// Why this node stops serving when its state can't be written.
-fn halted(what: &str, error: &io::Error) -> Problem {
-    match is_full(error) {
-        true => Problem::DiskFull(format!("{what}: {error}")),
-        false => Problem::Stopped(format!("{what}: {error}")),
+fn halted(files: &StateFiles, what: &str, error: &io::Error) -> Problem {
+    match files.damage() {
+        Some(damage) => Problem::State(damage),
+        None if is_full(error) => Problem::DiskFull(format!("{what}: {error}")),
+        None => Problem::Stopped(format!("{what}: {error}")),
     }
 }
 
@@ -178,7 +179,7 @@ impl Worker {
         match result {
             Ok(()) => Ok(applied.into_iter().map(|a| a.outcome).collect()),
             Err(ApplyError::Io(e)) => {
-                self.shared.set_problem(halted("applying the log", &e));
+                self.shared.set_problem(halted(&self.files, "applying the log", &e));
                 Err(e)
             }
             Err(e) => {
@@ -193,7 +194,7 @@ impl Worker {
     fn checkpoint(&mut self) -> io::Result<Option<Durable>> {
         self.make_durable().inspect_err(|error| {
             // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
-            self.shared.set_problem(halted("making the state durable", error));
+            self.shared.set_problem(halted(&self.files, "making the state durable", error));
         })
     }
 
@@ -221,7 +222,7 @@ impl Worker {
 
     fn replace(&mut self, with: StateSnapshot) -> io::Result<()> {
         self.install(with).inspect_err(|error| {
-            self.shared.set_problem(halted("installing a snapshot", error));
+            self.shared.set_problem(halted(&self.files, "installing a snapshot", error));
         })
     }
 

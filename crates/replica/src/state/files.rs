@@ -171,9 +171,12 @@ impl StateFiles {
         current.as_ref().map(|open| open.engine.clone()).ok_or_else(|| io::Error::other("this node is stopping"))
     }
 
-    /// Damage that was found in the file in force since it was opened, by whoever read it.
+    /// Damage that was found in the file in force since it was opened, by whoever read it: which file, what is wrong
+    /// with it, what to do.
     pub fn damage(&self) -> Option<String> {
-        self.engine().ok()?.damage()
+        let what = self.engine().ok()?.damage()?;
+        let file = self.path();
+        Some(format!("the state in {} is damaged: {what}; {}", file.display(), quorate_core::REPLACE_MEMBER))
     }
 
     /// How often the state was replaced: reading a view on a replaced one may fail.

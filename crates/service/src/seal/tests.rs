@@ -33,7 +33,11 @@ fn own_envelope(node: &Node, opened: &Opened, context: &EnvelopeContext) -> Enve
 
 /// Writes this node's envelope anew, as only an unsealed (or, without the MAC, a hostile) member could.
 async fn replace_envelope(node: &Node, envelope: &Envelope) {
-    let key = RecordKey::envelope(node.name().as_str());
+    put_envelope(node, node.name().as_str(), envelope).await;
+}
+
+async fn put_envelope(node: &Node, name: &str, envelope: &Envelope) {
+    let key = RecordKey::envelope(name);
     let decide = |view: &quorate_replica::View| {
         let rev = view.get(&key).expect("readable").map_or(0, |(rev, _)| rev);
         Ok((vec![Change::PutSeal { key: key.clone(), value: envelope.encode(), rev }], ()))
@@ -115,15 +119,21 @@ async fn an_envelope_whose_quorum_half_was_altered_does_not_open_with_all_shares
 async fn membership_alone_entitles_nobody_to_the_root_key() {
     let rig = Rig::new();
     let (node, _) = rig.unsealed().await;
-    // What a hostile sealed leader can do: put a node of its own into Raft's membership.
-    let rogue = Member {
+    // What a hostile member can ask for: a node of its own in Raft's membership.
+    let rogue = || Member {
         name: "n2".into(),
         peer_addr: rig.address("n2"),
         identity_spki: vec![7; 91],
         ..node.own_statement().member()
     };
     let opened = opened(&node);
-    opened.ledger.replica.add_learner(NodeId(99), rogue, soon()).await.expect("Raft takes it");
+    let replica = &opened.ledger.replica;
+    let refused = replica.add_learner(NodeId(99), rogue(), soon()).await.expect_err("refused");
+    assert!(refused.to_string().contains("not approved"), "{refused}");
+    // And if it got there all the same, say by an envelope of a time when it was approved.
+    let good = node.own_context(&opened.seal).expect("readable");
+    put_envelope(&node, "n2", &own_envelope(&node, &opened, &good)).await;
+    replica.add_learner(NodeId(99), rogue(), soon()).await.expect("Raft takes it");
     let error = node.hand_over(&opened, NodeId(99)).await.expect_err("refused");
     assert!(matches!(&error, Error::WrongState(why) if why.contains("no approved member")), "{error}");
     let error = node.promote(&admin(), &["n2".into()], true, soon()).await.expect_err("refused");
