@@ -4,8 +4,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -24,6 +24,7 @@ use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -32,10 +33,26 @@ pub const ROOT_SPKI: &[u8] = b"public key of the root certificate";
 
 /// A machine room: tokens and folders of several nodes.
 pub struct Rig {
+    pub started: Started,
     pub dir: TempDir,
     pub cluster: ClusterId,
     /// Every node's clock.
     pub clock: Arc<ShiftedClock>,
+}
+
+/// Nodes that end before their folder does: a journal that finds its folder gone ends the process, as it should.
+#[derive(Default)]
+pub struct Started(Mutex<Vec<Arc<Node>>>);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let nodes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Ok(runtime) = Handle::try_current() {
+            tokio::task::block_in_place(|| {
+                runtime.block_on(futures::future::join_all(nodes.iter().map(|node| node.shutdown())))
+            });
+        }
+    }
 }
 
 /// How a node differs from the usual one.
@@ -143,7 +160,8 @@ impl Rig {
     /// Call it first in a test: it sets the process's environment for SoftHSM, and makes every token a test may use,
     /// as the module looks for tokens only once.
     pub fn new() -> Self {
-        let rig = Self { dir: tempfile::tempdir().expect("a folder"), cluster: CLUSTER, clock: Arc::default() };
+        let dir = tempfile::tempdir().expect("a folder");
+        let rig = Self { started: Started::default(), dir, cluster: CLUSTER, clock: Arc::default() };
         for label in ["n1", "n2", "n3", "n4", "thief"] {
             let token = SoftToken::create(&rig.hsm_dir(), label, "123456").expect("SoftHSM2 is installed");
             token.danger_set_test_environment();
@@ -197,7 +215,9 @@ impl Rig {
             join: options.join,
             version: "0.0.0-test".into(),
         };
-        Node::start(config, world, hsm).await
+        let node = Node::start(config, world, hsm).await?;
+        self.started.0.lock().unwrap_or_else(PoisonError::into_inner).push(node.clone());
+        Ok(node)
     }
 
     /// A node's peer address: the same at each start.
