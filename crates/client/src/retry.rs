@@ -71,7 +71,13 @@ pub(crate) fn classify(
         Some(source) => format!("the connection to {endpoint} broke: {source}"),
         None => status.message().to_owned(),
     };
+    // hyper says so only of a request that it has not begun to send: the node ended the connection in order, or it died,
+    // while the request waited for it.
+    let unsent = find::<hyper::Error>(status).is_some_and(hyper::Error::is_canceled);
     match broken {
+        true if unsent => {
+            (Effect::None, ClientError::new(reason::UNREACHABLE, Code::Unavailable, message).at(endpoint))
+        }
         true => (Effect::Unknown, ClientError::new(reason::UNREACHABLE, Code::Unavailable, message).at(endpoint)),
         // A status without a reason comes from a proxy or from the gRPC layer itself.
         false => (Effect::Answered, ClientError::new(name(status.code()), status.code(), message).at(endpoint)),

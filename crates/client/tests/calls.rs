@@ -109,6 +109,25 @@ async fn an_election_is_waited_out() {
     assert_eq!(a.done().len() + b.done().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_the_node_ends_in_order_costs_no_change() {
+    let pki = Pki::new();
+    let node = Node::start_impatient(&pki, "a", Duration::from_millis(2)).await;
+    let client = pki.connect(&[&node]).await;
+    let changes = (0..8).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                client.disable_key(key()).await.expect("ended before it was sent, or answered");
+            }
+        })
+    });
+    for change in changes.collect::<Vec<_>>() {
+        change.await.unwrap();
+    }
+    assert_eq!(node.done().len(), 800, "each of them once");
+}
+
 #[tokio::test]
 async fn a_broken_connection_is_retried_for_reads() {
     let (pki, a, b) = two().await;

@@ -114,7 +114,16 @@ impl Node {
         Self::start_as(pki, pki.node(name)).await
     }
 
+    /// One that ends its connections, in order, when they are older than this.
+    pub async fn start_impatient(pki: &Pki, name: &str, age: std::time::Duration) -> Self {
+        Self::serve(pki, pki.node(name), tonic::transport::Server::builder().max_connection_age(age)).await
+    }
+
     pub async fn start_as(pki: &Pki, identity: Identity) -> Self {
+        Self::serve(pki, identity, tonic::transport::Server::builder()).await
+    }
+
+    async fn serve(pki: &Pki, identity: Identity, mut server: tonic::transport::Server) -> Self {
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let back = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let back_address = back.local_addr().unwrap();
@@ -162,9 +171,7 @@ impl Node {
         });
         let service = node.clone();
         tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(receive)),
+            server.add_service(service).serve_with_incoming(tokio_stream::wrappers::ReceiverStream::new(receive)),
         );
         node
     }

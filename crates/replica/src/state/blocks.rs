@@ -16,6 +16,7 @@
 //! the header refers to has its checksum on disk. A page written without it is one that nothing refers to.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use quorate_core::codec::{Malformed, Reader, Writer};
@@ -58,6 +59,7 @@ struct Inner {
 /// One file, for redb. No locks: the journal's lock covers the data folder.
 pub(super) struct CheckedFile {
     file: Arc<dyn DiskFile>,
+    path: PathBuf,
     inner: Mutex<Inner>,
     damage: Arc<OnceLock<String>>,
 }
@@ -128,7 +130,7 @@ impl CheckedFile {
     ///
     /// # Errors
     /// `InvalidData` when neither header can be read, or the file is shorter than it was.
-    pub(super) fn open(file: Arc<dyn DiskFile>) -> io::Result<Opened> {
+    pub(super) fn open(file: Arc<dyn DiskFile>, path: &Path) -> io::Result<Opened> {
         let on_disk = file.len()?;
         let len = blocks_in(on_disk) * BLOCK;
         let (head, suspicious) = if on_disk == 0 {
@@ -158,7 +160,8 @@ impl CheckedFile {
         };
         let inner = Inner { head, head_written: false, groups: Vec::new(), len, synced_len: len };
         let damage = Arc::new(OnceLock::new());
-        Ok(Opened { file: Self { file, inner: Mutex::new(inner), damage: damage.clone() }, damage, suspicious })
+        let file = Self { file, path: path.to_owned(), inner: Mutex::new(inner), damage: damage.clone() };
+        Ok(Opened { file, damage, suspicious })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -167,7 +170,7 @@ impl CheckedFile {
 
     /// The first damage found stays: it is the one to look into.
     fn damaged(&self, what: String) -> io::Error {
-        invalid(self.damage.get_or_init(|| what).clone())
+        invalid(self.damage.get_or_init(|| format!("{}: {what}", self.path.display())).clone())
     }
 
     fn write_head(&self, inner: &mut Inner) -> io::Result<()> {

@@ -152,7 +152,7 @@ impl RedbEngine {
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
         disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
         let file = Arc::new(Lender::new(file, reserve.clone()));
-        let opened = CheckedFile::open(file).map_err(|e| unusable(damaged(e.kind(), &e)))?;
+        let opened = CheckedFile::open(file, path).map_err(|e| unusable(damaged(e.kind(), &e)))?;
         let damage = opened.damage;
         let open = || -> Result<redb::Database, redb::Error> {
             let database = redb::Builder::new()

@@ -175,8 +175,7 @@ impl StateFiles {
     /// with it, what to do.
     pub fn damage(&self) -> Option<String> {
         let what = self.engine().ok()?.damage()?;
-        let file = self.path();
-        Some(format!("the state in {} is damaged: {what}; {}", file.display(), quorate_core::REPLACE_MEMBER))
+        Some(format!("the state is damaged: {what}; {}", quorate_core::REPLACE_MEMBER))
     }
 
     /// How often the state was replaced: reading a view on a replaced one may fail.
