@@ -71,11 +71,8 @@ pub(crate) fn classify(
         Some(source) => format!("the connection to {endpoint} broke: {source}"),
         None => status.message().to_owned(),
     };
-    // hyper says so only of a request that it has not begun to send: the node ended the connection in order, or it died,
-    // while the request waited for it.
-    let unsent = find::<hyper::Error>(status).is_some_and(hyper::Error::is_canceled);
     match broken {
-        true if unsent => {
+        true if never_processed(status) => {
             (Effect::None, ClientError::new(reason::UNREACHABLE, Code::Unavailable, message).at(endpoint))
         }
         true => (Effect::Unknown, ClientError::new(reason::UNREACHABLE, Code::Unavailable, message).at(endpoint)),
@@ -119,6 +116,15 @@ fn find<E: StdError + 'static>(status: &Status) -> Option<&E> {
         source = e.source();
     }
     None
+}
+
+/// Whether the connection ended, in order or not, before the node took up the request.
+fn never_processed(status: &Status) -> bool {
+    // hyper says so only of what it has not begun to send; h2 gives a peer's GOAWAY only to streams beyond the last one
+    // that the peer names, which it has not acted upon and will not (RFC 9113 §6.8).
+    find::<hyper::Error>(status).is_some_and(hyper::Error::is_canceled)
+        || find::<h2::Error>(status)
+            .is_some_and(|e| e.is_go_away() && e.is_remote() && e.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 fn deepest(status: &Status) -> Option<String> {
