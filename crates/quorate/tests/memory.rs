@@ -19,7 +19,7 @@ use quorate_hsm::SoftToken;
 use quorate_proto::v1::*;
 use scan::{Needle, Scan};
 use stolen::Loot;
-use support::{Dev, PATIENCE, Process, Signal, signal};
+use support::{Dev, PATIENCE, Process, Signal, freeze, signal};
 
 /// Makes `memfd_secret` fail in a command and all it starts, as on a kernel without it.
 fn without_secretmem(command: &mut Command) {
@@ -201,7 +201,7 @@ impl Story {
             assert!(Instant::now() < end, "the command never asks for the share");
             std::thread::sleep(Duration::from_millis(20));
         }
-        signal(node.pid, Signal::STOP);
+        freeze(node.pid);
         cli.0.stdin.take().expect("piped").write_all(self.dev.json.shares[share].as_bytes()).expect("it reads");
         let y = format!("y of share {}", share + 1);
         let allowed = if self.seen { vec![y.as_str()] } else { vec![] };

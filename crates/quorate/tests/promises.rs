@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use quorate_client::{Client, reason};
 use quorate_proto::v1::*;
-use support::{Dev, PATIENCE, Signal, await_status, complaint, node, signal};
+use support::{Dev, PATIENCE, Signal, await_status, complaint, freeze, node, signal};
 
 fn encrypt_request(key: &str, plaintext: &[u8]) -> EncryptRequest {
     EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), aad: vec![] }
@@ -244,7 +244,7 @@ async fn a_hanging_node_hangs_no_client() {
     let client = dev.client().await;
     let key = client.create_key(CreateKeyRequest::default()).await.expect("created").key.expect("a key").key_id;
     let leader = dev.leader().await;
-    signal(dev.json.nodes[leader].pid, Signal::STOP);
+    freeze(dev.json.nodes[leader].pid);
     for place in (0..3).filter(|p| *p != leader) {
         let one = client.node(place).expect("a node").with_deadline(PATIENCE / 2);
         one.encrypt(encrypt_request(&key, b"while the leader hangs")).await.expect("served by the majority");

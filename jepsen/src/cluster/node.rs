@@ -60,21 +60,22 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// SIGSTOP, and waits until the kernel shows it stopped.
+    /// SIGSTOP, and waits until the kernel shows every thread stopped: on a busy machine some run on for a while.
     pub fn pause(&self) -> anyhow::Result<()> {
         let pid = self.signal(Signal::STOP).with_context(|| format!("n{} does not run", self.node))?;
+        // The state follows the command's name, which is in parentheses. A thread that has ended runs no more, too.
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let Ok(stat) = task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))) else { return true };
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
         let end = Instant::now() + Duration::from_secs(5);
-        loop {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            // The state follows the command's name, which is in parentheses.
-            if stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) {
-                return Ok(());
-            }
+        while !std::fs::read_dir(format!("/proc/{pid}/task"))?.all(stopped) {
             if Instant::now() > end {
-                bail!("n{} did not stop: {stat}", self.node);
+                bail!("n{} did not stop", self.node);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        Ok(())
     }
 
     /// SIGCONT.

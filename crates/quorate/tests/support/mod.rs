@@ -318,6 +318,22 @@ pub fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[
     }
 }
 
+/// Stops a process this test started until `SIGCONT`. When this returns no thread of it runs any more: `kill` itself
+/// returns long before that on a busy machine.
+pub fn freeze(pid: u32) {
+    signal(pid, Signal::STOP);
+    let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+        // The state follows the command's name, which is in parentheses. A thread that ended meanwhile runs no more, too.
+        let Ok(stat) = std::fs::read_to_string(task.expect("an entry").path().join("stat")) else { return true };
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    let end = Instant::now() + PATIENCE;
+    while !std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").all(stopped) {
+        assert!(Instant::now() < end, "process {pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Sends a signal to a process this test started.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("not 0");
