@@ -156,7 +156,7 @@ async fn leadership_goes_where_the_operator_says() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
-    let dev = Dev::start(3);
+    let mut dev = Dev::start(3);
     let client = dev.client().await;
     let leader = dev.leader().await;
     let stay: Vec<String> = (0..3).filter(|p| *p != leader).map(|p| dev.json.nodes[p].api.clone()).collect();
@@ -179,6 +179,19 @@ async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
     let request = EncryptRequest { key: first, plaintext: Bytes::from_static(b"x"), aad: vec![] };
     let removed = client.node(leader).expect("a node").with_deadline(PATIENCE / 20).encrypt(request).await;
     assert!(removed.is_err(), "{removed:?}");
+
+    // Nobody could tell it in its log; it finds out, and says so, also after a restart.
+    let at = dev.json.nodes[leader].api.clone();
+    for restarted in [false, true] {
+        if restarted {
+            dev.kill(leader);
+            dev.restart(leader);
+        }
+        let alone = client.node(leader).expect("a node");
+        await_status(&alone, "it knows that it was removed", |s| node(s, &name).problem.contains("removed")).await;
+        let said = dev.cli_at(&at, &["operator", "status"], "");
+        assert!(String::from_utf8_lossy(&said.stdout).contains("join anew"), "{said:?}");
+    }
 
     // Two are left; without the other, neither may go.
     let place = (leader + 1) % 3;

@@ -128,6 +128,11 @@ impl Node {
         if let Err(e) = self.reach(to).await {
             return Changed::Refused(format!("{name} can't take over: {e}; see that it runs and is reachable"));
         }
+        if !self.may_lead(to) {
+            return Changed::Refused(format!(
+                "the clock of {name} is too far from the others' for it to lead; set the clocks right (chrony, ntpd)"
+            ));
+        }
         let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         let lag = self.peers.lag(to, last);
         if lag > LAG_MAX {
@@ -369,7 +374,9 @@ impl Node {
                 Some(R::Refused(why)) => Changed::Refused(why),
                 Some(R::Unknown(_)) | None => Changed::Unknown("the leader lost its leadership".into()),
             }),
-            Err(e @ (RpcFailure::Refused(_) | RpcFailure::Busy)) => Err(format!("node {leader}: {e}")),
+            Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned | RpcFailure::Busy)) => {
+                Err(format!("node {leader}: {e}"))
+            }
             Err(e) => Ok(Changed::Unknown(format!("node {leader}: {e}"))),
         }
     }

@@ -37,8 +37,16 @@ struct State {
     base: Option<(u64, Instant)>,
     /// A jump that waits for confirmation.
     held_ms: Option<u64>,
-    alarmed: bool,
-    unfit: bool,
+    /// This clock minus the majority's, as compared last.
+    offset_ms: i64,
+}
+
+const fn is_alarming(offset_ms: i64) -> bool {
+    offset_ms.saturating_abs() > OFFSET_ALARM_MS
+}
+
+const fn is_unfit(offset_ms: i64) -> bool {
+    offset_ms.saturating_abs() > OFFSET_LEAD_MAX_MS
 }
 
 impl Clock {
@@ -48,7 +56,7 @@ impl Clock {
 
     /// Whether this node's clock is too far off for it to lead.
     pub(crate) fn unfit(&self) -> bool {
-        self.with(|s| s.unfit)
+        is_unfit(self.with(|s| s.offset_ms))
     }
 
     /// The jump that waits for an operator.
@@ -155,17 +163,12 @@ pub(crate) async fn drive(node: Arc<Node>) {
 impl Node {
     /// Alarms when our clock is off the majority's; gives up leading when it is far off.
     async fn judge_own_clock(&self, offset_ms: i64) {
-        let off = offset_ms.saturating_abs();
-        let (alarm, unfit) = (off > OFFSET_ALARM_MS, off > OFFSET_LEAD_MAX_MS);
-        let (alarm_changed, unfit_changed) = self.clock.with(|s| {
-            let changed = (s.alarmed != alarm, s.unfit != unfit);
-            (s.alarmed, s.unfit) = (alarm, unfit);
-            changed
-        });
-        if alarm_changed && alarm {
+        let before = self.clock.with(|s| std::mem::replace(&mut s.offset_ms, offset_ms));
+        let unfit = is_unfit(offset_ms);
+        if is_alarming(offset_ms) && !is_alarming(before) {
             tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
         }
-        if unfit_changed {
+        if unfit != is_unfit(before) {
             self.raft.runtime_config().elect(!unfit);
             self.shared.note_change();
         }
@@ -183,6 +186,13 @@ impl Node {
         Some(to)
     }
 
+    /// Whether another node's clock lets it lead, as far as is known here. One whose clock does not, does not campaign
+    /// either: a transfer aimed at it could leave the cluster without a leader.
+    pub(crate) fn may_lead(&self, id: NodeId) -> bool {
+        let own = self.clock.with(|s| s.offset_ms);
+        !self.peers.clock_offset(id).is_some_and(|offset| is_unfit(offset.saturating_add(own)))
+    }
+
     /// Who should lead when this node no longer does.
     pub(crate) fn best_successor(&self) -> Option<NodeId> {
         self.successor_with_space().or_else(|| self.successor(|_| true))
@@ -195,7 +205,7 @@ impl Node {
 
     fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let mut others = self.shared.roster.applied().voter_ids();
-        others.retain(|id| *id != self.me && fit(*id));
+        others.retain(|id| *id != self.me && fit(*id) && self.may_lead(*id));
         let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
         let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));

@@ -112,7 +112,7 @@ impl Node {
             },
             Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded")),
             // It refuses us, not the batch: another leader, or the same one a little later, may not.
-            Err(RpcFailure::Refused(why)) => Attempt::Busy(format!("node {leader}: {why}")),
+            Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned)) => Attempt::Busy(format!("node {leader}: {e}")),
             Err(e) => Attempt::Unknown(format!("node {leader}: {e}")),
         }
     }

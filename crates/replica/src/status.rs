@@ -46,6 +46,8 @@ pub struct PeerStatus {
     pub age: Option<Duration>,
     /// Why it was not reached, when it was not.
     pub error: Option<String>,
+    /// It answered last that its committed membership does not pin this node's identity.
+    pub disowns: bool,
 }
 
 /// Read-index rounds since the start (key-log §3).
@@ -102,6 +104,14 @@ impl ReplicaStatus {
     /// The learners' ids.
     pub fn learners(&self) -> impl Iterator<Item = NodeId> {
         self.membership.members.keys().copied().filter(|id| !self.membership.is_voter(*id))
+    }
+
+    /// Whether most of the other voters disown this node: it was removed, which nobody could tell it in its log, since
+    /// a node is cut off at once.
+    pub fn is_disowned(&self) -> bool {
+        let others = self.voters().filter(|id| *id != self.id).count();
+        let disown = self.peers.iter().filter(|p| p.disowns && self.membership.is_voter(p.id)).count();
+        disown > others / 2
     }
 
     /// All members.

@@ -49,6 +49,20 @@ async fn succeed(node: &Node, leader: NodeId) {
 mod tests {
     use crate::testing::{Cluster, PATIENCE};
 
+    /// The old leader refuses all changes from then on, and openraft never takes its leadership back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_transfer_to_a_node_that_died_that_instant_ends_with_another_leader() {
+        let cluster = Cluster::voters(3).await;
+        let leader = cluster.leader(&[0, 1, 2]).await;
+        let (dead, heir) = ((leader + 1) % 3, (leader + 2) % 3);
+        cluster.nodes[dead].shutdown().await;
+        let id = cluster.sites[dead].id.0;
+        cluster.nodes[leader].node().raft.trigger().transfer_leader(id).await.expect("running");
+        cluster.write(heir, "after", b"all").await;
+        assert_eq!(cluster.nodes[heir].node().leader_now(), Some(cluster.sites[heir].id));
+        cluster.stop().await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_dead_leader_is_succeeded_without_the_timer_and_a_silent_one_is_not() {
         let mut cluster = Cluster::voters(3).await;

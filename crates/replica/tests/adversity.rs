@@ -12,7 +12,8 @@ use quorate_core::batch::Outcome;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::WallClock;
 use quorate_replica::{
-    CallError, PeerExpectation, Problem, ProposeError, ReadError, Replica, ReplicaConfig, Role, StateMismatch, World,
+    CallError, MembershipError, PeerExpectation, Problem, ProposeError, ReadError, Replica, ReplicaConfig, Role,
+    StateMismatch, World,
 };
 use support::net::TestNet;
 use support::{CLUSTER, Cluster, PATIENCE, forged, put, soon, write};
@@ -318,6 +319,8 @@ async fn one_wrong_clock_moves_no_time_and_does_not_lead() {
         watch.wait_for(|l| l.is_some() && *l != Some(cluster.sites[leader].id)).await.expect("running");
     };
     tokio::time::timeout(PATIENCE, handed_on).await.expect("leadership is handed on");
+    let back = cluster.nodes[rest[0]].transfer_leader(Some(cluster.sites[leader].id), soon()).await;
+    assert!(matches!(&back, Err(MembershipError::Refused(why)) if why.contains("clock")), "{back:?}");
     // Time moves on, by the others' clocks.
     let moved = async {
         let mut applied = cluster.nodes[rest[0]].applied();

@@ -43,7 +43,7 @@ struct LastHello {
     free_bytes: u64,
     low_space: bool,
     app: Bytes,
-    error: Option<String>,
+    error: Option<RpcFailure>,
     asking: bool,
 }
 
@@ -66,7 +66,8 @@ impl Heard {
             low_space: heard.low_space,
             app_hello: heard.app,
             age,
-            error: heard.error,
+            disowns: heard.error == Some(RpcFailure::NotPinned),
+            error: heard.error.map(|e| e.to_string()),
         }
     }
 
@@ -81,6 +82,11 @@ impl Heard {
     /// Whether a member was heard of within the last seconds, and answered then.
     pub(crate) fn is_reachable(&self, id: NodeId) -> bool {
         self.with(|all| all.get(&id).is_some_and(|h| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none()))
+    }
+
+    /// A member's wall clock minus ours, in milliseconds, when it was heard of last.
+    pub(crate) fn clock_offset(&self, id: NodeId) -> Option<i64> {
+        self.with(|all| all.get(&id).filter(|h| h.at.is_some()).map(|h| h.clock_offset_ms))
     }
 
     /// Whether a member's disk was nearly full when it was heard of last.
@@ -200,11 +206,10 @@ impl Node {
     }
 
     fn unheard(&self, from: NodeId, failure: &RpcFailure) {
-        let error = failure.to_string();
         let news = self.peers.with(|all| {
             let heard = all.entry(from).or_default();
             let news = heard.error.is_none();
-            heard.error = Some(error);
+            heard.error = Some(failure.clone());
             news
         });
         if news {

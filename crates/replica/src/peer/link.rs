@@ -77,6 +77,17 @@ struct Failures {
     count: u32,
     again_at: Option<Instant>,
     last: String,
+    /// The peer's word, when it was one.
+    refusal: Option<preface::Refusal>,
+}
+
+impl Failures {
+    fn last(&self) -> io::Error {
+        match self.refusal {
+            Some(refusal) => io::Error::new(io::ErrorKind::PermissionDenied, refusal),
+            None => io::Error::other(self.last.clone()),
+        }
+    }
 }
 
 impl Connector {
@@ -88,7 +99,7 @@ impl Connector {
         {
             let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
             if failures.again_at.is_some_and(|at| Instant::now() < at) {
-                return Err(io::Error::other(failures.last.clone()));
+                return Err(failures.last());
             }
         }
         let attempt = async {
@@ -110,6 +121,7 @@ impl Connector {
                 failures.count = failures.count.saturating_add(1);
                 failures.again_at = Some(Instant::now() + pause);
                 failures.last = e.to_string();
+                failures.refusal = e.get_ref().and_then(|e| e.downcast_ref()).copied();
             }
         }
         result

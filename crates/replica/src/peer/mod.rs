@@ -28,8 +28,10 @@ pub(crate) mod pb {
     tonic::include_proto!("quorate.peer.v1");
 }
 
+use std::io;
 use std::time::Duration;
 
+use preface::Refusal;
 use tonic::{Code, Status};
 
 /// Longest message, in bytes.
@@ -62,6 +64,8 @@ pub(crate) enum RpcFailure {
     Unreachable(String),
     /// The peer does not talk to us; nothing was done.
     Refused(String),
+    /// The same, because its committed membership does not pin this node: it was removed, or the peer is behind.
+    NotPinned,
     /// The peer has too much to do; nothing was done.
     Busy,
 }
@@ -72,13 +76,32 @@ impl std::fmt::Display for RpcFailure {
             Self::Deadline(limit) => write!(f, "no answer within {limit:?}"),
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::NotPinned => write!(f, "refused: {}", Refusal::NotPinned),
             Self::Busy => f.write_str("overloaded, or short of disk space"),
         }
     }
 }
 
+impl From<Refusal> for RpcFailure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotPinned => Self::NotPinned,
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// The refusal that kept a connection from being made, somewhere in the chain of causes.
+fn refusal_in(status: &Status) -> Option<Refusal> {
+    let causes = std::iter::successors(std::error::Error::source(status), |e| e.source());
+    causes.filter_map(|e| e.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Refusal>().copied()).next()
+}
+
 impl From<Status> for RpcFailure {
     fn from(status: Status) -> Self {
+        if let Some(refusal) = refusal_in(&status) {
+            return refusal.into();
+        }
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument => {
                 Self::Refused(status.message().to_owned())

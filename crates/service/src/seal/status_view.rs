@@ -78,6 +78,7 @@ impl Node {
     fn own_node_status(&self, status: &ReplicaStatus, member: &Member, furthest: u64) -> NodeStatus {
         let hello = self.app_hello();
         let problem = status.problem.as_ref().map_or(hello.problem.clone(), ToString::to_string);
+        let problem = if status.is_disowned() { REMOVED.to_owned() } else { problem };
         let space = status.space;
         let problem = with_space(problem, space.low, space.free_bytes);
         NodeStatus {
@@ -174,6 +175,11 @@ impl Node {
             State::Damaged { what, .. } => return what.clone(),
             State::Sealed(_) | State::Unsealed(_) => {}
         }
+        if status.is_some_and(|s| s.is_disowned()) {
+            return "take this node out of service, or let it join anew: with an empty data_dir, after `quorate operator \
+                    members invite` on a member"
+                .into();
+        }
         if let Some(ms) = status.and_then(|s| s.time_held_ms) {
             return format!(
                 "cluster time stands still: the leader's clock is now {ms} ms after 1970, and nobody can witness the jump; \
@@ -209,6 +215,9 @@ impl Node {
         }
     }
 }
+
+/// What a node that finds itself disowned says of itself.
+const REMOVED: &str = "removed from the cluster: the other members no longer know its identity key";
 
 /// What is wrong with a node, its disk included.
 fn with_space(problem: String, low: bool, free_bytes: u64) -> String {
