@@ -22,7 +22,7 @@ pub fn html(history: &History, results: &Results) -> anyhow::Result<String> {
          pre{{white-space:pre-wrap;margin:0}}.valid{{color:#080}}.invalid{{color:#c00;font-weight:bold}}.unknown,.uncovered{{color:#b60}}</style>\
          <h1>{w}: <span class={v}>{v}</span></h1><p>{n} nodes, {s} s of faults ({f}), seed {seed}, {ver}.</p>",
         w = escape(&test.workload),
-        v = name(results.verdict),
+        v = results.verdict.name(),
         n = test.nodes,
         s = test.seconds,
         f = escape(&test.nemeses.join(", ")),
@@ -31,7 +31,7 @@ pub fn html(history: &History, results: &Results) -> anyhow::Result<String> {
     );
     page.push_str("<table><tr><th>checker<th>verdict<th>judged<th>violations<th>details");
     for finding in &results.findings {
-        let (v, c) = (name(finding.verdict), escape(&finding.checker));
+        let (v, c) = (finding.verdict.name(), escape(&finding.checker));
         let details = escape(&finding.details.join("\n"));
         write!(
             page,
@@ -106,16 +106,6 @@ fn picture(history: &History) -> anyhow::Result<String> {
     }
     svg.push_str("</svg>");
     Ok(svg)
-}
-
-fn name(verdict: crate::checker::Verdict) -> &'static str {
-    use crate::checker::Verdict as V;
-    match verdict {
-        V::Valid => "valid",
-        V::Uncovered => "uncovered",
-        V::Unknown => "unknown",
-        V::Invalid => "invalid",
-    }
 }
 
 fn escape(text: &str) -> String {

@@ -58,6 +58,16 @@ impl Verdict {
             Self::Uncovered => 4,
         }
     }
+
+    /// In results and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Uncovered => "uncovered",
+            Self::Unknown => "unknown",
+            Self::Invalid => "invalid",
+        }
+    }
 }
 
 /// One checker's result.

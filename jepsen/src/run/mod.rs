@@ -53,6 +53,21 @@ pub struct Test {
     pub version: String,
 }
 
+impl Test {
+    /// The arguments of `jepsen run` that run it.
+    pub fn args(&self) -> Vec<String> {
+        let Self { workload, nemeses, nodes, seconds, rate, clients, seed, version: _ } = self;
+        let mut args = vec!["--workload".to_owned(), workload.clone()];
+        if !nemeses.is_empty() {
+            args.extend(["--nemesis".to_owned(), nemeses.join(",")]);
+        }
+        let numbers = [("nodes", nodes.to_string()), ("time", format!("{seconds}s")), ("rate", rate.to_string())];
+        let more = [("clients", clients.to_string()), ("seed", seed.to_string())];
+        args.extend(numbers.into_iter().chain(more).flat_map(|(name, value)| [format!("--{name}"), value]));
+        args
+    }
+}
+
 /// The parts of a test that are not text.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -68,6 +83,18 @@ pub struct Plan {
     pub per_key: Duration,
 }
 
+/// Somebody stopped the run: that says nothing about anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Runs it; what it found is in the store. Must be called on the process's main thread, before any other exists.
 ///
 /// # Errors
@@ -81,7 +108,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         let limit = OVERHEAD_TIME_MAX + Duration::from_secs(test.seconds);
         tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = tokio::signal::ctrl_c() => bail!(Interrupted),
             done = timeout(limit, attack(test, plan, store, &net)) => done.context("the run hangs")?,
         }
     })?;
