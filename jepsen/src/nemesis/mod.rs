@@ -209,6 +209,7 @@ impl<'a> World<'a> {
             let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
             self.nap(0.5).await;
         }
+        self.tell("heal-seal", &format!("n{node} is open"));
         Ok(())
     }
 

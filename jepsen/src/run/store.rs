@@ -153,6 +153,17 @@ impl Store {
         Ok(())
     }
 
+    /// Pictures of an earlier judgement may show what is no longer found.
+    fn remove_reports(&self) -> anyhow::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|e| e == "svg" || e == "html") {
+                std::fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn read(&self, name: &str) -> anyhow::Result<String> {
         let path = self.dir.join(name);
         std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))
@@ -216,7 +227,10 @@ pub fn judge(
         failover_ms: failovers(history, &ops),
     };
     store.write("results.json", &serde_json::to_string_pretty(&results)?)?;
-    store.write("report.html", &crate::report::html(history, &results)?)?;
+    store.remove_reports()?;
+    for (name, text) in crate::report::files(history, &results)? {
+        store.write(&name, &text)?;
+    }
     Ok(findings)
 }
 
