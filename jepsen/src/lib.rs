@@ -25,4 +25,5 @@ pub mod report;
 pub mod run;
 pub mod seed;
 pub mod selftest;
+pub mod serve;
 pub mod workload;

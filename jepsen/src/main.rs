@@ -14,7 +14,7 @@ use jepsen::ledger::{self, Entry, HARNESS_FAILURE};
 use jepsen::nemesis::Kind;
 use jepsen::run::{Interrupted, Plan, Store, Test, judge_stored, run};
 use jepsen::workload::Workload;
-use jepsen::{doctor, selftest};
+use jepsen::{doctor, selftest, serve};
 
 /// Attack a quorate cluster: real nodes, real faults, and a verdict from what clients saw
 #[derive(Parser, Debug)]
@@ -28,6 +28,7 @@ use jepsen::{doctor, selftest};
   jepsen repro jepsen-store/latest                                                run it again until it fails
   jepsen test-all --budget 2h                                                     everything with everything
   jepsen ledger                                                                   what all runs came to
+  jepsen serve                                                                    all runs, in a browser
 
 Exit codes: 0 valid, 1 invalid (a promise was broken), 2 unknown, 3 the harness failed, 4 a demanded fault or race did not happen."
 )]
@@ -74,6 +75,15 @@ enum Cmd {
         /// As what
         #[arg(long, value_enum, default_value = "table")]
         output: Output,
+    },
+    /// Show all runs of a store in a browser; it only reads
+    Serve {
+        /// Where
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+        /// Where results are kept
+        #[arg(long, value_name = "FOLDER", default_value = "jepsen-store")]
+        store: PathBuf,
     },
     /// List workloads, nemeses and checkers
     List,
@@ -224,6 +234,10 @@ fn act(command: Cmd) -> anyhow::Result<u8> {
                 Output::Table => print!("{}", ledger::table(&entries)),
                 Output::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
             }
+            Ok(Verdict::Valid)
+        }
+        Cmd::Serve { listen, store } => {
+            serve::serve(&store, listen)?;
             Ok(Verdict::Valid)
         }
         Cmd::List => {

@@ -11,6 +11,7 @@ use crate::checker::linear;
 use crate::history::{History, Op};
 use crate::run::Results;
 use charts::Told;
+pub(crate) use page::{STYLE, escape};
 use timeline::Timeline;
 
 /// The orders that were tried of an object whose calls no order explains.

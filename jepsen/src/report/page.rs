@@ -34,7 +34,8 @@ const PROMISES: [(&str, &str); 10] = [
     ("coverage", "Not a promise, but the condition of a proof: the faults and races that were demanded happened."),
 ];
 
-const STYLE: &str = "
+/// Of every page, light and dark.
+pub(crate) const STYLE: &str = "
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1.5em;color:#222;background:#fff}
 h1{margin-bottom:.2em}h2{margin-top:2em}
@@ -230,6 +231,7 @@ fn key(p: &mut String, words: &str, RGBColor(r, g, b): RGBColor) {
     p.push_str(&format!("<span class=key><i style='background:#{r:02x}{g:02x}{b:02x}'></i>{words}</span>"));
 }
 
+/// As text in a page.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&quot;")
 }
