@@ -16,6 +16,7 @@ use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
 use crate::cluster::Cluster;
 use crate::history::{History, Recorder};
+use crate::nemesis::partition::minority;
 use crate::nemesis::{Kind, World};
 use crate::net::Net;
 use crate::workload::{Context, Load, Workload, last_reads};
@@ -216,5 +217,7 @@ async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
 
 fn demands(test: &Test, plan: &Plan) -> Vec<Demand> {
     let faults = plan.nemeses.iter().map(|kind| Demand { what: Event::Fault(kind.name().into()), at_least: 1 });
-    plan.workload.demands(test.seconds, test.nodes).into_iter().chain(faults).collect()
+    // With one node every fault takes all there is; a power loss may take every node at once.
+    let survives = minority(test.nodes) > 0 && !plan.nemeses.contains(&Kind::Power);
+    plan.workload.demands(test.seconds, survives).into_iter().chain(faults).collect()
 }
