@@ -242,16 +242,7 @@ mod tests {
     use super::*;
 
     fn entry(folder: &str, workload: &str, verdict: Option<Verdict>) -> Entry {
-        let test = Test {
-            workload: workload.into(),
-            nemeses: vec!["kill".into()],
-            nodes: 3,
-            seconds: 60,
-            rate: 100,
-            clients: 8,
-            seed: 1,
-            version: "quorate 9".into(),
-        };
+        let test = Test { workload: workload.into(), version: "quorate 9".into(), ..Test::sample() };
         Entry {
             verdict,
             fault_seconds: 1800.0,

@@ -211,19 +211,6 @@ mod tests {
     use super::*;
     use crate::run::Test;
 
-    fn test() -> Test {
-        Test {
-            workload: "revoke".into(),
-            nemeses: vec!["kill".into(), "pause".into()],
-            nodes: 3,
-            seconds: 30,
-            rate: 100,
-            clients: 8,
-            seed: 42,
-            version: "<9>".into(),
-        }
-    }
-
     /// As it is: no client that tidies paths.
     async fn ask(at: SocketAddr, line: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(at).await.unwrap();
@@ -239,7 +226,7 @@ mod tests {
         let secret = outside.path().join("secret.txt");
         std::fs::write(&secret, "nobody's business").unwrap();
         let root = outside.path().join("store");
-        let store = Store::create(&root, &test()).unwrap();
+        let store = Store::create(&root, &Test { version: "<9>".into(), ..Test::sample() }).unwrap();
         std::fs::write(store.history(), "é".repeat(PIECE)).unwrap();
         std::os::unix::fs::symlink(&secret, store.dir().join("out.txt")).unwrap();
         std::os::unix::fs::symlink(outside.path(), root.join("up")).unwrap();

@@ -91,6 +91,8 @@ async fn go_on(job: &Job, state: &mut State, budget: Duration, jobs: usize, vers
         all.len(),
         state.settings.seed
     );
+    // Its seed is kept from the beginning.
+    state.save(&job.root)?;
     let (begun, before) = (Instant::now(), state.spent);
     let mut running: JoinSet<(Next, Test, anyhow::Result<u8>)> = JoinSet::new();
     let mut under_way = BTreeSet::new();

@@ -60,22 +60,30 @@ impl Item {
     }
 }
 
-/// Every workload with every kind at every size, shuffled by the seed so that a short budget meets a bit of everything; and
-/// what was left out, with the reason.
+/// Every workload with every kind at every size, in an order chosen by the seed; and what was left out, with the reason. Each
+/// kind is met once before any is met again, so that a short budget meets them all.
 pub fn singles(settings: &Settings) -> (Vec<Item>, Vec<String>) {
-    let mut items = Vec::new();
+    let mut of_kinds: Vec<Vec<Item>> = Vec::new();
     let mut left_out = BTreeSet::new();
-    for nodes in settings.sizes.iter().copied() {
-        for kind in Kind::value_variants().iter().copied() {
-            if let Some(why) = kind.unfit(nodes) {
-                left_out.insert(format!("{} with {nodes} nodes: {why}", kind.name()));
-                continue;
+    for kind in Kind::value_variants().iter().copied() {
+        let mut items = Vec::new();
+        for nodes in settings.sizes.iter().copied() {
+            match kind.unfit(nodes) {
+                Some(why) => _ = left_out.insert(format!("{} at size {nodes}: {why}", kind.name())),
+                None => items.extend(Workload::value_variants().iter().map(|w| Item {
+                    workload: *w,
+                    nemeses: vec![kind],
+                    nodes,
+                })),
             }
-            items.extend(Workload::value_variants().iter().map(|w| Item { workload: *w, nemeses: vec![kind], nodes }));
         }
+        items.shuffle(&mut stream(settings.seed, kind.name(), 0));
+        of_kinds.push(items);
     }
-    items.shuffle(&mut stream(settings.seed, "singles", 0));
-    (items, left_out.into_iter().collect())
+    of_kinds.shuffle(&mut stream(settings.seed, "singles", 0));
+    let longest = of_kinds.iter().map(Vec::len).max().unwrap_or(0);
+    let round = |n: usize| of_kinds.iter().filter_map(move |items| items.get(n)).cloned();
+    ((0..longest).flat_map(round).collect(), left_out.into_iter().collect())
 }
 
 /// The `number`-th pair or triple; `None` when no size allows two kinds.
@@ -115,7 +123,10 @@ mod tests {
                 }
             }
         }
-        assert!(left_out.iter().any(|l| l.starts_with("partition with 1 nodes: ")), "{left_out:?}");
+        assert!(left_out.iter().any(|l| l.starts_with("partition at size 1: ")), "{left_out:?}");
+        let kinds = Kind::value_variants().len();
+        let first: BTreeSet<Kind> = items[..kinds].iter().map(|i| i.nemeses[0]).collect();
+        assert_eq!(first.len(), kinds, "each kind once before any again");
         assert!(!names.contains("revoke partition n1") && names.contains("revoke kill n1"));
         assert_ne!(items, singles(&settings(2)).0, "the seed chooses the order");
         assert_eq!(items, singles(&settings(1)).0);

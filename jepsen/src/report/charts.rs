@@ -17,6 +17,8 @@ const WIDTH: u32 = 1200;
 const HEIGHT: u32 = 340;
 /// Height of one kind's lane, of the axis below, and width of what is written at the left.
 const LANE: u32 = 18;
+/// A turn of the colour wheel by this part never comes back to a colour.
+const GOLDEN: f64 = 0.618_034;
 const LEFT: u32 = 62;
 const MARGIN: u32 = 18;
 /// Points drawn at most of each outcome; of more, every n-th.
@@ -27,21 +29,6 @@ const WINDOWS: f64 = 60.0;
 const LATENCY: std::ops::Range<f64> = 0.1..20_000.0;
 pub(super) const FONT: &str = "sans-serif";
 
-/// Readable on white and on black; one for each kind of fault, in its order.
-const COLOURS: [RGBColor; 12] = [
-    RGBColor(0xd6, 0x27, 0x28),
-    RGBColor(0x1f, 0x77, 0xb4),
-    RGBColor(0xe0, 0x9c, 0x1a),
-    RGBColor(0x2c, 0xa0, 0x2c),
-    RGBColor(0x94, 0x67, 0xbd),
-    RGBColor(0x17, 0xbe, 0xcf),
-    RGBColor(0xe3, 0x77, 0xc2),
-    RGBColor(0x8c, 0x6d, 0x31),
-    RGBColor(0x9c, 0xb0, 0x22),
-    RGBColor(0x63, 0x79, 0xe6),
-    RGBColor(0xf5, 0x7c, 0x4a),
-    RGBColor(0x4f, 0xa0, 0x8f),
-];
 pub(super) const OK: RGBColor = RGBColor(0x2b, 0x8c, 0xc4);
 pub(super) const FAIL: RGBColor = RGBColor(0x99, 0x99, 0x99);
 pub(super) const INFO: RGBColor = RGBColor(0xe6, 0x6a, 0x1f);
@@ -49,10 +36,11 @@ pub(super) const INFO: RGBColor = RGBColor(0xe6, 0x6a, 0x1f);
 pub(super) const QUANTILES: [(u64, RGBColor); 3] =
     [(50, RGBColor(0x2c, 0xa0, 0x2c)), (95, RGBColor(0xb8, 0x8a, 0x00)), (99, RGBColor(0xc2, 0x3b, 0xa5))];
 
-/// The colour of a kind.
+/// The colour of a kind: readable on white and on black, neighbours far apart.
 pub fn colour(kind: Kind) -> RGBColor {
-    let place = Kind::value_variants().iter().position(|k| *k == kind).unwrap_or(0);
-    COLOURS[place % COLOURS.len()]
+    let place = Kind::value_variants().iter().position(|k| *k == kind).unwrap_or(0) as f64;
+    let (r, g, b) = HSLColor((place * GOLDEN).fract(), 0.68, 0.47).to_backend_color().rgb;
+    RGBColor(r, g, b)
 }
 
 /// How a call ended: colour, and place in the order of drawing.

@@ -79,17 +79,8 @@ mod tests {
 
     fn report(text: &str) -> (Verdict, Vec<(String, String)>) {
         let history = from_text(text).unwrap();
-        let findings = check(&history, &Evidence { nodes: 3, ..Evidence::default() }, Duration::from_secs(60)).unwrap();
-        let test = Test {
-            workload: "revoke".into(),
-            nemeses: vec!["kill".into()],
-            nodes: 3,
-            seconds: 30,
-            rate: 100,
-            clients: 8,
-            seed: 42,
-            version: "0".into(),
-        };
+        let findings = check(&history, &Evidence::default(), Duration::from_secs(60)).unwrap();
+        let test = Test::sample();
         let results = Results {
             verdict: overall(&findings),
             test,

@@ -21,23 +21,42 @@ pub struct Span {
     pub words: String,
 }
 
-/// All faults, by beginning. A kind begins with the event of its name, or where there is none with the one that says it took
-/// effect; it ends with any other event that names it, and at the latest when everything is healed.
+/// Kinds whose events have names of their own: what begins one, and what ends it.
+const NAMED: [(&str, &[&str], &[&str]); 5] = [
+    ("kill", &["kill-took-effect"], &["restart"]),
+    ("pause", &["pause-took-effect"], &["resume"]),
+    ("snapshot", &["away"], &["back"]),
+    ("memory", &["squeeze"], &["release"]),
+    ("membership", &["join", "remove"], &["membership-took-effect"]),
+];
+
+/// All faults, by beginning. Unless it has names of its own, a kind begins with the event of its name, or where there is none
+/// with the one that says it took effect; it ends with `heal-KIND` or `restart-KIND`, and at the latest when everything is healed.
 pub fn spans(history: &History) -> Vec<Span> {
     let names: BTreeSet<&str> = history.nemesis().map(|(_, f, _)| f).collect();
     let mut spans: Vec<Span> = Vec::new();
     for kind in Kind::value_variants().iter().copied() {
         let (name, effect) = (kind.name(), effect_event(kind.name()));
-        let begins = if names.contains(name) { name } else { &effect };
-        let ends = |f: &str| match (kind, f) {
-            (_, "healed") | (Kind::Kill, "restart") | (Kind::Pause, "resume") => true,
-            _ => f != effect && f.split('-').any(|word| word == name),
+        let own = [format!("heal-{name}"), format!("restart-{name}")];
+        let named = NAMED.iter().find(|(of, ..)| *of == name);
+        let begins = |f: &str| match named {
+            Some((_, begins, _)) => begins.contains(&f),
+            None => f == if names.contains(name) { name } else { &effect },
         };
+        let ends =
+            |f: &str| f == "healed" || own.iter().any(|o| o == f) || named.is_some_and(|(.., ends)| ends.contains(&f));
+        let has_end = names.iter().any(|f| *f != "healed" && ends(f));
         let mut open: Option<Span> = None;
         for (event, f, words) in history.nemesis() {
             let at = event.time as f64 / 1e9;
-            if f == begins {
-                spans.extend(open.replace(Span { kind, from: at, to: at, words: words.to_owned() }));
+            if begins(f) {
+                let begun = Span { kind, from: at, to: at, words: words.to_owned() };
+                // Where nothing tells of an end, each beginning is a moment.
+                match (has_end, open.is_some()) {
+                    (true, true) => {}
+                    (true, false) => open = Some(begun),
+                    (false, _) => spans.push(begun),
+                }
             } else if ends(f)
                 && let Some(span) = open.take()
             {
@@ -76,19 +95,26 @@ mod tests {
             (7, "restart-power"),
             (8, "restart-power"),
             (9, "pause-took-effect"),
-            (10, "healed"),
-            (11, "power-off"),
+            (10, "resume"),
+            (11, "pause-took-effect"),
+            (12, "healed"),
+            (13, "power-off"),
         ]));
         let told: Vec<_> = spans.iter().map(|s| (s.kind, s.from, s.to)).collect();
-        let expected =
-            [(Kind::Partition, 1.0, 3.0), (Kind::Kill, 2.0, 5.0), (Kind::Power, 6.0, 7.0), (Kind::Pause, 9.0, 10.0)];
+        let expected = [
+            (Kind::Partition, 1.0, 3.0),
+            (Kind::Kill, 2.0, 5.0),
+            (Kind::Power, 6.0, 7.0),
+            (Kind::Pause, 9.0, 10.0),
+            (Kind::Pause, 11.0, 12.0),
+        ];
         assert_eq!(told, expected);
         assert_eq!(spans[0].words, "at 1");
     }
 
     #[test]
     fn what_never_ends_is_a_moment() {
-        let spans = spans(&history(&[(1, "kill-took-effect"), (4, "kill-took-effect")]));
+        let spans = spans(&history(&[(1, "kill-took-effect"), (4, "kill-took-effect"), (9, "healed")]));
         assert_eq!(spans.iter().map(|s| (s.from, s.to)).collect::<Vec<_>>(), [(1.0, 1.0), (4.0, 4.0)]);
     }
 }

@@ -55,6 +55,21 @@ pub struct Test {
 }
 
 impl Test {
+    /// Any, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        Self {
+            workload: "revoke".into(),
+            nemeses: vec!["kill".into(), "pause".into()],
+            nodes: 3,
+            seconds: 30,
+            rate: 100,
+            clients: 8,
+            seed: 42,
+            version: "0.1".into(),
+        }
+    }
+
     /// The arguments of `jepsen run` that run it.
     pub fn args(&self) -> Vec<String> {
         let Self { workload, nemeses, nodes, seconds, rate, clients, seed, version: _ } = self;

@@ -283,23 +283,10 @@ fn failovers(history: &History, ops: &[Op]) -> BTreeMap<String, Vec<u64>> {
 mod tests {
     use super::*;
 
-    fn test() -> Test {
-        Test {
-            workload: "revoke".into(),
-            nemeses: vec!["kill".into(), "pause".into()],
-            nodes: 3,
-            seconds: 30,
-            rate: 100,
-            clients: 8,
-            seed: 42,
-            version: "quorate 0".into(),
-        }
-    }
-
     #[test]
     fn a_stored_run_is_judged_again_with_the_same_verdict() {
         let root = tempfile::tempdir().unwrap();
-        let store = Store::create(root.path(), &test()).unwrap();
+        let store = Store::create(root.path(), &Test::sample()).unwrap();
         let history = "{:index 0, :time 1, :process 0, :type :invoke, :f :rotate, :key \"k\", :node 1, :value {}}\n\
                        {:index 1, :time 5000000, :process :nemesis, :type :info, :f :kill-took-effect, :value \"n1 (leader)\"}\n\
                        {:index 2, :time 6000000, :process 1, :type :invoke, :f :disable, :key \"k\", :node 1, :value {}}\n\
@@ -307,21 +294,25 @@ mod tests {
         std::fs::write(store.history(), history).unwrap();
         let read = from_text(history).unwrap();
         let limit = Duration::from_secs(60);
-        let first = judge(&store, &test(), &read, &Evidence { nodes: 3, ..Evidence::default() }, limit).unwrap();
+        let first =
+            judge(&store, &Test::sample(), &read, &Evidence { nodes: 3, ..Evidence::default() }, limit).unwrap();
         assert_eq!(overall(&first), Verdict::Invalid, "a disable of a key that nobody created");
         let again = judge_stored(&Store::open(store.dir()), limit).unwrap();
         assert_eq!(first, again);
         let results: Results = serde_json::from_str(&store.read("results.json").unwrap()).unwrap();
         assert_eq!((&results.failover_ms["kill"], results.faults["kill"]), (&vec![4], 1));
         assert_eq!(results.calls["rotate"]["info it never ended"], 1);
-        let args = test().args().join(" ");
+        let args = Test::sample().args().join(" ");
         assert_eq!(
             args,
             "--workload revoke --nemesis kill,pause --nodes 3 --time 30s --rate 100 --clients 8 --seed 42"
         );
         assert_eq!(std::fs::read_link(root.path().join("latest")).unwrap(), store.dir());
-        assert_eq!(Store::find(root.path(), &test()).unwrap().dir(), store.dir());
-        assert!(Store::find(root.path(), &Test { seed: 2, ..test() }).is_none(), "42 ends in 2, but is another seed");
+        assert_eq!(Store::find(root.path(), &Test::sample()).unwrap().dir(), store.dir());
+        assert!(
+            Store::find(root.path(), &Test { seed: 2, ..Test::sample() }).is_none(),
+            "42 ends in 2, but is another seed"
+        );
         let (at, below) = store.place().unwrap();
         assert_eq!(
             (at.join(&below).canonicalize().unwrap(), Store::all(root.path()).len()),
