@@ -73,8 +73,9 @@ fn runs(root: &Path) -> anyhow::Result<String> {
     let stores = Store::all(root);
     write!(
         p,
-        "<h1>{} runs</h1><p><a href='/ledger.jsonl'>ledger.jsonl</a>; its totals: <code>jepsen ledger</code></p>",
-        stores.len()
+        "<h1>{} runs</h1><details><summary>Totals</summary><pre>{}</pre><a href='/ledger.jsonl'>ledger.jsonl</a></details>",
+        stores.len(),
+        escape(&ledger::table(&entries))
     )?;
     p.push_str("<table><tr><th>began (UTC)<th>verdict<th>workload<th>nemeses<th class=n>nodes<th class=n>time<th class=n>calls<th class=n>faults<th>version<th>files");
     for store in &stores {
