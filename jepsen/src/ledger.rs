@@ -96,11 +96,9 @@ pub fn worse(a: u8, b: u8) -> u8 {
 /// When the file can't be written.
 pub fn append(root: &Path, entry: &Entry) -> anyhow::Result<()> {
     let path = root.join(FILE);
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
     let line = serde_json::to_string(entry)? + "\n";
-    file.as_mut()
-        .map_or_else(|e| Err(std::io::Error::new(e.kind(), e.to_string())), |f| f.write_all(line.as_bytes()))
-        .with_context(|| format!("can't write {}", path.display()))
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(&path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Every run in the order in which they ended. Of a run that was judged again only the newest line counts.

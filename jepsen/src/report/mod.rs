@@ -118,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn calls_about_no_key_are_drawn_too() {
+        let sealed = r#"
+            {:index 0, :time 1000000, :process 0, :type :invoke, :f :seal, :key nil, :node 1, :value {}}
+            {:index 1, :time 2000000, :process 0, :type :ok, :f :seal, :key nil, :node 1, :value {}}
+            {:index 2, :time 3000000, :process 1, :type :invoke, :f :encrypt, :key nil, :node 1, :value {:text 9}}
+            {:index 3, :time 4000000, :process 1, :type :ok, :f :encrypt, :key nil, :node 1, :value {:text 9, :version 1}}
+        "#;
+        let (verdict, files) = report(sealed);
+        assert_eq!(verdict, Verdict::Invalid);
+        let timeline = files.iter().find(|(name, _)| name == "timeline-sealed.svg").expect("a picture");
+        assert!(timeline.1.contains("▶ n1 · process 1 · encrypt text 9"), "{}", timeline.1);
+    }
+
+    #[test]
     fn a_history_of_nothing_has_a_report_too() {
         let (verdict, files) = report("");
         assert_eq!((verdict, files.len()), (Verdict::Valid, 3));

@@ -42,10 +42,12 @@ impl<'a> Timeline<'a> {
         let named = violations.min_by_key(Vec::len)?;
         let find = |index: &u64| calls.iter().find(|c| c.op.index == *index);
         let shown: Vec<&Told<'_>> = named.iter().filter_map(find).collect();
-        let key = shown.iter().find_map(|c| c.op.key.as_ref())?;
+        let key = shown.iter().find_map(|c| c.op.key.as_ref());
         let (from, to) = (shown.iter().map(|c| c.op.invoked).min()?, shown.iter().map(|c| c.op.invoked).max()?);
         let changes = |c: &&Told<'_>| !c.op.call.is_use() && c.op.call != Call::Describe && c.op.may_have_happened();
-        let meanwhile = calls.iter().filter(|c| c.op.key.as_ref() == Some(key) && !named.contains(&c.op.index));
+        // What is about no key, such as a node's seal, has nothing beside it.
+        let same = |c: &&Told<'_>| key.is_some() && c.op.key.as_ref() == key;
+        let meanwhile = calls.iter().filter(same).filter(|c| !named.contains(&c.op.index));
         // Also what was in doubt before: it may take effect at any later time.
         let near = |c: &&Told<'_>| c.op.invoked <= to && (c.op.ended >= from);
         let mut others: Vec<&Told<'_>> = meanwhile.filter(changes).filter(near).collect();
