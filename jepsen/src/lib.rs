@@ -12,10 +12,12 @@
     reason = "the harness runs outside every node: it starts processes and reads real clocks"
 )]
 
+pub mod campaign;
 pub mod checker;
 pub mod cluster;
 pub mod doctor;
 pub mod history;
+pub mod ledger;
 pub mod nemesis;
 pub mod net;
 pub mod outcome;
@@ -23,4 +25,5 @@ pub mod report;
 pub mod run;
 pub mod seed;
 pub mod selftest;
+pub mod serve;
 pub mod workload;

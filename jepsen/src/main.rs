@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jepsen::campaign::{Job, Settings, State, once, test_all};
 use jepsen::checker::{Finding, Verdict, overall};
-use jepsen::nemesis::{Kind, partition};
-use jepsen::run::{Plan, Store, Test, judge_stored, run};
+use jepsen::ledger::{self, Entry, HARNESS_FAILURE};
+use jepsen::nemesis::Kind;
+use jepsen::run::{Interrupted, Plan, Store, Test, judge_stored, run};
 use jepsen::workload::Workload;
-use jepsen::{doctor, selftest};
-
-/// The harness failed: no verdict.
-const HARNESS_FAILURE: u8 = 3;
+use jepsen::{doctor, selftest, serve};
 
 /// Attack a quorate cluster: real nodes, real faults, and a verdict from what clients saw
 #[derive(Parser, Debug)]
@@ -26,6 +25,10 @@ const HARNESS_FAILURE: u8 = 3;
   jepsen doctor                                                                   does this machine allow it?
   jepsen run --workload revoke --nemesis partition,kill,pause --nodes 5 --time 120s
   jepsen check jepsen-store/latest                                                judge a stored run again
+  jepsen repro jepsen-store/latest                                                run it again until it fails
+  jepsen test-all --budget 2h                                                     everything with everything
+  jepsen ledger                                                                   what all runs came to
+  jepsen serve                                                                    all runs, in a browser
 
 Exit codes: 0 valid, 1 invalid (a promise was broken), 2 unknown, 3 the harness failed, 4 a demanded fault or race did not happen."
 )]
@@ -47,6 +50,41 @@ enum Cmd {
         #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
         per_key: Duration,
     },
+    /// Every workload with every nemesis, then random pairs and triples, until the budget is used; goes on where it was interrupted
+    TestAll(TestAllArgs),
+    /// Run a stored test again, with its seed, until it is not valid
+    Repro {
+        /// The folder of the run
+        #[arg(value_name = "FOLDER")]
+        run: PathBuf,
+        /// How often at most
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
+        /// Where results are kept [default: where the run is]
+        #[arg(long, value_name = "FOLDER")]
+        store: Option<PathBuf>,
+        /// The binary under test [default: beside this program, or quorate on the path]
+        #[arg(long, value_name = "FILE", env = "QUORATE_BIN")]
+        quorate: Option<PathBuf>,
+    },
+    /// What all runs of a store came to, by version, in Markdown
+    Ledger {
+        /// Where results are kept
+        #[arg(long, value_name = "FOLDER", default_value = "jepsen-store")]
+        store: PathBuf,
+        /// As what
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Show all runs of a store in a browser; it only reads
+    Serve {
+        /// Where
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+        /// Where results are kept
+        #[arg(long, value_name = "FOLDER", default_value = "jepsen-store")]
+        store: PathBuf,
+    },
     /// List workloads, nemeses and checkers
     List,
     /// Say what this machine allows
@@ -57,6 +95,49 @@ enum Cmd {
     },
     /// Show that every checker rejects bad histories
     Selftest,
+}
+
+/// A form of output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Output {
+    /// Tables for people
+    Table,
+    /// An array of all runs
+    Json,
+}
+
+#[derive(Args, Debug)]
+struct TestAllArgs {
+    /// No run begins after this time, counted over all sittings
+    #[arg(long, value_name = "TIME", value_parser = budget)]
+    budget: Duration,
+    /// Clusters at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    jobs: u8,
+    /// Cluster sizes
+    #[arg(long, value_delimiter = ',', default_value = "1,3,5", value_parser = clap::value_parser!(u32).range(1..=9))]
+    sizes: Vec<u32>,
+    /// How long faults and load go on in each run
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    time: Duration,
+    /// Calls per second the clients of a run aim at
+    #[arg(long, default_value_t = 150)]
+    rate: u32,
+    /// Logical clients of a run
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
+    clients: u32,
+    /// Chooses order, combinations and the seeds of all runs [default: the store's, or from the clock; printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Begin anew, also when the store holds a campaign; its runs and its ledger are kept
+    #[arg(long)]
+    fresh: bool,
+    /// Where results are kept
+    #[arg(long, value_name = "FOLDER", default_value = "jepsen-store")]
+    store: PathBuf,
+    /// The binary under test [default: beside this program, or quorate on the path]
+    #[arg(long, value_name = "FILE", env = "QUORATE_BIN")]
+    quorate: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -96,8 +177,17 @@ struct RunArgs {
     per_key: Duration,
 }
 
+/// As [`duration`], up to a month.
+fn budget(text: &str) -> Result<Duration, String> {
+    time(text, 31 * 86_400).ok_or_else(|| "expected a time such as 30m, 2h or 100h, up to a month".into())
+}
+
 /// `90s`, `2m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
+    time(text, 86_400).ok_or_else(|| "expected a time such as 90s, 2m or 1h, up to a day".into())
+}
+
+fn time(text: &str, longest: u64) -> Option<Duration> {
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let seconds = match (number.parse::<u64>(), unit) {
         (Ok(n), "s") => Some(n),
@@ -105,8 +195,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         (Ok(n), "h") => n.checked_mul(3600),
         _ => None,
     };
-    let seconds = seconds.filter(|s| (1..=86_400).contains(s));
-    seconds.map(Duration::from_secs).ok_or_else(|| "expected a time such as 90s, 2m or 1h, up to a day".into())
+    seconds.filter(|s| (1..=longest).contains(s)).map(Duration::from_secs)
 }
 
 fn main() -> ExitCode {
@@ -119,7 +208,7 @@ fn main() -> ExitCode {
         }
     };
     match act(cli.command) {
-        Ok(verdict) => verdict.exit_code().into(),
+        Ok(code) => code.into(),
         Err(e) => {
             eprintln!("jepsen: the harness failed, which is no verdict on the cluster: {e:#}");
             HARNESS_FAILURE.into()
@@ -127,13 +216,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(command: Cmd) -> anyhow::Result<Verdict> {
-    match command {
+fn act(command: Cmd) -> anyhow::Result<u8> {
+    let verdict = match command {
         Cmd::Run(args) => attack(args),
         Cmd::Check { run, per_key } => {
-            let findings = judge_stored(&Store::open(&run), per_key)?;
+            let store = Store::open(&run);
+            let findings = judge_stored(&store, per_key)?;
             show(&findings);
+            enter_in_ledger(&store)?;
             Ok(overall(&findings))
+        }
+        Cmd::TestAll(args) => return campaign(args),
+        Cmd::Repro { run, times, store, quorate } => return repeat(&run, times, store, quorate),
+        Cmd::Ledger { store, output } => {
+            let entries = ledger::read(&store)?;
+            match output {
+                Output::Table => print!("{}", ledger::table(&entries)),
+                Output::Json => println!("{}", serde_json::to_string_pretty(&entries)?),
+            }
+            Ok(Verdict::Valid)
+        }
+        Cmd::Serve { listen, store } => {
+            serve::serve(&store, listen)?;
+            Ok(Verdict::Valid)
         }
         Cmd::List => {
             list();
@@ -146,23 +251,21 @@ fn act(command: Cmd) -> anyhow::Result<Verdict> {
             println!("{} histories were judged as they should be", selftest::cases().len() - failures.len());
             if failures.is_empty() { Ok(Verdict::Valid) } else { bail!("a checker that can't fail is worthless") }
         }
-    }
+    };
+    verdict.map(Verdict::exit_code)
 }
 
 fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     let mut nemeses = args.nemesis;
     nemeses.sort_unstable();
     nemeses.dedup();
-    if nemeses.contains(&Kind::Partition) && partition::shapes(args.nodes).is_empty() {
-        bail!("{} nodes can't be partitioned with a majority left; use 3 or more", args.nodes);
+    for kind in &nemeses {
+        if let Some(why) = kind.unfit(args.nodes) {
+            bail!("{} with {} nodes: {why}", kind.name(), args.nodes);
+        }
     }
     let quorate = binary(args.quorate)?;
-    let version =
-        Command::new(&quorate).arg("version").output().with_context(|| format!("can't run {}", quorate.display()))?;
-    let seed = match args.seed {
-        Some(seed) => seed,
-        None => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as u64,
-    };
+    let seed = args.seed.map_or_else(clock_seed, Ok)?;
     let test = Test {
         workload: args.workload.name().into(),
         nemeses: nemeses.iter().map(|k| k.name().to_owned()).collect(),
@@ -171,7 +274,7 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
         rate: args.rate,
         clients: args.clients,
         seed,
-        version: String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().trim().to_owned(),
+        version: version(&quorate)?,
     };
     let store = Store::create(&args.store, &test)?;
     eprintln!("jepsen: seed {seed}; results in {}", store.dir().display());
@@ -181,10 +284,67 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     // What broke a promise, or the harness, is evidence.
     let keep = plan.keep || !matches!(verdict, Some(Verdict::Valid | Verdict::Uncovered));
     store.tidy(test.nodes, keep)?;
+    if let Err(e) = &done
+        && !e.is::<Interrupted>()
+    {
+        let (root, folder) = store.place()?;
+        ledger::append(&root, &Entry::failed(&folder, &test, &format!("{e:#}")))?;
+    }
     let findings = done?;
     show(&findings);
+    enter_in_ledger(&store)?;
     println!("report: {}", store.dir().join("report.html").display());
     Ok(overall(&findings))
+}
+
+fn enter_in_ledger(store: &Store) -> anyhow::Result<()> {
+    let (root, folder) = store.place()?;
+    ledger::append(&root, &Entry::judged(&folder, &store.results()?))
+}
+
+fn campaign(args: TestAllArgs) -> anyhow::Result<u8> {
+    let quorate = binary(args.quorate)?;
+    let version = version(&quorate)?;
+    let root = std::path::absolute(&args.store)?;
+    std::fs::create_dir_all(&root).with_context(|| format!("can't make {}", root.display()))?;
+    let mut sizes = args.sizes;
+    sizes.sort_unstable();
+    sizes.dedup();
+    let (seconds, seed) = (args.time.as_secs(), args.seed.map_or_else(clock_seed, Ok)?);
+    let settings = Settings { seed, sizes, seconds, rate: args.rate, clients: args.clients };
+    let state = if args.fresh { State::new(settings) } else { State::resume(&root, args.seed, settings)? };
+    let job = Job { jepsen: std::env::current_exe()?, quorate, root };
+    test_all(&job, state, args.budget, args.jobs.into(), &version)
+}
+
+fn repeat(run: &Path, times: u32, store: Option<PathBuf>, quorate: Option<PathBuf>) -> anyhow::Result<u8> {
+    let stored = Store::open(run);
+    let test = stored.test()?;
+    let root = match store {
+        Some(root) => std::path::absolute(root)?,
+        None => stored.place()?.0,
+    };
+    let job = Job { jepsen: std::env::current_exe()?, quorate: binary(quorate)?, root };
+    for n in 1..=times {
+        eprintln!("jepsen: {n} of at most {times}; the seed fixes calls and faults, not how processes interleave them");
+        let code = once(&job, &test)?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+fn version(quorate: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(quorate);
+    let said = command.args(["version", "--output", "json"]).output();
+    let said = said.with_context(|| format!("can't run {}", quorate.display()))?;
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).context("quorate version told no JSON")?;
+    said["version"].as_str().map(str::to_owned).context("quorate version told no version")
+}
+
+fn clock_seed() -> anyhow::Result<u64> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as u64)
 }
 
 fn show(findings: &[Finding]) {

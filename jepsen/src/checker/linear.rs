@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use porcupine_rs::{CheckResult, Model, Operation, check_operations_timeout};
+use porcupine_rs::visualization::visualize;
+use porcupine_rs::{CheckResult, Model, Operation, check_operations_info_timeout, check_operations_timeout};
 
 use super::brute::Interval;
 use super::model::{Key, Step};
@@ -23,6 +24,10 @@ impl Model for OneKey {
 
     fn init() -> Key {
         Key::default()
+    }
+
+    fn describe_operation(op: &Step) -> String {
+        format!("{:?} → {:?}", op.call, op.seen)
     }
 
     fn step(state: &Key, op: &Step) -> (bool, Key) {
@@ -65,18 +70,35 @@ pub fn check(ops: &[Op], per_key: Duration) -> Finding {
 
 /// The verdict on one key's calls.
 pub fn judge(calls: &[Interval], time_max: Duration) -> CheckResult {
+    check_operations_timeout(&operations(calls), time_max)
+}
+
+fn operations(calls: &[Interval]) -> Vec<Operation<OneKey>> {
     let time = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
-    let operations: Vec<Operation<OneKey>> = calls
-        .iter()
-        .map(|c| Operation {
-            client_id: None,
-            call_time: time(c.invoked),
-            return_time: time(c.ended),
-            op: c.step.clone(),
-            metadata: None,
-        })
-        .collect();
-    check_operations_timeout(&operations, time_max)
+    let operation = |c: &Interval| Operation {
+        client_id: None,
+        call_time: time(c.invoked),
+        return_time: time(c.ended),
+        op: c.step.clone(),
+        metadata: None,
+    };
+    calls.iter().map(operation).collect()
+}
+
+/// A page that shows the calls of one key and the longest orders that were found; `None` when an order explains them all.
+pub fn orders(ops: &[&Op], time_max: Duration) -> Option<String> {
+    let calls = intervals(ops);
+    let mut operations = operations(&calls);
+    let told = ops.iter().filter(|op| Step::of(op).is_some());
+    for (operation, op) in operations.iter_mut().zip(told) {
+        operation.client_id = u32::try_from(op.process).ok();
+    }
+    let (verdict, info) = check_operations_info_timeout(&operations, time_max);
+    let mut page = Vec::new();
+    if verdict == CheckResult::Ok || visualize(&info, &mut page).is_err() {
+        return None;
+    }
+    String::from_utf8(page).ok()
 }
 
 fn intervals(ops: &[&Op]) -> Vec<Interval> {
@@ -84,7 +106,7 @@ fn intervals(ops: &[&Op]) -> Vec<Interval> {
     ops.iter().filter_map(interval).collect()
 }
 
-/// The shortest beginning that is bad already: what ended later than `end` counts as still open.
+/// The shortest beginning that is bad already, with the call that makes it bad at its end: what ended later than `end` counts as still open.
 fn shortest_bad<'a>(ops: &[&'a Op], time_max: Duration) -> Vec<&'a Op> {
     let mut ends: Vec<u64> = ops.iter().map(|op| op.ended).filter(|end| *end != u64::MAX).collect();
     ends.sort_unstable();
@@ -104,7 +126,13 @@ fn shortest_bad<'a>(ops: &[&'a Op], time_max: Duration) -> Vec<&'a Op> {
         judge(&intervals(&cut.iter().collect::<Vec<_>>()), time_max) == CheckResult::Illegal
     };
     let place = ends.partition_point(|end| !bad(*end));
-    ends.get(place).map_or_else(|| ops.to_vec(), |end| until(*end))
+    let mut shortest = ends.get(place).map_or_else(|| ops.to_vec(), |end| until(*end));
+    // The call whose answer nothing explains comes last.
+    if let Some(culprit) = ends.get(place).and_then(|end| shortest.iter().position(|op| op.ended == *end)) {
+        let culprit = shortest.remove(culprit);
+        shortest.push(culprit);
+    }
+    shortest
 }
 
 #[cfg(test)]

@@ -58,6 +58,16 @@ impl Verdict {
             Self::Uncovered => 4,
         }
     }
+
+    /// In results and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Uncovered => "uncovered",
+            Self::Unknown => "unknown",
+            Self::Invalid => "invalid",
+        }
+    }
 }
 
 /// One checker's result.
@@ -144,6 +154,19 @@ fn tell(op: &Op) -> String {
     format!("{:?} at n{} [event {}, {} … {}] → {:?}", op.call, op.node, op.index, s(op.invoked), end, op.outcome)
 }
 
+/// The calls that a violation names, by the index of their invocation, in its order: the last is the one that could not be.
+pub fn calls_of(violation: &str) -> Vec<u64> {
+    let mut calls: Vec<u64> = Vec::new();
+    for rest in violation.split("[event ").skip(1) {
+        if let Some(index) = rest.split(',').next().and_then(|n| n.parse().ok())
+            && !calls.contains(&index)
+        {
+            calls.push(index);
+        }
+    }
+    calls
+}
+
 /// Hand-made calls for the checkers' tests.
 #[cfg(test)]
 pub(crate) mod hand {
@@ -184,6 +207,13 @@ pub(crate) mod hand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_violation_names_its_calls() {
+        let words = format!("key k: no\n    {}\n    {}", tell(&hand::create(7)), tell(&hand::create(3)));
+        assert_eq!(calls_of(&words), [7, 3]);
+        assert!(calls_of("n1 ended by itself [event").is_empty());
+    }
 
     #[test]
     fn the_worst_verdict_counts_and_each_has_its_exit_code() {

@@ -47,6 +47,16 @@ impl Kind {
             Self::Seal => "seal",
         }
     }
+
+    /// Why it makes no sense with so many nodes.
+    pub fn unfit(self, nodes: u32) -> Option<&'static str> {
+        match self {
+            Self::Partition if partition::shapes(nodes).is_empty() => {
+                Some("can't be partitioned with a majority left; use 3 or more")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a nemesis acts on.
@@ -199,6 +209,7 @@ impl<'a> World<'a> {
             let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
             self.nap(0.5).await;
         }
+        self.tell("heal-seal", &format!("n{node} is open"));
         Ok(())
     }
 

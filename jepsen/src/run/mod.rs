@@ -16,6 +16,7 @@ use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
 use crate::cluster::Cluster;
 use crate::history::{History, Recorder};
+use crate::nemesis::partition::minority;
 use crate::nemesis::{Kind, World};
 use crate::net::Net;
 use crate::workload::{Context, Load, Workload, last_reads};
@@ -53,6 +54,36 @@ pub struct Test {
     pub version: String,
 }
 
+impl Test {
+    /// Any, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        Self {
+            workload: "revoke".into(),
+            nemeses: vec!["kill".into(), "pause".into()],
+            nodes: 3,
+            seconds: 30,
+            rate: 100,
+            clients: 8,
+            seed: 42,
+            version: "0.1".into(),
+        }
+    }
+
+    /// The arguments of `jepsen run` that run it.
+    pub fn args(&self) -> Vec<String> {
+        let Self { workload, nemeses, nodes, seconds, rate, clients, seed, version: _ } = self;
+        let mut args = vec!["--workload".to_owned(), workload.clone()];
+        if !nemeses.is_empty() {
+            args.extend(["--nemesis".to_owned(), nemeses.join(",")]);
+        }
+        let numbers = [("nodes", nodes.to_string()), ("time", format!("{seconds}s")), ("rate", rate.to_string())];
+        let more = [("clients", clients.to_string()), ("seed", seed.to_string())];
+        args.extend(numbers.into_iter().chain(more).flat_map(|(name, value)| [format!("--{name}"), value]));
+        args
+    }
+}
+
 /// The parts of a test that are not text.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -68,6 +99,18 @@ pub struct Plan {
     pub per_key: Duration,
 }
 
+/// Somebody stopped the run: that says nothing about anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Runs it; what it found is in the store. Must be called on the process's main thread, before any other exists.
 ///
 /// # Errors
@@ -81,7 +124,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         let limit = OVERHEAD_TIME_MAX + Duration::from_secs(test.seconds);
         tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = tokio::signal::ctrl_c() => bail!(Interrupted),
             done = timeout(limit, attack(test, plan, store, &net)) => done.context("the run hangs")?,
         }
     })?;
@@ -189,5 +232,7 @@ async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
 
 fn demands(test: &Test, plan: &Plan) -> Vec<Demand> {
     let faults = plan.nemeses.iter().map(|kind| Demand { what: Event::Fault(kind.name().into()), at_least: 1 });
-    plan.workload.demands(test.seconds, test.nodes).into_iter().chain(faults).collect()
+    // With one node every fault takes all there is; a power loss may take every node at once.
+    let survives = minority(test.nodes) > 0 && !plan.nemeses.contains(&Kind::Power);
+    plan.workload.demands(test.seconds, survives).into_iter().chain(faults).collect()
 }

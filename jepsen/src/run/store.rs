@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::Test;
-use crate::checker::{Evidence, Finding, Verdict, check, overall};
-use crate::history::{History, Outcome, from_text};
+use crate::checker::{Evidence, Finding, Verdict, check, overall, revocation};
+use crate::history::{Call, History, Op, Outcome, from_text};
 
 /// The folder of one run.
 pub struct Store {
@@ -36,9 +37,13 @@ pub struct Results {
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
     /// Faults that took effect, by kind.
     pub faults: BTreeMap<String, u64>,
-    /// After a leader was killed, paused or cut off: milliseconds until a change was acknowledged that was invoked
-    /// afterwards; sorted. Of this machine and this load, no promise.
-    pub failover_ms: Vec<u64>,
+    /// From the first fault until all were healed, seconds.
+    pub fault_seconds: f64,
+    /// Uses that raced an acknowledged revocation.
+    pub races: u64,
+    /// After a leader was lost, by how: milliseconds until a change was acknowledged that was invoked afterwards; sorted. Of
+    /// this machine and this load, no promise.
+    pub failover_ms: BTreeMap<String, Vec<u64>>,
 }
 
 impl Store {
@@ -50,14 +55,14 @@ impl Store {
         let now = OffsetDateTime::now_utc()
             .format(format_description!("[year][month][day]T[hour][minute][second]"))
             .context("the time")?;
-        let faults = if test.nemeses.is_empty() { "none".into() } else { test.nemeses.join("+") };
-        let name = format!("{}-{faults}", test.workload);
         let root = std::path::absolute(root)?;
-        let dir = root.join(name).join(format!("{now}-{}", test.seed));
+        let dir = family(&root, test).join(format!("{now}-{}", test.seed));
         std::fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
         let store = Self { dir };
         store.write("test.json", &serde_json::to_string_pretty(test)?)?;
-        store.write("repro.sh", &repro(test))?;
+        let script = store.dir.join("repro.sh");
+        store.write("repro.sh", REPRO)?;
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         let latest = root.join("latest");
         let _ = std::fs::remove_file(&latest);
         let _ = std::os::unix::fs::symlink(&store.dir, &latest);
@@ -67,6 +72,52 @@ impl Store {
     /// The folder of a run that ended.
     pub fn open(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
+    }
+
+    /// The newest run of a test.
+    pub fn find(root: &Path, test: &Test) -> Option<Self> {
+        let ending = format!("-{}", test.seed);
+        let runs = std::fs::read_dir(family(root, test)).ok()?.flatten().map(|e| e.path());
+        runs.filter(|dir| dir.to_str().is_some_and(|d| d.ends_with(&ending))).max().map(|dir| Self { dir })
+    }
+
+    /// Every run below a root, the newest first.
+    pub fn all(root: &Path) -> Vec<Self> {
+        let below =
+            |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+        let families = below(root).into_iter().filter(|dir| !dir.is_symlink());
+        let mut runs: Vec<PathBuf> =
+            families.flat_map(|dir| below(&dir)).filter(|d| d.join("test.json").exists()).collect();
+        runs.sort_by(|a, b| b.file_name().cmp(&a.file_name()));
+        runs.into_iter().map(|dir| Self { dir }).collect()
+    }
+
+    /// What was run.
+    ///
+    /// # Errors
+    /// When the folder holds no run.
+    pub fn test(&self) -> anyhow::Result<Test> {
+        serde_json::from_str(&self.read("test.json")?).with_context(|| format!("{}/test.json", self.dir.display()))
+    }
+
+    /// What was found, if it was judged.
+    ///
+    /// # Errors
+    /// When the folder holds no results that this version reads.
+    pub fn results(&self) -> anyhow::Result<Results> {
+        let path = format!("{}/results.json", self.dir.display());
+        serde_json::from_str(&self.read("results.json")?).context(path)
+    }
+
+    /// The root of the store, and the folder below it.
+    ///
+    /// # Errors
+    /// When the folder is not where a run is kept.
+    pub fn place(&self) -> anyhow::Result<(PathBuf, String)> {
+        let dir = self.dir.canonicalize().with_context(|| self.dir.display().to_string())?;
+        let root = dir.ancestors().nth(2).context("a run lies two folders below its store")?.to_owned();
+        let below = dir.strip_prefix(&root)?.display().to_string();
+        Ok((root, below))
     }
 
     /// Where it is.
@@ -102,6 +153,17 @@ impl Store {
         Ok(())
     }
 
+    /// Pictures of an earlier judgement may show what is no longer found.
+    fn remove_reports(&self) -> anyhow::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|e| e == "svg" || e == "html") {
+                std::fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn read(&self, name: &str) -> anyhow::Result<String> {
         let path = self.dir.join(name);
         std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))
@@ -113,22 +175,17 @@ impl Store {
     }
 }
 
-fn repro(test: &Test) -> String {
-    let nemesis =
-        if test.nemeses.is_empty() { String::new() } else { format!(" --nemesis {}", test.nemeses.join(",")) };
-    let Test { workload, nodes, seconds, rate, clients, seed, version, .. } = test;
-    format!(
-        "#!/bin/sh
-# Runs the same test up to ${{1:-20}} times and stops at the first that is not valid. The seed fixes which calls and faults
-# are chosen, not how real processes interleave them. Run with: {version}
-i=0
-while [ \"$i\" -lt \"${{1:-20}}\" ]; do
-  \"${{JEPSEN:-jepsen}}\" run --workload {workload}{nemesis} --nodes {nodes} --time {seconds}s --rate {rate} --clients {clients} --seed {seed} || exit
-  i=$((i + 1))
-done
-"
-    )
+/// The folder of all runs of a workload with the same faults.
+fn family(root: &Path, test: &Test) -> PathBuf {
+    let faults = if test.nemeses.is_empty() { "none".into() } else { test.nemeses.join("+") };
+    root.join(format!("{}-{faults}", test.workload))
 }
+
+/// The script beside a result.
+const REPRO: &str = "#!/bin/sh
+# Runs the test of this folder again, up to ${1:-20} times, until it is not valid.
+exec \"${JEPSEN:-jepsen}\" repro --times \"${1:-20}\" \"$(dirname \"$0\")\"
+";
 
 /// Judges, and writes the verdict beside the history.
 ///
@@ -143,8 +200,9 @@ pub fn judge(
 ) -> anyhow::Result<Vec<Finding>> {
     store.write("evidence.json", &serde_json::to_string_pretty(evidence)?)?;
     let findings = check(history, evidence, per_key)?;
+    let ops = history.ops()?;
     let mut calls: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    for op in history.ops()? {
+    for op in &ops {
         let end = match &op.outcome {
             Outcome::Ok(_) => "ok".to_owned(),
             Outcome::Fail(why) => format!("fail {why}"),
@@ -164,10 +222,15 @@ pub fn judge(
         findings: findings.clone(),
         calls,
         faults,
-        failover_ms: failovers(history)?,
+        fault_seconds: fault_seconds(history),
+        races: revocation::races(&ops) as u64,
+        failover_ms: failovers(history, &ops),
     };
     store.write("results.json", &serde_json::to_string_pretty(&results)?)?;
-    store.write("report.html", &crate::report::html(history, &results)?)?;
+    store.remove_reports()?;
+    for (name, text) in crate::report::files(history, &results)? {
+        store.write(&name, &text)?;
+    }
     Ok(findings)
 }
 
@@ -176,57 +239,54 @@ pub fn judge(
 /// # Errors
 /// As [`judge`], and when a file is missing.
 pub fn judge_stored(store: &Store, per_key: Duration) -> anyhow::Result<Vec<Finding>> {
-    let test: Test = serde_json::from_str(&store.read("test.json")?).context("test.json")?;
+    let test = store.test()?;
     let evidence: Evidence = serde_json::from_str(&store.read("evidence.json")?).context("evidence.json")?;
     let history = from_text(&store.read("history.edn")?).context("history.edn")?;
     judge(store, &test, &history, &evidence, per_key)
 }
 
-/// From the loss of a leader to the first acknowledgement of a change invoked afterwards, ms.
-fn failovers(history: &History) -> anyhow::Result<Vec<u64>> {
-    let ops = history.ops()?;
+/// From the first fault to the healing of all.
+fn fault_seconds(history: &History) -> f64 {
+    let first = history.nemesis().map(|(event, ..)| event.time).next();
+    let healed = history.nemesis().find(|(_, f, _)| *f == "healed").map(|(event, ..)| event.time);
+    first.zip(healed).map_or(0.0, |(first, healed)| healed.saturating_sub(first) as f64 / 1e9)
+}
+
+/// From the loss of a leader to the first acknowledgement of a change invoked afterwards, ms, by how it was lost.
+fn failovers(history: &History, ops: &[Op]) -> BTreeMap<String, Vec<u64>> {
     let mut changes: Vec<(u64, u64)> = ops
         .iter()
-        .filter(|o| o.is_ok() && !o.call.is_use() && o.call != crate::history::Call::Describe)
+        .filter(|o| o.is_ok() && !o.call.is_use() && o.call != Call::Describe)
         .map(|o| (o.invoked, o.ended))
         .collect();
     changes.sort_unstable_by_key(|(_, ended)| *ended);
-    let lost = history.nemesis().filter(|(_, f, value)| match *f {
-        "kill-took-effect" | "pause-took-effect" => value.contains("(leader)"),
-        "partition" => value.starts_with("Leader: ") && !value.contains("unknown"),
-        _ => false,
-    });
-    let mut times: Vec<u64> = lost
-        .filter_map(|(event, _, _)| {
-            let (_, ended) = changes.iter().find(|(invoked, _)| *invoked > event.time)?;
-            Some((ended - event.time) / 1_000_000)
-        })
-        .collect();
-    times.sort_unstable();
-    Ok(times)
+    let cause = |f: &str, value: &str| match f {
+        "kill-took-effect" if value.contains("(leader)") => Some("kill"),
+        "pause-took-effect" if value.contains("(leader)") => Some("pause"),
+        "power-took-effect" if value.contains("(leader)") => Some("power"),
+        "partition" if value.starts_with("Leader: ") && !value.contains("unknown") => Some("isolation"),
+        _ => None,
+    };
+    let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (event, f, value) in history.nemesis() {
+        if let Some(cause) = cause(f, value)
+            && let Some((_, ended)) = changes.iter().find(|(invoked, _)| *invoked > event.time)
+        {
+            times.entry(cause.to_owned()).or_default().push((ended - event.time) / 1_000_000);
+        }
+    }
+    times.values_mut().for_each(|t| t.sort_unstable());
+    times
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn test() -> Test {
-        Test {
-            workload: "revoke".into(),
-            nemeses: vec!["kill".into(), "pause".into()],
-            nodes: 3,
-            seconds: 30,
-            rate: 100,
-            clients: 8,
-            seed: 42,
-            version: "quorate 0".into(),
-        }
-    }
-
     #[test]
     fn a_stored_run_is_judged_again_with_the_same_verdict() {
         let root = tempfile::tempdir().unwrap();
-        let store = Store::create(root.path(), &test()).unwrap();
+        let store = Store::create(root.path(), &Test::sample()).unwrap();
         let history = "{:index 0, :time 1, :process 0, :type :invoke, :f :rotate, :key \"k\", :node 1, :value {}}\n\
                        {:index 1, :time 5000000, :process :nemesis, :type :info, :f :kill-took-effect, :value \"n1 (leader)\"}\n\
                        {:index 2, :time 6000000, :process 1, :type :invoke, :f :disable, :key \"k\", :node 1, :value {}}\n\
@@ -234,15 +294,29 @@ mod tests {
         std::fs::write(store.history(), history).unwrap();
         let read = from_text(history).unwrap();
         let limit = Duration::from_secs(60);
-        let first = judge(&store, &test(), &read, &Evidence { nodes: 3, ..Evidence::default() }, limit).unwrap();
+        let first =
+            judge(&store, &Test::sample(), &read, &Evidence { nodes: 3, ..Evidence::default() }, limit).unwrap();
         assert_eq!(overall(&first), Verdict::Invalid, "a disable of a key that nobody created");
         let again = judge_stored(&Store::open(store.dir()), limit).unwrap();
         assert_eq!(first, again);
         let results: Results = serde_json::from_str(&store.read("results.json").unwrap()).unwrap();
-        assert_eq!((results.failover_ms, results.faults["kill"]), (vec![4], 1));
+        assert_eq!((&results.failover_ms["kill"], results.faults["kill"]), (&vec![4], 1));
         assert_eq!(results.calls["rotate"]["info it never ended"], 1);
-        let script = store.read("repro.sh").unwrap();
-        assert!(script.contains("--nemesis kill,pause --nodes 3 --time 30s") && script.contains("--seed 42"));
+        let args = Test::sample().args().join(" ");
+        assert_eq!(
+            args,
+            "--workload revoke --nemesis kill,pause --nodes 3 --time 30s --rate 100 --clients 8 --seed 42"
+        );
         assert_eq!(std::fs::read_link(root.path().join("latest")).unwrap(), store.dir());
+        assert_eq!(Store::find(root.path(), &Test::sample()).unwrap().dir(), store.dir());
+        assert!(
+            Store::find(root.path(), &Test { seed: 2, ..Test::sample() }).is_none(),
+            "42 ends in 2, but is another seed"
+        );
+        let (at, below) = store.place().unwrap();
+        assert_eq!(
+            (at.join(&below).canonicalize().unwrap(), Store::all(root.path()).len()),
+            (store.dir().canonicalize().unwrap(), 1)
+        );
     }
 }

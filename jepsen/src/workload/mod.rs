@@ -19,7 +19,6 @@ pub use last::last_reads;
 
 use crate::checker::coverage::{Demand, Event};
 use crate::history::{Call, Outcome};
-use crate::nemesis::partition::minority;
 
 /// A workload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -70,8 +69,8 @@ impl Workload {
         tasks
     }
 
-    /// What must have happened for a run of `seconds` to count.
-    pub fn demands(self, seconds: u64, nodes: u32) -> Vec<Demand> {
+    /// What must have happened for a run of `seconds` to count; `survives` whether a majority is up under every fault.
+    pub fn demands(self, seconds: u64, survives: bool) -> Vec<Demand> {
         // A machine may be slow: demands are low, and zero is never enough.
         let some = |per_minute: u64| (per_minute * seconds / 60).max(1);
         let own = match self {
@@ -79,8 +78,8 @@ impl Workload {
             Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
             Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
         };
-        // Where no minority can fail, every fault stops everything for its time.
-        let percent_ok = if minority(nodes) == 0 { 3 } else { 30 };
+        // Where none is, faults stop everything for their time.
+        let percent_ok = if survives { 30 } else { 3 };
         let common = [(Event::PercentOk, percent_ok), (Event::LastReads, 1)];
         own.into_iter().chain(common).map(|(what, at_least)| Demand { what, at_least }).collect()
     }
