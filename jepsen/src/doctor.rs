@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cluster::{Disk, module};
-use crate::net::Net;
+use crate::net::Backend;
 
 /// One line of the table.
 pub struct Check {
@@ -23,11 +23,9 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
             Command::new(program).arg(arg).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         run.is_err().then(|| format!("{program} can't be run; scripts/setup installs it"))
     };
-    let network = || -> anyhow::Result<()> {
-        let net = Net::build(2)?;
-        net.cut(&[(1, 2)])?;
-        net.heal()?;
-        Ok(())
+    let network = |backend: Backend| {
+        let why = backend.try_out().err()?;
+        Some(format!("{why:#}; run as root, outside a container that forbids it"))
     };
     let disk = || -> anyhow::Result<()> {
         let image = std::env::temp_dir().join(format!("quorate-jepsen-doctor-{}", std::process::id()));
@@ -49,11 +47,15 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
             missing: module().is_none().then(|| "not found; scripts/setup installs softhsm2".into()),
         },
         Check { what: "ip (iproute2)", for_what: "the network", missing: answers("ip", "-V") },
-        Check { what: "nft (nftables)", for_what: "partition", missing: answers("nft", "--version") },
         Check {
-            what: "network namespaces, veth, bridge, nftables",
-            for_what: "every run",
-            missing: network().err().map(|e| format!("{e:#}; run as root, outside a container that forbids it")),
+            what: "--net tap: network namespaces, TAP devices",
+            for_what: "partition, packet; records what nodes send",
+            missing: network(Backend::Tap),
+        },
+        Check {
+            what: "--net veth: network namespaces, veth, bridge, nftables",
+            for_what: "partition",
+            missing: network(Backend::Veth),
         },
         Check {
             what: "loop devices, ext4, xfs_io",

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jepsen::checker::{Finding, Verdict, overall};
 use jepsen::nemesis::{Kind, partition};
+use jepsen::net::Backend;
 use jepsen::run::{Plan, Store, Test, judge_stored, run};
 use jepsen::workload::Workload;
 use jepsen::{doctor, selftest};
@@ -94,6 +95,12 @@ struct RunArgs {
     /// The longest search for one key's order
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     per_key: Duration,
+    /// How the nodes are joined [default: the first that this machine allows]
+    #[arg(long, value_enum)]
+    net: Option<Backend>,
+    /// At most so much of what nodes send is recorded (net.pcap), where the network can record
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=4096))]
+    capture: u64,
 }
 
 /// `90s`, `2m`, `1h`.
@@ -156,6 +163,12 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     if nemeses.contains(&Kind::Partition) && partition::shapes(args.nodes).is_empty() {
         bail!("{} nodes can't be partitioned with a majority left; use 3 or more", args.nodes);
     }
+    let net = args.net.map_or_else(Backend::best, Ok)?;
+    for kind in &nemeses {
+        if let Some(why) = kind.lacks(net) {
+            bail!("{} can't be made on --net {}: {why}", kind.name(), net.name());
+        }
+    }
     let quorate = binary(args.quorate)?;
     let version =
         Command::new(&quorate).arg("version").output().with_context(|| format!("can't run {}", quorate.display()))?;
@@ -172,10 +185,19 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
         clients: args.clients,
         seed,
         version: String::from_utf8_lossy(&version.stdout).lines().next().unwrap_or_default().trim().to_owned(),
+        net: net.name().into(),
     };
     let store = Store::create(&args.store, &test)?;
     eprintln!("jepsen: seed {seed}; results in {}", store.dir().display());
-    let plan = Plan { workload: args.workload, nemeses, quorate, keep: args.keep, per_key: args.per_key };
+    let plan = Plan {
+        workload: args.workload,
+        nemeses,
+        quorate,
+        keep: args.keep,
+        per_key: args.per_key,
+        net,
+        capture_mib: args.capture,
+    };
     let done = run(&test, &plan, &store);
     let verdict = done.as_ref().ok().map(|f| overall(f));
     // What broke a promise, or the harness, is evidence.

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::disk::Disk;
-use super::{Cluster, SHARES, STEP_TIME_MAX, THRESHOLD, run};
+use super::{Cluster, Profile, SHARES, STEP_TIME_MAX, THRESHOLD, run};
 use crate::net::address;
 
 /// Where Debian and its relatives keep SoftHSM.
@@ -24,7 +24,7 @@ pub fn module() -> Option<PathBuf> {
 }
 
 /// Certificates, tokens, configurations, under `dir`.
-pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> anyhow::Result<()> {
+pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk], profile: Profile) -> anyhow::Result<()> {
     let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
     let pki = dir.join("pki");
     std::fs::create_dir_all(dir)?;
@@ -40,7 +40,7 @@ pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> 
     let mut client = authority("client");
     client.args(["--role", "admin", "--name", "admin"]);
     let client = run(client, b"");
-    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module, data_dir(dir, n, disks)));
+    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module, data_dir(dir, n, disks), profile));
     futures::future::try_join(client, futures::future::try_join_all(requests)).await?;
     let signs = (1..=nodes).map(|n| {
         let node = dir.join(format!("n{n}"));
@@ -66,7 +66,14 @@ pub fn data_dir(dir: &Path, n: u32, disks: &[Disk]) -> PathBuf {
 }
 
 /// A node's folder, token and request.
-async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBuf) -> anyhow::Result<()> {
+async fn request(
+    quorate: &Path,
+    dir: &Path,
+    n: u32,
+    module: &Path,
+    data: PathBuf,
+    profile: Profile,
+) -> anyhow::Result<()> {
     let node = dir.join(format!("n{n}"));
     let token = node.join("token");
     std::fs::create_dir_all(&token)?;
@@ -82,6 +89,7 @@ async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBu
     let mut config = json!({
         "name": format!("n{n}"),
         "data_dir": data,
+        "profile": match profile { Profile::Lan => "lan", Profile::Wan => "wan" },
         "api": { "listen": port(7600) },
         "peer": { "listen": port(7601) },
         "tls": { "cert": node.join("node.pem"), "root_ca": dir.join("pki/ca.pem") },

@@ -29,11 +29,20 @@ const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// The nodes' timing of elections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// For nodes near each other; the product's default.
+    Lan,
+    /// For nodes far apart: where packets are late.
+    Wan,
+}
+
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
 pub struct Cluster<'n> {
     quorate: PathBuf,
     dir: PathBuf,
-    net: &'n Net,
+    net: &'n dyn Net,
     nodes: Vec<RefCell<NodeProcess>>,
     /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
     disks: Vec<Disk>,
@@ -45,13 +54,20 @@ impl<'n> Cluster<'n> {
     ///
     /// # Errors
     /// The step that failed, and what the command said.
-    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, disks: bool) -> anyhow::Result<Self> {
+    pub async fn start(
+        quorate: &Path,
+        dir: &Path,
+        net: &'n dyn Net,
+        nodes: u32,
+        disks: bool,
+        profile: Profile,
+    ) -> anyhow::Result<Self> {
         disk::sweep();
         let disks = match disks {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
         };
-        found::prepare(quorate, dir, nodes, &disks).await?;
+        found::prepare(quorate, dir, nodes, &disks, profile).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
         let addresses = (1..=nodes).map(|n| format!("{}:7600", address(n))).collect();
         let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);

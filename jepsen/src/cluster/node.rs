@@ -28,7 +28,7 @@ impl NodeProcess {
     }
 
     /// Starts it in its namespace.
-    pub fn start(&mut self, net: &Net, quorate: &Path) -> anyhow::Result<()> {
+    pub fn start(&mut self, net: &dyn Net, quorate: &Path) -> anyhow::Result<()> {
         if self.is_running() {
             bail!("n{} runs already", self.node);
         }

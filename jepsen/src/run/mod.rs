@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Profile};
 use crate::history::{History, Recorder};
 use crate::nemesis::{Kind, World};
-use crate::net::Net;
+use crate::net::{Backend, Net, Recording};
 use crate::workload::{Context, Load, Workload, last_reads};
 pub use store::{Results, Store, judge, judge_stored};
 
@@ -51,6 +51,9 @@ pub struct Test {
     pub seed: u64,
     /// What `quorate version` said.
     pub version: String,
+    /// Name of the network's back end.
+    #[serde(default)]
+    pub net: String,
 }
 
 /// The parts of a test that are not text.
@@ -66,6 +69,10 @@ pub struct Plan {
     pub keep: bool,
     /// The longest search for one key's order.
     pub per_key: Duration,
+    /// How the network is built.
+    pub net: Backend,
+    /// At most so much of what nodes send is recorded, MiB.
+    pub capture_mib: u64,
 }
 
 /// Runs it; what it found is in the store. Must be called on the process's main thread, before any other exists.
@@ -73,8 +80,12 @@ pub struct Plan {
 /// # Errors
 /// A failure of the harness, which is no verdict on the cluster.
 pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Finding>> {
-    let net =
-        Net::build(test.nodes).context("can't build the network; `jepsen doctor` says what this machine lacks")?;
+    let recording = (plan.capture_mib > 0 && plan.net.records())
+        .then(|| Recording { file: store.capture(), limit: plan.capture_mib << 20 });
+    let net = plan
+        .net
+        .build(test.nodes, test.seed, recording)
+        .context("can't build the network; `jepsen doctor` says what this machine lacks")?;
     net.enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (history, evidence) = runtime.block_on(async {
@@ -82,17 +93,21 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-            done = timeout(limit, attack(test, plan, store, &net)) => done.context("the run hangs")?,
+            done = timeout(limit, attack(test, plan, store, &*net)) => done.context("the run hangs")?,
         }
     })?;
+    net.recorded()?;
     drop(net);
     judge(store, test, &history, &evidence, plan.per_key)
 }
 
-async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
+async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
+    let disks = plan.nemeses.contains(&Kind::Power);
+    // Late packets are no loss of the leader where the profile expects them.
+    let profile = if plan.nemeses.contains(&Kind::Packet) { Profile::Wan } else { Profile::Lan };
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, disks, profile)
         .await
         .context("the cluster did not start")?;
 

@@ -79,6 +79,11 @@ impl Store {
         self.dir.join("history.edn")
     }
 
+    /// What was recorded of the network.
+    pub fn capture(&self) -> PathBuf {
+        self.dir.join("net.pcap")
+    }
+
     /// The cluster's folder while it runs.
     pub fn cluster(&self) -> PathBuf {
         self.dir.join("cluster")
@@ -116,14 +121,15 @@ impl Store {
 fn repro(test: &Test) -> String {
     let nemesis =
         if test.nemeses.is_empty() { String::new() } else { format!(" --nemesis {}", test.nemeses.join(",")) };
-    let Test { workload, nodes, seconds, rate, clients, seed, version, .. } = test;
+    let Test { workload, nodes, seconds, rate, clients, seed, version, net, .. } = test;
+    let net = if net.is_empty() { String::new() } else { format!(" --net {net}") };
     format!(
         "#!/bin/sh
 # Runs the same test up to ${{1:-20}} times and stops at the first that is not valid. The seed fixes which calls and faults
 # are chosen, not how real processes interleave them. Run with: {version}
 i=0
 while [ \"$i\" -lt \"${{1:-20}}\" ]; do
-  \"${{JEPSEN:-jepsen}}\" run --workload {workload}{nemesis} --nodes {nodes} --time {seconds}s --rate {rate} --clients {clients} --seed {seed} || exit
+  \"${{JEPSEN:-jepsen}}\" run --workload {workload}{nemesis}{net} --nodes {nodes} --time {seconds}s --rate {rate} --clients {clients} --seed {seed} || exit
   i=$((i + 1))
 done
 "
@@ -220,6 +226,7 @@ mod tests {
             clients: 8,
             seed: 42,
             version: "quorate 0".into(),
+            net: "tap".into(),
         }
     }
 
@@ -242,7 +249,7 @@ mod tests {
         assert_eq!((results.failover_ms, results.faults["kill"]), (vec![4], 1));
         assert_eq!(results.calls["rotate"]["info it never ended"], 1);
         let script = store.read("repro.sh").unwrap();
-        assert!(script.contains("--nemesis kill,pause --nodes 3 --time 30s") && script.contains("--seed 42"));
+        assert!(script.contains("--nemesis kill,pause --net tap --nodes 3 --time 30s") && script.contains("--seed 42"));
         assert_eq!(std::fs::read_link(root.path().join("latest")).unwrap(), store.dir());
     }
 }

@@ -1,0 +1,155 @@
+//! The network of a run: a place for each node and one for the clients, and links between them that fail as they are told.
+//!
+//! | back end | how | cut | delay, jitter, loss, duplication, corruption, rate | recorded |
+//! | --- | --- | --- | --- | --- |
+//! | [`tap`] | namespaces joined by a switch of our own | frames, per direction | yes | yes |
+//! | [`veth`] | namespaces joined by a bridge of the kernel, nftables | frames, per direction | no | no |
+//!
+//! The machine's own network is not touched.
+
+pub mod frame;
+pub mod link;
+mod places;
+mod recording;
+pub mod tap;
+pub mod veth;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::bail;
+use clap::ValueEnum;
+
+pub use link::{Counts, Policy};
+pub use recording::Recorded;
+
+/// The clients' place in the network.
+pub const CLIENTS: u32 = 250;
+
+/// A way to build a network.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
+pub enum Backend {
+    /// Namespaces joined by a switch of our own: cuts, delays, loses, doubles and changes frames, and records them
+    Tap,
+    /// Namespaces joined by the kernel's bridge: cuts only, and seven times the throughput
+    Veth,
+}
+
+impl Backend {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Veth => "veth",
+        }
+    }
+
+    /// Whether its links can be shaped by a [`Policy`], beyond being cut.
+    pub fn shapes(self) -> bool {
+        match self {
+            Self::Tap => true,
+            Self::Veth => false,
+        }
+    }
+
+    /// Whether it records what nodes send.
+    pub fn records(self) -> bool {
+        self.shapes()
+    }
+
+    /// Builds a network for `nodes` nodes. What earlier runs left behind whose process is gone is removed first.
+    ///
+    /// # Errors
+    /// With what the system refused (`jepsen doctor`).
+    pub fn build(self, nodes: u32, seed: u64, recording: Option<Recording>) -> anyhow::Result<Box<dyn Net>> {
+        Ok(match self {
+            Self::Tap => Box::new(tap::Tap::build(nodes, seed, recording)?),
+            Self::Veth => Box::new(veth::Veth::build(nodes)?),
+        })
+    }
+
+    /// Builds a small network, cuts it and heals it, and takes it down again.
+    ///
+    /// # Errors
+    /// With what the system refused.
+    pub fn try_out(self) -> anyhow::Result<()> {
+        let net = self.build(2, 0, None)?;
+        net.cut(&[(1, 2)])?;
+        net.heal()?;
+        Ok(())
+    }
+
+    /// The first that this machine allows; the one that can do most first.
+    ///
+    /// # Errors
+    /// None does: with what each was refused.
+    pub fn best() -> anyhow::Result<Self> {
+        let mut refused = Vec::new();
+        for backend in Self::value_variants() {
+            match backend.try_out() {
+                Ok(()) => return Ok(*backend),
+                Err(e) => refused.push(format!("{}: {e:#}", backend.name())),
+            }
+        }
+        bail!("no network can be built here; run as root, outside a container that forbids it: {}", refused.join("; "))
+    }
+}
+
+/// Where frames are recorded, and how much of them.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The pcap file.
+    pub file: PathBuf,
+    /// Its greatest length, bytes.
+    pub limit: u64,
+}
+
+/// A network; taken down when dropped.
+pub trait Net {
+    /// Which it is.
+    fn backend(&self) -> Backend;
+
+    /// Moves this thread, and those it starts from now on, to the clients' place.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn enter(&self) -> anyhow::Result<()>;
+
+    /// A command that will run at a node's place, under its own process id.
+    fn command(&self, node: u32, program: &Path) -> Command;
+
+    /// Drops everything from the first to the second place of each pair, and of no others.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn cut(&self, pairs: &[(u32, u32)]) -> anyhow::Result<()>;
+
+    /// Restores every cut link; returns how many frames were dropped since the last call.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn heal(&self) -> anyhow::Result<u64>;
+
+    /// Links from the first to the second place of each pair follow the policy, and no others follow any.
+    ///
+    /// # Errors
+    /// The back end can't.
+    fn shape(&self, pairs: &[(u32, u32)], policy: &Policy) -> anyhow::Result<()>;
+
+    /// No link follows a policy any more; returns what the last one did.
+    ///
+    /// # Errors
+    /// The back end can't.
+    fn unshape(&self) -> anyhow::Result<Counts>;
+
+    /// Ends the recording, if there was one; no frame passes any more.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    fn recorded(&self) -> anyhow::Result<Option<Recorded>>;
+}
+
+/// A node's address, without port.
+pub fn address(node: u32) -> String {
+    format!("10.77.0.{node}")
+}
