@@ -3,6 +3,7 @@
 
 mod disk;
 mod found;
+pub mod memory;
 mod node;
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use quorate_client::v1::{StatusRequest, StatusResponse};
 use quorate_client::{Client, ClientConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -63,6 +65,9 @@ impl<'n> Cluster<'n> {
         profile: Profile,
     ) -> anyhow::Result<Self> {
         disk::sweep();
+        // What the nodes inherit allows core dumps: that there are none is then their own doing.
+        let most = getrlimit(Resource::Core).maximum;
+        setrlimit(Resource::Core, Rlimit { current: most, maximum: most }).context("the limit of core dumps")?;
         let disks = match disks {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
@@ -157,6 +162,39 @@ impl<'n> Cluster<'n> {
         for node in 1..=self.size() {
             let _ = self.kill(node);
         }
+    }
+
+    /// Seals every node and waits until all say so.
+    ///
+    /// # Errors
+    /// What the command said, or which node is not sealed.
+    pub async fn seal(&self) -> anyhow::Result<()> {
+        self.operator(&["seal", "--cluster"], b"").await?;
+        let end = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let statuses = self.statuses().await;
+            if statuses.iter().all(|s| s.as_ref().is_some_and(|s| s.state == "sealed")) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let states: Vec<_> = statuses.iter().map(|s| s.as_ref().map(|s| s.state.as_str())).collect();
+                bail!("the cluster was sealed, and its nodes say {states:?}");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A node's process id, while it runs.
+    pub fn pid(&self, node: u32) -> Option<u32> {
+        self.process(node).borrow_mut().pid()
+    }
+
+    /// SIGABRT; whether the kernel wrote a core dump.
+    ///
+    /// # Errors
+    /// When it was not running, or did not end.
+    pub fn abort(&self, node: u32) -> anyhow::Result<bool> {
+        self.process(node).borrow_mut().abort()
     }
 
     /// Nodes whose process ended by itself, with the end of their log.

@@ -22,6 +22,8 @@ use clap::ValueEnum;
 
 pub use link::{Counts, Policy};
 pub use recording::Recorded;
+#[cfg(test)]
+pub(crate) use recording::tests::record as record_for_tests;
 
 /// The clients' place in the network.
 pub const CLIENTS: u32 = 250;

@@ -72,10 +72,17 @@ impl<W: Write> Recorder<W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use pcap_file::pcap::PcapReader;
 
     use super::*;
+
+    /// A recording of these frames.
+    pub fn record(file: &mut Vec<u8>, frames: &[Vec<u8>]) {
+        let mut recorder = Recorder::new(file, u64::MAX, Duration::ZERO).unwrap();
+        frames.iter().for_each(|frame| recorder.frame(Duration::ZERO, frame).unwrap());
+        recorder.end().unwrap();
+    }
 
     #[test]
     fn what_is_recorded_is_read_again_and_what_has_no_room_is_counted() {

@@ -1,5 +1,6 @@
 //! One run: a cluster, a load, faults, healing, a power-off, the last reads, the verdict.
 
+mod capture;
 mod collect;
 mod store;
 
@@ -88,7 +89,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         .context("can't build the network; `jepsen doctor` says what this machine lacks")?;
     net.enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (history, evidence) = runtime.block_on(async {
+    let (history, mut evidence) = runtime.block_on(async {
         let limit = OVERHEAD_TIME_MAX + Duration::from_secs(test.seconds);
         tokio::select! {
             biased;
@@ -96,7 +97,10 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
             done = timeout(limit, attack(test, plan, store, &*net)) => done.context("the run hangs")?,
         }
     })?;
-    net.recorded()?;
+    if let Some(recorded) = net.recorded()? {
+        let canaries = collect::canaries(test.nodes, test.seed, &store.cluster())?;
+        capture::search_file(&store.capture(), &recorded, &canaries, &mut evidence)?;
+    }
     drop(net);
     judge(store, test, &history, &evidence, plan.per_key)
 }
@@ -165,8 +169,13 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     say("the last reads: every key on every node, every ciphertext");
     last_reads(&context).await?;
     evidence.log_faults.extend(cluster.died());
+    let canaries = collect::canaries(test.nodes, test.seed, &store.cluster())?;
+    if evidence.not_recovered.is_none() {
+        say("sealed; searching the memory of every node; one is aborted, and must leave no core dump");
+        collect::memory(&cluster, &canaries, &mut evidence).await?;
+    }
     cluster.stop().await;
-    collect::collect(&cluster, test.seed, &store.cluster(), &mut evidence)?;
+    collect::files(&cluster, &canaries, &mut evidence)?;
     Ok((context.recorder.history()?, evidence))
 }
 
