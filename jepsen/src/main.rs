@@ -166,7 +166,7 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     let net = args.net.map_or_else(Backend::best, Ok)?;
     for kind in &nemeses {
         if let Some(why) = kind.lacks(net) {
-            bail!("{} can't be made on --net {}: {why}", kind.name(), net.name());
+            bail!("nemesis {} can't be had on --net {}: {why}", kind.name(), net.name());
         }
     }
     let quorate = binary(args.quorate)?;
@@ -242,7 +242,7 @@ fn examine(quorate: &Path) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::Valid;
     for check in doctor::examine(quorate) {
         match check.missing {
-            None => println!("ok       {}", check.what),
+            None => println!("ok       {} (for {})", check.what, check.for_what),
             Some(why) => {
                 verdict = Verdict::Uncovered;
                 println!("MISSING  {} (needed for {}): {why}", check.what, check.for_what);

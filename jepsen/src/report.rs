@@ -42,7 +42,7 @@ pub fn html(history: &History, results: &Results) -> anyhow::Result<String> {
     page.push_str(
         "</table><h2>Latency over time</h2><p>Each point is a call: <span style=color:#27a>ok</span>, \
                    <span style=color:#aaa>refused</span>, <span style=color:#c22>in doubt</span>. Bands are faults: \
-                   <span style=background:#fdd>partition</span> <span style=background:#fdf>packet</span> <span style=background:#ddf>kill</span> \
+                   <span style=background:#fdd>partition</span> <span style=background:#fdf>packet, stream</span> <span style=background:#ddf>kill</span> \
                    <span style=background:#ffd>pause</span> <span style=background:#dfd>power</span>. Latency is on a logarithmic scale, 0.1 ms to 10 s.</p>",
     );
     page.push_str(&picture(history)?);
@@ -79,6 +79,7 @@ fn picture(history: &History) -> anyhow::Result<String> {
     for (begins, ends, colour) in [
         ("partition", "heal-partition", "#fdd"),
         ("packet", "heal-packet", "#fdf"),
+        ("stream", "heal-stream", "#fdf"),
         ("kill-took-effect", "restart", "#ddf"),
         ("pause-took-effect", "resume", "#ffd"),
         ("power-took-effect", "restart-power", "#dfd"),

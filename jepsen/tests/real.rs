@@ -67,6 +67,17 @@ fn a_wrong_command_line_is_no_verdict() {
 }
 
 #[test]
+fn a_fault_that_the_network_can_not_make_is_refused_and_not_passed_over() {
+    for (nemesis, net) in [("packet", "veth"), ("packet", "proxy"), ("stream", "tap"), ("power", "proxy")] {
+        let args = ["run", "--workload", "revoke", "--nemesis", nemesis, "--net", net, "--store", "/nowhere"];
+        let refused = jepsen(&args);
+        assert_eq!(refused.status.code(), Some(3));
+        let words = format!("nemesis {nemesis} can't be had on --net {net}: it takes ");
+        assert!(said(&refused).contains(&words), "{}", said(&refused));
+    }
+}
+
+#[test]
 fn the_selftest_and_the_list_say_what_there_is() {
     let selftest = jepsen(&["selftest"]);
     assert_eq!(selftest.status.code(), Some(0), "{}", said(&selftest));

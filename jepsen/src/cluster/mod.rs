@@ -7,6 +7,7 @@ pub mod memory;
 mod node;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::digests::Sample;
-use crate::net::{Net, address};
+use crate::net::{API_PORT, Net};
 pub use disk::Disk;
 pub use found::{module, pin};
 use node::NodeProcess;
@@ -72,9 +73,9 @@ impl<'n> Cluster<'n> {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
         };
-        found::prepare(quorate, dir, nodes, &disks, profile).await?;
+        found::prepare(quorate, dir, net, nodes, &disks, profile).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
-        let addresses = (1..=nodes).map(|n| format!("{}:7600", address(n))).collect();
+        let addresses = (1..=nodes).map(|n| SocketAddr::new(net.reached(n), API_PORT).to_string()).collect();
         let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
         let cluster = Self {
             quorate: quorate.to_owned(),
@@ -91,6 +92,11 @@ impl<'n> Cluster<'n> {
     /// How many nodes there are.
     pub fn size(&self) -> u32 {
         self.nodes.len() as u32
+    }
+
+    /// The network that joins them.
+    pub fn net(&self) -> &dyn Net {
+        self.net
     }
 
     /// The folder of a node.

@@ -36,6 +36,7 @@ impl NodeProcess {
             bail!("n{} runs already", self.node);
         }
         let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"))?;
+        net.own(self.node, &self.dir)?;
         let mut command = net.command(self.node, quorate);
         command
             .args(["server", "--die-with-parent", &std::process::id().to_string(), "--config"])

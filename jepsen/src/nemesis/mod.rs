@@ -20,13 +20,20 @@ use crate::history::{Call, Outcome};
 use crate::net::{Backend, Net};
 use crate::seed::stream;
 use crate::workload::Context;
+use packet::Harm;
 use partition::minority;
 
 impl Kind {
     /// Why it can't be had on this network, if so.
     pub fn lacks(self, net: Backend) -> Option<&'static str> {
         match self {
-            Self::Packet if !net.shapes() => Some("it takes --net tap: only that delays, loses and changes frames"),
+            Self::Packet if net != Backend::Tap => {
+                Some("it takes --net tap: only that delays, loses and changes frames")
+            }
+            Self::Stream if net != Backend::Proxy => Some("it takes --net proxy: only that knows connections"),
+            Self::Power if net == Backend::Proxy => {
+                Some("it takes mounts, and where those are allowed --net tap or veth is")
+            }
             _ => None,
         }
     }
@@ -39,6 +46,8 @@ pub enum Kind {
     Partition,
     /// Frames are late, overtake each other, are lost, doubled, changed, or pass slowly
     Packet,
+    /// Connections are late, slow, changed, half-closed, reset
+    Stream,
     /// SIGKILL to a node (half the time the leader), which is started again
     Kill,
     /// SIGSTOP to a node (half the time the leader), SIGCONT some seconds later
@@ -55,6 +64,7 @@ impl Kind {
         match self {
             Self::Partition => "partition",
             Self::Packet => "packet",
+            Self::Stream => "stream",
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Power => "power",
@@ -111,7 +121,7 @@ impl<'a> World<'a> {
         while !self.nap(rng.random_range(REST)).await {
             let done: LocalBoxFuture<'_, _> = match kind {
                 Kind::Partition => Box::pin(self.partition(&mut rng)),
-                Kind::Packet => Box::pin(self.packet(&mut rng)),
+                Kind::Packet | Kind::Stream => Box::pin(self.shape(kind, &mut rng)),
                 Kind::Kill => Box::pin(self.kill(&mut rng)),
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power => Box::pin(self.power(&mut rng)),
@@ -139,7 +149,8 @@ impl<'a> World<'a> {
             }
         }
         let dropped = self.net.heal()?;
-        self.tell("heal-partition", &format!("{dropped} frames were dropped"));
+        let what = if self.net.backend() == Backend::Proxy { "pieces were held" } else { "frames were dropped" };
+        self.tell("heal-partition", &format!("{dropped} {what}"));
         // Only what dropped frames was a partition.
         if dropped > 0 {
             self.took_effect(Kind::Partition, &cut.words);
@@ -158,19 +169,20 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn packet(&self, rng: &mut StdRng) -> anyhow::Result<()> {
+    async fn shape(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
         let leader = self.cluster.leader().await;
-        let shaping = packet::shaping(self.cluster.size(), leader, rng);
+        let shaping = packet::shaping(Harm::of(self.net.backend()), self.cluster.size(), leader, rng);
         let Some(taken) = self.take(shaping.costs).await else { return Ok(()) };
         self.net.shape(&shaping.links, &shaping.policy)?;
-        self.tell("packet", &shaping.words);
+        self.tell(kind.name(), &shaping.words);
         self.nap(rng.random_range(HOLD)).await;
         let counts = self.net.unshape()?;
         let harmed = shaping.harm.count(&counts);
-        self.tell("heal-packet", &format!("it met {harmed} of {} frames", counts.seen));
+        let what = if kind == Kind::Packet { "frames" } else { "pieces" };
+        self.tell(&format!("heal-{}", kind.name()), &format!("it met {harmed} of {} {what}", counts.seen));
         // Only what met frames happened.
         if harmed > 0 {
-            self.took_effect_as(Kind::Packet, shaping.harm.name(), &shaping.words);
+            self.took_effect_as(kind, &format!("{}-{}", kind.name(), shaping.harm.name()), &shaping.words);
         }
         self.give(taken);
         Ok(())

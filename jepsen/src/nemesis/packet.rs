@@ -1,15 +1,14 @@
-//! What is done to the frames of which links. Pure.
+//! What is done to the frames, or the streams, of which links. Pure.
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::net::{CLIENTS, Counts, Policy};
+use crate::net::{Backend, CLIENTS, Counts, Policy};
 
-/// What happens to frames.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
+/// What happens to frames, or to streams.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Harm {
     /// All are late by the same time.
     Delay,
@@ -25,19 +24,42 @@ pub enum Harm {
     Forgery,
     /// So many bytes per second and no more.
     Rate,
+    /// Some connections end in order, in one direction.
+    HalfClose,
+    /// Some connections are reset.
+    Reset,
 }
 
 impl Harm {
-    /// Its name in histories.
+    /// Its name in histories, after that of the nemesis.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Delay => "packet-delay",
-            Self::Reorder => "packet-reorder",
-            Self::Loss => "packet-loss",
-            Self::Duplication => "packet-duplication",
-            Self::Corruption => "packet-corruption",
-            Self::Forgery => "packet-forgery",
-            Self::Rate => "packet-rate",
+            Self::Delay => "delay",
+            Self::Reorder => "reorder",
+            Self::Loss => "loss",
+            Self::Duplication => "duplication",
+            Self::Corruption => "corruption",
+            Self::Forgery => "forgery",
+            Self::Rate => "rate",
+            Self::HalfClose => "half-close",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// Those that can be had on a network.
+    pub fn of(net: Backend) -> &'static [Self] {
+        match net {
+            Backend::Tap => &[
+                Self::Delay,
+                Self::Reorder,
+                Self::Loss,
+                Self::Duplication,
+                Self::Corruption,
+                Self::Forgery,
+                Self::Rate,
+            ],
+            Backend::Veth => &[],
+            Backend::Proxy => &[Self::Delay, Self::Forgery, Self::Rate, Self::HalfClose, Self::Reset],
         }
     }
 
@@ -51,6 +73,8 @@ impl Harm {
             Self::Corruption => counts.corrupted,
             Self::Forgery => counts.forged,
             Self::Rate => counts.limited,
+            Self::HalfClose => counts.half_closed,
+            Self::Reset => counts.reset,
         }
     }
 
@@ -69,6 +93,8 @@ impl Harm {
             Self::Corruption => Policy { corrupt: pick(0.01..0.08, 0.1..0.4), ..none },
             Self::Forgery => Policy { forge: pick(0.002..0.01, 0.02..0.1), ..none },
             Self::Rate => Policy { rate: Some(pick(250_000.0..1_000_000.0, 10_000.0..60_000.0) as u64), ..none },
+            Self::HalfClose => Policy { half_close: pick(0.002..0.01, 0.02..0.1), ..none },
+            Self::Reset => Policy { reset: pick(0.002..0.01, 0.02..0.1), ..none },
         }
     }
 }
@@ -88,9 +114,8 @@ pub struct Shaping {
     pub words: String,
 }
 
-/// A harm to some links, chosen by chance: all between nodes, all of the clients, or, harshly, those of one node.
-pub fn shaping(nodes: u32, leader: Option<u32>, rng: &mut StdRng) -> Shaping {
-    let harms = Harm::value_variants();
+/// One of these harms to some links, chosen by chance: all between nodes, all of the clients, or, harshly, those of one node.
+pub fn shaping(harms: &[Harm], nodes: u32, leader: Option<u32>, rng: &mut StdRng) -> Shaping {
     let harm = harms[rng.random_range(0..harms.len())];
     let any = rng.random_range(1..=nodes);
     // The leader is the most telling victim.
@@ -123,8 +148,15 @@ fn ms(ms: f64) -> Duration {
 }
 
 fn tell(policy: &Policy) -> String {
-    let Policy { delay, jitter, loss, duplicate, corrupt, forge, rate } = policy;
-    let parts = [("lost", loss), ("twice", duplicate), ("corrupted", corrupt), ("forged", forge)];
+    let Policy { delay, jitter, loss, duplicate, corrupt, forge, rate, half_close, reset } = policy;
+    let parts = [
+        ("lost", loss),
+        ("twice", duplicate),
+        ("corrupted", corrupt),
+        ("forged", forge),
+        ("half-closed", half_close),
+        ("reset", reset),
+    ];
     let parts =
         parts.into_iter().filter(|(_, part)| **part > 0.0).map(|(what, part)| format!("{:.1} % {what}", part * 100.0));
     let times = [("later", delay), ("later at most", jitter)];
@@ -146,10 +178,10 @@ mod tests {
 
     #[test]
     fn every_harm_and_scope_is_chosen_and_stays_within_its_budget() {
-        for nodes in [1, 3, 5] {
+        for (nodes, net) in [(1, Backend::Tap), (3, Backend::Proxy), (5, Backend::Tap)] {
             let mut rng = stream(5, "packet", nodes.into());
-            let chosen: Vec<Shaping> = (0..500).map(|_| shaping(nodes, Some(1), &mut rng)).collect();
-            assert_eq!(chosen.iter().map(|s| s.harm).collect::<BTreeSet<_>>().len(), Harm::value_variants().len());
+            let chosen: Vec<Shaping> = (0..500).map(|_| shaping(Harm::of(net), nodes, Some(1), &mut rng)).collect();
+            assert_eq!(chosen.iter().map(|s| s.harm).collect::<BTreeSet<_>>().len(), Harm::of(net).len());
             for s in &chosen {
                 let touched = |node: u32| s.links.iter().any(|(a, b)| *a == node || *b == node);
                 assert!(!s.links.is_empty() && s.links.iter().all(|(a, b)| a != b), "{s:?}");
@@ -165,7 +197,7 @@ mod tests {
     #[test]
     fn a_harm_counts_its_own_frames_and_no_others() {
         let frame = crate::net::frame::tests::segment(1, &[7; 400]);
-        for harm in Harm::value_variants() {
+        for harm in Harm::of(Backend::Tap) {
             let mut link = Link::new(stream(3, "link", 0));
             link.set_policy(Some(harm.policy(true, &mut stream(3, "policy", 0))));
             // A burst, as of one write of many segments.
@@ -173,7 +205,7 @@ mod tests {
                 link.pass(Duration::from_micros(i), &frame);
             }
             let counts = link.take_counts();
-            for other in Harm::value_variants() {
+            for other in Harm::of(Backend::Tap) {
                 let expected = other == harm || (*harm, *other) == (Harm::Reorder, Harm::Delay);
                 assert_eq!(other.count(&counts) > 0, expected, "{harm:?} {other:?} {counts:?}");
             }

@@ -29,6 +29,10 @@ pub struct Policy {
     pub forge: f64,
     /// Bytes per second; unlimited without.
     pub rate: Option<u64>,
+    /// With so many pieces of a stream its direction of the connection ends in order. (Of connections, not of frames.)
+    pub half_close: f64,
+    /// With so many pieces of a stream the connection is reset. (Of connections, not of frames.)
+    pub reset: f64,
 }
 
 /// Frames to which something happened.
@@ -52,6 +56,10 @@ pub struct Counts {
     pub forged: u64,
     /// Had to wait for the rate, or were dropped since the queue was full.
     pub limited: u64,
+    /// Ended their direction of a connection.
+    pub half_closed: u64,
+    /// Reset their connection.
+    pub reset: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -65,6 +73,8 @@ impl std::ops::AddAssign for Counts {
         self.corrupted += other.corrupted;
         self.forged += other.forged;
         self.limited += other.limited;
+        self.half_closed += other.half_closed;
+        self.reset += other.reset;
     }
 }
 

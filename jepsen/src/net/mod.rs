@@ -3,6 +3,7 @@
 //! | back end | how | cut | delay, jitter, loss, duplication, corruption, rate | recorded |
 //! | --- | --- | --- | --- | --- |
 //! | [`tap`] | namespaces joined by a switch of our own | frames, per direction | yes | yes |
+//! | [`proxy`] | loopback, a TCP proxy for each node | connections held, per direction | delay, rate, changed bytes, half-close, reset | no |
 //! | [`veth`] | namespaces joined by a bridge of the kernel, nftables | frames, per direction | no | no |
 //!
 //! The machine's own network is not touched.
@@ -10,10 +11,13 @@
 pub mod frame;
 pub mod link;
 mod places;
+pub mod proxy;
 mod recording;
+pub mod stream;
 pub mod tap;
 pub mod veth;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +31,10 @@ pub(crate) use recording::tests::record as record_for_tests;
 
 /// The clients' place in the network.
 pub const CLIENTS: u32 = 250;
+/// Where nodes answer clients.
+pub const API_PORT: u16 = 7600;
+/// Where nodes answer each other.
+pub const PEER_PORT: u16 = 7601;
 
 /// A way to build a network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
@@ -35,6 +43,8 @@ pub enum Backend {
     Tap,
     /// Namespaces joined by the kernel's bridge: cuts only, and seven times the throughput
     Veth,
+    /// Loopback and a TCP proxy, where namespaces are not allowed: connections are held, late, slow, changed, half-closed, reset
+    Proxy,
 }
 
 impl Backend {
@@ -43,20 +53,13 @@ impl Backend {
         match self {
             Self::Tap => "tap",
             Self::Veth => "veth",
-        }
-    }
-
-    /// Whether its links can be shaped by a [`Policy`], beyond being cut.
-    pub fn shapes(self) -> bool {
-        match self {
-            Self::Tap => true,
-            Self::Veth => false,
+            Self::Proxy => "proxy",
         }
     }
 
     /// Whether it records what nodes send.
     pub fn records(self) -> bool {
-        self.shapes()
+        self == Self::Tap
     }
 
     /// Builds a network for `nodes` nodes. What earlier runs left behind whose process is gone is removed first.
@@ -67,6 +70,7 @@ impl Backend {
         Ok(match self {
             Self::Tap => Box::new(tap::Tap::build(nodes, seed, recording)?),
             Self::Veth => Box::new(veth::Veth::build(nodes)?),
+            Self::Proxy => Box::new(proxy::Proxy::build(nodes, seed)?),
         })
     }
 
@@ -111,6 +115,24 @@ pub trait Net {
     /// Which it is.
     fn backend(&self) -> Backend;
 
+    /// The address at which a node listens.
+    fn listens(&self, node: u32) -> IpAddr {
+        own_address(node)
+    }
+
+    /// The address at which all others reach a node.
+    fn reached(&self, node: u32) -> IpAddr {
+        own_address(node)
+    }
+
+    /// Makes a node's folder, whose process is to be started, its own.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn own(&self, _node: u32, _folder: &Path) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Moves this thread, and those it starts from now on, to the clients' place.
     ///
     /// # Errors
@@ -126,7 +148,7 @@ pub trait Net {
     /// What the system said.
     fn cut(&self, pairs: &[(u32, u32)]) -> anyhow::Result<()>;
 
-    /// Restores every cut link; returns how many frames were dropped since the last call.
+    /// Restores every cut link; returns how many frames were dropped, or pieces and connections held, since the last call.
     ///
     /// # Errors
     /// What the system said.
@@ -151,7 +173,7 @@ pub trait Net {
     fn recorded(&self) -> anyhow::Result<Option<Recorded>>;
 }
 
-/// A node's address, without port.
-pub fn address(node: u32) -> String {
-    format!("10.77.0.{node}")
+/// The address of a place in a namespace of its own.
+fn own_address(place: u32) -> IpAddr {
+    Ipv4Addr::new(10, 77, 0, place as u8).into()
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{CLIENTS, address};
+use super::{CLIENTS, own_address};
 
 /// Names of all namespaces of all runs begin so; the process id of the harness follows.
 const PREFIX: &str = "quorate-jepsen-";
@@ -52,7 +52,7 @@ impl Places {
     /// Brings up a place's `eth0`, with its address, and `lo`.
     pub fn bring_up(&self, place: u32) -> anyhow::Result<()> {
         let commands = [
-            format!("addr add {}/24 dev eth0", address(place)),
+            format!("addr add {}/24 dev eth0", own_address(place)),
             "link set eth0 up".to_owned(),
             "link set lo up".to_owned(),
         ];

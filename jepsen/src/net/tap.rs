@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::link::{Link, Queue};
 use super::places::{Places, batch};
 use super::recording::Recorder;
-use super::{Backend, CLIENTS, Counts, Net, Policy, Recorded, Recording, address, frame};
+use super::{Backend, CLIENTS, Counts, Net, Policy, Recorded, Recording, frame, own_address};
 use crate::seed::stream;
 
 /// The switch looks this often whether it is to end.
@@ -63,7 +63,7 @@ impl Tap {
             let others = places
                 .all()
                 .filter(|other| *other != place)
-                .map(|other| format!("neigh add {} lladdr {} dev eth0 nud permanent", address(other), hex(other)));
+                .map(|other| format!("neigh add {} lladdr {} dev eth0 nud permanent", own_address(other), hex(other)));
             batch(&others.collect::<Vec<_>>(), Some(&places.namespace(place)))?;
         }
         let pairs = places.all().flat_map(|a| places.all().map(move |b| (a, b))).filter(|(a, b)| a != b);
@@ -107,6 +107,7 @@ impl Net for Tap {
     }
 
     fn shape(&self, pairs: &[(u32, u32)], policy: &Policy) -> anyhow::Result<()> {
+        ensure!(policy.half_close == 0.0 && policy.reset == 0.0, "a switch knows no connections; use --net proxy");
         for (pair, link) in self.shared.links().iter_mut() {
             link.set_policy(pairs.contains(pair).then(|| policy.clone()));
         }

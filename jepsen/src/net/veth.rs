@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use super::places::{Places, batch, output};
-use super::{Backend, Counts, Net, Policy, Recorded, address};
+use super::{Backend, Counts, Net, Policy, Recorded, own_address};
 
 /// The namespace of the bridge.
 const BRIDGE: &str = "bridge";
@@ -71,7 +71,8 @@ impl Net for Veth {
     }
 
     fn cut(&self, pairs: &[(u32, u32)]) -> anyhow::Result<()> {
-        let elements: Vec<String> = pairs.iter().map(|(a, b)| format!("{} . {}", address(*a), address(*b))).collect();
+        let elements: Vec<String> =
+            pairs.iter().map(|(a, b)| format!("{} . {}", own_address(*a), own_address(*b))).collect();
         let mut script = "flush set bridge cuts cut\n".to_owned();
         if !elements.is_empty() {
             script += &format!("add element bridge cuts cut {{ {} }}", elements.join(", "));

@@ -110,7 +110,8 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
     let disks = plan.nemeses.contains(&Kind::Power);
     // Late packets are no loss of the leader where the profile expects them.
-    let profile = if plan.nemeses.contains(&Kind::Packet) { Profile::Wan } else { Profile::Lan };
+    let late = [Kind::Packet, Kind::Stream].iter().any(|kind| plan.nemeses.contains(kind));
+    let profile = if late { Profile::Wan } else { Profile::Lan };
     let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, disks, profile)
         .await
         .context("the cluster did not start")?;
