@@ -26,6 +26,9 @@ fn revocation_holds_on_real_nodes_under_faults() {
     let doctor = jepsen(&["doctor"]);
     assert!(doctor.status.success(), "this machine can't run it (JEPSEN_SKIP_REAL=1 skips): {}", said(&doctor));
 
+    let nets = ["tap", "veth", "proxy"].map(|net| format!("ok       --net {net}"));
+    assert!(nets.iter().all(|net| said(&doctor).contains(net)), "{}", said(&doctor));
+
     let store = tempfile::tempdir().expect("a folder");
     let folder = store.path().to_str().expect("UTF-8");
     let test = ["--workload", "revoke", "--nemesis", "partition,kill,pause", "--nodes", "3", "--time", "15s"];

@@ -15,6 +15,7 @@ pub mod proxy;
 mod recording;
 pub mod stream;
 pub mod tap;
+mod trial;
 pub mod veth;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,6 +58,11 @@ impl Backend {
         }
     }
 
+    /// Whether its links can do more than be cut ([`Policy`]).
+    pub fn shapes(self) -> bool {
+        self != Self::Veth
+    }
+
     /// Whether it records what nodes send.
     pub fn records(self) -> bool {
         self == Self::Tap
@@ -74,15 +80,12 @@ impl Backend {
         })
     }
 
-    /// Builds a small network, cuts it and heals it, and takes it down again.
+    /// Builds a small network, tries it out, and takes it down again.
     ///
     /// # Errors
     /// With what the system refused.
     pub fn try_out(self) -> anyhow::Result<()> {
-        let net = self.build(2, 0, None)?;
-        net.cut(&[(1, 2)])?;
-        net.heal()?;
-        Ok(())
+        trial::run(&*self.build(2, 0, None)?)
     }
 
     /// The first that this machine allows; the one that can do most first.
@@ -111,7 +114,7 @@ pub struct Recording {
 }
 
 /// A network; taken down when dropped.
-pub trait Net {
+pub trait Net: Sync {
     /// Which it is.
     fn backend(&self) -> Backend;
 
@@ -138,6 +141,12 @@ pub trait Net {
     /// # Errors
     /// What the system said.
     fn enter(&self) -> anyhow::Result<()>;
+
+    /// Moves this thread to a node's place.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn visit(&self, node: u32) -> anyhow::Result<()>;
 
     /// A command that will run at a node's place, under its own process id.
     fn command(&self, node: u32, program: &Path) -> Command;

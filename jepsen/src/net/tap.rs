@@ -91,6 +91,10 @@ impl Net for Tap {
         self.places.enter(CLIENTS)
     }
 
+    fn visit(&self, node: u32) -> anyhow::Result<()> {
+        self.places.enter(node)
+    }
+
     fn command(&self, node: u32, program: &Path) -> Command {
         self.places.command(node, program)
     }

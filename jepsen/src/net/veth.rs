@@ -66,6 +66,10 @@ impl Net for Veth {
         self.places.enter(super::CLIENTS)
     }
 
+    fn visit(&self, node: u32) -> anyhow::Result<()> {
+        self.places.enter(node)
+    }
+
     fn command(&self, node: u32, program: &Path) -> Command {
         self.places.command(node, program)
     }
