@@ -106,7 +106,7 @@ pub struct Evidence {
     pub log_faults: Vec<String>,
     /// Secrets found where they must not be.
     pub leaks: Vec<String>,
-    /// What was not searched for secrets, and why.
+    /// What is to be known of the search for secrets: what was not searched, and whether it finds what is there.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Bytes of files, memory and frames that were searched for secrets.
