@@ -3,15 +3,19 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use clap::ValueEnum;
+
 use crate::cluster::{Disk, module};
-use crate::net::Net;
+use crate::nemesis::Kind;
+use crate::nemesis::packet::Harm;
+use crate::net::Backend;
 
 /// One line of the table.
 pub struct Check {
     /// What is needed.
     pub what: &'static str,
     /// What for.
-    pub for_what: &'static str,
+    pub for_what: String,
     /// Why it is not there; and what to do.
     pub missing: Option<String>,
 }
@@ -22,12 +26,6 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         let run =
             Command::new(program).arg(arg).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         run.is_err().then(|| format!("{program} can't be run; scripts/setup installs it"))
-    };
-    let network = || -> anyhow::Result<()> {
-        let net = Net::build(2)?;
-        net.cut(&[(1, 2)])?;
-        net.heal()?;
-        Ok(())
     };
     let disk = || -> anyhow::Result<()> {
         let image = std::env::temp_dir().join(format!("quorate-jepsen-doctor-{}", std::process::id()));
@@ -41,24 +39,42 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         _ => Some(format!("{} can't be run; cargo build, or name one with --quorate", quorate.display())),
     };
     vec![
-        Check { what: "the quorate binary", for_what: "the nodes", missing: quorate_missing },
-        Check { what: "softhsm2-util", for_what: "the nodes' tokens", missing: answers("softhsm2-util", "--version") },
+        Check { what: "the quorate binary", for_what: "the nodes".into(), missing: quorate_missing },
+        Check {
+            what: "softhsm2-util",
+            for_what: "the nodes' tokens".into(),
+            missing: answers("softhsm2-util", "--version"),
+        },
         Check {
             what: "SoftHSM's module",
-            for_what: "the nodes' tokens",
+            for_what: "the nodes' tokens".into(),
             missing: module().is_none().then(|| "not found; scripts/setup installs softhsm2".into()),
         },
-        Check { what: "ip (iproute2)", for_what: "the network", missing: answers("ip", "-V") },
-        Check { what: "nft (nftables)", for_what: "partition", missing: answers("nft", "--version") },
-        Check {
-            what: "network namespaces, veth, bridge, nftables",
-            for_what: "every run",
-            missing: network().err().map(|e| format!("{e:#}; run as root, outside a container that forbids it")),
-        },
+        Check { what: "ip (iproute2)", for_what: "the network".into(), missing: answers("ip", "-V") },
+        of_network(Backend::Tap, "--net tap: network namespaces, TAP devices"),
+        of_network(Backend::Veth, "--net veth: network namespaces, veth, bridge, nftables"),
+        of_network(Backend::Proxy, "--net proxy: processes under other users"),
         Check {
             what: "loop devices, ext4, xfs_io",
-            for_what: "power",
+            for_what: "power".into(),
             missing: disk().err().map(|e| format!("{e:#}; run as root; scripts/setup tools installs xfsprogs")),
         },
     ]
+}
+
+/// Whether a network can be built, and what can be done to it.
+fn of_network(net: Backend, what: &'static str) -> Check {
+    let kinds = Kind::value_variants().iter().filter(|kind| kind.lacks(net).is_none()).map(|kind| match kind {
+        Kind::Packet | Kind::Stream => {
+            let harms: Vec<_> = Harm::of(net).iter().map(|harm| harm.name()).collect();
+            format!("{} ({})", kind.name(), harms.join(", "))
+        }
+        _ => kind.name().to_owned(),
+    });
+    let mut for_what = kinds.collect::<Vec<_>>().join(", ");
+    if net.records() {
+        for_what += "; a recording of what nodes send";
+    }
+    let missing = net.try_out().err().map(|why| format!("{why:#}; run as root, outside a container that forbids it"));
+    Check { what, for_what, missing }
 }

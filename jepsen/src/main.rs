@@ -12,6 +12,7 @@ use jepsen::campaign::{Job, Settings, State, once, test_all};
 use jepsen::checker::{Finding, Verdict, overall};
 use jepsen::ledger::{self, Entry, HARNESS_FAILURE};
 use jepsen::nemesis::Kind;
+use jepsen::net::Backend;
 use jepsen::run::{Interrupted, Plan, Store, Test, judge_stored, run};
 use jepsen::workload::Workload;
 use jepsen::{doctor, selftest, serve};
@@ -126,6 +127,9 @@ struct TestAllArgs {
     /// Logical clients of a run
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
     clients: u32,
+    /// How the nodes are joined: for each run the first of these that can do its faults [default: all that this machine allows]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    net: Vec<Backend>,
     /// Chooses order, combinations and the seeds of all runs [default: the store's, or from the clock; printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -175,6 +179,12 @@ struct RunArgs {
     /// The longest search for one key's order
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     per_key: Duration,
+    /// How the nodes are joined [default: the first that this machine allows]
+    #[arg(long, value_enum)]
+    net: Option<Backend>,
+    /// At most so much of what nodes send is recorded (net.pcap), where the network can record
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(0..=4096))]
+    capture: u64,
 }
 
 /// As [`duration`], up to a month.
@@ -264,6 +274,12 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
             bail!("{} with {} nodes: {why}", kind.name(), args.nodes);
         }
     }
+    let net = args.net.map_or_else(Backend::best, Ok)?;
+    for kind in &nemeses {
+        if let Some(why) = kind.lacks(net) {
+            bail!("nemesis {} can't be had on --net {}: {why}", kind.name(), net.name());
+        }
+    }
     let quorate = binary(args.quorate)?;
     let seed = args.seed.map_or_else(clock_seed, Ok)?;
     let test = Test {
@@ -275,10 +291,19 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
         clients: args.clients,
         seed,
         version: version(&quorate)?,
+        net: net.name().into(),
     };
     let store = Store::create(&args.store, &test)?;
     eprintln!("jepsen: seed {seed}; results in {}", store.dir().display());
-    let plan = Plan { workload: args.workload, nemeses, quorate, keep: args.keep, per_key: args.per_key };
+    let plan = Plan {
+        workload: args.workload,
+        nemeses,
+        quorate,
+        keep: args.keep,
+        per_key: args.per_key,
+        net,
+        capture_mib: args.capture,
+    };
     let done = run(&test, &plan, &store);
     let verdict = done.as_ref().ok().map(|f| overall(f));
     // What broke a promise, or the harness, is evidence.
@@ -311,7 +336,13 @@ fn campaign(args: TestAllArgs) -> anyhow::Result<u8> {
     sizes.sort_unstable();
     sizes.dedup();
     let (seconds, seed) = (args.time.as_secs(), args.seed.map_or_else(clock_seed, Ok)?);
-    let settings = Settings { seed, sizes, seconds, rate: args.rate, clients: args.clients };
+    let mut nets = args.net;
+    if nets.is_empty() {
+        nets = Backend::allowed(Backend::value_variants().len())?;
+    }
+    nets.sort_unstable();
+    nets.dedup();
+    let settings = Settings { seed, sizes, seconds, rate: args.rate, clients: args.clients, nets };
     let state = if args.fresh { State::new(settings) } else { State::resume(&root, args.seed, settings)? };
     let job = Job { jepsen: std::env::current_exe()?, quorate, root };
     test_all(&job, state, args.budget, args.jobs.into(), &version)
@@ -380,7 +411,7 @@ fn examine(quorate: &Path) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::Valid;
     for check in doctor::examine(quorate) {
         match check.missing {
-            None => println!("ok       {}", check.what),
+            None => println!("ok       {} (for {})", check.what, check.for_what),
             Some(why) => {
                 verdict = Verdict::Uncovered;
                 println!("MISSING  {} (needed for {}): {why}", check.what, check.for_what);

@@ -37,6 +37,9 @@ fn attack(workload: &str, nemeses: &[&str], seed: u64) -> Option<Attacked> {
     let doctor = jepsen(&["doctor"]);
     assert!(doctor.status.success(), "this machine can't run it (JEPSEN_SKIP_REAL=1 skips): {}", said(&doctor));
 
+    let nets = ["tap", "veth", "proxy"].map(|net| format!("ok       --net {net}"));
+    assert!(nets.iter().all(|net| said(&doctor).contains(net)), "{}", said(&doctor));
+
     let store = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let (folder, kinds, seed) = (store.path().to_str().expect("UTF-8"), nemeses.join(","), seed.to_string());
     let run = jepsen(&[
@@ -121,6 +124,17 @@ fn a_wrong_command_line_is_no_verdict() {
         jepsen(&["run", "--workload", "revoke", "--nemesis", "partition", "--nodes", "2", "--store", "/nowhere"]);
     assert_eq!(cut_two.status.code(), Some(3));
     assert!(said(&cut_two).contains("3 or more"), "{}", said(&cut_two));
+}
+
+#[test]
+fn a_fault_that_the_network_can_not_make_is_refused_and_not_passed_over() {
+    for (nemesis, net) in [("packet", "veth"), ("packet", "proxy"), ("stream", "tap"), ("power", "proxy")] {
+        let args = ["run", "--workload", "revoke", "--nemesis", nemesis, "--net", net, "--store", "/nowhere"];
+        let refused = jepsen(&args);
+        assert_eq!(refused.status.code(), Some(3));
+        let words = format!("nemesis {nemesis} can't be had on --net {net}: it takes ");
+        assert!(said(&refused).contains(&words), "{}", said(&refused));
+    }
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::checker::Verdict;
 use crate::ledger::{self, HARNESS_FAILURE, worse};
 use crate::run::{Store, Test};
 
+/// As much is recorded of what the nodes of a run send: a campaign makes many recordings.
+const CAPTURE_MIB: &str = "8";
+
 /// What every run of a campaign shares.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -39,8 +42,9 @@ impl Job {
     async fn run(&self, test: &Test) -> anyhow::Result<u8> {
         let log = self.root.join(format!("running-{}.log", test.seed));
         let file = std::fs::File::create(&log).with_context(|| format!("can't make {}", log.display()))?;
-        let mut child =
-            self.command(test).stdout(file.try_clone()?).stderr(file).spawn().context("can't start a run")?;
+        let mut command = self.command(test);
+        command.args(["--capture", CAPTURE_MIB]).stdout(file.try_clone()?).stderr(file);
+        let mut child = command.spawn().context("can't start a run")?;
         let mut end = signal(SignalKind::terminate())?;
         let status = loop {
             tokio::select! {
@@ -202,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::campaign::Settings;
+    use crate::net::Backend;
 
     /// Stands in for `jepsen run`: notes its arguments, and ends with "not covered".
     const RUN: &str = "#!/bin/sh\nset -- \"$@\"\necho \"$*\" >> \"$0.calls\"\necho said\nexit 4\n";
@@ -214,7 +219,8 @@ mod tests {
         std::fs::set_permissions(&jepsen, std::fs::Permissions::from_mode(0o755)).unwrap();
         let job = Job { jepsen, quorate: "quorate".into(), root: root.path().to_owned() };
         let calls = || std::fs::read_to_string(root.path().join("run.calls")).unwrap_or_default();
-        let settings = Settings { seed: 5, sizes: vec![1, 3], seconds: 60, rate: 150, clients: 12 };
+        let settings =
+            Settings { seed: 5, sizes: vec![1, 3], seconds: 60, rate: 150, clients: 12, nets: vec![Backend::Tap] };
         let resume = || State::resume(&job.root, None, settings.clone()).unwrap();
 
         assert_eq!(test_all(&job, resume(), Duration::ZERO, 2, "v").unwrap(), 0);

@@ -79,7 +79,14 @@ mod tests {
     #[test]
     fn a_campaign_goes_on_where_it_was_and_only_with_its_own_settings() {
         let root = tempfile::tempdir().unwrap();
-        let settings = Settings { seed: 5, sizes: vec![3], seconds: 60, rate: 150, clients: 12 };
+        let settings = Settings {
+            seed: 5,
+            sizes: vec![3],
+            seconds: 60,
+            rate: 150,
+            clients: 12,
+            nets: vec![crate::net::Backend::Tap],
+        };
         let mut state = State::resume(root.path(), None, settings.clone()).unwrap();
         assert_eq!(state, State::new(settings.clone()));
         state.spent = 77;

@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::nemesis::Kind;
+use crate::net::Backend;
 use crate::run::Test;
 use crate::seed::stream;
 use crate::workload::Workload;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub rate: u32,
     /// Logical clients.
     pub clients: u32,
+    /// Networks, the best first: a run has the first that can do all its faults.
+    pub nets: Vec<Backend>,
 }
 
 /// One run of a campaign.
@@ -36,6 +39,8 @@ pub struct Item {
     pub nemeses: Vec<Kind>,
     /// How many nodes.
     pub nodes: u32,
+    /// How they are joined.
+    pub net: Backend,
 }
 
 impl Item {
@@ -56,6 +61,7 @@ impl Item {
             clients: settings.clients,
             seed: stream(settings.seed, &self.name(), number).random::<u32>().into(),
             version: version.to_owned(),
+            net: self.net.name().into(),
         }
     }
 }
@@ -68,12 +74,17 @@ pub fn singles(settings: &Settings) -> (Vec<Item>, Vec<String>) {
     for kind in Kind::value_variants().iter().copied() {
         let mut items = Vec::new();
         for nodes in settings.sizes.iter().copied() {
-            match kind.unfit(nodes) {
-                Some(why) => _ = left_out.insert(format!("{} at size {nodes}: {why}", kind.name())),
-                None => items.extend(Workload::value_variants().iter().map(|w| Item {
+            if let Some(why) = kind.unfit(nodes) {
+                left_out.insert(format!("{} at size {nodes}: {why}", kind.name()));
+                continue;
+            }
+            match network(&settings.nets, &[kind]) {
+                Err(why) => _ = left_out.insert(format!("{}: {why}", kind.name())),
+                Ok(net) => items.extend(Workload::value_variants().iter().map(|w| Item {
                     workload: *w,
                     nemeses: vec![kind],
                     nodes,
+                    net,
                 })),
             }
         }
@@ -86,20 +97,42 @@ pub fn singles(settings: &Settings) -> (Vec<Item>, Vec<String>) {
     ((0..longest).flat_map(round).collect(), left_out.into_iter().collect())
 }
 
+/// The first network that can do all these faults; or why the last can't.
+fn network(nets: &[Backend], kinds: &[Kind]) -> Result<Backend, &'static str> {
+    let mut why = "no network is allowed";
+    for net in nets {
+        match kinds.iter().find_map(|kind| kind.lacks(*net)) {
+            None => return Ok(*net),
+            Some(reason) => why = reason,
+        }
+    }
+    Err(why)
+}
+
 /// The `number`-th pair or triple; `None` when no size allows two kinds.
 pub fn combination(settings: &Settings, number: u64) -> Option<Item> {
     let mut rng = stream(settings.seed, "combinations", number);
     let fit = |nodes: u32| -> Vec<Kind> {
-        Kind::value_variants().iter().copied().filter(|k| k.unfit(nodes).is_none()).collect()
+        let possible = |kind: &Kind| kind.unfit(nodes).is_none() && network(&settings.nets, &[*kind]).is_ok();
+        Kind::value_variants().iter().copied().filter(possible).collect()
     };
     let sizes: Vec<u32> = settings.sizes.iter().copied().filter(|n| fit(*n).len() >= 2).collect();
     let nodes = *sizes.get(rng.random_range(0..sizes.len().max(1)))?;
-    let mut nemeses = fit(nodes);
-    nemeses.shuffle(&mut rng);
-    nemeses.truncate(rng.random_range(2..=3));
+    let mut kinds = fit(nodes);
+    kinds.shuffle(&mut rng);
+    let many = rng.random_range(2..=3);
+    let mut nemeses: Vec<Kind> = Vec::new();
+    for kind in kinds {
+        // Only what one network can do together.
+        let with = [nemeses.as_slice(), &[kind]].concat();
+        if nemeses.len() < many && network(&settings.nets, &with).is_ok() {
+            nemeses = with;
+        }
+    }
     nemeses.sort_unstable();
+    let net = network(&settings.nets, &nemeses).ok()?;
     let workloads = Workload::value_variants();
-    Some(Item { workload: workloads[rng.random_range(0..workloads.len())], nemeses, nodes })
+    Some(Item { workload: workloads[rng.random_range(0..workloads.len())], nemeses, nodes, net })
 }
 
 #[cfg(test)]
@@ -107,7 +140,14 @@ mod tests {
     use super::*;
 
     fn settings(seed: u64) -> Settings {
-        Settings { seed, sizes: vec![1, 3, 5], seconds: 60, rate: 150, clients: 12 }
+        Settings {
+            seed,
+            sizes: vec![1, 3, 5],
+            seconds: 60,
+            rate: 150,
+            clients: 12,
+            nets: Backend::value_variants().to_vec(),
+        }
     }
 
     #[test]
@@ -118,7 +158,7 @@ mod tests {
         for workload in Workload::value_variants() {
             for kind in Kind::value_variants() {
                 for nodes in [1, 3, 5] {
-                    let item = Item { workload: *workload, nemeses: vec![*kind], nodes };
+                    let item = Item { workload: *workload, nemeses: vec![*kind], nodes, net: Backend::Tap };
                     assert_eq!(names.contains(&item.name()), kind.unfit(nodes).is_none(), "{}", item.name());
                 }
             }
@@ -133,11 +173,26 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_the_first_network_that_can_do_its_faults_and_what_none_can_is_left_out() {
+        let (items, left_out) = singles(&settings(1));
+        let net = |kind: Kind| items.iter().find(|i| i.nemeses == [kind]).map(|i| i.net);
+        assert_eq!((net(Kind::Packet), net(Kind::Stream)), (Some(Backend::Tap), Some(Backend::Proxy)));
+        assert!(!left_out.iter().any(|l| l.starts_with("stream: ")), "{left_out:?}");
+        let one = Settings { nets: vec![Backend::Veth], ..settings(1) };
+        let (items, left_out) = singles(&one);
+        assert!(items.iter().all(|i| i.net == Backend::Veth && i.nemeses[0].lacks(Backend::Veth).is_none()));
+        assert!(left_out.iter().any(|l| l.starts_with("packet: it takes --net tap")), "{left_out:?}");
+        let combined: Vec<Item> = (0..200).map(|n| combination(&one, n).unwrap()).collect();
+        assert!(combined.iter().all(|i| i.nemeses.iter().all(|k| k.lacks(Backend::Veth).is_none())));
+    }
+
+    #[test]
     fn combinations_are_pairs_and_triples_of_what_fits() {
         let items: Vec<Item> = (0..200).map(|n| combination(&settings(1), n).unwrap()).collect();
         for item in &items {
             assert!(item.nemeses.is_sorted() && item.nemeses.windows(2).all(|k| k[0] != k[1]), "{}", item.name());
             assert!(item.nemeses.iter().all(|k| k.unfit(item.nodes).is_none()), "{}", item.name());
+            assert!(item.nemeses.iter().all(|k| k.lacks(item.net).is_none()), "{}", item.name());
         }
         for many in [2, 3] {
             assert!(items.iter().any(|i| i.nemeses.len() == many));

@@ -39,12 +39,18 @@ pub fn effect_event(fault: &str) -> String {
     format!("{fault}-took-effect")
 }
 
+/// Whether an event tells that a fault took effect, in whichever form: `packet-loss` is a form of `packet`.
+fn is_effect_of(event: &str, fault: &str) -> bool {
+    let form = event.strip_suffix(&effect_event("")).and_then(|of| of.strip_prefix(fault));
+    form.is_some_and(|form| form.is_empty() || form.starts_with('-'))
+}
+
 /// Counts what was demanded.
 pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
     let count = |what: &Event| -> u64 {
         let ops_that = |wanted: &dyn Fn(&&Op) -> bool| ops.iter().filter(wanted).count() as u64;
         match what {
-            Event::Fault(name) => history.nemesis().filter(|(_, f, _)| *f == effect_event(name)).count() as u64,
+            Event::Fault(name) => history.nemesis().filter(|(_, f, _)| is_effect_of(f, name)).count() as u64,
             Event::RevocationRaces => revocation::races(ops) as u64,
             Event::DeniedUses => {
                 ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))

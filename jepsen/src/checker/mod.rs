@@ -8,7 +8,7 @@
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
 //! | `digests` | two nodes whose state differs at the same log index |
-//! | `secrets` | a secret or a name in a file of a node |
+//! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
 //! | `recovery` | a cluster that does not come back once every fault is healed |
 //! | `coverage` | a run in which what was demanded did not happen: no pass |
@@ -116,7 +116,10 @@ pub struct Evidence {
     pub log_faults: Vec<String>,
     /// Secrets found where they must not be.
     pub leaks: Vec<String>,
-    /// Bytes of files that were searched for secrets.
+    /// What is to be known of the search for secrets: what was not searched, and whether it finds what is there.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Bytes of files, memory and frames that were searched for secrets.
     pub scanned_bytes: u64,
     /// Why the cluster did not come back after the faults were healed.
     pub not_recovered: Option<String>,
@@ -128,6 +131,8 @@ pub struct Evidence {
 /// A history that no harness writes.
 pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyhow::Result<Vec<Finding>> {
     let ops = history.ops()?;
+    let mut secrets = Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]);
+    secrets.details.extend(evidence.notes.clone());
     Ok(vec![
         durability::check(&ops, evidence.nodes),
         revocation::check(&ops),
@@ -135,7 +140,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         ids::check(&ops),
         sealed::check(&ops),
         digests::check(&evidence.digests),
-        Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]),
+        secrets,
         Finding::new("logs", evidence.nodes as usize, evidence.log_faults.clone(), vec![]),
         Finding::new("recovery", 1, evidence.not_recovered.iter().cloned().collect(), vec![]),
         coverage::check(history, &ops, &evidence.demands),

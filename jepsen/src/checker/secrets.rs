@@ -10,6 +10,7 @@ const LEN_MIN: usize = 12;
 /// What must not be found, in all its forms, searched for in one pass.
 pub struct Canaries {
     forms: Vec<(String, &'static str)>,
+    longest: usize,
     search: AhoCorasick,
 }
 
@@ -27,7 +28,13 @@ impl Canaries {
                 patterns.push(form);
             }
         }
-        Ok(Self { forms, search: AhoCorasick::new(patterns)? })
+        let longest = patterns.iter().map(Vec::len).max().unwrap_or(1);
+        Ok(Self { forms, longest, search: AhoCorasick::new(patterns)? })
+    }
+
+    /// The length of the longest form, bytes, at least 1.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// What was found, how, and where; at most one place for each secret.

@@ -1,5 +1,6 @@
 //! From nothing to a cluster of voters: the steps of the README, by the commands a person types.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -8,8 +9,8 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::disk::Disk;
-use super::{Cluster, SHARES, STEP_TIME_MAX, THRESHOLD, run};
-use crate::net::address;
+use super::{Cluster, Profile, SHARES, STEP_TIME_MAX, THRESHOLD, run};
+use crate::net::{API_PORT, Net, PEER_PORT};
 
 /// Where Debian and its relatives keep SoftHSM.
 const MODULES: [&str; 3] = [
@@ -24,7 +25,14 @@ pub fn module() -> Option<PathBuf> {
 }
 
 /// Certificates, tokens, configurations, under `dir`.
-pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> anyhow::Result<()> {
+pub async fn prepare(
+    quorate: &Path,
+    dir: &Path,
+    net: &dyn Net,
+    nodes: u32,
+    disks: &[Disk],
+    profile: Profile,
+) -> anyhow::Result<()> {
     let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
     let pki = dir.join("pki");
     std::fs::create_dir_all(dir)?;
@@ -40,7 +48,7 @@ pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> 
     let mut client = authority("client");
     client.args(["--role", "admin", "--name", "admin"]);
     let client = run(client, b"");
-    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module, data_dir(dir, n, disks)));
+    let requests = (1..=nodes).map(|n| request(quorate, dir, net, n, &module, data_dir(dir, n, disks), profile));
     futures::future::try_join(client, futures::future::try_join_all(requests)).await?;
     let signs = (1..=nodes).map(|n| {
         let node = dir.join(format!("n{n}"));
@@ -66,7 +74,15 @@ pub fn data_dir(dir: &Path, n: u32, disks: &[Disk]) -> PathBuf {
 }
 
 /// A node's folder, token and request.
-async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBuf) -> anyhow::Result<()> {
+async fn request(
+    quorate: &Path,
+    dir: &Path,
+    net: &dyn Net,
+    n: u32,
+    module: &Path,
+    data: PathBuf,
+    profile: Profile,
+) -> anyhow::Result<()> {
     let node = dir.join(format!("n{n}"));
     let token = node.join("token");
     std::fs::create_dir_all(&token)?;
@@ -78,13 +94,17 @@ async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBu
     init.env("SOFTHSM2_CONF", &conf);
     init.args(["--init-token", "--free", "--label", &label, "--pin", &pin, "--so-pin", &pin]);
     run(init, b"").await?;
-    let port = |port: u16| format!("{}:{port}", address(n));
+    let listen = |port: u16| SocketAddr::new(net.listens(n), port).to_string();
+    let advertise = |port: u16| SocketAddr::new(net.reached(n), port).to_string();
+    // A copy of its own, as on a machine of its own.
+    std::fs::copy(dir.join("pki/ca.pem"), node.join("ca.pem"))?;
     let mut config = json!({
         "name": format!("n{n}"),
         "data_dir": data,
-        "api": { "listen": port(7600) },
-        "peer": { "listen": port(7601) },
-        "tls": { "cert": node.join("node.pem"), "root_ca": dir.join("pki/ca.pem") },
+        "profile": match profile { Profile::Lan => "lan", Profile::Wan => "wan" },
+        "api": { "listen": listen(API_PORT), "advertise": advertise(API_PORT) },
+        "peer": { "listen": listen(PEER_PORT), "advertise": advertise(PEER_PORT) },
+        "tls": { "cert": node.join("node.pem"), "root_ca": node.join("ca.pem") },
         // Small, so that a run of minutes compacts its log, and a node that was down is sent the state.
         "log": { "segment_mib": 4, "keep_kib": 256, "step_kib": 256, "compact_seconds": 10 },
         "hsm": {
@@ -93,8 +113,8 @@ async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBu
         },
     });
     if n > 1 {
-        config["join"] =
-            json!({ "addresses": [format!("{}:7601", address(1))], "token_file": node.join("join-token") });
+        let first = SocketAddr::new(net.reached(1), PEER_PORT).to_string();
+        config["join"] = json!({ "addresses": [first], "token_file": node.join("join-token") });
     }
     std::fs::write(node.join("node.toml"), toml::to_string(&config)?)?;
     let mut request = Command::new(quorate);

@@ -3,9 +3,11 @@
 
 mod disk;
 mod found;
+pub mod memory;
 mod node;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,12 +15,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use quorate_client::v1::{StatusRequest, StatusResponse};
 use quorate_client::{Client, ClientConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::digests::Sample;
-use crate::net::{Net, address};
+use crate::net::{API_PORT, Net};
 pub use disk::Disk;
 pub use found::{module, pin};
 use node::NodeProcess;
@@ -29,11 +32,20 @@ const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// The nodes' timing of elections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// For nodes near each other; the product's default.
+    Lan,
+    /// For nodes far apart: where packets are late.
+    Wan,
+}
+
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
 pub struct Cluster<'n> {
     quorate: PathBuf,
     dir: PathBuf,
-    net: &'n Net,
+    net: &'n dyn Net,
     nodes: Vec<RefCell<NodeProcess>>,
     /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
     disks: Vec<Disk>,
@@ -45,15 +57,25 @@ impl<'n> Cluster<'n> {
     ///
     /// # Errors
     /// The step that failed, and what the command said.
-    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, disks: bool) -> anyhow::Result<Self> {
+    pub async fn start(
+        quorate: &Path,
+        dir: &Path,
+        net: &'n dyn Net,
+        nodes: u32,
+        disks: bool,
+        profile: Profile,
+    ) -> anyhow::Result<Self> {
         disk::sweep();
+        // What the nodes inherit allows core dumps: that there are none is then their own doing.
+        let most = getrlimit(Resource::Core).maximum;
+        setrlimit(Resource::Core, Rlimit { current: most, maximum: most }).context("the limit of core dumps")?;
         let disks = match disks {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
         };
-        found::prepare(quorate, dir, nodes, &disks).await?;
+        found::prepare(quorate, dir, net, nodes, &disks, profile).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
-        let addresses = (1..=nodes).map(|n| format!("{}:7600", address(n))).collect();
+        let addresses = (1..=nodes).map(|n| SocketAddr::new(net.reached(n), API_PORT).to_string()).collect();
         let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
         let cluster = Self {
             quorate: quorate.to_owned(),
@@ -70,6 +92,11 @@ impl<'n> Cluster<'n> {
     /// How many nodes there are.
     pub fn size(&self) -> u32 {
         self.nodes.len() as u32
+    }
+
+    /// The network that joins them.
+    pub fn net(&self) -> &dyn Net {
+        self.net
     }
 
     /// The folder of a node.
@@ -141,6 +168,39 @@ impl<'n> Cluster<'n> {
         for node in 1..=self.size() {
             let _ = self.kill(node);
         }
+    }
+
+    /// Seals every node and waits until all say so.
+    ///
+    /// # Errors
+    /// What the command said, or which node is not sealed.
+    pub async fn seal(&self) -> anyhow::Result<()> {
+        self.operator(&["seal", "--cluster"], b"").await?;
+        let end = Instant::now() + STEP_TIME_MAX;
+        loop {
+            let statuses = self.statuses().await;
+            if statuses.iter().all(|s| s.as_ref().is_some_and(|s| s.state == "sealed")) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let states: Vec<_> = statuses.iter().map(|s| s.as_ref().map(|s| s.state.as_str())).collect();
+                bail!("the cluster was sealed, and its nodes say {states:?}");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A node's process id, while it runs.
+    pub fn pid(&self, node: u32) -> Option<u32> {
+        self.process(node).borrow_mut().pid()
+    }
+
+    /// SIGABRT; whether the kernel wrote a core dump.
+    ///
+    /// # Errors
+    /// When it was not running, or did not end.
+    pub fn abort(&self, node: u32) -> anyhow::Result<bool> {
+        self.process(node).borrow_mut().abort()
     }
 
     /// Nodes whose process ended by itself, with the end of their log.

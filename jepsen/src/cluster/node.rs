@@ -1,6 +1,7 @@
 //! One node's process.
 
 use std::fs::OpenOptions;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use crate::net::Net;
 
 /// As much of a log is shown of a node that died, in lines.
 const TAIL: usize = 15;
+/// The longest time to end after SIGABRT: a core dump takes a while.
+const ABORT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A node, running or not. Its process ends with the harness: it is killed when dropped, and asks the kernel to be ended
 /// with its parent.
@@ -28,15 +31,18 @@ impl NodeProcess {
     }
 
     /// Starts it in its namespace.
-    pub fn start(&mut self, net: &Net, quorate: &Path) -> anyhow::Result<()> {
+    pub fn start(&mut self, net: &dyn Net, quorate: &Path) -> anyhow::Result<()> {
         if self.is_running() {
             bail!("n{} runs already", self.node);
         }
         let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"))?;
+        net.own(self.node, &self.dir)?;
         let mut command = net.command(self.node, quorate);
         command
             .args(["server", "--die-with-parent", &std::process::id().to_string(), "--config"])
             .arg(self.dir.join("node.toml"))
+            // A core dump would appear there.
+            .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -86,6 +92,26 @@ impl NodeProcess {
     /// SIGTERM.
     pub fn terminate(&self) {
         let _ = self.signal(Signal::TERM);
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&mut self) -> Option<u32> {
+        self.is_running().then(|| self.child.as_ref().map(Child::id)).flatten()
+    }
+
+    /// SIGABRT, by which a process ends with a core dump if it may; whether the kernel wrote one.
+    pub fn abort(&mut self) -> anyhow::Result<bool> {
+        self.signal(Signal::ABORT)?;
+        let mut child = self.child.take().context("not running")?;
+        let end = Instant::now() + ABORT_TIME_MAX;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > end {
+                child.kill()?;
+                bail!("n{} did not end by SIGABRT", self.node);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(child.wait()?.core_dumped())
     }
 
     /// What to say when it ended though nobody ended it; once.

@@ -1,5 +1,6 @@
 //! Faults, chosen by seed, several kinds at once, never more nodes than a minority.
 
+pub mod packet;
 pub mod partition;
 
 use std::cell::{Cell, RefCell};
@@ -16,16 +17,37 @@ use tokio::time::{Instant, timeout};
 use crate::checker::coverage::effect_event;
 use crate::cluster::Cluster;
 use crate::history::{Call, Outcome};
-use crate::net::Net;
+use crate::net::{Backend, Net};
 use crate::seed::stream;
 use crate::workload::Context;
+use packet::Harm;
 use partition::minority;
+
+impl Kind {
+    /// Why it can't be had on this network, if so.
+    pub fn lacks(self, net: Backend) -> Option<&'static str> {
+        match self {
+            Self::Packet if net != Backend::Tap => {
+                Some("it takes --net tap: only that delays, loses and changes frames")
+            }
+            Self::Stream if net != Backend::Proxy => Some("it takes --net proxy: only that knows connections"),
+            Self::Power if net == Backend::Proxy => {
+                Some("it takes mounts, and where those are allowed --net tap or veth is")
+            }
+            _ => None,
+        }
+    }
+}
 
 /// A kind of fault.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
 pub enum Kind {
-    /// Links carry nothing: a minority or the leader cut off, one-way, bridge, ring
+    /// Links carry nothing: a minority or the leader cut off, one-way, bridge, ring, flapping
     Partition,
+    /// Frames are late, overtake each other, are lost, doubled, changed, or pass slowly
+    Packet,
+    /// Connections are late, slow, changed, half-closed, reset
+    Stream,
     /// SIGKILL to a node (half the time the leader), which is started again
     Kill,
     /// SIGSTOP to a node (half the time the leader), SIGCONT some seconds later
@@ -41,6 +63,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Partition => "partition",
+            Self::Packet => "packet",
+            Self::Stream => "stream",
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Power => "power",
@@ -64,7 +88,7 @@ pub struct World<'a> {
     /// The nodes.
     pub cluster: &'a Cluster<'a>,
     /// Their network.
-    pub net: &'a Net,
+    pub net: &'a dyn Net,
     /// The clients' side, with the history.
     pub context: &'a Context,
     /// Nodes that may still be taken from the majority.
@@ -80,12 +104,14 @@ pub struct World<'a> {
 const HOLD: std::ops::Range<f64> = 2.0..7.0;
 /// … and the next of its kind comes so much later.
 const REST: std::ops::Range<f64> = 1.0..4.0;
+/// A flapping link changes this often, seconds.
+const FLAP: std::ops::Range<f64> = 0.05..0.6;
 /// A node that was started again is given the root key by its peers within this time; then custodians are called.
 const HANDOVER_TIME: Duration = Duration::from_secs(8);
 
 impl<'a> World<'a> {
     /// Faults end, and are healed, when `stop` turns true.
-    pub fn new(cluster: &'a Cluster<'a>, net: &'a Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(cluster: &'a Cluster<'a>, net: &'a dyn Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
         // With one node there is no minority: it may fail all the same, and nothing is served meanwhile.
         let budget_max = minority(cluster.size()).max(1);
         Self { cluster, net, context, budget: Cell::new(budget_max), budget_max, seen: RefCell::default(), stop }
@@ -105,6 +131,7 @@ impl<'a> World<'a> {
         while !self.nap(rng.random_range(REST)).await {
             let done: LocalBoxFuture<'_, _> = match kind {
                 Kind::Partition => Box::pin(self.partition(&mut rng)),
+                Kind::Packet | Kind::Stream => Box::pin(self.shape(kind, &mut rng)),
                 Kind::Kill => Box::pin(self.kill(&mut rng)),
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power => Box::pin(self.power(&mut rng)),
@@ -124,12 +151,48 @@ impl<'a> World<'a> {
         let Some(taken) = self.take(cut.costs).await else { return Ok(()) };
         self.net.cut(&cut.links)?;
         self.tell("partition", &cut.words);
-        self.nap(rng.random_range(HOLD)).await;
+        let hold = rng.random_range(HOLD);
+        match shape {
+            partition::Shape::Flaky => self.flap(&cut.links, hold, rng).await?,
+            _ => {
+                self.nap(hold).await;
+            }
+        }
         let dropped = self.net.heal()?;
-        self.tell("heal-partition", &format!("{dropped} frames were dropped"));
+        let what = if self.net.backend() == Backend::Proxy { "pieces were held" } else { "frames were dropped" };
+        self.tell("heal-partition", &format!("{dropped} {what}"));
         // Only what dropped frames was a partition.
         if dropped > 0 {
             self.took_effect(Kind::Partition, &cut.words);
+        }
+        self.give(taken);
+        Ok(())
+    }
+
+    /// Each of the links is cut and restored again and again, by itself.
+    async fn flap(&self, links: &[(u32, u32)], seconds: f64, rng: &mut StdRng) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed().as_secs_f64() < seconds && !self.nap(rng.random_range(FLAP)).await {
+            let cut: Vec<_> = links.iter().copied().filter(|_| rng.random_ratio(1, 2)).collect();
+            self.net.cut(&cut)?;
+        }
+        Ok(())
+    }
+
+    async fn shape(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
+        let leader = self.cluster.leader().await;
+        let shaping = packet::shaping(Harm::of(self.net.backend()), self.cluster.size(), leader, rng);
+        let Some(taken) = self.take(shaping.costs).await else { return Ok(()) };
+        self.net.shape(&shaping.links, &shaping.policy)?;
+        self.tell(kind.name(), &shaping.words);
+        self.nap(rng.random_range(HOLD)).await;
+        let counts = self.net.unshape()?;
+        let harmed = shaping.harm.count(&counts);
+        let what = if kind == Kind::Packet { "frames" } else { "pieces" };
+        self.tell(&format!("heal-{}", kind.name()), &format!("it met {harmed} of {} {what}", counts.seen));
+        // Only what met frames happened.
+        if harmed > 0 {
+            self.took_effect_as(kind, &format!("{}-{}", kind.name(), shaping.harm.name()), &shaping.words);
         }
         self.give(taken);
         Ok(())
@@ -262,8 +325,13 @@ impl<'a> World<'a> {
     }
 
     fn took_effect(&self, kind: Kind, words: &str) {
+        self.took_effect_as(kind, kind.name(), words);
+    }
+
+    /// `name` tells which form of the kind it was, and begins with the kind's own.
+    fn took_effect_as(&self, kind: Kind, name: &str, words: &str) {
         self.seen.borrow_mut().insert(kind);
-        self.tell(&effect_event(kind.name()), words);
+        self.tell(&effect_event(name), words);
     }
 
     fn tell(&self, f: &str, words: &str) {

@@ -1,5 +1,6 @@
 //! One run: a cluster, a load, faults, healing, a power-off, the last reads, the verdict.
 
+mod capture;
 mod collect;
 mod store;
 
@@ -14,11 +15,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Profile};
 use crate::history::{History, Recorder};
 use crate::nemesis::partition::minority;
 use crate::nemesis::{Kind, World};
-use crate::net::Net;
+use crate::net::{Backend, Net, Recording};
 use crate::workload::{Context, Load, Workload, last_reads};
 pub use store::{Results, Store, judge, judge_stored};
 
@@ -52,6 +53,9 @@ pub struct Test {
     pub seed: u64,
     /// What `quorate version` said.
     pub version: String,
+    /// Name of the network's back end.
+    #[serde(default)]
+    pub net: String,
 }
 
 impl Test {
@@ -67,12 +71,13 @@ impl Test {
             clients: 8,
             seed: 42,
             version: "0.1".into(),
+            net: "tap".into(),
         }
     }
 
     /// The arguments of `jepsen run` that run it.
     pub fn args(&self) -> Vec<String> {
-        let Self { workload, nemeses, nodes, seconds, rate, clients, seed, version: _ } = self;
+        let Self { workload, nemeses, nodes, seconds, rate, clients, seed, version: _, net } = self;
         let mut args = vec!["--workload".to_owned(), workload.clone()];
         if !nemeses.is_empty() {
             args.extend(["--nemesis".to_owned(), nemeses.join(",")]);
@@ -80,6 +85,9 @@ impl Test {
         let numbers = [("nodes", nodes.to_string()), ("time", format!("{seconds}s")), ("rate", rate.to_string())];
         let more = [("clients", clients.to_string()), ("seed", seed.to_string())];
         args.extend(numbers.into_iter().chain(more).flat_map(|(name, value)| [format!("--{name}"), value]));
+        if !net.is_empty() {
+            args.extend(["--net".to_owned(), net.clone()]);
+        }
         args
     }
 }
@@ -97,6 +105,10 @@ pub struct Plan {
     pub keep: bool,
     /// The longest search for one key's order.
     pub per_key: Duration,
+    /// How the network is built.
+    pub net: Backend,
+    /// At most so much of what nodes send is recorded, MiB.
+    pub capture_mib: u64,
 }
 
 /// Somebody stopped the run: that says nothing about anything.
@@ -116,26 +128,38 @@ impl std::error::Error for Interrupted {}
 /// # Errors
 /// A failure of the harness, which is no verdict on the cluster.
 pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Finding>> {
-    let net =
-        Net::build(test.nodes).context("can't build the network; `jepsen doctor` says what this machine lacks")?;
+    let recording = (plan.capture_mib > 0 && plan.net.records())
+        .then(|| Recording { file: store.capture(), limit: plan.capture_mib << 20 });
+    let net = plan
+        .net
+        .build(test.nodes, test.seed, recording)
+        .context("can't build the network; `jepsen doctor` says what this machine lacks")?;
     net.enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (history, evidence) = runtime.block_on(async {
+    let (history, mut evidence) = runtime.block_on(async {
         let limit = OVERHEAD_TIME_MAX + Duration::from_secs(test.seconds);
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => bail!(Interrupted),
-            done = timeout(limit, attack(test, plan, store, &net)) => done.context("the run hangs")?,
+            done = timeout(limit, attack(test, plan, store, &*net)) => done.context("the run hangs")?,
         }
     })?;
+    if let Some(recorded) = net.recorded()? {
+        let canaries = collect::canaries(test.nodes, test.seed, &store.cluster())?;
+        capture::search_file(&store.capture(), &recorded, &canaries, &mut evidence)?;
+    }
     drop(net);
     judge(store, test, &history, &evidence, plan.per_key)
 }
 
-async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
+async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
+    let disks = plan.nemeses.contains(&Kind::Power);
+    // Late packets are no loss of the leader where the profile expects them.
+    let late = [Kind::Packet, Kind::Stream].iter().any(|kind| plan.nemeses.contains(kind));
+    let profile = if late { Profile::Wan } else { Profile::Lan };
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, disks, profile)
         .await
         .context("the cluster did not start")?;
 
@@ -193,8 +217,13 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::R
     say("the last reads: every key on every node, every ciphertext");
     last_reads(&context).await?;
     evidence.log_faults.extend(cluster.died());
+    let canaries = collect::canaries(test.nodes, test.seed, &store.cluster())?;
+    if evidence.not_recovered.is_none() {
+        say("sealed; searching the memory of every node; one is aborted, and must leave no core dump");
+        collect::memory(&cluster, &canaries, &mut evidence).await?;
+    }
     cluster.stop().await;
-    collect::collect(&cluster, test.seed, &store.cluster(), &mut evidence)?;
+    collect::files(&cluster, &canaries, &mut evidence)?;
     Ok((context.recorder.history()?, evidence))
 }
 

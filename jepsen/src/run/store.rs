@@ -130,6 +130,11 @@ impl Store {
         self.dir.join("history.edn")
     }
 
+    /// What was recorded of the network.
+    pub fn capture(&self) -> PathBuf {
+        self.dir.join("net.pcap")
+    }
+
     /// The cluster's folder while it runs.
     pub fn cluster(&self) -> PathBuf {
         self.dir.join("cluster")
@@ -305,7 +310,7 @@ mod tests {
         let args = Test::sample().args().join(" ");
         assert_eq!(
             args,
-            "--workload revoke --nemesis kill,pause --nodes 3 --time 30s --rate 100 --clients 8 --seed 42"
+            "--workload revoke --nemesis kill,pause --nodes 3 --time 30s --rate 100 --clients 8 --seed 42 --net tap"
         );
         assert_eq!(std::fs::read_link(root.path().join("latest")).unwrap(), store.dir());
         assert_eq!(Store::find(root.path(), &Test::sample()).unwrap().dir(), store.dir());
