@@ -156,6 +156,9 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     if nemeses.contains(&Kind::Partition) && partition::shapes(args.nodes).is_empty() {
         bail!("{} nodes can't be partitioned with a majority left; use 3 or more", args.nodes);
     }
+    if nemeses.contains(&Kind::ClockRate) && args.nodes < 3 {
+        bail!("the rate of a clock is compared with the others': clock-rate needs 3 or more nodes");
+    }
     let quorate = binary(args.quorate)?;
     let version =
         Command::new(&quorate).arg("version").output().with_context(|| format!("can't run {}", quorate.display()))?;

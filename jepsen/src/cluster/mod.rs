@@ -1,8 +1,10 @@
 //! Real nodes: `quorate server` processes with tokens, certificates and a ceremony of their own, made by the binary's commands
 //! as an operator makes them on separate machines.
 
+pub mod clock;
 mod disk;
 mod found;
+mod gear;
 mod node;
 
 use std::cell::RefCell;
@@ -21,6 +23,7 @@ use crate::checker::digests::Sample;
 use crate::net::{Net, address};
 pub use disk::Disk;
 pub use found::{module, pin};
+pub use gear::Gear;
 use node::NodeProcess;
 
 /// Shares of a run's cluster, and how many open it.
@@ -37,17 +40,19 @@ pub struct Cluster<'n> {
     nodes: Vec<RefCell<NodeProcess>>,
     /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
     disks: Vec<Disk>,
+    /// By node, when time is in the harness's hands.
+    clocks: Vec<clock::Clock>,
     client: Client,
 }
 
 impl<'n> Cluster<'n> {
-    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`; with disks that can lose power if `disks`.
+    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`; with what its faults need.
     ///
     /// # Errors
     /// The step that failed, and what the command said.
-    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, disks: bool) -> anyhow::Result<Self> {
+    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, gear: Gear) -> anyhow::Result<Self> {
         disk::sweep();
-        let disks = match disks {
+        let disks = match gear.disks {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
         };
@@ -61,6 +66,7 @@ impl<'n> Cluster<'n> {
             net,
             nodes: (1..=nodes).map(|n| RefCell::new(NodeProcess::new(n, dir))).collect(),
             disks,
+            clocks: gear.clocks(dir, nodes)?,
             client: Client::connect(config).await?,
         };
         found::found(&cluster).await?;
@@ -105,7 +111,30 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it can't be started.
     pub fn start_node(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow_mut().start(self.net, &self.quorate)
+        let mut command = self.net.command(node, &self.quorate);
+        if let Some(clock) = self.clock(node) {
+            clock.starts()?;
+            command.envs(clock.environment());
+        }
+        self.process(node).borrow_mut().start(command)
+    }
+
+    /// The clock of a node, when it is in the harness's hands.
+    pub fn clock(&self, node: u32) -> Option<&clock::Clock> {
+        self.clocks.get(node as usize - 1)
+    }
+
+    /// How long a node's log is, bytes.
+    pub fn log_len(&self, node: u32) -> u64 {
+        std::fs::metadata(self.node_dir(node).join("log")).map_or(0, |m| m.len())
+    }
+
+    /// A node's log from a byte on, up to the last whole line.
+    pub fn log_from(&self, node: u32, from: u64) -> String {
+        let log = std::fs::read(self.node_dir(node).join("log")).unwrap_or_default();
+        let rest = log.get(from as usize..).unwrap_or_default();
+        let whole = rest.iter().rposition(|b| *b == b'\n').map_or(0, |last| last + 1);
+        String::from_utf8_lossy(&rest[..whole]).into_owned()
     }
 
     /// SIGKILL; returns once the process is gone.

@@ -2,13 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::net::Net;
 
 /// As much of a log is shown of a node that died, in lines.
 const TAIL: usize = 15;
@@ -27,13 +25,12 @@ impl NodeProcess {
         Self { node, dir: dir.join(format!("n{node}")), child: None }
     }
 
-    /// Starts it in its namespace.
-    pub fn start(&mut self, net: &Net, quorate: &Path) -> anyhow::Result<()> {
+    /// Starts it: `command` runs the binary in the node's namespace.
+    pub fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
         if self.is_running() {
             bail!("n{} runs already", self.node);
         }
         let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"))?;
-        let mut command = net.command(self.node, quorate);
         command
             .args(["server", "--die-with-parent", &std::process::id().to_string(), "--config"])
             .arg(self.dir.join("node.toml"))

@@ -1,5 +1,6 @@
 //! Faults, chosen by seed, several kinds at once, never more nodes than a minority.
 
+pub mod clock;
 pub mod partition;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,10 @@ pub enum Kind {
     Power,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
+    /// A node's time of day leaps, drifts or runs to and fro
+    Clock,
+    /// All clocks of a node, its timers' too, are slow or fast; half the time the leader's
+    ClockRate,
 }
 
 impl Kind {
@@ -45,6 +50,8 @@ impl Kind {
             Self::Pause => "pause",
             Self::Power => "power",
             Self::Seal => "seal",
+            Self::Clock => "clock",
+            Self::ClockRate => "clock-rate",
         }
     }
 }
@@ -99,6 +106,8 @@ impl<'a> World<'a> {
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power => Box::pin(self.power(&mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
+                Kind::Clock => Box::pin(self.clock(&mut rng)),
+                Kind::ClockRate => Box::pin(self.clock_rate(&mut rng)),
             };
             done.await?;
         }

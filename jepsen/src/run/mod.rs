@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Gear};
 use crate::history::{History, Recorder};
 use crate::nemesis::{Kind, World};
 use crate::net::Net;
@@ -92,7 +92,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
 async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, Gear::of(&plan.nemeses))
         .await
         .context("the cluster did not start")?;
 
