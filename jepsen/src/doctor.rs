@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::cluster::{Disk, clock, module};
+use crate::cluster::{Disk, clock, module, trace};
 use crate::net::Net;
 
 /// One line of the table.
@@ -57,8 +57,13 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         },
         Check {
             what: "loop devices, ext4, xfs_io",
-            for_what: "power",
+            for_what: "power and all faults of disks",
             missing: disk().err().map(|e| format!("{e:#}; run as root; scripts/setup tools installs xfsprogs")),
+        },
+        Check {
+            what: "strace",
+            for_what: "disk-error, disk-no-space, disk-slow, disk-lie",
+            missing: trace::probe().err().map(|e| format!("{e:#}")),
         },
         Check {
             what: "libfaketime",

@@ -159,6 +159,11 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     if nemeses.contains(&Kind::ClockRate) && args.nodes < 3 {
         bail!("the rate of a clock is compared with the others': clock-rate needs 3 or more nodes");
     }
+    if let Some(kind) = nemeses.iter().find(|k| k.loses_data())
+        && args.nodes < 3
+    {
+        bail!("a node that lost its data is replaced from the others: {} needs 3 or more nodes", kind.name());
+    }
     let quorate = binary(args.quorate)?;
     let version =
         Command::new(&quorate).arg("version").output().with_context(|| format!("can't run {}", quorate.display()))?;

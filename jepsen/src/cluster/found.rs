@@ -176,7 +176,7 @@ async fn wait(cluster: &Cluster<'_>, n: u32, what: &str, wanted: impl Fn(Option<
 }
 
 /// A file that only its owner reads.
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;

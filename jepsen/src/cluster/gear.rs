@@ -21,7 +21,7 @@ impl Gear {
     pub fn of(kinds: &[Kind]) -> Self {
         let any = |wanted: fn(&Kind) -> bool| kinds.iter().any(wanted);
         Self {
-            disks: any(|k| matches!(k, Kind::Power)),
+            disks: any(|k| matches!(k, Kind::Power) || k.breaks_disks()),
             wall: any(|k| matches!(k, Kind::Clock)),
             monotonic: any(|k| matches!(k, Kind::ClockRate)),
         }

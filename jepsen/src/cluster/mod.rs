@@ -3,9 +3,12 @@
 
 pub mod clock;
 mod disk;
+pub mod excuse;
 mod found;
 mod gear;
 mod node;
+mod replace;
+pub mod trace;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::digests::Sample;
+use crate::checker::logs;
 use crate::net::{Net, address};
 pub use disk::Disk;
 pub use found::{module, pin};
@@ -43,6 +47,7 @@ pub struct Cluster<'n> {
     /// By node, when time is in the harness's hands.
     clocks: Vec<clock::Clock>,
     client: Client,
+    excuses: excuse::Excuses,
 }
 
 impl<'n> Cluster<'n> {
@@ -68,6 +73,7 @@ impl<'n> Cluster<'n> {
             disks,
             clocks: gear.clocks(dir, nodes)?,
             client: Client::connect(config).await?,
+            excuses: excuse::Excuses::default(),
         };
         found::found(&cluster).await?;
         Ok(cluster)
@@ -172,9 +178,40 @@ impl<'n> Cluster<'n> {
         }
     }
 
-    /// Nodes whose process ended by itself, with the end of their log.
+    /// Nodes whose process ended by itself, with the end of their log. One that may stop, and said why, is not among them.
     pub fn died(&self) -> Vec<String> {
-        self.nodes.iter().filter_map(|n| n.borrow_mut().died()).collect()
+        let ended = (1..=self.size()).filter_map(|n| Some((n, self.process(n).borrow_mut().died()?)));
+        ended.filter(|(n, words)| !(self.excuses.holds(*n) && logs::names_its_end(words))).map(|(_, w)| w).collect()
+    }
+
+    /// From now on a node may stop, if it says why: its disk or its token is being broken.
+    pub fn excuse(&self, node: u32) {
+        self.excuses.begin(node, self.log_len(node));
+    }
+
+    /// The node is whole again, and may stop no more.
+    pub fn excuse_ends(&self, node: u32) {
+        self.excuses.end(node, self.log_len(node));
+    }
+
+    /// The parts of a node's log in which it may stop.
+    pub fn excused(&self, node: u32) -> excuse::Windows {
+        self.excuses.windows(node, self.log_len(node))
+    }
+
+    /// The disk of a node, if it has one of its own.
+    pub fn disk(&self, node: u32) -> Option<&Disk> {
+        self.disks.get(node as usize - 1)
+    }
+
+    /// Whether a node's process is there.
+    pub fn runs(&self, node: u32) -> bool {
+        self.pid(node).is_some()
+    }
+
+    /// The id of a node's process, if it is there.
+    pub fn pid(&self, node: u32) -> Option<u32> {
+        self.process(node).borrow_mut().pid()
     }
 
     /// What each node says, in order; `None` for those that do not answer.
@@ -208,6 +245,11 @@ impl<'n> Cluster<'n> {
             }
         }
         (1..=self.size()).filter(|n| votes[*n as usize] > 0).max_by_key(|n| votes[*n as usize])
+    }
+
+    /// What a node says that it is: `ok`, `sealed`, `damaged` …; `None` if it does not answer.
+    pub async fn state(&self, node: u32) -> Option<String> {
+        self.statuses().await[node as usize - 1].as_ref().map(|s| s.state.clone())
     }
 
     /// Whether a node answers that it serves.

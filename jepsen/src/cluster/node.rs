@@ -46,6 +46,11 @@ impl NodeProcess {
         self.child.as_mut().is_some_and(|c| c.try_wait().is_ok_and(|ended| ended.is_none()))
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&mut self) -> Option<u32> {
+        if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
+    }
+
     /// SIGKILL, and waits for its end.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         if !self.is_running() {

@@ -26,7 +26,7 @@ pub fn collect(cluster: &Cluster<'_>, seed: u64, dir: &Path, evidence: &mut Evid
     for node in 1..=cluster.size() {
         let folder = cluster.node_dir(node);
         let log = std::fs::read_to_string(folder.join("log")).context("a node's log")?;
-        evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log));
+        evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log, &cluster.excused(node)));
         scan(&folder.join("log"), &canaries, evidence)?;
         scan(&cluster.data_dir(node), &canaries, evidence)?;
     }
