@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::cluster::{Disk, clock, module, trace};
+use crate::cluster::{Disk, clock, module, token, trace};
 use crate::net::Net;
 
 /// One line of the table.
@@ -59,6 +59,11 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
             what: "loop devices, ext4, xfs_io",
             for_what: "power and all faults of disks",
             missing: disk().err().map(|e| format!("{e:#}; run as root; scripts/setup tools installs xfsprogs")),
+        },
+        Check {
+            what: "the PKCS#11 forwarder",
+            for_what: "hsm-error, hsm-slow, hsm-wrong",
+            missing: token::forwarder().err().map(|e| format!("{e:#}")),
         },
         Check {
             what: "strace",

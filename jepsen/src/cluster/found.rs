@@ -8,6 +8,7 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::disk::Disk;
+use super::token;
 use super::{Cluster, SHARES, STEP_TIME_MAX, THRESHOLD, run};
 use crate::net::address;
 
@@ -24,8 +25,16 @@ pub fn module() -> Option<PathBuf> {
 }
 
 /// Certificates, tokens, configurations, under `dir`.
-pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> anyhow::Result<()> {
+/// With a `forwarder` nodes reach their tokens through it.
+pub async fn prepare(
+    quorate: &Path,
+    dir: &Path,
+    nodes: u32,
+    disks: &[Disk],
+    forwarder: Option<&Path>,
+) -> anyhow::Result<()> {
     let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
+    let modules = Modules { real: &module, forwarder };
     let pki = dir.join("pki");
     std::fs::create_dir_all(dir)?;
     // The authority of a cluster that lives for minutes: its passphrase lies beside it.
@@ -40,7 +49,7 @@ pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> 
     let mut client = authority("client");
     client.args(["--role", "admin", "--name", "admin"]);
     let client = run(client, b"");
-    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module, data_dir(dir, n, disks)));
+    let requests = (1..=nodes).map(|n| request(quorate, dir, n, modules, data_dir(dir, n, disks)));
     futures::future::try_join(client, futures::future::try_join_all(requests)).await?;
     let signs = (1..=nodes).map(|n| {
         let node = dir.join(format!("n{n}"));
@@ -65,8 +74,15 @@ pub fn data_dir(dir: &Path, n: u32, disks: &[Disk]) -> PathBuf {
     folder.join("data")
 }
 
+/// The PKCS#11 modules: SoftHSM's, and what stands between it and the nodes.
+#[derive(Clone, Copy)]
+struct Modules<'m> {
+    real: &'m Path,
+    forwarder: Option<&'m Path>,
+}
+
 /// A node's folder, token and request.
-async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBuf) -> anyhow::Result<()> {
+async fn request(quorate: &Path, dir: &Path, n: u32, modules: Modules<'_>, data: PathBuf) -> anyhow::Result<()> {
     let node = dir.join(format!("n{n}"));
     let token = node.join("token");
     std::fs::create_dir_all(&token)?;
@@ -88,10 +104,14 @@ async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBu
         // Small, so that a run of minutes compacts its log, and a node that was down is sent the state.
         "log": { "segment_mib": 4, "keep_kib": 256, "step_kib": 256, "compact_seconds": 10 },
         "hsm": {
-            "module": module, "token_label": label, "pin_file": node.join("pin"),
+            "module": modules.forwarder.unwrap_or(modules.real), "token_label": label, "pin_file": node.join("pin"),
             "environment": { "SOFTHSM2_CONF": conf },
         },
     });
+    if modules.forwarder.is_some() {
+        let more = token::environment(&node, modules.real);
+        more.into_iter().for_each(|(name, value)| config["hsm"]["environment"][name] = value);
+    }
     if n > 1 {
         config["join"] =
             json!({ "addresses": [format!("{}:7601", address(1))], "token_file": node.join("join-token") });

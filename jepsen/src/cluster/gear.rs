@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::clock::{Clock, Reach};
+use super::token::Token;
 use crate::nemesis::Kind;
 
 /// What nodes are made with.
@@ -14,6 +15,8 @@ pub struct Gear {
     pub wall: bool,
     /// Monotonic clocks that can run at another rate.
     pub monotonic: bool,
+    /// Tokens that can fail.
+    pub tokens: bool,
 }
 
 impl Gear {
@@ -23,6 +26,7 @@ impl Gear {
         Self {
             disks: any(|k| matches!(k, Kind::Power) || k.breaks_disks()),
             wall: any(|k| matches!(k, Kind::Clock)),
+            tokens: any(|k| k.breaks_tokens()),
             monotonic: any(|k| matches!(k, Kind::ClockRate)),
         }
     }
@@ -39,6 +43,11 @@ impl Gear {
         }
     }
 
+    /// The nodes' tokens; none when they are left alone. The nodes' folders are there.
+    pub(super) fn tokens(self, dir: &Path, nodes: u32) -> anyhow::Result<Vec<Token>> {
+        (1..=nodes).filter(|_| self.tokens).map(|n| Token::new(&dir.join(format!("n{n}")))).collect()
+    }
+
     /// The nodes' clocks; none when time is left alone.
     pub(super) fn clocks(self, dir: &Path, nodes: u32) -> anyhow::Result<Vec<Clock>> {
         (1..=nodes).filter_map(|n| Some(Clock::new(&dir.join(format!("n{n}")), self.reach(n)?))).collect()
@@ -52,7 +61,7 @@ mod tests {
     #[test]
     fn nodes_get_what_the_kinds_need() {
         assert_eq!(Gear::of(&[Kind::Kill, Kind::Seal]), Gear::default());
-        assert!(Gear::of(&[Kind::Power]).disks);
+        assert!(Gear::of(&[Kind::Power]).disks && Gear::of(&[Kind::HsmWrong]).tokens);
         let both = Gear::of(&[Kind::Clock, Kind::ClockRate]);
         assert_eq!([1, 2, 3].map(|n| both.reach(n)), [Reach::Wall, Reach::Monotonic, Reach::Wall].map(Some));
         assert_eq!(Gear::of(&[Kind::Clock]).reach(2), Some(Reach::Wall));

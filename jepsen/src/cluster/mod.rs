@@ -8,6 +8,7 @@ mod found;
 mod gear;
 mod node;
 mod replace;
+pub mod token;
 pub mod trace;
 
 use std::cell::RefCell;
@@ -46,6 +47,8 @@ pub struct Cluster<'n> {
     disks: Vec<Disk>,
     /// By node, when time is in the harness's hands.
     clocks: Vec<clock::Clock>,
+    /// By node, when their tokens are.
+    tokens: Vec<token::Token>,
     client: Client,
     excuses: excuse::Excuses,
 }
@@ -61,7 +64,8 @@ impl<'n> Cluster<'n> {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
         };
-        found::prepare(quorate, dir, nodes, &disks).await?;
+        let forwarder = gear.tokens.then(token::forwarder).transpose()?;
+        found::prepare(quorate, dir, nodes, &disks, forwarder.as_deref()).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
         let addresses = (1..=nodes).map(|n| format!("{}:7600", address(n))).collect();
         let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
@@ -72,6 +76,7 @@ impl<'n> Cluster<'n> {
             nodes: (1..=nodes).map(|n| RefCell::new(NodeProcess::new(n, dir))).collect(),
             disks,
             clocks: gear.clocks(dir, nodes)?,
+            tokens: gear.tokens(dir, nodes)?,
             client: Client::connect(config).await?,
             excuses: excuse::Excuses::default(),
         };
@@ -128,6 +133,11 @@ impl<'n> Cluster<'n> {
     /// The clock of a node, when it is in the harness's hands.
     pub fn clock(&self, node: u32) -> Option<&clock::Clock> {
         self.clocks.get(node as usize - 1)
+    }
+
+    /// The token of a node, when it is in the harness's hands.
+    pub fn token(&self, node: u32) -> Option<&token::Token> {
+        self.tokens.get(node as usize - 1)
     }
 
     /// How long a node's log is, bytes.
@@ -270,6 +280,14 @@ impl<'n> Cluster<'n> {
             }
         }
         bail!("{THRESHOLD} shares were entered at n{node}, and it is not open")
+    }
+
+    /// [`Self::ceremony`], given up after a time.
+    ///
+    /// # Errors
+    /// What the command said, or that it took too long.
+    pub async fn ceremony_within(&self, node: u32, limit: Duration) -> anyhow::Result<()> {
+        tokio::time::timeout(limit, self.ceremony(node)).await.context("the ceremony takes too long")?
     }
 
     /// Waits until every node serves, knows the same leader, reaches all others, and has applied what any had applied.

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod disk;
 pub mod partition;
+pub mod token;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -59,6 +60,12 @@ pub enum Kind {
     TornTail,
     /// One bit of any of a node's files is changed while it is down
     BitFlip,
+    /// A node's token refuses every use of its keys
+    HsmError,
+    /// A node's token hangs, or takes long
+    HsmSlow,
+    /// A node's token computes wrongly
+    HsmWrong,
 }
 
 impl Kind {
@@ -81,6 +88,9 @@ impl Kind {
             Self::DiskReadOnly => "disk-read-only",
             Self::TornTail => "torn-tail",
             Self::BitFlip => "bit-flip",
+            Self::HsmError => "hsm-error",
+            Self::HsmSlow => "hsm-slow",
+            Self::HsmWrong => "hsm-wrong",
         }
     }
 
@@ -88,6 +98,11 @@ impl Kind {
     pub fn breaks_disks(self) -> bool {
         use Kind::*;
         matches!(self, DiskFull | DiskError | DiskNoSpace | DiskSlow | DiskDead | DiskReadOnly) || self.loses_data()
+    }
+
+    /// Whether it is a fault of a node's token.
+    pub fn breaks_tokens(self) -> bool {
+        matches!(self, Self::HsmError | Self::HsmSlow | Self::HsmWrong)
     }
 
     /// Whether a node may lose by it what it had acknowledged, so that the others have to replace it.
@@ -170,6 +185,7 @@ impl<'a> World<'a> {
                 | Kind::DiskReadOnly
                 | Kind::TornTail
                 | Kind::BitFlip => Box::pin(self.disk(kind, &mut rng)),
+                Kind::HsmError | Kind::HsmSlow | Kind::HsmWrong => Box::pin(self.token(kind, &mut rng)),
             };
             done.await?;
         }
