@@ -19,7 +19,9 @@ pub fn forwarder() -> anyhow::Result<PathBuf> {
     let beside = program.with_file_name(FORWARDER);
     // A test's program lies one folder deeper.
     let above = program.parent().and_then(Path::parent).map(|dir| dir.join(FORWARDER));
-    let found = [Some(beside.clone()), above].into_iter().flatten().find(|p| p.exists());
+    // Built as a dependency of this program alone, it lies among the others.
+    let deps = program.with_file_name("deps").join(FORWARDER);
+    let found = [Some(beside.clone()), above, Some(deps)].into_iter().flatten().find(|p| p.exists());
     found.with_context(|| format!("{} is not built; cargo build --workspace", beside.display()))
 }
 
