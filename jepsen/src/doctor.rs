@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 
-use crate::cluster::{Disk, module};
+use crate::cluster::{Disk, clock, module, token, trace};
 use crate::nemesis::Kind;
 use crate::nemesis::packet::Harm;
 use crate::net::Backend;
@@ -56,8 +56,23 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         of_network(Backend::Proxy, "--net proxy: processes under other users"),
         Check {
             what: "loop devices, ext4, xfs_io",
-            for_what: "power".into(),
+            for_what: "power and all faults of disks".into(),
             missing: disk().err().map(|e| format!("{e:#}; run as root; scripts/setup tools installs xfsprogs")),
+        },
+        Check {
+            what: "the PKCS#11 forwarder",
+            for_what: "hsm-error, hsm-slow, hsm-wrong".into(),
+            missing: token::forwarder().err().map(|e| format!("{e:#}")),
+        },
+        Check {
+            what: "strace",
+            for_what: "disk-error, disk-no-space, disk-slow, disk-lie".into(),
+            missing: trace::probe().err().map(|e| format!("{e:#}")),
+        },
+        Check {
+            what: "libfaketime",
+            for_what: "clock, clock-rate".into(),
+            missing: clock::probe().err().map(|e| format!("{e:#}")),
         },
     ]
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::{ClusterId, NodeId};
 use thiserror::Error;
 
@@ -31,6 +32,17 @@ pub enum Problem {
          data directory and start it again, what was acknowledged is in its log"
     )]
     DiskFull(String),
+    /// The disk took back what this node had acknowledged, as a disk does that lies about syncs.
+    #[error(
+        "this node's log ends at entry {last}, but it had acknowledged entry {acked} to the leader: its disk took back what \
+         was synced. It neither votes nor follows any more: check its disk, then {REPLACE_MEMBER}"
+    )]
+    Lost {
+        /// Index of the newest entry that the leader counts on.
+        acked: u64,
+        /// Index of the last entry that is there.
+        last: u64,
+    },
     /// The consensus core stopped.
     #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
     Stopped(String),

@@ -12,6 +12,7 @@ mod confirm;
 mod error;
 mod gate;
 pub mod handler;
+mod loss;
 pub mod member;
 pub mod net;
 mod node;

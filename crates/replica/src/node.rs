@@ -1,6 +1,7 @@
 //! The inside of a replica: what its tasks, its peer server and its facade have in common.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// What is still taken into the log while the disk is nearly full.
     pub(crate) tail: Tail,
+    /// Its disk took back what it had acknowledged.
+    pub(crate) lost: AtomicBool,
 }
 
 /// How much of each peer is worked on at once.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -203,6 +204,7 @@ async fn start_on(
         scans: Default::default(),
         changing: Default::default(),
         tail: Tail::of(&cfg.journal),
+        lost: AtomicBool::new(false),
     });
     let addr = listener.local_addr();
     let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), cfg.compaction);

@@ -34,8 +34,10 @@ pub(crate) async fn drive(node: Arc<Node>) {
 async fn succeed(node: &Node, leader: NodeId) {
     let until = Instant::now() + LIMIT;
     while node.leader_now() == Some(leader) && Instant::now() < until && !node.shared.is_stopping() {
-        // A refused connection is an answer. Silence is none: then the timer decides. A node with a wrong clock does not lead.
-        if !matches!(node.ping(leader).await, Err(RpcFailure::Unreachable(_))) || node.clock.unfit() {
+        // A refused connection is an answer. Silence is none: then the timer decides. A node with a wrong clock does not lead,
+        // nor one that lost entries.
+        let may_lead = !node.clock.unfit() && !node.has_lost();
+        if !may_lead || !matches!(node.ping(leader).await, Err(RpcFailure::Unreachable(_))) {
             return;
         }
         if node.raft.trigger().elect(true).await.is_err() {

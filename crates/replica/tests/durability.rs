@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_replica::{Replica, ReplicaConfig};
+use quorate_replica::{Problem, Replica, ReplicaConfig};
 use support::Cluster;
 
 /// What a process that is killed right now leaves behind.
@@ -44,4 +44,41 @@ async fn the_state_is_never_durable_ahead_of_the_log() {
     assert!(status.applied <= status.last_log, "{} in the state, {} in the log", status.applied, status.last_log);
     assert!(status.last_log < index);
     back.shutdown().await;
+}
+
+/// A disk that lies about syncs and loses power takes back what its node has acknowledged, and leaves no trace of it on the
+/// disk. The leader knows: the node is told, names the damage, and takes no part any more; the leader goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_took_back_what_it_acknowledged_is_told_and_takes_no_part() {
+    let mut cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let follower = (leader + 1) % 3;
+    let dir = cluster.sites[follower].dir.clone();
+    let before = dir.with_extension("before");
+    copy(&dir, &before);
+    let kept = cluster.nodes[follower].status().last_log;
+    let mut acknowledged = 0;
+    for n in 0..50 {
+        acknowledged = cluster.write(leader, &format!("taken back {n}"), b"1").await;
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while cluster.nodes[follower].status().applied < acknowledged {
+        assert!(tokio::time::Instant::now() < end, "the follower does not follow");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.nodes[follower].shutdown().await;
+    std::fs::rename(&dir, dir.with_extension("lost")).expect("moved");
+    std::fs::rename(&before, &dir).expect("moved");
+    cluster.nodes[follower] = cluster.sites[follower].open().await;
+
+    let told = || matches!(cluster.nodes[follower].status().problem, Some(Problem::Lost { acked, .. }) if acked > kept);
+    while !told() {
+        assert!(tokio::time::Instant::now() < end, "{:?}", cluster.nodes[follower].status().problem);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.write(leader, "after", b"1").await;
+    assert_eq!(cluster.nodes[leader].status().problem, None);
+    // What it lost it is not sent: it is to be replaced.
+    assert!(cluster.nodes[follower].status().last_log < acknowledged);
+    cluster.stop().await;
 }

@@ -1,9 +1,11 @@
 //! A run in which what was to be endured did not happen proves nothing.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, Verdict, revocation};
 use crate::history::{Answer, Call, History, Op, Outcome};
+use crate::nemesis::Kind;
 
 /// Something that must have happened at least so often.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,10 +41,13 @@ pub fn effect_event(fault: &str) -> String {
     format!("{fault}-took-effect")
 }
 
-/// Whether an event tells that a fault took effect, in whichever form: `packet-loss` is a form of `packet`.
+/// Whether an event tells that a fault took effect, in whichever form: `packet-loss` is a form of `packet`, but `clock-rate` is
+/// another kind than `clock`.
 fn is_effect_of(event: &str, fault: &str) -> bool {
-    let form = event.strip_suffix(&effect_event("")).and_then(|of| of.strip_prefix(fault));
-    form.is_some_and(|form| form.is_empty() || form.starts_with('-'))
+    let is_form_of = |of: &str, kind: &str| of.strip_prefix(kind).is_some_and(|f| f.is_empty() || f.starts_with('-'));
+    let Some(of) = event.strip_suffix(&effect_event("")) else { return false };
+    let kinds = Kind::value_variants().iter().map(|kind| kind.name()).filter(|kind| is_form_of(of, kind));
+    kinds.max_by_key(|kind| kind.len()) == Some(fault)
 }
 
 /// Counts what was demanded.
@@ -97,6 +102,9 @@ mod tests {
         for not_it in ["kill", "pause-took-effect"] {
             assert_eq!(check(&with_nemesis(not_it), &[], &demands).verdict, Verdict::Uncovered);
         }
+        assert!(is_effect_of("packet-loss-took-effect", "packet") && !is_effect_of("packet-loss", "packet"));
+        assert!(is_effect_of("clock-rate-took-effect", "clock-rate") && is_effect_of("clock-took-effect", "clock"));
+        assert!(!is_effect_of("clock-rate-took-effect", "clock"), "another kind");
     }
 
     #[test]

@@ -46,13 +46,45 @@ impl Disk {
     /// # Errors
     /// What the system said.
     pub fn lose_power(&self) -> anyhow::Result<()> {
-        // Without -f the file system's log is not flushed either.
-        run("xfs_io", [OsStr::new("-x"), OsStr::new("-c"), OsStr::new("shutdown"), self.at.as_os_str()])?;
+        self.shut_down()?;
         run("umount", [self.at.as_os_str()])?;
         self.mount()?;
         // A disk that somebody else still holds comes back as it was: shut down.
         std::fs::write(self.at.join("probe"), "")
             .with_context(|| format!("{} is still held by a process in another mount namespace", self.image.display()))
+    }
+
+    /// From now on every access fails, until [`Self::lose_power`]. What was not synced is lost.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn shut_down(&self) -> anyhow::Result<()> {
+        // Without -f the file system's log is not flushed either.
+        run("xfs_io", [OsStr::new("-x"), OsStr::new("-c"), OsStr::new("shutdown"), self.at.as_os_str()])
+    }
+
+    /// Fills it with a file, up to the last `left` bytes.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn fill(&self, filler: &Path, left: u64) -> anyhow::Result<()> {
+        let space = rustix::fs::statvfs(&self.at)?;
+        let len = (space.f_bavail * space.f_frsize).saturating_sub(left);
+        let file = std::fs::File::create(filler)?;
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len.max(1)) {
+            // The node took some of it meanwhile: the disk is full.
+            Ok(()) | Err(rustix::io::Errno::NOSPC) => Ok(()),
+            Err(e) => Err(e).context("can't fill a disk"),
+        }
+    }
+
+    /// Makes it read-only, or writable again. No process may use it.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn set_read_only(&self, read_only: bool) -> anyhow::Result<()> {
+        let how = if read_only { "remount,ro" } else { "remount,rw" };
+        run("mount", [OsStr::new("-o"), OsStr::new(how), self.at.as_os_str()])
     }
 
     fn mount(&self) -> anyhow::Result<()> {

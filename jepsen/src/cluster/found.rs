@@ -9,6 +9,7 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::disk::Disk;
+use super::token;
 use super::{Cluster, Profile, SHARES, STEP_TIME_MAX, THRESHOLD, run};
 use crate::net::{API_PORT, Net, PEER_PORT};
 
@@ -25,6 +26,7 @@ pub fn module() -> Option<PathBuf> {
 }
 
 /// Certificates, tokens, configurations, under `dir`.
+/// With a `forwarder` nodes reach their tokens through it.
 pub async fn prepare(
     quorate: &Path,
     dir: &Path,
@@ -32,8 +34,10 @@ pub async fn prepare(
     nodes: u32,
     disks: &[Disk],
     profile: Profile,
+    forwarder: Option<&Path>,
 ) -> anyhow::Result<()> {
     let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
+    let modules = Modules { real: &module, forwarder };
     let pki = dir.join("pki");
     std::fs::create_dir_all(dir)?;
     // The authority of a cluster that lives for minutes: its passphrase lies beside it.
@@ -48,7 +52,7 @@ pub async fn prepare(
     let mut client = authority("client");
     client.args(["--role", "admin", "--name", "admin"]);
     let client = run(client, b"");
-    let requests = (1..=nodes).map(|n| request(quorate, dir, net, n, &module, data_dir(dir, n, disks), profile));
+    let requests = (1..=nodes).map(|n| request(quorate, dir, net, n, modules, data_dir(dir, n, disks), profile));
     futures::future::try_join(client, futures::future::try_join_all(requests)).await?;
     let signs = (1..=nodes).map(|n| {
         let node = dir.join(format!("n{n}"));
@@ -73,13 +77,20 @@ pub fn data_dir(dir: &Path, n: u32, disks: &[Disk]) -> PathBuf {
     folder.join("data")
 }
 
+/// The PKCS#11 modules: SoftHSM's, and what stands between it and the nodes.
+#[derive(Clone, Copy)]
+struct Modules<'m> {
+    real: &'m Path,
+    forwarder: Option<&'m Path>,
+}
+
 /// A node's folder, token and request.
 async fn request(
     quorate: &Path,
     dir: &Path,
     net: &dyn Net,
     n: u32,
-    module: &Path,
+    modules: Modules<'_>,
     data: PathBuf,
     profile: Profile,
 ) -> anyhow::Result<()> {
@@ -108,10 +119,14 @@ async fn request(
         // Small, so that a run of minutes compacts its log, and a node that was down is sent the state.
         "log": { "segment_mib": 4, "keep_kib": 256, "step_kib": 256, "compact_seconds": 10 },
         "hsm": {
-            "module": module, "token_label": label, "pin_file": node.join("pin"),
+            "module": modules.forwarder.unwrap_or(modules.real), "token_label": label, "pin_file": node.join("pin"),
             "environment": { "SOFTHSM2_CONF": conf },
         },
     });
+    if modules.forwarder.is_some() {
+        let more = token::environment(&node, modules.real);
+        more.into_iter().for_each(|(name, value)| config["hsm"]["environment"][name] = value);
+    }
     if n > 1 {
         let first = SocketAddr::new(net.reached(1), PEER_PORT).to_string();
         config["join"] = json!({ "addresses": [first], "token_file": node.join("join-token") });
@@ -196,7 +211,7 @@ async fn wait(cluster: &Cluster<'_>, n: u32, what: &str, wanted: impl Fn(Option<
 }
 
 /// A file that only its owner reads.
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;

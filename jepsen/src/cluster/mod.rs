@@ -1,10 +1,16 @@
 //! Real nodes: `quorate server` processes with tokens, certificates and a ceremony of their own, made by the binary's commands
 //! as an operator makes them on separate machines.
 
+pub mod clock;
 mod disk;
+pub mod excuse;
 mod found;
+mod gear;
 pub mod memory;
 mod node;
+mod replace;
+pub mod token;
+pub mod trace;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -21,9 +27,11 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::digests::Sample;
+use crate::checker::logs;
 use crate::net::{API_PORT, Net};
 pub use disk::Disk;
 pub use found::{module, pin};
+pub use gear::{Gear, Profile};
 use node::NodeProcess;
 
 /// Shares of a run's cluster, and how many open it.
@@ -31,15 +39,6 @@ const SHARES: usize = 5;
 const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
-
-/// The nodes' timing of elections.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Profile {
-    /// For nodes near each other; the product's default.
-    Lan,
-    /// For nodes far apart: where packets are late.
-    Wan,
-}
 
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
 pub struct Cluster<'n> {
@@ -49,31 +48,30 @@ pub struct Cluster<'n> {
     nodes: Vec<RefCell<NodeProcess>>,
     /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
     disks: Vec<Disk>,
+    /// By node, when time is in the harness's hands.
+    clocks: Vec<clock::Clock>,
+    /// By node, when their tokens are.
+    tokens: Vec<token::Token>,
     client: Client,
+    excuses: excuse::Excuses,
 }
 
 impl<'n> Cluster<'n> {
-    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`; with disks that can lose power if `disks`.
+    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`; with what its faults need.
     ///
     /// # Errors
     /// The step that failed, and what the command said.
-    pub async fn start(
-        quorate: &Path,
-        dir: &Path,
-        net: &'n dyn Net,
-        nodes: u32,
-        disks: bool,
-        profile: Profile,
-    ) -> anyhow::Result<Self> {
+    pub async fn start(quorate: &Path, dir: &Path, net: &'n dyn Net, nodes: u32, gear: Gear) -> anyhow::Result<Self> {
         disk::sweep();
         // What the nodes inherit allows core dumps: that there are none is then their own doing.
         let most = getrlimit(Resource::Core).maximum;
         setrlimit(Resource::Core, Rlimit { current: most, maximum: most }).context("the limit of core dumps")?;
-        let disks = match disks {
+        let disks = match gear.disks {
             true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
             false => vec![],
         };
-        found::prepare(quorate, dir, net, nodes, &disks, profile).await?;
+        let forwarder = gear.tokens.then(token::forwarder).transpose()?;
+        found::prepare(quorate, dir, net, nodes, &disks, gear.profile, forwarder.as_deref()).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
         let addresses = (1..=nodes).map(|n| SocketAddr::new(net.reached(n), API_PORT).to_string()).collect();
         let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
@@ -83,7 +81,10 @@ impl<'n> Cluster<'n> {
             net,
             nodes: (1..=nodes).map(|n| RefCell::new(NodeProcess::new(n, dir))).collect(),
             disks,
+            clocks: gear.clocks(dir, nodes)?,
+            tokens: gear.tokens(dir, nodes)?,
             client: Client::connect(config).await?,
+            excuses: excuse::Excuses::default(),
         };
         found::found(&cluster).await?;
         Ok(cluster)
@@ -132,7 +133,36 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it can't be started.
     pub fn start_node(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow_mut().start(self.net, &self.quorate)
+        self.net.own(node, &self.node_dir(node))?;
+        let mut command = self.net.command(node, &self.quorate);
+        if let Some(clock) = self.clock(node) {
+            clock.starts()?;
+            command.envs(clock.environment());
+        }
+        self.process(node).borrow_mut().start(command)
+    }
+
+    /// The clock of a node, when it is in the harness's hands.
+    pub fn clock(&self, node: u32) -> Option<&clock::Clock> {
+        self.clocks.get(node as usize - 1)
+    }
+
+    /// The token of a node, when it is in the harness's hands.
+    pub fn token(&self, node: u32) -> Option<&token::Token> {
+        self.tokens.get(node as usize - 1)
+    }
+
+    /// How long a node's log is, bytes.
+    pub fn log_len(&self, node: u32) -> u64 {
+        std::fs::metadata(self.node_dir(node).join("log")).map_or(0, |m| m.len())
+    }
+
+    /// A node's log from a byte on, up to the last whole line.
+    pub fn log_from(&self, node: u32, from: u64) -> String {
+        let log = std::fs::read(self.node_dir(node).join("log")).unwrap_or_default();
+        let rest = log.get(from as usize..).unwrap_or_default();
+        let whole = rest.iter().rposition(|b| *b == b'\n').map_or(0, |last| last + 1);
+        String::from_utf8_lossy(&rest[..whole]).into_owned()
     }
 
     /// SIGKILL; returns once the process is gone.
@@ -190,11 +220,6 @@ impl<'n> Cluster<'n> {
         }
     }
 
-    /// A node's process id, while it runs.
-    pub fn pid(&self, node: u32) -> Option<u32> {
-        self.process(node).borrow_mut().pid()
-    }
-
     /// SIGABRT; whether the kernel wrote a core dump.
     ///
     /// # Errors
@@ -203,9 +228,40 @@ impl<'n> Cluster<'n> {
         self.process(node).borrow_mut().abort()
     }
 
-    /// Nodes whose process ended by itself, with the end of their log.
+    /// Nodes whose process ended by itself, with the end of their log. One that may stop, and said why, is not among them.
     pub fn died(&self) -> Vec<String> {
-        self.nodes.iter().filter_map(|n| n.borrow_mut().died()).collect()
+        let ended = (1..=self.size()).filter_map(|n| Some((n, self.process(n).borrow_mut().died()?)));
+        ended.filter(|(n, words)| !(self.excuses.holds(*n) && logs::names_its_end(words))).map(|(_, w)| w).collect()
+    }
+
+    /// From now on a node may stop, if it says why: its disk or its token is being broken.
+    pub fn excuse(&self, node: u32) {
+        self.excuses.begin(node, self.log_len(node));
+    }
+
+    /// The node is whole again, and may stop no more.
+    pub fn excuse_ends(&self, node: u32) {
+        self.excuses.end(node, self.log_len(node));
+    }
+
+    /// The parts of a node's log in which it may stop.
+    pub fn excused(&self, node: u32) -> excuse::Windows {
+        self.excuses.windows(node, self.log_len(node))
+    }
+
+    /// The disk of a node, if it has one of its own.
+    pub fn disk(&self, node: u32) -> Option<&Disk> {
+        self.disks.get(node as usize - 1)
+    }
+
+    /// Whether a node's process is there.
+    pub fn runs(&self, node: u32) -> bool {
+        self.pid(node).is_some()
+    }
+
+    /// The id of a node's process, if it is there.
+    pub fn pid(&self, node: u32) -> Option<u32> {
+        self.process(node).borrow_mut().pid()
     }
 
     /// What each node says, in order; `None` for those that do not answer.
@@ -241,6 +297,11 @@ impl<'n> Cluster<'n> {
         (1..=self.size()).filter(|n| votes[*n as usize] > 0).max_by_key(|n| votes[*n as usize])
     }
 
+    /// What a node says that it is: `ok`, `sealed`, `damaged` …; `None` if it does not answer.
+    pub async fn state(&self, node: u32) -> Option<String> {
+        self.statuses().await[node as usize - 1].as_ref().map(|s| s.state.clone())
+    }
+
     /// Whether a node answers that it serves.
     pub async fn serves(&self, node: u32) -> bool {
         self.statuses().await[node as usize - 1].as_ref().is_some_and(|s| s.state == "ok")
@@ -259,6 +320,14 @@ impl<'n> Cluster<'n> {
             }
         }
         bail!("{THRESHOLD} shares were entered at n{node}, and it is not open")
+    }
+
+    /// [`Self::ceremony`], given up after a time.
+    ///
+    /// # Errors
+    /// What the command said, or that it took too long.
+    pub async fn ceremony_within(&self, node: u32, limit: Duration) -> anyhow::Result<()> {
+        tokio::time::timeout(limit, self.ceremony(node)).await.context("the ceremony takes too long")?
     }
 
     /// Waits until every node serves, knows the same leader, reaches all others, and has applied what any had applied.

@@ -3,13 +3,11 @@
 use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::net::Net;
 
 /// As much of a log is shown of a node that died, in lines.
 const TAIL: usize = 15;
@@ -30,14 +28,12 @@ impl NodeProcess {
         Self { node, dir: dir.join(format!("n{node}")), child: None }
     }
 
-    /// Starts it in its namespace.
-    pub fn start(&mut self, net: &dyn Net, quorate: &Path) -> anyhow::Result<()> {
+    /// Starts it: `command` runs the binary in the node's namespace.
+    pub fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
         if self.is_running() {
             bail!("n{} runs already", self.node);
         }
         let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"))?;
-        net.own(self.node, &self.dir)?;
-        let mut command = net.command(self.node, quorate);
         command
             .args(["server", "--die-with-parent", &std::process::id().to_string(), "--config"])
             .arg(self.dir.join("node.toml"))
@@ -53,6 +49,11 @@ impl NodeProcess {
     /// Whether the process is there, stopped or not.
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|c| c.try_wait().is_ok_and(|ended| ended.is_none()))
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&mut self) -> Option<u32> {
+        if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
     }
 
     /// SIGKILL, and waits for its end.
@@ -92,11 +93,6 @@ impl NodeProcess {
     /// SIGTERM.
     pub fn terminate(&self) {
         let _ = self.signal(Signal::TERM);
-    }
-
-    /// Its process id, while it runs.
-    pub fn pid(&mut self) -> Option<u32> {
-        self.is_running().then(|| self.child.as_ref().map(Child::id)).flatten()
     }
 
     /// SIGABRT, by which a process ends with a core dump if it may; whether the kernel wrote one.

@@ -1,10 +1,13 @@
 //! Faults, chosen by seed, several kinds at once, never more nodes than a minority.
 
+pub mod clock;
+pub mod disk;
 pub mod packet;
 pub mod partition;
+pub mod token;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -12,9 +15,10 @@ use futures::future::{LocalBoxFuture, join_all};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::effect_event;
+use crate::checker::logs;
 use crate::cluster::Cluster;
 use crate::history::{Call, Outcome};
 use crate::net::{Backend, Net};
@@ -31,7 +35,7 @@ impl Kind {
                 Some("it takes --net tap: only that delays, loses and changes frames")
             }
             Self::Stream if net != Backend::Proxy => Some("it takes --net proxy: only that knows connections"),
-            Self::Power if net == Backend::Proxy => {
+            kind if kind.takes_disks() && net == Backend::Proxy => {
                 Some("it takes mounts, and where those are allowed --net tap or veth is")
             }
             _ => None,
@@ -56,6 +60,34 @@ pub enum Kind {
     Power,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
+    /// A node's time of day leaps, drifts or runs to and fro
+    Clock,
+    /// All clocks of a node, its timers' too, are slow or fast; half the time the leader's
+    ClockRate,
+    /// Something else fills a node's disk, and goes away later
+    DiskFull,
+    /// Writes or syncs of a node fail with EIO
+    DiskError,
+    /// Writes or syncs of a node fail with ENOSPC
+    DiskNoSpace,
+    /// Syncs of a node take long
+    DiskSlow,
+    /// Syncs of a node do nothing, then it loses power
+    DiskLie,
+    /// Every access to a node's disk fails from one moment to the next, until it is reset
+    DiskDead,
+    /// A node is started on a read-only disk
+    DiskReadOnly,
+    /// The end of a node's journal is cut off while it is down
+    TornTail,
+    /// One bit of any of a node's files is changed while it is down
+    BitFlip,
+    /// A node's token refuses every use of its keys
+    HsmError,
+    /// A node's token hangs, or takes long
+    HsmSlow,
+    /// A node's token computes wrongly
+    HsmWrong,
 }
 
 impl Kind {
@@ -69,6 +101,20 @@ impl Kind {
             Self::Pause => "pause",
             Self::Power => "power",
             Self::Seal => "seal",
+            Self::Clock => "clock",
+            Self::ClockRate => "clock-rate",
+            Self::DiskFull => "disk-full",
+            Self::DiskError => "disk-error",
+            Self::DiskNoSpace => "disk-no-space",
+            Self::DiskSlow => "disk-slow",
+            Self::DiskLie => "disk-lie",
+            Self::DiskDead => "disk-dead",
+            Self::DiskReadOnly => "disk-read-only",
+            Self::TornTail => "torn-tail",
+            Self::BitFlip => "bit-flip",
+            Self::HsmError => "hsm-error",
+            Self::HsmSlow => "hsm-slow",
+            Self::HsmWrong => "hsm-wrong",
         }
     }
 
@@ -78,8 +124,33 @@ impl Kind {
             Self::Partition if partition::shapes(nodes).is_empty() => {
                 Some("can't be partitioned with a majority left; use 3 or more")
             }
+            Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),
+            kind if kind.loses_data() && nodes < 3 => {
+                Some("a node that lost its data is replaced from the others; use 3 or more")
+            }
             _ => None,
         }
+    }
+
+    /// Whether it is a fault of a node's disk.
+    pub fn breaks_disks(self) -> bool {
+        use Kind::*;
+        matches!(self, DiskFull | DiskError | DiskNoSpace | DiskSlow | DiskDead | DiskReadOnly) || self.loses_data()
+    }
+
+    /// Whether it is a fault of a node's token.
+    pub fn breaks_tokens(self) -> bool {
+        matches!(self, Self::HsmError | Self::HsmSlow | Self::HsmWrong)
+    }
+
+    /// Whether a node may lose by it what it had acknowledged, so that the others have to replace it.
+    pub fn loses_data(self) -> bool {
+        matches!(self, Self::DiskLie | Self::TornTail | Self::BitFlip)
+    }
+
+    /// Whether nodes need disks of their own for it.
+    pub fn takes_disks(self) -> bool {
+        self == Self::Power || self.breaks_disks()
     }
 }
 
@@ -94,6 +165,8 @@ pub struct World<'a> {
     /// Nodes that may still be taken from the majority.
     budget: Cell<u32>,
     budget_max: u32,
+    /// Who waits for some of it, first come first served: else some kinds would never get any.
+    queue: RefCell<VecDeque<u64>>,
     /// Kinds of which one took effect.
     seen: RefCell<BTreeSet<Kind>>,
     /// Turns true when faults are to end.
@@ -108,13 +181,24 @@ const REST: std::ops::Range<f64> = 1.0..4.0;
 const FLAP: std::ops::Range<f64> = 0.05..0.6;
 /// A node that was started again is given the root key by its peers within this time; then custodians are called.
 const HANDOVER_TIME: Duration = Duration::from_secs(8);
+/// A node that was broken is given this time to come back, on a busy machine.
+const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 
 impl<'a> World<'a> {
     /// Faults end, and are healed, when `stop` turns true.
     pub fn new(cluster: &'a Cluster<'a>, net: &'a dyn Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
         // With one node there is no minority: it may fail all the same, and nothing is served meanwhile.
         let budget_max = minority(cluster.size()).max(1);
-        Self { cluster, net, context, budget: Cell::new(budget_max), budget_max, seen: RefCell::default(), stop }
+        Self {
+            cluster,
+            net,
+            context,
+            budget: Cell::new(budget_max),
+            budget_max,
+            queue: RefCell::default(),
+            seen: RefCell::default(),
+            stop,
+        }
     }
 
     /// Runs all kinds beside each other until told to stop; everything is healed then.
@@ -136,6 +220,18 @@ impl<'a> World<'a> {
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power => Box::pin(self.power(&mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
+                Kind::Clock => Box::pin(self.clock(&mut rng)),
+                Kind::ClockRate => Box::pin(self.clock_rate(&mut rng)),
+                Kind::DiskFull
+                | Kind::DiskError
+                | Kind::DiskNoSpace
+                | Kind::DiskSlow
+                | Kind::DiskLie
+                | Kind::DiskDead
+                | Kind::DiskReadOnly
+                | Kind::TornTail
+                | Kind::BitFlip => Box::pin(self.disk(kind, &mut rng)),
+                Kind::HsmError | Kind::HsmSlow | Kind::HsmWrong => Box::pin(self.token(kind, &mut rng)),
             };
             done.await?;
         }
@@ -288,6 +384,58 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Starts a node whose fault is over as often as it takes, until it serves. One that says that it lost what it had
+    /// acknowledged is replaced. Goes on when faults are to end: nobody else heals it. A node that does not come back is left as
+    /// it is, for the verdict.
+    async fn bring_back(&self, node: u32) -> anyhow::Result<()> {
+        let mut read = self.cluster.log_len(node);
+        let (begun, mut since) = (Instant::now(), Instant::now());
+        while begun.elapsed() < RETURN_TIME_MAX {
+            let state = self.cluster.state(node).await;
+            match state.as_deref() {
+                Some("ok") => return Ok(()),
+                Some("sealed") if since.elapsed() > HANDOVER_TIME => {
+                    let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
+                    since = Instant::now();
+                }
+                Some("damaged") => {
+                    let said = self.cluster.log_from(node, read);
+                    // A restart is enough where nothing is lost.
+                    match logs::lost_data(&said) {
+                        true => {
+                            self.replace(node).await;
+                            read = self.cluster.log_len(node);
+                        }
+                        false => _ = self.cluster.kill(node),
+                    }
+                }
+                None if !self.cluster.runs(node) => {
+                    if logs::lost_data(&self.cluster.log_from(node, read)) {
+                        self.replace(node).await;
+                        read = self.cluster.log_len(node);
+                    } else {
+                        read = self.cluster.log_len(node);
+                        self.cluster.start_node(node)?;
+                        self.tell("restart", &format!("n{node}"));
+                    }
+                    since = Instant::now();
+                }
+                _ => {}
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the others could do without it and take it in again is for the verdict to say.
+    async fn replace(&self, node: u32) {
+        self.tell("replace", &format!("n{node}"));
+        match self.cluster.replace(node).await {
+            Ok(()) => self.tell("replaced", &format!("n{node}")),
+            Err(e) => self.tell("not-replaced", &format!("n{node}: {e:#}")),
+        }
+    }
+
     /// A node to harm, half the time the leader, with the budget for it taken.
     async fn victim(&self, rng: &mut StdRng) -> Option<(u32, String, u32)> {
         let any = rng.random_range(1..=self.cluster.size());
@@ -305,14 +453,21 @@ impl<'a> World<'a> {
 
     /// Takes from the budget, as soon as there is enough; `None` when faults are to end.
     async fn take(&self, count: u32) -> Option<u32> {
-        while !self.stopped() {
-            if let Some(left) = self.budget.get().checked_sub(count) {
-                self.budget.set(left);
-                return Some(count);
+        let me = self.context.number();
+        self.queue.borrow_mut().push_back(me);
+        let mut taken = None;
+        while taken.is_none() && !self.stopped() {
+            let first = self.queue.borrow().front() == Some(&me);
+            match self.budget.get().checked_sub(count).filter(|_| first) {
+                Some(left) => {
+                    self.budget.set(left);
+                    taken = Some(count);
+                }
+                None => _ = self.nap(0.1).await,
             }
-            self.nap(0.1).await;
         }
-        None
+        self.queue.borrow_mut().retain(|waits| *waits != me);
+        taken
     }
 
     fn give(&self, count: u32) {

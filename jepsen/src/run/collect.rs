@@ -100,7 +100,7 @@ pub fn files(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence
     for node in 1..=cluster.size() {
         let folder = cluster.node_dir(node);
         let log = std::fs::read_to_string(folder.join("log")).context("a node's log")?;
-        evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log));
+        evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log, &cluster.excused(node)));
         scan(&folder.join("log"), canaries, evidence)?;
         scan(&cluster.data_dir(node), canaries, evidence)?;
         // A node's working folder is its own: a core dump would lie there.

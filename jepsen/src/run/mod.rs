@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
-use crate::cluster::{Cluster, Profile};
+use crate::cluster::{Cluster, Gear};
 use crate::history::{History, Recorder};
 use crate::nemesis::partition::minority;
 use crate::nemesis::{Kind, World};
@@ -155,11 +155,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
 async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let disks = plan.nemeses.contains(&Kind::Power);
-    // Late packets are no loss of the leader where the profile expects them.
-    let late = [Kind::Packet, Kind::Stream].iter().any(|kind| plan.nemeses.contains(kind));
-    let profile = if late { Profile::Wan } else { Profile::Lan };
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, disks, profile)
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, Gear::of(&plan.nemeses))
         .await
         .context("the cluster did not start")?;
 

@@ -32,12 +32,13 @@ pub(crate) fn vote_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed> {
     Ok(Vote { leader_id: LeaderId::new(vote.term, vote.node), committed: vote.committed })
 }
 
-pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
+pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>, acked: Option<LogId>) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
         leader_commit: request.leader_commit.as_ref().map(log_id_out),
         entries: request.entries.iter().map(to_wire).collect(),
+        acked: acked.as_ref().map(log_id_out),
     }
 }
 
@@ -192,12 +193,15 @@ mod tests {
     }
 
     fn append(prev: Option<u64>, indexes: &[u64]) -> pb::AppendRequest {
-        append_out(&AppendEntriesRequest {
-            vote: Vote { leader_id: LeaderId::new(4, 2), committed: true },
-            prev_log_id: prev.map(id),
-            entries: indexes.iter().map(|i| RaftEntry { log_id: id(*i), payload: EntryPayload::Blank }).collect(),
-            leader_commit: None,
-        })
+        append_out(
+            &AppendEntriesRequest {
+                vote: Vote { leader_id: LeaderId::new(4, 2), committed: true },
+                prev_log_id: prev.map(id),
+                entries: indexes.iter().map(|i| RaftEntry { log_id: id(*i), payload: EntryPayload::Blank }).collect(),
+                leader_commit: None,
+            },
+            None,
+        )
     }
 
     #[test]

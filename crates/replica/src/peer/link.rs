@@ -23,6 +23,7 @@ use super::rounds::Rounds;
 use super::{CONNECT_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES};
 use crate::member::Member;
 use crate::net::{BoxStream, Net, PeerExpectation};
+use crate::raft::{LogId, Vote};
 
 /// The metadata key of the stamp.
 pub(crate) const STAMP_KEY: &str = "quorate-peer-bin";
@@ -174,9 +175,26 @@ pub(crate) struct Link {
     log: Client,
     snapshot: Client,
     rounds: Rounds,
+    /// The newest entry that the member said to have, and under which vote.
+    acked: Mutex<Option<(Vote, LogId)>>,
 }
 
 impl Link {
+    /// The member said under this vote that it has this entry, and all before it.
+    pub(crate) fn note_acked(&self, vote: Vote, id: LogId) {
+        let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *acked {
+            Some((known, upto)) if *known == vote => *upto = id.max(*upto),
+            _ => *acked = Some((vote, id)),
+        }
+    }
+
+    /// The newest entry that the member said under this vote to have.
+    pub(crate) fn acked(&self, vote: &Vote) -> Option<LogId> {
+        let acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        acked.as_ref().filter(|(known, _)| known == vote).map(|(_, id)| *id)
+    }
+
     /// Heartbeats, votes, Hello: small messages that must never wait behind large ones.
     pub(crate) fn control(&self) -> Client {
         self.control.clone()
@@ -244,6 +262,7 @@ impl Links {
             control: client(Purpose::Control),
             log: client(Purpose::Log),
             snapshot: client(Purpose::Snapshot),
+            acked: Mutex::default(),
             rounds: Rounds::new(Connector::new(self.net.clone(), &member.peer_addr, expect(), stamp, Purpose::Rounds)),
         });
         links.insert(id, link.clone());

@@ -102,7 +102,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
-        let request = convert::append_out(&rpc);
+        let request = convert::append_out(&rpc, self.link.acked(&rpc.vote));
         let (mut client, limit) = match self.heartbeat {
             true => (self.link.control(), option.soft_ttl()),
             // openraft hands on the heartbeat interval, which a follower's disk need not keep.
@@ -112,7 +112,17 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             bounded(limit, client.append(request)).await.map_err(|e| self.error(RPCTypes::AppendEntries, e))?;
         let response = convert::appended_in(response).map_err(malformed)?;
         match plausible(&response, before, last) {
-            Ok(()) => Ok(response),
+            Ok(()) => {
+                let has = match &response {
+                    AppendEntriesResponse::Success => last,
+                    AppendEntriesResponse::PartialSuccess(upto) => *upto,
+                    _ => None,
+                };
+                if let Some(id) = has {
+                    self.link.note_acked(rpc.vote, id);
+                }
+                Ok(response)
+            }
             Err(why) => Err(NetworkError::from_string(why).into()),
         }
     }

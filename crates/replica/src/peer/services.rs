@@ -49,6 +49,7 @@ impl PeerDesk {
 impl Peer for PeerDesk {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
         let from = sender(&request)?;
+        self.node.takes_part()?;
         let request = request.into_inner();
         let pre_vote = request.pre_vote;
         let ballot = convert::ballot_in(request).map_err(malformed)?;
@@ -83,10 +84,16 @@ impl Peer for PeerDesk {
 
     async fn append(&self, request: Request<pb::AppendRequest>) -> Answer<pb::AppendResponse> {
         let from = sender(&request)?;
-        let append = convert::append_in(request.into_inner()).map_err(malformed)?;
+        let request = request.into_inner();
+        let acked = request.acked.as_ref().map(convert::log_id_in);
+        let append = convert::append_in(request).map_err(malformed)?;
         if append.vote.leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("only the leader itself sends entries"));
         }
+        if let Some(acked) = acked {
+            self.node.compare_with_acked(&append.vote, acked);
+        }
+        self.node.takes_part()?;
         if !self.node.takes(&append.entries) {
             // Heartbeats, votes and reads go on (key-log §4.6).
             return Err(Status::resource_exhausted("short of disk space: no entries are taken"));
