@@ -1,6 +1,7 @@
 //! Faults, chosen by seed, several kinds at once, never more nodes than a minority.
 
 pub mod partition;
+mod subtle;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -34,6 +35,12 @@ pub enum Kind {
     Power,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
+    /// A node (half the time the leader) stands still for some milliseconds, again and again
+    Stutter,
+    /// One direction of one of the leader's links carries nothing for a moment, again and again
+    Flaky,
+    /// Of three nodes the leader is cut off; when another leads, the third is killed and comes back on the old leader's side
+    Sides,
 }
 
 impl Kind {
@@ -45,6 +52,9 @@ impl Kind {
             Self::Pause => "pause",
             Self::Power => "power",
             Self::Seal => "seal",
+            Self::Stutter => "stutter",
+            Self::Flaky => "flaky",
+            Self::Sides => "sides",
         }
     }
 }
@@ -99,6 +109,9 @@ impl<'a> World<'a> {
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power => Box::pin(self.power(&mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
+                Kind::Stutter => Box::pin(self.stutter(&mut rng)),
+                Kind::Flaky => Box::pin(self.flaky(&mut rng)),
+                Kind::Sides => Box::pin(self.sides(&mut rng)),
             };
             done.await?;
         }
