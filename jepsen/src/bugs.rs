@@ -81,7 +81,7 @@ pub const BUGS: [Seeded; 13] = [
     bug(
         "ack-before-fsync",
         "the journal answers before it has synced",
-        ("durability", "power", 3, 45, 150),
+        ("durability", "blackout", 3, 40, 150),
         &["durability", "linear", "recovery", "logs"],
     ),
     bug(

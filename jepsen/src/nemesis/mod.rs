@@ -33,6 +33,8 @@ pub enum Kind {
     Pause,
     /// A node, sometimes all at once, loses power: what was not synced to its disk is gone
     Power,
+    /// Every node loses power at once
+    Blackout,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
     /// A node (half the time the leader) stands still for some milliseconds, again and again
@@ -44,6 +46,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether nodes need disks that can lose power for it.
+    pub fn takes_disks(self) -> bool {
+        matches!(self, Self::Power | Self::Blackout)
+    }
+
     /// Its name on the command line and in histories.
     pub fn name(self) -> &'static str {
         match self {
@@ -51,6 +58,7 @@ impl Kind {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Power => "power",
+            Self::Blackout => "blackout",
             Self::Seal => "seal",
             Self::Stutter => "stutter",
             Self::Flaky => "flaky",
@@ -107,7 +115,7 @@ impl<'a> World<'a> {
                 Kind::Partition => Box::pin(self.partition(&mut rng)),
                 Kind::Kill => Box::pin(self.kill(&mut rng)),
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
-                Kind::Power => Box::pin(self.power(&mut rng)),
+                Kind::Power | Kind::Blackout => Box::pin(self.power(kind, &mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
                 Kind::Stutter => Box::pin(self.stutter(&mut rng)),
                 Kind::Flaky => Box::pin(self.flaky(&mut rng)),
@@ -168,8 +176,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn power(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let all = rng.random_ratio(1, 3);
+    async fn power(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
+        let all = kind == Kind::Blackout || rng.random_ratio(1, 3);
         let (nodes, words, taken) = if all {
             let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
             ((1..=self.cluster.size()).collect(), "every node".to_owned(), taken)
@@ -181,7 +189,7 @@ impl<'a> World<'a> {
         let lost: Vec<u32> = nodes.into_iter().filter(|n| self.cluster.kill(*n).is_ok()).collect();
         lost.iter().try_for_each(|n| self.cluster.forget_unsynced(*n))?;
         if !lost.is_empty() {
-            self.took_effect(Kind::Power, &words);
+            self.took_effect(kind, &words);
         }
         self.nap(rng.random_range(HOLD)).await;
         for node in &lost {

@@ -95,9 +95,15 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
 async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
-        .await
-        .context("the cluster did not start")?;
+    let cluster = Cluster::start(
+        &plan.quorate,
+        &store.cluster(),
+        net,
+        test.nodes,
+        plan.nemeses.iter().any(|kind| kind.takes_disks()),
+    )
+    .await
+    .context("the cluster did not start")?;
 
     let clients = (1..=test.nodes).map(|n| cluster.client_of(n, DEADLINE)).collect::<Result<Vec<_>, _>>()?;
     let (stop_load, load_stops) = watch::channel(false);
