@@ -57,13 +57,13 @@ pub const BUGS: [Seeded; 13] = [
     bug(
         "join-sent-round",
         "a read shares a round that was sent before it arrived",
-        ("revoke", "stutter", 3, 40, 300),
+        ("revoke", "stutter", 3, 60, 300),
         &["revocation", "linear"],
     ),
     bug(
         "reuse-round",
         "a late answer counts for the next round",
-        ("revoke", "flaky", 3, 40, 150),
+        ("revoke", "flaky", 3, 60, 300),
         &["revocation", "linear"],
     ),
     bug(

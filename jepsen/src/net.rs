@@ -81,9 +81,10 @@ impl Net {
     /// # Errors
     /// What nftables said.
     pub fn cut(&self, pairs: &[(u32, u32)]) -> anyhow::Result<()> {
+        let elements: Vec<String> = pairs.iter().map(|(a, b)| format!("{} . {}", address(*a), address(*b))).collect();
         self.nft(&format!(
             "flush set bridge cuts cut\nreset counter bridge cuts dropped\nadd element bridge cuts cut {{ {} }}",
-            elements(pairs)
+            elements.join(", ")
         ))?;
         Ok(())
     }
@@ -94,34 +95,6 @@ impl Net {
     /// What nftables said.
     pub fn heal(&self) -> anyhow::Result<u64> {
         self.nft("flush set bridge cuts cut")?;
-        self.dropped()
-    }
-
-    /// Drops every frame from the first to the second node of each pair too, until they are mended or all is healed.
-    ///
-    /// # Errors
-    /// What nftables said.
-    pub fn cut_too(&self, pairs: &[(u32, u32)]) -> anyhow::Result<()> {
-        self.nft(&format!("add element bridge cuts cut {{ {} }}", elements(pairs)))?;
-        Ok(())
-    }
-
-    /// Restores these links.
-    ///
-    /// # Errors
-    /// What nftables said.
-    pub fn mend(&self, pairs: &[(u32, u32)]) -> anyhow::Result<()> {
-        // What is not there can't be deleted: so it is added first.
-        let (all, set) = (elements(pairs), "element bridge cuts cut");
-        self.nft(&format!("add {set} {{ {all} }}\ndelete {set} {{ {all} }}"))?;
-        Ok(())
-    }
-
-    /// Frames that cuts have dropped since the last [`Net::cut`].
-    ///
-    /// # Errors
-    /// What nftables said.
-    pub fn dropped(&self) -> anyhow::Result<u64> {
         let counter = self.nft("list counter bridge cuts dropped")?;
         let mut words = counter.split_whitespace().skip_while(|word| *word != "packets").skip(1);
         words.next().and_then(|n| n.parse().ok()).with_context(|| format!("nft told no count: {counter}"))
@@ -149,11 +122,6 @@ impl Drop for Net {
         }
         let _ = ip(["netns", "del", &self.name("bridge")]);
     }
-}
-
-fn elements(pairs: &[(u32, u32)]) -> String {
-    let elements: Vec<String> = pairs.iter().map(|(a, b)| format!("{} . {}", address(*a), address(*b))).collect();
-    elements.join(", ")
 }
 
 /// A node's address, without port.

@@ -12,7 +12,7 @@ use super::{HOLD, Kind, World};
 const STILL_MS: std::ops::Range<u64> = 5..60;
 const RUNS_MS: std::ops::Range<u64> = 5..60;
 /// A link is gone, and there, so long, milliseconds: about what a round or an election waits.
-const GONE_MS: std::ops::Range<u64> = 100..700;
+const GONE_MS: std::ops::Range<u64> = 150..500;
 const THERE_MS: std::ops::Range<u64> = 50..300;
 /// How long another leader is waited for.
 const ELECTION_TIME_MAX: Duration = Duration::from_secs(10);
@@ -40,22 +40,23 @@ impl World<'_> {
     pub(super) async fn flaky(&self, rng: &mut StdRng) -> anyhow::Result<()> {
         let nodes = self.cluster.size();
         let (Some(leader), true) = (self.cluster.leader().await, nodes > 1) else { return Ok(()) };
-        let Some(taken) = self.take(1).await else { return Ok(()) };
+        // All of it: no partition at the same time, whose links this would heal.
+        let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
         let other = (leader + rng.random_range(1..nodes) - 1) % nodes + 1;
         // Mostly what the leader answers.
         let link = if rng.random_ratio(3, 4) { (leader, other) } else { (other, leader) };
         let words = format!("n{} to n{} (leader n{leader})", link.0, link.1);
-        let before = self.net.dropped()?;
+        let mut dropped = 0;
         self.tell("flaky", &words);
         let end = Instant::now() + Duration::from_secs_f64(rng.random_range(HOLD));
         while Instant::now() < end && !self.stopped() {
-            self.net.cut_too(&[link])?;
+            self.net.cut(&[link])?;
             sleep(Duration::from_millis(rng.random_range(GONE_MS))).await;
-            self.net.mend(&[link])?;
+            dropped += self.net.heal()?;
             sleep(Duration::from_millis(rng.random_range(THERE_MS))).await;
         }
         self.tell("heal-flaky", &words);
-        if self.net.dropped()? != before {
+        if dropped > 0 {
             self.took_effect(Kind::Flaky, &words);
         }
         self.give(taken);
