@@ -12,6 +12,7 @@
     reason = "the harness runs outside every node: it starts processes and reads real clocks"
 )]
 
+pub mod bugs;
 pub mod campaign;
 pub mod checker;
 pub mod cluster;

@@ -15,7 +15,7 @@ use jepsen::nemesis::Kind;
 use jepsen::net::Backend;
 use jepsen::run::{Interrupted, Plan, Store, Test, judge_stored, run};
 use jepsen::workload::Workload;
-use jepsen::{doctor, selftest, serve};
+use jepsen::{bugs, doctor, selftest, serve};
 
 /// Attack a quorate cluster: real nodes, real faults, and a verdict from what clients saw
 #[derive(Parser, Debug)]
@@ -94,8 +94,28 @@ enum Cmd {
         #[arg(long, value_name = "FILE", env = "QUORATE_BIN")]
         quorate: Option<PathBuf>,
     },
-    /// Show that every checker rejects bad histories
-    Selftest,
+    /// Show that every checker rejects bad histories; with --bugs, that the harness rejects a product with bugs
+    #[command(after_help = "Examples:
+  jepsen selftest                                      hand-made histories
+  jepsen selftest --bugs                               builds the product with its bugs, runs each up to three times
+  jepsen selftest --bugs --only lose-vote --binary target/seeded-bugs/debug/quorate")]
+    Selftest(SelftestArgs),
+}
+
+#[derive(Args, Debug)]
+struct SelftestArgs {
+    /// Attack the product as built with each of its bugs, which takes about half an hour
+    #[arg(long)]
+    bugs: bool,
+    /// Only these bugs
+    #[arg(long, value_name = "BUG", value_delimiter = ',', requires = "bugs", value_parser = bugs::BUGS.map(|bug| bug.name))]
+    only: Vec<String>,
+    /// A binary built with the feature seeded-bugs [default: it is built, in target/seeded-bugs]
+    #[arg(long, value_name = "FILE", requires = "bugs")]
+    binary: Option<PathBuf>,
+    /// Where results are kept
+    #[arg(long, value_name = "FOLDER", default_value = "jepsen-store/seeded-bugs", requires = "bugs")]
+    store: PathBuf,
 }
 
 /// A form of output.
@@ -255,7 +275,8 @@ fn act(command: Cmd) -> anyhow::Result<u8> {
             Ok(Verdict::Valid)
         }
         Cmd::Doctor { quorate } => examine(&binary(quorate)?),
-        Cmd::Selftest => {
+        Cmd::Selftest(args) if args.bugs => seeded(&args),
+        Cmd::Selftest(_) => {
             let failures = selftest::run();
             failures.iter().for_each(|f| println!("{f}"));
             println!("{} histories were judged as they should be", selftest::cases().len() - failures.len());
@@ -263,6 +284,27 @@ fn act(command: Cmd) -> anyhow::Result<u8> {
         }
     };
     verdict.map(Verdict::exit_code)
+}
+
+/// Every bug must be caught.
+fn seeded(args: &SelftestArgs) -> anyhow::Result<Verdict> {
+    let binary = args.binary.clone().map_or_else(bugs::build, |binary| Ok(std::path::absolute(binary)?))?;
+    let wanted = |bug: &&bugs::Seeded| args.only.is_empty() || args.only.iter().any(|name| name == bug.name);
+    let mut escaped = Vec::new();
+    println!("{:<21} {:<28} {:>4} {:>8}  what is wrong", "bug", "rejected by", "runs", "seconds");
+    for bug in bugs::BUGS.iter().filter(wanted) {
+        let caught = bug.attack(&binary, &args.store)?;
+        let by = if caught.by.is_empty() { format!("nobody ({})", caught.remark) } else { caught.by.join(", ") };
+        println!("{:<21} {by:<28} {:>4} {:>8}  {}", bug.name, caught.runs, caught.time.as_secs(), bug.what);
+        if !caught.rightly {
+            escaped.push(bug.name);
+        }
+    }
+    if escaped.is_empty() {
+        Ok(Verdict::Valid)
+    } else {
+        bail!("not caught in {} runs: {}", bugs::RUNS_MAX, escaped.join(", "))
+    }
 }
 
 fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
@@ -403,7 +445,7 @@ fn list() {
     rows::<Workload>("workloads");
     rows::<Kind>("nemeses");
     println!(
-        "checkers:\n  durability, revocation, linear, ids, sealed, digests, secrets, logs, recovery, coverage (see README.md)"
+        "checkers:\n  durability, revocation, linear, ids, sealed, digests, secrets, logs, answers, recovery, coverage (see README.md)"
     );
 }
 

@@ -143,6 +143,12 @@ pub fn cases() -> Vec<Case> {
             vec![made(), (2, Call::Seal, Outcome::Ok(Answer::Done)), encrypted(2, 1, 1)],
             vec![],
         ),
+        case(
+            "a node says that it is at fault",
+            Some("answers"),
+            vec![made(), (2, Call::Describe, Outcome::Fail("INTERNAL".into()))],
+            vec![],
+        ),
         with("states differ", Some("digests"), |e| {
             let sample =
                 |node: &str, digest: &str| digests::Sample { node: node.into(), index: 7, digest: digest.into() };

@@ -5,6 +5,8 @@ mod command;
 mod config;
 mod hygiene;
 mod pki;
+#[cfg(feature = "seeded-bugs")]
+mod seeded;
 mod tls;
 mod wiring;
 

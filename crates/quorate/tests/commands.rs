@@ -355,3 +355,15 @@ fn bench_measures_everything_in_one_run() {
     assert!(rows.iter().all(|r| r["rate"].as_f64() > Some(0.0)), "{report}");
     assert!(report["unsealing"]["keys"].as_u64() > Some(0), "{report}");
 }
+
+/// Bugs on purpose (`jepsen selftest --bugs`) are in no binary that was not asked to have them.
+#[cfg(not(feature = "seeded-bugs"))]
+#[test]
+fn the_binary_knows_nothing_of_seeded_bugs() {
+    let binary = std::fs::read(QUORATE).expect("the binary");
+    let holds = |word: &str| memchr::memmem::find(&binary, word.as_bytes()).is_some();
+    assert!(holds("QUORATE_LOG_FORMAT"), "what it does know is found");
+    for word in ["QUORATE_SEEDED_BUG", "skip-read-index", "BUG ON PURPOSE"] {
+        assert!(!holds(word), "{word}");
+    }
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use openraft::vote::RaftLeaderId;
 use quorate_core::id::NodeId;
+use quorate_core::seeded::{self, Bug};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -170,7 +171,7 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
         loop {
             // The flight first, the waiters then: whoever arrives while both rounds fly joins the one that follows.
             let Ok(flight) = flights.clone().acquire_owned().await else { return };
-            let waiters = gate.take();
+            let mut waiters = gate.take();
             if waiters.is_empty() {
                 break;
             }
@@ -181,6 +182,10 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
                 let started = Instant::now();
                 match round(&*source).await {
                     Ok(index) => {
+                        // Seeded bug: whoever came while the round flew gets its answer, which may be older than they are.
+                        if seeded::is(Bug::JoinSentRound) {
+                            waiters.append(&mut gate.waiting().waiters);
+                        }
                         drop(flight);
                         deliver(&*source, index, waiters).await;
                     }

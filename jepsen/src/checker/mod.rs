@@ -10,9 +10,11 @@
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
+//! | `answers` | an answer that says that quorate itself is at fault |
 //! | `recovery` | a cluster that does not come back once every fault is healed |
 //! | `coverage` | a run in which what was demanded did not happen: no pass |
 
+pub mod answers;
 pub mod brute;
 pub mod coverage;
 pub mod digests;
@@ -142,6 +144,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         digests::check(&evidence.digests),
         secrets,
         Finding::new("logs", evidence.nodes as usize, evidence.log_faults.clone(), vec![]),
+        answers::check(&ops),
         Finding::new("recovery", 1, evidence.not_recovered.iter().cloned().collect(), vec![]),
         coverage::check(history, &ops, &evidence.demands),
     ])

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod disk;
 pub mod packet;
 pub mod partition;
+mod subtle;
 pub mod token;
 
 use std::cell::{Cell, RefCell};
@@ -58,8 +59,16 @@ pub enum Kind {
     Pause,
     /// A node, sometimes all at once, loses power: what was not synced to its disk is gone
     Power,
+    /// Every node loses power at once
+    Blackout,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
+    /// A node (half the time the leader) stands still for some milliseconds, again and again
+    Stutter,
+    /// One direction of one of the leader's links carries nothing for a moment, again and again
+    Flaky,
+    /// Of three nodes the leader is cut off; when another leads, the third is killed and comes back on the old leader's side
+    Sides,
     /// A node's time of day leaps, drifts or runs to and fro
     Clock,
     /// All clocks of a node, its timers' too, are slow or fast; half the time the leader's
@@ -100,7 +109,11 @@ impl Kind {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Power => "power",
+            Self::Blackout => "blackout",
             Self::Seal => "seal",
+            Self::Stutter => "stutter",
+            Self::Flaky => "flaky",
+            Self::Sides => "sides",
             Self::Clock => "clock",
             Self::ClockRate => "clock-rate",
             Self::DiskFull => "disk-full",
@@ -124,6 +137,8 @@ impl Kind {
             Self::Partition if partition::shapes(nodes).is_empty() => {
                 Some("can't be partitioned with a majority left; use 3 or more")
             }
+            Self::Flaky if nodes < 2 => Some("it takes a link; use 2 or more"),
+            Self::Sides if nodes != 3 => Some("it takes 3 nodes, no more and no fewer"),
             Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),
             kind if kind.loses_data() && nodes < 3 => {
                 Some("a node that lost its data is replaced from the others; use 3 or more")
@@ -150,7 +165,7 @@ impl Kind {
 
     /// Whether nodes need disks of their own for it.
     pub fn takes_disks(self) -> bool {
-        self == Self::Power || self.breaks_disks()
+        matches!(self, Self::Power | Self::Blackout) || self.breaks_disks()
     }
 }
 
@@ -218,8 +233,11 @@ impl<'a> World<'a> {
                 Kind::Packet | Kind::Stream => Box::pin(self.shape(kind, &mut rng)),
                 Kind::Kill => Box::pin(self.kill(&mut rng)),
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
-                Kind::Power => Box::pin(self.power(&mut rng)),
+                Kind::Power | Kind::Blackout => Box::pin(self.power(kind, &mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
+                Kind::Stutter => Box::pin(self.stutter(&mut rng)),
+                Kind::Flaky => Box::pin(self.flaky(&mut rng)),
+                Kind::Sides => Box::pin(self.sides(&mut rng)),
                 Kind::Clock => Box::pin(self.clock(&mut rng)),
                 Kind::ClockRate => Box::pin(self.clock_rate(&mut rng)),
                 Kind::DiskFull
@@ -249,7 +267,7 @@ impl<'a> World<'a> {
         self.tell("partition", &cut.words);
         let hold = rng.random_range(HOLD);
         match shape {
-            partition::Shape::Flaky => self.flap(&cut.links, hold, rng).await?,
+            partition::Shape::Flapping => self.flap(&cut.links, hold, rng).await?,
             _ => {
                 self.nap(hold).await;
             }
@@ -324,8 +342,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn power(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let all = rng.random_ratio(1, 3);
+    async fn power(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
+        let all = kind == Kind::Blackout || rng.random_ratio(1, 3);
         let (nodes, words, taken) = if all {
             let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
             ((1..=self.cluster.size()).collect(), "every node".to_owned(), taken)
@@ -337,7 +355,7 @@ impl<'a> World<'a> {
         let lost: Vec<u32> = nodes.into_iter().filter(|n| self.cluster.kill(*n).is_ok()).collect();
         lost.iter().try_for_each(|n| self.cluster.forget_unsynced(*n))?;
         if !lost.is_empty() {
-            self.took_effect(Kind::Power, &words);
+            self.took_effect(kind, &words);
         }
         self.nap(rng.random_range(HOLD)).await;
         for node in &lost {

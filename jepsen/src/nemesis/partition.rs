@@ -20,7 +20,7 @@ pub enum Shape {
     /// Each node sees its neighbours, a majority with itself, and no two see the same.
     Ring,
     /// The links of one node are cut and restored again and again, each by itself.
-    Flaky,
+    Flapping,
 }
 
 /// A partition: directed links that carry nothing, and how many nodes it takes from the majority.
@@ -46,7 +46,7 @@ pub fn shapes(nodes: u32) -> &'static [Shape] {
     match nodes {
         0..=2 => &[],
         3..=4 => {
-            &[Shape::Majority, Shape::Leader, Shape::Leader, Shape::Deaf, Shape::Mute, Shape::Bridge, Shape::Flaky]
+            &[Shape::Majority, Shape::Leader, Shape::Leader, Shape::Deaf, Shape::Mute, Shape::Bridge, Shape::Flapping]
         }
         _ => &[
             Shape::Majority,
@@ -55,7 +55,7 @@ pub fn shapes(nodes: u32) -> &'static [Shape] {
             Shape::Deaf,
             Shape::Mute,
             Shape::Bridge,
-            Shape::Flaky,
+            Shape::Flapping,
             Shape::Ring,
         ],
     }
@@ -79,7 +79,7 @@ pub fn cut(shape: Shape, nodes: u32, leader: Option<u32>, rng: &mut StdRng) -> C
             (links, cut_off.len() as u32, format!("{cut_off:?} cut off"))
         }
         Shape::Leader => (between(&|n| if n == victim { 1 } else { 2 }), 1, format!("n{victim} cut off")),
-        Shape::Flaky => (between(&|n| if n == victim { 1 } else { 2 }), 1, format!("the links of n{victim} flap")),
+        Shape::Flapping => (between(&|n| if n == victim { 1 } else { 2 }), 1, format!("the links of n{victim} flap")),
         Shape::Deaf => {
             ((1..=nodes).filter(|n| *n != victim).map(|n| (n, victim)).collect(), 1, format!("n{victim} hears nobody"))
         }
@@ -149,7 +149,7 @@ mod tests {
         assert!(deaf.len() == 2 && deaf[0].1 == deaf[1].1);
         let mute = links(Shape::Mute, 3, 1);
         assert!(mute.len() == 2 && mute[0].0 == mute[1].0);
-        assert_eq!(links(Shape::Flaky, 3, 2).len(), 4);
+        assert_eq!(links(Shape::Flapping, 3, 2).len(), 4);
         assert_eq!(links(Shape::Bridge, 5, 1).len(), 8);
         assert_eq!(links(Shape::Ring, 5, 1).len(), 10);
         assert!(shapes(1).is_empty());

@@ -15,7 +15,7 @@ use crate::run::Results;
 use crate::workload::Workload;
 
 /// What each checker holds the cluster to, in words.
-const PROMISES: [(&str, &str); 10] = [
+const PROMISES: [(&str, &str); 11] = [
     (
         "durability",
         "Nothing that was acknowledged is lost: every key, version and ciphertext is there in the end, on every node.",
@@ -28,8 +28,12 @@ const PROMISES: [(&str, &str); 10] = [
     ("ids", "No id is given twice, and one token never makes two keys."),
     ("sealed", "A sealed node uses no key."),
     ("digests", "Nodes that have applied the same log hold the same state."),
-    ("secrets", "No secret and no name is readable in what a node writes."),
+    (
+        "secrets",
+        "No secret and no name is readable in what a node writes or sends, nor in its memory once it is sealed.",
+    ),
     ("logs", "No node panics, ends by itself, or reports damage."),
+    ("answers", "No node says that quorate itself is at fault."),
     ("recovery", "Once every fault is healed, the cluster comes back; also after all nodes lost power at once."),
     ("coverage", "Not a promise, but the condition of a proof: the faults and races that were demanded happened."),
 ];

@@ -270,6 +270,7 @@ fn failovers(history: &History, ops: &[Op]) -> BTreeMap<String, Vec<u64>> {
         "pause-took-effect" if value.contains("(leader)") => Some("pause"),
         "power-took-effect" if value.contains("(leader)") => Some("power"),
         "partition" if value.starts_with("Leader: ") && !value.contains("unknown") => Some("isolation"),
+        "sides" => Some("isolation"),
         _ => None,
     };
     let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();

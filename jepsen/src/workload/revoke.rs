@@ -1,4 +1,6 @@
 //! Use after revocation: the moment a disable or a scheduled deletion is acknowledged, the key is used on every node.
+//! One revocation in four meets uses under way, the first ones since the key was enabled: what a node then reads to keep
+//! at hand is out of date at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,10 @@ use crate::seed::stream;
 const ROUNDS_MAX: u32 = 40;
 /// Half of the uses are invoked at once, the others within this time, microseconds.
 const DELAY_MAX_US: u64 = 5_000;
+/// Uses that are to be under way at the revocation are invoked within this time, about what it takes; microseconds.
+const EARLY_MAX_US: u64 = 8_000;
+/// … and are waited for so long when it is acknowledged, since each node's next use comes after them.
+const EARLY_WAIT: Duration = Duration::from_millis(10);
 /// Uses at nodes that are cut off or stopped are not waited for longer than this: the next rounds go on without those nodes,
 /// so that most revocations fall into the moments when one node does not know yet.
 const WAIT: Duration = Duration::from_millis(100);
@@ -58,15 +64,27 @@ impl Racer {
         'keys: while let Some(key) = create(&self.context, &mut self.process, &mut self.rng).await {
             let mut text = None;
             for _ in 0..ROUNDS_MAX {
-                // Something to decrypt; also what shows that an enabled key is used.
-                let fresh = self.context.number();
-                if matches!(self.change(&key, Call::Encrypt { text: fresh }).await, Outcome::Ok(_)) {
-                    text = Some(fresh);
+                let early = self.rng.random_ratio(1, 4);
+                if early {
+                    self.use_everywhere(&key, text, |rng| rng.random_range(0..EARLY_MAX_US));
+                } else {
+                    // Something to decrypt; also what shows that an enabled key is used.
+                    let fresh = self.context.number();
+                    if matches!(self.change(&key, Call::Encrypt { text: fresh }).await, Outcome::Ok(_)) {
+                        text = Some(fresh);
+                    }
                 }
                 let revoke = if self.rng.random_ratio(1, 4) { Call::Schedule } else { Call::Disable };
                 // What was not acknowledged promises nothing: no race is run for it.
-                if matches!(self.change(&key, revoke).await, Outcome::Ok(_)) {
-                    self.race(&key, text).await;
+                let revoked = self.change(&key, revoke).await;
+                if early {
+                    self.gather(EARLY_WAIT).await;
+                }
+                if matches!(revoked, Outcome::Ok(_)) {
+                    self.use_everywhere(&key, text, |rng| {
+                        if rng.random_ratio(1, 2) { 0 } else { rng.random_range(0..DELAY_MAX_US) }
+                    });
+                    self.gather(WAIT).await;
                 }
                 let pause = load.pause(&mut self.rng);
                 if !self.enable(&key).await || self.context.nap(pause).await {
@@ -89,10 +107,10 @@ impl Racer {
         outcome
     }
 
-    /// One use at each node that is not busy, at once or a moment later.
-    async fn race(&mut self, key: &str, text: Option<u64>) {
+    /// One use at each node that is not busy, after a delay in microseconds.
+    fn use_everywhere(&mut self, key: &str, text: Option<u64>, delay: impl Fn(&mut StdRng) -> u64) {
         for (node, mut process) in std::mem::take(&mut self.users.free) {
-            let delay = if self.rng.random_ratio(1, 2) { 0 } else { self.rng.random_range(0..DELAY_MAX_US) };
+            let delay = delay(&mut self.rng);
             let call = match text {
                 Some(text) if self.rng.random_ratio(1, 2) => Call::Decrypt { text },
                 _ => Call::Encrypt { text: self.context.number() },
@@ -106,7 +124,11 @@ impl Racer {
                 (node, process)
             });
         }
-        let end = Instant::now() + WAIT;
+    }
+
+    /// Waits for the uses under way, no longer than `wait`.
+    async fn gather(&mut self, wait: Duration) {
+        let end = Instant::now() + wait;
         while let Ok(Some(Ok(free))) = timeout_at(end, self.users.busy.join_next()).await {
             self.users.free.push(free);
         }

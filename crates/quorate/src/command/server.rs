@@ -39,6 +39,8 @@ impl Server {
         quorate_hsm::set_environment(&config.hsm.environment)
             .map_err(|e| Failure::failed("can't start the node", e, "correct [hsm.environment]"))?;
         start_logging();
+        #[cfg(feature = "seeded-bugs")]
+        crate::seeded::take_up().map_err(|e| Failure::failed("can't start the node", e, ""))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("api")

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_core::seam::Entropy;
+use quorate_core::seeded::{self, Bug};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
@@ -241,9 +242,14 @@ impl Journal {
             buffer: Vec::new(),
             broken: false,
         };
-        let started = (journal.write_items(vec![Item { record: Record::Boot(boot, kernel), entry: None }]))
-            .and_then(|()| journal.write_mark())
-            .and_then(|()| journal.look_at_space());
+        let mut counted = vec![Item { record: Record::Boot(boot, kernel), entry: None }];
+        // Seeded bug: the next start has the same number. (Leaving out the sync alone would change nothing: the journal is
+        // one stream, and the first entry's sync takes the record along.)
+        if seeded::is(Bug::SkipBootSync) {
+            counted.clear();
+        }
+        let started =
+            (journal.write_items(counted)).and_then(|()| journal.write_mark()).and_then(|()| journal.look_at_space());
         started.map_err(|e| JournalError::io("record the start in", dir, e))?;
         Ok((journal, recovered))
     }
@@ -310,7 +316,8 @@ impl Journal {
         assert_eq!(buffer.len(), len, "a group has the length that room was made for");
         self.fatal(|journal| {
             journal.end.file.pwrite(&buffer, journal.end.at)?;
-            journal.end.file.fdatasync()
+            // Seeded bug: the sync comes with the mark, up to a second after the answer.
+            if seeded::is(Bug::AckBeforeFsync) { Ok(()) } else { journal.end.file.fdatasync() }
         })?;
         self.end.at += len as u64;
         (self.end.chain, self.end.group) = (chain, self.end.group + 1);
@@ -421,6 +428,9 @@ impl Journal {
             boot: self.fold.boot,
         };
         self.fatal(|journal| {
+            if seeded::is(Bug::AckBeforeFsync) {
+                journal.end.file.fdatasync()?;
+            }
             journal.mark_file.pwrite(&mark.encode(&journal.ids), mark_slot_at(mark.count))?;
             journal.mark_file.fdatasync()
         })?;

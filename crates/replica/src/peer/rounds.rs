@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, BytesMut};
 use openraft::vote::RaftLeaderId;
 use quorate_core::id::NodeId;
+use quorate_core::seeded::{self, Bug};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -171,7 +172,7 @@ async fn write(stream: &mut (impl AsyncWriteExt + Unpin), out: &mut BytesMut) ->
 
 /// Asks and hears, until nobody can ask any more, or the connection breaks; then what is open is answered by its end.
 async fn talk(mut stream: BoxStream, calls: &mut mpsc::Receiver<Call>) -> io::Result<()> {
-    let mut open = BTreeMap::new();
+    let mut open: BTreeMap<u64, oneshot::Sender<Option<u64>>> = BTreeMap::new();
     let (mut input, mut out) = (BytesMut::with_capacity(1024), BytesMut::with_capacity(256));
     let (mut id, mut heard) = (0, Instant::now());
     let mut look = interval(KEEPALIVE_INTERVAL);
@@ -186,7 +187,6 @@ async fn talk(mut stream: BoxStream, calls: &mut mpsc::Receiver<Call>) -> io::Re
                 heard = Instant::now();
                 while let Some(Answered { id, index }) = Answered::take(&mut input) {
                     if let Some(answer) = open.remove(&id) {
-                        let answer: oneshot::Sender<_> = answer;
                         let _ = answer.send(index);
                     }
                 }
@@ -195,6 +195,11 @@ async fn talk(mut stream: BoxStream, calls: &mut mpsc::Receiver<Call>) -> io::Re
                 let Some(mut call) = call else { return Ok(()) };
                 loop {
                     id += 1;
+                    // Seeded bug: an id whose asker gave up is used again, and its late answer taken for the new one's.
+                    let given_up = |open: &BTreeMap<_, oneshot::Sender<_>>| {
+                        open.iter().find(|(_, answer)| answer.is_closed()).map(|(id, _)| *id)
+                    };
+                    let id = if seeded::is(Bug::ReuseRound) { given_up(&open).unwrap_or(id) } else { id };
                     Asked { question: call.question, id, leader: call.leader }.put(&mut out);
                     open.insert(id, call.answer);
                     match calls.try_recv() {

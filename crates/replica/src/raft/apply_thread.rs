@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
+use quorate_core::seeded::{self, Bug};
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{decode_membership, encode_log_id, encode_membership, invalid, node_ids};
@@ -162,6 +163,13 @@ impl Worker {
             })
             .collect();
 
+        // Seeded bug: readers are told of entries that are not in the state yet, for as long as a busy disk takes.
+        if seeded::is(Bug::PublishBeforeApply)
+            && let Some(last) = to_apply.last()
+        {
+            self.shared.publish_applied(last.index, self.shared.cluster_time_ms());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
         let verifier = self.shared.verifier().filter(|_| self.shared.problem().is_none());
         let (mut applied, mut result) = self.state.apply(&to_apply, verifier.as_deref().map(|v| v as _));
         if let Err(ApplyError::Forged { index }) = result {

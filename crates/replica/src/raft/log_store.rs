@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use quorate_core::seeded::{self, Bug};
 
 use super::codec::{decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal};
 use super::promise::Promise;
@@ -136,6 +137,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         // Before anything else: nobody may hear of the vote while the promise is still the old one.
         self.promise.raise(vote);
+        // Seeded bug: after a restart the vote may be given again, to another.
+        if seeded::is(Bug::LoseVote) {
+            return Ok(());
+        }
         self.writer.append_synced(vec![Command::Vote(encode_vote(vote))]).await
     }
 

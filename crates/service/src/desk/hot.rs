@@ -18,6 +18,7 @@ use quorate_core::batch::Rev;
 use quorate_core::id::KeyId;
 use quorate_core::record::{KeyRecord, MATERIAL_LEN};
 use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::seeded::{self, Bug};
 use quorate_crypto::Secret;
 use quorate_replica::{ApplyObserver, Touched};
 
@@ -139,13 +140,17 @@ impl HotView {
         // Evicted values are dropped, and wiped, after the lock is released.
         let mut evicted = Vec::new();
         let mut hot = self.write();
-        if hot.closed || index == 0 || index > hot.index || index < hot.followed_from || index < hot.forgotten {
+        let judged = index != 0 && index <= hot.index && index >= hot.followed_from && index >= hot.forgotten;
+        // Seeded bug: what was read before a change is kept after it.
+        let blind = seeded::is(Bug::LateFill);
+        if hot.closed || !judged && !blind {
             return;
         }
         for (key, fact) in facts {
             let of = if let Fact::Material(_, of) = &fact { Some(&**of) } else { None };
             let changed_since = |key| hot.last_touch.get(&fingerprint(key)).is_some_and(|at| *at > index);
-            if !changed_since(&key) && !of.is_some_and(changed_since) && !hot.map.contains_key(&key) {
+            let changed = changed_since(&key) || of.is_some_and(changed_since);
+            if (blind || !changed) && !hot.map.contains_key(&key) {
                 hot.insert(key, fact, self.bytes_max, &mut evicted);
             }
         }

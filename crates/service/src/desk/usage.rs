@@ -12,6 +12,7 @@ use quorate_core::lifecycle::KeyState;
 use quorate_core::record::{KeyRecord, KeyVersionRecord, MATERIAL_LEN, Record, RecordName};
 use quorate_core::record_key::RecordKey;
 use quorate_core::request::KeyHandle;
+use quorate_core::seeded::{self, Bug};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::View;
 use tokio::time::Instant;
@@ -74,8 +75,14 @@ impl Kms {
     ) -> Result<T, Error> {
         loop {
             let began = self.boot_clock.now();
+            // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
+            let early = if seeded::is(Bug::TwoViews) { self.collect(0, &gather).ok() } else { None };
             let index = self.read_index(deadline).await?;
-            let answer = act(self.collect(index, &gather)?)?;
+            let facts = match early {
+                Some(early) => self.collect(index, &|_| Ok(())).map(|()| early)?,
+                None => self.collect(index, &gather)?,
+            };
+            let answer = act(facts)?;
             self.check_open()?;
             if self.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
                 return Ok(answer);
