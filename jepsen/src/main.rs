@@ -180,7 +180,7 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     let verdict = done.as_ref().ok().map(|f| overall(f));
     // What broke a promise, or the harness, is evidence.
     let keep = plan.keep || !matches!(verdict, Some(Verdict::Valid | Verdict::Uncovered));
-    store.tidy(test.nodes, keep)?;
+    store.tidy(keep)?;
     let findings = done?;
     show(&findings);
     println!("report: {}", store.dir().join("report.html").display());
@@ -212,7 +212,7 @@ fn list() {
     rows::<Workload>("workloads");
     rows::<Kind>("nemeses");
     println!(
-        "checkers:\n  durability, revocation, linear, ids, sealed, digests, secrets, logs, recovery, coverage (see README.md)"
+        "checkers:\n  durability, revocation, linear, ids, sealed, membership, digests, secrets, logs, recovery, coverage (see README.md)"
     );
 }
 

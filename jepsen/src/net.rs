@@ -19,7 +19,6 @@ const HARNESS: u32 = 250;
 /// The network; taken down when dropped.
 pub struct Net {
     run: String,
-    nodes: u32,
 }
 
 impl Net {
@@ -29,20 +28,12 @@ impl Net {
     /// With what the system refused: it takes root, iproute2 and nftables (`jepsen doctor`).
     pub fn build(nodes: u32) -> anyhow::Result<Self> {
         sweep();
-        let net = Self { run: format!("{PREFIX}{}-", std::process::id()), nodes };
+        let net = Self { run: format!("{PREFIX}{}-", std::process::id()) };
         let bridge = net.name("bridge");
         ip(["netns", "add", &bridge])?;
         ip(["-n", &bridge, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
         ip(["-n", &bridge, "link", "set", "br0", "up"])?;
-        for place in (1..=nodes).chain([HARNESS]) {
-            let (namespace, port) = (net.namespace(place), format!("v{place}"));
-            ip(["netns", "add", &namespace])?;
-            ip(["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
-            ip(["-n", &bridge, "link", "set", &port, "master", "br0", "up"])?;
-            ip(["-n", &namespace, "addr", "add", &format!("{}/24", address(place)), "dev", "eth0"])?;
-            ip(["-n", &namespace, "link", "set", "eth0", "up"])?;
-            ip(["-n", &namespace, "link", "set", "lo", "up"])?;
-        }
+        (1..=nodes).chain([HARNESS]).try_for_each(|place| net.attach(place))?;
         net.nft(
             "table bridge cuts {
                set cut { type ipv4_addr . ipv4_addr; }
@@ -55,6 +46,21 @@ impl Net {
             ",
         )?;
         Ok(net)
+    }
+
+    /// A namespace more, for a node that comes later.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn attach(&self, place: u32) -> anyhow::Result<()> {
+        let (bridge, namespace, port) = (self.name("bridge"), self.namespace(place), format!("v{place}"));
+        ip(["netns", "add", &namespace])?;
+        ip(["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
+        ip(["-n", &bridge, "link", "set", &port, "master", "br0", "up"])?;
+        ip(["-n", &namespace, "addr", "add", &format!("{}/24", address(place)), "dev", "eth0"])?;
+        ip(["-n", &namespace, "link", "set", "eth0", "up"])?;
+        ip(["-n", &namespace, "link", "set", "lo", "up"])?;
+        Ok(())
     }
 
     /// Moves this thread, and those it starts from now on, into the clients' namespace.
@@ -117,10 +123,10 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        for place in (1..=self.nodes).chain([HARNESS]) {
-            let _ = ip(["netns", "del", &self.namespace(place)]);
+        let names = std::fs::read_dir(NETNS).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        for name in names.filter(|name| name.to_str().is_some_and(|n| n.starts_with(&self.run))) {
+            let _ = ip([OsStr::new("netns"), OsStr::new("del"), &name]);
         }
-        let _ = ip(["netns", "del", &self.name("bridge")]);
     }
 }
 

@@ -51,7 +51,7 @@ fn history(steps: Vec<Step>, last: Vec<Step>) -> History {
             let what = What::Client {
                 process: i as u64,
                 node,
-                key: (!matches!(call, Call::Seal | Call::Unseal)).then(|| "k".to_owned()),
+                key: (!matches!(call, Call::Seal | Call::Unseal | Call::Remove { .. })).then(|| "k".to_owned()),
                 last: i >= begun,
                 call: call.clone(),
                 outcome,
@@ -74,7 +74,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name, rejected_by, steps, last| Case {
         name,
         history: history(steps, last),
-        evidence: Evidence { nodes: 2, ..Evidence::default() },
+        evidence: Evidence { members: vec![1, 2], ..Evidence::default() },
         rejected_by,
     };
     let with = |name, rejected_by, change: fn(&mut Evidence)| {
@@ -141,6 +141,17 @@ pub fn cases() -> Vec<Case> {
             "a sealed node uses a key",
             Some("sealed"),
             vec![made(), (2, Call::Seal, Outcome::Ok(Answer::Done)), encrypted(2, 1, 1)],
+            vec![],
+        ),
+        case(
+            "a removed member opens a ciphertext",
+            Some("membership"),
+            vec![
+                made(),
+                encrypted(1, 1, 1),
+                (1, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done)),
+                opened(1, 1, true),
+            ],
             vec![],
         ),
         with("states differ", Some("digests"), |e| {

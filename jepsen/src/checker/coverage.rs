@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Verdict, revocation};
+use super::{Finding, Verdict, membership, revocation};
 use crate::history::{Answer, Call, History, Op, Outcome};
 
 /// Something that must have happened at least so often.
@@ -24,6 +24,8 @@ pub enum Event {
     RevocationRaces,
     /// Uses that were denied because of the key's state.
     DeniedUses,
+    /// Calls about keys at a node whose removal had been acknowledged.
+    AskedRemoved,
     /// Acknowledged changes.
     Changes,
     /// Keys whose creation was acknowledged.
@@ -46,10 +48,11 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
         match what {
             Event::Fault(name) => history.nemesis().filter(|(_, f, _)| *f == effect_event(name)).count() as u64,
             Event::RevocationRaces => revocation::races(ops) as u64,
+            Event::AskedRemoved => membership::check(ops).checked,
             Event::DeniedUses => {
                 ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))
             }
-            Event::Changes => ops_that(&|o| o.is_ok() && !o.call.is_use() && o.call != Call::Describe),
+            Event::Changes => ops_that(&|o| o.is_ok() && o.call.is_change()),
             Event::Keys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Create { .. })),
             Event::LastReads => {
                 ops_that(&|o| o.last && matches!(o.outcome, Outcome::Ok(Answer::Decrypted { exact: true, .. })))
@@ -99,14 +102,16 @@ mod tests {
         let denied = op(2, 4, 5, Call::Encrypt { text: 1 }, refused("KEY_DISABLED"));
         let lost = op(2, 6, 7, Call::Encrypt { text: 1 }, refused("UNAVAILABLE"));
         let opened = last(op(2, 8, 9, Call::Decrypt { text: 1 }, decrypted(1, true)));
-        let ops = [create(0), disabled, denied, lost, opened];
+        let removed = op(1, 1, 3, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done));
+        let ops = [create(0), disabled, denied, lost, opened, Op { key: None, ..removed }];
         for (what, seen) in [
             (Event::RevocationRaces, 2),
             (Event::DeniedUses, 1),
+            (Event::AskedRemoved, 3),
             (Event::Changes, 2),
             (Event::Keys, 1),
             (Event::LastReads, 1),
-            (Event::PercentOk, 80),
+            (Event::PercentOk, 83),
         ] {
             let verdict =
                 |at_least| check(&History::default(), &ops, &[Demand { what: what.clone(), at_least }]).verdict;

@@ -7,6 +7,7 @@
 //! | `linear` | answers about one key that no order of the calls explains |
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
+//! | `membership` | an answer about a key by a node whose removal had been acknowledged |
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
@@ -20,6 +21,7 @@ pub mod durability;
 pub mod ids;
 pub mod linear;
 pub mod logs;
+pub mod membership;
 pub mod model;
 pub mod revocation;
 pub mod sealed;
@@ -96,8 +98,8 @@ impl Finding {
 /// What was collected besides the history; stored with it, so that a stored run can be judged again.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Evidence {
-    /// How many nodes there were.
-    pub nodes: u32,
+    /// The nodes that were members in the end.
+    pub members: Vec<u32>,
     /// What must have happened.
     pub demands: Vec<coverage::Demand>,
     /// Digests of states, as nodes told them.
@@ -119,14 +121,15 @@ pub struct Evidence {
 pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyhow::Result<Vec<Finding>> {
     let ops = history.ops()?;
     Ok(vec![
-        durability::check(&ops, evidence.nodes),
+        durability::check(&ops, &evidence.members),
         revocation::check(&ops),
         linear::check(&ops, per_key),
         ids::check(&ops),
         sealed::check(&ops),
+        membership::check(&ops),
         digests::check(&evidence.digests),
         Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]),
-        Finding::new("logs", evidence.nodes as usize, evidence.log_faults.clone(), vec![]),
+        Finding::new("logs", evidence.members.len(), evidence.log_faults.clone(), vec![]),
         Finding::new("recovery", 1, evidence.not_recovered.iter().cloned().collect(), vec![]),
         coverage::check(history, &ops, &evidence.demands),
     ])

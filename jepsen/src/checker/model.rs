@@ -66,7 +66,7 @@ impl Step {
             }),
         };
         match op.call {
-            Call::Seal | Call::Unseal => None,
+            Call::Seal | Call::Unseal | Call::Remove { .. } => None,
             _ => Some(Self { call: op.call.clone(), seen }),
         }
     }

@@ -23,33 +23,37 @@ pub fn module() -> Option<PathBuf> {
     MODULES.iter().map(PathBuf::from).find(|p| p.exists())
 }
 
-/// Certificates, tokens, configurations, under `dir`.
-pub async fn prepare(quorate: &Path, dir: &Path, nodes: u32, disks: &[Disk]) -> anyhow::Result<()> {
-    let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
-    let pki = dir.join("pki");
+/// The cluster's root under `dir`, and an administrator's certificate.
+pub async fn authority(quorate: &Path, dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
     // The authority of a cluster that lives for minutes: its passphrase lies beside it.
-    let passphrase = dir.join("passphrase");
-    write_private(&passphrase, "correct horse battery staple, for a trial only\n")?;
-    let authority = |action: &str| {
-        let mut command = Command::new(quorate);
-        command.args(["pki", action, "--output", "json", "--dir"]).arg(&pki).arg("--passphrase-file").arg(&passphrase);
-        command
-    };
-    run(authority("init"), b"").await?;
-    let mut client = authority("client");
+    write_private(&passphrase(dir), "correct horse battery staple, for a trial only\n")?;
+    run(pki(quorate, dir, "init"), b"").await?;
+    let mut client = pki(quorate, dir, "client");
     client.args(["--role", "admin", "--name", "admin"]);
-    let client = run(client, b"");
-    let requests = (1..=nodes).map(|n| request(quorate, dir, n, &module, data_dir(dir, n, disks)));
-    futures::future::try_join(client, futures::future::try_join_all(requests)).await?;
-    let signs = (1..=nodes).map(|n| {
-        let node = dir.join(format!("n{n}"));
-        let mut sign = authority("sign");
-        sign.arg("--request").arg(node.join("node.request")).arg("--out").arg(node.join("node.pem"));
-        run(sign, b"")
-    });
-    futures::future::try_join_all(signs).await?;
+    run(client, b"").await?;
     Ok(())
+}
+
+/// A node's token, certificate and configuration; it will ask `members` to let it join, unless it is the first.
+pub async fn node(quorate: &Path, dir: &Path, n: u32, data: &Path, members: &[u32]) -> anyhow::Result<()> {
+    request(quorate, dir, n, data, members).await?;
+    let node = dir.join(format!("n{n}"));
+    let mut sign = pki(quorate, dir, "sign");
+    sign.arg("--request").arg(node.join("node.request")).arg("--out").arg(node.join("node.pem"));
+    run(sign, b"").await?;
+    Ok(())
+}
+
+fn pki(quorate: &Path, dir: &Path, action: &str) -> Command {
+    let mut command = Command::new(quorate);
+    command.args(["pki", action, "--output", "json", "--dir"]).arg(dir.join("pki"));
+    command.arg("--passphrase-file").arg(passphrase(dir));
+    command
+}
+
+fn passphrase(dir: &Path) -> PathBuf {
+    dir.join("passphrase")
 }
 
 /// A node's disk.
@@ -59,14 +63,24 @@ pub fn disk(dir: &Path, n: u32) -> anyhow::Result<Disk> {
     Disk::create(&node.join("disk.img"), n)
 }
 
-/// Where a node keeps its data: on its disk, if it has one.
-pub fn data_dir(dir: &Path, n: u32, disks: &[Disk]) -> PathBuf {
-    let folder = disks.get(n as usize - 1).map_or(dir.join(format!("n{n}")), |disk| disk.path().to_owned());
-    folder.join("data")
+/// A copy of a folder.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to).with_context(|| entry.path().display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// A node's folder, token and request.
-async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBuf) -> anyhow::Result<()> {
+async fn request(quorate: &Path, dir: &Path, n: u32, data: &Path, members: &[u32]) -> anyhow::Result<()> {
+    let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
     let node = dir.join(format!("n{n}"));
     let token = node.join("token");
     std::fs::create_dir_all(&token)?;
@@ -93,8 +107,9 @@ async fn request(quorate: &Path, dir: &Path, n: u32, module: &Path, data: PathBu
         },
     });
     if n > 1 {
-        config["join"] =
-            json!({ "addresses": [format!("{}:7601", address(1))], "token_file": node.join("join-token") });
+        let addresses: Vec<String> =
+            members.iter().filter(|m| **m != n).map(|m| format!("{}:7601", address(*m))).collect();
+        config["join"] = json!({ "addresses": addresses, "token_file": node.join("join-token") });
     }
     std::fs::write(node.join("node.toml"), toml::to_string(&config)?)?;
     let mut request = Command::new(quorate);
@@ -119,22 +134,23 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     let shares = cluster.dir.join("shares");
     let (n, t) = (SHARES.to_string(), THRESHOLD.to_string());
     let out = shares.to_str().context("the folder's name is not UTF-8")?;
-    cluster.operator(&["init", "--shares", &n, "--threshold", &t, "--shares-out", out], b"").await?;
+    let all = cluster.members();
+    cluster.operator(&all, &["init", "--shares", &n, "--threshold", &t, "--shares-out", out], b"").await?;
     wait(cluster, 1, "n1 to be sealed", state("sealed")).await?;
     cluster.ceremony(1).await?;
     wait(cluster, 1, "n1 to be unsealed", state("ok")).await?;
     let others: Vec<String> = (2..=cluster.size()).map(|n| format!("n{n}")).collect();
     for (name, n) in others.iter().zip(2..) {
-        let invited = cluster.operator(&["members", "invite", "--name", name], b"").await?;
+        let invited = cluster.operator(&all, &["members", "invite", "--name", name], b"").await?;
         let token = invited["token"].as_str().context("no token")?;
-        write_private(&cluster.node_dir(n).join("join-token"), token)?;
+        cluster.invited(n, token)?;
         cluster.start_node(n)?;
     }
     for (name, n) in others.iter().zip(2..) {
-        let fingerprint = std::fs::read_to_string(cluster.node_dir(n).join("fingerprint"))?;
+        let fingerprint = cluster.fingerprint(n)?;
         let end = Instant::now() + STEP_TIME_MAX;
         loop {
-            let listed = cluster.operator(&["members", "list"], b"").await?;
+            let listed = cluster.operator(&all, &["members", "list"], b"").await?;
             let pending = listed["pending"].as_array().cloned().unwrap_or_default();
             if pending.iter().any(|p| p["name"] == *name && p["fingerprint"] == *fingerprint) {
                 break;
@@ -144,7 +160,7 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        cluster.operator(&["members", "approve", name, "--fingerprint", &fingerprint], b"").await?;
+        cluster.operator(&all, &["members", "approve", name, "--fingerprint", &fingerprint], b"").await?;
         wait(cluster, n, "a member to be unsealed", state("ok")).await?;
     }
     if !others.is_empty() {
@@ -153,7 +169,7 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
         if cluster.size().is_multiple_of(2) {
             promote.push("--force");
         }
-        cluster.operator(&promote, b"").await?;
+        cluster.operator(&all, &promote, b"").await?;
     }
     cluster.converge(STEP_TIME_MAX).await
 }
@@ -161,7 +177,7 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
 async fn wait(cluster: &Cluster<'_>, n: u32, what: &str, wanted: impl Fn(Option<&str>) -> bool) -> anyhow::Result<()> {
     let end = Instant::now() + STEP_TIME_MAX;
     loop {
-        let status = &cluster.statuses().await[n as usize - 1];
+        let status = cluster.status(n).await;
         if wanted(status.as_ref().map(|s| s.state.as_str())) {
             return Ok(());
         }
@@ -176,7 +192,7 @@ async fn wait(cluster: &Cluster<'_>, n: u32, what: &str, wanted: impl Fn(Option<
 }
 
 /// A file that only its owner reads.
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;

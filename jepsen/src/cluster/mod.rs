@@ -5,7 +5,8 @@ mod disk;
 mod found;
 mod node;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -30,13 +31,27 @@ const THRESHOLD: usize = 3;
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
+///
+/// A node is known by its number, which is never given twice: who comes later is another node, with another identity.
 pub struct Cluster<'n> {
     quorate: PathBuf,
     dir: PathBuf,
     net: &'n Net,
-    nodes: Vec<RefCell<NodeProcess>>,
-    /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
-    disks: Vec<Disk>,
+    config: ClientConfig,
+    /// Whether nodes have disks of their own, which can lose power.
+    disks: bool,
+    /// Highest number given.
+    made: Cell<u32>,
+    /// Those whose process runs or may run again.
+    nodes: RefCell<BTreeMap<u32, Node>>,
+    /// Those that are voters, as far as the harness has seen to it.
+    members: RefCell<BTreeSet<u32>>,
+}
+
+struct Node {
+    process: NodeProcess,
+    /// After the process, which must have ended when the disk is unmounted.
+    disk: Option<Disk>,
     client: Client,
 }
 
@@ -47,29 +62,84 @@ impl<'n> Cluster<'n> {
     /// The step that failed, and what the command said.
     pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, disks: bool) -> anyhow::Result<Self> {
         disk::sweep();
-        let disks = match disks {
-            true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
-            false => vec![],
-        };
-        found::prepare(quorate, dir, nodes, &disks).await?;
+        found::authority(quorate, dir).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
-        let addresses = (1..=nodes).map(|n| format!("{}:7600", address(n))).collect();
-        let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
         let cluster = Self {
             quorate: quorate.to_owned(),
             dir: dir.to_owned(),
             net,
-            nodes: (1..=nodes).map(|n| RefCell::new(NodeProcess::new(n, dir))).collect(),
+            config: ClientConfig::new(vec![], read("ca.pem")?, read("admin.pem")?, read("admin.key")?),
             disks,
-            client: Client::connect(config).await?,
+            made: Cell::new(0),
+            nodes: RefCell::default(),
+            members: RefCell::new((1..=nodes).collect()),
         };
+        futures::future::try_join_all((1..=nodes).map(|_| cluster.make_node())).await?;
         found::found(&cluster).await?;
         Ok(cluster)
     }
 
-    /// How many nodes there are.
+    /// A node's token, certificate, configuration and disk, under a new number; it is not started. All but the first will
+    /// ask the members of now to let it join.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub async fn make_node(&self) -> anyhow::Result<u32> {
+        let node = self.made.get() + 1;
+        self.made.set(node);
+        let disk = self.disks.then(|| found::disk(&self.dir, node)).transpose()?;
+        let data = disk.as_ref().map_or(self.node_dir(node), |disk| disk.path().to_owned()).join("data");
+        found::node(&self.quorate, &self.dir, node, &data, &self.members()).await?;
+        let config = ClientConfig { addrs: vec![api(node)], ..self.config.clone() };
+        let client = Client::connect(config).await?;
+        let process = NodeProcess::new(node, &self.dir);
+        self.nodes.borrow_mut().insert(node, Node { process, disk, client });
+        Ok(node)
+    }
+
+    /// Highest number of a node: with those that were removed.
+    pub fn made(&self) -> u32 {
+        self.made.get()
+    }
+
+    /// The voters.
+    pub fn members(&self) -> Vec<u32> {
+        self.members.borrow().iter().copied().collect()
+    }
+
+    /// Whether a node is one of them.
+    pub fn is_member(&self, node: u32) -> bool {
+        self.members.borrow().contains(&node)
+    }
+
+    /// How many voters there are.
     pub fn size(&self) -> u32 {
-        self.nodes.len() as u32
+        self.members.borrow().len() as u32
+    }
+
+    /// A node has become a voter.
+    pub fn joined(&self, node: u32) {
+        self.members.borrow_mut().insert(node);
+    }
+
+    /// A node is a voter no more. Its process runs on.
+    pub fn left(&self, node: u32) {
+        self.members.borrow_mut().remove(&node);
+    }
+
+    /// Ends a node that is no member, for good; its data is kept in its folder.
+    ///
+    /// # Errors
+    /// When it can't be kept.
+    pub fn retire(&self, node: u32) -> anyhow::Result<()> {
+        let Some(mut gone) = self.nodes.borrow_mut().remove(&node) else { return Ok(()) };
+        // It may have been ended by a fault already.
+        let _ = gone.process.kill();
+        // Its disk is not held any longer: there are not many.
+        if let Some(disk) = &gone.disk {
+            found::copy(&disk.path().join("data"), &self.node_dir(node).join("data"))?;
+        }
+        Ok(())
     }
 
     /// The folder of a node.
@@ -82,13 +152,19 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When the client can't be made.
     pub fn client_of(&self, node: u32, deadline: Duration) -> anyhow::Result<Client> {
-        let one = self.client.node(node as usize - 1).context("no such node")?;
+        let one = self.client(node).with_context(|| format!("there is no n{node}"))?;
         Ok(one.reconnected()?.with_deadline(deadline).impatient())
+    }
+
+    fn client(&self, node: u32) -> Option<Client> {
+        self.nodes.borrow().get(&node).map(|n| n.client.clone())
     }
 
     /// The folder of a node's data.
     pub fn data_dir(&self, node: u32) -> PathBuf {
-        found::data_dir(&self.dir, node, &self.disks)
+        let nodes = self.nodes.borrow();
+        let disk = nodes.get(&node).and_then(|n| n.disk.as_ref());
+        disk.map_or(self.node_dir(node), |disk| disk.path().to_owned()).join("data")
     }
 
     /// The disk of a node whose process was killed forgets what was not synced; nothing happens without a disk of its own.
@@ -96,7 +172,8 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// What the system said.
     pub fn forget_unsynced(&self, node: u32) -> anyhow::Result<()> {
-        let disk = self.disks.get(node as usize - 1);
+        let nodes = self.nodes.borrow();
+        let disk = nodes.get(&node).and_then(|n| n.disk.as_ref());
         disk.map_or(Ok(()), |disk| disk.lose_power().with_context(|| format!("the disk of n{node}")))
     }
 
@@ -105,7 +182,7 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it can't be started.
     pub fn start_node(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow_mut().start(self.net, &self.quorate)
+        self.process(node, |process| process.start(self.net, &self.quorate))
     }
 
     /// SIGKILL; returns once the process is gone.
@@ -113,7 +190,7 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it was not running: the fault did not happen.
     pub fn kill(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow_mut().kill()
+        self.process(node, NodeProcess::kill)
     }
 
     /// SIGSTOP; returns once the kernel shows it stopped.
@@ -121,45 +198,49 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it was not running.
     pub fn pause(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow().pause()
+        self.process(node, |process| process.pause())
     }
 
     /// SIGCONT.
     pub fn resume(&self, node: u32) {
-        self.process(node).borrow().resume();
+        let _ = self.process(node, |process| {
+            process.resume();
+            Ok(())
+        });
     }
 
     /// Asks every node to stop in order (SIGTERM), and ends those that take too long.
     pub async fn stop(&self) {
-        for node in &self.nodes {
-            node.borrow().terminate();
-        }
+        self.nodes.borrow().values().for_each(|n| n.process.terminate());
         let end = Instant::now() + Duration::from_secs(15);
-        while Instant::now() < end && self.nodes.iter().any(|n| n.borrow_mut().is_running()) {
+        while Instant::now() < end && self.nodes.borrow_mut().values_mut().any(|n| n.process.is_running()) {
             sleep(Duration::from_millis(50)).await;
         }
-        for node in 1..=self.size() {
-            let _ = self.kill(node);
+        for node in self.nodes.borrow_mut().values_mut() {
+            let _ = node.process.kill();
         }
     }
 
     /// Nodes whose process ended by itself, with the end of their log.
     pub fn died(&self) -> Vec<String> {
-        self.nodes.iter().filter_map(|n| n.borrow_mut().died()).collect()
+        self.nodes.borrow_mut().values_mut().filter_map(|n| n.process.died()).collect()
     }
 
-    /// What each node says, in order; `None` for those that do not answer.
-    pub async fn statuses(&self) -> Vec<Option<StatusResponse>> {
-        let ask = (0..self.nodes.len()).map(|place| async move {
-            let node = self.client.node(place)?.impatient().with_deadline(Duration::from_secs(3));
-            node.status(StatusRequest {}).await.ok()
-        });
-        futures::future::join_all(ask).await
+    /// What a node says; `None` when it does not answer.
+    pub async fn status(&self, node: u32) -> Option<StatusResponse> {
+        let client = self.client(node)?.impatient().with_deadline(Duration::from_secs(3));
+        client.status(StatusRequest {}).await.ok()
     }
 
-    /// What each node tells of its state's digest now.
+    /// What each member says; `None` for those that do not answer.
+    pub async fn statuses(&self) -> BTreeMap<u32, Option<StatusResponse>> {
+        let ask = self.members().into_iter().map(|node| async move { (node, self.status(node).await) });
+        futures::future::join_all(ask).await.into_iter().collect()
+    }
+
+    /// What each member tells of its state's digest now.
     pub async fn digests(&self) -> Vec<Sample> {
-        let told = self.statuses().await.into_iter().flatten();
+        let told = self.statuses().await.into_values().flatten();
         let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect();
         told.filter_map(|s| {
             let digest = s.digest?;
@@ -168,22 +249,22 @@ impl<'n> Cluster<'n> {
         .collect()
     }
 
-    /// The node that most nodes call their leader.
+    /// The member that most members call their leader.
     pub async fn leader(&self) -> Option<u32> {
         let statuses = self.statuses().await;
-        let mut votes = vec![0; self.nodes.len() + 1];
-        for status in statuses.iter().flatten() {
+        let mut votes: BTreeMap<u32, u32> = BTreeMap::new();
+        for status in statuses.values().flatten() {
             let name = status.nodes.iter().find(|n| n.id == status.leader).map(|n| n.name.as_str());
-            if let Some(place) = name.and_then(place_of).filter(|p| *p <= self.size()) {
-                votes[place as usize] += 1;
+            if let Some(node) = name.and_then(place_of).filter(|node| statuses.contains_key(node)) {
+                *votes.entry(node).or_default() += 1;
             }
         }
-        (1..=self.size()).filter(|n| votes[*n as usize] > 0).max_by_key(|n| votes[*n as usize])
+        votes.into_iter().max_by_key(|(_, count)| *count).map(|(node, _)| node)
     }
 
     /// Whether a node answers that it serves.
     pub async fn serves(&self, node: u32) -> bool {
-        self.statuses().await[node as usize - 1].as_ref().is_some_and(|s| s.state == "ok")
+        self.status(node).await.is_some_and(|s| s.state == "ok")
     }
 
     /// Enters shares at a node until it is open.
@@ -192,8 +273,7 @@ impl<'n> Cluster<'n> {
     /// What the command said.
     pub async fn ceremony(&self, node: u32) -> anyhow::Result<()> {
         for number in 1..=THRESHOLD {
-            let share = std::fs::read(self.dir.join(format!("shares/share-{number}.txt")))?;
-            let said = self.operator(&["unseal", "--node", &node.to_string()], &share).await?;
+            let said = self.operator(&[node], &["unseal"], self.share(number)?.as_bytes()).await?;
             if said["unsealed"] == true {
                 return Ok(());
             }
@@ -201,7 +281,29 @@ impl<'n> Cluster<'n> {
         bail!("{THRESHOLD} shares were entered at n{node}, and it is not open")
     }
 
-    /// Waits until every node serves, knows the same leader, reaches all others, and has applied what any had applied.
+    /// A custodian's share, as it was handed out.
+    fn share(&self, number: usize) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.dir.join(format!("shares/share-{number}.txt")))?)
+    }
+
+    /// The token with which a node will ask to join.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn invited(&self, node: u32, token: &str) -> anyhow::Result<()> {
+        found::write_private(&self.node_dir(node).join("join-token"), token)
+    }
+
+    /// What the node printed of its keys when its request was made; an operator compares it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn fingerprint(&self, node: u32) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.node_dir(node).join("fingerprint"))?)
+    }
+
+    /// Waits until every member serves, knows the same leader, knows and reaches all members and no others, and has applied
+    /// what any had applied.
     ///
     /// # Errors
     /// What is missing, after `patience`.
@@ -213,16 +315,18 @@ impl<'n> Cluster<'n> {
             let own =
                 |s: &StatusResponse| s.nodes.iter().find(|n| n.name == s.answered_by).map_or(0, |n| n.applied_index);
             if goal == 0 {
-                goal = statuses.iter().flatten().map(own).max().unwrap_or(0);
+                goal = statuses.values().flatten().map(own).max().unwrap_or(0);
             }
+            let leader = statuses.values().flatten().map(|s| s.leader).find(|leader| *leader != 0);
             let fine = |s: &StatusResponse| {
+                let known: BTreeSet<u32> = s.nodes.iter().filter_map(|n| place_of(&n.name)).collect();
                 s.state == "ok"
-                    && s.leader != 0
-                    && Some(s.leader) == statuses[0].as_ref().map(|s| s.leader)
-                    && s.nodes.iter().all(|n| n.reachable && !n.sealed)
+                    && Some(s.leader) == leader
+                    && s.nodes.iter().all(|n| n.reachable && !n.sealed && n.voter)
+                    && known.iter().eq(statuses.keys())
                     && own(s) >= goal
             };
-            if statuses.iter().all(|s| s.as_ref().is_some_and(fine)) {
+            if statuses.values().all(|s| s.as_ref().is_some_and(fine)) {
                 return Ok(());
             }
             if Instant::now() > end {
@@ -234,8 +338,9 @@ impl<'n> Cluster<'n> {
                             .iter()
                             .map(|n| {
                                 format!(
-                                    "{}{}{} {}",
+                                    "{}{}{}{} {}",
                                     n.name,
+                                    if n.voter { "" } else { " no voter" },
                                     if n.reachable { "" } else { " unreachable" },
                                     if n.sealed { " sealed" } else { "" },
                                     n.problem
@@ -245,7 +350,7 @@ impl<'n> Cluster<'n> {
                         format!("{} leader {} applied {} sees [{}]", s.state, s.leader, own(s), nodes.join("; "))
                     }
                 };
-                let said: Vec<String> = statuses.iter().zip(1..).map(|(s, n)| format!("n{n}: {}", tell(s))).collect();
+                let said: Vec<String> = statuses.iter().map(|(n, s)| format!("n{n}: {}", tell(s))).collect();
                 bail!(
                     "the cluster did not come back within {patience:?} (applied {goal} wanted): {}",
                     said.join(" | ")
@@ -255,9 +360,9 @@ impl<'n> Cluster<'n> {
         }
     }
 
-    /// `quorate operator …` as administrator, in JSON.
-    async fn operator(&self, args: &[&str], stdin: &[u8]) -> anyhow::Result<serde_json::Value> {
-        let addresses: Vec<&str> = self.client.addresses().collect();
+    /// `quorate operator …` as administrator, in JSON, at these nodes.
+    async fn operator(&self, at: &[u32], args: &[&str], stdin: &[u8]) -> anyhow::Result<serde_json::Value> {
+        let addresses: Vec<String> = at.iter().map(|node| api(*node)).collect();
         let mut command = Command::new(&self.quorate);
         command.arg("operator").args(args).args(["--output", "json"]);
         command.env("QUORATE_ADDR", addresses.join(","));
@@ -270,9 +375,15 @@ impl<'n> Cluster<'n> {
         serde_json::from_slice(&said).with_context(|| format!("operator {args:?} answered no JSON"))
     }
 
-    fn process(&self, node: u32) -> &RefCell<NodeProcess> {
-        &self.nodes[node as usize - 1]
+    fn process<T>(&self, node: u32, act: impl FnOnce(&mut NodeProcess) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut nodes = self.nodes.borrow_mut();
+        act(&mut nodes.get_mut(&node).with_context(|| format!("there is no n{node}"))?.process)
     }
+}
+
+/// Where a node's API is.
+fn api(node: u32) -> String {
+    format!("{}:7600", address(node))
 }
 
 /// `n3` → 3.

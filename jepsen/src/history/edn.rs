@@ -34,6 +34,7 @@ pub fn line(event: &Event) -> String {
             match call {
                 Call::Create { token } => _ = value.insert(Edn::key("token"), int(*token)),
                 Call::Encrypt { text } | Call::Decrypt { text } => _ = value.insert(Edn::key("text"), int(*text)),
+                Call::Remove { member } => _ = value.insert(Edn::key("member"), int((*member).into())),
                 _ => {}
             }
             let kind = match outcome {
@@ -101,6 +102,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "decrypt" => Call::Decrypt { text: int(value, "text")? },
         "seal" => Call::Seal,
         "unseal" => Call::Unseal,
+        "remove-member" => Call::Remove { member: u32::try_from(int(value, "member")?)? },
         other => bail!(":f {other} is unknown"),
     };
     let version = || Ok::<_, anyhow::Error>(u32::try_from(int(value, "version")?)?);
@@ -109,7 +111,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "ok" => Some(Outcome::Ok(match call {
             Call::Encrypt { .. } => Answer::Encrypted { version: version()? },
             Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
-            Call::Seal | Call::Unseal => Answer::Done,
+            Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
             _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
         })),
         "fail" => Some(Outcome::Fail(text(map, "error")?.to_owned())),
@@ -141,6 +143,7 @@ impl Call {
             Self::Decrypt { .. } => "decrypt",
             Self::Seal => "seal",
             Self::Unseal => "unseal",
+            Self::Remove { .. } => "remove-member",
         }
     }
 }
@@ -206,6 +209,7 @@ mod tests {
             (0..9_u64).prop_map(|token| Call::Create { token }),
             (0..9_u64).prop_map(|text| Call::Encrypt { text }),
             (0..9_u64).prop_map(|text| Call::Decrypt { text }),
+            (1..9_u32).prop_map(|member| Call::Remove { member }),
             Just(Call::Describe),
             Just(Call::Enable),
             Just(Call::Disable),
@@ -225,7 +229,7 @@ mod tests {
                 let answer = match call {
                     Call::Encrypt { .. } => Answer::Encrypted { version },
                     Call::Decrypt { .. } => Answer::Decrypted { version, exact },
-                    Call::Seal | Call::Unseal => Answer::Done,
+                    Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
                     _ => Answer::Key { state, version },
                 };
                 let outcome = match kind {

@@ -54,12 +54,23 @@ pub enum Call {
     Seal,
     /// Enters the share that completes a ceremony.
     Unseal,
+    /// Removes a member for good.
+    Remove {
+        /// Its number.
+        member: u32,
+    },
 }
 
 impl Call {
     /// Whether it uses key material, which only an enabled key allows.
     pub fn is_use(&self) -> bool {
         matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. })
+    }
+
+    /// Whether it changes a key.
+    pub fn is_change(&self) -> bool {
+        use Call::*;
+        matches!(self, Create { .. } | Enable | Disable | Schedule | Cancel | Rotate)
     }
 
     /// Whether the uses of the key are forbidden from its acknowledgement on.

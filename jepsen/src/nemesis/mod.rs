@@ -1,5 +1,6 @@
 //! Faults, chosen by seed, several kinds at once, never more nodes than a minority.
 
+mod membership;
 pub mod partition;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,8 @@ pub enum Kind {
     Power,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
+    /// A new node joins and a member (half the time the leader) is removed for good, in either order; leadership is handed on
+    Membership,
 }
 
 impl Kind {
@@ -45,6 +48,7 @@ impl Kind {
             Self::Pause => "pause",
             Self::Power => "power",
             Self::Seal => "seal",
+            Self::Membership => "membership",
         }
     }
 }
@@ -62,6 +66,8 @@ pub struct World<'a> {
     budget_max: u32,
     /// Kinds of which one took effect.
     seen: RefCell<BTreeSet<Kind>>,
+    /// Why what was begun could not be brought to its end.
+    unfinished: RefCell<Option<String>>,
     /// Turns true when faults are to end.
     stop: watch::Receiver<bool>,
 }
@@ -78,7 +84,8 @@ impl<'a> World<'a> {
     pub fn new(cluster: &'a Cluster<'a>, net: &'a Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
         // With one node there is no minority: it may fail all the same, and nothing is served meanwhile.
         let budget_max = minority(cluster.size()).max(1);
-        Self { cluster, net, context, budget: Cell::new(budget_max), budget_max, seen: RefCell::default(), stop }
+        let (budget, seen, unfinished) = (Cell::new(budget_max), RefCell::default(), RefCell::default());
+        Self { cluster, net, context, budget, budget_max, seen, unfinished, stop }
     }
 
     /// Runs all kinds beside each other until told to stop; everything is healed then.
@@ -99,6 +106,7 @@ impl<'a> World<'a> {
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power => Box::pin(self.power(&mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
+                Kind::Membership => Box::pin(self.membership(&mut rng)),
             };
             done.await?;
         }
@@ -106,12 +114,20 @@ impl<'a> World<'a> {
     }
 
     async fn partition(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let nodes = self.cluster.size();
-        let shapes = partition::shapes(nodes);
+        let shapes = partition::shapes(self.cluster.size());
+        if shapes.is_empty() {
+            return Ok(());
+        }
         let shape = shapes[rng.random_range(0..shapes.len())];
         let leader = self.cluster.leader().await;
-        let cut = partition::cut(shape, nodes, leader, rng);
+        let members = self.cluster.members();
+        let cut = partition::cut(shape, &members, leader, rng);
         let Some(taken) = self.take(cut.costs).await else { return Ok(()) };
+        // Who is a member may have changed while the budget was awaited.
+        if members != self.cluster.members() {
+            self.give(taken);
+            return Ok(());
+        }
         self.net.cut(&cut.links)?;
         self.tell("partition", &cut.words);
         self.nap(rng.random_range(HOLD)).await;
@@ -134,8 +150,7 @@ impl<'a> World<'a> {
         }
         self.took_effect(Kind::Kill, &words);
         self.nap(rng.random_range(HOLD)).await;
-        self.cluster.start_node(node)?;
-        self.tell("restart", &format!("n{node}"));
+        self.restart(node, "restart")?;
         self.reopen(node).await;
         self.give(taken);
         Ok(())
@@ -159,7 +174,7 @@ impl<'a> World<'a> {
         let all = rng.random_ratio(1, 3);
         let (nodes, words, taken) = if all {
             let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
-            ((1..=self.cluster.size()).collect(), "every node".to_owned(), taken)
+            (self.cluster.members(), "every node".to_owned(), taken)
         } else {
             let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
             (vec![node], words, taken)
@@ -172,8 +187,7 @@ impl<'a> World<'a> {
         }
         self.nap(rng.random_range(HOLD)).await;
         for node in &lost {
-            self.cluster.start_node(*node)?;
-            self.tell("restart-power", &format!("n{node}"));
+            self.restart(*node, "restart-power")?;
         }
         for node in lost {
             self.reopen(node).await;
@@ -184,7 +198,7 @@ impl<'a> World<'a> {
 
     /// A sealed node still votes: nothing is taken from the majority.
     async fn seal(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let node = rng.random_range(1..=self.cluster.size());
+        let node = self.any_member(rng);
         let mut process = self.context.process();
         let (outcome, _) = self.context.call(&mut process, node, None, Call::Seal).await;
         if matches!(outcome, Outcome::Ok(_)) {
@@ -194,7 +208,7 @@ impl<'a> World<'a> {
         if matches!(outcome, Outcome::Fail(_)) {
             return Ok(());
         }
-        while !self.cluster.serves(node).await && !self.stopped() {
+        while self.cluster.is_member(node) && !self.cluster.serves(node).await && !self.stopped() {
             // Under faults a ceremony may fail; it is held again.
             let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
             self.nap(0.5).await;
@@ -202,10 +216,24 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Starts a node that was ended, unless it was removed meanwhile: then its end was for good.
+    fn restart(&self, node: u32, f: &str) -> anyhow::Result<()> {
+        if self.cluster.is_member(node) {
+            self.cluster.start_node(node)?;
+            self.tell(f, &format!("n{node}"));
+        }
+        Ok(())
+    }
+
+    fn any_member(&self, rng: &mut StdRng) -> u32 {
+        let members = self.cluster.members();
+        members[rng.random_range(0..members.len())]
+    }
+
     /// Waits until a restarted node serves; calls custodians when its peers don't open it in time.
     async fn reopen(&self, node: u32) {
         let mut since = Instant::now();
-        while !self.stopped() && !self.cluster.serves(node).await {
+        while !self.stopped() && self.cluster.is_member(node) && !self.cluster.serves(node).await {
             if since.elapsed() > HANDOVER_TIME {
                 let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
                 since = Instant::now();
@@ -216,7 +244,7 @@ impl<'a> World<'a> {
 
     /// A node to harm, half the time the leader, with the budget for it taken.
     async fn victim(&self, rng: &mut StdRng) -> Option<(u32, String, u32)> {
-        let any = rng.random_range(1..=self.cluster.size());
+        let any = self.any_member(rng);
         let leader = if rng.random_ratio(1, 2) { self.cluster.leader().await } else { None };
         let node = leader.unwrap_or(any);
         let taken = self.take(1).await?;
@@ -248,6 +276,11 @@ impl<'a> World<'a> {
     /// Whether a fault of each of these kinds took effect.
     pub fn saw(&self, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| self.seen.borrow().contains(kind))
+    }
+
+    /// What could not be brought to its end though every fault was healed: the cluster did not come back.
+    pub fn unfinished(&self) -> Option<String> {
+        self.unfinished.borrow().clone()
     }
 
     fn took_effect(&self, kind: Kind, words: &str) {

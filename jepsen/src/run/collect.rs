@@ -19,11 +19,11 @@ pub fn collect(cluster: &Cluster<'_>, seed: u64, dir: &Path, evidence: &mut Evid
         let share = std::fs::read_to_string(entry.path())?;
         secrets.push((format!("{}", entry.file_name().display()), share.trim().as_bytes().to_vec()));
     }
-    for node in 1..=cluster.size() {
+    for node in 1..=cluster.made() {
         secrets.push((format!("the PIN of n{node}"), pin(node).into_bytes()));
     }
     let canaries = Canaries::new(secrets.iter().map(|(name, secret)| (name.as_str(), secret.as_slice())))?;
-    for node in 1..=cluster.size() {
+    for node in 1..=cluster.made() {
         let folder = cluster.node_dir(node);
         let log = std::fs::read_to_string(folder.join("log")).context("a node's log")?;
         evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log));

@@ -18,11 +18,9 @@ use crate::cluster::Cluster;
 use crate::history::{History, Recorder};
 use crate::nemesis::{Kind, World};
 use crate::net::Net;
-use crate::workload::{Context, Load, Workload, last_reads};
+use crate::workload::{CALL_TIME_MAX, Context, Load, Workload, last_reads};
 pub use store::{Results, Store, judge, judge_stored};
 
-/// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
-const DEADLINE: Duration = Duration::from_secs(2);
 /// The load runs so long before the first fault, and after the last.
 const CALM: Duration = Duration::from_secs(3);
 /// Faults go on for so much longer when a kind that was asked for has not happened yet.
@@ -96,11 +94,13 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::R
         .await
         .context("the cluster did not start")?;
 
-    let clients = (1..=test.nodes).map(|n| cluster.client_of(n, DEADLINE)).collect::<Result<Vec<_>, _>>()?;
     let (stop_load, load_stops) = watch::channel(false);
     let (stop_faults, faults_stop) = watch::channel(false);
-    let context = Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, clients, load_stops));
-    let mut evidence = Evidence { nodes: test.nodes, demands: demands(test, plan), ..Evidence::default() };
+    let context = Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, load_stops));
+    for node in cluster.members() {
+        context.joined(node, cluster.client_of(node, CALL_TIME_MAX)?);
+    }
+    let mut evidence = Evidence { demands: demands(test, plan), ..Evidence::default() };
 
     say(&format!(
         "{} for {} s, with {}",
@@ -133,22 +133,23 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::R
     }
 
     say("healed; waiting until every node serves");
-    evidence.not_recovered = recover(&cluster, &context, "after the faults").await;
+    evidence.not_recovered = match world.unfinished() {
+        Some(why) => Some(why),
+        None => recover(&cluster, &context, "after the faults").await,
+    };
     if evidence.not_recovered.is_none() {
         say("power-off: every node is killed at once, started again, and opened by a ceremony");
-        for node in 1..=test.nodes {
-            cluster.kill(node)?;
-        }
-        (1..=test.nodes).try_for_each(|node| cluster.forget_unsynced(node))?;
+        let members = cluster.members();
+        members.iter().try_for_each(|node| cluster.kill(*node))?;
+        members.iter().try_for_each(|node| cluster.forget_unsynced(*node))?;
         context.recorder.nemesis("power-off", "every node");
-        for node in 1..=test.nodes {
-            cluster.start_node(node)?;
-        }
+        members.iter().try_for_each(|node| cluster.start_node(*node))?;
         evidence.not_recovered = recover(&cluster, &context, "after the power-off").await;
     }
     compare_digests(&cluster, &mut evidence).await;
     say("the last reads: every key on every node, every ciphertext");
     last_reads(&context).await?;
+    evidence.members = cluster.members();
     evidence.log_faults.extend(cluster.died());
     cluster.stop().await;
     collect::collect(&cluster, test.seed, &store.cluster(), &mut evidence)?;
@@ -160,7 +161,7 @@ async fn recover(cluster: &Cluster<'_>, context: &Context, when: &str) -> Option
     let opened = async {
         // Peers open a restarted node; only when that does not happen are custodians called.
         if cluster.converge(Duration::from_secs(10)).await.is_err() {
-            for node in 1..=cluster.size() {
+            for node in cluster.members() {
                 for _ in 0..30 {
                     if cluster.serves(node).await || context.ceremony(node, cluster.ceremony(node)).await.is_ok() {
                         break;
@@ -189,5 +190,6 @@ async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
 
 fn demands(test: &Test, plan: &Plan) -> Vec<Demand> {
     let faults = plan.nemeses.iter().map(|kind| Demand { what: Event::Fault(kind.name().into()), at_least: 1 });
-    plan.workload.demands(test.seconds, test.nodes).into_iter().chain(faults).collect()
+    let asked = plan.nemeses.contains(&Kind::Membership).then_some(Demand { what: Event::AskedRemoved, at_least: 1 });
+    plan.workload.demands(test.seconds, test.nodes).into_iter().chain(faults).chain(asked).collect()
 }

@@ -88,12 +88,13 @@ impl Store {
     ///
     /// # Errors
     /// When a file can't be written.
-    pub fn tidy(&self, nodes: u32, keep: bool) -> anyhow::Result<()> {
+    pub fn tidy(&self, keep: bool) -> anyhow::Result<()> {
         std::fs::create_dir_all(self.dir.join("nodes"))?;
-        for node in 1..=nodes {
-            let log = self.cluster().join(format!("n{node}/log"));
+        // Every node there was, with those that came later and those that were removed.
+        for entry in std::fs::read_dir(self.cluster()).into_iter().flatten().flatten() {
+            let log = entry.path().join("log");
             if log.exists() {
-                std::fs::copy(&log, self.dir.join(format!("nodes/n{node}.log")))?;
+                std::fs::copy(&log, self.dir.join(format!("nodes/{}.log", entry.file_name().display())))?;
             }
         }
         if !keep && self.cluster().exists() {
@@ -185,11 +186,8 @@ pub fn judge_stored(store: &Store, per_key: Duration) -> anyhow::Result<Vec<Find
 /// From the loss of a leader to the first acknowledgement of a change invoked afterwards, ms.
 fn failovers(history: &History) -> anyhow::Result<Vec<u64>> {
     let ops = history.ops()?;
-    let mut changes: Vec<(u64, u64)> = ops
-        .iter()
-        .filter(|o| o.is_ok() && !o.call.is_use() && o.call != crate::history::Call::Describe)
-        .map(|o| (o.invoked, o.ended))
-        .collect();
+    let mut changes: Vec<(u64, u64)> =
+        ops.iter().filter(|o| o.is_ok() && o.call.is_change()).map(|o| (o.invoked, o.ended)).collect();
     changes.sort_unstable_by_key(|(_, ended)| *ended);
     let lost = history.nemesis().filter(|(_, f, value)| match *f {
         "kill-took-effect" | "pause-took-effect" => value.contains("(leader)"),
@@ -234,7 +232,8 @@ mod tests {
         std::fs::write(store.history(), history).unwrap();
         let read = from_text(history).unwrap();
         let limit = Duration::from_secs(60);
-        let first = judge(&store, &test(), &read, &Evidence { nodes: 3, ..Evidence::default() }, limit).unwrap();
+        let first =
+            judge(&store, &test(), &read, &Evidence { members: vec![1, 2, 3], ..Evidence::default() }, limit).unwrap();
         assert_eq!(overall(&first), Verdict::Invalid, "a disable of a key that nobody created");
         let again = judge_stored(&Store::open(store.dir()), limit).unwrap();
         assert_eq!(first, again);

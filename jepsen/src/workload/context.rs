@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::v1::*;
-use quorate_client::{Client, ClientError};
+use quorate_client::{Client, ClientError, reason};
 use tokio::sync::watch;
 
 use crate::history::{Answer, Call, Outcome, Recorder, State};
 use crate::outcome;
+
+/// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(2);
+/// A removal rotates the root key and changes the membership twice.
+const REMOVAL_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// A ciphertext and what it should open to.
 #[derive(Clone)]
@@ -31,7 +36,7 @@ pub struct Context {
     pub recorder: Recorder,
     /// The run's seed.
     pub seed: u64,
-    clients: Vec<Client>,
+    nodes: Mutex<BTreeMap<u32, Place>>,
     /// Turns true when the clients are to stop.
     stop: watch::Receiver<bool>,
     process: AtomicU64,
@@ -45,19 +50,61 @@ struct Kept {
     texts: BTreeMap<u64, Text>,
 }
 
+/// A node as clients know it.
+struct Place {
+    client: Client,
+    member: bool,
+}
+
 /// A logical process: at most one call at a time; one whose call ended in doubt is retired.
 pub struct Process(u64);
 
 impl Context {
-    /// `clients` by node.
-    pub fn new(recorder: Recorder, seed: u64, clients: Vec<Client>, stop: watch::Receiver<bool>) -> Self {
-        let kept = Mutex::default();
-        Self { recorder, seed, clients, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
+    /// Clients talk to no node yet.
+    pub fn new(recorder: Recorder, seed: u64, stop: watch::Receiver<bool>) -> Self {
+        let (nodes, kept) = (Mutex::default(), Mutex::default());
+        Self { recorder, seed, nodes, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
     }
 
-    /// How many nodes there are.
-    pub fn nodes(&self) -> u32 {
-        self.clients.len() as u32
+    /// A node is a member from now on, and clients talk to it.
+    pub fn joined(&self, node: u32, client: Client) {
+        self.places().insert(node, Place { client, member: true });
+    }
+
+    /// A node is no member any longer. Clients may still talk to it, in vain.
+    pub fn left(&self, node: u32) {
+        if let Some(place) = self.places().get_mut(&node) {
+            place.member = false;
+        }
+    }
+
+    /// Clients talk to a node no more.
+    pub fn forget(&self, node: u32) {
+        self.places().remove(&node);
+    }
+
+    /// The members, in order.
+    pub fn members(&self) -> Vec<u32> {
+        self.places().iter().filter(|(_, place)| place.member).map(|(node, _)| *node).collect()
+    }
+
+    /// Those that were removed lately.
+    pub fn removed(&self) -> Vec<u32> {
+        self.places().iter().filter(|(_, place)| !place.member).map(|(node, _)| *node).collect()
+    }
+
+    /// All nodes that clients talk to: the members, and those that were removed lately.
+    pub fn nodes(&self) -> Vec<u32> {
+        self.places().keys().copied().collect()
+    }
+
+    /// A client of one node.
+    pub fn client(&self, node: u32) -> Option<Client> {
+        self.places().get(&node).map(|place| place.client.clone())
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<u32, Place>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new logical process.
@@ -130,9 +177,10 @@ impl Context {
         call: Call,
         last: bool,
     ) -> (Outcome, Option<String>) {
-        let client = &self.clients[node as usize - 1];
+        // Nobody has talked to a node that is gone: nothing is recorded.
+        let Some(client) = self.client(node) else { return (Outcome::Fail(reason::UNREACHABLE.into()), None) };
         let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
-        let answered = self.send(client, key.unwrap_or_default(), &call).await;
+        let answered = self.send(&client, key.unwrap_or_default(), &call).await;
         let (outcome, id) = match answered {
             Ok((answer, id)) => (Outcome::Ok(answer), id),
             Err(e) => (outcome::of_error(&call, &e), None),
@@ -194,6 +242,11 @@ impl Context {
                 Ok((Answer::Decrypted { version: opened.key_version, exact }, None))
             }
             Call::Seal => client.seal(SealRequest { cluster: false }).await.map(|_| (Answer::Done, None)),
+            Call::Remove { member } => {
+                let request = RemoveMemberRequest { name: format!("n{member}") };
+                let patient = client.with_deadline(REMOVAL_TIME_MAX);
+                patient.remove_member(request).await.map(|_| (Answer::Done, None))
+            }
             Call::Unseal => unreachable!("ceremonies are held by the cluster"),
         }
     }

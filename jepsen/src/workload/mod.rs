@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
-pub use context::{Context, Process, Text};
+pub use context::{CALL_TIME_MAX, Context, Process, Text};
 pub use last::last_reads;
 
 use crate::checker::coverage::{Demand, Event};
@@ -86,9 +86,11 @@ impl Workload {
     }
 }
 
-/// A node, any.
+/// A member, any; now and then one that was removed lately.
 fn any_node(context: &Context, rng: &mut StdRng) -> u32 {
-    rng.random_range(1..=context.nodes())
+    let removed = if rng.random_ratio(1, 10) { context.removed() } else { vec![] };
+    let nodes = if removed.is_empty() { context.members() } else { removed };
+    nodes[rng.random_range(0..nodes.len())]
 }
 
 /// Creates a key at any node; tries until there is one, or the run stops. Each attempt in doubt is repeated with its token at

@@ -1,5 +1,6 @@
 //! Use after revocation: the moment a disable or a scheduled deletion is acknowledged, the key is used on every node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,11 @@ const WAIT: Duration = Duration::from_millis(100);
 pub fn start(context: &Arc<Context>, load: Load, tasks: &mut JoinSet<()>) {
     let racers = (load.clients / 2).max(2);
     for n in 0..racers {
-        let users =
-            Users { free: (1..=context.nodes()).map(|node| (node, context.process())).collect(), busy: JoinSet::new() };
         let racer = Racer {
             context: context.clone(),
             rng: stream(context.seed, "revoke", n.into()),
             process: context.process(),
-            users,
+            users: Users::default(),
             good: None,
         };
         tasks.spawn(racer.run(load));
@@ -48,8 +47,11 @@ struct Racer {
 }
 
 /// Those that use the key, one for each node.
+#[derive(Default)]
 struct Users {
-    free: Vec<(u32, Process)>,
+    free: BTreeMap<u32, Process>,
+    /// Nodes whose user has not come back yet.
+    out: BTreeSet<u32>,
     busy: JoinSet<(u32, Process)>,
 }
 
@@ -91,7 +93,11 @@ impl Racer {
 
     /// One use at each node that is not busy, at once or a moment later.
     async fn race(&mut self, key: &str, text: Option<u64>) {
-        for (node, mut process) in std::mem::take(&mut self.users.free) {
+        for node in self.context.nodes() {
+            if !self.users.out.insert(node) {
+                continue;
+            }
+            let mut process = self.users.free.remove(&node).unwrap_or_else(|| self.context.process());
             let delay = if self.rng.random_ratio(1, 2) { 0 } else { self.rng.random_range(0..DELAY_MAX_US) };
             let call = match text {
                 Some(text) if self.rng.random_ratio(1, 2) => Call::Decrypt { text },
@@ -107,8 +113,9 @@ impl Racer {
             });
         }
         let end = Instant::now() + WAIT;
-        while let Ok(Some(Ok(free))) = timeout_at(end, self.users.busy.join_next()).await {
-            self.users.free.push(free);
+        while let Ok(Some(Ok((node, process)))) = timeout_at(end, self.users.busy.join_next()).await {
+            self.users.out.remove(&node);
+            self.users.free.insert(node, process);
         }
     }
 
