@@ -58,7 +58,7 @@ pub fn of_error(call: &Call, error: &ClientError) -> Outcome {
     match known {
         Some(Effect::None) => Outcome::Fail(error.reason.clone()),
         // What changes nothing can't be left half done.
-        _ if matches!(call, Call::Describe) => Outcome::Fail(error.reason.clone()),
+        _ if call.is_read() => Outcome::Fail(error.reason.clone()),
         _ => Outcome::Info(error.reason.clone()),
     }
 }

@@ -51,7 +51,7 @@ fn history(steps: Vec<Step>, last: Vec<Step>) -> History {
             let what = What::Client {
                 process: i as u64,
                 node,
-                key: (!matches!(call, Call::Seal | Call::Unseal | Call::Remove { .. })).then(|| "k".to_owned()),
+                key: (!call.is_operators()).then(|| "k".to_owned()),
                 last: i >= begun,
                 call: call.clone(),
                 outcome,
@@ -151,6 +151,17 @@ pub fn cases() -> Vec<Case> {
                 encrypted(1, 1, 1),
                 (1, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done)),
                 opened(1, 1, true),
+            ],
+            vec![],
+        ),
+        case(
+            "an alias uses the key that it was taken from",
+            Some("aliases"),
+            vec![
+                made(),
+                (1, Call::CreateAlias { alias: 1 }, Outcome::Ok(Answer::Done)),
+                (1, Call::DeleteAlias { alias: 1 }, Outcome::Ok(Answer::Done)),
+                (2, Call::EncryptAlias { alias: 1, text: 2 }, Outcome::Ok(Answer::Encrypted { version: 1 })),
             ],
             vec![],
         ),

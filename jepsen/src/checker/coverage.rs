@@ -26,6 +26,10 @@ pub enum Event {
     DeniedUses,
     /// Calls about keys at a node whose removal had been acknowledged.
     AskedRemoved,
+    /// Acknowledged changes of what an alias stands for.
+    AliasChanges,
+    /// Encryptions by alias.
+    AliasUses,
     /// Acknowledged changes.
     Changes,
     /// Keys whose creation was acknowledged.
@@ -57,10 +61,14 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             Event::LastReads => {
                 ops_that(&|o| o.last && matches!(o.outcome, Outcome::Ok(Answer::Decrypted { exact: true, .. })))
             }
-            // A use that is rightly denied is a success of the cluster.
+            Event::AliasChanges => {
+                ops_that(&|o| o.is_ok() && matches!(o.call, Call::CreateAlias { .. } | Call::DeleteAlias { .. }))
+            }
+            Event::AliasUses => ops_that(&|o| o.is_ok() && matches!(o.call, Call::EncryptAlias { .. })),
+            // What is rightly refused is a success of the cluster.
             Event::PercentOk => {
-                let answered =
-                    ops_that(&|o| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")));
+                let refused = |why: &str| why.starts_with("KEY_") || why == "NOT_FOUND" || why == "ALREADY_EXISTS";
+                let answered = ops_that(&|o| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if refused(why)));
                 100 * answered / (ops.len() as u64).max(1)
             }
         }
@@ -102,16 +110,20 @@ mod tests {
         let denied = op(2, 4, 5, Call::Encrypt { text: 1 }, refused("KEY_DISABLED"));
         let lost = op(2, 6, 7, Call::Encrypt { text: 1 }, refused("UNAVAILABLE"));
         let opened = last(op(2, 8, 9, Call::Decrypt { text: 1 }, decrypted(1, true)));
+        let named = op(1, 1, 2, Call::CreateAlias { alias: 1 }, Outcome::Ok(Answer::Done));
+        let by_name = op(1, 1, 2, Call::EncryptAlias { alias: 1, text: 2 }, encrypted(1));
         let removed = op(1, 1, 3, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done));
-        let ops = [create(0), disabled, denied, lost, opened, Op { key: None, ..removed }];
+        let ops = [create(0), disabled, denied, lost, opened, named, by_name, Op { key: None, ..removed }];
         for (what, seen) in [
             (Event::RevocationRaces, 2),
             (Event::DeniedUses, 1),
             (Event::AskedRemoved, 3),
-            (Event::Changes, 2),
+            (Event::Changes, 3),
+            (Event::AliasChanges, 1),
+            (Event::AliasUses, 1),
             (Event::Keys, 1),
             (Event::LastReads, 1),
-            (Event::PercentOk, 83),
+            (Event::PercentOk, 87),
         ] {
             let verdict =
                 |at_least| check(&History::default(), &ops, &[Demand { what: what.clone(), at_least }]).verdict;

@@ -21,7 +21,9 @@ pub fn check(ops: &[Op], members: &[u32]) -> Finding {
                 let known = versions.entry(key).or_default();
                 *known = (*known).max(*version);
             }
-            (Call::Encrypt { text }, Answer::Encrypted { .. }) => _ = texts.insert(*text, op),
+            (Call::Encrypt { text } | Call::EncryptAlias { text, .. }, Answer::Encrypted { .. }) => {
+                _ = texts.insert(*text, op)
+            }
             _ => {}
         }
     }

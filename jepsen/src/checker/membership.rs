@@ -18,7 +18,7 @@ pub fn check(ops: &[Op]) -> Finding {
     }
     let mut asked = 0;
     let mut broken = Vec::new();
-    for op in ops.iter().filter(|o| o.key.is_some()) {
+    for op in ops.iter().filter(|o| !o.call.is_operators()) {
         let Some(removal) = removed.get(&op.node).filter(|removal| removal.ended < op.invoked) else { continue };
         asked += 1;
         if op.is_ok() {

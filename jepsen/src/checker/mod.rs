@@ -5,6 +5,7 @@
 //! | `durability` | an acknowledged key, version or ciphertext that is not there in the end |
 //! | `revocation` | a use that succeeded though it was invoked after an acknowledged disable or deletion; a use denied though enabled |
 //! | `linear` | answers about one key that no order of the calls explains |
+//! | `aliases` | answers about one alias that no order of the calls explains |
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
 //! | `membership` | an answer about a key by a node whose removal had been acknowledged |
@@ -14,6 +15,7 @@
 //! | `recovery` | a cluster that does not come back once every fault is healed |
 //! | `coverage` | a run in which what was demanded did not happen: no pass |
 
+pub mod alias;
 pub mod brute;
 pub mod coverage;
 pub mod digests;
@@ -23,6 +25,7 @@ pub mod linear;
 pub mod logs;
 pub mod membership;
 pub mod model;
+pub mod object;
 pub mod revocation;
 pub mod sealed;
 pub mod secrets;
@@ -123,7 +126,8 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
     Ok(vec![
         durability::check(&ops, &evidence.members),
         revocation::check(&ops),
-        linear::check(&ops, per_key),
+        linear::check::<model::Key>("linear", &ops, per_key),
+        linear::check::<alias::Alias>("aliases", &ops, per_key),
         ids::check(&ops),
         sealed::check(&ops),
         membership::check(&ops),

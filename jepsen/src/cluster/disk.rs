@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -11,6 +12,10 @@ use anyhow::{Context, bail};
 const PREFIX: &str = "/run/quorate-jepsen-";
 /// Size of a disk; the file is sparse.
 const SIZE: u64 = 2 << 30;
+
+/// A disk that lost power is released by everybody within so many tries, with a pause of this length.
+const RELEASE_TRIES: u32 = 100;
+const RELEASE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A mounted disk; unmounted when dropped.
 pub struct Disk {
@@ -49,10 +54,16 @@ impl Disk {
         // Without -f the file system's log is not flushed either.
         run("xfs_io", [OsStr::new("-x"), OsStr::new("-c"), OsStr::new("shutdown"), self.at.as_os_str()])?;
         run("umount", [self.at.as_os_str()])?;
-        self.mount()?;
-        // A disk that somebody else still holds comes back as it was: shut down.
-        std::fs::write(self.at.join("probe"), "")
-            .with_context(|| format!("{} is still held by a process in another mount namespace", self.image.display()))
+        // A disk that a process in another mount namespace still holds, for a moment only, comes back as it was: shut down.
+        for _ in 0..RELEASE_TRIES {
+            self.mount()?;
+            if std::fs::write(self.at.join("probe"), "").is_ok() {
+                return Ok(());
+            }
+            run("umount", [self.at.as_os_str()])?;
+            std::thread::sleep(RELEASE_PAUSE);
+        }
+        bail!("{} is still held by a process in another mount namespace", self.image.display())
     }
 
     fn mount(&self) -> anyhow::Result<()> {

@@ -34,6 +34,13 @@ pub fn line(event: &Event) -> String {
             match call {
                 Call::Create { token } => _ = value.insert(Edn::key("token"), int(*token)),
                 Call::Encrypt { text } | Call::Decrypt { text } => _ = value.insert(Edn::key("text"), int(*text)),
+                Call::CreateAlias { alias } | Call::DeleteAlias { alias } | Call::DescribeAlias { alias } => {
+                    value.insert(Edn::key("alias"), int(*alias));
+                }
+                Call::EncryptAlias { alias, text } => {
+                    value.insert(Edn::key("alias"), int(*alias));
+                    value.insert(Edn::key("text"), int(*text));
+                }
                 Call::Remove { member } => _ = value.insert(Edn::key("member"), int((*member).into())),
                 _ => {}
             }
@@ -100,6 +107,10 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "rotate" => Call::Rotate,
         "encrypt" => Call::Encrypt { text: int(value, "text")? },
         "decrypt" => Call::Decrypt { text: int(value, "text")? },
+        "create-alias" => Call::CreateAlias { alias: int(value, "alias")? },
+        "delete-alias" => Call::DeleteAlias { alias: int(value, "alias")? },
+        "describe-by-alias" => Call::DescribeAlias { alias: int(value, "alias")? },
+        "encrypt-by-alias" => Call::EncryptAlias { alias: int(value, "alias")?, text: int(value, "text")? },
         "seal" => Call::Seal,
         "unseal" => Call::Unseal,
         "remove-member" => Call::Remove { member: u32::try_from(int(value, "member")?)? },
@@ -109,9 +120,11 @@ fn event(line: &str) -> anyhow::Result<Event> {
     let outcome = match word(map, "type")? {
         "invoke" => None,
         "ok" => Some(Outcome::Ok(match call {
-            Call::Encrypt { .. } => Answer::Encrypted { version: version()? },
+            Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version: version()? },
             Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
-            Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
+            Call::Seal | Call::Unseal | Call::Remove { .. } | Call::CreateAlias { .. } | Call::DeleteAlias { .. } => {
+                Answer::Done
+            }
             _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
         })),
         "fail" => Some(Outcome::Fail(text(map, "error")?.to_owned())),
@@ -141,6 +154,10 @@ impl Call {
             Self::Rotate => "rotate",
             Self::Encrypt { .. } => "encrypt",
             Self::Decrypt { .. } => "decrypt",
+            Self::CreateAlias { .. } => "create-alias",
+            Self::DeleteAlias { .. } => "delete-alias",
+            Self::DescribeAlias { .. } => "describe-by-alias",
+            Self::EncryptAlias { .. } => "encrypt-by-alias",
             Self::Seal => "seal",
             Self::Unseal => "unseal",
             Self::Remove { .. } => "remove-member",
@@ -210,6 +227,10 @@ mod tests {
             (0..9_u64).prop_map(|text| Call::Encrypt { text }),
             (0..9_u64).prop_map(|text| Call::Decrypt { text }),
             (1..9_u32).prop_map(|member| Call::Remove { member }),
+            (0..9_u64).prop_map(|alias| Call::CreateAlias { alias }),
+            (0..9_u64).prop_map(|alias| Call::DeleteAlias { alias }),
+            (0..9_u64).prop_map(|alias| Call::DescribeAlias { alias }),
+            (0..9_u64, 0..9_u64).prop_map(|(alias, text)| Call::EncryptAlias { alias, text }),
             Just(Call::Describe),
             Just(Call::Enable),
             Just(Call::Disable),
@@ -227,8 +248,9 @@ mod tests {
         (call(), told, 0..9_u64, 1..5_u32, proptest::option::of("[0-9a-f-]{1,36}"), any::<bool>()).prop_map(
             |(call, (kind, state, version, exact, why), process, node, key, last)| {
                 let answer = match call {
-                    Call::Encrypt { .. } => Answer::Encrypted { version },
+                    Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version },
                     Call::Decrypt { .. } => Answer::Decrypted { version, exact },
+                    Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
                     Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
                     _ => Answer::Key { state, version },
                 };

@@ -50,6 +50,28 @@ pub enum Call {
         /// Number of its text.
         text: u64,
     },
+    /// Makes an alias stand for the key: done when it stood for nothing, or for this key.
+    CreateAlias {
+        /// Its number.
+        alias: u64,
+    },
+    /// Takes an alias away.
+    DeleteAlias {
+        /// Its number.
+        alias: u64,
+    },
+    /// Describes the key that an alias stands for.
+    DescribeAlias {
+        /// Its number.
+        alias: u64,
+    },
+    /// Encrypts a text under the key that an alias stands for.
+    EncryptAlias {
+        /// Number of the alias.
+        alias: u64,
+        /// Number of the text.
+        text: u64,
+    },
     /// Seals the node.
     Seal,
     /// Enters the share that completes a ceremony.
@@ -64,13 +86,33 @@ pub enum Call {
 impl Call {
     /// Whether it uses key material, which only an enabled key allows.
     pub fn is_use(&self) -> bool {
-        matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. })
+        matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. } | Self::EncryptAlias { .. })
     }
 
-    /// Whether it changes a key.
+    /// Whether it changes a key, or what an alias stands for.
     pub fn is_change(&self) -> bool {
-        use Call::*;
-        matches!(self, Create { .. } | Enable | Disable | Schedule | Cancel | Rotate)
+        !self.is_use() && !self.is_read() && !self.is_operators()
+    }
+
+    /// Whether it only asks.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Describe | Self::DescribeAlias { .. })
+    }
+
+    /// Whether it is about nodes, not about keys.
+    pub fn is_operators(&self) -> bool {
+        matches!(self, Self::Seal | Self::Unseal | Self::Remove { .. })
+    }
+
+    /// The alias it is about.
+    pub fn alias(&self) -> Option<u64> {
+        match self {
+            Self::CreateAlias { alias }
+            | Self::DeleteAlias { alias }
+            | Self::DescribeAlias { alias }
+            | Self::EncryptAlias { alias, .. } => Some(*alias),
+            _ => None,
+        }
     }
 
     /// Whether the uses of the key are forbidden from its acknowledgement on.

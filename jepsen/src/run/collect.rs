@@ -13,6 +13,7 @@ use crate::workload::Context;
 pub fn collect(cluster: &Cluster<'_>, seed: u64, dir: &Path, evidence: &mut Evidence) -> anyhow::Result<()> {
     let mut secrets: Vec<(String, Vec<u8>)> = vec![
         ("a plaintext".into(), Context::plaintext_canary(seed).into_bytes()),
+        ("an alias".into(), Context::alias_canary(seed).into_bytes()),
         ("a key's description".into(), Context::name_canary(seed).into_bytes()),
     ];
     for entry in std::fs::read_dir(dir.join("shares"))?.flatten() {

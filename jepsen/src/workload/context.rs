@@ -48,6 +48,7 @@ pub struct Context {
 struct Kept {
     keys: BTreeSet<String>,
     texts: BTreeMap<u64, Text>,
+    aliases: BTreeSet<u64>,
 }
 
 /// A node as clients know it.
@@ -134,6 +135,11 @@ impl Context {
         self.kept().keys.iter().cloned().collect()
     }
 
+    /// Aliases that were asked for.
+    pub fn aliases(&self) -> Vec<u64> {
+        self.kept().aliases.iter().copied().collect()
+    }
+
     /// What was encrypted, with its acknowledged ciphertext.
     pub fn texts(&self) -> Vec<Text> {
         self.kept().texts.values().cloned().collect()
@@ -147,6 +153,15 @@ impl Context {
     /// A key's description begins so.
     pub fn name_canary(seed: u64) -> String {
         format!("jepsen-description-{seed:016x}-")
+    }
+
+    /// An alias begins so.
+    pub fn alias_canary(seed: u64) -> String {
+        format!("jepsen-alias-{seed:016x}-")
+    }
+
+    fn alias(&self, number: u64) -> String {
+        format!("{}{number}", Self::alias_canary(self.seed))
     }
 
     fn plaintext(&self, text: u64) -> Bytes {
@@ -165,8 +180,8 @@ impl Context {
     }
 
     /// The same among the last reads.
-    pub async fn last_call(&self, process: &mut Process, node: u32, key: &str, call: Call) -> Outcome {
-        self.perform(process, node, Some(key), call, true).await.0
+    pub async fn last_call(&self, process: &mut Process, node: u32, key: Option<&str>, call: Call) -> Outcome {
+        self.perform(process, node, key, call, true).await.0
     }
 
     async fn perform(
@@ -180,6 +195,7 @@ impl Context {
         // Nobody has talked to a node that is gone: nothing is recorded.
         let Some(client) = self.client(node) else { return (Outcome::Fail(reason::UNREACHABLE.into()), None) };
         let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
+        self.kept().aliases.extend(call.alias());
         let answered = self.send(&client, key.unwrap_or_default(), &call).await;
         let (outcome, id) = match answered {
             Ok((answer, id)) => (Outcome::Ok(answer), id),
@@ -226,14 +242,18 @@ impl Context {
             Call::Rotate => {
                 client.rotate_key(RotateKeyRequest { key: key.to_owned(), ..Default::default() }).await.map(key_answer)
             }
-            Call::Encrypt { text } => {
-                let request =
-                    EncryptRequest { key: key.to_owned(), plaintext: self.plaintext(*text), ..Default::default() };
-                let made = client.encrypt(request).await?;
-                let version = made.key_version;
-                let text = Text { number: *text, key: key.to_owned(), version, ciphertext: made.ciphertext };
-                self.kept().texts.insert(text.number, text);
-                Ok((Answer::Encrypted { version }, None))
+            Call::Encrypt { text } => self.encrypt(client, key.to_owned(), *text).await,
+            Call::EncryptAlias { alias, text } => self.encrypt(client, self.alias(*alias), *text).await,
+            Call::CreateAlias { alias } => {
+                let request = CreateAliasRequest { name: self.alias(*alias), key: key.to_owned() };
+                client.create_alias(request).await.map(|_| (Answer::Done, None))
+            }
+            Call::DeleteAlias { alias } => {
+                let request = DeleteAliasRequest { name: self.alias(*alias) };
+                client.delete_alias(request).await.map(|_| (Answer::Done, None))
+            }
+            Call::DescribeAlias { alias } => {
+                client.describe_key(KeyRequest { key: self.alias(*alias) }).await.map(key_answer)
             }
             Call::Decrypt { text } => {
                 let ciphertext = self.kept().texts.get(text).map(|t| t.ciphertext.clone()).unwrap_or_default();
@@ -249,6 +269,16 @@ impl Context {
             }
             Call::Unseal => unreachable!("ceremonies are held by the cluster"),
         }
+    }
+
+    /// By id or by alias; the ciphertext is kept under the id of the key that the answer names.
+    async fn encrypt(&self, client: &Client, key: String, text: u64) -> Result<(Answer, Option<String>), ClientError> {
+        let made =
+            client.encrypt(EncryptRequest { key, plaintext: self.plaintext(text), ..Default::default() }).await?;
+        let (version, key) = (made.key_version, made.key_id);
+        let kept = Text { number: text, key: key.clone(), version, ciphertext: made.ciphertext };
+        self.kept().texts.insert(text, kept);
+        Ok((Answer::Encrypted { version }, Some(key)))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -1,5 +1,6 @@
 //! What clients do while faults happen.
 
+mod aliases;
 mod context;
 mod durability;
 mod last;
@@ -30,6 +31,8 @@ pub enum Workload {
     Revoke,
     /// Many keys are created (repeated with the same token when in doubt), rotated, used: none may be lost
     Durability,
+    /// Few aliases that many clients set, clear and encrypt by; each is judged for linearizability as a compare-and-set register
+    Aliases,
 }
 
 /// How hard.
@@ -56,6 +59,7 @@ impl Workload {
             Self::Lifecycle => "lifecycle",
             Self::Revoke => "revoke",
             Self::Durability => "durability",
+            Self::Aliases => "aliases",
         }
     }
 
@@ -66,6 +70,7 @@ impl Workload {
             Self::Lifecycle => lifecycle::start(context, load, &mut tasks),
             Self::Revoke => revoke::start(context, load, &mut tasks),
             Self::Durability => durability::start(context, load, &mut tasks),
+            Self::Aliases => aliases::start(context, load, &mut tasks),
         }
         tasks
     }
@@ -78,6 +83,7 @@ impl Workload {
             Self::Lifecycle => vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6))],
             Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
             Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
+            Self::Aliases => vec![(Event::AliasChanges, some(60)), (Event::AliasUses, some(30))],
         };
         // Where no minority can fail, every fault stops everything for its time.
         let percent_ok = if minority(nodes) == 0 { 3 } else { 30 };
