@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::cluster::{Disk, module};
+use crate::cluster::{Disk, Limits, module};
 use crate::net::Net;
 
 /// One line of the table.
@@ -59,6 +59,11 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
             what: "loop devices, ext4, xfs_io",
             for_what: "power",
             missing: disk().err().map(|e| format!("{e:#}; run as root; scripts/setup tools installs xfsprogs")),
+        },
+        Check {
+            what: "control groups (version 1) for memory",
+            for_what: "memory",
+            missing: Limits::create().err().map(|e| format!("{e:#}; run as root")),
         },
     ]
 }

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::disk::Disk;
-use super::{Cluster, SHARES, STEP_TIME_MAX, THRESHOLD, run};
+use super::{Build, Cluster, SHARES, STEP_TIME_MAX, THRESHOLD, run};
 use crate::net::address;
 
 /// Where Debian and its relatives keep SoftHSM.
@@ -36,8 +36,15 @@ pub async fn authority(quorate: &Path, dir: &Path) -> anyhow::Result<()> {
 }
 
 /// A node's token, certificate and configuration; it will ask `members` to let it join, unless it is the first.
-pub async fn node(quorate: &Path, dir: &Path, n: u32, data: &Path, members: &[u32]) -> anyhow::Result<()> {
-    request(quorate, dir, n, data, members).await?;
+pub async fn node(
+    quorate: &Path,
+    dir: &Path,
+    n: u32,
+    data: &Path,
+    members: &[u32],
+    build: Build,
+) -> anyhow::Result<()> {
+    request(quorate, dir, n, data, members, build).await?;
     let node = dir.join(format!("n{n}"));
     let mut sign = pki(quorate, dir, "sign");
     sign.arg("--request").arg(node.join("node.request")).arg("--out").arg(node.join("node.pem"));
@@ -79,7 +86,7 @@ pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// A node's folder, token and request.
-async fn request(quorate: &Path, dir: &Path, n: u32, data: &Path, members: &[u32]) -> anyhow::Result<()> {
+async fn request(quorate: &Path, dir: &Path, n: u32, data: &Path, members: &[u32], build: Build) -> anyhow::Result<()> {
     let module = module().context("SoftHSM is not installed (package softhsm2; scripts/setup installs it)")?;
     let node = dir.join(format!("n{n}"));
     let token = node.join("token");
@@ -93,14 +100,18 @@ async fn request(quorate: &Path, dir: &Path, n: u32, data: &Path, members: &[u32
     init.args(["--init-token", "--free", "--label", &label, "--pin", &pin, "--so-pin", &pin]);
     run(init, b"").await?;
     let port = |port: u16| format!("{}:{port}", address(n));
+    // Small, so that a run of minutes compacts its log, and a node that was down is sent the state.
+    let log = match build.short_logs {
+        false => json!({ "segment_mib": 4, "keep_kib": 256, "step_kib": 256, "compact_seconds": 10 }),
+        true => json!({ "segment_mib": 1, "keep_kib": 16, "step_kib": 8, "compact_seconds": 1 }),
+    };
     let mut config = json!({
         "name": format!("n{n}"),
         "data_dir": data,
         "api": { "listen": port(7600) },
         "peer": { "listen": port(7601) },
         "tls": { "cert": node.join("node.pem"), "root_ca": dir.join("pki/ca.pem") },
-        // Small, so that a run of minutes compacts its log, and a node that was down is sent the state.
-        "log": { "segment_mib": 4, "keep_kib": 256, "step_kib": 256, "compact_seconds": 10 },
+        "log": log,
         "hsm": {
             "module": module, "token_label": label, "pin_file": node.join("pin"),
             "environment": { "SOFTHSM2_CONF": conf },

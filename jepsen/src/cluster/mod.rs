@@ -3,6 +3,7 @@
 
 mod disk;
 mod found;
+mod memory;
 mod node;
 
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ use crate::checker::digests::Sample;
 use crate::net::{Net, address};
 pub use disk::Disk;
 pub use found::{module, pin};
+pub use memory::{Limits, Squeezed};
 use node::NodeProcess;
 
 /// Shares of a run's cluster, and how many open it.
@@ -38,14 +40,26 @@ pub struct Cluster<'n> {
     dir: PathBuf,
     net: &'n Net,
     config: ClientConfig,
-    /// Whether nodes have disks of their own, which can lose power.
-    disks: bool,
+    build: Build,
+    /// After the nodes, which must have ended when their groups are removed.
+    limits: Option<Limits>,
     /// Highest number given.
     made: Cell<u32>,
     /// Those whose process runs or may run again.
     nodes: RefCell<BTreeMap<u32, Node>>,
     /// Those that are voters, as far as the harness has seen to it.
     members: RefCell<BTreeSet<u32>>,
+}
+
+/// What nodes must have for the faults that are to come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Build {
+    /// Disks of their own, which can lose power.
+    pub disks: bool,
+    /// So short a log that who is away for a moment is sent the state.
+    pub short_logs: bool,
+    /// Memory that can be limited.
+    pub limits: bool,
 }
 
 struct Node {
@@ -56,11 +70,11 @@ struct Node {
 }
 
 impl<'n> Cluster<'n> {
-    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`; with disks that can lose power if `disks`.
+    /// Makes a cluster of `nodes` voters, all serving, in the new folder `dir`.
     ///
     /// # Errors
     /// The step that failed, and what the command said.
-    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, disks: bool) -> anyhow::Result<Self> {
+    pub async fn start(quorate: &Path, dir: &Path, net: &'n Net, nodes: u32, build: Build) -> anyhow::Result<Self> {
         disk::sweep();
         found::authority(quorate, dir).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
@@ -69,7 +83,8 @@ impl<'n> Cluster<'n> {
             dir: dir.to_owned(),
             net,
             config: ClientConfig::new(vec![], read("ca.pem")?, read("admin.pem")?, read("admin.key")?),
-            disks,
+            build,
+            limits: build.limits.then(Limits::create).transpose()?,
             made: Cell::new(0),
             nodes: RefCell::default(),
             members: RefCell::new((1..=nodes).collect()),
@@ -87,9 +102,9 @@ impl<'n> Cluster<'n> {
     pub async fn make_node(&self) -> anyhow::Result<u32> {
         let node = self.made.get() + 1;
         self.made.set(node);
-        let disk = self.disks.then(|| found::disk(&self.dir, node)).transpose()?;
+        let disk = self.build.disks.then(|| found::disk(&self.dir, node)).transpose()?;
         let data = disk.as_ref().map_or(self.node_dir(node), |disk| disk.path().to_owned()).join("data");
-        found::node(&self.quorate, &self.dir, node, &data, &self.members()).await?;
+        found::node(&self.quorate, &self.dir, node, &data, &self.members(), self.build).await?;
         let config = ClientConfig { addrs: vec![api(node)], ..self.config.clone() };
         let client = Client::connect(config).await?;
         let process = NodeProcess::new(node, &self.dir);
@@ -182,7 +197,10 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it can't be started.
     pub fn start_node(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node, |process| process.start(self.net, &self.quorate))
+        self.process(node, |process| {
+            let pid = process.start(self.net, &self.quorate)?;
+            self.limits.as_ref().map_or(Ok(()), |limits| limits.hold(node, pid))
+        })
     }
 
     /// SIGKILL; returns once the process is gone.
@@ -207,6 +225,39 @@ impl<'n> Cluster<'n> {
             process.resume();
             Ok(())
         });
+    }
+
+    /// Takes almost all the memory from a node that it does not use now.
+    ///
+    /// # Errors
+    /// What the system said, and without [`Build::limits`].
+    pub fn squeeze(&self, node: u32) -> anyhow::Result<Squeezed> {
+        let limits = self.limits.as_ref().context("memory can't be limited in this run")?;
+        self.process(node, |process| {
+            let begun = limits.squeeze(node)?;
+            // That it ends is what is to be expected.
+            process.may_end(true);
+            Ok(begun)
+        })
+    }
+
+    /// Gives it back; what the kernel says of the time between, and whether it ended the node's process.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn unsqueeze(&self, node: u32, begun: &Squeezed) -> anyhow::Result<(Squeezed, bool)> {
+        let limits = self.limits.as_ref().context("memory can't be limited in this run")?;
+        let since = limits.release(node, begun)?;
+        let ended = self.process(node, |process| {
+            process.may_end(false);
+            Ok(since.killed > 0 && process.reap())
+        });
+        Ok((since, ended.unwrap_or(false)))
+    }
+
+    /// How often a node's log has a line with these words.
+    pub fn logged(&self, node: u32, words: &str) -> usize {
+        std::fs::read_to_string(self.node_dir(node).join("log")).unwrap_or_default().matches(words).count()
     }
 
     /// Asks every node to stop in order (SIGTERM), and ends those that take too long.

@@ -2,6 +2,7 @@
 
 mod membership;
 pub mod partition;
+mod pressure;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -37,6 +38,10 @@ pub enum Kind {
     Seal,
     /// A new node joins and a member (half the time the leader) is removed for good, in either order; leadership is handed on
     Membership,
+    /// A node is away until the others have let go of the log that it lacks, and is sent the state
+    Snapshot,
+    /// A node's memory is limited to what it can't give back: the kernel ends it, or makes it crawl
+    Memory,
 }
 
 impl Kind {
@@ -49,6 +54,8 @@ impl Kind {
             Self::Power => "power",
             Self::Seal => "seal",
             Self::Membership => "membership",
+            Self::Snapshot => "snapshot",
+            Self::Memory => "memory",
         }
     }
 }
@@ -107,6 +114,8 @@ impl<'a> World<'a> {
                 Kind::Power => Box::pin(self.power(&mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
                 Kind::Membership => Box::pin(self.membership(&mut rng)),
+                Kind::Snapshot => Box::pin(self.snapshot(&mut rng)),
+                Kind::Memory => Box::pin(self.memory(&mut rng)),
             };
             done.await?;
         }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
 use crate::checker::{Evidence, Finding};
-use crate::cluster::Cluster;
+use crate::cluster::{Build, Cluster};
 use crate::history::{History, Recorder};
 use crate::nemesis::{Kind, World};
 use crate::net::Net;
@@ -90,7 +90,9 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
 async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, plan.nemeses.contains(&Kind::Power))
+    let needs = |kind| plan.nemeses.contains(&kind);
+    let build = Build { disks: needs(Kind::Power), short_logs: needs(Kind::Snapshot), limits: needs(Kind::Memory) };
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, build)
         .await
         .context("the cluster did not start")?;
 
