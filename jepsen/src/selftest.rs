@@ -165,6 +165,28 @@ pub fn cases() -> Vec<Case> {
             ],
             vec![],
         ),
+        case(
+            "two shares of three open a node",
+            Some("ceremony"),
+            vec![
+                made(),
+                (2, Call::EnterShare { share: 1, flaw: None }, Outcome::Ok(Answer::Share { complete: false })),
+                (2, Call::EnterShare { share: 2, flaw: None }, Outcome::Ok(Answer::Share { complete: true })),
+            ],
+            vec![],
+        ),
+        case(
+            "a sealed node uses a key when one share is lacking",
+            Some("sealed"),
+            vec![
+                made(),
+                (2, Call::Seal, Outcome::Ok(Answer::Done)),
+                (2, Call::EnterShare { share: 1, flaw: None }, Outcome::Ok(Answer::Share { complete: false })),
+                (2, Call::EnterShare { share: 2, flaw: None }, Outcome::Ok(Answer::Share { complete: false })),
+                encrypted(2, 1, 1),
+            ],
+            vec![],
+        ),
         with("states differ", Some("digests"), |e| {
             let sample =
                 |node: &str, digest: &str| digests::Sample { node: node.into(), index: 7, digest: digest.into() };

@@ -30,6 +30,12 @@ pub enum Event {
     AliasChanges,
     /// Encryptions by alias.
     AliasUses,
+    /// Shares that were refused.
+    RefusedShares,
+    /// Shares that completed a ceremony.
+    Ceremonies,
+    /// Uses that a sealed node refused.
+    SealedUses,
     /// Acknowledged changes.
     Changes,
     /// Keys whose creation was acknowledged.
@@ -52,6 +58,14 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
         match what {
             Event::Fault(name) => history.nemesis().filter(|(_, f, _)| *f == effect_event(name)).count() as u64,
             Event::RevocationRaces => revocation::races(ops) as u64,
+            Event::RefusedShares => ops_that(&|o| {
+                matches!(o.call, Call::EnterShare { .. })
+                    && matches!(&o.outcome, Outcome::Fail(why) if why == "SHARE_REFUSED")
+            }),
+            Event::Ceremonies => ops_that(&|o| matches!(o.outcome, Outcome::Ok(Answer::Share { complete: true }))),
+            Event::SealedUses => {
+                ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why == "SEALED"))
+            }
             Event::AskedRemoved => membership::check(ops).checked,
             Event::DeniedUses => {
                 ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))
@@ -113,7 +127,23 @@ mod tests {
         let named = op(1, 1, 2, Call::CreateAlias { alias: 1 }, Outcome::Ok(Answer::Done));
         let by_name = op(1, 1, 2, Call::EncryptAlias { alias: 1, text: 2 }, encrypted(1));
         let removed = op(1, 1, 3, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done));
-        let ops = [create(0), disabled, denied, lost, opened, named, by_name, Op { key: None, ..removed }];
+        let share = |outcome| op(1, 1, 2, Call::EnterShare { share: 1, flaw: None }, outcome);
+        let wrong = share(refused("SHARE_REFUSED"));
+        let enough = share(Outcome::Ok(Answer::Share { complete: true }));
+        let shut = op(1, 1, 2, Call::Encrypt { text: 3 }, refused("SEALED"));
+        let ops = [
+            create(0),
+            wrong,
+            enough,
+            shut,
+            disabled,
+            denied,
+            lost,
+            opened,
+            named,
+            by_name,
+            Op { key: None, ..removed },
+        ];
         for (what, seen) in [
             (Event::RevocationRaces, 2),
             (Event::DeniedUses, 1),
@@ -121,9 +151,12 @@ mod tests {
             (Event::Changes, 3),
             (Event::AliasChanges, 1),
             (Event::AliasUses, 1),
+            (Event::RefusedShares, 1),
+            (Event::Ceremonies, 1),
+            (Event::SealedUses, 1),
             (Event::Keys, 1),
             (Event::LastReads, 1),
-            (Event::PercentOk, 87),
+            (Event::PercentOk, 72),
         ] {
             let verdict =
                 |at_least| check(&History::default(), &ops, &[Demand { what: what.clone(), at_least }]).verdict;

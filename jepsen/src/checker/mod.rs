@@ -8,6 +8,7 @@
 //! | `aliases` | answers about one alias that no order of the calls explains |
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
+//! | `ceremony` | a wrong share that was taken, a node opened by fewer shares than the threshold |
 //! | `membership` | an answer about a key by a node whose removal had been acknowledged |
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node |
@@ -17,6 +18,7 @@
 
 pub mod alias;
 pub mod brute;
+pub mod ceremony;
 pub mod coverage;
 pub mod digests;
 pub mod durability;
@@ -130,6 +132,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         linear::check::<alias::Alias>("aliases", &ops, per_key),
         ids::check(&ops),
         sealed::check(&ops),
+        ceremony::check(&ops),
         membership::check(&ops),
         digests::check(&evidence.digests),
         Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]),

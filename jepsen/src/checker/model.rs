@@ -68,7 +68,12 @@ impl Step {
         };
         // What was asked by alias says of the key what it says when asked by id; what became of the alias says nothing.
         let call = match op.call {
-            Call::Seal | Call::Unseal | Call::Remove { .. } | Call::CreateAlias { .. } | Call::DeleteAlias { .. } => {
+            Call::Seal
+            | Call::Unseal
+            | Call::EnterShare { .. }
+            | Call::Remove { .. }
+            | Call::CreateAlias { .. }
+            | Call::DeleteAlias { .. } => {
                 return None;
             }
             Call::DescribeAlias { .. } => Call::Describe,

@@ -146,13 +146,13 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     let (n, t) = (SHARES.to_string(), THRESHOLD.to_string());
     let out = shares.to_str().context("the folder's name is not UTF-8")?;
     let all = cluster.members();
-    cluster.operator(&all, &["init", "--shares", &n, "--threshold", &t, "--shares-out", out], b"").await?;
+    cluster.operator.run(&all, &["init", "--shares", &n, "--threshold", &t, "--shares-out", out], b"").await?;
     wait(cluster, 1, "n1 to be sealed", state("sealed")).await?;
     cluster.ceremony(1).await?;
     wait(cluster, 1, "n1 to be unsealed", state("ok")).await?;
     let others: Vec<String> = (2..=cluster.size()).map(|n| format!("n{n}")).collect();
     for (name, n) in others.iter().zip(2..) {
-        let invited = cluster.operator(&all, &["members", "invite", "--name", name], b"").await?;
+        let invited = cluster.operator.run(&all, &["members", "invite", "--name", name], b"").await?;
         let token = invited["token"].as_str().context("no token")?;
         cluster.invited(n, token)?;
         cluster.start_node(n)?;
@@ -161,7 +161,7 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
         let fingerprint = cluster.fingerprint(n)?;
         let end = Instant::now() + STEP_TIME_MAX;
         loop {
-            let listed = cluster.operator(&all, &["members", "list"], b"").await?;
+            let listed = cluster.operator.run(&all, &["members", "list"], b"").await?;
             let pending = listed["pending"].as_array().cloned().unwrap_or_default();
             if pending.iter().any(|p| p["name"] == *name && p["fingerprint"] == *fingerprint) {
                 break;
@@ -171,7 +171,7 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        cluster.operator(&all, &["members", "approve", name, "--fingerprint", &fingerprint], b"").await?;
+        cluster.operator.run(&all, &["members", "approve", name, "--fingerprint", &fingerprint], b"").await?;
         wait(cluster, n, "a member to be unsealed", state("ok")).await?;
     }
     if !others.is_empty() {
@@ -180,7 +180,7 @@ pub async fn found(cluster: &Cluster<'_>) -> anyhow::Result<()> {
         if cluster.size().is_multiple_of(2) {
             promote.push("--force");
         }
-        cluster.operator(&all, &promote, b"").await?;
+        cluster.operator.run(&all, &promote, b"").await?;
     }
     cluster.converge(STEP_TIME_MAX).await
 }

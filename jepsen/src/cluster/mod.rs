@@ -5,6 +5,7 @@ mod disk;
 mod found;
 mod memory;
 mod node;
+mod operator;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,10 +26,12 @@ pub use disk::Disk;
 pub use found::{module, pin};
 pub use memory::{Limits, Squeezed};
 use node::NodeProcess;
+pub use operator::Operator;
 
-/// Shares of a run's cluster, and how many open it.
-const SHARES: usize = 5;
-const THRESHOLD: usize = 3;
+/// Shares of a run's cluster.
+pub const SHARES: usize = 5;
+/// … and how many of them open it.
+pub const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,7 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(120);
 pub struct Cluster<'n> {
     quorate: PathBuf,
     dir: PathBuf,
+    operator: Operator,
     net: &'n Net,
     config: ClientConfig,
     build: Build,
@@ -81,6 +85,7 @@ impl<'n> Cluster<'n> {
         let cluster = Self {
             quorate: quorate.to_owned(),
             dir: dir.to_owned(),
+            operator: Operator { quorate: quorate.to_owned(), dir: dir.to_owned() },
             net,
             config: ClientConfig::new(vec![], read("ca.pem")?, read("admin.pem")?, read("admin.key")?),
             build,
@@ -318,23 +323,25 @@ impl<'n> Cluster<'n> {
         self.status(node).await.is_some_and(|s| s.state == "ok")
     }
 
-    /// Enters shares at a node until it is open.
+    /// Enters shares at a node until it is open. Who finds some entered already goes on with the others.
     ///
     /// # Errors
     /// What the command said.
     pub async fn ceremony(&self, node: u32) -> anyhow::Result<()> {
-        for number in 1..=THRESHOLD {
-            let said = self.operator(&[node], &["unseal"], self.share(number)?.as_bytes()).await?;
-            if said["unsealed"] == true {
-                return Ok(());
+        let mut said = String::new();
+        for number in 1..=SHARES {
+            match self.operator.enter(node, &self.operator.share(number)?).await {
+                Ok(answer) if answer["unsealed"] == true => return Ok(()),
+                Ok(_) => {}
+                Err(e) => said = format!("; the last refusal was: {e:#}"),
             }
         }
-        bail!("{THRESHOLD} shares were entered at n{node}, and it is not open")
+        bail!("{SHARES} shares were entered at n{node}, and it is not open{said}")
     }
 
-    /// A custodian's share, as it was handed out.
-    fn share(&self, number: usize) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(self.dir.join(format!("shares/share-{number}.txt")))?)
+    /// For those who type commands and shares beside the harness.
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
     }
 
     /// The token with which a node will ask to join.
@@ -409,21 +416,6 @@ impl<'n> Cluster<'n> {
             }
             sleep(Duration::from_millis(200)).await;
         }
-    }
-
-    /// `quorate operator …` as administrator, in JSON, at these nodes.
-    async fn operator(&self, at: &[u32], args: &[&str], stdin: &[u8]) -> anyhow::Result<serde_json::Value> {
-        let addresses: Vec<String> = at.iter().map(|node| api(*node)).collect();
-        let mut command = Command::new(&self.quorate);
-        command.arg("operator").args(args).args(["--output", "json"]);
-        command.env("QUORATE_ADDR", addresses.join(","));
-        for (name, file) in
-            [("QUORATE_CACERT", "ca.pem"), ("QUORATE_CLIENT_CERT", "admin.pem"), ("QUORATE_CLIENT_KEY", "admin.key")]
-        {
-            command.env(name, self.dir.join("pki").join(file));
-        }
-        let said = run(command, stdin).await?;
-        serde_json::from_slice(&said).with_context(|| format!("operator {args:?} answered no JSON"))
     }
 
     fn process<T>(&self, node: u32, act: impl FnOnce(&mut NodeProcess) -> anyhow::Result<T>) -> anyhow::Result<T> {

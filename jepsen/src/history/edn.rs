@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow, bail};
 use clojure_reader::edn::{self, Edn};
 
-use super::{Answer, Call, Event, History, Outcome, State, What};
+use super::{Answer, Call, Event, Flaw, History, Outcome, State, What};
 
 type Map<'a> = BTreeMap<Edn<'a>, Edn<'a>>;
 
@@ -41,6 +41,12 @@ pub fn line(event: &Event) -> String {
                     value.insert(Edn::key("alias"), int(*alias));
                     value.insert(Edn::key("text"), int(*text));
                 }
+                Call::EnterShare { share, flaw } => {
+                    value.insert(Edn::key("share"), int((*share).into()));
+                    if let Some(flaw) = flaw {
+                        value.insert(Edn::key("flaw"), Edn::key(flaw_name(*flaw)));
+                    }
+                }
                 Call::Remove { member } => _ = value.insert(Edn::key("member"), int((*member).into())),
                 _ => {}
             }
@@ -56,6 +62,9 @@ pub fn line(event: &Event) -> String {
                         Answer::Decrypted { version, exact } => {
                             value.insert(Edn::key("version"), int((*version).into()));
                             value.insert(Edn::key("exact"), Edn::Bool(*exact));
+                        }
+                        Answer::Share { complete } => {
+                            value.insert(Edn::key("complete"), Edn::Bool(*complete));
                         }
                         Answer::Done => {}
                     }
@@ -113,6 +122,10 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "encrypt-by-alias" => Call::EncryptAlias { alias: int(value, "alias")?, text: int(value, "text")? },
         "seal" => Call::Seal,
         "unseal" => Call::Unseal,
+        "enter-share" => Call::EnterShare {
+            share: u32::try_from(int(value, "share")?)?,
+            flaw: get(value, "flaw").map(|_| flaw(word(value, "flaw")?)).transpose()?,
+        },
         "remove-member" => Call::Remove { member: u32::try_from(int(value, "member")?)? },
         other => bail!(":f {other} is unknown"),
     };
@@ -122,6 +135,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "ok" => Some(Outcome::Ok(match call {
             Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version: version()? },
             Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
+            Call::EnterShare { .. } => Answer::Share { complete: flag(value, "complete")? },
             Call::Seal | Call::Unseal | Call::Remove { .. } | Call::CreateAlias { .. } | Call::DeleteAlias { .. } => {
                 Answer::Done
             }
@@ -160,9 +174,25 @@ impl Call {
             Self::EncryptAlias { .. } => "encrypt-by-alias",
             Self::Seal => "seal",
             Self::Unseal => "unseal",
+            Self::EnterShare { .. } => "enter-share",
             Self::Remove { .. } => "remove-member",
         }
     }
+}
+
+const FLAWS: [(Flaw, &str); 3] =
+    [(Flaw::Mistyped, "mistyped"), (Flaw::Unproven, "unproven"), (Flaw::Unchallenged, "unchallenged")];
+
+fn flaw_name(flaw: Flaw) -> &'static str {
+    FLAWS.iter().find(|(known, _)| *known == flaw).map_or("", |(_, name)| name)
+}
+
+fn flaw(name: &str) -> anyhow::Result<Flaw> {
+    FLAWS
+        .iter()
+        .find(|(_, known)| *known == name)
+        .map(|(flaw, _)| *flaw)
+        .with_context(|| format!(":flaw {name} is unknown"))
 }
 
 fn state_name(state: State) -> &'static str {
@@ -227,6 +257,8 @@ mod tests {
             (0..9_u64).prop_map(|text| Call::Encrypt { text }),
             (0..9_u64).prop_map(|text| Call::Decrypt { text }),
             (1..9_u32).prop_map(|member| Call::Remove { member }),
+            (1..6_u32, 0..4_usize)
+                .prop_map(|(share, n)| Call::EnterShare { share, flaw: FLAWS.get(n).map(|(flaw, _)| *flaw) }),
             (0..9_u64).prop_map(|alias| Call::CreateAlias { alias }),
             (0..9_u64).prop_map(|alias| Call::DeleteAlias { alias }),
             (0..9_u64).prop_map(|alias| Call::DescribeAlias { alias }),
@@ -251,6 +283,7 @@ mod tests {
                     Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version },
                     Call::Decrypt { .. } => Answer::Decrypted { version, exact },
                     Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
+                    Call::EnterShare { .. } => Answer::Share { complete: exact },
                     Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
                     _ => Answer::Key { state, version },
                 };

@@ -74,13 +74,31 @@ pub enum Call {
     },
     /// Seals the node.
     Seal,
-    /// Enters the share that completes a ceremony.
+    /// A whole ceremony: the shares that open a node, one after the other.
     Unseal,
+    /// Enters one share at a node.
+    EnterShare {
+        /// Number of its custodian, from 1.
+        share: u32,
+        /// What is wrong with it: it must be refused then.
+        flaw: Option<Flaw>,
+    },
     /// Removes a member for good.
     Remove {
         /// Its number.
         member: u32,
     },
+}
+
+/// What is wrong with a share as it is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// One character is another.
+    Mistyped,
+    /// The proof is not by the share's proof key.
+    Unproven,
+    /// The proof is over a challenge that the node never gave.
+    Unchallenged,
 }
 
 impl Call {
@@ -101,7 +119,7 @@ impl Call {
 
     /// Whether it is about nodes, not about keys.
     pub fn is_operators(&self) -> bool {
-        matches!(self, Self::Seal | Self::Unseal | Self::Remove { .. })
+        matches!(self, Self::Seal | Self::Unseal | Self::EnterShare { .. } | Self::Remove { .. })
     }
 
     /// The alias it is about.
@@ -142,6 +160,11 @@ pub enum Answer {
         version: u32,
         /// Whether the plaintext is what had been encrypted, to the byte.
         exact: bool,
+    },
+    /// The share was taken.
+    Share {
+        /// Whether it was the one that completed the ceremony.
+        complete: bool,
     },
     /// Done; there is nothing to tell.
     Done,

@@ -98,7 +98,8 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &Net) -> anyhow::R
 
     let (stop_load, load_stops) = watch::channel(false);
     let (stop_faults, faults_stop) = watch::channel(false);
-    let context = Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, load_stops));
+    let context =
+        Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, cluster.operator(), load_stops));
     for node in cluster.members() {
         context.joined(node, cluster.client_of(node, CALL_TIME_MAX)?);
     }

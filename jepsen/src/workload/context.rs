@@ -10,13 +10,17 @@ use quorate_client::v1::*;
 use quorate_client::{Client, ClientError, reason};
 use tokio::sync::watch;
 
-use crate::history::{Answer, Call, Outcome, Recorder, State};
+use crate::cluster::Operator;
+use crate::history::{Answer, Call, Flaw, Outcome, Recorder, State};
 use crate::outcome;
 
 /// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(2);
 /// A removal rotates the root key and changes the membership twice.
 const REMOVAL_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Length of an Ed25519 signature.
+const PROOF_LEN: usize = 64;
 
 /// A ciphertext and what it should open to.
 #[derive(Clone)]
@@ -36,6 +40,7 @@ pub struct Context {
     pub recorder: Recorder,
     /// The run's seed.
     pub seed: u64,
+    operator: Operator,
     nodes: Mutex<BTreeMap<u32, Place>>,
     /// Turns true when the clients are to stop.
     stop: watch::Receiver<bool>,
@@ -62,9 +67,9 @@ pub struct Process(u64);
 
 impl Context {
     /// Clients talk to no node yet.
-    pub fn new(recorder: Recorder, seed: u64, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(recorder: Recorder, seed: u64, operator: Operator, stop: watch::Receiver<bool>) -> Self {
         let (nodes, kept) = (Mutex::default(), Mutex::default());
-        Self { recorder, seed, nodes, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
+        Self { recorder, seed, operator, nodes, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
     }
 
     /// A node is a member from now on, and clients talk to it.
@@ -196,10 +201,16 @@ impl Context {
         let Some(client) = self.client(node) else { return (Outcome::Fail(reason::UNREACHABLE.into()), None) };
         let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
         self.kept().aliases.extend(call.alias());
-        let answered = self.send(&client, key.unwrap_or_default(), &call).await;
-        let (outcome, id) = match answered {
-            Ok((answer, id)) => (Outcome::Ok(answer), id),
-            Err(e) => (outcome::of_error(&call, &e), None),
+        let (outcome, id) = match call {
+            // As custodians do, by the command, which makes the proof.
+            Call::EnterShare { share, flaw: None } => {
+                let text = self.operator.share(share as usize).unwrap_or_default();
+                (outcome::of_share(self.operator.enter(node, &text).await), None)
+            }
+            _ => match self.send(&client, key.unwrap_or_default(), &call).await {
+                Ok((answer, id)) => (Outcome::Ok(answer), id),
+                Err(e) => (outcome::of_error(&call, &e), None),
+            },
         };
         self.recorder.end(ticket, id.as_deref(), outcome.clone());
         if let (Outcome::Ok(_), Call::Create { .. }, Some(id)) = (&outcome, &call, &id) {
@@ -267,8 +278,32 @@ impl Context {
                 let patient = client.with_deadline(REMOVAL_TIME_MAX);
                 patient.remove_member(request).await.map(|_| (Answer::Done, None))
             }
-            Call::Unseal => unreachable!("ceremonies are held by the cluster"),
+            Call::EnterShare { share, flaw: Some(flaw) } => self.enter_flawed(client, *share, *flaw).await,
+            // Both are typed by people: neither comes here.
+            Call::Unseal | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
         }
+    }
+
+    /// What the command would not send: a share that is not right.
+    async fn enter_flawed(
+        &self,
+        client: &Client,
+        share: u32,
+        flaw: Flaw,
+    ) -> Result<(Answer, Option<String>), ClientError> {
+        let mut text = self.operator.share(share as usize).unwrap_or_default().trim().to_owned();
+        let mut nonce = client.share_challenge(ShareChallengeRequest {}).await?.nonce;
+        match flaw {
+            Flaw::Mistyped => {
+                let last = text.pop();
+                text.push(if last == Some('q') { 'p' } else { 'q' });
+            }
+            Flaw::Unproven => {}
+            Flaw::Unchallenged => nonce = Bytes::from(vec![share as u8; nonce.len()]),
+        }
+        let request = SubmitShareRequest { share: text, nonce, proof: Bytes::from(vec![share as u8; PROOF_LEN]) };
+        let complete = client.submit_share(request).await?.ceremony.is_none();
+        Ok((Answer::Share { complete }, None))
     }
 
     /// By id or by alias; the ciphertext is kept under the id of the key that the answer names.

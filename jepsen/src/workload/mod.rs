@@ -1,6 +1,7 @@
 //! What clients do while faults happen.
 
 mod aliases;
+mod ceremony;
 mod context;
 mod durability;
 mod last;
@@ -33,6 +34,8 @@ pub enum Workload {
     Durability,
     /// Few aliases that many clients set, clear and encrypt by; each is judged for linearizability as a compare-and-set register
     Aliases,
+    /// Nodes are sealed and opened all the time, shares are entered in every wrong way, and keys are used at every node
+    Ceremony,
 }
 
 /// How hard.
@@ -60,6 +63,7 @@ impl Workload {
             Self::Revoke => "revoke",
             Self::Durability => "durability",
             Self::Aliases => "aliases",
+            Self::Ceremony => "ceremony",
         }
     }
 
@@ -71,6 +75,7 @@ impl Workload {
             Self::Revoke => revoke::start(context, load, &mut tasks),
             Self::Durability => durability::start(context, load, &mut tasks),
             Self::Aliases => aliases::start(context, load, &mut tasks),
+            Self::Ceremony => ceremony::start(context, load, &mut tasks),
         }
         tasks
     }
@@ -84,9 +89,17 @@ impl Workload {
             Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
             Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
             Self::Aliases => vec![(Event::AliasChanges, some(60)), (Event::AliasUses, some(30))],
+            Self::Ceremony => {
+                vec![(Event::RefusedShares, some(3)), (Event::Ceremonies, some(2)), (Event::SealedUses, some(10))]
+            }
         };
         // Where no minority can fail, every fault stops everything for its time.
-        let percent_ok = if minority(nodes) == 0 { 3 } else { 30 };
+        let percent_ok = match self {
+            // Sealed nodes refuse, as they should.
+            Self::Ceremony => 5,
+            _ if minority(nodes) == 0 => 3,
+            _ => 30,
+        };
         let common = [(Event::PercentOk, percent_ok), (Event::LastReads, 1)];
         own.into_iter().chain(common).map(|(what, at_least)| Demand { what, at_least }).collect()
     }
