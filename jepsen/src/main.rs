@@ -212,7 +212,7 @@ fn list() {
     rows::<Workload>("workloads");
     rows::<Kind>("nemeses");
     println!(
-        "checkers:\n  durability, revocation, linear, aliases, ids, sealed, ceremony, membership, digests, secrets, logs, recovery, coverage (see README.md)"
+        "checkers:\n  durability, revocation, linear, aliases, metadata, ids, sealed, ceremony, membership, digests, secrets, logs, recovery, coverage (see README.md)"
     );
 }
 

@@ -187,6 +187,19 @@ pub fn cases() -> Vec<Case> {
             ],
             vec![],
         ),
+        case(
+            "a key has another key's description",
+            Some("metadata"),
+            vec![
+                made(),
+                (
+                    2,
+                    Call::Inspect,
+                    Outcome::Ok(Answer::Metadata { state: Enabled, version: 1, token: 2, created: 5, rotated: 0 }),
+                ),
+            ],
+            vec![],
+        ),
         with("states differ", Some("digests"), |e| {
             let sample =
                 |node: &str, digest: &str| digests::Sample { node: node.into(), index: 7, digest: digest.into() };

@@ -36,6 +36,8 @@ pub enum Event {
     Ceremonies,
     /// Uses that a sealed node refused.
     SealedUses,
+    /// Times that all about a key was told.
+    Inspections,
     /// Acknowledged changes.
     Changes,
     /// Keys whose creation was acknowledged.
@@ -66,6 +68,7 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             Event::SealedUses => {
                 ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why == "SEALED"))
             }
+            Event::Inspections => ops_that(&|o| matches!(o.outcome, Outcome::Ok(Answer::Metadata { .. }))),
             Event::AskedRemoved => membership::check(ops).checked,
             Event::DeniedUses => {
                 ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))
@@ -131,8 +134,11 @@ mod tests {
         let wrong = share(refused("SHARE_REFUSED"));
         let enough = share(Outcome::Ok(Answer::Share { complete: true }));
         let shut = op(1, 1, 2, Call::Encrypt { text: 3 }, refused("SEALED"));
+        let all = Answer::Metadata { state: State::Enabled, version: 1, token: 1, created: 1, rotated: 0 };
+        let all = op(1, 1, 2, Call::Inspect, Outcome::Ok(all));
         let ops = [
             create(0),
+            all,
             wrong,
             enough,
             shut,
@@ -152,11 +158,12 @@ mod tests {
             (Event::AliasChanges, 1),
             (Event::AliasUses, 1),
             (Event::RefusedShares, 1),
+            (Event::Inspections, 1),
             (Event::Ceremonies, 1),
             (Event::SealedUses, 1),
             (Event::Keys, 1),
             (Event::LastReads, 1),
-            (Event::PercentOk, 72),
+            (Event::PercentOk, 75),
         ] {
             let verdict =
                 |at_least| check(&History::default(), &ops, &[Demand { what: what.clone(), at_least }]).verdict;

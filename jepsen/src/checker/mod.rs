@@ -6,6 +6,7 @@
 //! | `revocation` | a use that succeeded though it was invoked after an acknowledged disable or deletion; a use denied though enabled |
 //! | `linear` | answers about one key that no order of the calls explains |
 //! | `aliases` | answers about one alias that no order of the calls explains |
+//! | `metadata` | a description, a time of creation or of a version that changed |
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
 //! | `ceremony` | a wrong share that was taken, a node opened by fewer shares than the threshold |
@@ -26,6 +27,7 @@ pub mod ids;
 pub mod linear;
 pub mod logs;
 pub mod membership;
+pub mod metadata;
 pub mod model;
 pub mod object;
 pub mod revocation;
@@ -130,6 +132,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         revocation::check(&ops),
         linear::check::<model::Key>("linear", &ops, per_key),
         linear::check::<alias::Alias>("aliases", &ops, per_key),
+        metadata::check(&ops),
         ids::check(&ops),
         sealed::check(&ops),
         ceremony::check(&ops),

@@ -55,6 +55,9 @@ impl Step {
     /// What a call says about its key; `None` when it says nothing.
     pub fn of(op: &Op) -> Option<Self> {
         let seen = match (&op.outcome, &op.call) {
+            (Outcome::Ok(Answer::Metadata { state, version, .. }), _) => {
+                Seen::Answered(Answer::Key { state: *state, version: *version })
+            }
             (Outcome::Ok(answer), _) => Seen::Answered(answer.clone()),
             (Outcome::Info(_), call) if call.is_use() || call.is_read() => return None,
             (Outcome::Info(_), _) => Seen::Nothing,
@@ -76,7 +79,7 @@ impl Step {
             | Call::DeleteAlias { .. } => {
                 return None;
             }
-            Call::DescribeAlias { .. } => Call::Describe,
+            Call::DescribeAlias { .. } | Call::Inspect => Call::Describe,
             Call::EncryptAlias { text, .. } => Call::Encrypt { text },
             _ => op.call.clone(),
         };

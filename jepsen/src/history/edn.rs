@@ -58,6 +58,17 @@ pub fn line(event: &Event) -> String {
                             value.insert(Edn::key("state"), Edn::key(state_name(*state)));
                             value.insert(Edn::key("version"), int((*version).into()));
                         }
+                        Answer::Metadata { state, version, token, created, rotated } => {
+                            value.insert(Edn::key("state"), Edn::key(state_name(*state)));
+                            for (name, number) in [
+                                ("version", u64::from(*version)),
+                                ("token", *token),
+                                ("created", *created),
+                                ("rotated", *rotated),
+                            ] {
+                                value.insert(Edn::key(name), int(number));
+                            }
+                        }
                         Answer::Encrypted { version } => _ = value.insert(Edn::key("version"), int((*version).into())),
                         Answer::Decrypted { version, exact } => {
                             value.insert(Edn::key("version"), int((*version).into()));
@@ -109,6 +120,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
     let call = match f {
         "create" => Call::Create { token: int(value, "token")? },
         "describe" => Call::Describe,
+        "inspect" => Call::Inspect,
         "enable" => Call::Enable,
         "disable" => Call::Disable,
         "schedule-deletion" => Call::Schedule,
@@ -135,6 +147,13 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "ok" => Some(Outcome::Ok(match call {
             Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version: version()? },
             Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
+            Call::Inspect => Answer::Metadata {
+                state: state(word(value, "state")?)?,
+                version: version()?,
+                token: int(value, "token")?,
+                created: int(value, "created")?,
+                rotated: int(value, "rotated")?,
+            },
             Call::EnterShare { .. } => Answer::Share { complete: flag(value, "complete")? },
             Call::Seal | Call::Unseal | Call::Remove { .. } | Call::CreateAlias { .. } | Call::DeleteAlias { .. } => {
                 Answer::Done
@@ -161,6 +180,7 @@ impl Call {
         match self {
             Self::Create { .. } => "create",
             Self::Describe => "describe",
+            Self::Inspect => "inspect",
             Self::Enable => "enable",
             Self::Disable => "disable",
             Self::Schedule => "schedule-deletion",
@@ -264,6 +284,7 @@ mod tests {
             (0..9_u64).prop_map(|alias| Call::DescribeAlias { alias }),
             (0..9_u64, 0..9_u64).prop_map(|(alias, text)| Call::EncryptAlias { alias, text }),
             Just(Call::Describe),
+            Just(Call::Inspect),
             Just(Call::Enable),
             Just(Call::Disable),
             Just(Call::Schedule),
@@ -284,6 +305,7 @@ mod tests {
                     Call::Decrypt { .. } => Answer::Decrypted { version, exact },
                     Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
                     Call::EnterShare { .. } => Answer::Share { complete: exact },
+                    Call::Inspect => Answer::Metadata { state, version, token: process, created: 7, rotated: 8 },
                     Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
                     _ => Answer::Key { state, version },
                 };

@@ -30,6 +30,8 @@ pub enum Call {
     },
     /// Reads state and current version.
     Describe,
+    /// Reads all that is known about the key.
+    Inspect,
     /// Lets the key be used.
     Enable,
     /// Forbids every use.
@@ -114,7 +116,7 @@ impl Call {
 
     /// Whether it only asks.
     pub fn is_read(&self) -> bool {
-        matches!(self, Self::Describe | Self::DescribeAlias { .. })
+        matches!(self, Self::Describe | Self::Inspect | Self::DescribeAlias { .. })
     }
 
     /// Whether it is about nodes, not about keys.
@@ -148,6 +150,19 @@ pub enum Answer {
         state: State,
         /// The version that encrypts.
         version: u32,
+    },
+    /// All that is known about the key.
+    Metadata {
+        /// Its state.
+        state: State,
+        /// The version that encrypts.
+        version: u32,
+        /// Number of the token that is in its description; 0 when the description is not what it was created with.
+        token: u64,
+        /// When it was created, ms since 1970 on the cluster's clock.
+        created: u64,
+        /// When the version that encrypts was made; 0 before the first rotation.
+        rotated: u64,
     },
     /// Encrypted under that version.
     Encrypted {

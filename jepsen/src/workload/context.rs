@@ -226,12 +226,7 @@ impl Context {
         let of_key = || KeyRequest { key: key.to_owned() };
         let key_answer = |response: KeyResponse| {
             let key = response.key.unwrap_or_default();
-            let state = match key.state() {
-                KeyState::Enabled => State::Enabled,
-                KeyState::PendingDeletion => State::PendingDeletion,
-                KeyState::Disabled | KeyState::Unspecified => State::Disabled,
-            };
-            (Answer::Key { state, version: key.current_version }, Some(key.key_id))
+            (Answer::Key { state: state_of(&key), version: key.current_version }, Some(key.key_id))
         };
         match call {
             Call::Create { token } => {
@@ -243,6 +238,10 @@ impl Context {
                 client.create_key(request).await.map(key_answer)
             }
             Call::Describe => client.describe_key(of_key()).await.map(key_answer),
+            Call::Inspect => client.describe_key(of_key()).await.map(|response| {
+                let id = response.key.as_ref().map(|key| key.key_id.clone());
+                (self.metadata(response.key.unwrap_or_default()), id)
+            }),
             Call::Enable => client.enable_key(of_key()).await.map(key_answer),
             Call::Disable => client.disable_key(of_key()).await.map(key_answer),
             Call::Cancel => client.cancel_key_deletion(of_key()).await.map(key_answer),
@@ -281,6 +280,17 @@ impl Context {
             Call::EnterShare { share, flaw: Some(flaw) } => self.enter_flawed(client, *share, *flaw).await,
             // Both are typed by people: neither comes here.
             Call::Unseal | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
+        }
+    }
+
+    fn metadata(&self, key: Key) -> Answer {
+        let token = key.description.strip_prefix(&Self::name_canary(self.seed)).and_then(|token| token.parse().ok());
+        Answer::Metadata {
+            state: state_of(&key),
+            version: key.current_version,
+            token: token.unwrap_or(0),
+            created: key.created_ms,
+            rotated: key.rotated_ms,
         }
     }
 
@@ -331,5 +341,13 @@ impl Context {
         };
         self.recorder.end(ticket, None, outcome);
         result
+    }
+}
+
+fn state_of(key: &Key) -> State {
+    match key.state() {
+        KeyState::Enabled => State::Enabled,
+        KeyState::PendingDeletion => State::PendingDeletion,
+        KeyState::Disabled | KeyState::Unspecified => State::Disabled,
     }
 }

@@ -6,6 +6,7 @@ mod context;
 mod durability;
 mod last;
 mod lifecycle;
+mod metadata;
 mod revoke;
 
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub enum Workload {
     Aliases,
     /// Nodes are sealed and opened all the time, shares are entered in every wrong way, and keys are used at every node
     Ceremony,
+    /// Two keys whose state and version change all the time, while everything about them is read at every node
+    Metadata,
 }
 
 /// How hard.
@@ -64,6 +67,7 @@ impl Workload {
             Self::Durability => "durability",
             Self::Aliases => "aliases",
             Self::Ceremony => "ceremony",
+            Self::Metadata => "metadata",
         }
     }
 
@@ -76,6 +80,7 @@ impl Workload {
             Self::Durability => durability::start(context, load, &mut tasks),
             Self::Aliases => aliases::start(context, load, &mut tasks),
             Self::Ceremony => ceremony::start(context, load, &mut tasks),
+            Self::Metadata => metadata::start(context, load, &mut tasks),
         }
         tasks
     }
@@ -89,6 +94,7 @@ impl Workload {
             Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
             Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
             Self::Aliases => vec![(Event::AliasChanges, some(60)), (Event::AliasUses, some(30))],
+            Self::Metadata => vec![(Event::Changes, some(60)), (Event::Inspections, some(60))],
             Self::Ceremony => {
                 vec![(Event::RefusedShares, some(3)), (Event::Ceremonies, some(2)), (Event::SealedUses, some(10))]
             }
@@ -100,8 +106,13 @@ impl Workload {
             _ if minority(nodes) == 0 => 3,
             _ => 30,
         };
-        let common = [(Event::PercentOk, percent_ok), (Event::LastReads, 1)];
-        own.into_iter().chain(common).map(|(what, at_least)| Demand { what, at_least }).collect()
+        // Only that workload encrypts nothing.
+        let opened = (self != Self::Metadata).then_some((Event::LastReads, 1));
+        own.into_iter()
+            .chain([(Event::PercentOk, percent_ok)])
+            .chain(opened)
+            .map(|(what, at_least)| Demand { what, at_least })
+            .collect()
     }
 }
 
