@@ -3,7 +3,7 @@
 
 mod disk;
 mod found;
-mod memory;
+mod limits;
 mod node;
 mod operator;
 
@@ -24,7 +24,7 @@ use crate::checker::digests::Sample;
 use crate::net::{Net, address};
 pub use disk::Disk;
 pub use found::{module, pin};
-pub use memory::{Limits, Squeezed};
+pub use limits::{Limits, Squeezed};
 use node::NodeProcess;
 pub use operator::Operator;
 
