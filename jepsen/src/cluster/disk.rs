@@ -54,7 +54,7 @@ impl Disk {
         // Without -f the file system's log is not flushed either.
         run("xfs_io", [OsStr::new("-x"), OsStr::new("-c"), OsStr::new("shutdown"), self.at.as_os_str()])?;
         run("umount", [self.at.as_os_str()])?;
-        // A disk that a process in another mount namespace still holds, for a moment only, comes back as it was: shut down.
+        // A disk that somebody else still holds (as a process in another mount namespace may) comes back as it was: shut down.
         for _ in 0..RELEASE_TRIES {
             self.mount()?;
             if std::fs::write(self.at.join("probe"), "").is_ok() {

@@ -189,7 +189,7 @@ impl Node {
         let progress = self.keep_share(&seal, share)?;
         replica.hello_now();
         if progress.entered.len() < usize::from(progress.threshold) {
-            // A hand-over was faster, and had no share to forget yet: what is kept now would count after the next seal.
+            // A hand-over was faster, and had no share to forget yet: an open node keeps none.
             if let Err(e) = self.sealed_replica() {
                 self.ceremony.forget(Some(progress.id));
                 return Err(e);
