@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use clap::ValueEnum;
 
-use crate::cluster::{Disk, clock, module, token, trace};
+use crate::cluster::{Disk, Limits, clock, module, token, trace};
 use crate::nemesis::Kind;
 use crate::nemesis::packet::Harm;
 use crate::net::Backend;
@@ -73,6 +73,11 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
             what: "libfaketime",
             for_what: "clock, clock-rate".into(),
             missing: clock::probe().err().map(|e| format!("{e:#}")),
+        },
+        Check {
+            what: "control groups (version 1) for memory",
+            for_what: "memory".into(),
+            missing: Limits::create().err().map(|e| format!("{e:#}; run as root")),
         },
     ]
 }

@@ -316,6 +316,13 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
             bail!("{} with {} nodes: {why}", kind.name(), args.nodes);
         }
     }
+    for (i, kind) in nemeses.iter().enumerate() {
+        for other in &nemeses[..i] {
+            if let Some(why) = kind.clashes(*other) {
+                bail!("{} beside {}: {why}; run them one after the other", other.name(), kind.name());
+            }
+        }
+    }
     let net = args.net.map_or_else(Backend::best, Ok)?;
     for kind in &nemeses {
         if let Some(why) = kind.lacks(net) {
@@ -350,7 +357,7 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
     let verdict = done.as_ref().ok().map(|f| overall(f));
     // What broke a promise, or the harness, is evidence.
     let keep = plan.keep || !matches!(verdict, Some(Verdict::Valid | Verdict::Uncovered));
-    store.tidy(test.nodes, keep)?;
+    store.tidy(keep)?;
     if let Err(e) = &done
         && !e.is::<Interrupted>()
     {
@@ -445,7 +452,7 @@ fn list() {
     rows::<Workload>("workloads");
     rows::<Kind>("nemeses");
     println!(
-        "checkers:\n  durability, revocation, linear, ids, sealed, digests, secrets, logs, answers, recovery, coverage (see README.md)"
+        "checkers:\n  durability, revocation, linear, aliases, metadata, ids, sealed, ceremony, membership, digests, secrets, logs, answers, recovery, coverage (see README.md)"
     );
 }
 

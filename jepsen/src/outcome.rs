@@ -2,7 +2,7 @@
 
 use quorate_client::{ClientError, reason};
 
-use crate::history::{Call, Outcome};
+use crate::history::{Answer, Call, Outcome};
 
 /// What a reason given by the client says about the call's effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,8 +58,28 @@ pub fn of_error(call: &Call, error: &ClientError) -> Outcome {
     match known {
         Some(Effect::None) => Outcome::Fail(error.reason.clone()),
         // What changes nothing can't be left half done.
-        _ if matches!(call, Call::Describe) => Outcome::Fail(error.reason.clone()),
+        _ if call.is_read() => Outcome::Fail(error.reason.clone()),
         _ => Outcome::Info(error.reason.clone()),
+    }
+}
+
+/// How a share that was entered by the command ends in the history. What the command says in other words than these may
+/// mean anything.
+pub fn of_share(said: anyhow::Result<serde_json::Value>) -> Outcome {
+    match said {
+        // The node was open already: the command sent nothing.
+        Ok(answer) if answer["share_number"].is_null() => Outcome::Fail("WRONG_STATE".into()),
+        Ok(answer) => {
+            Outcome::Ok(Answer::Share { complete: answer["unsealed"] == true || answer["ceremony"].is_null() })
+        }
+        Err(e) => {
+            let text = format!("{e:#}");
+            let none = EFFECTS.iter().filter(|(_, effect)| *effect == Effect::None);
+            match none.into_iter().find(|(reason, _)| text.contains(&format!("({reason}"))) {
+                Some((reason, _)) => Outcome::Fail((*reason).to_owned()),
+                None => Outcome::Info(text),
+            }
+        }
     }
 }
 
@@ -82,6 +102,25 @@ mod tests {
             assert_eq!(rotate(doubt), Outcome::Info(doubt.into()));
             assert_eq!(of_error(&Call::Describe, &error(doubt)), Outcome::Fail(doubt.into()));
         }
+    }
+
+    #[test]
+    fn a_share_that_the_command_refused_was_not_entered() {
+        let said = |text: &str| of_share(Err(anyhow::anyhow!("{text}")));
+        assert_eq!(
+            said("can't enter the share (SHARE_REFUSED, says n1): it was already entered"),
+            Outcome::Fail("SHARE_REFUSED".into())
+        );
+        assert!(matches!(said("can't tell whether the share was accepted"), Outcome::Info(_)));
+        assert!(matches!(said("can't enter the share (UNKNOWN_OUTCOME, says n1)"), Outcome::Info(_)));
+        let taken = |json: serde_json::Value| of_share(Ok(json));
+        let complete = |complete| Outcome::Ok(Answer::Share { complete });
+        use serde_json::json;
+        let begun = json!({ "share_number": 1, "unsealed": false, "ceremony": { "entered": 1 } });
+        assert_eq!(taken(begun), complete(false));
+        assert_eq!(taken(json!({ "share_number": 1, "unsealed": false, "ceremony": null })), complete(true));
+        assert_eq!(taken(json!({ "share_number": 1, "unsealed": true, "ceremony": null })), complete(true));
+        assert_eq!(taken(json!({ "unsealed": true, "ceremony": null })), Outcome::Fail("WRONG_STATE".into()));
     }
 
     #[test]

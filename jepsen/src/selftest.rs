@@ -51,7 +51,7 @@ fn history(steps: Vec<Step>, last: Vec<Step>) -> History {
             let what = What::Client {
                 process: i as u64,
                 node,
-                key: (!matches!(call, Call::Seal | Call::Unseal)).then(|| "k".to_owned()),
+                key: (!call.is_operators()).then(|| "k".to_owned()),
                 last: i >= begun,
                 call: call.clone(),
                 outcome,
@@ -74,7 +74,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name, rejected_by, steps, last| Case {
         name,
         history: history(steps, last),
-        evidence: Evidence { nodes: 2, ..Evidence::default() },
+        evidence: Evidence { members: vec![1, 2], ..Evidence::default() },
         rejected_by,
     };
     let with = |name, rejected_by, change: fn(&mut Evidence)| {
@@ -147,6 +147,63 @@ pub fn cases() -> Vec<Case> {
             "a node says that it is at fault",
             Some("answers"),
             vec![made(), (2, Call::Describe, Outcome::Fail("INTERNAL".into()))],
+            vec![],
+        ),
+        case(
+            "a removed member opens a ciphertext",
+            Some("membership"),
+            vec![
+                made(),
+                encrypted(1, 1, 1),
+                (1, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done)),
+                opened(1, 1, true),
+            ],
+            vec![],
+        ),
+        case(
+            "an alias uses the key that it was taken from",
+            Some("aliases"),
+            vec![
+                made(),
+                (1, Call::CreateAlias { alias: 1 }, Outcome::Ok(Answer::Done)),
+                (1, Call::DeleteAlias { alias: 1 }, Outcome::Ok(Answer::Done)),
+                (2, Call::EncryptAlias { alias: 1, text: 2 }, Outcome::Ok(Answer::Encrypted { version: 1 })),
+            ],
+            vec![],
+        ),
+        case(
+            "two shares of three open a node",
+            Some("ceremony"),
+            vec![
+                made(),
+                (2, Call::EnterShare { share: 1, flaw: None }, Outcome::Ok(Answer::Share { complete: false })),
+                (2, Call::EnterShare { share: 2, flaw: None }, Outcome::Ok(Answer::Share { complete: true })),
+            ],
+            vec![],
+        ),
+        case(
+            "a sealed node uses a key when one share is lacking",
+            Some("sealed"),
+            vec![
+                made(),
+                (2, Call::Seal, Outcome::Ok(Answer::Done)),
+                (2, Call::EnterShare { share: 1, flaw: None }, Outcome::Ok(Answer::Share { complete: false })),
+                (2, Call::EnterShare { share: 2, flaw: None }, Outcome::Ok(Answer::Share { complete: false })),
+                encrypted(2, 1, 1),
+            ],
+            vec![],
+        ),
+        case(
+            "a key has another key's description",
+            Some("metadata"),
+            vec![
+                made(),
+                (
+                    2,
+                    Call::Inspect,
+                    Outcome::Ok(Answer::Metadata { state: Enabled, version: 1, token: 2, created: 5, rotated: 0 }),
+                ),
+            ],
             vec![],
         ),
         with("states differ", Some("digests"), |e| {

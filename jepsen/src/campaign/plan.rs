@@ -123,9 +123,10 @@ pub fn combination(settings: &Settings, number: u64) -> Option<Item> {
     let many = rng.random_range(2..=3);
     let mut nemeses: Vec<Kind> = Vec::new();
     for kind in kinds {
-        // Only what one network can do together.
+        // Only what can go on together, on one network.
         let with = [nemeses.as_slice(), &[kind]].concat();
-        if nemeses.len() < many && network(&settings.nets, &with).is_ok() {
+        let clash = nemeses.iter().any(|other| kind.clashes(*other).is_some());
+        if nemeses.len() < many && !clash && network(&settings.nets, &with).is_ok() {
             nemeses = with;
         }
     }
@@ -193,6 +194,8 @@ mod tests {
             assert!(item.nemeses.is_sorted() && item.nemeses.windows(2).all(|k| k[0] != k[1]), "{}", item.name());
             assert!(item.nemeses.iter().all(|k| k.unfit(item.nodes).is_none()), "{}", item.name());
             assert!(item.nemeses.iter().all(|k| k.lacks(item.net).is_none()), "{}", item.name());
+            let clash = |a: &Kind| item.nemeses.iter().any(|b| a.clashes(*b).is_some());
+            assert!(!item.nemeses.iter().any(clash), "{}", item.name());
         }
         for many in [2, 3] {
             assert!(items.iter().any(|i| i.nemeses.len() == many));

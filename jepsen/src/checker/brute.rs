@@ -1,10 +1,10 @@
 //! Linearizability by trying every order: slow and plain, to check the fast checker against.
 
-use super::model::{Key, Step};
+use super::object::Object;
 
-/// A call of one key with its interval.
+/// A call of one object with its interval.
 #[derive(Clone, Debug)]
-pub struct Interval {
+pub struct Interval<Step> {
     /// When it was invoked.
     pub invoked: u64,
     /// When it ended; `u64::MAX` = open.
@@ -15,13 +15,13 @@ pub struct Interval {
 
 /// Whether some order of the calls, each between its invocation and its end, explains every answer. Time is exponential
 /// in the number of calls that overlap.
-pub fn linearizable(calls: &[Interval]) -> bool {
-    fn go(key: Key, left: &mut Vec<&Interval>) -> bool {
+pub fn linearizable<O: Object>(calls: &[Interval<O::Step>]) -> bool {
+    fn go<O: Object>(object: O, left: &mut Vec<&Interval<O::Step>>) -> bool {
         // Whoever comes next must have been invoked before any of the others ended.
         let Some(first_end) = left.iter().map(|c| c.ended).min() else { return true };
         for i in 0..left.len() {
             if left[i].invoked <= first_end
-                && let Some(next) = key.after(&left[i].step)
+                && let Some(next) = object.after(&left[i].step)
             {
                 let call = left.swap_remove(i);
                 let found = go(next, left);
@@ -35,5 +35,5 @@ pub fn linearizable(calls: &[Interval]) -> bool {
         }
         false
     }
-    go(Key::default(), &mut calls.iter().collect())
+    go(O::default(), &mut calls.iter().collect())
 }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Verdict, revocation};
+use super::{Finding, Verdict, membership, revocation};
 use crate::history::{Answer, Call, History, Op, Outcome};
 use crate::nemesis::Kind;
 
@@ -26,6 +26,20 @@ pub enum Event {
     RevocationRaces,
     /// Uses that were denied because of the key's state.
     DeniedUses,
+    /// Calls about keys at a node whose removal had been acknowledged.
+    AskedRemoved,
+    /// Acknowledged changes of what an alias stands for.
+    AliasChanges,
+    /// Encryptions by alias.
+    AliasUses,
+    /// Shares that were refused.
+    RefusedShares,
+    /// Shares that completed a ceremony.
+    Ceremonies,
+    /// Uses that a sealed node refused.
+    SealedUses,
+    /// Times that all about a key was told.
+    Inspections,
     /// Acknowledged changes.
     Changes,
     /// Keys whose creation was acknowledged.
@@ -57,18 +71,32 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
         match what {
             Event::Fault(name) => history.nemesis().filter(|(_, f, _)| is_effect_of(f, name)).count() as u64,
             Event::RevocationRaces => revocation::races(ops) as u64,
+            Event::RefusedShares => ops_that(&|o| {
+                matches!(o.call, Call::EnterShare { .. })
+                    && matches!(&o.outcome, Outcome::Fail(why) if why == "SHARE_REFUSED")
+            }),
+            Event::Ceremonies => ops_that(&|o| matches!(o.outcome, Outcome::Ok(Answer::Share { complete: true }))),
+            Event::SealedUses => {
+                ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why == "SEALED"))
+            }
+            Event::Inspections => ops_that(&|o| matches!(o.outcome, Outcome::Ok(Answer::Metadata { .. }))),
+            Event::AskedRemoved => membership::check(ops).checked,
             Event::DeniedUses => {
                 ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))
             }
-            Event::Changes => ops_that(&|o| o.is_ok() && !o.call.is_use() && o.call != Call::Describe),
+            Event::Changes => ops_that(&|o| o.is_ok() && o.call.is_change()),
             Event::Keys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Create { .. })),
             Event::LastReads => {
                 ops_that(&|o| o.last && matches!(o.outcome, Outcome::Ok(Answer::Decrypted { exact: true, .. })))
             }
-            // A use that is rightly denied is a success of the cluster.
+            Event::AliasChanges => {
+                ops_that(&|o| o.is_ok() && matches!(o.call, Call::CreateAlias { .. } | Call::DeleteAlias { .. }))
+            }
+            Event::AliasUses => ops_that(&|o| o.is_ok() && matches!(o.call, Call::EncryptAlias { .. })),
+            // What is rightly refused is a success of the cluster.
             Event::PercentOk => {
-                let answered =
-                    ops_that(&|o| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")));
+                let refused = |why: &str| why.starts_with("KEY_") || why == "NOT_FOUND" || why == "ALREADY_EXISTS";
+                let answered = ops_that(&|o| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if refused(why)));
                 100 * answered / (ops.len() as u64).max(1)
             }
         }
@@ -113,14 +141,43 @@ mod tests {
         let denied = op(2, 4, 5, Call::Encrypt { text: 1 }, refused("KEY_DISABLED"));
         let lost = op(2, 6, 7, Call::Encrypt { text: 1 }, refused("UNAVAILABLE"));
         let opened = last(op(2, 8, 9, Call::Decrypt { text: 1 }, decrypted(1, true)));
-        let ops = [create(0), disabled, denied, lost, opened];
+        let named = op(1, 1, 2, Call::CreateAlias { alias: 1 }, Outcome::Ok(Answer::Done));
+        let by_name = op(1, 1, 2, Call::EncryptAlias { alias: 1, text: 2 }, encrypted(1));
+        let removed = op(1, 1, 3, Call::Remove { member: 2 }, Outcome::Ok(Answer::Done));
+        let share = |outcome| op(1, 1, 2, Call::EnterShare { share: 1, flaw: None }, outcome);
+        let wrong = share(refused("SHARE_REFUSED"));
+        let enough = share(Outcome::Ok(Answer::Share { complete: true }));
+        let shut = op(1, 1, 2, Call::Encrypt { text: 3 }, refused("SEALED"));
+        let all = Answer::Metadata { state: State::Enabled, version: 1, token: 1, created: 1, rotated: 0 };
+        let all = op(1, 1, 2, Call::Inspect, Outcome::Ok(all));
+        let ops = [
+            create(0),
+            all,
+            wrong,
+            enough,
+            shut,
+            disabled,
+            denied,
+            lost,
+            opened,
+            named,
+            by_name,
+            Op { key: None, ..removed },
+        ];
         for (what, seen) in [
             (Event::RevocationRaces, 2),
             (Event::DeniedUses, 1),
-            (Event::Changes, 2),
+            (Event::AskedRemoved, 3),
+            (Event::Changes, 3),
+            (Event::AliasChanges, 1),
+            (Event::AliasUses, 1),
+            (Event::RefusedShares, 1),
+            (Event::Inspections, 1),
+            (Event::Ceremonies, 1),
+            (Event::SealedUses, 1),
             (Event::Keys, 1),
             (Event::LastReads, 1),
-            (Event::PercentOk, 80),
+            (Event::PercentOk, 75),
         ] {
             let verdict =
                 |at_least| check(&History::default(), &ops, &[Demand { what: what.clone(), at_least }]).verdict;

@@ -1,81 +1,82 @@
-//! Linearizability, key by key (it is a local property), by `porcupine-rs`.
+//! Linearizability, object by object (it is a local property), by `porcupine-rs`.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use porcupine_rs::visualization::visualize;
 use porcupine_rs::{CheckResult, Model, Operation, check_operations_info_timeout, check_operations_timeout};
 
 use super::brute::Interval;
-use super::model::{Key, Step};
+use super::object::Object;
 use super::{Finding, tell};
 use crate::history::Op;
 
 /// As many of a bad history's last calls are shown.
 const SHOWN: usize = 12;
 
+/// An object, as the checker wants it.
 #[derive(Clone, Debug)]
-struct OneKey;
+struct Judged<O>(PhantomData<O>);
 
-impl Model for OneKey {
-    type State = Key;
-    type Op = Step;
+impl<O: Object> Model for Judged<O> {
+    type State = O;
+    type Op = O::Step;
     type Metadata = ();
 
-    fn init() -> Key {
-        Key::default()
+    fn init() -> O {
+        O::default()
     }
 
-    fn describe_operation(op: &Step) -> String {
-        format!("{:?} → {:?}", op.call, op.seen)
+    fn describe_operation(op: &O::Step) -> String {
+        O::describe(op)
     }
 
-    fn step(state: &Key, op: &Step) -> (bool, Key) {
-        state.after(op).map_or((false, *state), |next| (true, next))
+    fn step(state: &O, op: &O::Step) -> (bool, O) {
+        state.after(op).map_or_else(|| (false, state.clone()), |next| (true, next))
     }
 }
 
-/// Judges every key.
-pub fn check(ops: &[Op], per_key: Duration) -> Finding {
-    let mut keys: BTreeMap<&str, Vec<&Op>> = BTreeMap::new();
+/// Judges every object of one kind, each by itself, within `time_max` each.
+pub fn check<O: Object>(checker: &str, ops: &[Op], time_max: Duration) -> Finding {
+    let mut objects: BTreeMap<String, Vec<&Op>> = BTreeMap::new();
     for op in ops {
-        if let Some(key) = &op.key
-            && Step::of(op).is_some()
-        {
-            keys.entry(key).or_default().push(op);
+        if let Some((name, _)) = O::step_of(op) {
+            objects.entry(name).or_default().push(op);
         }
     }
     let (mut broken, mut undecided, mut checked) = (Vec::new(), Vec::new(), 0);
-    for (key, ops) in keys {
+    for (name, ops) in objects {
+        let what = format!("{} {name}", O::WHAT);
         checked += ops.len();
-        match judge(&intervals(&ops), per_key) {
+        match judge::<O>(&intervals::<O>(&ops), time_max) {
             CheckResult::Ok => {}
             CheckResult::Unknown => {
-                undecided.push(format!("key {key}: no verdict on {} calls within {per_key:?}", ops.len()))
+                undecided.push(format!("{what}: no verdict on {} calls within {time_max:?}", ops.len()))
             }
             CheckResult::Illegal => {
-                let shortest = shortest_bad(&ops, per_key);
+                let shortest = shortest_bad::<O>(&ops, time_max);
                 let end = &shortest[shortest.len().saturating_sub(SHOWN)..];
                 let calls: Vec<String> = end.iter().map(|op| format!("    {}", tell(op))).collect();
                 let count = shortest.len();
                 broken.push(format!(
-                    "key {key}: no order explains its first {count} calls, of which the last are\n{}",
+                    "{what}: no order explains its first {count} calls, of which the last are\n{}",
                     calls.join("\n")
                 ));
             }
         }
     }
-    Finding::new("linear", checked, broken, undecided)
+    Finding::new(checker, checked, broken, undecided)
 }
 
-/// The verdict on one key's calls.
-pub fn judge(calls: &[Interval], time_max: Duration) -> CheckResult {
-    check_operations_timeout(&operations(calls), time_max)
+/// The verdict on one object's calls.
+pub fn judge<O: Object>(calls: &[Interval<O::Step>], time_max: Duration) -> CheckResult {
+    check_operations_timeout(&operations::<O>(calls), time_max)
 }
 
-fn operations(calls: &[Interval]) -> Vec<Operation<OneKey>> {
+fn operations<O: Object>(calls: &[Interval<O::Step>]) -> Vec<Operation<Judged<O>>> {
     let time = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
-    let operation = |c: &Interval| Operation {
+    let operation = |c: &Interval<O::Step>| Operation {
         client_id: None,
         call_time: time(c.invoked),
         return_time: time(c.ended),
@@ -85,11 +86,11 @@ fn operations(calls: &[Interval]) -> Vec<Operation<OneKey>> {
     calls.iter().map(operation).collect()
 }
 
-/// A page that shows the calls of one key and the longest orders that were found; `None` when an order explains them all.
-pub fn orders(ops: &[&Op], time_max: Duration) -> Option<String> {
-    let calls = intervals(ops);
-    let mut operations = operations(&calls);
-    let told = ops.iter().filter(|op| Step::of(op).is_some());
+/// A page that shows the calls of one object and the longest orders that were found; `None` when an order explains them all.
+pub fn orders<O: Object>(ops: &[&Op], time_max: Duration) -> Option<String> {
+    let calls = intervals::<O>(ops);
+    let mut operations = operations::<O>(&calls);
+    let told = ops.iter().filter(|op| O::step_of(op).is_some());
     for (operation, op) in operations.iter_mut().zip(told) {
         operation.client_id = u32::try_from(op.process).ok();
     }
@@ -101,13 +102,14 @@ pub fn orders(ops: &[&Op], time_max: Duration) -> Option<String> {
     String::from_utf8(page).ok()
 }
 
-fn intervals(ops: &[&Op]) -> Vec<Interval> {
-    let interval = |op: &&Op| Step::of(op).map(|step| Interval { invoked: op.invoked, ended: op.ended, step });
+/// What the calls of one object say, with their intervals.
+pub fn intervals<O: Object>(ops: &[&Op]) -> Vec<Interval<O::Step>> {
+    let interval = |op: &&Op| O::step_of(op).map(|(_, step)| Interval { invoked: op.invoked, ended: op.ended, step });
     ops.iter().filter_map(interval).collect()
 }
 
 /// The shortest beginning that is bad already, with the call that makes it bad at its end: what ended later than `end` counts as still open.
-fn shortest_bad<'a>(ops: &[&'a Op], time_max: Duration) -> Vec<&'a Op> {
+fn shortest_bad<'a, O: Object>(ops: &[&'a Op], time_max: Duration) -> Vec<&'a Op> {
     let mut ends: Vec<u64> = ops.iter().map(|op| op.ended).filter(|end| *end != u64::MAX).collect();
     ends.sort_unstable();
     let until = |end: u64| -> Vec<&'a Op> { ops.iter().copied().filter(|op| op.invoked <= end).collect() };
@@ -123,7 +125,7 @@ fn shortest_bad<'a>(ops: &[&'a Op], time_max: Duration) -> Vec<&'a Op> {
                 op
             })
             .collect();
-        judge(&intervals(&cut.iter().collect::<Vec<_>>()), time_max) == CheckResult::Illegal
+        judge::<O>(&intervals::<O>(&cut.iter().collect::<Vec<_>>()), time_max) == CheckResult::Illegal
     };
     let place = ends.partition_point(|end| !bad(*end));
     let mut shortest = ends.get(place).map_or_else(|| ops.to_vec(), |end| until(*end));
@@ -142,13 +144,14 @@ mod tests {
     use super::*;
     use crate::checker::brute::linearizable;
     use crate::checker::hand::*;
+    use crate::checker::model::Key;
     use crate::checker::{Verdict, hand};
     use crate::history::{Call, Outcome, State};
 
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn verdict(ops: &[Op]) -> Verdict {
-        check(ops, LIMIT).verdict
+        check::<Key>("linear", ops, LIMIT).verdict
     }
 
     #[test]
@@ -218,13 +221,13 @@ mod tests {
             vec![create(0), op(1, 2, 3, Call::Decrypt { text: 1 }, decrypted(1, false))],
         ];
         for (i, ops) in bad.iter().enumerate() {
-            let finding = check(ops, LIMIT);
+            let finding = check::<Key>("linear", ops, LIMIT);
             assert_eq!((finding.verdict, finding.violations), (Verdict::Invalid, 1), "{i}");
         }
         // Key by key: a good one beside does not hide it.
         let mixed: Vec<Op> =
             bad[0].iter().cloned().chain(bad[0].iter().take(2).cloned().map(|o| hand::of(o, "j"))).collect();
-        assert_eq!(check(&mixed, LIMIT).violations, 1);
+        assert_eq!(check::<Key>("linear", &mixed, LIMIT).violations, 1);
     }
 
     #[test]
@@ -232,7 +235,7 @@ mod tests {
         let mut ops = vec![create(0), op(1, 2, 3, Call::Disable, key(State::Disabled, 1))];
         ops.push(op(3, 4, 5, Call::Encrypt { text: 77 }, encrypted(1)));
         ops.extend((0..40).map(|i| op(1, 10 + 2 * i, 11 + 2 * i, Call::Describe, key(State::Disabled, 1))));
-        let finding = check(&ops, LIMIT);
+        let finding = check::<Key>("linear", &ops, LIMIT);
         assert!(
             finding.details[0].contains("first 3 calls") && finding.details[0].contains("77"),
             "{:?}",
@@ -267,9 +270,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn the_fast_checker_and_the_plain_one_agree(ops in small()) {
-            let calls = intervals(&ops.iter().collect::<Vec<_>>());
-            let fast = judge(&calls, LIMIT);
-            prop_assert_eq!(fast == CheckResult::Ok, linearizable(&calls), "{:?}", ops);
+            let calls = intervals::<Key>(&ops.iter().collect::<Vec<_>>());
+            let fast = judge::<Key>(&calls, LIMIT);
+            prop_assert_eq!(fast == CheckResult::Ok, linearizable::<Key>(&calls), "{:?}", ops);
             prop_assert_ne!(fast, CheckResult::Unknown);
         }
     }
@@ -282,7 +285,7 @@ mod tests {
         let good = (0..500)
             .filter(|_| {
                 let ops = small().new_tree(&mut runner).unwrap().current();
-                linearizable(&intervals(&ops.iter().collect::<Vec<_>>()))
+                linearizable::<Key>(&intervals::<Key>(&ops.iter().collect::<Vec<_>>()))
             })
             .count();
         assert!((50..450).contains(&good), "{good} of 500 are good: the property above would prove little");
@@ -291,6 +294,6 @@ mod tests {
     #[test]
     fn what_says_nothing_about_a_key_is_left_out() {
         let lost = op(1, 2, 3, Call::Encrypt { text: 1 }, Outcome::Info("DEADLINE_EXCEEDED".into()));
-        assert_eq!(check(&[create(0), lost], LIMIT).checked, 1);
+        assert_eq!(check::<Key>("linear", &[create(0), lost], LIMIT).checked, 1);
     }
 }

@@ -5,8 +5,12 @@
 //! | `durability` | an acknowledged key, version or ciphertext that is not there in the end |
 //! | `revocation` | a use that succeeded though it was invoked after an acknowledged disable or deletion; a use denied though enabled |
 //! | `linear` | answers about one key that no order of the calls explains |
+//! | `aliases` | answers about one alias that no order of the calls explains |
+//! | `metadata` | a description, a time of creation or of a version that changed |
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
+//! | `ceremony` | a wrong share that was taken, a node opened by fewer shares than the threshold |
+//! | `membership` | an answer about a key by a node whose removal had been acknowledged |
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
@@ -14,15 +18,20 @@
 //! | `recovery` | a cluster that does not come back once every fault is healed |
 //! | `coverage` | a run in which what was demanded did not happen: no pass |
 
+pub mod alias;
 pub mod answers;
 pub mod brute;
+pub mod ceremony;
 pub mod coverage;
 pub mod digests;
 pub mod durability;
 pub mod ids;
 pub mod linear;
 pub mod logs;
+pub mod membership;
+pub mod metadata;
 pub mod model;
+pub mod object;
 pub mod revocation;
 pub mod sealed;
 pub mod secrets;
@@ -108,8 +117,8 @@ impl Finding {
 /// What was collected besides the history; stored with it, so that a stored run can be judged again.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Evidence {
-    /// How many nodes there were.
-    pub nodes: u32,
+    /// The nodes that were members in the end.
+    pub members: Vec<u32>,
     /// What must have happened.
     pub demands: Vec<coverage::Demand>,
     /// Digests of states, as nodes told them.
@@ -136,14 +145,18 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
     let mut secrets = Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]);
     secrets.details.extend(evidence.notes.clone());
     Ok(vec![
-        durability::check(&ops, evidence.nodes),
+        durability::check(&ops, &evidence.members),
         revocation::check(&ops),
-        linear::check(&ops, per_key),
+        linear::check::<model::Key>("linear", &ops, per_key),
+        linear::check::<alias::Alias>("aliases", &ops, per_key),
+        metadata::check(&ops),
         ids::check(&ops),
         sealed::check(&ops),
+        ceremony::check(&ops),
+        membership::check(&ops),
         digests::check(&evidence.digests),
         secrets,
-        Finding::new("logs", evidence.nodes as usize, evidence.log_faults.clone(), vec![]),
+        Finding::new("logs", evidence.members.len(), evidence.log_faults.clone(), vec![]),
         answers::check(&ops),
         Finding::new("recovery", 1, evidence.not_recovered.iter().cloned().collect(), vec![]),
         coverage::check(history, &ops, &evidence.demands),

@@ -1,5 +1,6 @@
 //! What one key does, call by call (key-state model of NIST SP 800-57 as the product documents it).
 
+use super::object::Object;
 use crate::history::{Answer, Call, Op, Outcome, State};
 
 /// A key at one moment.
@@ -54,8 +55,11 @@ impl Step {
     /// What a call says about its key; `None` when it says nothing.
     pub fn of(op: &Op) -> Option<Self> {
         let seen = match (&op.outcome, &op.call) {
+            (Outcome::Ok(Answer::Metadata { state, version, .. }), _) => {
+                Seen::Answered(Answer::Key { state: *state, version: *version })
+            }
             (Outcome::Ok(answer), _) => Seen::Answered(answer.clone()),
-            (Outcome::Info(_), call) if call.is_use() || *call == Call::Describe => return None,
+            (Outcome::Info(_), call) if call.is_use() || call.is_read() => return None,
             (Outcome::Info(_), _) => Seen::Nothing,
             (Outcome::Fail(reason), call) => Seen::Refused(match (reason.as_str(), call) {
                 ("KEY_DISABLED", _) => Refusal::Disabled,
@@ -65,23 +69,47 @@ impl Step {
                 _ => return None,
             }),
         };
-        match op.call {
-            Call::Seal | Call::Unseal => None,
-            _ => Some(Self { call: op.call.clone(), seen }),
+        // What was asked by alias says of the key what it says when asked by id; what became of the alias says nothing.
+        let call = match op.call {
+            Call::Seal
+            | Call::Unseal
+            | Call::EnterShare { .. }
+            | Call::Remove { .. }
+            | Call::CreateAlias { .. }
+            | Call::DeleteAlias { .. } => {
+                return None;
+            }
+            Call::DescribeAlias { .. } | Call::Inspect => Call::Describe,
+            Call::EncryptAlias { text, .. } => Call::Encrypt { text },
+            _ => op.call.clone(),
+        };
+        Some(Self { call, seen })
+    }
+}
+
+impl Object for Key {
+    type Step = Step;
+
+    const WHAT: &'static str = "key";
+
+    fn step_of(op: &Op) -> Option<(String, Step)> {
+        Some((op.key.clone()?, Step::of(op)?))
+    }
+
+    fn describe(step: &Step) -> String {
+        format!("{:?} → {:?}", step.call, step.seen)
+    }
+
+    fn after(&self, step: &Step) -> Option<Self> {
+        match &step.seen {
+            Seen::Nothing => Some(self.changed(&step.call).unwrap_or(*self)),
+            Seen::Refused(refusal) => self.refuses(&step.call, *refusal).then_some(*self),
+            Seen::Answered(answer) => self.answered(&step.call, answer),
         }
     }
 }
 
 impl Key {
-    /// The key after the step; `None` when this key can't have answered so.
-    pub fn after(self, step: &Step) -> Option<Self> {
-        match &step.seen {
-            Seen::Nothing => Some(self.changed(&step.call).unwrap_or(self)),
-            Seen::Refused(refusal) => self.refuses(&step.call, *refusal).then_some(self),
-            Seen::Answered(answer) => self.answered(&step.call, answer),
-        }
-    }
-
     /// The key after a change; `None` when it refuses it, or the call changes nothing.
     fn changed(self, call: &Call) -> Option<Self> {
         use State::*;

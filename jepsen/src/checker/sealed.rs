@@ -1,14 +1,14 @@
 //! A node that an operator sealed uses no key until a ceremony opens it: from the seal's acknowledgement to the invocation
-//! of the share that completes a ceremony, it answers no use.
+//! of the share that completes a ceremony, it answers no use. So it does not with one share less than the threshold.
 
-use super::{Finding, tell};
+use super::{Finding, ceremony, tell};
 use crate::history::{Call, Op};
 
 /// Judges every use.
 pub fn check(ops: &[Op]) -> Finding {
     let seals: Vec<&Op> = ops.iter().filter(|o| o.call == Call::Seal && o.is_ok()).collect();
     // A ceremony at any node opens all.
-    let opens: Vec<&Op> = ops.iter().filter(|o| o.call == Call::Unseal && o.may_have_happened()).collect();
+    let opens = ceremony::opening(ops);
     let spans: Vec<(&Op, u64)> = seals
         .into_iter()
         .map(|seal| {
@@ -65,5 +65,17 @@ mod tests {
         ] {
             assert_eq!(check(&bad).violations, 1, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn one_share_less_than_the_threshold_opens_nothing() {
+        let share = |at, share| {
+            let call = Call::EnterShare { share, flaw: None };
+            op(2, at, at + 1, call, Outcome::Ok(Answer::Share { complete: share == 3 }))
+        };
+        let begun = vec![seal(1, 0), share(10, 1), share(20, 2), used(1, 30, 31)];
+        assert_eq!(check(&begun).violations, 1);
+        let complete = vec![seal(1, 0), share(10, 1), share(20, 2), share(25, 3), used(1, 30, 31)];
+        assert_eq!(check(&complete).verdict, Verdict::Valid, "a ceremony at any node opens all");
     }
 }

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -11,6 +12,10 @@ use anyhow::{Context, bail};
 const PREFIX: &str = "/run/quorate-jepsen-";
 /// Size of a disk; the file is sparse.
 const SIZE: u64 = 2 << 30;
+
+/// A disk that lost power is released by everybody within so many tries, with a pause of this length.
+const RELEASE_TRIES: u32 = 100;
+const RELEASE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A mounted disk; unmounted when dropped.
 pub struct Disk {
@@ -48,10 +53,16 @@ impl Disk {
     pub fn lose_power(&self) -> anyhow::Result<()> {
         self.shut_down()?;
         run("umount", [self.at.as_os_str()])?;
-        self.mount()?;
-        // A disk that somebody else still holds comes back as it was: shut down.
-        std::fs::write(self.at.join("probe"), "")
-            .with_context(|| format!("{} is still held by a process in another mount namespace", self.image.display()))
+        // A disk that somebody else still holds (as a process in another mount namespace may) comes back as it was: shut down.
+        for _ in 0..RELEASE_TRIES {
+            self.mount()?;
+            if std::fs::write(self.at.join("probe"), "").is_ok() {
+                return Ok(());
+            }
+            run("umount", [self.at.as_os_str()])?;
+            std::thread::sleep(RELEASE_PAUSE);
+        }
+        bail!("{} is still held by a process in another mount namespace", self.image.display())
     }
 
     /// From now on every access fails, until [`Self::lose_power`]. What was not synced is lost.

@@ -29,6 +29,10 @@ pub struct Gear {
     pub tokens: bool,
     /// When they believe that they lost their leader.
     pub profile: Profile,
+    /// So short a log that who is away for a moment is sent the state.
+    pub short_logs: bool,
+    /// Memory that can be limited.
+    pub limits: bool,
 }
 
 impl Gear {
@@ -40,6 +44,8 @@ impl Gear {
             wall: any(|k| matches!(k, Kind::Clock)),
             tokens: any(|k| k.breaks_tokens()),
             monotonic: any(|k| matches!(k, Kind::ClockRate)),
+            short_logs: any(|k| matches!(k, Kind::Snapshot)),
+            limits: any(|k| matches!(k, Kind::Memory)),
             // Late packets are no loss of the leader where the profile expects them.
             profile: match any(|k| matches!(k, Kind::Packet | Kind::Stream)) {
                 true => Profile::Wan,
@@ -60,14 +66,14 @@ impl Gear {
         }
     }
 
-    /// The nodes' tokens; none when they are left alone. The nodes' folders are there.
-    pub(super) fn tokens(self, dir: &Path, nodes: u32) -> anyhow::Result<Vec<Token>> {
-        (1..=nodes).filter(|_| self.tokens).map(|n| Token::new(&dir.join(format!("n{n}")))).collect()
+    /// The token of a node whose folder is `dir`; none when it is left alone.
+    pub(super) fn token(self, dir: &Path) -> anyhow::Result<Option<Token>> {
+        self.tokens.then(|| Token::new(dir)).transpose()
     }
 
-    /// The nodes' clocks; none when time is left alone.
-    pub(super) fn clocks(self, dir: &Path, nodes: u32) -> anyhow::Result<Vec<Clock>> {
-        (1..=nodes).filter_map(|n| Some(Clock::new(&dir.join(format!("n{n}")), self.reach(n)?))).collect()
+    /// The clock of a node whose folder is `dir`; none when time is left alone.
+    pub(super) fn clock(self, dir: &Path, node: u32) -> anyhow::Result<Option<Clock>> {
+        self.reach(node).map(|reach| Clock::new(dir, reach)).transpose()
     }
 }
 
@@ -84,6 +90,7 @@ mod tests {
         assert_eq!(Gear::of(&[Kind::Clock]).reach(2), Some(Reach::Wall));
         assert_eq!(Gear::of(&[Kind::ClockRate]).reach(1), Some(Reach::Monotonic));
         assert_eq!(Gear::default().reach(1), None);
+        assert!(Gear::of(&[Kind::Snapshot]).short_logs && Gear::of(&[Kind::Memory]).limits);
         assert_eq!(Gear::of(&[Kind::Kill, Kind::Packet]).profile, Profile::Wan);
     }
 }

@@ -6,16 +6,19 @@ mod disk;
 pub mod excuse;
 mod found;
 mod gear;
+mod limits;
 pub mod memory;
 mod node;
+mod operator;
 mod replace;
 pub mod token;
 pub mod trace;
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -28,32 +31,51 @@ use tokio::time::{Instant, sleep};
 
 use crate::checker::digests::Sample;
 use crate::checker::logs;
-use crate::net::{API_PORT, Net};
+use crate::net::Net;
 pub use disk::Disk;
 pub use found::{module, pin};
 pub use gear::{Gear, Profile};
+pub use limits::{Limits, Squeezed};
 use node::NodeProcess;
+pub use operator::Operator;
 
-/// Shares of a run's cluster, and how many open it.
-const SHARES: usize = 5;
-const THRESHOLD: usize = 3;
+/// Shares of a run's cluster.
+pub const SHARES: usize = 5;
+/// … and how many of them open it.
+pub const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
+///
+/// A node is known by its number, which is never given twice: who comes later is another node, with another identity.
 pub struct Cluster<'n> {
     quorate: PathBuf,
     dir: PathBuf,
+    operator: Operator,
     net: &'n dyn Net,
-    nodes: Vec<RefCell<NodeProcess>>,
-    /// By node, when they are to lose power; after the processes, which must have ended when disks are unmounted.
-    disks: Vec<Disk>,
-    /// By node, when time is in the harness's hands.
-    clocks: Vec<clock::Clock>,
-    /// By node, when their tokens are.
-    tokens: Vec<token::Token>,
-    client: Client,
+    config: ClientConfig,
+    gear: Gear,
+    /// What stands between nodes and their tokens, if anything does.
+    forwarder: Option<PathBuf>,
     excuses: excuse::Excuses,
+    /// After the nodes, which must have ended when their groups are removed.
+    limits: Option<Limits>,
+    /// Highest number given.
+    made: Cell<u32>,
+    /// Those whose process runs or may run again.
+    nodes: RefCell<BTreeMap<u32, Node>>,
+    /// Those that are voters, as far as the harness has seen to it.
+    members: RefCell<BTreeSet<u32>>,
+}
+
+struct Node {
+    process: NodeProcess,
+    /// After the process, which must have ended when the disk is unmounted.
+    disk: Option<Rc<Disk>>,
+    clock: Option<Rc<clock::Clock>>,
+    token: Option<Rc<token::Token>>,
+    client: Client,
 }
 
 impl<'n> Cluster<'n> {
@@ -66,33 +88,98 @@ impl<'n> Cluster<'n> {
         // What the nodes inherit allows core dumps: that there are none is then their own doing.
         let most = getrlimit(Resource::Core).maximum;
         setrlimit(Resource::Core, Rlimit { current: most, maximum: most }).context("the limit of core dumps")?;
-        let disks = match gear.disks {
-            true => (1..=nodes).map(|n| found::disk(dir, n)).collect::<Result<_, _>>()?,
-            false => vec![],
-        };
-        let forwarder = gear.tokens.then(token::forwarder).transpose()?;
-        found::prepare(quorate, dir, net, nodes, &disks, gear.profile, forwarder.as_deref()).await?;
+        found::authority(quorate, dir).await?;
         let read = |name: &str| std::fs::read(dir.join("pki").join(name)).with_context(|| format!("pki/{name}"));
-        let addresses = (1..=nodes).map(|n| SocketAddr::new(net.reached(n), API_PORT).to_string()).collect();
-        let config = ClientConfig::new(addresses, read("ca.pem")?, read("admin.pem")?, read("admin.key")?);
         let cluster = Self {
             quorate: quorate.to_owned(),
             dir: dir.to_owned(),
+            operator: Operator::new(quorate, dir, net),
             net,
-            nodes: (1..=nodes).map(|n| RefCell::new(NodeProcess::new(n, dir))).collect(),
-            disks,
-            clocks: gear.clocks(dir, nodes)?,
-            tokens: gear.tokens(dir, nodes)?,
-            client: Client::connect(config).await?,
+            config: ClientConfig::new(vec![], read("ca.pem")?, read("admin.pem")?, read("admin.key")?),
+            gear,
+            forwarder: gear.tokens.then(token::forwarder).transpose()?,
             excuses: excuse::Excuses::default(),
+            limits: gear.limits.then(Limits::create).transpose()?,
+            made: Cell::new(0),
+            nodes: RefCell::default(),
+            members: RefCell::new((1..=nodes).collect()),
         };
+        futures::future::try_join_all((1..=nodes).map(|_| cluster.make_node())).await?;
         found::found(&cluster).await?;
         Ok(cluster)
     }
 
-    /// How many nodes there are.
+    /// A node's token, certificate, configuration and disk, under a new number; it is not started. All but the first will
+    /// ask the members of now to let it join.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub async fn make_node(&self) -> anyhow::Result<u32> {
+        let node = self.made.get() + 1;
+        self.made.set(node);
+        let disk = self.gear.disks.then(|| found::disk(&self.dir, node)).transpose()?.map(Rc::new);
+        let data = disk.as_ref().map_or(self.node_dir(node), |disk| disk.path().to_owned()).join("data");
+        found::node(self, node, &data).await?;
+        let folder = self.node_dir(node);
+        let config = ClientConfig { addrs: vec![self.operator.api(node)], ..self.config.clone() };
+        let made = Node {
+            process: NodeProcess::new(node, &self.dir),
+            disk,
+            clock: self.gear.clock(&folder, node)?.map(Rc::new),
+            token: self.gear.token(&folder)?.map(Rc::new),
+            client: Client::connect(config).await?,
+        };
+        self.nodes.borrow_mut().insert(node, made);
+        Ok(node)
+    }
+
+    /// Highest number of a node: with those that were removed.
+    pub fn made(&self) -> u32 {
+        self.made.get()
+    }
+
+    /// The voters.
+    pub fn members(&self) -> Vec<u32> {
+        self.members.borrow().iter().copied().collect()
+    }
+
+    /// Whether a node is one of them.
+    pub fn is_member(&self, node: u32) -> bool {
+        self.members.borrow().contains(&node)
+    }
+
+    /// How many voters there are.
     pub fn size(&self) -> u32 {
-        self.nodes.len() as u32
+        self.members.borrow().len() as u32
+    }
+
+    /// A node has become a voter.
+    pub fn joined(&self, node: u32) {
+        self.members.borrow_mut().insert(node);
+    }
+
+    /// A node is a voter no more. Its process runs on.
+    pub fn left(&self, node: u32) {
+        self.members.borrow_mut().remove(&node);
+    }
+
+    /// Ends a node that is no member, for good; its data is kept in its folder.
+    ///
+    /// # Errors
+    /// When it can't be kept.
+    pub fn retire(&self, node: u32) -> anyhow::Result<()> {
+        let Some(mut gone) = self.nodes.borrow_mut().remove(&node) else { return Ok(()) };
+        // It may have been ended by a fault already.
+        let _ = gone.process.kill();
+        // Its disk is not held any longer: there are not many.
+        if let Some(disk) = &gone.disk {
+            let copied = found::copy(&disk.path().join("data"), &self.node_dir(node).join("data"));
+            // A disk that is being broken need not be readable.
+            if !self.excuses.holds(node) {
+                copied?;
+            }
+        }
+        Ok(())
     }
 
     /// The network that joins them.
@@ -110,13 +197,19 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When the client can't be made.
     pub fn client_of(&self, node: u32, deadline: Duration) -> anyhow::Result<Client> {
-        let one = self.client.node(node as usize - 1).context("no such node")?;
+        let one = self.client(node).with_context(|| format!("there is no n{node}"))?;
         Ok(one.reconnected()?.with_deadline(deadline).impatient())
+    }
+
+    fn client(&self, node: u32) -> Option<Client> {
+        self.nodes.borrow().get(&node).map(|n| n.client.clone())
     }
 
     /// The folder of a node's data.
     pub fn data_dir(&self, node: u32) -> PathBuf {
-        found::data_dir(&self.dir, node, &self.disks)
+        let nodes = self.nodes.borrow();
+        let disk = nodes.get(&node).and_then(|n| n.disk.as_ref());
+        disk.map_or(self.node_dir(node), |disk| disk.path().to_owned()).join("data")
     }
 
     /// The disk of a node whose process was killed forgets what was not synced; nothing happens without a disk of its own.
@@ -124,7 +217,8 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// What the system said.
     pub fn forget_unsynced(&self, node: u32) -> anyhow::Result<()> {
-        let disk = self.disks.get(node as usize - 1);
+        let nodes = self.nodes.borrow();
+        let disk = nodes.get(&node).and_then(|n| n.disk.as_ref());
         disk.map_or(Ok(()), |disk| disk.lose_power().with_context(|| format!("the disk of n{node}")))
     }
 
@@ -139,17 +233,25 @@ impl<'n> Cluster<'n> {
             clock.starts()?;
             command.envs(clock.environment());
         }
-        self.process(node).borrow_mut().start(command)
+        self.process(node, |process| {
+            let pid = process.start(command)?;
+            self.limits.as_ref().map_or(Ok(()), |limits| limits.hold(node, pid))
+        })
     }
 
     /// The clock of a node, when it is in the harness's hands.
-    pub fn clock(&self, node: u32) -> Option<&clock::Clock> {
-        self.clocks.get(node as usize - 1)
+    pub fn clock(&self, node: u32) -> Option<Rc<clock::Clock>> {
+        self.nodes.borrow().get(&node)?.clock.clone()
     }
 
     /// The token of a node, when it is in the harness's hands.
-    pub fn token(&self, node: u32) -> Option<&token::Token> {
-        self.tokens.get(node as usize - 1)
+    pub fn token(&self, node: u32) -> Option<Rc<token::Token>> {
+        self.nodes.borrow().get(&node)?.token.clone()
+    }
+
+    /// The disk of a node, if it has one of its own.
+    pub fn disk(&self, node: u32) -> Option<Rc<Disk>> {
+        self.nodes.borrow().get(&node)?.disk.clone()
     }
 
     /// How long a node's log is, bytes.
@@ -170,7 +272,7 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it was not running: the fault did not happen.
     pub fn kill(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow_mut().kill()
+        self.process(node, NodeProcess::kill)
     }
 
     /// SIGSTOP; returns once the kernel shows it stopped.
@@ -178,42 +280,77 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it was not running.
     pub fn pause(&self, node: u32) -> anyhow::Result<()> {
-        self.process(node).borrow().pause()
+        self.process(node, |process| process.pause())
     }
 
     /// SIGCONT.
     pub fn resume(&self, node: u32) {
-        self.process(node).borrow().resume();
+        let _ = self.process(node, |process| {
+            process.resume();
+            Ok(())
+        });
+    }
+
+    /// Takes almost all the memory from a node that it does not use now.
+    ///
+    /// # Errors
+    /// What the system said, and without [`Gear::limits`].
+    pub fn squeeze(&self, node: u32) -> anyhow::Result<Squeezed> {
+        let limits = self.limits.as_ref().context("memory can't be limited in this run")?;
+        self.process(node, |process| {
+            let begun = limits.squeeze(node)?;
+            // That it ends is what is to be expected.
+            process.may_end(true);
+            Ok(begun)
+        })
+    }
+
+    /// Gives it back; what the kernel says of the time between, and whether it ended the node's process.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn unsqueeze(&self, node: u32, begun: &Squeezed) -> anyhow::Result<(Squeezed, bool)> {
+        let limits = self.limits.as_ref().context("memory can't be limited in this run")?;
+        let since = limits.release(node, begun)?;
+        let ended = self.process(node, |process| {
+            process.may_end(false);
+            Ok(since.killed > 0 && process.reap())
+        });
+        Ok((since, ended.unwrap_or(false)))
+    }
+
+    /// How often a node's log has a line with these words.
+    pub fn logged(&self, node: u32, words: &str) -> usize {
+        std::fs::read_to_string(self.node_dir(node).join("log")).unwrap_or_default().matches(words).count()
     }
 
     /// Asks every node to stop in order (SIGTERM), and ends those that take too long.
     pub async fn stop(&self) {
-        for node in &self.nodes {
-            node.borrow().terminate();
-        }
+        self.nodes.borrow().values().for_each(|n| n.process.terminate());
         let end = Instant::now() + Duration::from_secs(15);
-        while Instant::now() < end && self.nodes.iter().any(|n| n.borrow_mut().is_running()) {
+        while Instant::now() < end && self.nodes.borrow_mut().values_mut().any(|n| n.process.is_running()) {
             sleep(Duration::from_millis(50)).await;
         }
-        for node in 1..=self.size() {
-            let _ = self.kill(node);
+        for node in self.nodes.borrow_mut().values_mut() {
+            let _ = node.process.kill();
         }
     }
 
-    /// Seals every node and waits until all say so.
+    /// Seals every member and waits until all say so.
     ///
     /// # Errors
     /// What the command said, or which node is not sealed.
     pub async fn seal(&self) -> anyhow::Result<()> {
-        self.operator(&["seal", "--cluster"], b"").await?;
+        self.operator.run(&self.members(), &["seal", "--cluster"], b"").await?;
         let end = Instant::now() + STEP_TIME_MAX;
         loop {
             let statuses = self.statuses().await;
-            if statuses.iter().all(|s| s.as_ref().is_some_and(|s| s.state == "sealed")) {
+            if statuses.values().all(|s| s.as_ref().is_some_and(|s| s.state == "sealed")) {
                 return Ok(());
             }
             if Instant::now() > end {
-                let states: Vec<_> = statuses.iter().map(|s| s.as_ref().map(|s| s.state.as_str())).collect();
+                let states: BTreeMap<_, _> =
+                    statuses.iter().map(|(n, s)| (n, s.as_ref().map(|s| s.state.as_str()))).collect();
                 bail!("the cluster was sealed, and its nodes say {states:?}");
             }
             sleep(Duration::from_millis(100)).await;
@@ -225,12 +362,13 @@ impl<'n> Cluster<'n> {
     /// # Errors
     /// When it was not running, or did not end.
     pub fn abort(&self, node: u32) -> anyhow::Result<bool> {
-        self.process(node).borrow_mut().abort()
+        self.process(node, NodeProcess::abort)
     }
 
     /// Nodes whose process ended by itself, with the end of their log. One that may stop, and said why, is not among them.
     pub fn died(&self) -> Vec<String> {
-        let ended = (1..=self.size()).filter_map(|n| Some((n, self.process(n).borrow_mut().died()?)));
+        let mut nodes = self.nodes.borrow_mut();
+        let ended = nodes.iter_mut().filter_map(|(n, node)| Some((*n, node.process.died()?)));
         ended.filter(|(n, words)| !(self.excuses.holds(*n) && logs::names_its_end(words))).map(|(_, w)| w).collect()
     }
 
@@ -249,11 +387,6 @@ impl<'n> Cluster<'n> {
         self.excuses.windows(node, self.log_len(node))
     }
 
-    /// The disk of a node, if it has one of its own.
-    pub fn disk(&self, node: u32) -> Option<&Disk> {
-        self.disks.get(node as usize - 1)
-    }
-
     /// Whether a node's process is there.
     pub fn runs(&self, node: u32) -> bool {
         self.pid(node).is_some()
@@ -261,21 +394,24 @@ impl<'n> Cluster<'n> {
 
     /// The id of a node's process, if it is there.
     pub fn pid(&self, node: u32) -> Option<u32> {
-        self.process(node).borrow_mut().pid()
+        self.nodes.borrow_mut().get_mut(&node)?.process.pid()
     }
 
-    /// What each node says, in order; `None` for those that do not answer.
-    pub async fn statuses(&self) -> Vec<Option<StatusResponse>> {
-        let ask = (0..self.nodes.len()).map(|place| async move {
-            let node = self.client.node(place)?.impatient().with_deadline(Duration::from_secs(3));
-            node.status(StatusRequest {}).await.ok()
-        });
-        futures::future::join_all(ask).await
+    /// What a node says; `None` when it does not answer.
+    pub async fn status(&self, node: u32) -> Option<StatusResponse> {
+        let client = self.client(node)?.impatient().with_deadline(Duration::from_secs(3));
+        client.status(StatusRequest {}).await.ok()
     }
 
-    /// What each node tells of its state's digest now.
+    /// What each member says; `None` for those that do not answer.
+    pub async fn statuses(&self) -> BTreeMap<u32, Option<StatusResponse>> {
+        let ask = self.members().into_iter().map(|node| async move { (node, self.status(node).await) });
+        futures::future::join_all(ask).await.into_iter().collect()
+    }
+
+    /// What each member tells of its state's digest now.
     pub async fn digests(&self) -> Vec<Sample> {
-        let told = self.statuses().await.into_iter().flatten();
+        let told = self.statuses().await.into_values().flatten();
         let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect();
         told.filter_map(|s| {
             let digest = s.digest?;
@@ -284,42 +420,43 @@ impl<'n> Cluster<'n> {
         .collect()
     }
 
-    /// The node that most nodes call their leader.
+    /// The member that most members call their leader.
     pub async fn leader(&self) -> Option<u32> {
         let statuses = self.statuses().await;
-        let mut votes = vec![0; self.nodes.len() + 1];
-        for status in statuses.iter().flatten() {
+        let mut votes: BTreeMap<u32, u32> = BTreeMap::new();
+        for status in statuses.values().flatten() {
             let name = status.nodes.iter().find(|n| n.id == status.leader).map(|n| n.name.as_str());
-            if let Some(place) = name.and_then(place_of).filter(|p| *p <= self.size()) {
-                votes[place as usize] += 1;
+            if let Some(node) = name.and_then(place_of).filter(|node| statuses.contains_key(node)) {
+                *votes.entry(node).or_default() += 1;
             }
         }
-        (1..=self.size()).filter(|n| votes[*n as usize] > 0).max_by_key(|n| votes[*n as usize])
+        votes.into_iter().max_by_key(|(_, count)| *count).map(|(node, _)| node)
     }
 
     /// What a node says that it is: `ok`, `sealed`, `damaged` …; `None` if it does not answer.
     pub async fn state(&self, node: u32) -> Option<String> {
-        self.statuses().await[node as usize - 1].as_ref().map(|s| s.state.clone())
+        self.status(node).await.map(|s| s.state)
     }
 
     /// Whether a node answers that it serves.
     pub async fn serves(&self, node: u32) -> bool {
-        self.statuses().await[node as usize - 1].as_ref().is_some_and(|s| s.state == "ok")
+        self.status(node).await.is_some_and(|s| s.state == "ok")
     }
 
-    /// Enters shares at a node until it is open.
+    /// Enters shares at a node until it is open. Who finds some entered already goes on with the others.
     ///
     /// # Errors
     /// What the command said.
     pub async fn ceremony(&self, node: u32) -> anyhow::Result<()> {
-        for number in 1..=THRESHOLD {
-            let share = std::fs::read(self.dir.join(format!("shares/share-{number}.txt")))?;
-            let said = self.operator(&["unseal", "--node", &node.to_string()], &share).await?;
-            if said["unsealed"] == true {
-                return Ok(());
+        let mut said = String::new();
+        for number in 1..=SHARES {
+            match self.operator.enter(node, &self.operator.share(number)?).await {
+                Ok(answer) if answer["unsealed"] == true => return Ok(()),
+                Ok(_) => {}
+                Err(e) => said = format!("; the last refusal was: {e:#}"),
             }
         }
-        bail!("{THRESHOLD} shares were entered at n{node}, and it is not open")
+        bail!("{SHARES} shares were entered at n{node}, and it is not open{said}")
     }
 
     /// [`Self::ceremony`], given up after a time.
@@ -330,7 +467,29 @@ impl<'n> Cluster<'n> {
         tokio::time::timeout(limit, self.ceremony(node)).await.context("the ceremony takes too long")?
     }
 
-    /// Waits until every node serves, knows the same leader, reaches all others, and has applied what any had applied.
+    /// For those who type commands and shares beside the harness.
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
+    }
+
+    /// The token with which a node will ask to join.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn invited(&self, node: u32, token: &str) -> anyhow::Result<()> {
+        found::write_private(&self.node_dir(node).join("join-token"), token)
+    }
+
+    /// What the node printed of its keys when its request was made; an operator compares it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn fingerprint(&self, node: u32) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.node_dir(node).join("fingerprint"))?)
+    }
+
+    /// Waits until every member serves, knows the same leader, knows and reaches all members and no others, and has applied
+    /// what any had applied.
     ///
     /// # Errors
     /// What is missing, after `patience`.
@@ -342,16 +501,18 @@ impl<'n> Cluster<'n> {
             let own =
                 |s: &StatusResponse| s.nodes.iter().find(|n| n.name == s.answered_by).map_or(0, |n| n.applied_index);
             if goal == 0 {
-                goal = statuses.iter().flatten().map(own).max().unwrap_or(0);
+                goal = statuses.values().flatten().map(own).max().unwrap_or(0);
             }
+            let leader = statuses.values().flatten().map(|s| s.leader).find(|leader| *leader != 0);
             let fine = |s: &StatusResponse| {
+                let known: BTreeSet<u32> = s.nodes.iter().filter_map(|n| place_of(&n.name)).collect();
                 s.state == "ok"
-                    && s.leader != 0
-                    && Some(s.leader) == statuses[0].as_ref().map(|s| s.leader)
-                    && s.nodes.iter().all(|n| n.reachable && !n.sealed)
+                    && Some(s.leader) == leader
+                    && s.nodes.iter().all(|n| n.reachable && !n.sealed && n.voter)
+                    && known.iter().eq(statuses.keys())
                     && own(s) >= goal
             };
-            if statuses.iter().all(|s| s.as_ref().is_some_and(fine)) {
+            if statuses.values().all(|s| s.as_ref().is_some_and(fine)) {
                 return Ok(());
             }
             if Instant::now() > end {
@@ -363,8 +524,9 @@ impl<'n> Cluster<'n> {
                             .iter()
                             .map(|n| {
                                 format!(
-                                    "{}{}{} {}",
+                                    "{}{}{}{} {}",
                                     n.name,
+                                    if n.voter { "" } else { " no voter" },
                                     if n.reachable { "" } else { " unreachable" },
                                     if n.sealed { " sealed" } else { "" },
                                     n.problem
@@ -374,7 +536,7 @@ impl<'n> Cluster<'n> {
                         format!("{} leader {} applied {} sees [{}]", s.state, s.leader, own(s), nodes.join("; "))
                     }
                 };
-                let said: Vec<String> = statuses.iter().zip(1..).map(|(s, n)| format!("n{n}: {}", tell(s))).collect();
+                let said: Vec<String> = statuses.iter().map(|(n, s)| format!("n{n}: {}", tell(s))).collect();
                 bail!(
                     "the cluster did not come back within {patience:?} (applied {goal} wanted): {}",
                     said.join(" | ")
@@ -384,23 +546,9 @@ impl<'n> Cluster<'n> {
         }
     }
 
-    /// `quorate operator …` as administrator, in JSON.
-    async fn operator(&self, args: &[&str], stdin: &[u8]) -> anyhow::Result<serde_json::Value> {
-        let addresses: Vec<&str> = self.client.addresses().collect();
-        let mut command = Command::new(&self.quorate);
-        command.arg("operator").args(args).args(["--output", "json"]);
-        command.env("QUORATE_ADDR", addresses.join(","));
-        for (name, file) in
-            [("QUORATE_CACERT", "ca.pem"), ("QUORATE_CLIENT_CERT", "admin.pem"), ("QUORATE_CLIENT_KEY", "admin.key")]
-        {
-            command.env(name, self.dir.join("pki").join(file));
-        }
-        let said = run(command, stdin).await?;
-        serde_json::from_slice(&said).with_context(|| format!("operator {args:?} answered no JSON"))
-    }
-
-    fn process(&self, node: u32) -> &RefCell<NodeProcess> {
-        &self.nodes[node as usize - 1]
+    fn process<T>(&self, node: u32, act: impl FnOnce(&mut NodeProcess) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut nodes = self.nodes.borrow_mut();
+        act(&mut nodes.get_mut(&node).with_context(|| format!("there is no n{node}"))?.process)
     }
 }
 

@@ -20,16 +20,18 @@ pub struct NodeProcess {
     node: u32,
     dir: PathBuf,
     child: Option<Child>,
+    /// Whether its end is to be expected, and is no news.
+    may_end: bool,
 }
 
 impl NodeProcess {
     /// Not started yet.
     pub fn new(node: u32, dir: &Path) -> Self {
-        Self { node, dir: dir.join(format!("n{node}")), child: None }
+        Self { node, dir: dir.join(format!("n{node}")), child: None, may_end: false }
     }
 
-    /// Starts it: `command` runs the binary in the node's namespace.
-    pub fn start(&mut self, mut command: Command) -> anyhow::Result<()> {
+    /// Starts it: `command` runs the binary in the node's namespace. Returns its process id.
+    pub fn start(&mut self, mut command: Command) -> anyhow::Result<u32> {
         if self.is_running() {
             bail!("n{} runs already", self.node);
         }
@@ -42,8 +44,8 @@ impl NodeProcess {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        self.child = Some(command.spawn().context("can't start a node")?);
-        Ok(())
+        let child = self.child.insert(command.spawn().context("can't start a node")?);
+        Ok(child.id())
     }
 
     /// Whether the process is there, stopped or not.
@@ -54,6 +56,20 @@ impl NodeProcess {
     /// Its process id, while it runs.
     pub fn pid(&mut self) -> Option<u32> {
         if self.is_running() { self.child.as_ref().map(Child::id) } else { None }
+    }
+
+    /// Says whether its end is to be expected: then nobody is told of it.
+    pub fn may_end(&mut self, may: bool) {
+        self.may_end = may;
+    }
+
+    /// Whether its process has ended; if so, that is no news any more.
+    pub fn reap(&mut self) -> bool {
+        let ended = self.child.is_some() && !self.is_running();
+        if ended {
+            self.child = None;
+        }
+        ended
     }
 
     /// SIGKILL, and waits for its end.
@@ -112,6 +128,9 @@ impl NodeProcess {
 
     /// What to say when it ended though nobody ended it; once.
     pub fn died(&mut self) -> Option<String> {
+        if self.may_end {
+            return None;
+        }
         let status = self.child.as_mut()?.try_wait().ok().flatten()?;
         self.child = None;
         let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();

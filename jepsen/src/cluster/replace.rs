@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::found::write_private;
 use super::{Cluster, STEP_TIME_MAX};
 use crate::net::PEER_PORT;
 
@@ -28,10 +27,10 @@ impl Cluster<'_> {
         self.insist(&["members", "remove", &name]).await?;
         let invited = self.insist(&["members", "invite", "--name", &name]).await?;
         let token = invited["token"].as_str().context("no token")?;
-        write_private(&self.node_dir(node).join("join-token"), token)?;
+        self.invited(node, token)?;
         self.join_by_any(node)?;
         self.start_node(node)?;
-        let fingerprint = std::fs::read_to_string(self.node_dir(node).join("fingerprint"))?;
+        let fingerprint = self.fingerprint(node)?;
         let end = Instant::now() + STEP_TIME_MAX;
         loop {
             let listed = self.insist(&["members", "list"]).await?;
@@ -58,7 +57,7 @@ impl Cluster<'_> {
     async fn insist(&self, args: &[&str]) -> anyhow::Result<Value> {
         let end = Instant::now() + STEP_TIME_MAX;
         loop {
-            match self.operator(args, b"").await {
+            match self.operator.run(&self.members(), args, b"").await {
                 Ok(said) => return Ok(said),
                 Err(e) if Instant::now() > end => return Err(e),
                 Err(e) if done_already(args, &format!("{e:#}")) => return Ok(Value::Null),
@@ -72,7 +71,9 @@ impl Cluster<'_> {
         let dir = self.node_dir(node);
         let path = dir.join("node.toml");
         let mut config: toml::Table = toml::from_str(&std::fs::read_to_string(&path)?)?;
-        let others = (1..=self.size())
+        let others = self
+            .members()
+            .into_iter()
             .filter(|n| *n != node)
             .map(|n| SocketAddr::new(self.net.reached(n), PEER_PORT).to_string().into());
         let others = others.collect();

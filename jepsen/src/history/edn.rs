@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow, bail};
 use clojure_reader::edn::{self, Edn};
 
-use super::{Answer, Call, Event, History, Outcome, State, What};
+use super::{Answer, Call, Event, Flaw, History, Outcome, State, What};
 
 type Map<'a> = BTreeMap<Edn<'a>, Edn<'a>>;
 
@@ -34,6 +34,20 @@ pub fn line(event: &Event) -> String {
             match call {
                 Call::Create { token } => _ = value.insert(Edn::key("token"), int(*token)),
                 Call::Encrypt { text } | Call::Decrypt { text } => _ = value.insert(Edn::key("text"), int(*text)),
+                Call::CreateAlias { alias } | Call::DeleteAlias { alias } | Call::DescribeAlias { alias } => {
+                    value.insert(Edn::key("alias"), int(*alias));
+                }
+                Call::EncryptAlias { alias, text } => {
+                    value.insert(Edn::key("alias"), int(*alias));
+                    value.insert(Edn::key("text"), int(*text));
+                }
+                Call::EnterShare { share, flaw } => {
+                    value.insert(Edn::key("share"), int((*share).into()));
+                    if let Some(flaw) = flaw {
+                        value.insert(Edn::key("flaw"), Edn::key(flaw_name(*flaw)));
+                    }
+                }
+                Call::Remove { member } => _ = value.insert(Edn::key("member"), int((*member).into())),
                 _ => {}
             }
             let kind = match outcome {
@@ -44,10 +58,24 @@ pub fn line(event: &Event) -> String {
                             value.insert(Edn::key("state"), Edn::key(state_name(*state)));
                             value.insert(Edn::key("version"), int((*version).into()));
                         }
+                        Answer::Metadata { state, version, token, created, rotated } => {
+                            value.insert(Edn::key("state"), Edn::key(state_name(*state)));
+                            for (name, number) in [
+                                ("version", u64::from(*version)),
+                                ("token", *token),
+                                ("created", *created),
+                                ("rotated", *rotated),
+                            ] {
+                                value.insert(Edn::key(name), int(number));
+                            }
+                        }
                         Answer::Encrypted { version } => _ = value.insert(Edn::key("version"), int((*version).into())),
                         Answer::Decrypted { version, exact } => {
                             value.insert(Edn::key("version"), int((*version).into()));
                             value.insert(Edn::key("exact"), Edn::Bool(*exact));
+                        }
+                        Answer::Share { complete } => {
+                            value.insert(Edn::key("complete"), Edn::Bool(*complete));
                         }
                         Answer::Done => {}
                     }
@@ -92,6 +120,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
     let call = match f {
         "create" => Call::Create { token: int(value, "token")? },
         "describe" => Call::Describe,
+        "inspect" => Call::Inspect,
         "enable" => Call::Enable,
         "disable" => Call::Disable,
         "schedule-deletion" => Call::Schedule,
@@ -99,17 +128,36 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "rotate" => Call::Rotate,
         "encrypt" => Call::Encrypt { text: int(value, "text")? },
         "decrypt" => Call::Decrypt { text: int(value, "text")? },
+        "create-alias" => Call::CreateAlias { alias: int(value, "alias")? },
+        "delete-alias" => Call::DeleteAlias { alias: int(value, "alias")? },
+        "describe-by-alias" => Call::DescribeAlias { alias: int(value, "alias")? },
+        "encrypt-by-alias" => Call::EncryptAlias { alias: int(value, "alias")?, text: int(value, "text")? },
         "seal" => Call::Seal,
         "unseal" => Call::Unseal,
+        "enter-share" => Call::EnterShare {
+            share: u32::try_from(int(value, "share")?)?,
+            flaw: get(value, "flaw").map(|_| flaw(word(value, "flaw")?)).transpose()?,
+        },
+        "remove-member" => Call::Remove { member: u32::try_from(int(value, "member")?)? },
         other => bail!(":f {other} is unknown"),
     };
     let version = || Ok::<_, anyhow::Error>(u32::try_from(int(value, "version")?)?);
     let outcome = match word(map, "type")? {
         "invoke" => None,
         "ok" => Some(Outcome::Ok(match call {
-            Call::Encrypt { .. } => Answer::Encrypted { version: version()? },
+            Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version: version()? },
             Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
-            Call::Seal | Call::Unseal => Answer::Done,
+            Call::Inspect => Answer::Metadata {
+                state: state(word(value, "state")?)?,
+                version: version()?,
+                token: int(value, "token")?,
+                created: int(value, "created")?,
+                rotated: int(value, "rotated")?,
+            },
+            Call::EnterShare { .. } => Answer::Share { complete: flag(value, "complete")? },
+            Call::Seal | Call::Unseal | Call::Remove { .. } | Call::CreateAlias { .. } | Call::DeleteAlias { .. } => {
+                Answer::Done
+            }
             _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
         })),
         "fail" => Some(Outcome::Fail(text(map, "error")?.to_owned())),
@@ -132,6 +180,7 @@ impl Call {
         match self {
             Self::Create { .. } => "create",
             Self::Describe => "describe",
+            Self::Inspect => "inspect",
             Self::Enable => "enable",
             Self::Disable => "disable",
             Self::Schedule => "schedule-deletion",
@@ -139,10 +188,31 @@ impl Call {
             Self::Rotate => "rotate",
             Self::Encrypt { .. } => "encrypt",
             Self::Decrypt { .. } => "decrypt",
+            Self::CreateAlias { .. } => "create-alias",
+            Self::DeleteAlias { .. } => "delete-alias",
+            Self::DescribeAlias { .. } => "describe-by-alias",
+            Self::EncryptAlias { .. } => "encrypt-by-alias",
             Self::Seal => "seal",
             Self::Unseal => "unseal",
+            Self::EnterShare { .. } => "enter-share",
+            Self::Remove { .. } => "remove-member",
         }
     }
+}
+
+const FLAWS: [(Flaw, &str); 3] =
+    [(Flaw::Mistyped, "mistyped"), (Flaw::Unproven, "unproven"), (Flaw::Unchallenged, "unchallenged")];
+
+fn flaw_name(flaw: Flaw) -> &'static str {
+    FLAWS.iter().find(|(known, _)| *known == flaw).map_or("", |(_, name)| name)
+}
+
+fn flaw(name: &str) -> anyhow::Result<Flaw> {
+    FLAWS
+        .iter()
+        .find(|(_, known)| *known == name)
+        .map(|(flaw, _)| *flaw)
+        .with_context(|| format!(":flaw {name} is unknown"))
 }
 
 fn state_name(state: State) -> &'static str {
@@ -206,7 +276,15 @@ mod tests {
             (0..9_u64).prop_map(|token| Call::Create { token }),
             (0..9_u64).prop_map(|text| Call::Encrypt { text }),
             (0..9_u64).prop_map(|text| Call::Decrypt { text }),
+            (1..9_u32).prop_map(|member| Call::Remove { member }),
+            (1..6_u32, 0..4_usize)
+                .prop_map(|(share, n)| Call::EnterShare { share, flaw: FLAWS.get(n).map(|(flaw, _)| *flaw) }),
+            (0..9_u64).prop_map(|alias| Call::CreateAlias { alias }),
+            (0..9_u64).prop_map(|alias| Call::DeleteAlias { alias }),
+            (0..9_u64).prop_map(|alias| Call::DescribeAlias { alias }),
+            (0..9_u64, 0..9_u64).prop_map(|(alias, text)| Call::EncryptAlias { alias, text }),
             Just(Call::Describe),
+            Just(Call::Inspect),
             Just(Call::Enable),
             Just(Call::Disable),
             Just(Call::Schedule),
@@ -223,9 +301,12 @@ mod tests {
         (call(), told, 0..9_u64, 1..5_u32, proptest::option::of("[0-9a-f-]{1,36}"), any::<bool>()).prop_map(
             |(call, (kind, state, version, exact, why), process, node, key, last)| {
                 let answer = match call {
-                    Call::Encrypt { .. } => Answer::Encrypted { version },
+                    Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version },
                     Call::Decrypt { .. } => Answer::Decrypted { version, exact },
-                    Call::Seal | Call::Unseal => Answer::Done,
+                    Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
+                    Call::EnterShare { .. } => Answer::Share { complete: exact },
+                    Call::Inspect => Answer::Metadata { state, version, token: process, created: 7, rotated: 8 },
+                    Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
                     _ => Answer::Key { state, version },
                 };
                 let outcome = match kind {

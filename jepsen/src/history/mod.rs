@@ -30,6 +30,8 @@ pub enum Call {
     },
     /// Reads state and current version.
     Describe,
+    /// Reads all that is known about the key.
+    Inspect,
     /// Lets the key be used.
     Enable,
     /// Forbids every use.
@@ -50,16 +52,87 @@ pub enum Call {
         /// Number of its text.
         text: u64,
     },
+    /// Makes an alias stand for the key: done when it stood for nothing, or for this key.
+    CreateAlias {
+        /// Its number.
+        alias: u64,
+    },
+    /// Takes an alias away.
+    DeleteAlias {
+        /// Its number.
+        alias: u64,
+    },
+    /// Describes the key that an alias stands for.
+    DescribeAlias {
+        /// Its number.
+        alias: u64,
+    },
+    /// Encrypts a text under the key that an alias stands for.
+    EncryptAlias {
+        /// Number of the alias.
+        alias: u64,
+        /// Number of the text.
+        text: u64,
+    },
     /// Seals the node.
     Seal,
-    /// Enters the share that completes a ceremony.
+    /// A whole ceremony: the shares that open a node, one after the other.
     Unseal,
+    /// Enters one share at a node.
+    EnterShare {
+        /// Number of its custodian, from 1.
+        share: u32,
+        /// What is wrong with it: it must be refused then.
+        flaw: Option<Flaw>,
+    },
+    /// Removes a member for good.
+    Remove {
+        /// Its number.
+        member: u32,
+    },
+}
+
+/// What is wrong with a share as it is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    /// One character is another.
+    Mistyped,
+    /// The proof is not by the share's proof key.
+    Unproven,
+    /// The proof is over a challenge that the node never gave.
+    Unchallenged,
 }
 
 impl Call {
     /// Whether it uses key material, which only an enabled key allows.
     pub fn is_use(&self) -> bool {
-        matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. })
+        matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. } | Self::EncryptAlias { .. })
+    }
+
+    /// Whether it changes a key, or what an alias stands for.
+    pub fn is_change(&self) -> bool {
+        !self.is_use() && !self.is_read() && !self.is_operators()
+    }
+
+    /// Whether it only asks.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Describe | Self::Inspect | Self::DescribeAlias { .. })
+    }
+
+    /// Whether it is about nodes, not about keys.
+    pub fn is_operators(&self) -> bool {
+        matches!(self, Self::Seal | Self::Unseal | Self::EnterShare { .. } | Self::Remove { .. })
+    }
+
+    /// The alias it is about.
+    pub fn alias(&self) -> Option<u64> {
+        match self {
+            Self::CreateAlias { alias }
+            | Self::DeleteAlias { alias }
+            | Self::DescribeAlias { alias }
+            | Self::EncryptAlias { alias, .. } => Some(*alias),
+            _ => None,
+        }
     }
 
     /// Whether the uses of the key are forbidden from its acknowledgement on.
@@ -78,6 +151,19 @@ pub enum Answer {
         /// The version that encrypts.
         version: u32,
     },
+    /// All that is known about the key.
+    Metadata {
+        /// Its state.
+        state: State,
+        /// The version that encrypts.
+        version: u32,
+        /// Number of the token that is in its description; 0 when the description is not what it was created with.
+        token: u64,
+        /// When it was created, ms since 1970 on the cluster's clock.
+        created: u64,
+        /// When the version that encrypts was made; 0 before the first rotation.
+        rotated: u64,
+    },
     /// Encrypted under that version.
     Encrypted {
         /// The version.
@@ -89,6 +175,11 @@ pub enum Answer {
         version: u32,
         /// Whether the plaintext is what had been encrypted, to the byte.
         exact: bool,
+    },
+    /// The share was taken.
+    Share {
+        /// Whether it was the one that completed the ceremony.
+        complete: bool,
     },
     /// Done; there is nothing to tell.
     Done,

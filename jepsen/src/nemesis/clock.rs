@@ -125,7 +125,11 @@ impl World<'_> {
         // Of few, it is the leader who tells.
         let Some(node) = self.with_clock(rng, Reach::Wall, lone).await else { return Ok(()) };
         let Some(taken) = self.take(wrong.costs()).await else { return Ok(()) };
-        let Some(clock) = self.cluster.clock(node) else { return Ok(()) };
+        let Some(clock) = self.cluster.clock(node) else {
+            // Removed meanwhile.
+            self.give(taken);
+            return Ok(());
+        };
         let words = format!("n{node}: {}", wrong.words());
         let mut watch = Watch::new(self, node);
         self.tell("clock", &words);
@@ -193,7 +197,7 @@ impl World<'_> {
     /// A node whose clock can be moved so, half the time the leader, or always.
     async fn with_clock(&self, rng: &mut StdRng, reach: Reach, leader_only: bool) -> Option<u32> {
         let can = |node: &u32| self.cluster.clock(*node).is_some_and(|c| c.reach() == reach);
-        let nodes: Vec<u32> = (1..=self.cluster.size()).filter(can).collect();
+        let nodes: Vec<u32> = self.cluster.members().into_iter().filter(can).collect();
         let any = *nodes.get(rng.random_range(0..nodes.len().max(1)))?;
         let wants_leader = rng.random_ratio(1, 2) || leader_only;
         let leader = if wants_leader { self.cluster.leader().await.filter(can) } else { None };

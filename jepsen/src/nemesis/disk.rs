@@ -129,8 +129,7 @@ impl World<'_> {
     }
 
     async fn says_low_space(&self, node: u32) -> bool {
-        let told = self.cluster.statuses().await;
-        let own = told.into_iter().flatten().find(|s| s.answered_by == format!("n{node}"));
+        let own = self.cluster.status(node).await;
         own.is_some_and(|s| s.nodes.iter().any(|n| n.name == s.answered_by && n.low_space))
     }
 

@@ -2,8 +2,10 @@
 
 pub mod clock;
 pub mod disk;
+mod membership;
 pub mod packet;
 pub mod partition;
+mod pressure;
 mod subtle;
 pub mod token;
 
@@ -63,6 +65,12 @@ pub enum Kind {
     Blackout,
     /// A node is sealed by its operator, and opened by a ceremony some seconds later
     Seal,
+    /// A new node joins and a member (half the time the leader) is removed for good, in either order; leadership is handed on
+    Membership,
+    /// A node is away until the others have let go of the log that it lacks, and is sent the state
+    Snapshot,
+    /// A node's memory is limited to what it can't give back: the kernel ends it, or makes it crawl
+    Memory,
     /// A node (half the time the leader) stands still for some milliseconds, again and again
     Stutter,
     /// One direction of one of the leader's links carries nothing for a moment, again and again
@@ -111,6 +119,9 @@ impl Kind {
             Self::Power => "power",
             Self::Blackout => "blackout",
             Self::Seal => "seal",
+            Self::Membership => "membership",
+            Self::Snapshot => "snapshot",
+            Self::Memory => "memory",
             Self::Stutter => "stutter",
             Self::Flaky => "flaky",
             Self::Sides => "sides",
@@ -137,11 +148,22 @@ impl Kind {
             Self::Partition if partition::shapes(nodes).is_empty() => {
                 Some("can't be partitioned with a majority left; use 3 or more")
             }
+            Self::Snapshot if nodes < 3 => Some("the others must go on without the node; use 3 or more"),
             Self::Flaky if nodes < 2 => Some("it takes a link; use 2 or more"),
             Self::Sides if nodes != 3 => Some("it takes 3 nodes, no more and no fewer"),
             Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),
             kind if kind.loses_data() && nodes < 3 => {
                 Some("a node that lost its data is replaced from the others; use 3 or more")
+            }
+            _ => None,
+        }
+    }
+
+    /// Why it can't go on beside another kind, if so.
+    pub fn clashes(self, other: Self) -> Option<&'static str> {
+        match (self, other) {
+            (Self::Membership, disk) | (disk, Self::Membership) if disk.breaks_disks() => {
+                Some("a node whose disk is broken may have to be replaced under its name, by another operator's hand")
             }
             _ => None,
         }
@@ -184,6 +206,8 @@ pub struct World<'a> {
     queue: RefCell<VecDeque<u64>>,
     /// Kinds of which one took effect.
     seen: RefCell<BTreeSet<Kind>>,
+    /// Why what was begun could not be brought to its end.
+    unfinished: RefCell<Option<String>>,
     /// Turns true when faults are to end.
     stop: watch::Receiver<bool>,
 }
@@ -204,16 +228,8 @@ impl<'a> World<'a> {
     pub fn new(cluster: &'a Cluster<'a>, net: &'a dyn Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
         // With one node there is no minority: it may fail all the same, and nothing is served meanwhile.
         let budget_max = minority(cluster.size()).max(1);
-        Self {
-            cluster,
-            net,
-            context,
-            budget: Cell::new(budget_max),
-            budget_max,
-            queue: RefCell::default(),
-            seen: RefCell::default(),
-            stop,
-        }
+        let (queue, seen, unfinished) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { cluster, net, context, budget: Cell::new(budget_max), budget_max, queue, seen, unfinished, stop }
     }
 
     /// Runs all kinds beside each other until told to stop; everything is healed then.
@@ -235,6 +251,9 @@ impl<'a> World<'a> {
                 Kind::Pause => Box::pin(self.pause(&mut rng)),
                 Kind::Power | Kind::Blackout => Box::pin(self.power(kind, &mut rng)),
                 Kind::Seal => Box::pin(self.seal(&mut rng)),
+                Kind::Membership => Box::pin(self.membership(&mut rng)),
+                Kind::Snapshot => Box::pin(self.snapshot(&mut rng)),
+                Kind::Memory => Box::pin(self.memory(&mut rng)),
                 Kind::Stutter => Box::pin(self.stutter(&mut rng)),
                 Kind::Flaky => Box::pin(self.flaky(&mut rng)),
                 Kind::Sides => Box::pin(self.sides(&mut rng)),
@@ -257,12 +276,20 @@ impl<'a> World<'a> {
     }
 
     async fn partition(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let nodes = self.cluster.size();
-        let shapes = partition::shapes(nodes);
+        let shapes = partition::shapes(self.cluster.size());
+        if shapes.is_empty() {
+            return Ok(());
+        }
         let shape = shapes[rng.random_range(0..shapes.len())];
         let leader = self.cluster.leader().await;
-        let cut = partition::cut(shape, nodes, leader, rng);
+        let members = self.cluster.members();
+        let cut = partition::cut(shape, &members, leader, rng);
         let Some(taken) = self.take(cut.costs).await else { return Ok(()) };
+        // Who is a member may have changed while the budget was awaited.
+        if members != self.cluster.members() {
+            self.give(taken);
+            return Ok(());
+        }
         self.net.cut(&cut.links)?;
         self.tell("partition", &cut.words);
         let hold = rng.random_range(HOLD);
@@ -295,7 +322,7 @@ impl<'a> World<'a> {
 
     async fn shape(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
         let leader = self.cluster.leader().await;
-        let shaping = packet::shaping(Harm::of(self.net.backend()), self.cluster.size(), leader, rng);
+        let shaping = packet::shaping(Harm::of(self.net.backend()), &self.cluster.members(), leader, rng);
         let Some(taken) = self.take(shaping.costs).await else { return Ok(()) };
         self.net.shape(&shaping.links, &shaping.policy)?;
         self.tell(kind.name(), &shaping.words);
@@ -321,8 +348,7 @@ impl<'a> World<'a> {
         }
         self.took_effect(Kind::Kill, &words);
         self.nap(rng.random_range(HOLD)).await;
-        self.cluster.start_node(node)?;
-        self.tell("restart", &format!("n{node}"));
+        self.restart(node, "restart")?;
         self.reopen(node).await;
         self.give(taken);
         Ok(())
@@ -346,7 +372,7 @@ impl<'a> World<'a> {
         let all = kind == Kind::Blackout || rng.random_ratio(1, 3);
         let (nodes, words, taken) = if all {
             let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
-            ((1..=self.cluster.size()).collect(), "every node".to_owned(), taken)
+            (self.cluster.members(), "every node".to_owned(), taken)
         } else {
             let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
             (vec![node], words, taken)
@@ -359,8 +385,7 @@ impl<'a> World<'a> {
         }
         self.nap(rng.random_range(HOLD)).await;
         for node in &lost {
-            self.cluster.start_node(*node)?;
-            self.tell("restart-power", &format!("n{node}"));
+            self.restart(*node, "restart-power")?;
         }
         for node in lost {
             self.reopen(node).await;
@@ -371,7 +396,7 @@ impl<'a> World<'a> {
 
     /// A sealed node still votes: nothing is taken from the majority.
     async fn seal(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let node = rng.random_range(1..=self.cluster.size());
+        let node = self.any_member(rng);
         let mut process = self.context.process();
         let (outcome, _) = self.context.call(&mut process, node, None, Call::Seal).await;
         if matches!(outcome, Outcome::Ok(_)) {
@@ -381,7 +406,7 @@ impl<'a> World<'a> {
         if matches!(outcome, Outcome::Fail(_)) {
             return Ok(());
         }
-        while !self.cluster.serves(node).await && !self.stopped() {
+        while self.cluster.is_member(node) && !self.cluster.serves(node).await && !self.stopped() {
             // Under faults a ceremony may fail; it is held again.
             let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
             self.nap(0.5).await;
@@ -390,10 +415,24 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Starts a node that was ended, unless it was removed meanwhile: then its end was for good.
+    fn restart(&self, node: u32, f: &str) -> anyhow::Result<()> {
+        if self.cluster.is_member(node) {
+            self.cluster.start_node(node)?;
+            self.tell(f, &format!("n{node}"));
+        }
+        Ok(())
+    }
+
+    fn any_member(&self, rng: &mut StdRng) -> u32 {
+        let members = self.cluster.members();
+        members[rng.random_range(0..members.len())]
+    }
+
     /// Waits until a restarted node serves; calls custodians when its peers don't open it in time.
     async fn reopen(&self, node: u32) {
         let mut since = Instant::now();
-        while !self.stopped() && !self.cluster.serves(node).await {
+        while !self.stopped() && self.cluster.is_member(node) && !self.cluster.serves(node).await {
             if since.elapsed() > HANDOVER_TIME {
                 let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
                 since = Instant::now();
@@ -408,7 +447,7 @@ impl<'a> World<'a> {
     async fn bring_back(&self, node: u32) -> anyhow::Result<()> {
         let mut read = self.cluster.log_len(node);
         let (begun, mut since) = (Instant::now(), Instant::now());
-        while begun.elapsed() < RETURN_TIME_MAX {
+        while begun.elapsed() < RETURN_TIME_MAX && self.cluster.is_member(node) {
             let state = self.cluster.state(node).await;
             match state.as_deref() {
                 Some("ok") => return Ok(()),
@@ -433,8 +472,7 @@ impl<'a> World<'a> {
                         read = self.cluster.log_len(node);
                     } else {
                         read = self.cluster.log_len(node);
-                        self.cluster.start_node(node)?;
-                        self.tell("restart", &format!("n{node}"));
+                        self.restart(node, "restart")?;
                     }
                     since = Instant::now();
                 }
@@ -456,7 +494,7 @@ impl<'a> World<'a> {
 
     /// A node to harm, half the time the leader, with the budget for it taken.
     async fn victim(&self, rng: &mut StdRng) -> Option<(u32, String, u32)> {
-        let any = rng.random_range(1..=self.cluster.size());
+        let any = self.any_member(rng);
         let leader = if rng.random_ratio(1, 2) { self.cluster.leader().await } else { None };
         let node = leader.unwrap_or(any);
         let taken = self.take(1).await?;
@@ -495,6 +533,11 @@ impl<'a> World<'a> {
     /// Whether a fault of each of these kinds took effect.
     pub fn saw(&self, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| self.seen.borrow().contains(kind))
+    }
+
+    /// What could not be brought to its end though every fault was healed: the cluster did not come back.
+    pub fn unfinished(&self) -> Option<String> {
+        self.unfinished.borrow().clone()
     }
 
     fn took_effect(&self, kind: Kind, words: &str) {

@@ -115,22 +115,22 @@ pub struct Shaping {
 }
 
 /// One of these harms to some links, chosen by chance: all between nodes, all of the clients, or, harshly, those of one node.
-pub fn shaping(harms: &[Harm], nodes: u32, leader: Option<u32>, rng: &mut StdRng) -> Shaping {
+pub fn shaping(harms: &[Harm], members: &[u32], leader: Option<u32>, rng: &mut StdRng) -> Shaping {
     let harm = harms[rng.random_range(0..harms.len())];
-    let any = rng.random_range(1..=nodes);
+    let any = members[rng.random_range(0..members.len())];
     // The leader is the most telling victim.
     let victim = if rng.random_ratio(1, 2) { leader.unwrap_or(any) } else { any };
-    let others = || (1..=nodes).chain([CLIENTS]).filter(move |n| *n != victim);
+    let others = || members.iter().copied().chain([CLIENTS]).filter(move |n| *n != victim);
     let from: Vec<(u32, u32)> = others().map(|n| (victim, n)).collect();
     let to: Vec<(u32, u32)> = others().map(|n| (n, victim)).collect();
     let scope = rng.random_range(0..5);
     let (links, harsh, words) = match scope {
-        0 if nodes > 1 => {
-            let all = (1..=nodes).flat_map(|a| (1..=nodes).map(move |b| (a, b)));
+        0 if members.len() > 1 => {
+            let all = members.iter().flat_map(|a| members.iter().map(move |b| (*a, *b)));
             (all.filter(|(a, b)| a != b).collect(), false, "all links between nodes".to_owned())
         }
         0 | 1 => {
-            let all = (1..=nodes).flat_map(|n| [(n, CLIENTS), (CLIENTS, n)]);
+            let all = members.iter().flat_map(|n| [(*n, CLIENTS), (CLIENTS, *n)]);
             (all.collect(), false, "all links of the clients".to_owned())
         }
         2 => ([from, to].concat(), true, format!("n{victim}, both ways")),
@@ -180,7 +180,8 @@ mod tests {
     fn every_harm_and_scope_is_chosen_and_stays_within_its_budget() {
         for (nodes, net) in [(1, Backend::Tap), (3, Backend::Proxy), (5, Backend::Tap)] {
             let mut rng = stream(5, "packet", nodes.into());
-            let chosen: Vec<Shaping> = (0..500).map(|_| shaping(Harm::of(net), nodes, Some(1), &mut rng)).collect();
+            let members: Vec<u32> = (1..=nodes).collect();
+            let chosen: Vec<Shaping> = (0..500).map(|_| shaping(Harm::of(net), &members, Some(1), &mut rng)).collect();
             assert_eq!(chosen.iter().map(|s| s.harm).collect::<BTreeSet<_>>().len(), Harm::of(net).len());
             for s in &chosen {
                 let touched = |node: u32| s.links.iter().any(|(a, b)| *a == node || *b == node);

@@ -38,11 +38,15 @@ impl World<'_> {
 
     /// What was sent on the link arrives in the end, but late: each connection tries again at a time of its own.
     pub(super) async fn flaky(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let nodes = self.cluster.size();
-        let (Some(leader), true) = (self.cluster.leader().await, nodes > 1) else { return Ok(()) };
         // All of it: no partition at the same time, whose links this would heal.
         let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
-        let other = (leader + rng.random_range(1..nodes) - 1) % nodes + 1;
+        let leader = self.cluster.leader().await;
+        let others: Vec<u32> = self.cluster.members().into_iter().filter(|n| Some(*n) != leader).collect();
+        let (Some(leader), false) = (leader, others.is_empty()) else {
+            self.give(taken);
+            return Ok(());
+        };
+        let other = others[rng.random_range(0..others.len())];
         // Mostly what the leader answers.
         let link = if rng.random_ratio(3, 4) { (leader, other) } else { (other, leader) };
         let words = format!("n{} to n{} (leader n{leader})", link.0, link.1);
@@ -65,16 +69,17 @@ impl World<'_> {
 
     /// The third node is in two majorities that follow each other; what it promised in the first it must remember.
     pub(super) async fn sides(&self, rng: &mut StdRng) -> anyhow::Result<()> {
-        let nodes = self.cluster.size();
-        anyhow::ensure!(nodes == 3, "the nemesis sides takes three nodes");
         let Some(taken) = self.take(self.budget_max).await else { return Ok(()) };
-        if let Some(old) = self.cluster.leader().await {
+        let leader = self.cluster.leader().await;
+        let others: Vec<u32> = self.cluster.members().into_iter().filter(|n| Some(*n) != leader).collect();
+        if let Some(old) = leader
+            && let [one, two] = others[..]
+        {
             let both = |a: u32, b: u32| [(a, b), (b, a)];
-            let (one, two) = (old % nodes + 1, (old + 1) % nodes + 1);
             self.net.cut(&[both(old, one), both(old, two)].concat())?;
             self.tell("sides", &format!("n{old} (leader) cut off"));
             let end = Instant::now() + ELECTION_TIME_MAX;
-            let mut new = None;
+            let (mut new, mut back) = (None, None);
             while new.is_none() && Instant::now() < end && !self.stopped() {
                 sleep(Duration::from_millis(20)).await;
                 new = self.cluster.leader().await.filter(|leader| *leader != old);
@@ -88,12 +93,14 @@ impl World<'_> {
                     self.cluster.start_node(third)?;
                     self.took_effect(Kind::Sides, &format!("n{third} leaves n{new}, the leader, for n{old}"));
                     self.nap(rng.random_range(HOLD)).await;
-                    self.net.heal()?;
-                    self.tell("heal-sides", "every link");
-                    self.reopen(third).await;
+                    back = Some(third);
                 }
             }
             self.net.heal()?;
+            self.tell("heal-sides", "every link");
+            if let Some(back) = back {
+                self.reopen(back).await;
+            }
         }
         self.give(taken);
         Ok(())

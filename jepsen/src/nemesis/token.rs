@@ -25,7 +25,10 @@ impl World<'_> {
     /// A fault of one node's token; `kind` says which.
     pub(super) async fn token(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
         let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
-        let Some(token) = self.cluster.token(node) else { return Ok(()) };
+        let Some(token) = self.cluster.token(node) else {
+            self.give(taken);
+            return Ok(());
+        };
         let (order, before) = (choose(kind, rng), token.count());
         self.cluster.excuse(node);
         token.order(order)?;

@@ -33,6 +33,8 @@ pub(crate) use recording::tests::record as record_for_tests;
 
 /// The clients' place in the network.
 pub const CLIENTS: u32 = 250;
+/// The greatest number of a node's place.
+pub const PLACES_MAX: u32 = 99;
 /// Where nodes answer clients.
 pub const API_PORT: u16 = 7600;
 /// Where nodes answer each other.
@@ -87,7 +89,11 @@ impl Backend {
     /// # Errors
     /// With what the system refused.
     pub fn try_out(self) -> anyhow::Result<()> {
-        trial::run(&*self.build(2, 0, None)?)
+        let net = self.build(2, 0, None)?;
+        trial::run(&*net, 1)?;
+        // Nodes come later, too.
+        net.attach(3)?;
+        trial::run(&*net, 3)
     }
 
     /// The first that this machine allows; the one that can do most first.
@@ -143,6 +149,12 @@ pub trait Net: Sync {
     fn reached(&self, node: u32) -> IpAddr {
         own_address(node)
     }
+
+    /// A place more, for a node that comes later; it is joined to all others.
+    ///
+    /// # Errors
+    /// What the system refused.
+    fn attach(&self, node: u32) -> anyhow::Result<()>;
 
     /// Makes a node's folder, whose process is to be started, its own.
     ///

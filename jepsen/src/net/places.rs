@@ -1,10 +1,12 @@
 //! Network namespaces: one for each node, one for the clients.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -19,7 +21,8 @@ const NETNS: &str = "/run/netns";
 /// The namespaces of a run, and more if it needs some; removed when dropped.
 pub struct Places {
     run: String,
-    nodes: u32,
+    /// Those of nodes.
+    nodes: Mutex<BTreeSet<u32>>,
     more: Vec<String>,
 }
 
@@ -28,7 +31,11 @@ impl Places {
     pub fn make(nodes: u32, more: &[&str]) -> anyhow::Result<Self> {
         sweep();
         let run = format!("{PREFIX}{}-", std::process::id());
-        let places = Self { run, nodes, more: more.iter().map(ToString::to_string).collect() };
+        let places = Self {
+            run,
+            nodes: Mutex::new((1..=nodes).collect()),
+            more: more.iter().map(ToString::to_string).collect(),
+        };
         let names = places.names();
         batch(&names.iter().map(|name| format!("netns add {name}")).collect::<Vec<_>>(), None)?;
         Ok(places)
@@ -36,7 +43,18 @@ impl Places {
 
     /// Every place: the nodes, and the clients.
     pub fn all(&self) -> impl Iterator<Item = u32> + use<> {
-        (1..=self.nodes).chain([CLIENTS])
+        self.nodes().clone().into_iter().chain([CLIENTS])
+    }
+
+    /// One more, for a node that comes later.
+    pub fn add(&self, node: u32) -> anyhow::Result<()> {
+        ip(["netns", "add", &self.namespace(node)])?;
+        self.nodes().insert(node);
+        Ok(())
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name of a place's namespace.

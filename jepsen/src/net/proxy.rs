@@ -6,7 +6,7 @@
 
 mod pump;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{chown, lchown};
 use std::os::unix::process::CommandExt;
@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -29,7 +30,9 @@ const USER: u32 = 64_100;
 
 /// The network; taken down when dropped.
 pub struct Proxy {
+    seed: u64,
     shared: Arc<Shared>,
+    runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -81,37 +84,33 @@ impl Proxy {
             begun: Instant::now(),
             net: [high | 0x80, low],
         });
-        let mut proxy = Self { shared: shared.clone(), stop: None, thread: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let mut proxy = Self { seed, shared: shared.clone(), runtime: handle, stop: None, thread: None };
         let mut probe = proxy.command(1, Path::new("true"));
         let ran = probe.stdin(Stdio::null()).status();
         ran.context("can't run a process under another user, by which nodes' connections are told apart")?;
-
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let doors: Vec<(u32, u16)> = (1..=nodes).flat_map(|node| [(node, API_PORT), (node, PEER_PORT)]).collect();
-        let listeners = runtime.block_on(async {
-            let mut listeners = Vec::new();
-            for (node, port) in doors {
-                let at = SocketAddr::from((shared.outside(node), port));
-                listeners.push((
-                    node,
-                    port,
-                    TcpListener::bind(at).await.with_context(|| format!("can't listen on {at}"))?,
-                ));
-            }
-            anyhow::Ok(listeners)
-        })?;
+        (1..=nodes).try_for_each(|node| proxy.listen(node))?;
         let (stop, stops) = oneshot::channel();
         let serve = move || {
-            runtime.block_on(async {
-                for (node, port, listener) in listeners {
-                    tokio::spawn(pump::accept(shared.clone(), node, port, listener));
-                }
-                let _ = stops.await;
-            });
+            let _ = runtime.block_on(stops);
         };
         proxy.stop = Some(stop);
         proxy.thread = Some(thread::Builder::new().name("proxy".into()).spawn(serve)?);
         Ok(proxy)
+    }
+
+    /// Takes connections for a node.
+    fn listen(&self, node: u32) -> anyhow::Result<()> {
+        for port in [API_PORT, PEER_PORT] {
+            let at = SocketAddr::from((self.shared.outside(node), port));
+            let listener = std::net::TcpListener::bind(at).with_context(|| format!("can't listen on {at}"))?;
+            listener.set_nonblocking(true)?;
+            let _entered = self.runtime.enter();
+            let listener = TcpListener::from_std(listener)?;
+            self.runtime.spawn(pump::accept(self.shared.clone(), node, port, listener));
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
@@ -123,12 +122,25 @@ impl Proxy {
 fn flows(nodes: u32, seed: u64) -> BTreeMap<(u32, u32), Flow> {
     let places = || (1..=nodes).chain([CLIENTS]);
     let pairs = places().flat_map(|a| places().map(move |b| (a, b))).filter(|(a, b)| a != b);
-    pairs.map(|(a, b)| ((a, b), Flow::new(stream(seed, "flow", u64::from(a << 16 | b))))).collect()
+    pairs.map(|pair| (pair, flow(seed, pair))).collect()
+}
+
+fn flow(seed: u64, (a, b): (u32, u32)) -> Flow {
+    Flow::new(stream(seed, "flow", u64::from(a << 16 | b)))
 }
 
 impl Net for Proxy {
     fn backend(&self) -> Backend {
         Backend::Proxy
+    }
+
+    fn attach(&self, node: u32) -> anyhow::Result<()> {
+        let mut flows = self.shared.flows();
+        let others: BTreeSet<u32> = flows.keys().map(|(a, _)| *a).collect();
+        let pairs = others.into_iter().flat_map(|other| [(other, node), (node, other)]);
+        flows.extend(pairs.map(|pair| (pair, flow(self.seed, pair))));
+        drop(flows);
+        self.listen(node)
     }
 
     fn listens(&self, node: u32) -> IpAddr {

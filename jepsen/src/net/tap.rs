@@ -31,6 +31,7 @@ type Links = BTreeMap<(u32, u32), Link>;
 
 /// The network; taken down when dropped.
 pub struct Tap {
+    seed: u64,
     shared: Arc<Shared>,
     switch: Mutex<Option<JoinHandle<anyhow::Result<Option<Recorded>>>>>,
     /// Last: the devices are closed before their namespaces go.
@@ -39,12 +40,18 @@ pub struct Tap {
 
 struct Shared {
     links: Mutex<Links>,
+    /// Devices of places that came later, until the switch takes them.
+    arrivals: Mutex<Vec<(u32, SyncDevice)>>,
     stop: AtomicBool,
 }
 
 impl Shared {
     fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Vec<(u32, SyncDevice)>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,20 +66,17 @@ impl Tap {
         let devices = devices.collect::<anyhow::Result<Vec<_>>>()?;
         for place in places.all() {
             places.bring_up(place)?;
-            // Neighbours are known for good: a link that was cut does not have to find them again.
-            let others = places
-                .all()
-                .filter(|other| *other != place)
-                .map(|other| format!("neigh add {} lladdr {} dev eth0 nud permanent", own_address(other), hex(other)));
-            batch(&others.collect::<Vec<_>>(), Some(&places.namespace(place)))?;
+            let others = places.all().filter(|other| *other != place);
+            batch(&others.map(neighbour).collect::<Vec<_>>(), Some(&places.namespace(place)))?;
         }
         let pairs = places.all().flat_map(|a| places.all().map(move |b| (a, b))).filter(|(a, b)| a != b);
-        let link = |(a, b)| ((a, b), Link::new(stream(seed, "link", u64::from(a << 16 | b))));
-        let shared = Arc::new(Shared { links: Mutex::new(pairs.map(link).collect()), stop: AtomicBool::new(false) });
+        let links = pairs.map(|pair| (pair, link(seed, pair))).collect();
+        let (links, arrivals) = (Mutex::new(links), Mutex::default());
+        let shared = Arc::new(Shared { links, arrivals, stop: AtomicBool::new(false) });
         let recorder = recording.map(|r| recorder(&r)).transpose()?;
         let switch = Switch { shared: shared.clone(), devices, queue: Queue::default(), recorder };
         let switch = thread::Builder::new().name("switch".into()).spawn(move || switch.run())?;
-        Ok(Self { shared, switch: Mutex::new(Some(switch)), places })
+        Ok(Self { seed, shared, switch: Mutex::new(Some(switch)), places })
     }
 
     fn end(&self) -> anyhow::Result<Option<Recorded>> {
@@ -85,6 +89,22 @@ impl Tap {
 impl Net for Tap {
     fn backend(&self) -> Backend {
         Backend::Tap
+    }
+
+    fn attach(&self, node: u32) -> anyhow::Result<()> {
+        let others: Vec<u32> = self.places.all().collect();
+        self.places.add(node)?;
+        let device = device(&self.places, node)?;
+        self.places.bring_up(node)?;
+        let known: Vec<String> = others.iter().copied().map(neighbour).collect();
+        batch(&known, Some(&self.places.namespace(node)))?;
+        for other in &others {
+            batch(&[neighbour(node)], Some(&self.places.namespace(*other)))?;
+        }
+        let pairs = others.iter().flat_map(|other| [(*other, node), (node, *other)]);
+        self.shared.links().extend(pairs.map(|pair| (pair, link(self.seed, pair))));
+        self.shared.arrivals().push((node, device));
+        Ok(())
     }
 
     fn enter(&self) -> anyhow::Result<()> {
@@ -140,6 +160,15 @@ impl Drop for Tap {
     }
 }
 
+/// Neighbours are known for good: a link that was cut does not have to find them again.
+fn neighbour(place: u32) -> String {
+    format!("neigh add {} lladdr {} dev eth0 nud permanent", own_address(place), hex(place))
+}
+
+fn link(seed: u64, (a, b): (u32, u32)) -> Link {
+    Link::new(stream(seed, "link", u64::from(a << 16 | b)))
+}
+
 /// A place's device, made by a thread that visits its namespace.
 fn device(places: &Places, place: u32) -> anyhow::Result<SyncDevice> {
     let make = || -> anyhow::Result<SyncDevice> {
@@ -178,6 +207,7 @@ impl Switch {
     fn run(mut self) -> anyhow::Result<Option<Recorded>> {
         let begun = Instant::now();
         while !self.shared.stop.load(Ordering::Relaxed) {
+            self.devices.append(&mut self.shared.arrivals());
             let wait = self.queue.next_due().map_or(IDLE, |due| due.saturating_sub(begun.elapsed()).min(IDLE));
             let readable = self.wait(wait)?;
             for at in readable {

@@ -15,20 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is cut off does not arrive within this time, nor later.
 const SILENCE: Duration = Duration::from_millis(150);
 
-/// Between the clients and the first node.
+/// Between the clients and a node.
 ///
 /// # Errors
 /// What did not work.
-pub fn run(net: &dyn Net) -> anyhow::Result<()> {
+pub fn run(net: &dyn Net, node: u32) -> anyhow::Result<()> {
     thread::scope(|scope| {
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let echo = scope.spawn(move || echo(net, ready));
+        let echo = scope.spawn(move || echo(net, node, ready));
         let asks = scope.spawn(move || {
             // What the other thread says tells more than this.
             is_ready.recv().context("a node can't listen")?;
             net.enter()?;
-            let at = SocketAddr::new(net.reached(1), API_PORT);
-            ask(net, &mut TcpStream::connect_timeout(&at, PATIENCE).context("clients can't reach a node")?)
+            let at = SocketAddr::new(net.reached(node), API_PORT);
+            ask(net, node, &mut TcpStream::connect_timeout(&at, PATIENCE).context("clients can't reach a node")?)
         });
         let asked = asks.join().map_err(|_| anyhow!("a thread broke"))?;
         let echoed = echo.join().map_err(|_| anyhow!("a thread broke"))?;
@@ -37,9 +37,9 @@ pub fn run(net: &dyn Net) -> anyhow::Result<()> {
 }
 
 /// Sends back what comes, to the end of one connection.
-fn echo(net: &dyn Net, ready: Sender<()>) -> anyhow::Result<()> {
-    net.visit(1)?;
-    let listener = TcpListener::bind(SocketAddr::new(net.listens(1), API_PORT)).context("a node can't listen")?;
+fn echo(net: &dyn Net, node: u32, ready: Sender<()>) -> anyhow::Result<()> {
+    net.visit(node)?;
+    let listener = TcpListener::bind(SocketAddr::new(net.listens(node), API_PORT)).context("a node can't listen")?;
     listener.set_nonblocking(true)?;
     let _ = ready.send(());
     let end = Instant::now() + PATIENCE;
@@ -59,14 +59,14 @@ fn echo(net: &dyn Net, ready: Sender<()>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask(net: &dyn Net, stream: &mut TcpStream) -> anyhow::Result<()> {
+fn ask(net: &dyn Net, node: u32, stream: &mut TcpStream) -> anyhow::Result<()> {
     let answers = |stream: &mut TcpStream, within| {
         stream.set_read_timeout(Some(within))?;
         anyhow::Ok(stream.read(&mut [0]).is_ok_and(|len| len == 1))
     };
     stream.write_all(b"1")?;
     ensure!(answers(stream, PATIENCE)?, "bytes do not pass a sound link");
-    for link in [(CLIENTS, 1), (1, CLIENTS)] {
+    for link in [(CLIENTS, node), (node, CLIENTS)] {
         net.cut(&[link])?;
         stream.write_all(b"2")?;
         ensure!(!answers(stream, SILENCE)?, "bytes pass a cut link");
@@ -74,7 +74,7 @@ fn ask(net: &dyn Net, stream: &mut TcpStream) -> anyhow::Result<()> {
         ensure!(answers(stream, PATIENCE)?, "bytes do not pass a link that is sound again");
     }
     if net.backend().shapes() {
-        net.shape(&[(CLIENTS, 1)], &Policy { delay: SILENCE / 10, ..Policy::default() })?;
+        net.shape(&[(CLIENTS, node)], &Policy { delay: SILENCE / 10, ..Policy::default() })?;
         stream.write_all(b"3")?;
         ensure!(answers(stream, PATIENCE)?, "bytes do not pass a slow link");
         ensure!(net.unshape()?.delayed > 0, "what a slow link delayed was not counted");

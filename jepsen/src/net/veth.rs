@@ -28,11 +28,7 @@ impl Veth {
             "link set br0 up".to_owned(),
             "link set lo up".to_owned(),
         ];
-        for place in places.all() {
-            let namespace = places.namespace(place);
-            commands.push(format!("link add v{place} type veth peer name eth0 netns {namespace}"));
-            commands.push(format!("link set v{place} master br0 up"));
-        }
+        commands.extend(places.all().flat_map(|place| port(&places, place)));
         batch(&commands, Some(&places.name(BRIDGE)))?;
         places.all().try_for_each(|place| places.bring_up(place))?;
         let net = Self { places };
@@ -57,9 +53,24 @@ impl Veth {
     }
 }
 
+/// The commands that join a place to the bridge.
+fn port(places: &Places, place: u32) -> [String; 2] {
+    let namespace = places.namespace(place);
+    [
+        format!("link add v{place} type veth peer name eth0 netns {namespace}"),
+        format!("link set v{place} master br0 up"),
+    ]
+}
+
 impl Net for Veth {
     fn backend(&self) -> Backend {
         Backend::Veth
+    }
+
+    fn attach(&self, node: u32) -> anyhow::Result<()> {
+        self.places.add(node)?;
+        batch(&port(&self.places, node), Some(&self.places.name(BRIDGE)))?;
+        self.places.bring_up(node)
     }
 
     fn enter(&self) -> anyhow::Result<()> {

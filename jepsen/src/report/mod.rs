@@ -8,6 +8,7 @@ mod timeline;
 use std::time::Duration;
 
 use crate::checker::linear;
+use crate::checker::model::Key;
 use crate::history::{History, Op};
 use crate::run::Results;
 use charts::Told;
@@ -23,7 +24,7 @@ const ORDERS_TIME_MAX: Duration = Duration::from_secs(20);
 fn orders(timeline: &Timeline<'_>, ops: &[Op]) -> Option<String> {
     let culprit = timeline.culprit()?;
     let of_key: Vec<&Op> = ops.iter().filter(|o| o.key == culprit.key && o.invoked <= culprit.ended).collect();
-    linear::orders(&of_key, ORDERS_TIME_MAX)
+    linear::orders::<Key>(&of_key, ORDERS_TIME_MAX)
 }
 
 /// The files of a report, by name: `report.html`, in which everything is, and the pictures by themselves.

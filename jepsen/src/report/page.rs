@@ -15,7 +15,7 @@ use crate::run::Results;
 use crate::workload::Workload;
 
 /// What each checker holds the cluster to, in words.
-const PROMISES: [(&str, &str); 11] = [
+const PROMISES: [(&str, &str); 15] = [
     (
         "durability",
         "Nothing that was acknowledged is lost: every key, version and ciphertext is there in the end, on every node.",
@@ -25,8 +25,15 @@ const PROMISES: [(&str, &str); 11] = [
         "linear",
         "All nodes behave like one: some order of the calls, each between its beginning and its end, explains every answer.",
     ),
+    (
+        "aliases",
+        "An alias stands for one key at a time: some order of the calls explains every answer, and so does every use by it.",
+    ),
+    ("metadata", "What is known about a key and never changes stays as it is, on every node."),
     ("ids", "No id is given twice, and one token never makes two keys."),
     ("sealed", "A sealed node uses no key."),
+    ("ceremony", "No wrong share is taken, and fewer shares than it takes open nothing."),
+    ("membership", "A removed member answers nothing about a key any more."),
     ("digests", "Nodes that have applied the same log hold the same state."),
     (
         "secrets",

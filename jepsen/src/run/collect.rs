@@ -18,9 +18,10 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
 const SHARE_HEAD_LEN: usize = 20;
 
 /// What must not be found anywhere, of a cluster whose folder is `dir`.
-pub fn canaries(nodes: u32, seed: u64, dir: &Path) -> anyhow::Result<Canaries> {
+pub fn canaries(seed: u64, dir: &Path) -> anyhow::Result<Canaries> {
     let mut secrets: Vec<(String, Vec<u8>)> = vec![
         ("a plaintext".into(), Context::plaintext_canary(seed).into_bytes()),
+        ("an alias".into(), Context::alias_canary(seed).into_bytes()),
         ("a key's description".into(), Context::name_canary(seed).into_bytes()),
     ];
     for entry in std::fs::read_dir(dir.join("shares"))?.flatten() {
@@ -31,7 +32,8 @@ pub fn canaries(nodes: u32, seed: u64, dir: &Path) -> anyhow::Result<Canaries> {
         secrets.push((format!("the first half of {}", name.display()), first.to_vec()));
         secrets.push((format!("the second half of {}", name.display()), second.to_vec()));
     }
-    for node in 1..=nodes {
+    // Every node there was, with those that came later and those that were removed.
+    for node in (1..).take_while(|node| dir.join(format!("n{node}")).exists()) {
         secrets.push((format!("the PIN of n{node}"), pin(node).into_bytes()));
     }
     Canaries::new(secrets.iter().map(|(name, secret)| (name.as_str(), secret.as_slice())))
@@ -40,14 +42,14 @@ pub fn canaries(nodes: u32, seed: u64, dir: &Path) -> anyhow::Result<Canaries> {
 /// Seals the cluster and searches the memory of every node; then aborts one, which must leave no core dump.
 pub async fn memory(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence) -> anyhow::Result<()> {
     // A node that serves has names and plaintexts in its memory: that the search finds them shows that it finds things.
-    let before: Vec<usize> = (1..=cluster.size())
+    let before: Vec<usize> = (cluster.members().into_iter())
         .filter_map(|n| Some(memory::search(cluster.pid(n)?, canaries).ok()?.found.len()))
         .collect();
     evidence.notes.push(format!(
         "while the nodes served, secrets or names were found in so many places of their memory: {before:?}"
     ));
     cluster.seal().await.context("the seal at the end")?;
-    for node in 1..=cluster.size() {
+    for node in cluster.members() {
         let pid = cluster.pid(node).with_context(|| format!("n{node} does not run"))?;
         let end = Instant::now() + SETTLE_TIME_MAX;
         // Until nothing is found: what is there for good is there at the end, too.
@@ -77,8 +79,9 @@ pub async fn memory(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut E
             evidence.leaks.push(format!("n{node} may leave a core dump: its limit for them is not 0"));
         }
     }
-    let last = cluster.size();
-    if cluster.abort(last)? {
+    if let Some(last) = cluster.members().last().copied()
+        && cluster.abort(last)?
+    {
         evidence.leaks.push(format!("n{last} left a core dump when it was aborted"));
     }
     Ok(())
@@ -97,8 +100,12 @@ fn forbids_core(limits: &str) -> bool {
 
 /// Reads every node's log and every file of its data folder.
 pub fn files(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence) -> anyhow::Result<()> {
-    for node in 1..=cluster.size() {
+    for node in 1..=cluster.made() {
         let folder = cluster.node_dir(node);
+        // One that came last may never have been started.
+        if !folder.join("log").exists() {
+            continue;
+        }
         let log = std::fs::read_to_string(folder.join("log")).context("a node's log")?;
         evidence.log_faults.extend(logs::faults(&format!("n{node}"), &log, &cluster.excused(node)));
         scan(&folder.join("log"), canaries, evidence)?;

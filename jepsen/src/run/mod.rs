@@ -20,11 +20,9 @@ use crate::history::{History, Recorder};
 use crate::nemesis::partition::minority;
 use crate::nemesis::{Kind, World};
 use crate::net::{Backend, Net, Recording};
-use crate::workload::{Context, Load, Workload, last_reads};
+use crate::workload::{CALL_TIME_MAX, Context, Load, Workload, last_reads};
 pub use store::{Results, Store, judge, judge_stored};
 
-/// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
-const DEADLINE: Duration = Duration::from_secs(2);
 /// The load runs so long before the first fault, and after the last.
 const CALM: Duration = Duration::from_secs(3);
 /// Faults go on for so much longer when a kind that was asked for has not happened yet.
@@ -148,7 +146,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         }
     })?;
     if let Some(recorded) = net.recorded()? {
-        let canaries = collect::canaries(test.nodes, test.seed, &store.cluster())?;
+        let canaries = collect::canaries(test.seed, &store.cluster())?;
         capture::search_file(&store.capture(), &recorded, &canaries, &mut evidence)?;
     }
     drop(net);
@@ -162,11 +160,14 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
         .await
         .context("the cluster did not start")?;
 
-    let clients = (1..=test.nodes).map(|n| cluster.client_of(n, DEADLINE)).collect::<Result<Vec<_>, _>>()?;
     let (stop_load, load_stops) = watch::channel(false);
     let (stop_faults, faults_stop) = watch::channel(false);
-    let context = Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, clients, load_stops));
-    let mut evidence = Evidence { nodes: test.nodes, demands: demands(test, plan), ..Evidence::default() };
+    let context =
+        Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, cluster.operator(), load_stops));
+    for node in cluster.members() {
+        context.joined(node, cluster.client_of(node, CALL_TIME_MAX)?);
+    }
+    let mut evidence = Evidence { demands: demands(test, plan), ..Evidence::default() };
 
     say(&format!(
         "{} for {} s, with {}",
@@ -199,17 +200,17 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     }
 
     say("healed; waiting until every node serves");
-    evidence.not_recovered = recover(&cluster, &context, "after the faults").await;
+    evidence.not_recovered = match world.unfinished() {
+        Some(why) => Some(why),
+        None => recover(&cluster, &context, "after the faults").await,
+    };
     if evidence.not_recovered.is_none() {
         say("power-off: every node is killed at once, started again, and opened by a ceremony");
-        for node in 1..=test.nodes {
-            cluster.kill(node)?;
-        }
-        (1..=test.nodes).try_for_each(|node| cluster.forget_unsynced(node))?;
+        let members = cluster.members();
+        members.iter().try_for_each(|node| cluster.kill(*node))?;
+        members.iter().try_for_each(|node| cluster.forget_unsynced(*node))?;
         context.recorder.nemesis("power-off", "every node");
-        for node in 1..=test.nodes {
-            cluster.start_node(node)?;
-        }
+        members.iter().try_for_each(|node| cluster.start_node(*node))?;
         evidence.not_recovered = recover(&cluster, &context, "after the power-off").await;
     }
     compare_digests(&cluster, &mut evidence).await;
@@ -219,8 +220,9 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     if let Ok(read) = timeout(limit, last_reads(&context)).await {
         read?;
     }
+    evidence.members = cluster.members();
     evidence.log_faults.extend(cluster.died());
-    let canaries = collect::canaries(test.nodes, test.seed, &store.cluster())?;
+    let canaries = collect::canaries(test.seed, &store.cluster())?;
     if evidence.not_recovered.is_none() {
         say("sealed; searching the memory of every node; one is aborted, and must leave no core dump");
         collect::memory(&cluster, &canaries, &mut evidence).await?;
@@ -235,7 +237,7 @@ async fn recover(cluster: &Cluster<'_>, context: &Context, when: &str) -> Option
     let opened = async {
         // Peers open a restarted node; only when that does not happen are custodians called.
         if cluster.converge(Duration::from_secs(10)).await.is_err() {
-            for node in 1..=cluster.size() {
+            for node in cluster.members() {
                 for _ in 0..30 {
                     if cluster.serves(node).await || context.ceremony(node, cluster.ceremony(node)).await.is_ok() {
                         break;
@@ -264,7 +266,9 @@ async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
 
 fn demands(test: &Test, plan: &Plan) -> Vec<Demand> {
     let faults = plan.nemeses.iter().map(|kind| Demand { what: Event::Fault(kind.name().into()), at_least: 1 });
+    let asked = plan.nemeses.contains(&Kind::Membership).then_some(Demand { what: Event::AskedRemoved, at_least: 1 });
     // With one node every fault takes all there is; a power loss may take every node at once.
-    let survives = minority(test.nodes) > 0 && !plan.nemeses.contains(&Kind::Power);
-    plan.workload.demands(test.seconds, survives).into_iter().chain(faults).collect()
+    let all_at_once = plan.nemeses.iter().any(|kind| matches!(kind, Kind::Power | Kind::Blackout));
+    let survives = minority(test.nodes) > 0 && !all_at_once;
+    plan.workload.demands(test.seconds, survives).into_iter().chain(faults).chain(asked).collect()
 }

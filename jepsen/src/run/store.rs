@@ -17,7 +17,7 @@ use time::macros::format_description;
 
 use super::Test;
 use crate::checker::{Evidence, Finding, Verdict, check, overall, revocation};
-use crate::history::{Call, History, Op, Outcome, from_text};
+use crate::history::{History, Op, Outcome, from_text};
 
 /// The folder of one run.
 pub struct Store {
@@ -144,12 +144,13 @@ impl Store {
     ///
     /// # Errors
     /// When a file can't be written.
-    pub fn tidy(&self, nodes: u32, keep: bool) -> anyhow::Result<()> {
+    pub fn tidy(&self, keep: bool) -> anyhow::Result<()> {
         std::fs::create_dir_all(self.dir.join("nodes"))?;
-        for node in 1..=nodes {
-            let log = self.cluster().join(format!("n{node}/log"));
+        // Every node there was, with those that came later and those that were removed.
+        for entry in std::fs::read_dir(self.cluster()).into_iter().flatten().flatten() {
+            let log = entry.path().join("log");
             if log.exists() {
-                std::fs::copy(&log, self.dir.join(format!("nodes/n{node}.log")))?;
+                std::fs::copy(&log, self.dir.join(format!("nodes/{}.log", entry.file_name().display())))?;
             }
         }
         if !keep && self.cluster().exists() {
@@ -259,11 +260,8 @@ fn fault_seconds(history: &History) -> f64 {
 
 /// From the loss of a leader to the first acknowledgement of a change invoked afterwards, ms, by how it was lost.
 fn failovers(history: &History, ops: &[Op]) -> BTreeMap<String, Vec<u64>> {
-    let mut changes: Vec<(u64, u64)> = ops
-        .iter()
-        .filter(|o| o.is_ok() && !o.call.is_use() && o.call != Call::Describe)
-        .map(|o| (o.invoked, o.ended))
-        .collect();
+    let mut changes: Vec<(u64, u64)> =
+        ops.iter().filter(|o| o.is_ok() && o.call.is_change()).map(|o| (o.invoked, o.ended)).collect();
     changes.sort_unstable_by_key(|(_, ended)| *ended);
     let cause = |f: &str, value: &str| match f {
         "kill-took-effect" if value.contains("(leader)") => Some("kill"),
@@ -301,7 +299,8 @@ mod tests {
         let read = from_text(history).unwrap();
         let limit = Duration::from_secs(60);
         let first =
-            judge(&store, &Test::sample(), &read, &Evidence { nodes: 3, ..Evidence::default() }, limit).unwrap();
+            judge(&store, &Test::sample(), &read, &Evidence { members: vec![1, 2, 3], ..Evidence::default() }, limit)
+                .unwrap();
         assert_eq!(overall(&first), Verdict::Invalid, "a disable of a key that nobody created");
         let again = judge_stored(&Store::open(store.dir()), limit).unwrap();
         assert_eq!(first, again);

@@ -7,11 +7,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::v1::*;
-use quorate_client::{Client, ClientError};
+use quorate_client::{Client, ClientError, reason};
 use tokio::sync::watch;
 
-use crate::history::{Answer, Call, Outcome, Recorder, State};
+use crate::cluster::Operator;
+use crate::history::{Answer, Call, Flaw, Outcome, Recorder, State};
 use crate::outcome;
+
+/// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(2);
+/// A removal rotates the root key and changes the membership twice.
+const REMOVAL_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Length of an Ed25519 signature.
+const PROOF_LEN: usize = 64;
 
 /// A ciphertext and what it should open to.
 #[derive(Clone)]
@@ -31,7 +40,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The run's seed.
     pub seed: u64,
-    clients: Vec<Client>,
+    operator: Operator,
+    nodes: Mutex<BTreeMap<u32, Place>>,
     /// Turns true when the clients are to stop.
     stop: watch::Receiver<bool>,
     process: AtomicU64,
@@ -43,21 +53,64 @@ pub struct Context {
 struct Kept {
     keys: BTreeSet<String>,
     texts: BTreeMap<u64, Text>,
+    aliases: BTreeSet<u64>,
+}
+
+/// A node as clients know it.
+struct Place {
+    client: Client,
+    member: bool,
 }
 
 /// A logical process: at most one call at a time; one whose call ended in doubt is retired.
 pub struct Process(u64);
 
 impl Context {
-    /// `clients` by node.
-    pub fn new(recorder: Recorder, seed: u64, clients: Vec<Client>, stop: watch::Receiver<bool>) -> Self {
-        let kept = Mutex::default();
-        Self { recorder, seed, clients, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
+    /// Clients talk to no node yet.
+    pub fn new(recorder: Recorder, seed: u64, operator: Operator, stop: watch::Receiver<bool>) -> Self {
+        let (nodes, kept) = (Mutex::default(), Mutex::default());
+        Self { recorder, seed, operator, nodes, stop, process: AtomicU64::new(0), number: AtomicU64::new(1), kept }
     }
 
-    /// How many nodes there are.
-    pub fn nodes(&self) -> u32 {
-        self.clients.len() as u32
+    /// A node is a member from now on, and clients talk to it.
+    pub fn joined(&self, node: u32, client: Client) {
+        self.places().insert(node, Place { client, member: true });
+    }
+
+    /// A node is no member any longer. Clients may still talk to it, in vain.
+    pub fn left(&self, node: u32) {
+        if let Some(place) = self.places().get_mut(&node) {
+            place.member = false;
+        }
+    }
+
+    /// Clients talk to a node no more.
+    pub fn forget(&self, node: u32) {
+        self.places().remove(&node);
+    }
+
+    /// The members, in order.
+    pub fn members(&self) -> Vec<u32> {
+        self.places().iter().filter(|(_, place)| place.member).map(|(node, _)| *node).collect()
+    }
+
+    /// Those that were removed lately.
+    pub fn removed(&self) -> Vec<u32> {
+        self.places().iter().filter(|(_, place)| !place.member).map(|(node, _)| *node).collect()
+    }
+
+    /// All nodes that clients talk to: the members, and those that were removed lately.
+    pub fn nodes(&self) -> Vec<u32> {
+        self.places().keys().copied().collect()
+    }
+
+    /// A client of one node.
+    pub fn client(&self, node: u32) -> Option<Client> {
+        self.places().get(&node).map(|place| place.client.clone())
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<u32, Place>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new logical process.
@@ -87,6 +140,11 @@ impl Context {
         self.kept().keys.iter().cloned().collect()
     }
 
+    /// Aliases that were asked for.
+    pub fn aliases(&self) -> Vec<u64> {
+        self.kept().aliases.iter().copied().collect()
+    }
+
     /// What was encrypted, with its acknowledged ciphertext.
     pub fn texts(&self) -> Vec<Text> {
         self.kept().texts.values().cloned().collect()
@@ -100,6 +158,15 @@ impl Context {
     /// A key's description begins so.
     pub fn name_canary(seed: u64) -> String {
         format!("jepsen-description-{seed:016x}-")
+    }
+
+    /// An alias begins so.
+    pub fn alias_canary(seed: u64) -> String {
+        format!("jepsen-alias-{seed:016x}-")
+    }
+
+    fn alias(&self, number: u64) -> String {
+        format!("{}{number}", Self::alias_canary(self.seed))
     }
 
     fn plaintext(&self, text: u64) -> Bytes {
@@ -118,8 +185,8 @@ impl Context {
     }
 
     /// The same among the last reads.
-    pub async fn last_call(&self, process: &mut Process, node: u32, key: &str, call: Call) -> Outcome {
-        self.perform(process, node, Some(key), call, true).await.0
+    pub async fn last_call(&self, process: &mut Process, node: u32, key: Option<&str>, call: Call) -> Outcome {
+        self.perform(process, node, key, call, true).await.0
     }
 
     async fn perform(
@@ -130,12 +197,20 @@ impl Context {
         call: Call,
         last: bool,
     ) -> (Outcome, Option<String>) {
-        let client = &self.clients[node as usize - 1];
+        // Nobody has talked to a node that is gone: nothing is recorded.
+        let Some(client) = self.client(node) else { return (Outcome::Fail(reason::UNREACHABLE.into()), None) };
         let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
-        let answered = self.send(client, key.unwrap_or_default(), &call).await;
-        let (outcome, id) = match answered {
-            Ok((answer, id)) => (Outcome::Ok(answer), id),
-            Err(e) => (outcome::of_error(&call, &e), None),
+        self.kept().aliases.extend(call.alias());
+        let (outcome, id) = match call {
+            // As custodians do, by the command, which makes the proof.
+            Call::EnterShare { share, flaw: None } => {
+                let text = self.operator.share(share as usize).unwrap_or_default();
+                (outcome::of_share(self.operator.enter(node, &text).await), None)
+            }
+            _ => match self.send(&client, key.unwrap_or_default(), &call).await {
+                Ok((answer, id)) => (Outcome::Ok(answer), id),
+                Err(e) => (outcome::of_error(&call, &e), None),
+            },
         };
         self.recorder.end(ticket, id.as_deref(), outcome.clone());
         if let (Outcome::Ok(_), Call::Create { .. }, Some(id)) = (&outcome, &call, &id) {
@@ -151,12 +226,7 @@ impl Context {
         let of_key = || KeyRequest { key: key.to_owned() };
         let key_answer = |response: KeyResponse| {
             let key = response.key.unwrap_or_default();
-            let state = match key.state() {
-                KeyState::Enabled => State::Enabled,
-                KeyState::PendingDeletion => State::PendingDeletion,
-                KeyState::Disabled | KeyState::Unspecified => State::Disabled,
-            };
-            (Answer::Key { state, version: key.current_version }, Some(key.key_id))
+            (Answer::Key { state: state_of(&key), version: key.current_version }, Some(key.key_id))
         };
         match call {
             Call::Create { token } => {
@@ -168,6 +238,10 @@ impl Context {
                 client.create_key(request).await.map(key_answer)
             }
             Call::Describe => client.describe_key(of_key()).await.map(key_answer),
+            Call::Inspect => client.describe_key(of_key()).await.map(|response| {
+                let id = response.key.as_ref().map(|key| key.key_id.clone());
+                (self.metadata(response.key.unwrap_or_default()), id)
+            }),
             Call::Enable => client.enable_key(of_key()).await.map(key_answer),
             Call::Disable => client.disable_key(of_key()).await.map(key_answer),
             Call::Cancel => client.cancel_key_deletion(of_key()).await.map(key_answer),
@@ -178,14 +252,18 @@ impl Context {
             Call::Rotate => {
                 client.rotate_key(RotateKeyRequest { key: key.to_owned(), ..Default::default() }).await.map(key_answer)
             }
-            Call::Encrypt { text } => {
-                let request =
-                    EncryptRequest { key: key.to_owned(), plaintext: self.plaintext(*text), ..Default::default() };
-                let made = client.encrypt(request).await?;
-                let version = made.key_version;
-                let text = Text { number: *text, key: key.to_owned(), version, ciphertext: made.ciphertext };
-                self.kept().texts.insert(text.number, text);
-                Ok((Answer::Encrypted { version }, None))
+            Call::Encrypt { text } => self.encrypt(client, key.to_owned(), *text).await,
+            Call::EncryptAlias { alias, text } => self.encrypt(client, self.alias(*alias), *text).await,
+            Call::CreateAlias { alias } => {
+                let request = CreateAliasRequest { name: self.alias(*alias), key: key.to_owned() };
+                client.create_alias(request).await.map(|_| (Answer::Done, None))
+            }
+            Call::DeleteAlias { alias } => {
+                let request = DeleteAliasRequest { name: self.alias(*alias) };
+                client.delete_alias(request).await.map(|_| (Answer::Done, None))
+            }
+            Call::DescribeAlias { alias } => {
+                client.describe_key(KeyRequest { key: self.alias(*alias) }).await.map(key_answer)
             }
             Call::Decrypt { text } => {
                 let ciphertext = self.kept().texts.get(text).map(|t| t.ciphertext.clone()).unwrap_or_default();
@@ -194,8 +272,58 @@ impl Context {
                 Ok((Answer::Decrypted { version: opened.key_version, exact }, None))
             }
             Call::Seal => client.seal(SealRequest { cluster: false }).await.map(|_| (Answer::Done, None)),
-            Call::Unseal => unreachable!("ceremonies are held by the cluster"),
+            Call::Remove { member } => {
+                let request = RemoveMemberRequest { name: format!("n{member}") };
+                let patient = client.with_deadline(REMOVAL_TIME_MAX);
+                patient.remove_member(request).await.map(|_| (Answer::Done, None))
+            }
+            Call::EnterShare { share, flaw: Some(flaw) } => self.enter_flawed(client, *share, *flaw).await,
+            // Both are typed by people: neither comes here.
+            Call::Unseal | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
         }
+    }
+
+    fn metadata(&self, key: Key) -> Answer {
+        let token = key.description.strip_prefix(&Self::name_canary(self.seed)).and_then(|token| token.parse().ok());
+        Answer::Metadata {
+            state: state_of(&key),
+            version: key.current_version,
+            token: token.unwrap_or(0),
+            created: key.created_ms,
+            rotated: key.rotated_ms,
+        }
+    }
+
+    /// What the command would not send: a share that is not right.
+    async fn enter_flawed(
+        &self,
+        client: &Client,
+        share: u32,
+        flaw: Flaw,
+    ) -> Result<(Answer, Option<String>), ClientError> {
+        let mut text = self.operator.share(share as usize).unwrap_or_default().trim().to_owned();
+        let mut nonce = client.share_challenge(ShareChallengeRequest {}).await?.nonce;
+        match flaw {
+            Flaw::Mistyped => {
+                let last = text.pop();
+                text.push(if last == Some('q') { 'p' } else { 'q' });
+            }
+            Flaw::Unproven => {}
+            Flaw::Unchallenged => nonce = Bytes::from(vec![share as u8; nonce.len()]),
+        }
+        let request = SubmitShareRequest { share: text, nonce, proof: Bytes::from(vec![share as u8; PROOF_LEN]) };
+        let complete = client.submit_share(request).await?.ceremony.is_none();
+        Ok((Answer::Share { complete }, None))
+    }
+
+    /// By id or by alias; the ciphertext is kept under the id of the key that the answer names.
+    async fn encrypt(&self, client: &Client, key: String, text: u64) -> Result<(Answer, Option<String>), ClientError> {
+        let made =
+            client.encrypt(EncryptRequest { key, plaintext: self.plaintext(text), ..Default::default() }).await?;
+        let (version, key) = (made.key_version, made.key_id);
+        let kept = Text { number: text, key: key.clone(), version, ciphertext: made.ciphertext };
+        self.kept().texts.insert(text, kept);
+        Ok((Answer::Encrypted { version }, Some(key)))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -213,5 +341,13 @@ impl Context {
         };
         self.recorder.end(ticket, None, outcome);
         result
+    }
+}
+
+fn state_of(key: &Key) -> State {
+    match key.state() {
+        KeyState::Enabled => State::Enabled,
+        KeyState::PendingDeletion => State::PendingDeletion,
+        KeyState::Disabled | KeyState::Unspecified => State::Disabled,
     }
 }

@@ -1,4 +1,4 @@
-//! The last reads: every key on every node, every ciphertext, after every fault was healed and every node restarted.
+//! The last reads: every key and alias on every node, every ciphertext, after every fault was healed and every node restarted.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -34,43 +34,47 @@ pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
     while let Some(done) = tasks.join_next().await {
         done?;
     }
+    let mut process = context.process();
+    for alias in context.aliases() {
+        for node in context.members() {
+            patient(context, &mut process, node, None, Call::DescribeAlias { alias }).await;
+        }
+    }
     Ok(())
 }
 
 async fn read_key(context: &Context, key: &str, texts: &[Text]) {
     let mut process = context.process();
-    for node in 1..=context.nodes() {
-        patient(context, &mut process, node, key, Call::Describe).await;
+    let members = context.members();
+    for node in members.iter().copied() {
+        patient(context, &mut process, node, Some(key), Call::Describe).await;
     }
     if texts.is_empty() {
         return;
     }
     // What a workload left disabled or waiting for its deletion is made usable, so that it can be seen to open.
-    let mut found = patient(context, &mut process, 1, key, Call::Describe).await;
+    let Some(first) = members.first().copied() else { return };
+    let mut found = patient(context, &mut process, first, Some(key), Call::Describe).await;
     if matches!(found, Some(Answer::Key { state: State::PendingDeletion, .. })) {
-        found = patient(context, &mut process, 1, key, Call::Cancel).await;
+        found = patient(context, &mut process, first, Some(key), Call::Cancel).await;
     }
     if matches!(found, Some(Answer::Key { state: State::Disabled, .. })) {
-        patient(context, &mut process, 1, key, Call::Enable).await;
+        patient(context, &mut process, first, Some(key), Call::Enable).await;
     }
     let mut seen = HashSet::new();
     for text in texts {
         // The first of each version on every node, the others on one.
         let all = seen.insert(text.version);
-        let nodes = if all {
-            1..=context.nodes()
-        } else {
-            let n = 1 + (text.number % u64::from(context.nodes())) as u32;
-            n..=n
-        };
-        for node in nodes {
-            patient(context, &mut process, node, key, Call::Decrypt { text: text.number }).await;
+        let one = (text.number % members.len() as u64) as usize;
+        let nodes = if all { &members[..] } else { &members[one..=one] };
+        for node in nodes.iter().copied() {
+            patient(context, &mut process, node, Some(key), Call::Decrypt { text: text.number }).await;
         }
     }
 }
 
 /// A call, repeated while the node can't answer.
-async fn patient(context: &Context, process: &mut Process, node: u32, key: &str, call: Call) -> Option<Answer> {
+async fn patient(context: &Context, process: &mut Process, node: u32, key: Option<&str>, call: Call) -> Option<Answer> {
     for _ in 0..TRIES_MAX {
         match context.last_call(process, node, key, call.clone()).await {
             Outcome::Ok(answer) => return Some(answer),

@@ -1,9 +1,12 @@
 //! What clients do while faults happen.
 
+mod aliases;
+mod ceremony;
 mod context;
 mod durability;
 mod last;
 mod lifecycle;
+mod metadata;
 mod revoke;
 
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
-pub use context::{Context, Process, Text};
+pub use context::{CALL_TIME_MAX, Context, Process, Text};
 pub use last::last_reads;
 
 use crate::checker::coverage::{Demand, Event};
@@ -29,6 +32,12 @@ pub enum Workload {
     Revoke,
     /// Many keys are created (repeated with the same token when in doubt), rotated, used: none may be lost
     Durability,
+    /// Few aliases that many clients set, clear and encrypt by; each is judged for linearizability as a compare-and-set register
+    Aliases,
+    /// Nodes are sealed and opened all the time, shares are entered in every wrong way, and keys are used at every node
+    Ceremony,
+    /// Two keys whose state and version change all the time, while everything about them is read at every node
+    Metadata,
 }
 
 /// How hard.
@@ -55,6 +64,9 @@ impl Workload {
             Self::Lifecycle => "lifecycle",
             Self::Revoke => "revoke",
             Self::Durability => "durability",
+            Self::Aliases => "aliases",
+            Self::Ceremony => "ceremony",
+            Self::Metadata => "metadata",
         }
     }
 
@@ -65,6 +77,9 @@ impl Workload {
             Self::Lifecycle => lifecycle::start(context, load, &mut tasks),
             Self::Revoke => revoke::start(context, load, &mut tasks),
             Self::Durability => durability::start(context, load, &mut tasks),
+            Self::Aliases => aliases::start(context, load, &mut tasks),
+            Self::Ceremony => ceremony::start(context, load, &mut tasks),
+            Self::Metadata => metadata::start(context, load, &mut tasks),
         }
         tasks
     }
@@ -77,17 +92,30 @@ impl Workload {
             Self::Lifecycle => vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6))],
             Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
             Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
+            Self::Aliases => vec![(Event::AliasChanges, some(60)), (Event::AliasUses, some(30))],
+            Self::Metadata => vec![(Event::Changes, some(60)), (Event::Inspections, some(60))],
+            Self::Ceremony => {
+                vec![(Event::RefusedShares, some(3)), (Event::Ceremonies, some(2)), (Event::SealedUses, some(10))]
+            }
         };
-        // Where none is, faults stop everything for their time.
-        let percent_ok = if survives { 30 } else { 3 };
-        let common = [(Event::PercentOk, percent_ok), (Event::LastReads, 1)];
+        // Where none is, faults stop everything for their time; and sealed nodes refuse, as they should.
+        let percent_ok = match self {
+            _ if !survives => 3,
+            Self::Ceremony => 5,
+            _ => 30,
+        };
+        // Only that workload encrypts nothing.
+        let opened = (self != Self::Metadata).then_some((Event::LastReads, 1));
+        let common = [(Event::PercentOk, percent_ok)].into_iter().chain(opened);
         own.into_iter().chain(common).map(|(what, at_least)| Demand { what, at_least }).collect()
     }
 }
 
-/// A node, any.
+/// A member, any; now and then one that was removed lately.
 fn any_node(context: &Context, rng: &mut StdRng) -> u32 {
-    rng.random_range(1..=context.nodes())
+    let removed = if rng.random_ratio(1, 10) { context.removed() } else { vec![] };
+    let nodes = if removed.is_empty() { context.members() } else { removed };
+    nodes[rng.random_range(0..nodes.len())]
 }
 
 /// Creates a key at any node; tries until there is one, or the run stops. Each attempt in doubt is repeated with its token at

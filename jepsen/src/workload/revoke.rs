@@ -2,6 +2,7 @@
 //! One revocation in four meets uses under way, the first ones since the key was enabled: what a node then reads to keep
 //! at hand is out of date at once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +32,11 @@ const WAIT: Duration = Duration::from_millis(100);
 pub fn start(context: &Arc<Context>, load: Load, tasks: &mut JoinSet<()>) {
     let racers = (load.clients / 2).max(2);
     for n in 0..racers {
-        let users =
-            Users { free: (1..=context.nodes()).map(|node| (node, context.process())).collect(), busy: JoinSet::new() };
         let racer = Racer {
             context: context.clone(),
             rng: stream(context.seed, "revoke", n.into()),
             process: context.process(),
-            users,
+            users: Users::default(),
             good: None,
         };
         tasks.spawn(racer.run(load));
@@ -54,8 +53,11 @@ struct Racer {
 }
 
 /// Those that use the key, one for each node.
+#[derive(Default)]
 struct Users {
-    free: Vec<(u32, Process)>,
+    free: BTreeMap<u32, Process>,
+    /// Nodes whose user has not come back yet.
+    out: BTreeSet<u32>,
     busy: JoinSet<(u32, Process)>,
 }
 
@@ -109,7 +111,11 @@ impl Racer {
 
     /// One use at each node that is not busy, after a delay in microseconds.
     fn use_everywhere(&mut self, key: &str, text: Option<u64>, delay: impl Fn(&mut StdRng) -> u64) {
-        for (node, mut process) in std::mem::take(&mut self.users.free) {
+        for node in self.context.nodes() {
+            if !self.users.out.insert(node) {
+                continue;
+            }
+            let mut process = self.users.free.remove(&node).unwrap_or_else(|| self.context.process());
             let delay = delay(&mut self.rng);
             let call = match text {
                 Some(text) if self.rng.random_ratio(1, 2) => Call::Decrypt { text },
@@ -129,8 +135,9 @@ impl Racer {
     /// Waits for the uses under way, no longer than `wait`.
     async fn gather(&mut self, wait: Duration) {
         let end = Instant::now() + wait;
-        while let Ok(Some(Ok(free))) = timeout_at(end, self.users.busy.join_next()).await {
-            self.users.free.push(free);
+        while let Ok(Some(Ok((node, process)))) = timeout_at(end, self.users.busy.join_next()).await {
+            self.users.out.remove(&node);
+            self.users.free.insert(node, process);
         }
     }
 

@@ -172,6 +172,8 @@ impl Node {
             Err(why) => return Err(self.refuse_share(source, why)),
         };
         let _one_at_a_time = self.ceremony.entering.lock().await;
+        // The share before may have been the last one.
+        let replica = self.sealed_replica()?;
         // Refused before it costs the HSM and the cluster anything: whoever repeats a share must not hold up the others.
         if self.ceremony.has(share.x(), seal.seal_epoch) {
             let label = seal.config.custodian(share.x()).map(|c| c.label.clone()).unwrap_or_default();
@@ -187,6 +189,11 @@ impl Node {
         let progress = self.keep_share(&seal, share)?;
         replica.hello_now();
         if progress.entered.len() < usize::from(progress.threshold) {
+            // A hand-over was faster, and had no share to forget yet: an open node keeps none.
+            if let Err(e) = self.sealed_replica() {
+                self.ceremony.forget(Some(progress.id));
+                return Err(e);
+            }
             tracing::info!(
                 entered = progress.entered.len(),
                 threshold = progress.threshold,
@@ -323,6 +330,8 @@ impl Node {
             seal.open_keyring(&root_key).map_err(|e| Error::Damaged(e.to_string())).inspect_err(|e| self.note(e))?;
         let ceremony = CompletedCeremony::new(id, seal.seal_epoch, Duration::ZERO);
         self.serve(replica, seal, root_key, keyring, ceremony).await?;
+        // Those that came while the state was checked.
+        self.ceremony.forget(None);
         self.offer_to_all();
         Ok(())
     }

@@ -216,6 +216,22 @@ async fn shares_are_forgotten_after_a_quarter_of_an_hour_and_by_nobodys_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_that_comes_with_the_last_one_is_not_kept_at_an_open_node() {
+    let rig = Rig::new();
+    let (node, shares) = rig.founded(4, 2).await;
+    submit(&node, &shares[0]).await.expect("taken");
+    let ends = tokio::join!(submit(&node, &shares[1]), submit(&node, &shares[2]), submit(&node, &shares[3]));
+    let unsealed = |end: &Result<super::ceremony::Submitted, Error>| end.as_ref().is_ok_and(|done| done.unsealed);
+    let ends = [ends.0, ends.1, ends.2];
+    assert_eq!(ends.iter().filter(|end| unsealed(end)).count(), 1, "{ends:?}");
+    assert!(ends.iter().all(|end| unsealed(end) || matches!(end, Err(Error::WrongState(_)))), "{ends:?}");
+    assert!(
+        node.ceremony.progress().is_none(),
+        "entered shares are wiped on success, not kept for a quarter of an hour"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_failure_of_the_hsm_any_share_completes_the_ceremony() {
     let rig = Rig::new();
     let (node, shares) = rig.founded(2, 2).await;
