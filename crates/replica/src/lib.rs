@@ -21,6 +21,7 @@ mod propose;
 mod raft;
 mod replica;
 mod session;
+mod settle;
 mod shared;
 mod snapshot;
 mod space;
