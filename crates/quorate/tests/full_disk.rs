@@ -7,14 +7,13 @@ mod support;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate_client::{Client, ClientError};
 use quorate_proto::v1::*;
 use serde_json::Value;
+use support::load::Load;
 use support::{Dev, PATIENCE, Signal, await_status, complaint, http, node, signal};
 
 /// What each file system holds; most of it is the first journal segment, 64 MiB, made before it gets there.
@@ -157,76 +156,30 @@ impl Cluster {
     }
 }
 
-/// Calls that go on until told to stop; each has to succeed.
-struct Load {
-    stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicUsize>,
-    tasks: Vec<tokio::task::JoinHandle<Result<Vec<String>, ClientError>>>,
+/// What is asked here is whether there is an answer, not how soon on a loaded machine.
+const DEADLINE: Duration = PATIENCE.checked_div(2).expect("not zero");
+/// Between a task's rounds: a full disk is what is to be seen, not a busy one.
+const PACE: Duration = Duration::from_millis(5);
+
+/// Uses of one key, by several clients.
+fn start_uses(client: &Client, key: &str) -> Load<()> {
+    let key = key.to_owned();
+    Load::start(&client.with_deadline(DEADLINE), 3, move |client| {
+        let key = key.clone();
+        async move {
+            tokio::time::sleep(PACE).await;
+            use_key(&client, &key).await
+        }
+    })
 }
 
-impl Load {
-    /// Uses of one key, by several clients.
-    fn uses(client: &Client, key: &str) -> Self {
-        let key = key.to_owned();
-        Self::start(client, move |client| {
-            let key = key.clone();
-            Box::pin(async move { use_key(&client, &key).await.map(|()| key) })
-        })
-    }
-
-    /// New keys, each used once.
-    fn creates(client: &Client) -> Self {
-        Self::start(client, |client| {
-            Box::pin(async move {
-                let key = create(&client).await?;
-                use_key(&client, &key).await.map(|()| key)
-            })
-        })
-    }
-
-    fn start<F>(client: &Client, round: F) -> Self
-    where
-        F: Fn(Client) -> futures::future::BoxFuture<'static, Result<String, ClientError>> + Clone + Send + 'static,
-    {
-        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let tasks = (0..3).map(|place| {
-            // What is asked here is whether there is an answer, not how soon on a loaded machine.
-            let client = client.starting_at(place).with_deadline(PATIENCE / 2);
-            let (round, stop, rounds) = (round.clone(), stop.clone(), rounds.clone());
-            tokio::spawn(async move {
-                let mut keys = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    keys.push(round(client.clone()).await?);
-                    rounds.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                Ok(keys)
-            })
-        });
-        let tasks = tasks.collect();
-        Self { stop, rounds, tasks }
-    }
-
-    /// Waits until so many more rounds are done.
-    async fn go_on(&self, rounds: usize) {
-        let goal = self.rounds.load(Ordering::Relaxed) + rounds;
-        let reached = async {
-            while self.rounds.load(Ordering::Relaxed) < goal && !self.tasks.iter().any(|t| t.is_finished()) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.expect("the load makes progress");
-    }
-
-    /// Ends it; any error is the test's failure.
-    async fn finish(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut keys = Vec::new();
-        for task in self.tasks {
-            keys.extend(task.await.expect("no panic").unwrap_or_else(|e| panic!("a client saw an error: {e:?}")));
-        }
-        keys
-    }
+/// New keys, each used once.
+fn start_creates(client: &Client) -> Load<String> {
+    Load::start(&client.with_deadline(DEADLINE), 3, |client| async move {
+        tokio::time::sleep(PACE).await;
+        let key = create(&client).await?;
+        use_key(&client, &key).await.map(|()| key)
+    })
 }
 
 async fn create(client: &Client) -> Result<String, ClientError> {
@@ -263,7 +216,7 @@ async fn one_full_disk_moves_leadership_and_no_client_sees_an_error() {
     let mut cluster = Cluster::start().await;
     let client = cluster.dev.client().await;
     let key = create(&client).await.expect("created");
-    let (uses, creates) = (Load::uses(&client, &key), Load::creates(&client));
+    let (uses, creates) = (start_uses(&client, &key), start_creates(&client));
     uses.go_on(20).await;
     creates.go_on(20).await;
 
@@ -327,8 +280,8 @@ async fn with_every_disk_full_keys_are_used_and_changes_refused_until_there_is_r
     let mut cluster = Cluster::start().await;
     let client = cluster.dev.client().await;
     let key = create(&client).await.expect("created");
-    let uses = Load::uses(&client, &key);
-    let creates = Load::creates(&client);
+    let uses = start_uses(&client, &key);
+    let creates = start_creates(&client);
     creates.go_on(30).await;
     let mut keys = creates.finish().await;
     for place in 0..3 {
@@ -370,7 +323,7 @@ async fn with_every_disk_full_keys_are_used_and_changes_refused_until_there_is_r
         disk.heal();
     }
     cluster.await_level().await;
-    let creates = Load::creates(&client);
+    let creates = start_creates(&client);
     creates.go_on(30).await;
     keys.extend(creates.finish().await);
     let still = client.describe_key(KeyRequest { key: key.clone() }).await.expect("there").key.expect("a key");

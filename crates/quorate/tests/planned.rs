@@ -3,65 +3,21 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use bytes::Bytes;
 use quorate_client::{Client, ClientError};
 use quorate_proto::v1::*;
+use support::load::Load;
 use support::{Dev, PATIENCE, Signal, await_status, complaint, node, signal};
 
-/// Creates keys and uses them from several tasks; every answer has to be a good one.
-struct Load {
-    stop: Arc<AtomicBool>,
-    rounds: Arc<AtomicUsize>,
-    tasks: Vec<tokio::task::JoinHandle<Result<Vec<String>, ClientError>>>,
-}
-
-impl Load {
-    fn start(client: &Client, tasks: usize) -> Self {
-        let (stop, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let tasks = (0..tasks).map(|place| {
-            let (client, stop, rounds) = (client.starting_at(place), stop.clone(), rounds.clone());
-            tokio::spawn(async move {
-                let mut keys = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let key = client.create_key(CreateKeyRequest::default()).await?.key.expect("a key").key_id;
-                    let plaintext = Bytes::copy_from_slice(key.as_bytes());
-                    let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), aad: vec![] };
-                    let ciphertext = client.encrypt(request).await?.ciphertext;
-                    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
-                    assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
-                    keys.push(key);
-                    rounds.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(keys)
-            })
-        });
-        let tasks = tasks.collect();
-        Self { stop, rounds, tasks }
-    }
-
-    /// Waits until so many more rounds are done.
-    async fn go_on(&self, rounds: usize) {
-        let goal = self.rounds.load(Ordering::Relaxed) + rounds;
-        let reached = async {
-            while self.rounds.load(Ordering::Relaxed) < goal && !self.tasks.iter().any(|t| t.is_finished()) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.expect("the load makes progress");
-    }
-
-    /// Ends it; any error is the test's failure.
-    async fn finish(self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut keys = Vec::new();
-        for task in self.tasks {
-            keys.extend(task.await.expect("no panic").unwrap_or_else(|e| panic!("a client saw an error: {e}")));
-        }
-        keys
-    }
+/// A new key, used once; every answer has to be a good one.
+async fn create_and_use(client: Client) -> Result<String, ClientError> {
+    let key = client.create_key(CreateKeyRequest::default()).await?.key.expect("a key").key_id;
+    let plaintext = Bytes::copy_from_slice(key.as_bytes());
+    let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), aad: vec![] };
+    let ciphertext = client.encrypt(request).await?.ciphertext;
+    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+    assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
+    Ok(key)
 }
 
 /// SIGTERM, and the node's last words.
@@ -82,7 +38,7 @@ async fn terminate(dev: &Dev, place: usize) {
 async fn every_node_restarts_under_load_and_no_client_sees_an_error() {
     let mut dev = Dev::start(3);
     let client = dev.client().await;
-    let load = Load::start(&client, 6);
+    let load = Load::start(&client, 6, create_and_use);
     load.go_on(20).await;
     // A follower, then whoever leads, then the one that is left.
     let leader = dev.leader().await;
@@ -123,7 +79,7 @@ async fn a_leader_that_is_stopped_hands_on_to_an_unsealed_voter() {
 async fn leadership_goes_where_the_operator_says() {
     let dev = Dev::start(3);
     let client = dev.client().await;
-    let load = Load::start(&client, 4);
+    let load = Load::start(&client, 4, create_and_use);
     load.go_on(10).await;
     let leader = dev.leader().await;
     let to = &dev.json.nodes[(leader + 1) % 3];
@@ -162,7 +118,7 @@ async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
     let stay: Vec<String> = (0..3).filter(|p| *p != leader).map(|p| dev.json.nodes[p].api.clone()).collect();
     let first = client.create_key(CreateKeyRequest::default()).await.expect("created").key.expect("a key").key_id;
     let others = client.node((leader + 1) % 3).expect("a node");
-    let load = Load::start(&others, 4);
+    let load = Load::start(&others, 4, create_and_use);
     load.go_on(10).await;
     let name = dev.json.nodes[leader].name.clone();
     let args = ["operator", "members", "remove", &name, "--compromised", "--output", "json"];
@@ -217,7 +173,7 @@ async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
     let name = dev.json.nodes[away].name.clone();
     let log = dev.json.nodes[away].log.clone();
     dev.kill(away);
-    let load = Load::start(&client, 8);
+    let load = Load::start(&client, 8, create_and_use);
     // Both others, more than once since it went: whoever leads no longer has what it lacks.
     let compacted = |place: usize| {
         let log = std::fs::read_to_string(&dev.json.nodes[place].log).expect("its log");

@@ -4,12 +4,11 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use quorate_client::{Client, reason};
+use quorate_client::{Client, ClientError, reason};
 use quorate_proto::v1::*;
+use support::load::Load;
 use support::{Dev, PATIENCE, Signal, await_status, complaint, freeze, node, signal};
 
 fn encrypt_request(key: &str, plaintext: &[u8]) -> EncryptRequest {
@@ -26,55 +25,11 @@ struct Acknowledged {
     ciphertext: Option<Bytes>,
 }
 
-/// Creates keys from several tasks until told to stop, recording only what was acknowledged.
-struct Load {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
-    count: Arc<AtomicUsize>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(client: &Client, tasks: usize) -> Self {
-        let (stop, acknowledged, count) =
-            (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<_>>>::default(), Arc::default());
-        let tasks = (0..tasks)
-            .map(|place| {
-                let client = client.starting_at(place);
-                let (stop, acknowledged, count): (_, _, Arc<AtomicUsize>) =
-                    (stop.clone(), acknowledged.clone(), Arc::clone(&count));
-                tokio::spawn(async move {
-                    while !stop.load(Ordering::Relaxed) {
-                        // What is not acknowledged may exist or not: it is no promise.
-                        let Ok(answer) = client.create_key(CreateKeyRequest::default()).await else { continue };
-                        let key_id = answer.key.expect("a key").key_id;
-                        count.fetch_add(1, Ordering::Relaxed);
-                        let ciphertext = client.encrypt(encrypt_request(&key_id, key_id.as_bytes())).await.ok();
-                        let ciphertext = ciphertext.map(|r| r.ciphertext);
-                        acknowledged.lock().expect("no panic").push(Acknowledged { key_id, ciphertext });
-                    }
-                })
-            })
-            .collect();
-        Self { stop, acknowledged, count, tasks }
-    }
-
-    async fn reach(&self, acknowledged: usize) {
-        let reached = async {
-            while self.count.load(Ordering::Relaxed) < acknowledged {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE * 2, reached).await.expect("the load makes progress");
-    }
-
-    async fn finish(self) -> Vec<Acknowledged> {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.expect("no panic");
-        }
-        Arc::into_inner(self.acknowledged).expect("all tasks ended").into_inner().expect("no panic")
-    }
+/// Only what is acknowledged is a promise: what is not may exist or not.
+async fn create_and_encrypt(client: Client) -> Result<Acknowledged, ClientError> {
+    let key_id = client.create_key(CreateKeyRequest::default()).await?.key.expect("a key").key_id;
+    let ciphertext = client.encrypt(encrypt_request(&key_id, key_id.as_bytes())).await.ok().map(|r| r.ciphertext);
+    Ok(Acknowledged { key_id, ciphertext })
 }
 
 /// Checks each key, one by one: it is there, and opens what it made.
@@ -98,11 +53,11 @@ async fn check_each(client: &Client, keys: &[Acknowledged]) {
 async fn a_leader_killed_under_load_loses_no_acknowledged_key() {
     let dev = Dev::start(3);
     let client = dev.client().await;
-    let load = Load::start(&client, 12);
-    load.reach(400).await;
+    let load = Load::through_errors(&client, 12, create_and_encrypt);
+    load.go_on(400).await;
     let leader = dev.leader().await;
     dev.kill(leader);
-    load.reach(1200).await;
+    load.go_on(800).await;
     let keys = load.finish().await;
     assert!(keys.len() >= 1000);
     for place in (0..3).filter(|p| *p != leader) {
@@ -114,8 +69,8 @@ async fn a_leader_killed_under_load_loses_no_acknowledged_key() {
 async fn all_nodes_killed_at_once_lose_no_acknowledged_key() {
     let mut dev = Dev::start(3);
     let client = dev.client().await;
-    let load = Load::start(&client, 12);
-    load.reach(1000).await;
+    let load = Load::through_errors(&client, 12, create_and_encrypt);
+    load.go_on(1000).await;
     // Under load: some requests are between proposal and answer at this moment.
     for node in &dev.json.nodes {
         signal(node.pid, Signal::KILL);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::future::join_all;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -25,7 +26,7 @@ const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
 /// How long this node may need to apply what a change of membership rests on.
 const APPLY_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before a leader is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A change of membership.
 #[derive(Clone, Debug)]
@@ -74,6 +75,11 @@ impl Node {
         }
         if let Some(why) = self.objection(change, deadline).await {
             return Changed::Refused(why);
+        }
+        if !matches!(change, Change::Transfer(_))
+            && let Err(unsettled) = self.settle(deadline).await
+        {
+            return unsettled;
         }
         match change {
             Change::AddLearner(id, member) => self.add_learner_here(*id, member, deadline).await,
@@ -154,8 +160,11 @@ impl Node {
             return Changed::Done(now.index);
         }
         let is_voter = now.is_voter(id);
-        if is_voter && let Err(why) = self.may_lose(&now, id) {
-            return Changed::Refused(why);
+        if is_voter {
+            self.look_for(&now).await;
+            if let Err(why) = self.may_lose(&now, id) {
+                return Changed::Refused(why);
+            }
         }
         if check_only {
             return Changed::Done(now.index);
@@ -173,6 +182,12 @@ impl Node {
         let change = if is_voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
         let written = timeout_at(deadline, self.raft.change_membership(change, false)).await;
         self.changed(written, deadline).await
+    }
+
+    /// Asks the voters that did not answer last once more: one lost Hello is no absence.
+    async fn look_for(&self, now: &crate::MembershipView) {
+        let absent = now.voter_ids().into_iter().filter(|id| *id != self.me && !self.peers.is_reachable(*id));
+        join_all(absent.map(|id| self.reach(id))).await;
     }
 
     /// Whether a majority is within reach both with and without the voter: the change needs the first to be made, the
@@ -281,11 +296,15 @@ impl Node {
     }
 
     /// The membership in the log, committed or not.
-    fn effective_membership(&self) -> crate::MembershipView {
+    pub(crate) fn effective_membership(&self) -> crate::MembershipView {
         membership_view(&self.raft.metrics().borrow_watched().membership_config)
     }
 
-    async fn changed(&self, written: Result<Written, tokio::time::error::Elapsed>, deadline: Instant) -> Changed {
+    pub(crate) async fn changed(
+        &self,
+        written: Result<Written, tokio::time::error::Elapsed>,
+        deadline: Instant,
+    ) -> Changed {
         match written {
             Ok(Ok(done)) => {
                 let index = done.log_id.index;

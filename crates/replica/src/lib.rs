@@ -22,6 +22,7 @@ mod propose;
 mod raft;
 mod replica;
 mod session;
+mod settle;
 mod shared;
 mod snapshot;
 mod space;

@@ -36,7 +36,7 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
-use crate::{clock, compact, gate, peer, space, succession};
+use crate::{clock, compact, gate, peer, settle, space, succession};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -232,6 +232,7 @@ fn spawn_tasks(
         tokio::spawn(compact::drive(node.clone(), apply, compaction)),
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
+        tokio::spawn(settle::drive(node.clone())),
     ]
 }
 

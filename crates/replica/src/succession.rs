@@ -34,11 +34,12 @@ pub(crate) async fn drive(node: Arc<Node>) {
 async fn succeed(node: &Node, leader: NodeId) {
     let until = Instant::now() + LIMIT;
     while node.leader_now() == Some(leader) && Instant::now() < until && !node.shared.is_stopping() {
-        // A refused connection is an answer. Silence is none: then the timer decides. A node with a wrong clock does not lead,
-        // nor one that lost entries.
-        let may_lead = !node.clock.unfit() && !node.has_lost();
-        if !may_lead || !matches!(node.ping(leader).await, Err(RpcFailure::Unreachable(_))) {
-            return;
+        // A refused connection is an answer. Silence is none: it may be a busy machine, and the timer runs on. A node with
+        // a wrong clock does not lead, nor one that lost entries.
+        match node.ping(leader).await {
+            Err(RpcFailure::Unreachable(_)) if !node.clock.unfit() && !node.has_lost() => {}
+            Err(RpcFailure::Deadline(_)) => continue,
+            _ => return,
         }
         if node.raft.trigger().elect(true).await.is_err() {
             return;

@@ -1,6 +1,7 @@
 //! A cluster of real processes for tests, started the way a user would: `quorate dev`.
 #![allow(dead_code, clippy::disallowed_methods, reason = "each test file uses a part; tests touch files and processes")]
 
+pub mod load;
 pub mod server;
 
 use std::io::{Read, Write};
@@ -131,9 +132,11 @@ impl Dev {
         }
     }
 
-    /// SIGKILL to one node.
+    /// SIGKILL to one node; when this returns it is gone, and its ports are free.
     pub fn kill(&self, place: usize) {
-        signal(self.json.nodes[place].pid, Signal::KILL);
+        let pid = self.json.nodes[place].pid;
+        signal(pid, Signal::KILL);
+        await_threads(pid, "ZX");
     }
 
     /// Starts one node again, on its own. It comes up sealed.
@@ -322,14 +325,19 @@ pub fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[
 /// returns long before that on a busy machine.
 pub fn freeze(pid: u32) {
     signal(pid, Signal::STOP);
-    let stopped = |task: std::io::Result<std::fs::DirEntry>| {
-        // The state follows the command's name, which is in parentheses. A thread that ended meanwhile runs no more, too.
-        let Ok(stat) = std::fs::read_to_string(task.expect("an entry").path().join("stat")) else { return true };
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    await_threads(pid, "T");
+}
+
+/// Waits until every thread of a process is in one of these states (proc(5)), or gone.
+fn await_threads(pid: u32, states: &str) {
+    let there = |task: std::io::Result<std::fs::DirEntry>| {
+        let Ok(stat) = task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))) else { return true };
+        // The state follows the command's name, which is in parentheses.
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(|state| states.contains(state)))
     };
     let end = Instant::now() + PATIENCE;
-    while !std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").all(stopped) {
-        assert!(Instant::now() < end, "process {pid} does not stop");
+    while !std::fs::read_dir(format!("/proc/{pid}/task")).map_or(true, |mut tasks| tasks.all(there)) {
+        assert!(Instant::now() < end, "the threads of process {pid} don't come to one of {states}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
