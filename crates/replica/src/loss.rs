@@ -22,9 +22,7 @@ fn lost(last: u64, vote: Option<&Vote>, leader: &Vote, acked: u64) -> bool {
 impl Node {
     /// Compares what this node has with what the leader counts on.
     pub(crate) fn compare_with_acked(&self, leader: &Vote, acked: LogId) {
-        // A journal that can't be read is another problem, which is told where it is read next.
-        let Ok(state) = self.journal.state() else { return };
-        let last = state.last.map_or(0, |(index, _)| index);
+        let last = self.journal.last_index().unwrap_or(0);
         let vote = self.journal.vote().and_then(|vote| decode_vote(&vote).ok());
         if lost(last, vote.as_ref(), leader, acked.index) && !self.lost.swap(true, Ordering::AcqRel) {
             self.raft.runtime_config().elect(false);

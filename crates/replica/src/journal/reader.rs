@@ -177,6 +177,11 @@ impl JournalReader {
         }
     }
 
+    /// Index of the last entry, or of the last purged one when there is none, without reading it.
+    pub fn last_index(&self) -> Option<u64> {
+        self.0.lock().index.next().checked_sub(1)
+    }
+
     /// The newest vote that is synced.
     pub fn vote(&self) -> Option<Bytes> {
         self.0.lock().vote.clone()
