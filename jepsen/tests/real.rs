@@ -77,15 +77,21 @@ fn the_life_of_keys_is_linear_under_partition_kill_and_pause() {
 }
 
 #[test]
-fn nothing_is_lost_with_the_power() {
-    let Some(run) = attack("durability", &["power"], 13) else { return };
+fn nothing_is_lost_with_the_power_and_with_members() {
+    let Some(run) = attack("durability", &["power", "membership"], 13) else { return };
     assert!(run.results["calls"]["create"]["ok"].as_u64() >= Some(1), "{}", run.results);
+    let membership = run.results["findings"].as_array().into_iter().flatten().find(|f| f["checker"] == "membership");
+    assert!(
+        membership.is_some_and(|f| f["checked"].as_u64() >= Some(1)),
+        "a removed member was asked: {}",
+        run.results
+    );
 }
 
 /// With this seed the first partition cuts off the leader.
 #[test]
-fn revocation_holds_when_the_leader_is_cut_off() {
-    let Some(run) = attack("revoke", &["partition"], 7) else { return };
+fn revocation_holds_when_the_leader_is_cut_off_and_clocks_are_wrong() {
+    let Some(run) = attack("revoke", &["partition", "clock"], 7) else { return };
     let latest = run.latest();
     let history = latest.join("history.edn");
     let text = std::fs::read_to_string(&history).expect("a history");

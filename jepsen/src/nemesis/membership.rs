@@ -23,6 +23,17 @@ const FINISH_TIME_MAX: Duration = Duration::from_secs(120);
 /// Between two attempts, seconds.
 const PAUSE: f64 = 0.3;
 
+/// How the removal of a member ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Removal {
+    /// It was acknowledged: from then on the member must be cut off.
+    Acknowledged,
+    /// It was found to be done, by an attempt whose answer was lost.
+    FoundDone,
+    /// It could not be brought to its end.
+    Unfinished,
+}
+
 /// How long an unfinished change may still take: for ever under faults, not once they are healed.
 #[derive(Default)]
 struct Patience {
@@ -42,14 +53,16 @@ impl World<'_> {
         // The new one first: then nothing is taken from the majority, and other faults go on beside it, at the victim too.
         if self.cluster.size() < 3 || rng.random_ratio(2, 3) {
             let Some(joined) = self.take_in(rng).await? else { return Ok(()) };
-            if self.remove(victim, &words, rng).await? {
+            if self.remove(victim, &words, rng).await? == Removal::Acknowledged {
                 self.took_effect(Kind::Membership, &format!("n{joined} came, then {words} went"));
             }
             return Ok(());
         }
         let Some(taken) = self.take(1).await else { return Ok(()) };
-        if self.remove(victim, &words, rng).await?
+        let removal = self.remove(victim, &words, rng).await?;
+        if removal != Removal::Unfinished
             && let Some(joined) = self.take_in(rng).await?
+            && removal == Removal::Acknowledged
         {
             self.took_effect(Kind::Membership, &format!("{words} went, then n{joined} came"));
         }
@@ -133,24 +146,24 @@ impl World<'_> {
         Ok(false)
     }
 
-    /// Removes a member; clients try it for a while longer, in vain; false when it could not be brought to its end.
-    async fn remove(&self, member: u32, words: &str, rng: &mut StdRng) -> anyhow::Result<bool> {
+    /// Removes a member; clients try it for a while longer, in vain.
+    async fn remove(&self, member: u32, words: &str, rng: &mut StdRng) -> anyhow::Result<Removal> {
         self.tell("remove", words);
         let mut patience = Patience::default();
-        loop {
+        let removal = loop {
             let others: Vec<u32> = self.cluster.members().into_iter().filter(|other| *other != member).collect();
             let at = others[rng.random_range(0..others.len())];
             let mut process = self.context.process();
             let why = match self.context.call(&mut process, at, None, Call::Remove { member }).await.0 {
-                Outcome::Ok(_) => break,
+                Outcome::Ok(_) => break Removal::Acknowledged,
                 // An attempt in doubt had its effect.
-                Outcome::Fail(why) if why == "NOT_FOUND" => break,
+                Outcome::Fail(why) if why == "NOT_FOUND" => break Removal::FoundDone,
                 Outcome::Fail(why) | Outcome::Info(why) => why,
             };
             if self.gives_up(&mut patience, &format!("n{member} could not be removed (n{at}: {why})")).await {
-                return Ok(false);
+                return Ok(Removal::Unfinished);
             }
-        }
+        };
         self.cluster.left(member);
         self.context.left(member);
         self.tell("removed", words);
@@ -160,9 +173,13 @@ impl World<'_> {
             self.tell("removed-restarted", words);
         }
         self.nap(rng.random_range(HOLD)).await;
+        // Whatever the clients had time for, it has been asked.
+        if let Some(key) = self.context.keys().first() {
+            let _ = self.context.call(&mut self.context.process(), member, Some(key), Call::Describe).await;
+        }
         self.context.forget(member);
         self.cluster.retire(member)?;
-        Ok(true)
+        Ok(removal)
     }
 
     /// Asks the members, in any order, until one has done it; else what the last of them said.
