@@ -1,15 +1,12 @@
 //! What the service plugs into a replica: it decides what peers hear and what is done with what they say.
 
-use std::io;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_core::id::NodeId;
-use quorate_core::record_key::RecordKey;
 
 use crate::error::Problem;
 use crate::net::PeerIdentity;
-pub use crate::state::{BatchVerifier, Touched};
+pub use crate::state::{BatchVerifier, ReadRecord, Touched};
 
 /// The service's side of the peer protocol. Called on the replica's own runtime: nothing here may block.
 pub trait PeerHandler: Send + Sync + 'static {
@@ -57,7 +54,7 @@ pub trait ApplyObserver: Send + Sync + 'static {
 
     /// The whole state was replaced by one at `index`, whose records `record` reads: nothing known of it before holds
     /// any more. Told before the index is published.
-    fn replaced(&self, index: u64, record: &dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>);
+    fn replaced(&self, index: u64, record: ReadRecord<'_>);
 }
 
 /// A service that says nothing, for unit tests.

@@ -34,7 +34,7 @@ mod verify;
 pub use compact::CompactionConfig;
 pub use config::{Profile, ReplicaConfig, World};
 pub use error::{CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch};
-pub use handler::{ApplyObserver, BatchVerifier, PeerHandler, Standing, Touched};
+pub use handler::{ApplyObserver, BatchVerifier, PeerHandler, ReadRecord, Standing, Touched};
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::NodeFile;

@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::peer::{RpcFailure, bounded, convert, pb};
 use crate::raft::Payload;
 use crate::space::Short;
+use crate::state::{Engine as _, get_record};
 
 /// First pause before the same leader is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -50,11 +51,18 @@ fn admissible(node: &Node, batch: &[u8], from: NodeId) -> Result<(), String> {
         return Err(format!("node {from} brought a batch of node {}", decoded.id.origin));
     }
     // A forged batch gets into the log only through a hostile sealed leader (key-hierarchy §2).
-    if node.shared.verifier().is_some_and(|v| !v.verify(batch)) {
-        tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");
-        return Err("the batch is forged: its MAC does not hold".into());
+    let Some(verifier) = node.shared.verifier() else { return Ok(()) };
+    match verifier.verify(batch, &|key| {
+        let view = node.files.view()?;
+        Ok(get_record(&*view, key)?.map(|(_, value)| value))
+    }) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");
+            Err("the batch is forged: its MAC does not hold".into())
+        }
+        Err(e) => Err(format!("the leader's state can't be read: {e}")),
     }
-    Ok(())
 }
 
 impl Node {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use quorate_core::batch::{Batch, Entry};
+use quorate_core::record_key::RecordKey;
 use tokio::time::Instant;
 
 use crate::error::{Problem, StateMismatch};
@@ -87,7 +88,7 @@ pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch>
     // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
     let committed = node.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose();
     let through = committed.map_err(unreadable)?.map_or(index, |id| id.index.max(index));
-    match find_forged(&node.journal, through, view.meta(), &*verifier).map_err(unreadable)? {
+    match find_forged(&node.journal, through, view, &*verifier).map_err(unreadable)? {
         Some(index) => Err(StateMismatch::Forged(Problem::BadMac { index })),
         None => Ok(()),
     }
@@ -97,7 +98,7 @@ pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch>
 fn find_forged(
     journal: &JournalReader,
     through: u64,
-    meta: &Meta,
+    view: &View,
     verifier: &dyn BatchVerifier,
 ) -> io::Result<Option<u64>> {
     let end = through.saturating_add(1);
@@ -107,16 +108,20 @@ fn find_forged(
         let Some(last) = entries.last() else { return Ok(None) };
         next = last.index + 1;
         for entry in &entries {
-            if is_forged(&from_journal(entry).map_err(invalid)?, meta, verifier) {
+            if is_forged(&from_journal(entry).map_err(invalid)?, view, verifier)? {
                 return Ok(Some(entry.index));
             }
         }
     }
 }
 
-fn is_forged(entry: &RaftEntry, meta: &Meta, verifier: &dyn BatchVerifier) -> bool {
-    let openraft::EntryPayload::Normal(Payload(bytes)) = &entry.payload else { return false };
+fn is_forged(entry: &RaftEntry, view: &View, verifier: &dyn BatchVerifier) -> io::Result<bool> {
+    let openraft::EntryPayload::Normal(Payload(bytes)) = &entry.payload else { return Ok(false) };
     // What apply takes for malformed, or for another cluster's, has changed nothing.
-    let Ok(Entry::Batch(batch)) = Entry::decode(bytes) else { return false };
-    Batch::decode(&batch).is_ok_and(|(decoded, _)| meta.owns(&decoded)) && !verifier.verify(&batch)
+    let Ok(Entry::Batch(batch)) = Entry::decode(bytes) else { return Ok(false) };
+    if !Batch::decode(&batch).is_ok_and(|(decoded, _)| view.meta().owns(&decoded)) {
+        return Ok(false);
+    }
+    let state = |key: &RecordKey| view.get(key).map(|found| found.map(|(_, value)| value));
+    Ok(!verifier.verify(&batch, &state)?)
 }

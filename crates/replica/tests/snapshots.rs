@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_core::record_key::RecordKey;
-use quorate_replica::{ApplyObserver, CompactionConfig, Replica, Touched};
+use quorate_replica::{ApplyObserver, CompactionConfig, ReadRecord, Replica, Touched};
 use support::{Cluster, PATIENCE, soon, write};
 
 const TINY: CompactionConfig = CompactionConfig {
@@ -92,7 +91,7 @@ impl ApplyObserver for Watcher {
             self.gap.store(true, Ordering::SeqCst);
         }
     }
-    fn replaced(&self, index: u64, _: &dyn Fn(&RecordKey) -> std::io::Result<Option<bytes::Bytes>>) {
+    fn replaced(&self, index: u64, _: ReadRecord<'_>) {
         self.last.store(index, Ordering::SeqCst);
         self.replaced.store(index, Ordering::SeqCst);
     }

@@ -7,8 +7,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use common::sim_disk::SimDisk;
 use common::{Rng, seed};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, MAC_LEN, Op, Outcome};
@@ -16,8 +17,8 @@ use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_replica::journal::Checkpoint;
 use quorate_replica::state::{
-    Applied, ApplyError, BatchVerifier, Engine, Meta, RedbEngine, State, StateError, ToApply, What, WriteSet,
-    get_record, scan_table, verify_state,
+    Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, State, StateError, ToApply, What,
+    WriteSet, get_record, scan_table, verify_state,
 };
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -135,9 +136,19 @@ fn put(n: u64, value: &[u8]) -> Op {
 struct Verifier;
 
 impl BatchVerifier for Verifier {
-    fn verify(&self, batch: &[u8]) -> bool {
+    fn verify(&self, batch: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
         let (body, mac) = batch.split_at(batch.len() - MAC_LEN);
-        blake3::hash(body).as_bytes() == mac
+        Ok(blake3::hash(body).as_bytes() == mac)
+    }
+}
+
+/// Takes every batch, and notes what the state says of a record when it is asked.
+struct Looks(RecordKey, Mutex<Vec<Option<Bytes>>>);
+
+impl BatchVerifier for Looks {
+    fn verify(&self, _: &[u8], state: ReadRecord<'_>) -> std::io::Result<bool> {
+        self.1.lock().expect("lock").push(state(&self.0)?);
+        Ok(true)
     }
 }
 
@@ -352,6 +363,18 @@ fn a_forged_batch_stops_an_unsealed_node() {
     // A sealed node cannot tell.
     assert_eq!(one(&mut state, 3, forged).outcome, Outcome::Applied(3));
     verified(&state);
+}
+
+/// A rotation, for example, and what follows it, in one group.
+#[test]
+fn a_verifier_sees_what_the_entries_before_wrote() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let writes = entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]));
+    let follows = entry(&batch(id(1, 1, 2), &[(0, 2)], vec![put(0, b"b")]));
+    let verifier = Looks(key(0), Mutex::default());
+    apply_verified(&mut state, 2, &[writes, follows], Some(&verifier)).1.expect("applies");
+    assert_eq!(verifier.1.into_inner().expect("lock"), [None, Some(Bytes::from_static(b"a"))]);
 }
 
 #[test]

@@ -63,10 +63,16 @@ pub struct Applied {
     pub touched: Vec<Touched>,
 }
 
+/// Reads a record's value from the state that something is judged by.
+pub type ReadRecord<'a> = &'a dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>;
+
 /// Checks the MAC at a batch's end; given while the node is unsealed.
 pub trait BatchVerifier: Send + Sync {
-    /// True when the MAC is right.
-    fn verify(&self, batch: &[u8]) -> bool;
+    /// True when the MAC is right, or when `state` shows that this verifier can't tell.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    fn verify(&self, batch: &[u8], state: ReadRecord<'_>) -> io::Result<bool>;
 }
 
 /// Why applying stopped before an entry. Never skipped over: that would make this state another one.
@@ -248,8 +254,11 @@ impl Step<'_, '_> {
         if !self.meta.owns(&batch) {
             return nothing(Outcome::Malformed);
         }
-        if self.verifier.is_some_and(|v| !v.verify(bytes)) {
-            return Ok(Err(ApplyError::Forged { index: self.index }));
+        if let Some(verifier) = self.verifier {
+            let overlay = &*self.overlay;
+            if !verifier.verify(bytes, &|key| Ok(overlay.record(key)?.map(|(_, value)| value)))? {
+                return Ok(Err(ApplyError::Forged { index: self.index }));
+            }
         }
         if !self.meta.members.contains(&batch.id.origin) {
             return nothing(Outcome::Fenced);

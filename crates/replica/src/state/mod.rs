@@ -22,7 +22,7 @@ mod session;
 mod verify;
 mod writer;
 
-pub use apply::{Applied, ApplyError, BatchVerifier, ToApply, Touched, What};
+pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, ToApply, Touched, What};
 pub use digest::LtHash;
 pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, scan_table};
 pub use files::{StateFiles, is_state_file};

@@ -21,7 +21,7 @@ use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, Member, MembershipView, PeerHandler, PeerIdentity, Problem, Replica,
+    BatchVerifier, CompactionConfig, Member, MembershipView, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica,
     ReplicaConfig, World,
 };
 use tokio::time::Instant;
@@ -102,9 +102,9 @@ pub fn mac(bytes: &[u8]) -> [u8; 32] {
 pub struct TestVerifier;
 
 impl BatchVerifier for TestVerifier {
-    fn verify(&self, batch: &[u8]) -> bool {
+    fn verify(&self, batch: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
         let (body, tag) = batch.split_at(batch.len() - 32);
-        tag == mac(body)
+        Ok(tag == mac(body))
     }
 }
 

@@ -9,18 +9,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::id::KeyId;
 use quorate_core::record::{KeyRecord, MATERIAL_LEN};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_crypto::Secret;
-use quorate_replica::{ApplyObserver, Touched};
+use quorate_replica::{ApplyObserver, ReadRecord, Touched};
 
 /// How many touched records are remembered; older changes make a fill fail, which costs a cache entry, no more.
 const TOUCHED_MAX: usize = 64 * 1024;
@@ -207,7 +205,7 @@ impl ApplyObserver for HotView {
     }
 
     /// Everything goes; what is read from the new state, at `index` or later, is taken again.
-    fn replaced(&self, index: u64, _: &dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>) {
+    fn replaced(&self, index: u64, _: ReadRecord<'_>) {
         let mut hot = self.write();
         let dropped = hot.forget();
         (hot.index, hot.followed_from) = (index, index);

@@ -3,13 +3,12 @@
 //! A desk that was handed the next keyring beforehand opens records with it at once, and seals with it from the entry
 //! that puts it into the state. A desk that missed it closes at that entry, before anything later can be read here.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::Keyring;
-use quorate_replica::{ApplyObserver, Touched};
+use quorate_replica::{ApplyObserver, ReadRecord, Touched};
 use tokio::sync::watch;
 
 use super::barrier::Barrier;
@@ -91,7 +90,7 @@ impl ApplyObserver for Turn {
         self.hot.applied(index, touched);
     }
 
-    fn replaced(&self, index: u64, record: &dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>) {
+    fn replaced(&self, index: u64, record: ReadRecord<'_>) {
         // The turn may be in what was not applied entry by entry. A record that can't be read counts as missed.
         self.came(record(&self.key).ok().flatten().as_ref());
         self.hot.replaced(index, record);
@@ -100,6 +99,8 @@ impl ApplyObserver for Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use quorate_core::id::{GroupId, Lineage};
     use quorate_core::seam::Entropy;
 

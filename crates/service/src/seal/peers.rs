@@ -1,6 +1,7 @@
 //! What peers say and ask: this node's half of Hello, what it remembers of theirs, and the application messages.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use quorate_core::id::NodeId;
 use quorate_core::record_key::RecordKey;
 use quorate_core::seeded::{self, Bug};
 use quorate_crypto::Keyring;
-use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity, Standing};
+use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity, ReadRecord, Standing};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -154,11 +155,11 @@ impl MacVerifier {
 }
 
 impl BatchVerifier for MacVerifier {
-    fn verify(&self, batch_with_mac: &[u8]) -> bool {
-        let Ok((batch, mac_at)) = Batch::decode(batch_with_mac) else { return false };
+    fn verify(&self, batch_with_mac: &[u8], state: ReadRecord<'_>) -> io::Result<bool> {
+        let Ok((batch, mac_at)) = Batch::decode(batch_with_mac) else { return Ok(false) };
         // Seeded bug: whatever a leader made of the batch is accepted.
         if seeded::is(Bug::AcceptBadMac) {
-            return true;
+            return Ok(true);
         }
         let keyring = self.keyring.load_full();
         let newest = keyring.current_epoch().0;
@@ -167,11 +168,20 @@ impl BatchVerifier for MacVerifier {
             if batch.ops.iter().any(turns) {
                 self.begun.fetch_max(batch.epoch.0.saturating_add(1), Ordering::SeqCst);
             }
-            return true;
+            return Ok(true);
+        }
+        if batch.epoch.0 <= newest {
+            return Ok(false);
         }
         // This node missed a rotation, which was genuine: it closes at that entry (`desk::turn`), and scans what
         // followed once it has the keys. Until then it can't tell, like any sealed node.
-        batch.epoch.0 > newest && self.begun.load(Ordering::SeqCst) > newest
+        if self.begun.load(Ordering::SeqCst) > newest {
+            return Ok(true);
+        }
+        // So too when the rotation came in a snapshot, or before this verifier was set. Who forged that keyring has won
+        // nothing: this node closes all the same, and a forged keyring opens under no root key.
+        let header = state(&RecordKey::keyring())?.map(|boxed| Keyring::header(&boxed));
+        Ok(header.is_some_and(|header| header.is_ok_and(|header| header.version > keyring.version())))
     }
 }
 
@@ -212,5 +222,72 @@ impl Node {
         self.peers.hello(id).is_some_and(|(hello, at)| {
             hello.health == Health::Sealed && hello.held.is_none_or(|held| age < held + at.elapsed())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::batch::Expect;
+    use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
+    use quorate_crypto::{KeyringContext, RootKey, Secret};
+
+    use super::super::support::OsEntropy;
+    use super::*;
+
+    const LINEAGE: Lineage = Lineage([1; 16]);
+    const CLUSTER: ClusterId = ClusterId([2; 16]);
+    const GROUP: GroupId = GroupId(0);
+
+    /// The keyrings before and after a rotation, and the boxes in which they lie in the state.
+    fn rotation() -> [(Arc<Keyring>, Bytes); 2] {
+        let random = Secret::from_array([4; 32]);
+        let root = RootKey::generate(1, &random, &OsEntropy);
+        let context = KeyringContext { lineage: LINEAGE, cluster: CLUSTER, group: GROUP, seal_config_hash: [3; 32] };
+        let earlier = Keyring::generate(&random, &OsEntropy);
+        let earlier_box = earlier.seal(&root, &context, &OsEntropy);
+        let mut later = Keyring::open(&root, &context, &earlier_box).expect("its own root key");
+        later.begin_epoch(9, &random, &OsEntropy).expect("the second epoch");
+        let later_box = later.seal(&root, &context, &OsEntropy);
+        [(Arc::new(earlier), earlier_box.into()), (Arc::new(later), later_box.into())]
+    }
+
+    /// A batch under a keyring's newest epoch that writes a record.
+    fn batch(keyring: &Keyring, key: RecordKey, value: &[u8]) -> Vec<u8> {
+        let batch = Batch {
+            lineage: LINEAGE,
+            cluster: CLUSTER,
+            group: GROUP,
+            epoch: keyring.current_epoch(),
+            id: BatchId { origin: NodeId(1), boot: 1, seq: 1 },
+            stamp_ms: 0,
+            audit: [0; 32],
+            expects: vec![Expect { key: key.clone(), rev: 0 }],
+            ops: vec![Op::Put(key, value.to_vec())],
+        };
+        keyring.seal_batch(&batch).expect("within the format")
+    }
+
+    /// A node that is opened while the root key is rotated without it must not call what follows forged: the rotation
+    /// may have come before its verifier was set, or in a snapshot, so that it never checked the batch that made it.
+    #[test]
+    fn what_follows_a_rotation_that_was_missed_is_not_called_forged() {
+        let [(earlier, earlier_box), (later, later_box)] = rotation();
+        let follows = batch(&later, RecordKey::envelope("n2"), b"value");
+        let turns = batch(&earlier, RecordKey::keyring(), &later_box);
+        let before = |_: &RecordKey| Ok(Some(earlier_box.clone()));
+        let after = |key: &RecordKey| Ok(Some(later_box.clone()).filter(|_| *key == RecordKey::keyring()));
+        let opened = || MacVerifier::new(earlier.clone());
+
+        assert!(opened().verify(&follows, &after).unwrap(), "the state shows the rotation");
+        let checked_it = opened();
+        assert!(checked_it.verify(&turns, &before).unwrap() && checked_it.verify(&follows, &before).unwrap());
+
+        assert!(!opened().verify(&follows, &before).unwrap(), "there was no rotation");
+        assert!(!opened().verify(&follows, &|_| Ok(None)).unwrap());
+        assert!(!opened().verify(&follows, &|_| Ok(Some(Bytes::from_static(b"no keyring")))).unwrap());
+        let mut forged = batch(&earlier, RecordKey::envelope("n2"), b"value");
+        *forged.last_mut().expect("a MAC") ^= 1;
+        assert!(!opened().verify(&forged, &after).unwrap(), "of an epoch that this node has the key of");
+        assert!(opened().verify(&follows, &|_| Err(io::Error::other("the disk is gone"))).is_err());
     }
 }

@@ -27,8 +27,8 @@ use quorate_core::seam::{Entropy, WallClock};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{
-    BatchVerifier, BoxStream, Handshake, Listener, Member, Net, PeerExpectation, PeerHandler, PeerIdentity, Replica,
-    ReplicaConfig, World,
+    BatchVerifier, BoxStream, Handshake, Listener, Member, Net, PeerExpectation, PeerHandler, PeerIdentity, ReadRecord,
+    Replica, ReplicaConfig, World,
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -93,8 +93,8 @@ impl PeerHandler for NoPeers {
 
 struct Macs(Arc<Keyring>);
 impl BatchVerifier for Macs {
-    fn verify(&self, bytes: &[u8]) -> bool {
-        Batch::decode(bytes).is_ok_and(|(batch, mac_at)| self.0.verify_batch(bytes, batch.epoch, mac_at))
+    fn verify(&self, bytes: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(Batch::decode(bytes).is_ok_and(|(batch, mac_at)| self.0.verify_batch(bytes, batch.epoch, mac_at)))
     }
 }
 

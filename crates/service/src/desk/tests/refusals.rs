@@ -176,8 +176,8 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
 /// Right when a batch is proposed (by its origin, then by the leader), wrong when it is applied.
 struct Turning(AtomicU64);
 impl BatchVerifier for Turning {
-    fn verify(&self, _: &[u8]) -> bool {
-        self.0.fetch_add(1, Ordering::SeqCst) < 2
+    fn verify(&self, _: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(self.0.fetch_add(1, Ordering::SeqCst) < 2)
     }
 }
 
