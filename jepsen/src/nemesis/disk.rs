@@ -125,6 +125,8 @@ impl World<'_> {
         self.nap(end).await;
         said = said || self.says_low_space(node).await || !self.cluster.runs(node);
         std::fs::remove_file(&filler)?;
+        // Else a power-off before the file system's own sync brings it back, and nothing takes it away again.
+        std::fs::File::open(disk.path())?.sync_all()?;
         Ok(said.then(|| format!("{left} bytes were left")))
     }
 
