@@ -13,12 +13,12 @@ use quorate_hsm::{Hsm, NodeKeys};
 use quorate_replica::{Profile, ReadRounds, Replica, World};
 use thiserror::Error as ThisError;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::desk::Kms;
 use crate::error::Error;
 use crate::seal::ceremony::CeremonyDesk;
 use crate::seal::handover::HandoverDesk;
+use crate::seal::held::Hold;
 use crate::seal::join::JoinDesk;
 use crate::seal::open::Opened;
 use crate::seal::peers::Peers;
@@ -129,8 +129,8 @@ pub(crate) enum State {
 /// A sealed member.
 pub(crate) struct Sealed {
     pub(crate) replica: Replica,
-    /// Since when an operator has kept it so; a ceremony completed earlier must not open it again.
-    pub(crate) held_since: Option<Instant>,
+    /// The operator's seal that keeps it so; a ceremony completed earlier must not open it again.
+    pub(crate) hold: Option<Hold>,
 }
 
 /// An unsealed member.

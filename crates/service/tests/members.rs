@@ -129,6 +129,34 @@ async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
     Ok(())
 }
 
+/// Also when it is passed on by a node that the ceremony's node opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_ceremony_anywhere_opens_a_node_that_was_sealed_before_it() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    let (n3, _) = rig.take_in(&n1, "n3").await;
+    for node in [&n2, &n3] {
+        within(30, node.wait_for(Health::Ok)).await;
+    }
+    for node in [&n2, &n3, &n1] {
+        node.seal(&admin(), false, soon()).await?;
+    }
+    eventually("n2 has heard of both other seals", || {
+        let nodes = n2.status(&admin()).expect("status").nodes;
+        nodes.iter().filter(|n| n.name != "n2" && n.problem.contains("by an operator")).count() == 2
+    })
+    .await;
+    n3.shutdown().await;
+    drop(n3);
+    unseal(&n2, &shares[..2]).await;
+    within(30, n1.wait_for(Health::Ok)).await;
+    n2.shutdown().await;
+    let n3 = rig.node("n3").await;
+    within(30, n3.wait_for(Health::Ok)).await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn shares_entered_before_a_cluster_seal_do_not_count_after_it() -> TestResult {
     let rig = Rig::new();

@@ -3,12 +3,13 @@
 //! A share is proven before it is kept, so strangers create no state and can't end a ceremony; what is kept is
 //! forgotten on success, after 15 minutes, and when the process ends. Only progress is told to others.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use quorate_core::authorize::{EnterShares, ReadStatus, authorize};
 use quorate_core::batch::Rev;
-use quorate_core::id::ClusterId;
+use quorate_core::id::{ClusterId, NodeId};
 use quorate_core::principal::Principal;
 use quorate_core::seam::Entropy;
 use quorate_crypto::{
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::challenge::Challenges;
 use super::flood::{FloodGuard, Verdict};
+use super::held::Hold;
 use super::open::{CompletedCeremony, SealState, hsm_half, no_envelope};
 use super::status::CeremonyStatus;
 use crate::error::Error;
@@ -186,6 +188,8 @@ impl Node {
             return Err(no_envelope());
         }
         let seal = self.caught_up(&replica).await?;
+        // Before the share counts: the ceremony came after these seals, if it is the last one.
+        let holds = self.peers.holds();
         let progress = self.keep_share(&seal, share)?;
         replica.hello_now();
         if progress.entered.len() < usize::from(progress.threshold) {
@@ -204,7 +208,7 @@ impl Node {
         }
         tracing::info!(entered = progress.entered.len(), by = source, "last share entered, unsealing");
         let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
-        let mut completing = self.runtime.spawn(async move { node.complete(&replica, progress.id).await });
+        let mut completing = self.runtime.spawn(async move { node.complete(&replica, progress.id, holds).await });
         // With millions of records the check of the state may outlast the custodian's patience.
         match tokio::time::timeout(ANSWER_WITHIN, &mut completing).await {
             Ok(completed) => {
@@ -309,7 +313,7 @@ impl Node {
     }
 
     /// All shares are there: the HSM's half first, since it may fail without costing the custodians their shares.
-    async fn complete(&self, replica: &Replica, id: [u8; 16]) -> Result<(), Error> {
+    async fn complete(&self, replica: &Replica, id: [u8; 16], holds: BTreeMap<NodeId, Hold>) -> Result<(), Error> {
         let _moving = self.transition.lock().await;
         if !matches!(&*self.current(), State::Sealed(_)) {
             // A hand-over was faster.
@@ -328,7 +332,7 @@ impl Node {
         drop((quorum, half));
         let keyring =
             seal.open_keyring(&root_key).map_err(|e| Error::Damaged(e.to_string())).inspect_err(|e| self.note(e))?;
-        let ceremony = CompletedCeremony::new(id, seal.seal_epoch, Duration::ZERO);
+        let ceremony = CompletedCeremony::new(id, seal.seal_epoch, holds, Duration::ZERO);
         self.serve(replica, seal, root_key, keyring, ceremony).await?;
         // Those that came while the state was checked.
         self.ceremony.forget(None);

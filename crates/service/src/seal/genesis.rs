@@ -166,7 +166,7 @@ impl Node {
             tracing::error!(%e, "the first records of the cluster were not written");
         }
         self.watch_problems(replica.clone());
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, held_since: None })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, hold: None })));
         tracing::info!(by = %caller, cluster = %self.config.cluster, "cluster founded; this node is sealed");
         Ok(answer)
     }

@@ -24,6 +24,7 @@ use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, RootKey, kem
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
+use super::held::Hold;
 use super::open::{CompletedCeremony, Opened, SealState};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::record::{MemberRecord, Statement};
@@ -39,6 +40,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The recipient scans its whole state before it answers.
 const DEADLINE: Duration = Duration::from_secs(60);
 const ENVELOPE_LEN_MAX: usize = 8 * 1024;
+/// More members than a cluster has.
+const HOLDS_MAX: usize = 256;
 /// More than the largest keyring.
 const KEYRING_LEN_MAX: usize = 64 * 1024;
 
@@ -56,34 +59,32 @@ pub(crate) struct HandoverDesk {
     pub(super) rotating: tokio::sync::Mutex<()>,
 }
 
-/// `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ envelope`.
+/// `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ number of holds u16 ‖ (node u64 ‖ hold 16)… ‖ envelope`.
 pub(super) struct Offer {
-    ceremony: [u8; 16],
-    age: Duration,
-    seal_epoch: u64,
+    ceremony: CompletedCeremony,
     envelope: Vec<u8>,
 }
 
 impl Offer {
     pub(super) fn encode(&self) -> Vec<u8> {
-        Writer::new()
-            .raw(&self.ceremony)
-            .u64(u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX))
-            .u64(self.seal_epoch)
-            .field(&self.envelope)
-            .finish()
+        let CompletedCeremony { id, seal_epoch, holds, .. } = &self.ceremony;
+        let age = u64::try_from(self.ceremony.age().as_millis()).unwrap_or(u64::MAX);
+        let told = holds.iter().take(HOLDS_MAX);
+        let head = Writer::new().raw(id).u64(age).u64(*seal_epoch).u16(told.len() as u16);
+        told.fold(head, |w, (node, hold)| w.u64(node.0).raw(&hold.0)).field(&self.envelope).finish()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("hand-over", bytes);
-        let offer = Self {
-            ceremony: r.array()?,
-            age: Duration::from_millis(r.u64()?),
-            seal_epoch: r.u64()?,
-            envelope: r.field(ENVELOPE_LEN_MAX)?.to_vec(),
-        };
+        let (id, age, seal_epoch) = (r.array()?, Duration::from_millis(r.u64()?), r.u64()?);
+        let number = r.u16()?;
+        if usize::from(number) > HOLDS_MAX {
+            return Err(Malformed("hand-over: number of holds"));
+        }
+        let holds = (0..number).map(|_| Ok((NodeId(r.u64()?), Hold(r.array()?)))).collect::<Result<_, _>>()?;
+        let envelope = r.field(ENVELOPE_LEN_MAX)?.to_vec();
         r.finish()?;
-        Ok(offer)
+        Ok(Self { ceremony: CompletedCeremony::new(id, seal_epoch, holds, age), envelope })
     }
 }
 
@@ -129,9 +130,9 @@ impl Node {
     pub(crate) fn offer_to(&self, id: NodeId) {
         let state = self.current();
         let State::Unsealed(unsealed) = &*state else { return };
-        let age = unsealed.opened.ceremony.age();
-        let entitled = age < OFFERED || self.handover.is_newly_approved(id);
-        if id == unsealed.replica.id() || !entitled || !self.wants_handover(id, age) || !self.handover.begins(id) {
+        let ceremony = &unsealed.opened.ceremony;
+        let entitled = ceremony.age() < OFFERED || self.handover.is_newly_approved(id);
+        if id == unsealed.replica.id() || !entitled || !self.wants_handover(id, ceremony) || !self.handover.begins(id) {
             return;
         }
         let Some(node) = self.this.upgrade() else { return };
@@ -172,7 +173,7 @@ impl Node {
         };
         let nonce = call(KIND_HANDOVER_NONCE, Vec::new()).await?;
         let (offer, expected) =
-            self.seal_offer(&opened.seal, &opened.root_key, opened.ceremony, &record.statement, &nonce)?;
+            self.seal_offer(&opened.seal, &opened.root_key, &opened.ceremony, &record.statement, &nonce)?;
         let ack = call(KIND_HANDOVER, offer.encode()).await?;
         match aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected) {
             Ok(()) => Ok(name),
@@ -185,7 +186,7 @@ impl Node {
         &self,
         seal: &SealState,
         root_key: &RootKey,
-        ceremony: CompletedCeremony,
+        ceremony: &CompletedCeremony,
         them: &Statement,
         nonce: &[u8],
     ) -> Result<(Offer, Vec<u8>), Error> {
@@ -201,8 +202,7 @@ impl Node {
         let envelope = Envelope::seal_handover(&context, alg, &them.kem_spki, root_key, &*self.world.entropy)
             .map_err(|e| Error::WrongState(e.to_string()))?;
         let expected = envelope.handover_ack(&context, root_key).to_vec();
-        let (age, seal_epoch) = (ceremony.age(), ceremony.seal_epoch);
-        Ok((Offer { ceremony: ceremony.id, age, seal_epoch, envelope: envelope.encode() }, expected))
+        Ok((Offer { ceremony: ceremony.clone(), envelope: envelope.encode() }, expected))
     }
 
     /// Opens what a member sealed to this node's HSM; answers the root key and the proof of it.
@@ -219,7 +219,7 @@ impl Node {
             envelope: self.own_context(seal)?,
             sender: sender.ok_or_else(|| Error::WrongState(format!("node {from} is no member here")))?,
             nonce,
-            ceremony: CeremonyId(offer.ceremony),
+            ceremony: CeremonyId(offer.ceremony.id),
         };
         let envelope = Envelope::decode(&offer.envelope).map_err(|e| refused(&e))?;
         let raw = self.hsm.decapsulate(envelope.ct_h()).await.map_err(|e| refused(&e))?;
@@ -294,7 +294,7 @@ impl Node {
         let State::Sealed(sealed) = &*state else {
             return Err(Error::WrongState(format!("{} is not sealed", self.config.name)));
         };
-        if sealed.held_since.is_some_and(|held| offer.age >= held.elapsed()) {
+        if sealed.hold.is_some_and(|hold| !offer.ceremony.came_after(sealed.replica.id(), hold)) {
             return Err(Error::WrongState(format!(
                 "{} was sealed by an operator after that ceremony; custodians have to hold a new one",
                 self.config.name
@@ -302,7 +302,7 @@ impl Node {
         }
         let replica = sealed.replica.clone();
         let seal = self.caught_up(&replica).await?;
-        if seal.seal_epoch != offer.seal_epoch {
+        if seal.seal_epoch != offer.ceremony.seal_epoch {
             return Err(Error::WrongState(format!(
                 "the ceremony of the sender and the state of {} belong to different seals of the cluster",
                 self.config.name
@@ -311,8 +311,7 @@ impl Node {
         let (root_key, ack) = self.open_offer(from, nonce, &offer, &replica, &seal).await?;
         // Anybody can seal anything to this node's public key: a wrong root key says nothing about this node.
         let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
-        let ceremony = CompletedCeremony::new(offer.ceremony, offer.seal_epoch, offer.age);
-        self.serve(&replica, seal, root_key, keyring, ceremony).await?;
+        self.serve(&replica, seal, root_key, keyring, offer.ceremony).await?;
         self.ceremony.forget(None);
         Ok(ack)
     }

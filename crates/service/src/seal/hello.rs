@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use quorate_core::codec::{Malformed, Reader, Writer};
 
+use super::held::Hold;
 use super::status::Health;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TEXT_LEN_MAX: usize = 512;
 
-/// The application part of a Hello: `version u8 ‖ health u8 ‖ held-for ms u64 (max = not held) ‖ hsm_alg u8 ‖ assurance ‖
+/// The application part of a Hello: `version u8 ‖ health u8 ‖ hold (0 | 1 ‖ 16) ‖ hsm_alg u8 ‖ assurance ‖
 /// software version ‖ problem ‖ ceremony (0 | 1 ‖ id 16 ‖ threshold u8 ‖ left ms u64 ‖ entered) ‖ certificate's end ms u64
 /// (0 = unknown; missing in the first builds)`. Later versions append.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppHello {
     /// What it can do for a client.
     pub health: Health,
-    /// For how long an operator has been keeping it sealed; none if nobody does. A ceremony older than that must
-    /// not open it.
-    pub held: Option<Duration>,
+    /// The operator's seal that keeps it sealed; none if nobody does. A ceremony from before it must not open it.
+    pub hold: Option<Hold>,
     /// Mechanism of its KEM key.
     pub hsm_alg: u8,
     /// How much its HSM is known to be one.
@@ -60,7 +60,7 @@ const fn health_byte(health: Health) -> u8 {
 }
 
 fn ms(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX - 1)
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl AppHello {
@@ -68,14 +68,15 @@ impl AppHello {
     pub fn encode(&self) -> Vec<u8> {
         let clip =
             |s: &str| s.char_indices().take_while(|(i, _)| *i < TEXT_LEN_MAX - 4).map(|(_, c)| c).collect::<String>();
-        let w = Writer::new()
-            .u8(VERSION)
-            .u8(health_byte(self.health))
-            .u64(self.held.map_or(u64::MAX, ms))
-            .u8(self.hsm_alg)
-            .field(clip(&self.assurance).as_bytes())
-            .field(clip(&self.version).as_bytes())
-            .field(clip(&self.problem).as_bytes());
+        let w = Writer::new().u8(VERSION).u8(health_byte(self.health));
+        let w = match self.hold {
+            None => w.u8(0),
+            Some(Hold(name)) => w.u8(1).raw(&name),
+        }
+        .u8(self.hsm_alg)
+        .field(clip(&self.assurance).as_bytes())
+        .field(clip(&self.version).as_bytes())
+        .field(clip(&self.problem).as_bytes());
         match &self.ceremony {
             None => w.u8(0),
             Some(c) => w.u8(1).raw(&c.id).u8(c.threshold).u64(ms(c.left)).field(&c.entered),
@@ -101,7 +102,11 @@ impl AppHello {
             4 => Health::Damaged,
             _ => return Err(Malformed(WHAT)),
         };
-        let held = Some(r.u64()?).filter(|ms| *ms != u64::MAX).map(Duration::from_millis);
+        let hold = match r.u8()? {
+            0 => None,
+            1 => Some(Hold(r.array()?)),
+            _ => return Err(Malformed(WHAT)),
+        };
         let hsm_alg = r.u8()?;
         // It is shown on operators' terminals, where control characters would be commands.
         let mut text = || r.text(TEXT_LEN_MAX).map(|s| s.replace(char::is_control, " "));
@@ -117,7 +122,7 @@ impl AppHello {
             _ => return Err(Malformed(WHAT)),
         };
         let certificate_ends_ms = if r.rest().is_empty() { 0 } else { r.u64()? };
-        Ok(Self { health, held, hsm_alg, assurance, version, problem, ceremony, certificate_ends_ms })
+        Ok(Self { health, hold, hsm_alg, assurance, version, problem, ceremony, certificate_ends_ms })
     }
 }
 
@@ -128,7 +133,7 @@ mod tests {
     fn hello() -> AppHello {
         AppHello {
             health: Health::Sealed,
-            held: Some(Duration::from_millis(1500)),
+            hold: Some(Hold([9; 16])),
             hsm_alg: 2,
             assurance: "software".into(),
             version: "0.1.0".into(),
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn reads_back_what_was_written_and_tolerates_what_a_later_version_appends() {
-        for h in [hello(), AppHello { held: None, ceremony: None, health: Health::Ok, ..hello() }] {
+        for h in [hello(), AppHello { hold: None, ceremony: None, health: Health::Ok, ..hello() }] {
             let mut bytes = h.encode();
             assert_eq!(AppHello::decode(&bytes), Ok(h.clone()));
             bytes.extend_from_slice(b"more");

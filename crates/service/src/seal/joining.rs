@@ -209,7 +209,7 @@ impl Node {
             return Ok(());
         }
         let replica = self.create_replica(id, Some(membership)).await.map_err(|e| e.to_string())?;
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since: None })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold: None })));
         self.set_problem("catching up with the cluster".into());
         tracing::info!(node = %self.config.name, id = id.0, "approved: this node is a member now");
         self.watch_problems(replica.clone());

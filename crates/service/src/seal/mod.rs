@@ -9,7 +9,7 @@ mod clock;
 pub(crate) mod flood;
 mod genesis;
 pub(crate) mod handover;
-mod held;
+pub(crate) mod held;
 pub(crate) mod hello;
 pub(crate) mod join;
 mod join_wire;

@@ -1,12 +1,14 @@
 //! From the sealed state on disk to a service: what table 0 holds, the proof that the HSM still opens this node's
 //! envelope, and the last steps that ceremony and hand-over share (key-hierarchy §4).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::Rev;
+use quorate_core::id::NodeId;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
     Envelope, EnvelopeContext, Keyring, KeyringContext, KeyringError, QuorumSecretKey, RootKey, SealConfig, Secret,
@@ -16,7 +18,7 @@ use quorate_hsm::{Hsm, HsmError};
 use quorate_replica::{Replica, View};
 use tokio::time::Instant;
 
-use super::held;
+use super::held::{self, Hold};
 use super::ledger::{Ledger, seal_epoch, unreadable};
 use super::peers::MacVerifier;
 use super::sha256;
@@ -40,12 +42,14 @@ pub(crate) struct Opened {
     pub(crate) ceremony: CompletedCeremony,
 }
 
-/// A ceremony that brought the root key, and when.
-#[derive(Clone, Copy)]
+/// A ceremony that brought the root key, and what it came after.
+#[derive(Clone)]
 pub(crate) struct CompletedCeremony {
     pub(crate) id: [u8; 16],
     /// The revision of the last cluster-wide seal when it completed: what it opened ends with the next one.
     pub(crate) seal_epoch: Rev,
+    /// The operators' seals of other nodes that the node of the ceremony had heard of.
+    pub(crate) holds: Arc<BTreeMap<NodeId, Hold>>,
     /// How old it was when this node was opened, and when that was: no clock of two machines is compared.
     age_then: Duration,
     then: Instant,
@@ -53,8 +57,13 @@ pub(crate) struct CompletedCeremony {
 
 impl CompletedCeremony {
     /// One that completed `age` ago.
-    pub(crate) fn new(id: [u8; 16], seal_epoch: Rev, age: Duration) -> Self {
-        Self { id, seal_epoch, age_then: age, then: Instant::now() }
+    pub(crate) fn new(id: [u8; 16], seal_epoch: Rev, holds: BTreeMap<NodeId, Hold>, age: Duration) -> Self {
+        Self { id, seal_epoch, holds: Arc::new(holds), age_then: age, then: Instant::now() }
+    }
+
+    /// Whether it was completed after that seal of `node`, for all that is known.
+    pub(crate) fn came_after(&self, node: NodeId, hold: Hold) -> bool {
+        self.holds.get(&node) == Some(&hold)
     }
 
     /// How long ago it completed.

@@ -1,10 +1,9 @@
 //! What peers say and ask: this node's half of Hello, what it remembers of theirs, and the application messages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -19,7 +18,9 @@ use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity, ReadRecord, Stan
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::held::Hold;
 use super::hello::{AppHello, HelloCeremony};
+use super::open::CompletedCeremony;
 use super::status::Health;
 use crate::node::{Node, State};
 
@@ -46,6 +47,12 @@ impl Peers {
     /// What `id` said last, and when.
     pub(crate) fn hello(&self, id: NodeId) -> Option<(AppHello, Instant)> {
         self.hellos.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The operators' seals of peers that this node has heard of.
+    pub(crate) fn holds(&self) -> BTreeMap<NodeId, Hold> {
+        let hellos = self.hellos.lock().unwrap_or_else(PoisonError::into_inner);
+        hellos.iter().filter_map(|(id, (hello, _))| Some((*id, hello.hold?))).collect()
     }
 
     /// Changes whenever a peer says Hello.
@@ -189,20 +196,19 @@ impl Node {
     /// What this node tells its peers.
     pub(crate) fn app_hello(&self) -> AppHello {
         let state = self.current();
-        let (held, problem) = match &*state {
+        let (hold, problem) = match &*state {
             State::Sealed(s) => {
-                let held = s.held_since.map(|at| at.elapsed());
                 let problem = self.problem();
                 // Else people wonder why another node's ceremony has not opened this one.
-                let told = held.is_some() && problem.is_empty();
-                (held, if told { "sealed by an operator: only a new ceremony opens it".into() } else { problem })
+                let told = s.hold.is_some() && problem.is_empty();
+                (s.hold, if told { "sealed by an operator: only a new ceremony opens it".into() } else { problem })
             }
             State::Damaged { what, .. } => (None, what.clone()),
             _ => (None, self.problem()),
         };
         AppHello {
             health: state.health(),
-            held,
+            hold,
             hsm_alg: self.keys.kem.alg as u8,
             assurance: self.hsm.assurance().as_str().to_owned(),
             version: self.config.version.clone(),
@@ -217,10 +223,10 @@ impl Node {
         }
     }
 
-    /// Whether `id` said lately that it is sealed and willing to be opened by a ceremony completed `age` ago.
-    pub(crate) fn wants_handover(&self, id: NodeId, age: Duration) -> bool {
-        self.peers.hello(id).is_some_and(|(hello, at)| {
-            hello.health == Health::Sealed && hello.held.is_none_or(|held| age < held + at.elapsed())
+    /// Whether `id` said lately that it is sealed and willing to be opened by that ceremony.
+    pub(crate) fn wants_handover(&self, id: NodeId, ceremony: &CompletedCeremony) -> bool {
+        self.peers.hello(id).is_some_and(|(hello, _)| {
+            hello.health == Health::Sealed && hello.hold.is_none_or(|hold| ceremony.came_after(id, hold))
         })
     }
 }

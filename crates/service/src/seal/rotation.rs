@@ -196,7 +196,7 @@ impl Node {
         let unavailable = |e: quorate_replica::CallError| Error::Unavailable(e.to_string());
         let nonce = replica.call_peer(to.id, KIND_ROTATION_NONCE, Bytes::new(), HAND_ON_LIMIT).await;
         let (offer, expected) =
-            self.seal_offer(seal, root_key, opened.ceremony, &to.statement, &nonce.map_err(unavailable)?)?;
+            self.seal_offer(seal, root_key, &opened.ceremony, &to.statement, &nonce.map_err(unavailable)?)?;
         let body = Writer::new().field(&offer.encode()).field(&seal.keyring).finish();
         let ack = replica.call_peer(to.id, KIND_ROTATION, body.into(), HAND_ON_LIMIT).await.map_err(unavailable)?;
         aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected)
@@ -274,7 +274,7 @@ impl Node {
             seal_epoch: old.seal_epoch,
         };
         let (kms, verifier) = (opened.kms.clone(), opened.verifier.clone());
-        let opened = Opened { root_key, kms, ledger, verifier, seal, ceremony: opened.ceremony };
+        let opened = Opened { root_key, kms, ledger, verifier, seal, ceremony: opened.ceremony.clone() };
         let state = State::Unsealed(Unsealed { replica: replica.clone(), opened: Arc::new(opened) });
         // Damage found meanwhile stays.
         let state = Arc::new(state);

@@ -17,7 +17,7 @@ use quorate_core::seeded::{self, Bug};
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
-use super::held;
+use super::held::{self, Hold};
 use super::ledger::{Change, seal_epoch};
 use super::open::SealState;
 use super::peers::KIND_CLUSTER_SEALED;
@@ -54,12 +54,13 @@ impl Node {
             State::Sealed(_) => {}
             State::Unsealed(_) => self.ceremony.forget(None),
         }
+        let hold = Hold::new(&*self.world.entropy);
         // Seeded bug: the seal is acknowledged, and the desk goes on.
         if !seeded::is(Bug::ServeSealed) {
-            self.become_sealed(Some(Instant::now()));
+            self.become_sealed(Some(hold));
         }
         // The keys are gone already; what may fail is to remember it.
-        held::mark(&*self.world.disk, &self.config.data_dir).map_err(|e| {
+        held::mark(&*self.world.disk, &self.config.data_dir, hold).map_err(|e| {
             Error::Unavailable(format!(
                 "this node is sealed, but could not note so on its disk ({e}): if it restarts within ten minutes of the \
                  last ceremony, another node may open it again; look at its disk and seal it once more"
@@ -123,10 +124,15 @@ impl Node {
         }
     }
 
-    /// Unsealed → sealed. The caller holds `transition`.
-    pub(crate) fn become_sealed(&self, held_since: Option<Instant>) {
+    /// Unsealed → sealed; by an operator, with a hold. A node that an operator sealed stays so, also while it stops. The
+    /// caller holds `transition`.
+    pub(crate) fn become_sealed(&self, hold: Option<Hold>) {
+        let hold = hold.or(match &*self.current() {
+            State::Sealed(sealed) => sealed.hold,
+            _ => None,
+        });
         let Some(replica) = self.drop_keys() else { return };
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold })));
         replica.hello_now();
     }
 

@@ -9,7 +9,6 @@ use quorate_hsm::Hsm;
 use quorate_replica::{MembershipView, OpenError, Replica, ReplicaConfig, World};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::ceremony::CeremonyDesk;
 use super::handover::HandoverDesk;
@@ -105,12 +104,11 @@ impl Node {
             self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
             return Ok(());
         }
-        let held = held::is_marked(&*self.world.disk, &self.config.data_dir);
-        if held {
+        let hold = held::marked(&*self.world.disk, &self.config.data_dir, &*self.world.entropy);
+        if hold.is_some() {
             tracing::info!(node = %self.config.name, "an operator sealed this node: only a new ceremony opens it");
         }
-        let held_since = held.then(Instant::now);
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), held_since })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold })));
         match self.seal_state(&replica) {
             Ok(seal) => {
                 if seal.config.flags.dev && !self.config.dev {

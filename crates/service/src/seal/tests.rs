@@ -12,6 +12,7 @@ use quorate_crypto::{
 use quorate_replica::{Member, PeerHandler as _};
 use tokio::time::Instant;
 
+use super::held::Hold;
 use super::ledger::Change;
 use super::open::{Opened, SealState, hsm_half};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
@@ -163,7 +164,9 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
     let link = node.link();
     let kem = &node.keys.kem;
 
-    let offer = async |root: &RootKey, nonce: [u8; 32], age_ms: u64, epoch: u64| {
+    let me = node.sealed_replica().expect("sealed").id();
+    let hold = node.app_hello().hold.expect("an operator sealed it");
+    let offer_of = async |root: &RootKey, nonce: [u8; 32], hold: Option<Hold>, epoch: u64| {
         let context = HandoverContext {
             envelope: node.own_context(&seal).expect("readable"),
             sender: "n1".into(),
@@ -172,9 +175,15 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
         };
         let envelope =
             Envelope::seal_handover(&context, kem.alg, &kem.spki_der, root, &OsEntropy).expect("sealed").encode();
-        let body = quorate_core::codec::Writer::new().raw(&[3; 16]).u64(age_ms).u64(epoch).field(&envelope).finish();
+        let body = quorate_core::codec::Writer::new().raw(&[3; 16]).u64(0).u64(epoch);
+        let body = match hold {
+            None => body.u16(0),
+            Some(Hold(name)) => body.u16(1).u64(me.0).raw(&name),
+        };
+        let body = body.field(&envelope).finish();
         link.handle(crate::node::FOUNDER, KIND_HANDOVER, body.into()).await
     };
+    let offer = async |root: &RootKey, nonce, epoch| offer_of(root, nonce, Some(hold), epoch).await;
     let nonce = async || -> [u8; 32] {
         let nonce = link.handle(crate::node::FOUNDER, KIND_HANDOVER_NONCE, Bytes::new()).await.expect("sealed");
         nonce[..].try_into().expect("32 bytes")
@@ -185,14 +194,18 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
         assert_eq!(node.health(), Health::Sealed);
     };
 
-    refused(offer(&real.0.root_key, [7; 32], 0, 0).await, "nonce");
+    refused(offer(&real.0.root_key, [7; 32], 0).await, "nonce");
     let used = nonce().await;
-    refused(offer(&real.0.root_key, [7; 32], 0, 0).await, "does not open");
-    refused(offer(&real.0.root_key, used, 0, 0).await, "nonce");
-    refused(offer(&real.0.root_key, nonce().await, 60_000, 0).await, "sealed by an operator after");
-    refused(offer(&real.0.root_key, nonce().await, 0, 77).await, "different seals");
+    refused(offer(&real.0.root_key, [7; 32], 0).await, "does not open");
+    refused(offer(&real.0.root_key, used, 0).await, "nonce");
+    // However young the sender says that its ceremony is: clocks run at different rates.
+    for unknown in [None, Some(Hold([5; 16]))] {
+        let answer = offer_of(&real.0.root_key, nonce().await, unknown, 0).await;
+        refused(answer, "sealed by an operator after");
+    }
+    refused(offer(&real.0.root_key, nonce().await, 77).await, "different seals");
     let other = RootKey::generate(1, &Secret::from_array([1; 32]), &OsEntropy);
-    refused(offer(&other, nonce().await, 0, 0).await, "does not open");
+    refused(offer(&other, nonce().await, 0).await, "does not open");
     refused(link.handle(crate::node::FOUNDER, KIND_HANDOVER, Bytes::from_static(b"junk")).await, "nonce");
     refused(link.handle(crate::node::FOUNDER, 200, Bytes::new()).await, "does not know");
     unseal(&node, &shares[..2]).await;
