@@ -349,9 +349,12 @@ async fn a_removed_voter_is_cut_off_and_what_would_lose_the_quorum_is_refused() 
     assert_eq!(cluster.nodes[stays].status().voters().count(), 3, "a check changes nothing");
     cluster.nodes[stays].remove_member(id(gone), false, soon()).await.expect("removed");
     cluster.nodes[stays].remove_member(id(gone), false, soon()).await.expect("again, the same");
-    for place in [leader, stays] {
-        assert!(!cluster.nodes[place].status().members().contains_key(&id(gone)));
-    }
+    let applied = async {
+        while [leader, stays].iter().any(|place| cluster.nodes[*place].status().members().contains_key(&id(gone))) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, applied).await.expect("both know");
     cluster.write(stays, "after", b"it went").await;
     // It can neither read nor write, nor is it listened to.
     let brief = || tokio::time::Instant::now() + std::time::Duration::from_secs(2);
@@ -361,8 +364,9 @@ async fn a_removed_voter_is_cut_off_and_what_would_lose_the_quorum_is_refused() 
     assert!(!matches!(proposed, Ok(Outcome::Applied(_))), "{proposed:?}");
 
     // Of two voters, one is down: the other can't be removed, and the one that is down can't be without a majority.
-    cluster.nodes[stays].shutdown().await;
-    let leader = cluster.leader(&[leader]).await;
+    let (one, other) = (leader, stays);
+    let leader = cluster.leader(&[one, other]).await;
+    cluster.nodes[if leader == one { other } else { one }].shutdown().await;
     let away = async {
         while cluster.nodes[leader].status().peers.iter().any(|p| p.error.is_none()) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -370,6 +374,11 @@ async fn a_removed_voter_is_cut_off_and_what_would_lose_the_quorum_is_refused() 
     };
     tokio::time::timeout(PATIENCE, away).await.expect("noticed");
     let refused = cluster.nodes[leader].remove_member(id(leader), false, soon()).await;
-    assert!(matches!(&refused, Err(MembershipError::Refused(why)) if why.contains("quorum")), "{refused:?}");
+    match &refused {
+        Err(MembershipError::Refused(why)) => assert!(why.contains("quorum"), "{why}"),
+        // On a busy machine it may have lost its leadership by now, with which it lost the right to change anything.
+        refused => assert!(matches!(refused, Err(MembershipError::Unavailable(_))), "{refused:?}"),
+    }
+    assert_eq!(cluster.nodes[leader].status().voters().count(), 2, "nothing was changed");
     cluster.stop().await;
 }
