@@ -90,8 +90,11 @@ fn flip(place: &Place, rng: &mut StdRng) -> anyhow::Result<()> {
 impl World<'_> {
     /// A fault of one node's disk; `kind` says which.
     pub(super) async fn disk(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
+        self.mend().await?;
         let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
-        self.cluster.excuse(node);
+        if !self.flipped.borrow().contains(&node) {
+            self.cluster.excuse(node);
+        }
         let done = match kind {
             Kind::DiskFull => self.fill(node, rng).await,
             Kind::DiskError => self.inject(kind, node, &ERRORS[rng.random_range(0..ERRORS.len())], rng).await,
@@ -105,9 +108,19 @@ impl World<'_> {
         if let Some(what) = done? {
             self.took_effect(kind, &format!("{words}: {what}"));
         }
-        self.bring_back(node).await?;
+        let replaced = self.bring_back(node).await?;
         self.tell(&format!("heal-{}", kind.name()), &format!("n{node}"));
-        self.cluster.excuse_ends(node);
+        let mut flipped = self.flipped.borrow_mut();
+        if kind == Kind::BitFlip {
+            flipped.insert(node);
+        }
+        if replaced {
+            flipped.remove(&node);
+        }
+        if !flipped.contains(&node) {
+            self.cluster.excuse_ends(node);
+        }
+        drop(flipped);
         self.give(taken);
         Ok(())
     }

@@ -208,6 +208,8 @@ pub struct World<'a> {
     seen: RefCell<BTreeSet<Kind>>,
     /// Why what was begun could not be brought to its end.
     unfinished: RefCell<Option<String>>,
+    /// Nodes whose changed bit was not found yet: it may lie where nothing is read for long. Until then they may stop.
+    flipped: RefCell<BTreeSet<u32>>,
     /// Turns true when faults are to end.
     stop: watch::Receiver<bool>,
 }
@@ -228,8 +230,18 @@ impl<'a> World<'a> {
     pub fn new(cluster: &'a Cluster<'a>, net: &'a dyn Net, context: &'a Context, stop: watch::Receiver<bool>) -> Self {
         // With one node there is no minority: it may fail all the same, and nothing is served meanwhile.
         let budget_max = minority(cluster.size()).max(1);
-        let (queue, seen, unfinished) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { cluster, net, context, budget: Cell::new(budget_max), budget_max, queue, seen, unfinished, stop }
+        Self {
+            cluster,
+            net,
+            context,
+            budget: Cell::new(budget_max),
+            budget_max,
+            queue: RefCell::default(),
+            seen: RefCell::default(),
+            unfinished: RefCell::default(),
+            flipped: RefCell::default(),
+            stop,
+        }
     }
 
     /// Runs all kinds beside each other until told to stop; everything is healed then.
@@ -444,13 +456,15 @@ impl<'a> World<'a> {
     /// Starts a node whose fault is over as often as it takes, until it serves. One that says that it lost what it had
     /// acknowledged is replaced. Goes on when faults are to end: nobody else heals it. A node that does not come back is left as
     /// it is, for the verdict.
-    async fn bring_back(&self, node: u32) -> anyhow::Result<()> {
+    /// Answers whether it was replaced.
+    async fn bring_back(&self, node: u32) -> anyhow::Result<bool> {
+        let mut replaced = false;
         let mut read = self.cluster.log_len(node);
         let (begun, mut since) = (Instant::now(), Instant::now());
         while begun.elapsed() < RETURN_TIME_MAX && self.cluster.is_member(node) {
             let state = self.cluster.state(node).await;
             match state.as_deref() {
-                Some("ok") => return Ok(()),
+                Some("ok") => break,
                 Some("sealed") if since.elapsed() > HANDOVER_TIME => {
                     let _ = self.context.ceremony(node, self.cluster.ceremony(node)).await;
                     since = Instant::now();
@@ -461,6 +475,7 @@ impl<'a> World<'a> {
                     match logs::lost_data(&said) {
                         true => {
                             self.replace(node).await;
+                            replaced = true;
                             read = self.cluster.log_len(node);
                         }
                         false => _ = self.cluster.kill(node),
@@ -469,6 +484,7 @@ impl<'a> World<'a> {
                 None if !self.cluster.runs(node) => {
                     if logs::lost_data(&self.cluster.log_from(node, read)) {
                         self.replace(node).await;
+                        replaced = true;
                         read = self.cluster.log_len(node);
                     } else {
                         read = self.cluster.log_len(node);
@@ -479,6 +495,18 @@ impl<'a> World<'a> {
                 _ => {}
             }
             sleep(Duration::from_millis(200)).await;
+        }
+        Ok(replaced)
+    }
+
+    /// Replaces nodes that came upon a changed bit later.
+    pub async fn mend(&self) -> anyhow::Result<()> {
+        let flipped = self.flipped.borrow().clone();
+        for node in flipped {
+            if self.cluster.state(node).await.as_deref() == Some("damaged") && self.bring_back(node).await? {
+                self.flipped.borrow_mut().remove(&node);
+                self.cluster.excuse_ends(node);
+            }
         }
         Ok(())
     }

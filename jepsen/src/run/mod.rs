@@ -202,7 +202,7 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     say("healed; waiting until every node serves");
     evidence.not_recovered = match world.unfinished() {
         Some(why) => Some(why),
-        None => recover(&cluster, &context, "after the faults").await,
+        None => recover(&world, "after the faults").await,
     };
     if evidence.not_recovered.is_none() {
         say("power-off: every node is killed at once, started again, and opened by a ceremony");
@@ -211,7 +211,7 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
         members.iter().try_for_each(|node| cluster.forget_unsynced(*node))?;
         context.recorder.nemesis("power-off", "every node");
         members.iter().try_for_each(|node| cluster.start_node(*node))?;
-        evidence.not_recovered = recover(&cluster, &context, "after the power-off").await;
+        evidence.not_recovered = recover(&world, "after the power-off").await;
     }
     compare_digests(&cluster, &mut evidence).await;
     say("the last reads: every key on every node, every ciphertext");
@@ -233,10 +233,13 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
 }
 
 /// Opens what is sealed and waits; why it did not come back.
-async fn recover(cluster: &Cluster<'_>, context: &Context, when: &str) -> Option<String> {
+async fn recover(world: &World<'_>, when: &str) -> Option<String> {
+    let (cluster, context) = (world.cluster, world.context);
     let opened = async {
+        world.mend().await?;
         // Peers open a restarted node; only when that does not happen are custodians called.
         if cluster.converge(Duration::from_secs(10)).await.is_err() {
+            world.mend().await?;
             for node in cluster.members() {
                 for _ in 0..30 {
                     if cluster.serves(node).await || context.ceremony(node, cluster.ceremony(node)).await.is_ok() {
