@@ -278,7 +278,7 @@ async fn ask(node: &Node) -> Result<u64, String> {
         } else {
             let link = node.link(leader).ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
             // Our own word goes along, given now: after the round began. With three voters that makes the quorum.
-            let promised = node.promise.now().unwrap_or(LeaderId::new(0, 0));
+            let promised = node.promised().unwrap_or(LeaderId::new(0, 0));
             link.rounds()
                 .ask(Question::Ask, promised)
                 .await

@@ -6,12 +6,13 @@
 
 use std::sync::atomic::Ordering;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tonic::Status;
 
 use crate::error::Problem;
 use crate::node::Node;
 use crate::raft::codec::decode_vote;
-use crate::raft::{LogId, Vote};
+use crate::raft::{LeaderId, LogId, Vote};
 
 /// Whether a log that ends at `last` lacks what its node acknowledged under the leader's vote. `vote` is this node's own, looked
 /// at *after* its log: a newer leader may have cut the log short, but not before this node had voted for it.
@@ -23,6 +24,10 @@ impl Node {
     /// Compares what this node has with what the leader counts on.
     pub(crate) fn compare_with_acked(&self, leader: &Vote, acked: LogId) {
         let last = self.journal.last_index().unwrap_or(0);
+        // Nearly always: then there is nothing to look at.
+        if last >= acked.index {
+            return;
+        }
         let vote = self.journal.vote().and_then(|vote| decode_vote(&vote).ok());
         if lost(last, vote.as_ref(), leader, acked.index) && !self.lost.swap(true, Ordering::AcqRel) {
             self.raft.runtime_config().elect(false);
@@ -35,12 +40,21 @@ impl Node {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Refuses what only a member may answer that has all that it acknowledged.
+    /// The leadership that this node has promised to follow; a member that lost something promises nothing, as nobody may
+    /// count on it.
+    pub(crate) fn promised(&self) -> Option<LeaderId> {
+        self.promise.now().filter(|_| !self.has_lost())
+    }
+
+    /// Refuses what only a member may answer that has all that it acknowledged, and whose consensus core runs.
     pub(crate) fn takes_part(&self) -> Result<(), Status> {
-        match self.has_lost() {
-            true => Err(Status::failed_precondition("this node's disk took back what it had acknowledged")),
-            false => Ok(()),
+        if self.has_lost() {
+            return Err(Status::failed_precondition("this node's disk took back what it had acknowledged"));
         }
+        if self.raft.metrics().borrow_watched().running_state.is_err() {
+            return Err(Status::failed_precondition("this node has stopped taking part; its status says why"));
+        }
+        Ok(())
     }
 }
 
@@ -49,7 +63,6 @@ mod tests {
     use openraft::vote::RaftLeaderId;
 
     use super::*;
-    use crate::raft::LeaderId;
 
     #[test]
     fn only_what_was_acknowledged_to_this_leader_can_be_lost() {

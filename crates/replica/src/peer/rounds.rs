@@ -247,7 +247,7 @@ async fn answer(node: &Arc<Node>, stream: &mut ServerStream, from: NodeId) -> io
                     let index = match question {
                         Question::Ping => Some(0),
                         Question::Confirm => {
-                            (leader.node_id == from.0 && node.promise.now() == Some(leader)).then_some(0)
+                            (leader.node_id == from.0 && node.promised() == Some(leader)).then_some(0)
                         }
                         Question::Ask if asking < ASKS_MAX => {
                             asking += 1;

@@ -69,6 +69,7 @@ impl Peer for PeerDesk {
         if request.from_leader().leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("only the leader hands on its leadership"));
         }
+        self.node.takes_part()?;
         let result = self.node.raft.handle_transfer_leader(request).await;
         let result = result.map_err(|e| Status::unavailable(e.to_string()))?;
         Ok(Response::new(pb::TransferLeaderResponse {
