@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_flawed_share_is_refused() {
-        for flaw in [Flaw::Mistyped, Flaw::Unproven, Flaw::Unchallenged] {
+        for flaw in Flaw::ALL {
             let entered = |outcome| op(1, 0, 1, Call::EnterShare { share: 1, flaw: Some(flaw) }, outcome);
             assert_eq!(check(&[entered(refused("SHARE_REFUSED"))]).verdict, Verdict::Valid);
             assert_eq!(check(&[entered(taken(false))]).verdict, Verdict::Invalid);

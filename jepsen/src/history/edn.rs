@@ -200,8 +200,12 @@ impl Call {
     }
 }
 
-const FLAWS: [(Flaw, &str); 3] =
-    [(Flaw::Mistyped, "mistyped"), (Flaw::Unproven, "unproven"), (Flaw::Unchallenged, "unchallenged")];
+const FLAWS: [(Flaw, &str); 4] = [
+    (Flaw::Mistyped, "mistyped"),
+    (Flaw::Unproven, "unproven"),
+    (Flaw::Unchallenged, "unchallenged"),
+    (Flaw::Foreign, "foreign"),
+];
 
 fn flaw_name(flaw: Flaw) -> &'static str {
     FLAWS.iter().find(|(known, _)| *known == flaw).map_or("", |(_, name)| name)

@@ -101,6 +101,13 @@ pub enum Flaw {
     Unproven,
     /// The proof is over a challenge that the node never gave.
     Unchallenged,
+    /// The share is whole, and of another cluster.
+    Foreign,
+}
+
+impl Flaw {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Mistyped, Self::Unproven, Self::Unchallenged, Self::Foreign];
 }
 
 impl Call {

@@ -76,7 +76,7 @@ async fn ceremony(context: &Context, process: &mut Process, node: u32, rng: &mut
     order.shuffle(rng);
     for (place, share) in order.iter().copied().enumerate() {
         if rng.random_ratio(1, 3) {
-            let flaw = [Flaw::Mistyped, Flaw::Unproven, Flaw::Unchallenged][rng.random_range(0..3)];
+            let flaw = Flaw::ALL[rng.random_range(0..Flaw::ALL.len())];
             let _ = context.call(process, node, None, Call::EnterShare { share, flaw: Some(flaw) }).await;
         }
         if place == THRESHOLD - 1

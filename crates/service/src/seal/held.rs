@@ -84,7 +84,7 @@ mod tests {
         mark(&RealDisk, dir.path(), hold).expect("written");
         assert_eq!((read(), read()), (Some(hold), Some(hold)));
         for damaged in [&b""[..], b"An operator sealed this node", &[0xff; 60], &[b'7'; 9000]] {
-            std::fs::write(path(dir.path()), damaged).expect("written");
+            replace_small(&RealDisk, &path(dir.path()), damaged).expect("written");
             assert!(read().is_some_and(|read| read != hold), "{damaged:?}");
         }
         clear(&RealDisk, dir.path()).expect("removed");
