@@ -89,7 +89,7 @@ pub const BUGS: [Seeded; 13] = [
         "skip-boot-sync",
         "the count of starts is not kept: batch ids repeat",
         ("durability", "kill", 3, 30, 150),
-        &["durability", "linear", "ids"],
+        &["durability", "linear", "ids", "sealed"],
     ),
     bug(
         "publish-before-apply",

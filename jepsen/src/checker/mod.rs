@@ -134,6 +134,9 @@ pub struct Evidence {
     pub scanned_bytes: u64,
     /// Why the cluster did not come back after the faults were healed.
     pub not_recovered: Option<String>,
+    /// What nodes said that a seal of the whole cluster, acknowledged at the end, did not seal.
+    #[serde(default)]
+    pub not_sealed: Option<String>,
 }
 
 /// Every checker. `per_key` bounds the search for one key's order.
@@ -151,7 +154,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         linear::check::<alias::Alias>("aliases", &ops, per_key),
         metadata::check(&ops),
         ids::check(&ops),
-        sealed::check(&ops),
+        sealed::check(&ops, evidence.not_sealed.as_deref()),
         ceremony::check(&ops),
         membership::check(&ops),
         digests::check(&evidence.digests),

@@ -4,8 +4,8 @@
 use super::{Finding, ceremony, tell};
 use crate::history::{Call, Op};
 
-/// Judges every use.
-pub fn check(ops: &[Op]) -> Finding {
+/// Judges every use, and the seal of the whole cluster at the end: `not_sealed` is what nodes said that go on after it.
+pub fn check(ops: &[Op], not_sealed: Option<&str>) -> Finding {
     let seals: Vec<&Op> = ops.iter().filter(|o| o.call == Call::Seal && o.is_ok()).collect();
     // A ceremony at any node opens all.
     let opens = ceremony::opening(ops);
@@ -26,6 +26,7 @@ pub fn check(ops: &[Op]) -> Finding {
             let (seal, _) = spans.iter().find(sealed)?;
             Some(format!("a sealed node used a key:\n    {}\n    {}", tell(seal), tell(used)))
         })
+        .chain(not_sealed.map(str::to_owned))
         .collect();
     Finding::new("sealed", spans.len(), broken, vec![])
 }
@@ -48,6 +49,12 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_goes_on_after_its_seal_is_rejected() {
+        assert_eq!(check(&[], None).verdict, Verdict::Valid);
+        assert_eq!(check(&[], Some("its nodes say ok")).verdict, Verdict::Invalid);
+    }
+
+    #[test]
     fn a_sealed_node_uses_nothing_until_a_ceremony() {
         for good in [
             vec![seal(1, 0), used(2, 5, 6)],
@@ -56,14 +63,14 @@ mod tests {
             vec![seal(1, 0), used(1, 3, 7), unseal(6)],
             vec![seal(1, 0), op(1, 5, 6, Call::Encrypt { text: 1 }, refused("SEALED"))],
         ] {
-            assert_eq!(check(&good).verdict, Verdict::Valid, "{good:?}");
+            assert_eq!(check(&good, None).verdict, Verdict::Valid, "{good:?}");
         }
         for bad in [
             vec![seal(1, 0), used(1, 5, 6)],
             vec![seal(1, 0), used(1, 5, 6), unseal(7)],
             vec![seal(1, 0), unseal(4), seal(1, 10), used(1, 15, 16)],
         ] {
-            assert_eq!(check(&bad).violations, 1, "{bad:?}");
+            assert_eq!(check(&bad, None).violations, 1, "{bad:?}");
         }
     }
 
@@ -74,8 +81,8 @@ mod tests {
             op(2, at, at + 1, call, Outcome::Ok(Answer::Share { complete: share == 3 }))
         };
         let begun = vec![seal(1, 0), share(10, 1), share(20, 2), used(1, 30, 31)];
-        assert_eq!(check(&begun).violations, 1);
+        assert_eq!(check(&begun, None).violations, 1);
         let complete = vec![seal(1, 0), share(10, 1), share(20, 2), share(25, 3), used(1, 30, 31)];
-        assert_eq!(check(&complete).verdict, Verdict::Valid, "a ceremony at any node opens all");
+        assert_eq!(check(&complete, None).verdict, Verdict::Valid, "a ceremony at any node opens all");
     }
 }

@@ -48,7 +48,10 @@ pub async fn memory(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut E
     evidence.notes.push(format!(
         "while the nodes served, secrets or names were found in so many places of their memory: {before:?}"
     ));
-    cluster.seal().await.context("the seal at the end")?;
+    evidence.not_sealed = cluster.seal().await.context("the seal at the end")?;
+    if evidence.not_sealed.is_some() {
+        return Ok(());
+    }
     for node in cluster.members() {
         let pid = cluster.pid(node).with_context(|| format!("n{node} does not run"))?;
         let end = Instant::now() + SETTLE_TIME_MAX;
