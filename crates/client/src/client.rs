@@ -23,6 +23,9 @@ const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between rounds: an election takes a second or two.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
+/// An attempt that had less time would end without an answer, and hide what the node said before.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+
 /// One node and the connection to it.
 struct Endpoint {
     connector: Connector,
@@ -190,7 +193,7 @@ impl Client {
                 *effect == Effect::NoneForNow || error.is(reason::UNREACHABLE) && *effect == Effect::None
             });
             let told = failures.iter().any(|(effect, _)| *effect == Effect::NoneForNow);
-            if settled && told || self.impatient || Instant::now() + pause >= deadline {
+            if settled && told || self.impatient || Instant::now() + pause + ATTEMPT_MIN > deadline {
                 return Err(self.give_up(failures, doubt));
             }
             tokio::time::sleep(pause).await;

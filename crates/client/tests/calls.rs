@@ -219,6 +219,16 @@ async fn the_deadline_is_sent_and_kept() {
 }
 
 #[tokio::test]
+async fn the_last_refusal_is_not_hidden_by_an_attempt_without_time() {
+    let (pki, a, _) = two().await;
+    // After the pauses there are 90 ms left for the eighth attempt.
+    a.then([UNAVAILABLE; 7]).always(Act::DoAndHang);
+    let client = pki.connect(&[&a]).await.with_deadline(Duration::from_millis(1350));
+    let error = client.describe_key(key()).await.unwrap_err();
+    assert!(error.is(reason::UNAVAILABLE), "{error:?}");
+}
+
+#[tokio::test]
 async fn an_impatient_client_takes_the_first_no() {
     let (pki, a, _) = two().await;
     a.then([UNAVAILABLE]);

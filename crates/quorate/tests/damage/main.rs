@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt};
 use harm::{Kind, Plan};
-use quorate_client::Client;
+use quorate_client::{Client, reason};
 use quorate_proto::v1::*;
 use specimen::Specimen;
 use support::PATIENCE;
@@ -170,6 +170,7 @@ async fn judge(specimen: &Specimen, plan: &Plan, victim: usize, nodes: &mut [Ser
             (state, hint) if state == "damaged" => {
                 named(&hint)?;
                 refuses(client).await?;
+                begins_no_ceremony(client).await?;
                 verdict = Verdict::Damaged;
             }
             (state, _) if state == "uninitialized" => {
@@ -247,6 +248,14 @@ async fn refuses(client: &Client) -> Result<(), String> {
     match client.impatient().create_key(CreateKeyRequest::default()).await {
         Err(_) => Ok(()),
         Ok(_) => Err("a damaged node serves".into()),
+    }
+}
+
+/// At once: custodians are not kept waiting for what cannot come.
+async fn begins_no_ceremony(client: &Client) -> Result<(), String> {
+    match client.impatient().seal_config(SealConfigRequest {}).await {
+        Err(e) if e.is(reason::DAMAGED) => Ok(()),
+        other => Err(format!("a damaged node asked for its seal configuration: {other:?}")),
     }
 }
 

@@ -25,7 +25,7 @@ use super::held::Hold;
 use super::open::{CompletedCeremony, SealState, hsm_half, no_envelope};
 use super::status::CeremonyStatus;
 use crate::error::Error;
-use crate::node::{Node, State};
+use crate::node::{Node, Sealed, State, Unsealed};
 
 /// How soon the custodian of the last share has an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -120,13 +120,14 @@ impl Node {
     /// The public seal configuration, for custodians' own checks.
     ///
     /// # Errors
-    /// [`Error::Denied`]; [`Error::Uninitialized`] before genesis.
+    /// [`Error::Denied`]; [`Error::Uninitialized`] before genesis; [`Error::Damaged`], as no share is to be typed there.
     pub fn seal_config(&self, caller: &Principal) -> Result<Vec<u8>, Error> {
         authorize::<ReadStatus>(caller)?;
         let state = self.current();
         let replica = match &*state {
             State::Uninitialized(_) => return Err(Error::Uninitialized),
-            state => state.replica().ok_or_else(|| self.damaged())?,
+            State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
+            State::Sealed(Sealed { replica, .. }) | State::Unsealed(Unsealed { replica, .. }) => replica,
         };
         Ok(self.seal_state(replica)?.config_bytes.to_vec())
     }

@@ -92,6 +92,8 @@ async fn a_swapped_envelope_is_found_before_a_share_is_taken_and_at_start() {
     let error = submit(&node, &shares[0]).await.expect_err("refused");
     assert!(matches!(&error, Error::Damaged(what) if what.contains("envelope")), "{error}");
     assert_eq!(node.health(), Health::Damaged);
+    let error = node.seal_config(&admin()).expect_err("a ceremony does not even begin here");
+    assert!(matches!(&error, Error::Damaged(what) if what.contains("envelope")), "{error}");
     node.shutdown().await;
     drop(node);
     let node = rig.node("n1").await;
