@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::{Entropy, WallClock};
@@ -56,6 +57,8 @@ pub struct ReplicaConfig {
     pub journal: JournalConfig,
     /// When the log is compacted.
     pub compaction: CompactionConfig,
+    /// How long a running node waits before it checks the whole state again.
+    pub scrub_interval: Duration,
     /// Memory for cached pages of the state, in bytes.
     pub cache_bytes: usize,
     /// A joining node: the membership its inviter told it, trusted until its own log is past it.
@@ -75,6 +78,7 @@ impl ReplicaConfig {
             profile: Profile::default(),
             journal: JournalConfig::default(),
             compaction: CompactionConfig::default(),
+            scrub_interval: Duration::from_secs(24 * 3600),
             cache_bytes: 64 << 20,
             introduction: None,
         }

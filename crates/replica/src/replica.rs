@@ -182,6 +182,12 @@ impl Replica {
         ReadRounds { begun, reads, by_heartbeat: node.confirmations.by_heartbeat() }
     }
 
+    /// When the whole state was last found to match its digest: milliseconds since 1970 by this machine's clock, 0 = not
+    /// since the start.
+    pub fn verified_ms(&self) -> u64 {
+        self.0.node.shared.verified_ms()
+    }
+
     /// The state as applied here right now, at exactly one index. Fresh only after [`Replica::read_index`].
     ///
     /// # Errors

@@ -13,7 +13,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::compact::CompactionConfig;
 use crate::config::{ReplicaConfig, World};
 use crate::disk::{Disk, is_full};
 use crate::error::{OpenError, Problem};
@@ -36,7 +35,7 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
-use crate::{clock, compact, gate, peer, settle, space, succession};
+use crate::{clock, compact, gate, peer, settle, space, succession, verify};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -207,7 +206,7 @@ async fn start_on(
         lost: AtomicBool::new(false),
     });
     let addr = listener.local_addr();
-    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), cfg.compaction);
+    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), &cfg);
     node.raft.run();
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.scan().map(drop));
@@ -220,7 +219,7 @@ fn spawn_tasks(
     listener: Box<dyn Listener>,
     leader: watch::Sender<Option<NodeId>>,
     apply: Arc<ApplyThread>,
-    compaction: CompactionConfig,
+    cfg: &ReplicaConfig,
 ) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
@@ -229,7 +228,8 @@ fn spawn_tasks(
         tokio::spawn(gate::drive(node.gate.clone(), node.clone())),
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
-        tokio::spawn(compact::drive(node.clone(), apply, compaction)),
+        tokio::spawn(compact::drive(node.clone(), apply, cfg.compaction)),
+        tokio::spawn(verify::scrub(node.clone(), cfg.scrub_interval)),
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
         tokio::spawn(settle::drive(node.clone())),

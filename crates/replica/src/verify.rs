@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -18,7 +19,7 @@ use crate::raft::codec::{decode_log_id, from_journal, invalid};
 use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{Payload, RaftEntry};
 use crate::replica::{View, off_runtime};
-use crate::state::{self, BatchVerifier, Engine, Meta};
+use crate::state::{self, BatchVerifier, Engine, Meta, StateError};
 
 /// A scan of the whole state; whoever needs one while it runs waits for it.
 type Scan = Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
@@ -39,7 +40,7 @@ impl Node {
         let node = self.clone();
         let scan = async move {
             let here = node.clone();
-            let checked = off_runtime("verify", move || here.check_digest()).await;
+            let checked = off_runtime("verify", move || here.check_digest(&state::verify_state)).await;
             checked.unwrap_or_else(|e| Err(node.mismatch(0, &e)))
         };
         let scan = scan.boxed().shared();
@@ -47,7 +48,7 @@ impl Node {
         scan
     }
 
-    fn check_digest(&self) -> Result<(), StateMismatch> {
+    fn check_digest(&self, verify: &dyn Fn(&dyn state::View) -> Result<u64, StateError>) -> Result<(), StateMismatch> {
         let began = Instant::now();
         loop {
             let replaced = self.files.replaced();
@@ -55,11 +56,12 @@ impl Node {
             let index = |view: &dyn state::View| Meta::read(view).ok().and_then(|meta| meta.applied).map_or(0, |a| a.0);
             let checked = view
                 .map_err(|e| self.mismatch(0, &e))
-                .and_then(|view| state::verify_state(&*view).map_err(|e| self.mismatch(index(&*view), &e)));
+                .and_then(|view| verify(&*view).map_err(|e| self.mismatch(index(&*view), &e)));
             match checked {
                 Ok(records) => {
                     let ms = began.elapsed().as_millis() as u64;
                     tracing::info!(records, ms, "the state adds up to its digest");
+                    self.shared.note_verified(self.wall.now_ms());
                     return Ok(());
                 }
                 // A snapshot took its place meanwhile.
@@ -76,6 +78,30 @@ impl Node {
 
     pub(crate) fn mismatch(&self, index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
         StateMismatch::Digest { file: self.files.path(), index, what: what.to_string() }
+    }
+}
+
+/// Checks the state again and again while the node runs: what nobody reads may rot (key-log §5.4). Damage ends this
+/// node's service. Runs as long as the replica.
+pub(crate) async fn scrub(node: Arc<Node>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        // The file grows while it is looked at.
+        if node.journal.low_space() {
+            continue;
+        }
+        let here = node.clone();
+        let scrub = move || {
+            if let Err(error) = here.files.drop_cached() {
+                tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+            }
+            here.check_digest(&|view| state::scrub_state(view, &|| here.shared.is_stopping()))
+        };
+        match off_runtime("scrub", scrub).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
+        }
     }
 }
 

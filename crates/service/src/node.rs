@@ -189,6 +189,11 @@ impl Node {
         self.state.borrow().replica().map(Replica::read_rounds).unwrap_or_default()
     }
 
+    /// When its whole state was last found to be good, as [`Replica::verified_ms`].
+    pub fn state_verified_ms(&self) -> u64 {
+        self.state.borrow().replica().map(Replica::verified_ms).unwrap_or_default()
+    }
+
     /// Waits until the node was sealed, or unsealed, since `now` was looked at.
     pub async fn turned_from(&self, now: Health) {
         let unsealed = |health| health == Health::Ok;

@@ -26,6 +26,7 @@ pub struct Metrics {
     leader: IntGauge,
     applied: IntGauge,
     cluster_time: IntGauge,
+    verified: IntGauge,
     ceremony: IntGauge,
     rounds: IntCounter,
     rounds_shared: IntCounter,
@@ -71,6 +72,13 @@ impl Metrics {
             cluster_time: add(
                 &registry,
                 IntGauge::with_opts(opts("cluster_time_ms", "Cluster time, milliseconds since 1970")),
+            ),
+            verified: add(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "state_verified_seconds",
+                    "When the whole state was last found to match its digest, seconds since 1970; 0 = not since the start",
+                )),
             ),
             ceremony: add(
                 &registry,
@@ -137,6 +145,7 @@ impl Metrics {
             counter.inc_by(now);
         }
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.verified.set(gauge(node.state_verified_ms() / 1000));
         // Before genesis there is no more to tell.
         if let Ok(status) = node.status(caller) {
             self.leader.set(status.leader.map_or(0, |l| gauge(l.0)));

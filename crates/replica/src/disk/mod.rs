@@ -61,6 +61,13 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the device fails.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Forgets what the system has cached of this file and need not write any more: it is read from the device again.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    fn drop_cached(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Takes the exclusive lock of this file for as long as the handle lives; false = another holder has it.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use super::engine::{Engine, RedbEngine, View, WriteSet};
 use super::incoming::Incoming;
 use super::reserve::{RESERVE, Reserve};
-use crate::disk::{Disk, read_small, replace_small};
+use crate::disk::{Disk, OpenMode, read_small, replace_small};
 
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "state.redb";
@@ -187,6 +187,14 @@ impl StateFiles {
     pub fn path(&self) -> PathBuf {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().map_or_else(|| self.dir.clone(), |open| self.dir.join(&open.name))
+    }
+
+    /// Has what is read from now on come from the disk, as far as this process has not cached it itself.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub fn drop_cached(&self) -> io::Result<()> {
+        self.disk.open(&self.path(), OpenMode::Read)?.drop_cached()
     }
 
     /// Lets go of the file: it is closed once the last view is dropped.

@@ -28,5 +28,5 @@ pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, scan_table};
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::Meta;
-pub use verify::verify_state;
+pub use verify::{scrub_state, verify_state};
 pub use writer::{State, StateError};

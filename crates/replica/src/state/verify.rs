@@ -4,8 +4,10 @@ use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use quorate_core::record_key::Table;
+use tokio::time::Instant;
 
 use super::digest::LtHash;
 use super::engine::View;
@@ -19,6 +21,11 @@ const THREADS_MAX: usize = 4;
 /// Each table is cut into so many pieces by the first byte of its blinded names, which are spread evenly.
 const PIECES_PER_TABLE: usize = 16;
 
+/// A scrub rests for so many times as long as it has worked …
+const RESTS: u32 = 3;
+/// … at most for so long.
+const REST_MAX: Duration = Duration::from_millis(200);
+
 /// Scans a whole view against its own digest; returns the number of records. This is what catches lost, added,
 /// changed and rolled-back records, on any engine; it takes seconds for a million records, on a few threads, in
 /// constant memory.
@@ -26,17 +33,39 @@ const PIECES_PER_TABLE: usize = 16;
 /// # Errors
 /// [`StateError::Mismatch`], or the engine failed.
 pub fn verify_state(view: &dyn View) -> Result<u64, StateError> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    compare(view, threads, &|_| Ok(()))
+}
+
+/// The same beside other work: on one thread, which rests most of the time, and ends early once `stopping` says so. Not
+/// slower than that, since the file can reuse nothing that is given up while it is looked at.
+///
+/// # Errors
+/// As [`verify_state`]; `Interrupted` when it ended early.
+pub fn scrub_state(view: &dyn View, stopping: &(dyn Fn() -> bool + Sync)) -> Result<u64, StateError> {
+    compare(view, 1, &|worked| {
+        if stopping() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        thread::sleep((worked * RESTS).min(REST_MAX));
+        Ok(())
+    })
+}
+
+/// What happens between two steps of a scan; it is told how long the last one took.
+type Pause<'a> = &'a (dyn Fn(Duration) -> io::Result<()> + Sync);
+
+fn compare(view: &dyn View, threads: usize, pause: Pause<'_>) -> Result<u64, StateError> {
     let (meta, stored) = (Meta::read(view)?, Meta::read_digest(view)?);
     let pieces = pieces();
     let next = AtomicUsize::new(0);
     let work = || -> io::Result<(LtHash, u64)> {
         let (mut digest, mut records) = (LtHash::default(), 0);
         while let Some((from, to)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            records += scan(view, from, to, &mut digest)?;
+            records += scan(view, from, to, &mut digest, pause)?;
         }
         Ok((digest, records))
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let (mut digest, mut records) = (LtHash::default(), 0);
     thread::scope(|scope| -> io::Result<()> {
         // Those of the one scan; they end with it.
@@ -72,10 +101,11 @@ fn pieces() -> Vec<Piece> {
     cuts.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
 }
 
-fn scan(view: &dyn View, from: &[u8], to: &[u8], digest: &mut LtHash) -> io::Result<u64> {
+fn scan(view: &dyn View, from: &[u8], to: &[u8], digest: &mut LtHash, pause: Pause<'_>) -> io::Result<u64> {
     let mut records = 0;
     let mut after = Bound::Included(from.to_vec());
     loop {
+        let began = Instant::now();
         let page = view.scan((after.as_ref().map(|k| &k[..]), Bound::Excluded(to)), SCAN_STEP)?;
         records += page.len() as u64;
         for (key, value) in &page {
@@ -85,6 +115,7 @@ fn scan(view: &dyn View, from: &[u8], to: &[u8], digest: &mut LtHash) -> io::Res
             Some((last, _)) => after = Bound::Excluded(last),
             None => return Ok(records),
         }
+        pause(began.elapsed())?;
     }
 }
 

@@ -171,6 +171,8 @@ impl Site {
         cfg.journal.segment_bytes = if cfg.compaction.keep_bytes < 1 << 20 { 256 << 10 } else { 4 << 20 };
         cfg.journal.low_space_bytes = 0;
         cfg.cache_bytes = 4 << 20;
+        // Beside everything that is tested.
+        cfg.scrub_interval = Duration::from_millis(300);
         cfg
     }
 

@@ -1,0 +1,55 @@
+//! A running node finds what rots on its disk where nobody reads (key-log §5.4).
+#![allow(clippy::disallowed_methods, reason = "a test does harm to a file")]
+
+mod support;
+
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use quorate_replica::Problem;
+use support::{Cluster, PATIENCE};
+
+const BLOCK: u64 = 4096;
+/// Three times what the node may cache, so that most of it is on the disk alone.
+const VALUES: usize = 240;
+const VALUE_LEN: usize = 48 << 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rots_while_a_node_runs_is_found_though_nobody_reads_it() {
+    let cluster = Cluster::voters(1).await;
+    for n in 0..VALUES {
+        cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
+    }
+    let (node, site) = (&cluster.nodes[0], &cluster.sites[0]);
+    // Found good as a whole, time and again.
+    let mut verified = 0;
+    for _ in 0..2 {
+        let later = async {
+            while node.verified_ms() <= verified {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, later).await.expect("the state is checked again");
+        verified = node.verified_ms();
+        assert_eq!(node.status().problem, None);
+    }
+
+    // The first thirds of the values are no longer cached: that much came after them.
+    let path = site.dir.join("state.redb");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("the state");
+    let blocks = file.metadata().expect("its length").len() / BLOCK;
+    for block in (blocks / 8..blocks / 2).step_by(4) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, block * BLOCK + 77).expect("a byte");
+        file.write_all_at(&[byte[0] ^ 8], block * BLOCK + 77).expect("flipped");
+    }
+    let told = async {
+        while node.status().problem.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the damage is found");
+    let problem = node.status().problem.expect("told");
+    assert!(matches!(&problem, Problem::State(what) if what.contains("state.redb")), "{problem}");
+    cluster.stop().await;
+}
