@@ -80,5 +80,13 @@ async fn a_follower_whose_disk_took_back_what_it_acknowledged_is_told_and_takes_
     assert_eq!(cluster.nodes[leader].status().problem, None);
     // What it lost it is not sent: it is to be replaced.
     assert!(cluster.nodes[follower].status().last_log < acknowledged);
+
+    // Nor does its word count when the leader asks whether it still leads: with it alone there is no majority.
+    let third = 3 - leader - follower;
+    let silence = |silent| cluster.board.set_silent(&cluster.sites[leader].name, &cluster.sites[third].name, silent);
+    silence(true);
+    let unconfirmed = cluster.nodes[leader].read_index(tokio::time::Instant::now() + Duration::from_secs(2)).await;
+    assert!(unconfirmed.is_err(), "{unconfirmed:?}");
+    silence(false);
     cluster.stop().await;
 }
