@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::peer::{RpcFailure, bounded, convert, pb};
 use crate::raft::Payload;
 use crate::space::Short;
-use crate::state::{Engine as _, get_record};
+use crate::state::{Engine as _, get_value};
 
 /// First pause before the same leader is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -54,7 +54,7 @@ fn admissible(node: &Node, batch: &[u8], from: NodeId) -> Result<(), String> {
     let Some(verifier) = node.shared.verifier() else { return Ok(()) };
     match verifier.verify(batch, &|key| {
         let view = node.files.view()?;
-        Ok(get_record(&*view, key)?.map(|(_, value)| value))
+        get_value(&*view, key)
     }) {
         Ok(true) => Ok(()),
         Ok(false) => {

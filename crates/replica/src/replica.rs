@@ -460,6 +460,14 @@ impl View {
         state::get_record(&*self.view, key)
     }
 
+    /// One record's value.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn value(&self, key: &RecordKey) -> io::Result<Option<Bytes>> {
+        state::get_value(&*self.view, key)
+    }
+
     /// At most `limit` records of one table in key order, beginning at `from`.
     ///
     /// # Errors

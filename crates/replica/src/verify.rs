@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use quorate_core::batch::{Batch, Entry};
-use quorate_core::record_key::RecordKey;
 use tokio::time::Instant;
 
 use crate::error::{Problem, StateMismatch};
@@ -148,6 +147,5 @@ fn is_forged(entry: &RaftEntry, view: &View, verifier: &dyn BatchVerifier) -> io
     if !Batch::decode(&batch).is_ok_and(|(decoded, _)| view.meta().owns(&decoded)) {
         return Ok(false);
     }
-    let state = |key: &RecordKey| view.get(key).map(|found| found.map(|(_, value)| value));
-    Ok(!verifier.verify(&batch, &state)?)
+    Ok(!verifier.verify(&batch, &|key| view.value(key))?)
 }

@@ -19,7 +19,7 @@ use crate::disk::is_full;
 use crate::error::Problem;
 use crate::journal::{Checkpoint, Command, JournalWriter};
 use crate::shared::Shared;
-use crate::state::{Applied, ApplyError, Incoming, IncomingError, State, StateFiles, ToApply, View, What, get_record};
+use crate::state::{Applied, ApplyError, Incoming, IncomingError, State, StateFiles, ToApply, View, What, get_value};
 
 /// Groups waiting for the thread: apply is sequential, so one is in work and one waits.
 const QUEUE_LEN: usize = 2;
@@ -254,7 +254,7 @@ impl Worker {
         let index = checkpoint.map_or(0, |c| c.index);
         if let Some(observer) = self.shared.observer() {
             let view = self.state.view()?;
-            observer.replaced(index, &|key| Ok(get_record(&*view, key)?.map(|(_, value)| value)));
+            observer.replaced(index, &|key| get_value(&*view, key));
         }
         publish(&self.state, &self.shared)?;
         tracing::info!(index, "a snapshot was installed");

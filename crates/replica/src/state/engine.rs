@@ -55,6 +55,14 @@ pub fn get_record(view: &dyn View, key: &RecordKey) -> io::Result<Option<(Rev, B
     view.get(key.as_bytes())?.map(split_value).transpose()
 }
 
+/// One record's value.
+///
+/// # Errors
+/// As [`get_record`].
+pub fn get_value(view: &dyn View, key: &RecordKey) -> io::Result<Option<Bytes>> {
+    Ok(get_record(view, key)?.map(|(_, value)| value))
+}
+
 /// At most `limit` records of `table` in key order, beginning at `from`.
 ///
 /// # Errors

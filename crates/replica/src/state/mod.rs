@@ -24,7 +24,7 @@ mod writer;
 
 pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, ToApply, Touched, What};
 pub use digest::LtHash;
-pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, scan_table};
+pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, get_value, scan_table};
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::Meta;

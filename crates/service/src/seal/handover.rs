@@ -294,7 +294,7 @@ impl Node {
         let State::Sealed(sealed) = &*state else {
             return Err(Error::WrongState(format!("{} is not sealed", self.config.name)));
         };
-        if sealed.hold.is_some_and(|hold| !offer.ceremony.came_after(sealed.replica.id(), hold)) {
+        if !offer.ceremony.may_open(sealed.replica.id(), sealed.hold) {
             return Err(Error::WrongState(format!(
                 "{} was sealed by an operator after that ceremony; custodians have to hold a new one",
                 self.config.name

@@ -61,9 +61,10 @@ impl CompletedCeremony {
         Self { id, seal_epoch, holds: Arc::new(holds), age_then: age, then: Instant::now() }
     }
 
-    /// Whether it was completed after that seal of `node`, for all that is known.
-    pub(crate) fn came_after(&self, node: NodeId, hold: Hold) -> bool {
-        self.holds.get(&node) == Some(&hold)
+    /// Whether it may open `node`: it was completed after an operator's seal of that node, for all that is known, if there
+    /// is one.
+    pub(crate) fn may_open(&self, node: NodeId, hold: Option<Hold>) -> bool {
+        hold.is_none_or(|hold| self.holds.get(&node) == Some(&hold))
     }
 
     /// How long ago it completed.
@@ -89,7 +90,7 @@ impl SealState {
     /// # Errors
     /// When what is there can't be read or is not what it should be.
     pub(crate) fn read(view: &View, node_name: &str) -> Result<Option<Self>, Error> {
-        let get = |key: RecordKey| view.get(&key).map(|found| found.map(|(_, value)| value)).map_err(unreadable);
+        let get = |key: RecordKey| view.value(&key).map_err(unreadable);
         let damaged =
             |what: &str| Error::Damaged(format!("the {what} in this node's state is not readable; {REPLACE_MEMBER}"));
         let Some(generation) = get(RecordKey::seal_generation())? else { return Ok(None) };

@@ -225,9 +225,8 @@ impl Node {
 
     /// Whether `id` said lately that it is sealed and willing to be opened by that ceremony.
     pub(crate) fn wants_handover(&self, id: NodeId, ceremony: &CompletedCeremony) -> bool {
-        self.peers.hello(id).is_some_and(|(hello, _)| {
-            hello.health == Health::Sealed && hello.hold.is_none_or(|hold| ceremony.came_after(id, hold))
-        })
+        let wants = |hello: &AppHello| hello.health == Health::Sealed && ceremony.may_open(id, hello.hold);
+        self.peers.hello(id).is_some_and(|(hello, _)| wants(&hello))
     }
 }
 
