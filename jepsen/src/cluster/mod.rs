@@ -324,6 +324,14 @@ impl<'n> Cluster<'n> {
         std::fs::read_to_string(self.node_dir(node).join("log")).unwrap_or_default().matches(words).count()
     }
 
+    /// Up to which entry the node has let go of its log, as it says in its own log.
+    pub fn compacted(&self, node: u32) -> u64 {
+        const WORDS: &str = "compacting the log upto=";
+        let log = std::fs::read_to_string(self.node_dir(node).join("log")).unwrap_or_default();
+        let last = log.rsplit_once(WORDS).and_then(|(_, rest)| rest.split_whitespace().next());
+        last.and_then(|index| index.parse().ok()).unwrap_or(0)
+    }
+
     /// Asks every node to stop in order (SIGTERM), and ends those that take too long.
     pub async fn stop(&self) {
         self.nodes.borrow().values().for_each(|n| n.process.terminate());

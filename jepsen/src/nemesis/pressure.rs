@@ -9,13 +9,10 @@ use tokio::time::Instant;
 use super::{HOLD, Kind, World};
 
 /// The others have let go of what a node lacks within this time, or it comes back without.
-const AWAY_TIME_MAX: Duration = Duration::from_secs(30);
+const AWAY_TIME_MAX: Duration = Duration::from_secs(60);
 /// Once it serves, it has been sent the state within this time, or it did not need to be.
 const INSTALL_TIME_MAX: Duration = Duration::from_secs(5);
-/// Whoever leads has compacted its log so often while the node was away: the first time may have been on its way.
-const COMPACTIONS: usize = 2;
-/// Lines of a node's log.
-const COMPACTING: &str = "compacting the log";
+/// A line of a node's log.
 const INSTALLED: &str = "a snapshot was installed";
 
 impl World<'_> {
@@ -23,10 +20,7 @@ impl World<'_> {
     pub(super) async fn snapshot(&self, rng: &mut StdRng) -> anyhow::Result<()> {
         let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
         let installed = self.cluster.logged(node, INSTALLED);
-        let members = self.cluster.members();
-        let compactions = |member: u32| self.cluster.logged(member, COMPACTING);
-        let before: Vec<(u32, usize)> =
-            members.into_iter().filter(|m| *m != node).map(|m| (m, compactions(m))).collect();
+        let others: Vec<u32> = self.cluster.members().into_iter().filter(|m| *m != node).collect();
         // Killed, not stopped: what waits in a stopped process's sockets would do as well as the log.
         if self.cluster.kill(node).is_err() {
             self.give(taken);
@@ -34,10 +28,14 @@ impl World<'_> {
         }
         self.tell("away", &words);
         let since = Instant::now();
+        // It has no entry that is committed later.
+        let statuses = self.cluster.statuses().await;
+        let applied = statuses.values().flatten().flat_map(|s| s.nodes.iter().map(|n| n.applied_index));
+        let last = applied.max().unwrap_or(u64::MAX);
         // Those that are down themselves can't: a majority of all will do, as the next leader is one of them.
-        let enough = before.len() / 2 + 1;
+        let enough = others.len() / 2 + 1;
         while since.elapsed() < AWAY_TIME_MAX
-            && before.iter().filter(|(m, n)| compactions(*m) >= n + COMPACTIONS).count() < enough
+            && others.iter().filter(|m| self.cluster.compacted(**m) > last).count() < enough
             && !self.nap(0.3).await
         {}
         self.restart(node, "back")?;
