@@ -592,3 +592,19 @@ fn a_token_with_other_parameters_is_refused() {
     let rotate = rotate::Request { key: KeyHandle::Id(first.id), token: request.token };
     assert_eq!(store.run(|view| rotate::decide(view, &by, &rotate, time)), Err(Refusal::TokenReused));
 }
+
+/// Two nodes decide by two clocks, one of which may be wrong; what came later is still never dated earlier.
+#[test]
+fn a_version_is_never_dated_before_the_one_before_it() {
+    let (by, entropy) = (admin(), TestEntropy::default());
+    let mut store = Store::default();
+    let at = |local_ms| Time { cluster_ms: 1_000_000, local_ms };
+    let id = new_key(&mut store, at(1_000_700), &entropy);
+    let mut last = 1_000_700;
+    for local_ms in [1_000_200, 1_000_900, 0, 1_000_901] {
+        let request = rotate::Request { key: KeyHandle::Id(id), token: None };
+        let key = store.run(|view| rotate::decide(view, &by, &request, at(local_ms))).unwrap();
+        assert_eq!(key.rotated_ms, local_ms.max(last));
+        last = key.rotated_ms;
+    }
+}

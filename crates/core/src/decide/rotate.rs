@@ -38,7 +38,8 @@ pub fn decide<V: View>(
     let mut key = resolve(view, &request.key)?;
     key.state = step(&key, Transition::Rotate)?;
     key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
-    key.rotated_ms = time.stamp_ms();
+    // The node of the last rotation may have had a faster clock.
+    key.rotated_ms = time.stamp_ms().max(key.rotated_ms).max(key.created_ms);
     let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.rotated_ms };
     view.read(&RecordName::KeyVersion(key.id, key.current))?;
 
