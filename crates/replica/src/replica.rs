@@ -185,7 +185,7 @@ impl Replica {
     /// When the whole state was last found to match its digest: milliseconds since 1970 by this machine's clock, 0 = not
     /// since the start.
     pub fn verified_ms(&self) -> u64 {
-        self.0.node.shared.verified_ms()
+        self.0.node.scans.good_ms()
     }
 
     /// The state as applied here right now, at exactly one index. Fresh only after [`Replica::read_index`].

@@ -19,8 +19,6 @@ pub(crate) struct Shared {
     /// Fed by apply alone, after the engine's commit and the observer: the only applied index to trust (key-log §3).
     applied: watch::Sender<u64>,
     cluster_time_ms: AtomicU64,
-    /// When the whole state was last found to be good, by this machine's clock; 0 = not yet.
-    verified_ms: AtomicU64,
     problem: watch::Sender<Option<Problem>>,
     changed: watch::Sender<u64>,
     stopping: AtomicBool,
@@ -37,7 +35,6 @@ impl Shared {
             roster,
             applied: watch::Sender::new(0),
             cluster_time_ms: AtomicU64::new(0),
-            verified_ms: AtomicU64::new(0),
             problem: watch::Sender::new(None),
             changed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
@@ -76,14 +73,6 @@ impl Shared {
 
     pub(crate) fn cluster_time_ms(&self) -> u64 {
         self.cluster_time_ms.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn note_verified(&self, now_ms: u64) {
-        self.verified_ms.store(now_ms, Ordering::Relaxed);
-    }
-
-    pub(crate) fn verified_ms(&self) -> u64 {
-        self.verified_ms.load(Ordering::Relaxed)
     }
 
     /// The first problem stays: it is the one to look into.

@@ -3,6 +3,7 @@
 //! sealed node applied, it applied unverified.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,16 +24,27 @@ use crate::state::{self, BatchVerifier, Engine, Meta, StateError};
 /// A scan of the whole state; whoever needs one while it runs waits for it.
 type Scan = Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
 
-/// The scan that is under way, or the last one.
+/// What is known of scans.
 #[derive(Default)]
-pub(crate) struct Scans(Mutex<Option<Scan>>);
+pub(crate) struct Scans {
+    /// The one that is under way, or the last one.
+    last: Mutex<Option<Scan>>,
+    /// When the whole state was last found to be good, by this machine's clock; 0 = not since the start.
+    good_ms: AtomicU64,
+}
+
+impl Scans {
+    pub(crate) fn good_ms(&self) -> u64 {
+        self.good_ms.load(Ordering::Relaxed)
+    }
+}
 
 impl Node {
     /// Checks the whole state against its digest, on a thread of its own. A scan that runs already serves as well: it
     /// began after this start, and what was applied since this process applied itself. Damage ends this node's service,
     /// whether or not anybody waits for the answer.
     pub(crate) fn scan(self: &Arc<Self>) -> Scan {
-        let mut scans = self.scans.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scans = self.scans.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scan) = scans.as_ref().filter(|scan| scan.peek().is_none()) {
             return scan.clone();
         }
@@ -60,7 +72,7 @@ impl Node {
                 Ok(records) => {
                     let ms = began.elapsed().as_millis() as u64;
                     tracing::info!(records, ms, "the state adds up to its digest");
-                    self.shared.note_verified(self.wall.now_ms());
+                    self.scans.good_ms.store(self.wall.now_ms(), Ordering::Relaxed);
                     return Ok(());
                 }
                 // A snapshot took its place meanwhile.

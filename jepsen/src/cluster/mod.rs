@@ -321,13 +321,13 @@ impl<'n> Cluster<'n> {
 
     /// How often a node's log has a line with these words.
     pub fn logged(&self, node: u32, words: &str) -> usize {
-        std::fs::read_to_string(self.node_dir(node).join("log")).unwrap_or_default().matches(words).count()
+        self.log_from(node, 0).matches(words).count()
     }
 
     /// Up to which entry the node has let go of its log, as it says in its own log.
     pub fn compacted(&self, node: u32) -> u64 {
         const WORDS: &str = "compacting the log upto=";
-        let log = std::fs::read_to_string(self.node_dir(node).join("log")).unwrap_or_default();
+        let log = self.log_from(node, 0);
         let last = log.rsplit_once(WORDS).and_then(|(_, rest)| rest.split_whitespace().next());
         last.and_then(|index| index.parse().ok()).unwrap_or(0)
     }
