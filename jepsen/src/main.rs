@@ -153,6 +153,9 @@ struct TestAllArgs {
     /// Chooses order, combinations and the seeds of all runs [default: the store's, or from the clock; printed]
     #[arg(long)]
     seed: Option<u64>,
+    /// Leave out the first N runs of one kind of fault, in the order that the seed chooses: another machine ran them
+    #[arg(long, value_name = "N", requires = "seed", default_value_t = 0)]
+    skip: usize,
     /// Begin anew, also when the store holds a campaign; its runs and its ledger are kept
     #[arg(long)]
     fresh: bool,
@@ -392,7 +395,8 @@ fn campaign(args: TestAllArgs) -> anyhow::Result<u8> {
     nets.sort_unstable();
     nets.dedup();
     let settings = Settings { seed, sizes, seconds, rate: args.rate, clients: args.clients, nets };
-    let state = if args.fresh { State::new(settings) } else { State::resume(&root, args.seed, settings)? };
+    let mut state = if args.fresh { State::new(settings) } else { State::resume(&root, args.seed, settings)? };
+    state.skip(args.skip);
     let job = Job { jepsen: std::env::current_exe()?, quorate, root };
     test_all(&job, state, args.budget, args.jobs.into(), &version)
 }

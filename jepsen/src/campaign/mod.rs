@@ -23,7 +23,7 @@ pub struct State {
     pub settings: Settings,
     /// Seconds of the budget that are used.
     pub spent: u64,
-    /// Runs of one kind of fault that ended, by name.
+    /// Runs of one kind of fault that ended, here or elsewhere, by name.
     pub singles: BTreeSet<String>,
     /// How many combinations ended.
     pub combinations: u64,
@@ -58,6 +58,11 @@ impl State {
             );
         }
         Ok(state)
+    }
+
+    /// The first `count` runs of one kind of fault are not to be run here.
+    pub fn skip(&mut self, count: usize) {
+        self.singles.extend(singles(&self.settings).0.iter().take(count).map(Item::name));
     }
 
     /// Keeps it: whole, or as it was before.
@@ -98,5 +103,15 @@ mod tests {
         let refused = State::resume(root.path(), Some(6), other_clock).unwrap_err().to_string();
         assert!(refused.contains("--fresh"), "{refused}");
         assert!(State::resume(root.path(), None, Settings { seconds: 30, ..settings }).is_err());
+    }
+
+    #[test]
+    fn what_another_machine_ran_is_not_run_here() {
+        let nets = vec![crate::net::Backend::Tap];
+        let settings = Settings { seed: 5, sizes: vec![1], seconds: 60, rate: 150, clients: 12, nets };
+        let (mut state, all) = (State::new(settings.clone()), singles(&settings).0);
+        state.skip(7);
+        assert!(all[..7].iter().all(|item| state.singles.contains(&item.name())));
+        assert!(all[7..].iter().all(|item| !state.singles.contains(&item.name())));
     }
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::{Context, Load, Process, any_node, create};
 use crate::history::Call;
@@ -13,13 +12,14 @@ use crate::seed::stream;
 
 /// Keys at a time.
 const KEYS: u32 = 2;
-/// A key is replaced after so many seconds, so that each history stays short enough for the search.
-const AGE_MAX: u64 = 10;
+/// A key is replaced after so many calls, so that each history stays short enough for the search.
+const CALLS_MAX: u32 = 300;
 
-type Slots = Arc<Mutex<Vec<Option<String>>>>;
+/// Each key, with how many calls it is still good for.
+type Slots = Arc<Mutex<[Option<(String, u32)>; KEYS as usize]>>;
 
 pub fn start(context: &Arc<Context>, load: Load, tasks: &mut JoinSet<()>) {
-    let slots: Slots = Arc::new(Mutex::new(vec![None; KEYS as usize]));
+    let slots = Slots::default();
     for n in 0..load.clients.max(KEYS + 1) {
         tasks.spawn(client(context.clone(), load, slots.clone(), n));
     }
@@ -30,14 +30,12 @@ async fn client(context: Arc<Context>, load: Load, slots: Slots, n: u32) {
     let mut rng = stream(context.seed, "metadata", n.into());
     let mut process = context.process();
     let lock = || slots.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut since = Instant::now();
     loop {
-        if n < KEYS && (lock()[n as usize].is_none() || since.elapsed().as_secs() > AGE_MAX) {
+        if n < KEYS && lock()[n as usize].is_none() {
             let Some(key) = create(&context, &mut process, &mut rng).await else { return };
-            lock()[n as usize] = Some(key);
-            since = Instant::now();
+            lock()[n as usize] = Some((key, CALLS_MAX));
         }
-        let key = lock()[rng.random_range(0..KEYS as usize)].clone();
+        let key = one_call(&mut lock()[rng.random_range(0..KEYS as usize)]);
         if let Some(key) = key {
             churn(&context, &mut process, &key, &mut rng).await;
         }
@@ -45,6 +43,16 @@ async fn client(context: Arc<Context>, load: Load, slots: Slots, n: u32) {
             return;
         }
     }
+}
+
+/// The key to call; none when it has had its calls.
+fn one_call(slot: &mut Option<(String, u32)>) -> Option<String> {
+    if matches!(slot, Some((_, 0))) {
+        *slot = None;
+    }
+    let (key, left) = slot.as_mut()?;
+    *left -= 1;
+    Some(key.clone())
 }
 
 async fn churn(context: &Context, process: &mut Process, key: &str, rng: &mut StdRng) {
