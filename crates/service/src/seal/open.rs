@@ -200,7 +200,7 @@ impl Node {
         })
     }
 
-    /// The last steps of every unseal: the state matches its digest, then the node serves. The keyring has opened, so
+    /// The last steps of every unseal: the state matches its digest and nothing else is wrong, then the node serves. The keyring has opened, so
     /// the root key is the right one. The caller holds `transition`.
     ///
     /// # Errors
@@ -217,10 +217,13 @@ impl Node {
         // From here on every batch is checked; the scan proves what was applied before.
         let verifier = Arc::new(MacVerifier::new(keyring.clone()));
         replica.set_verifier(Some(verifier.clone()));
-        if let Err(mismatch) = replica.verify_state().await {
+        let verified = replica.verify_state().await.map_err(|mismatch| mismatch.to_string());
+        // What was found wrong before, nobody may have heard of yet.
+        let sound = verified.and_then(|()| replica.problem().map_or(Ok(()), |problem| Err(problem.to_string())));
+        if let Err(what) = sound {
             replica.set_verifier(None);
-            self.become_damaged(mismatch.to_string());
-            return Err(Error::Damaged(mismatch.to_string()));
+            self.become_damaged(what.clone());
+            return Err(Error::Damaged(what));
         }
         let ledger = Ledger {
             replica: replica.clone(),

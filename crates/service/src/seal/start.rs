@@ -171,6 +171,8 @@ impl Node {
         let this = self.this.clone();
         self.runtime.spawn(async move {
             let mut changes = replica.watch();
+            // It may have been found while the replica was being opened.
+            changes.mark_changed();
             while changes.changed().await.is_ok() {
                 let Some(problem) = replica.status().problem else { continue };
                 let Some(node) = this.upgrade() else { return };

@@ -17,8 +17,9 @@ use super::ledger::Change;
 use super::open::{Opened, SealState, hsm_half};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::support::*;
+use crate::desk::tests::Turning;
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, Sealed, State};
 use crate::seal::Health;
 
 fn opened(node: &Node) -> Arc<Opened> {
@@ -257,6 +258,26 @@ async fn after_a_failure_of_the_hsm_any_share_completes_the_ceremony() {
     }
     assert_eq!(node.health(), Health::Sealed);
     assert!(submit(&node, &shares[0]).await.expect("not a duplicate now").unsealed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_opened() {
+    let rig = Rig::new();
+    let (node, shares) = rig.unsealed().await;
+    let replica = opened(&node).ledger.replica.clone();
+    replica.set_verifier(Some(Arc::new(Turning::default())));
+    let key = RecordKey::cluster_seal();
+    let forged =
+        |_: &quorate_replica::View| Ok((vec![Change::PutSeal { key: key.clone(), value: vec![1], rev: 0 }], ()));
+    opened(&node).ledger.commit(soon(), forged).await.expect("it is applied all the same");
+    let mut state = node.state.subscribe();
+    state.wait_for(|state| state.health() == Health::Damaged).await.expect("told");
+    // As at a start, while which the replica finds out what it lost.
+    node.state.send_replace(Arc::new(State::Sealed(Sealed { replica, hold: None })));
+    submit(&node, &shares[0]).await.expect("taken");
+    let opened = submit(&node, &shares[1]).await;
+    assert!(matches!(&opened, Err(Error::Damaged(what)) if what.contains("forged")), "{opened:?}");
+    assert_eq!(node.health(), Health::Damaged);
 }
 
 /// A key made at one node and a ciphertext of it.

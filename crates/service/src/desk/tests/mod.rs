@@ -50,6 +50,15 @@ impl WallClock for TestWall {
     }
 }
 
+/// Right when a batch is proposed (by its origin, then by the leader), wrong when it is applied.
+#[derive(Default)]
+pub(crate) struct Turning(AtomicU64);
+impl BatchVerifier for Turning {
+    fn verify(&self, _: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(self.0.fetch_add(1, Ordering::SeqCst) < 2)
+    }
+}
+
 struct OsEntropy;
 impl Entropy for OsEntropy {
     fn fill(&self, out: &mut [u8]) {

@@ -173,19 +173,11 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
     assert_eq!(rig.records(), before);
 }
 
-/// Right when a batch is proposed (by its origin, then by the leader), wrong when it is applied.
-struct Turning(AtomicU64);
-impl BatchVerifier for Turning {
-    fn verify(&self, _: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
-        Ok(self.0.fetch_add(1, Ordering::SeqCst) < 2)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_use_under_way_when_a_forged_batch_is_found_gets_no_answer() {
     let rig = Rig::new().await;
     let key = rig.key().await;
-    rig.replica.set_verifier(Some(Arc::new(Turning(AtomicU64::new(0)))));
+    rig.replica.set_verifier(Some(Arc::new(Turning::default())));
     let (other, runtime) = (rig.other(), tokio::runtime::Handle::current());
     let (begun, collected) = (AtomicBool::new(false), AtomicU64::new(0));
     // It has its read index and looks at the facts when the batch is applied.
