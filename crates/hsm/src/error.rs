@@ -192,6 +192,13 @@ pub enum HsmError {
     Stopped,
 }
 
+impl HsmError {
+    /// Whether it says nothing about the token's keys: the token was slow, and may do the same well the next time.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Busy | Self::TimedOut)
+    }
+}
+
 fn list(seen: &[String]) -> String {
     if seen.is_empty() { "no initialised token".into() } else { format!("{seen:?}") }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
-use quorate_hsm::{Hsm, HsmConfig, KeyId, KeySelection, TokenProfile};
+use quorate_hsm::{Hsm, HsmConfig, HsmError, KeyId, KeySelection, TokenProfile};
 use quorate_replica::{Profile, Replica, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig};
 use quorate_service::seal::token::JoinToken;
@@ -40,14 +40,17 @@ const SIGN_AGAIN: &str = "sign this node's request again (`quorate pki sign`) an
 const COPY_ROOT: &str = "put the cluster's ca.pem there again: every other node has the same, and so has the folder of \
                          `quorate pki init`";
 
-/// Where the token's files are, as far as the configuration says, and what to do when they are damaged.
-fn about_token(config: &config::Hsm) -> String {
+/// What to do about a token that fails, and where its files are, as far as the configuration says.
+fn about_token(config: &config::Hsm, error: &HsmError) -> String {
     let environment: Vec<String> = config.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let place = if environment.is_empty() { String::new() } else { format!(" ({})", environment.join(", ")) };
+    let token = &config.token_label;
+    if error.may_pass() {
+        return format!("start the node again when the token {token}{place} answers; nothing on disk was touched");
+    }
     format!(
-        "if nothing was changed, the token {} or its settings{place} are damaged: restore them from a backup, or \
-         {REPLACE_MEMBER}",
-        config.token_label
+        "if nothing was changed, the token {token} or its settings{place} are damaged: restore them from a backup, or \
+         {REPLACE_MEMBER}"
     )
 }
 
@@ -89,8 +92,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
 
     let pin = pin::read(config.hsm.pin_file.as_deref(), &config.hsm.token_label)?;
     let hsm_config = hsm_config(&config.hsm);
-    let token_todo = about_token(&config.hsm);
-    let token = |e: quorate_hsm::HsmError| cant(&e, &token_todo);
+    let token = |e: HsmError| cant(&e, &about_token(&config.hsm, &e));
     // Blocking, and nothing else runs yet.
     let hsm = Hsm::open(&hsm_config, pin).map_err(token)?;
     let select = KeySelection { identity: Some(KeyId::of(&certificate.spki)), ..KeySelection::default() };
@@ -206,4 +208,22 @@ fn read(path: &Path, field: &str) -> CommandResult<Vec<u8>> {
             format!("`{field}` in the configuration must name a readable file"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_token_is_not_called_damaged() {
+        let hsm = config::Hsm {
+            module: "/usr/lib/softhsm/libsofthsm2.so".into(),
+            token_label: "n1".into(),
+            pin_file: None,
+            environment: Default::default(),
+        };
+        assert!(!about_token(&hsm, &HsmError::TimedOut).contains(REPLACE_MEMBER));
+        let broken = HsmError::Token { operation: "C_Decrypt".into(), reason: "GeneralError".into() };
+        assert!(about_token(&hsm, &broken).contains(REPLACE_MEMBER));
+    }
 }
