@@ -127,6 +127,20 @@ enum Output {
     Json,
 }
 
+/// What every run is given.
+#[derive(Args, Debug)]
+struct LoadArgs {
+    /// How long faults and load go on in a run
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    time: Duration,
+    /// Calls per second the clients of a run aim at
+    #[arg(long, default_value_t = 150)]
+    rate: u32,
+    /// Logical clients of a run
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
+    clients: u32,
+}
+
 #[derive(Args, Debug)]
 struct TestAllArgs {
     /// No run begins after this time, counted over all sittings
@@ -138,15 +152,8 @@ struct TestAllArgs {
     /// Cluster sizes
     #[arg(long, value_delimiter = ',', default_value = "1,3,5", value_parser = clap::value_parser!(u32).range(1..=9))]
     sizes: Vec<u32>,
-    /// How long faults and load go on in each run
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
-    time: Duration,
-    /// Calls per second the clients of a run aim at
-    #[arg(long, default_value_t = 150)]
-    rate: u32,
-    /// Logical clients of a run
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
-    clients: u32,
+    #[command(flatten)]
+    load: LoadArgs,
     /// How the nodes are joined: for each run the first of these that can do its faults [default: all that this machine allows]
     #[arg(long, value_enum, value_delimiter = ',')]
     net: Vec<Backend>,
@@ -178,15 +185,8 @@ struct RunArgs {
     /// How many nodes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=9))]
     nodes: u32,
-    /// How long faults and load go on
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
-    time: Duration,
-    /// Calls per second the clients aim at
-    #[arg(long, default_value_t = 150)]
-    rate: u32,
-    /// Logical clients
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=100))]
-    clients: u32,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Chooses calls and faults [default: from the clock; printed]
     #[arg(long)]
     seed: Option<u64>,
@@ -338,9 +338,9 @@ fn attack(args: RunArgs) -> anyhow::Result<Verdict> {
         workload: args.workload.name().into(),
         nemeses: nemeses.iter().map(|k| k.name().to_owned()).collect(),
         nodes: args.nodes,
-        seconds: args.time.as_secs(),
-        rate: args.rate,
-        clients: args.clients,
+        seconds: args.load.time.as_secs(),
+        rate: args.load.rate,
+        clients: args.load.clients,
         seed,
         version: version(&quorate)?,
         net: net.name().into(),
@@ -387,14 +387,14 @@ fn campaign(args: TestAllArgs) -> anyhow::Result<u8> {
     let mut sizes = args.sizes;
     sizes.sort_unstable();
     sizes.dedup();
-    let (seconds, seed) = (args.time.as_secs(), args.seed.map_or_else(clock_seed, Ok)?);
+    let (seconds, seed) = (args.load.time.as_secs(), args.seed.map_or_else(clock_seed, Ok)?);
     let mut nets = args.net;
     if nets.is_empty() {
         nets = Backend::allowed(Backend::value_variants().len())?;
     }
     nets.sort_unstable();
     nets.dedup();
-    let settings = Settings { seed, sizes, seconds, rate: args.rate, clients: args.clients, nets };
+    let settings = Settings { seed, sizes, seconds, rate: args.load.rate, clients: args.load.clients, nets };
     let mut state = if args.fresh { State::new(settings) } else { State::resume(&root, args.seed, settings)? };
     state.skip(args.skip);
     let job = Job { jepsen: std::env::current_exe()?, quorate, root };

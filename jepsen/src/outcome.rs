@@ -41,6 +41,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     (reason::UNAVAILABLE, Effect::None),
     (reason::CONTENDED, Effect::None),
     (reason::BUSY, Effect::None),
+    (reason::NO_SPACE, Effect::None),
     // The client never sent it. (A stream that breaks later is an UNKNOWN_OUTCOME of every call that changes something.)
     (reason::UNREACHABLE, Effect::None),
     (reason::UNTRUSTED_SERVER, Effect::None),
@@ -96,6 +97,7 @@ mod tests {
         let rotate = |reason| of_error(&Call::Rotate, &error(reason));
         assert_eq!(rotate("KEY_DISABLED"), Outcome::Fail("KEY_DISABLED".into()));
         assert_eq!(rotate("UNREACHABLE"), Outcome::Fail("UNREACHABLE".into()));
+        assert_eq!(rotate("NO_SPACE"), Outcome::Fail("NO_SPACE".into()));
         for doubt in
             ["UNKNOWN_OUTCOME", "DEADLINE_EXCEEDED", "INTERNAL", "CERTIFICATE_REFUSED", "A_NEW_REASON", "CANCELLED"]
         {

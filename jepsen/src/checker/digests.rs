@@ -17,8 +17,8 @@ pub struct Sample {
     pub digest: String,
 }
 
-/// Compares all samples of the same index.
-pub fn check(samples: &[Sample]) -> Finding {
+/// Compares all samples of the same index. One of the `members` at least must have been compared with another.
+pub fn check(samples: &[Sample], members: usize) -> Finding {
     let mut by_index: BTreeMap<u64, Vec<&Sample>> = BTreeMap::new();
     for sample in samples {
         by_index.entry(sample.index).or_default().push(sample);
@@ -34,9 +34,8 @@ pub fn check(samples: &[Sample]) -> Finding {
             broken.push(format!("states differ at index {index}: {}", told.join(", ")));
         }
     }
-    // One node has nobody to differ from.
-    let several = samples.iter().any(|s| s.node != samples[0].node);
-    let undecided = (compared == 0 && several)
+    // One node has nobody to differ from, also when others followed upon it.
+    let undecided = (compared == 0 && members > 1 && !samples.is_empty())
         .then(|| format!("{} states were told, no two of them at the same index", samples.len()));
     Finding::new("digests", compared, broken, undecided.into_iter().collect())
 }
@@ -53,12 +52,13 @@ mod tests {
     #[test]
     fn equal_at_equal_indexes() {
         let good = [sample("n1", 5, "aa"), sample("n2", 5, "aa"), sample("n3", 6, "bb")];
-        assert_eq!((check(&good).verdict, check(&good).checked), (Verdict::Valid, 2));
-        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n2", 5, "ab")]).verdict, Verdict::Invalid);
-        assert_eq!(check(&good[1..]).verdict, Verdict::Unknown, "nothing was compared");
-        assert_eq!(check(&[]).verdict, Verdict::Valid);
-        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n1", 6, "bb")]).verdict, Verdict::Valid, "one node");
+        assert_eq!((check(&good, 3).verdict, check(&good, 3).checked), (Verdict::Valid, 2));
+        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n2", 5, "ab")], 3).verdict, Verdict::Invalid);
+        assert_eq!(check(&good[1..], 3).verdict, Verdict::Unknown, "nothing was compared");
+        assert_eq!(check(&[], 3).verdict, Verdict::Valid);
+        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n1", 6, "bb")], 1).verdict, Verdict::Valid, "one node");
+        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n2", 6, "bb")], 1).verdict, Verdict::Valid, "its successor");
         // Also of one node with itself: a state that changed under the same index.
-        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n1", 5, "ab")]).verdict, Verdict::Invalid);
+        assert_eq!(check(&[sample("n1", 5, "aa"), sample("n1", 5, "ab")], 1).verdict, Verdict::Invalid);
     }
 }

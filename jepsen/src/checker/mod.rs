@@ -157,7 +157,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         sealed::check(&ops, evidence.not_sealed.as_deref()),
         ceremony::check(&ops),
         membership::check(&ops),
-        digests::check(&evidence.digests),
+        digests::check(&evidence.digests, evidence.members.len()),
         secrets,
         Finding::new("logs", evidence.members.len(), evidence.log_faults.clone(), vec![]),
         answers::check(&ops),

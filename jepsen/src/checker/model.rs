@@ -75,6 +75,7 @@ impl Step {
             | Call::Unseal
             | Call::EnterShare { .. }
             | Call::Remove { .. }
+            | Call::Replace
             | Call::CreateAlias { .. }
             | Call::DeleteAlias { .. } => {
                 return None;

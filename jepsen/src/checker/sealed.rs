@@ -1,5 +1,6 @@
 //! A node that an operator sealed uses no key until a ceremony opens it: from the seal's acknowledgement to the invocation
-//! of the share that completes a ceremony, it answers no use. So it does not with one share less than the threshold.
+//! of the share that completes a ceremony, it answers no use. So it does not with one share less than the threshold. An operator
+//! who replaces the node puts another in its place, which was never sealed.
 
 use super::{Finding, ceremony, tell};
 use crate::history::{Call, Op};
@@ -12,7 +13,9 @@ pub fn check(ops: &[Op], not_sealed: Option<&str>) -> Finding {
     let spans: Vec<(&Op, u64)> = seals
         .into_iter()
         .map(|seal| {
-            let opened = opens.iter().filter(|o| o.ended > seal.invoked).map(|o| o.invoked).min();
+            let replaced = ops.iter().filter(|o| o.call == Call::Replace && o.node == seal.node);
+            let ends = opens.iter().copied().chain(replaced).filter(|o| o.ended > seal.invoked);
+            let opened = ends.map(|o| o.invoked).min();
             (seal, opened.unwrap_or(u64::MAX))
         })
         .collect();
@@ -69,6 +72,22 @@ mod tests {
             vec![seal(1, 0), used(1, 5, 6)],
             vec![seal(1, 0), used(1, 5, 6), unseal(7)],
             vec![seal(1, 0), unseal(4), seal(1, 10), used(1, 15, 16)],
+        ] {
+            assert_eq!(check(&bad, None).violations, 1, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_seal_of_a_node_ends_with_its_replacement() {
+        let replaced = |node, at, outcome| Op { key: None, ..op(node, at, at + 1, Call::Replace, outcome) };
+        let done = || Outcome::Ok(Answer::Done);
+        for outcome in [done(), crate::checker::hand::doubt()] {
+            assert_eq!(check(&[seal(1, 0), replaced(1, 10, outcome), used(1, 20, 21)], None).verdict, Verdict::Valid);
+        }
+        for bad in [
+            vec![seal(1, 0), replaced(2, 10, done()), used(1, 20, 21)],
+            vec![replaced(1, 0, done()), seal(1, 10), used(1, 20, 21)],
+            vec![seal(1, 0), used(1, 5, 6), replaced(1, 10, done())],
         ] {
             assert_eq!(check(&bad, None).violations, 1, "{bad:?}");
         }

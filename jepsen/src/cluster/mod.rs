@@ -11,6 +11,7 @@ pub mod memory;
 mod node;
 mod operator;
 mod replace;
+mod status;
 pub mod token;
 pub mod trace;
 
@@ -22,14 +23,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use quorate_client::v1::{StatusRequest, StatusResponse};
 use quorate_client::{Client, ClientConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::checker::digests::Sample;
 use crate::checker::logs;
 use crate::net::Net;
 pub use disk::Disk;
@@ -405,52 +404,6 @@ impl<'n> Cluster<'n> {
         self.nodes.borrow_mut().get_mut(&node)?.process.pid()
     }
 
-    /// What a node says; `None` when it does not answer.
-    pub async fn status(&self, node: u32) -> Option<StatusResponse> {
-        let client = self.client(node)?.impatient().with_deadline(Duration::from_secs(3));
-        client.status(StatusRequest {}).await.ok()
-    }
-
-    /// What each member says; `None` for those that do not answer.
-    pub async fn statuses(&self) -> BTreeMap<u32, Option<StatusResponse>> {
-        let ask = self.members().into_iter().map(|node| async move { (node, self.status(node).await) });
-        futures::future::join_all(ask).await.into_iter().collect()
-    }
-
-    /// What each member tells of its state's digest now.
-    pub async fn digests(&self) -> Vec<Sample> {
-        let told = self.statuses().await.into_values().flatten();
-        let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect();
-        told.filter_map(|s| {
-            let digest = s.digest?;
-            Some(Sample { node: s.answered_by, index: digest.index, digest: hex(&digest.hash) })
-        })
-        .collect()
-    }
-
-    /// The member that most members call their leader.
-    pub async fn leader(&self) -> Option<u32> {
-        let statuses = self.statuses().await;
-        let mut votes: BTreeMap<u32, u32> = BTreeMap::new();
-        for status in statuses.values().flatten() {
-            let name = status.nodes.iter().find(|n| n.id == status.leader).map(|n| n.name.as_str());
-            if let Some(node) = name.and_then(place_of).filter(|node| statuses.contains_key(node)) {
-                *votes.entry(node).or_default() += 1;
-            }
-        }
-        votes.into_iter().max_by_key(|(_, count)| *count).map(|(node, _)| node)
-    }
-
-    /// What a node says that it is: `ok`, `sealed`, `damaged` …; `None` if it does not answer.
-    pub async fn state(&self, node: u32) -> Option<String> {
-        self.status(node).await.map(|s| s.state)
-    }
-
-    /// Whether a node answers that it serves.
-    pub async fn serves(&self, node: u32) -> bool {
-        self.status(node).await.is_some_and(|s| s.state == "ok")
-    }
-
     /// Enters shares at a node until it is open. Who finds some entered already goes on with the others.
     ///
     /// # Errors
@@ -496,73 +449,10 @@ impl<'n> Cluster<'n> {
         Ok(std::fs::read_to_string(self.node_dir(node).join("fingerprint"))?)
     }
 
-    /// Waits until every member serves, knows the same leader, knows and reaches all members and no others, and has applied
-    /// what any had applied.
-    ///
-    /// # Errors
-    /// What is missing, after `patience`.
-    pub async fn converge(&self, patience: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + patience;
-        let mut goal = 0;
-        loop {
-            let statuses = self.statuses().await;
-            let own =
-                |s: &StatusResponse| s.nodes.iter().find(|n| n.name == s.answered_by).map_or(0, |n| n.applied_index);
-            if goal == 0 {
-                goal = statuses.values().flatten().map(own).max().unwrap_or(0);
-            }
-            let leader = statuses.values().flatten().map(|s| s.leader).find(|leader| *leader != 0);
-            let fine = |s: &StatusResponse| {
-                let known: BTreeSet<u32> = s.nodes.iter().filter_map(|n| place_of(&n.name)).collect();
-                s.state == "ok"
-                    && Some(s.leader) == leader
-                    && s.nodes.iter().all(|n| n.reachable && !n.sealed && n.voter)
-                    && known.iter().eq(statuses.keys())
-                    && own(s) >= goal
-            };
-            if statuses.values().all(|s| s.as_ref().is_some_and(fine)) {
-                return Ok(());
-            }
-            if Instant::now() > end {
-                let tell = |s: &Option<StatusResponse>| match s {
-                    None => "no answer".to_owned(),
-                    Some(s) => {
-                        let nodes: Vec<_> = s
-                            .nodes
-                            .iter()
-                            .map(|n| {
-                                format!(
-                                    "{}{}{}{} {}",
-                                    n.name,
-                                    if n.voter { "" } else { " no voter" },
-                                    if n.reachable { "" } else { " unreachable" },
-                                    if n.sealed { " sealed" } else { "" },
-                                    n.problem
-                                )
-                            })
-                            .collect();
-                        format!("{} leader {} applied {} sees [{}]", s.state, s.leader, own(s), nodes.join("; "))
-                    }
-                };
-                let said: Vec<String> = statuses.iter().map(|(n, s)| format!("n{n}: {}", tell(s))).collect();
-                bail!(
-                    "the cluster did not come back within {patience:?} (applied {goal} wanted): {}",
-                    said.join(" | ")
-                );
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-
     fn process<T>(&self, node: u32, act: impl FnOnce(&mut NodeProcess) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let mut nodes = self.nodes.borrow_mut();
         act(&mut nodes.get_mut(&node).with_context(|| format!("there is no n{node}"))?.process)
     }
-}
-
-/// `n3` → 3.
-fn place_of(name: &str) -> Option<u32> {
-    name.strip_prefix('n')?.parse().ok()
 }
 
 /// Runs a command to its end; returns what it printed.

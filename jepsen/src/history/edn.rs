@@ -139,6 +139,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
             flaw: get(value, "flaw").map(|_| flaw(word(value, "flaw")?)).transpose()?,
         },
         "remove-member" => Call::Remove { member: u32::try_from(int(value, "member")?)? },
+        "replace" => Call::Replace,
         other => bail!(":f {other} is unknown"),
     };
     let version = || Ok::<_, anyhow::Error>(u32::try_from(int(value, "version")?)?);
@@ -155,9 +156,12 @@ fn event(line: &str) -> anyhow::Result<Event> {
                 rotated: int(value, "rotated")?,
             },
             Call::EnterShare { .. } => Answer::Share { complete: flag(value, "complete")? },
-            Call::Seal | Call::Unseal | Call::Remove { .. } | Call::CreateAlias { .. } | Call::DeleteAlias { .. } => {
-                Answer::Done
-            }
+            Call::Seal
+            | Call::Unseal
+            | Call::Remove { .. }
+            | Call::Replace
+            | Call::CreateAlias { .. }
+            | Call::DeleteAlias { .. } => Answer::Done,
             _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
         })),
         "fail" => Some(Outcome::Fail(text(map, "error")?.to_owned())),
@@ -196,6 +200,7 @@ impl Call {
             Self::Unseal => "unseal",
             Self::EnterShare { .. } => "enter-share",
             Self::Remove { .. } => "remove-member",
+            Self::Replace => "replace",
         }
     }
 }
@@ -296,6 +301,7 @@ mod tests {
             Just(Call::Rotate),
             Just(Call::Seal),
             Just(Call::Unseal),
+            Just(Call::Replace),
         ]
     }
 
@@ -310,7 +316,7 @@ mod tests {
                     Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
                     Call::EnterShare { .. } => Answer::Share { complete: exact },
                     Call::Inspect => Answer::Metadata { state, version, token: process, created: 7, rotated: 8 },
-                    Call::Seal | Call::Unseal | Call::Remove { .. } => Answer::Done,
+                    Call::Seal | Call::Unseal | Call::Remove { .. } | Call::Replace => Answer::Done,
                     _ => Answer::Key { state, version },
                 };
                 let outcome = match kind {

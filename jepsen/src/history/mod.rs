@@ -90,6 +90,8 @@ pub enum Call {
         /// Its number.
         member: u32,
     },
+    /// A node that lost its data is taken out by its operator and joins anew, under its name: another node from here on.
+    Replace,
 }
 
 /// What is wrong with a share as it is entered.
@@ -128,7 +130,7 @@ impl Call {
 
     /// Whether it is about nodes, not about keys.
     pub fn is_operators(&self) -> bool {
-        matches!(self, Self::Seal | Self::Unseal | Self::EnterShare { .. } | Self::Remove { .. })
+        matches!(self, Self::Seal | Self::Unseal | Self::EnterShare { .. } | Self::Remove { .. } | Self::Replace)
     }
 
     /// The alias it is about.

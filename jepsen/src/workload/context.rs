@@ -280,8 +280,8 @@ impl Context {
                 patient.remove_member(request).await.map(|_| (Answer::Done, None))
             }
             Call::EnterShare { share, flaw: Some(flaw) } => self.enter_flawed(client, *share, *flaw).await,
-            // Both are typed by people: neither comes here.
-            Call::Unseal | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
+            // What people do by hand: it does not come here.
+            Call::Unseal | Call::Replace | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
         }
     }
 
@@ -335,8 +335,18 @@ impl Context {
 
     /// A ceremony begins: recorded around `done`, which holds it.
     pub async fn ceremony(&self, node: u32, done: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        self.by_hand(node, Call::Unseal, done).await
+    }
+
+    /// What people do about a node: recorded around `done`, which does it.
+    pub async fn by_hand(
+        &self,
+        node: u32,
+        call: Call,
+        done: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
         let process = self.process();
-        let ticket = self.recorder.invoke(process.0, node, None, false, Call::Unseal);
+        let ticket = self.recorder.invoke(process.0, node, None, false, call);
         let result = done.await;
         let outcome = match &result {
             Ok(()) => Outcome::Ok(Answer::Done),
