@@ -105,6 +105,10 @@ async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
     let status = n1.status(&admin())?;
     assert!(status.nodes.iter().any(|n| n.name == "n2" && n.problem.contains("by an operator")), "and it shows");
     unseal(&n2, &shares[..2]).await;
+    eventually("n1 hears that custodians have opened it", || {
+        n1.status(&admin()).expect("status").nodes.iter().all(|n| !n.sealed)
+    })
+    .await;
     n2.shutdown().await;
     drop(n2);
     let n2 = rig.node("n2").await;

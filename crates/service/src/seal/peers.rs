@@ -40,6 +40,9 @@ pub(crate) const KIND_ROTATION: u8 = 5;
 #[derive(Default)]
 pub(crate) struct Peers {
     hellos: Mutex<HashMap<NodeId, (AppHello, Instant)>>,
+    /// The last operator's seal of each, until it is seen open. A sealed node that does not speak of it any more takes
+    /// nothing back: its disk may have forgotten the seal, or have been made to by whom the operator locked out.
+    holds: Mutex<BTreeMap<NodeId, Hold>>,
     heard: watch::Sender<()>,
 }
 
@@ -51,8 +54,7 @@ impl Peers {
 
     /// The operators' seals of peers that this node has heard of.
     pub(crate) fn holds(&self) -> BTreeMap<NodeId, Hold> {
-        let hellos = self.hellos.lock().unwrap_or_else(PoisonError::into_inner);
-        hellos.iter().filter_map(|(id, (hello, _))| Some((*id, hello.hold?))).collect()
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes whenever a peer says Hello.
@@ -61,6 +63,13 @@ impl Peers {
     }
 
     fn heard(&self, id: NodeId, hello: AppHello) {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        match hello.hold {
+            Some(hold) => _ = holds.insert(id, hold),
+            None if hello.health == Health::Ok => _ = holds.remove(&id),
+            None => {}
+        }
+        drop(holds);
         self.hellos.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (hello, Instant::now()));
         self.heard.send_replace(());
     }
@@ -223,10 +232,10 @@ impl Node {
         }
     }
 
-    /// Whether `id` said lately that it is sealed and willing to be opened by that ceremony.
+    /// Whether `id` said lately that it is sealed, and that ceremony may open it for all that this node has heard.
     pub(crate) fn wants_handover(&self, id: NodeId, ceremony: &CompletedCeremony) -> bool {
-        let wants = |hello: &AppHello| hello.health == Health::Sealed && ceremony.may_open(id, hello.hold);
-        self.peers.hello(id).is_some_and(|(hello, _)| wants(&hello))
+        let sealed = self.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Sealed);
+        sealed && ceremony.may_open(id, self.peers.holds().get(&id).copied())
     }
 }
 
@@ -242,6 +251,32 @@ mod tests {
     const LINEAGE: Lineage = Lineage([1; 16]);
     const CLUSTER: ClusterId = ClusterId([2; 16]);
     const GROUP: GroupId = GroupId(0);
+
+    #[test]
+    fn what_an_operator_sealed_a_peer_for_is_not_forgotten_by_the_peers_own_word() {
+        let hello = |health, hold| AppHello {
+            health,
+            hold,
+            hsm_alg: 1,
+            assurance: String::new(),
+            version: String::new(),
+            problem: String::new(),
+            ceremony: None,
+            certificate_ends_ms: 0,
+        };
+        let (peers, id) = (Peers::default(), NodeId(7));
+        let [first, second] = [Hold([1; 16]), Hold([2; 16])];
+        let says = |health, hold| {
+            peers.heard(id, hello(health, hold));
+            peers.holds().get(&id).copied()
+        };
+        assert_eq!(says(Health::Ok, None), None);
+        assert_eq!(says(Health::Sealed, Some(first)), Some(first));
+        assert_eq!(says(Health::Sealed, None), Some(first));
+        assert_eq!(says(Health::Damaged, None), Some(first));
+        assert_eq!(says(Health::Sealed, Some(second)), Some(second));
+        assert_eq!(says(Health::Ok, None), None, "custodians have opened it");
+    }
 
     /// The keyrings before and after a rotation, and the boxes in which they lie in the state.
     fn rotation() -> [(Arc<Keyring>, Bytes); 2] {

@@ -323,6 +323,31 @@ async fn three(rig: &Rig) -> (Arc<Node>, Arc<Node>, Arc<Node>, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::disallowed_methods, reason = "as somebody with access to the disk")]
+async fn an_operators_seal_outlives_its_mark_on_the_nodes_disk() {
+    let rig = Rig::new();
+    let (n1, n2, n3, shares) = three(&rig).await;
+    let id = n2.current().replica().expect("a member").id();
+    n2.seal(&admin(), false, soon()).await.expect("sealed");
+    let heard = |n: &Arc<Node>| n.peers.holds().contains_key(&id);
+    eventually("the others hear of it", || heard(&n1) && heard(&n3)).await;
+    n2.shutdown().await;
+    drop(n2);
+    std::fs::remove_file(rig.data_dir("n2").join("sealed-by-operator")).expect("it was there");
+    let n2 = rig.node("n2").await;
+    let told = |n: &Arc<Node>| {
+        n.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Sealed && hello.hold.is_none())
+    };
+    eventually("it says that it is sealed, and not by whom", || told(&n1) && told(&n3)).await;
+    for n in [&n1, &n3] {
+        assert!(!n.wants_handover(id, &opened(n).ceremony));
+    }
+    assert_eq!(n2.health(), Health::Sealed);
+    unseal(&n2, &shares[..2]).await;
+    assert_eq!(n2.health(), Health::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_removed_member_is_out_and_the_others_never_stop_serving() {
     let rig = Rig::new();
     let (n1, n2, n3, shares) = three(&rig).await;
