@@ -154,7 +154,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         linear::check::<alias::Alias>("aliases", &ops, per_key),
         metadata::check(&ops),
         ids::check(&ops),
-        sealed::check(&ops, evidence.not_sealed.as_deref()),
+        sealed::check(&ops, &sealed::lies(history), evidence.not_sealed.as_deref()),
         ceremony::check(&ops),
         membership::check(&ops),
         digests::check(&evidence.digests, evidence.members.len()),

@@ -25,6 +25,13 @@ pub struct Trace {
     log: PathBuf,
 }
 
+/// Whether somebody is attached to a process already: nobody else can be then.
+pub fn is_traced(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
+}
+
 impl Trace {
     /// Attaches to a process; what was done is written to `log`. Returns once it is attached.
     ///

@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::{HOLD, Kind, World};
-use crate::cluster::trace::{Injection, Trace};
+use crate::cluster::trace::{Injection, Trace, is_traced};
 
 /// As much stays free on a full disk, bytes.
 const LEFT: std::ops::Range<u64> = 0..(8 << 20);
@@ -164,9 +164,9 @@ impl World<'_> {
         Ok((count > 0).then(|| format!("{} {}, {count} times", injection.calls, injection.what)))
     }
 
-    /// Attaches to a node that runs.
+    /// Attaches to a node that runs, unless another fault has.
     fn trace(&self, node: u32, injection: &Injection) -> anyhow::Result<Option<Trace>> {
-        let Some(pid) = self.cluster.pid(node) else { return Ok(None) };
+        let Some(pid) = self.cluster.pid(node).filter(|pid| !is_traced(*pid)) else { return Ok(None) };
         match Trace::attach(pid, injection, &self.cluster.node_dir(node).join("strace")) {
             Ok(trace) => Ok(Some(trace)),
             // It may have been ended by the first call that failed, or by another fault.
@@ -177,8 +177,9 @@ impl World<'_> {
 
     /// Syncs do nothing for a while; then the power goes.
     async fn lie(&self, node: u32, rng: &mut StdRng) -> anyhow::Result<Option<String>> {
-        let Some(trace) = self.trace(node, &LIE)? else { return Ok(None) };
+        // Before it begins: what is acknowledged from now on may be forgotten.
         self.tell("disk-lie", &format!("n{node}"));
+        let Some(trace) = self.trace(node, &LIE)? else { return Ok(None) };
         self.nap(rng.random_range(HOLD)).await;
         let killed = self.cluster.kill(node).is_ok();
         let count = trace.count();
