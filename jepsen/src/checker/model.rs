@@ -71,15 +71,8 @@ impl Step {
         };
         // What was asked by alias says of the key what it says when asked by id; what became of the alias says nothing.
         let call = match op.call {
-            Call::Seal
-            | Call::Unseal
-            | Call::EnterShare { .. }
-            | Call::Remove { .. }
-            | Call::Replace
-            | Call::CreateAlias { .. }
-            | Call::DeleteAlias { .. } => {
-                return None;
-            }
+            Call::CreateAlias { .. } | Call::DeleteAlias { .. } => return None,
+            _ if op.call.is_operators() => return None,
             Call::DescribeAlias { .. } | Call::Inspect => Call::Describe,
             Call::EncryptAlias { text, .. } => Call::Encrypt { text },
             _ => op.call.clone(),

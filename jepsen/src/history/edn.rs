@@ -156,12 +156,8 @@ fn event(line: &str) -> anyhow::Result<Event> {
                 rotated: int(value, "rotated")?,
             },
             Call::EnterShare { .. } => Answer::Share { complete: flag(value, "complete")? },
-            Call::Seal
-            | Call::Unseal
-            | Call::Remove { .. }
-            | Call::Replace
-            | Call::CreateAlias { .. }
-            | Call::DeleteAlias { .. } => Answer::Done,
+            Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
+            _ if call.is_operators() => Answer::Done,
             _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
         })),
         "fail" => Some(Outcome::Fail(text(map, "error")?.to_owned())),

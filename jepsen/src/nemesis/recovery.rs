@@ -14,7 +14,8 @@ const HANDOVER_TIME: Duration = Duration::from_secs(8);
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 
 impl World<'_> {
-    /// Starts a node that was ended, unless another fault that met it has done so, or it was removed: then its end was for good.
+    /// Starts a node that was ended, unless another fault that met it has done so, or it was removed: then its end was for
+    /// good.
     pub(super) fn restart(&self, node: u32, f: &str) -> anyhow::Result<()> {
         if self.cluster.is_member(node) && !self.cluster.runs(node) {
             self.cluster.start_node(node)?;

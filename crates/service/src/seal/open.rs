@@ -200,11 +200,11 @@ impl Node {
         })
     }
 
-    /// The last steps of every unseal: the state matches its digest and nothing else is wrong, then the node serves. The keyring has opened, so
-    /// the root key is the right one. The caller holds `transition`.
+    /// The last steps of every unseal: the state matches its digest and nothing else is wrong, then the node serves. The
+    /// keyring has opened, so the root key is the right one. The caller holds `transition`.
     ///
     /// # Errors
-    /// When the state is not what was applied: then the node is damaged.
+    /// When the state is not what was applied, or the replica has found a problem: then the node is damaged.
     pub(crate) async fn serve(
         &self,
         replica: &Replica,

@@ -57,6 +57,11 @@ impl Peers {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The operator's seal of one of them.
+    fn hold(&self, id: NodeId) -> Option<Hold> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
     /// Changes whenever a peer says Hello.
     pub(crate) fn watch(&self) -> watch::Receiver<()> {
         self.heard.subscribe()
@@ -235,7 +240,7 @@ impl Node {
     /// Whether `id` said lately that it is sealed, and that ceremony may open it for all that this node has heard.
     pub(crate) fn wants_handover(&self, id: NodeId, ceremony: &CompletedCeremony) -> bool {
         let sealed = self.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Sealed);
-        sealed && ceremony.may_open(id, self.peers.holds().get(&id).copied())
+        sealed && ceremony.may_open(id, self.peers.hold(id))
     }
 }
 
@@ -268,7 +273,7 @@ mod tests {
         let [first, second] = [Hold([1; 16]), Hold([2; 16])];
         let says = |health, hold| {
             peers.heard(id, hello(health, hold));
-            peers.holds().get(&id).copied()
+            peers.hold(id)
         };
         assert_eq!(says(Health::Ok, None), None);
         assert_eq!(says(Health::Sealed, Some(first)), Some(first));
