@@ -146,7 +146,9 @@ async fn start_on(
 
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
-    let open_state = move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, checkpoint);
+    let seals = world.seals.clone();
+    let open_state =
+        move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, seals.clone(), checkpoint);
     let state = open_state(files.clone(), recovered.checkpoint).map_err(|e| match e {
         StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
         e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
@@ -156,7 +158,8 @@ async fn start_on(
         file.complete = true;
         file.write(disk, &cfg.data_dir)?;
     }
-    let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
+    let sequences = Sequences::new(me, recovered.boot, &*world.entropy);
+    let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction), sequences));
     let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), move |files| {
         open_state(files, None).map_err(std::io::Error::other)
     });
@@ -193,7 +196,9 @@ async fn start_on(
         confirmations: Default::default(),
         peers: Default::default(),
         clock: Default::default(),
-        sequences: Sequences::new(me, recovered.boot),
+        seals: world.seals.clone(),
+        origins: Default::default(),
+        opening: Default::default(),
         hello: Notify::new(),
         files,
         streams,

@@ -2,9 +2,7 @@
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::vote::RaftLeaderId;
-use quorate_core::batch::{Expect, Outcome};
-use quorate_core::codec::{Malformed, Reader, Writer};
-use quorate_core::record_key::RecordKey;
+use quorate_core::codec::Malformed;
 
 use super::pb;
 use crate::raft::codec::{from_wire, to_wire};
@@ -12,8 +10,6 @@ use crate::raft::{LeaderId, LogId, TypeConfig, Vote};
 
 /// Most entries of a message that are read; openraft sends at most 1024.
 const ENTRIES_MAX: usize = 4096;
-/// Mismatches in an outcome.
-const MISMATCHES_MAX: u8 = 8;
 
 pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
     pb::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
@@ -140,50 +136,10 @@ pub(crate) fn transfer_in(request: pb::TransferLeaderRequest) -> Result<Transfer
     ))
 }
 
-/// `1 ‖ index | 2 ‖ index ‖ n u8 × (key ‖ rev) | 3 | 4 | 5`
-pub(crate) fn outcome_out(outcome: &Outcome) -> Vec<u8> {
-    let w = Writer::new();
-    match outcome {
-        Outcome::Applied(index) => w.u8(1).u64(*index),
-        Outcome::Conflict { index, mismatches } => {
-            let told = &mismatches[..mismatches.len().min(MISMATCHES_MAX.into())];
-            let w = w.u8(2).u64(*index).u8(told.len() as u8);
-            told.iter().fold(w, |w, m| w.raw(m.key.as_bytes()).u64(m.rev))
-        }
-        Outcome::Fenced => w.u8(3),
-        Outcome::TooOld => w.u8(4),
-        Outcome::Malformed => w.u8(5),
-    }
-    .finish()
-}
-
-pub(crate) fn outcome_in(bytes: &[u8]) -> Result<Outcome, Malformed> {
-    let mut r = Reader::new("outcome", bytes);
-    let outcome = match r.u8()? {
-        1 => Outcome::Applied(r.u64()?),
-        2 => {
-            let index = r.u64()?;
-            let count = r.u8()?;
-            if count > MISMATCHES_MAX {
-                return Err(Malformed("outcome"));
-            }
-            let mismatch = |_| Ok(Expect { key: RecordKey::read(&mut r)?, rev: r.u64()? });
-            Outcome::Conflict { index, mismatches: (0..count).map(mismatch).collect::<Result<_, Malformed>>()? }
-        }
-        3 => Outcome::Fenced,
-        4 => Outcome::TooOld,
-        5 => Outcome::Malformed,
-        _ => return Err(Malformed("outcome")),
-    };
-    r.finish()?;
-    Ok(outcome)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use openraft::EntryPayload;
-    use proptest::prelude::*;
 
     use super::*;
     use crate::raft::RaftEntry;
@@ -205,15 +161,6 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_come_back() {
-        let key = RecordKey::keyring();
-        let conflict = Outcome::Conflict { index: 9, mismatches: vec![Expect { key, rev: 3 }] };
-        for outcome in [Outcome::Applied(7), conflict, Outcome::Fenced, Outcome::TooOld, Outcome::Malformed] {
-            assert_eq!(outcome_in(&outcome_out(&outcome)), Ok(outcome));
-        }
-    }
-
-    #[test]
     fn appends_must_be_in_sequence() {
         assert!(append_in(append(None, &[0, 1, 2])).is_ok());
         assert!(append_in(append(Some(6), &[7, 8])).is_ok());
@@ -224,12 +171,5 @@ mod tests {
         garbled.entries[0] = Bytes::from_static(b"garbage");
         assert!(append_in(garbled).is_err());
         assert!(append_in(pb::AppendRequest::default()).is_err(), "no vote");
-    }
-
-    proptest! {
-        #[test]
-        fn any_outcome_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = outcome_in(&bytes);
-        }
     }
 }

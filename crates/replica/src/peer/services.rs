@@ -16,7 +16,7 @@ use super::{SERVE_LIMIT, convert, pb};
 use crate::change::{Change, Changed};
 use crate::member::Member;
 use crate::node::Node;
-use crate::propose::Attempt;
+use crate::propose::{Attempt, Proposal};
 use crate::raft::TypeConfig;
 use crate::snapshot::receive::receive;
 
@@ -108,10 +108,19 @@ impl Peer for PeerDesk {
         let Ok(_permit) = self.node.limits.of(from).forwards.try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many proposals in flight"));
         };
-        let batch = request.into_inner().batch;
+        let request = request.into_inner();
+        let what = match request.what.ok_or_else(|| Status::invalid_argument("nothing is proposed"))? {
+            pb::propose_request::What::Batch(bytes) => Proposal::Batch(bytes),
+            pb::propose_request::What::Open(bytes) => Proposal::Open(bytes),
+        };
+        let claim = match request.claim.len() {
+            0 => None,
+            _ => Some(request.claim[..].try_into().map_err(|_| Status::invalid_argument("no such claim"))?),
+        };
         use pb::propose_response::Result as R;
-        let result = match timeout(SERVE_LIMIT, self.node.sequence(&batch, from)).await {
-            Ok(Attempt::Done(outcome)) => R::Outcome(convert::outcome_out(&outcome).into()),
+        let result = match timeout(SERVE_LIMIT, self.node.sequence(&what, from, claim)).await {
+            Ok(Attempt::Done(_) | Attempt::Sequenced) => R::Sequenced(pb::Nothing {}),
+            Ok(Attempt::Claim(to)) => R::Claim(pb::VoteId { term: to.term, node: to.node_id, committed: true }),
             Ok(Attempt::NotLeader(hint)) => R::NotLeader(hint.map_or(0, |id| id.0)),
             Ok(Attempt::Refused(why)) => R::Refused(why),
             Ok(Attempt::NoSpace(short)) => R::NoSpace(pb::NoSpace { why: short.why, moving: short.moving }),

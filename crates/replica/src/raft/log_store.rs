@@ -89,7 +89,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let reader = self.reader.clone();
-        let range = to_range(range);
+        let mut range = to_range(range);
+        range.end = range.end.min(reader.last_index().map_or(0, |last| last + 1));
         futures::stream::iter(Pieces { reader, next: range.start, end: range.end, piece: Vec::new().into_iter() })
     }
 }
@@ -106,18 +107,28 @@ impl Iterator for Pieces {
     type Item = io::Result<RaftEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.piece.len() == 0 && self.next < self.end {
-            match self.reader.entries(self.next..self.end, LOG_READ_BYTES_MAX) {
-                Ok(entries) => self.piece = entries.into_iter(),
-                Err(e) => {
-                    self.next = self.end;
-                    return Some(Err(e));
-                }
-            }
+        if self.next >= self.end {
+            return None;
         }
-        let entry = self.piece.next()?;
-        self.next = entry.index + 1;
-        Some(from_journal(&entry).map_err(invalid))
+        let next = self.next_entry();
+        self.next = match next {
+            Ok(_) => self.next + 1,
+            Err(_) => self.end,
+        };
+        Some(next)
+    }
+}
+
+impl Pieces {
+    fn next_entry(&mut self) -> io::Result<RaftEntry> {
+        if self.piece.len() == 0 {
+            self.piece = self.reader.entries(self.next..self.end, LOG_READ_BYTES_MAX)?.into_iter();
+        }
+        // A hole is no end.
+        match self.piece.next().filter(|entry| entry.index == self.next) {
+            Some(entry) => from_journal(&entry).map_err(invalid),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("the log lacks entry {}", self.next))),
+        }
     }
 }
 

@@ -195,6 +195,7 @@ impl Rig {
             net: Arc::new(PlainNet(me)),
             entropy: Arc::new(OsEntropy),
             wall: self.clock.clone(),
+            seals: Arc::new(quorate_service::seal::PublicSeals),
         };
         let peer = self.address(name);
         let config = NodeConfig {
