@@ -9,6 +9,7 @@ use quorate_core::seam::{Entropy, WallClock};
 
 use crate::compact::CompactionConfig;
 use crate::disk::Disk;
+use crate::identity::NodeIdentity;
 use crate::journal::JournalConfig;
 use crate::member::MembershipView;
 use crate::net::Net;
@@ -34,6 +35,8 @@ pub struct World {
     pub entropy: Arc<dyn Entropy>,
     /// The machine's idea of the time.
     pub wall: Arc<dyn WallClock>,
+    /// The node's identity key, in its HSM.
+    pub identity: Arc<dyn NodeIdentity>,
 }
 
 /// What one replica is told.

@@ -7,6 +7,7 @@
 )]
 
 pub mod disk;
+pub mod identity;
 pub mod net;
 
 use std::path::PathBuf;
@@ -21,12 +22,13 @@ use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, Member, MembershipView, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica,
-    ReplicaConfig, World,
+    BatchVerifier, CompactionConfig, Member, MembershipView, NodeIdentity, PeerHandler, PeerIdentity, Problem,
+    ReadRecord, Replica, ReplicaConfig, World,
 };
 use tokio::time::Instant;
 
 use disk::TestDisk;
+use identity::SoftIdentity;
 use net::{Switchboard, TestNet};
 
 pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -142,6 +144,7 @@ pub fn forged(id: BatchId, name: &str) -> Bytes {
 pub struct Site {
     pub id: NodeId,
     pub name: String,
+    pub identity: Arc<SoftIdentity>,
     pub spki: Vec<u8>,
     pub dir: PathBuf,
     pub disk: Arc<TestDisk>,
@@ -160,6 +163,7 @@ impl Site {
             net: Arc::new(TestNet::new(self.board.clone(), &self.name, CLUSTER, &self.spki)),
             entropy: Arc::new(TestEntropy(AtomicU64::new(self.id.0 << 32))),
             wall: self.wall.clone(),
+            identity: self.identity.clone(),
         }
     }
 
@@ -236,10 +240,12 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a folder");
         let board = Arc::new(Switchboard::default());
         let sites = (1..=n)
-            .map(|i| Site {
+            .map(|i| (i, Arc::new(SoftIdentity::default())))
+            .map(|(i, identity)| Site {
                 id: NodeId(i),
                 name: format!("n{i}"),
-                spki: vec![i as u8; 91],
+                spki: identity.public_key(),
+                identity,
                 dir: dir.path().join(format!("n{i}")),
                 disk: Arc::default(),
                 board: board.clone(),

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
 mod changes;
+#[path = "../../../../replica/tests/support/identity.rs"]
+mod identity;
 mod keys;
 mod refusals;
 mod time;
@@ -33,6 +35,7 @@ use quorate_replica::{
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use self::identity::SoftIdentity;
 use super::aad::AssociatedData;
 use super::clock::{BootClock, SystemBootClock};
 use super::usage::{Source, to_protect};
@@ -122,8 +125,13 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let wall = Arc::new(TestWall(AtomicU64::new(now)));
-        let world =
-            World { disk: Arc::new(RealDisk), net: Arc::new(NoNet), entropy: Arc::new(OsEntropy), wall: wall.clone() };
+        let world = World {
+            disk: Arc::new(RealDisk),
+            net: Arc::new(NoNet),
+            entropy: Arc::new(OsEntropy),
+            wall: wall.clone(),
+            identity: Arc::new(SoftIdentity::default()),
+        };
         let mut config =
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
         config.journal.segment_bytes = 4 << 20;
