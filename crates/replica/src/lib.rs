@@ -11,6 +11,7 @@ mod config;
 mod confirm;
 mod error;
 mod gate;
+mod grants;
 pub mod handler;
 mod identity;
 mod loss;
