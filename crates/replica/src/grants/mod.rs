@@ -17,6 +17,8 @@ mod hostile;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod liveness_tests;
+#[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 
