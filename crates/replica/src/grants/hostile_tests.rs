@@ -68,8 +68,8 @@ fn shown(hostile: &Hostile, term: u64, real: &[Bytes]) -> Vec<Vec<Bytes>> {
         vec![own.clone()],
         vec![own.clone(); 5],
         // Real ones, of another leadership; and real certificates under a grant of its own making.
-        [&[own.clone()], real].concat(),
-        [&[own.clone()], &garbled[..]].concat(),
+        [std::slice::from_ref(&own), real].concat(),
+        [std::slice::from_ref(&own), &garbled[..]].concat(),
         real.iter().map(|grant| [&grant[..grant.len() - 64], &own[own.len() - 64..]].concat().into()).collect(),
     ]
 }
