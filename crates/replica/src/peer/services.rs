@@ -110,7 +110,7 @@ impl Peer for PeerDesk {
         self.node.refuse_contradiction(&append).await?;
         let leadership = append.vote.leader_id;
         let response = self.node.raft.append_entries(append).await.map_err(stopped)?;
-        let follows = !matches!(response, AppendEntriesResponse::HigherVote(_));
+        let follows = matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
         let grant = (follows && wants_grant).then(|| self.node.grants.give(leadership));
         Ok(Response::new(convert::appended_out(&response, grant)))
     }
