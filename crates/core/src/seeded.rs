@@ -32,6 +32,10 @@ pub enum Bug {
     LoseVote,
     /// A leader answers reads for two seconds without asking anybody.
     LeaderLease,
+    /// A vote told in an answer is adopted as it comes.
+    TrustAnswerVote,
+    /// Whoever says that it leads is followed, whoever voted.
+    CountUnsigned,
 }
 
 #[cfg(not(feature = "seeded-bugs"))]
@@ -73,7 +77,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 13] = [
+    pub const ALL: [(&str, Bug); 15] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -87,6 +91,8 @@ mod chosen {
         ("accept-bad-mac", Bug::AcceptBadMac),
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
+        ("trust-answer-vote", Bug::TrustAnswerVote),
+        ("count-unsigned", Bug::CountUnsigned),
     ];
 
     /// Chooses the process's bug, once and for all.

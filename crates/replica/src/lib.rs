@@ -11,7 +11,9 @@ mod config;
 mod confirm;
 mod error;
 mod gate;
+mod grants;
 pub mod handler;
+mod identity;
 mod loss;
 pub mod member;
 pub mod net;
@@ -38,6 +40,7 @@ pub use error::{
     CallError, FoundError, Loss, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
 pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Standing, Touched};
+pub use identity::{NodeIdentity, signed_by};
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::NodeFile;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::confirm::Confirmations;
 use crate::gate::ReadGate;
+use crate::grants::Grants;
 use crate::handler::SealCheck;
 use crate::journal::JournalReader;
 use crate::origins::Origins;
@@ -43,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) wall: Arc<dyn WallClock>,
     /// What this node has promised in elections.
     pub(crate) promise: Arc<Promise>,
+    /// What this node grants and was granted, and whom it believes to lead.
+    pub(crate) grants: Arc<Grants>,
     pub(crate) gate: Arc<ReadGate>,
     pub(crate) confirmations: Confirmations,
     pub(crate) peers: Heard,

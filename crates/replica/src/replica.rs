@@ -38,7 +38,7 @@ use crate::session::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
-use crate::status::{ReadRounds, ReplicaStatus};
+use crate::status::{PeerStatus, ReadRounds, ReplicaStatus};
 use crate::verify::verify_macs;
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
@@ -269,7 +269,7 @@ impl Replica {
             time_held_ms: node.clock.held_ms(),
             boot: node.boot,
             space: node.journal.space(),
-            peers: peers.map(|id| node.peers.status(id)).collect(),
+            peers: peers.map(|id| PeerStatus { doubt: node.grants.doubt(id), ..node.peers.status(id) }).collect(),
             problem: node.shared.problem(),
         }
     }

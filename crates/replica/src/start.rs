@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use crate::config::{ReplicaConfig, World};
 use crate::disk::{Disk, is_full};
 use crate::error::{OpenError, Problem};
+use crate::grants::Grants;
+use crate::grants::wire::{Boot, BootKey, Realm};
 use crate::handler::PeerHandler;
 use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
 use crate::net::Listener;
@@ -26,7 +28,7 @@ use crate::peer::network::Network;
 use crate::peer::roster::Roster;
 use crate::raft::Raft;
 use crate::raft::apply_thread::ApplyThread;
-use crate::raft::log_store::LogStore;
+use crate::raft::log_store::{LogStore, decoded_vote};
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
 use crate::replica::off_runtime;
@@ -168,12 +170,18 @@ async fn start_on(
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
     let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
-    let log = LogStore::new(writer.clone()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let log = LogStore::new(writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let promise = log.promise();
+    let realm = Realm { cluster, group };
+    let boot = Boot { node: me, count: recovered.boot, process: shared.sequences.session().process };
+    let key = BootKey::make(realm, boot, &*world.identity, &*world.entropy)
+        .map_err(OpenError::io("certifying this start with the identity key"))?;
+    let vote = decoded_vote(&writer.reader()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let grants = Arc::new(Grants::new(realm, me, key, promise.clone(), vote));
     let raft = Raft::build(
         me.0,
         Arc::new(config),
-        Network::new(me, links.clone(), streams.clone()),
+        Network::new(me, links.clone(), streams.clone(), grants.clone()),
         log,
         Machine::new(files.clone(), apply.clone()),
     )
@@ -192,6 +200,7 @@ async fn start_on(
         journal: writer.reader(),
         wall: world.wall.clone(),
         promise,
+        grants,
         gate: Default::default(),
         confirmations: Default::default(),
         peers: Default::default(),

@@ -15,6 +15,7 @@ use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
 use quorate_hsm::{Hsm, HsmConfig, HsmError, KeyId, KeySelection, TokenProfile};
 use quorate_replica::{Profile, Replica, World};
+use quorate_service::HsmIdentity;
 use quorate_service::node::{JoinConfig, Node, NodeConfig};
 use quorate_service::seal::PublicSeals;
 use quorate_service::seal::token::JoinToken;
@@ -111,6 +112,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         entropy,
         wall: wall.clone(),
         seals: Arc::new(PublicSeals),
+        identity: Arc::new(HsmIdentity::new(hsm.clone()).map_err(token)?),
     };
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));

@@ -1,5 +1,6 @@
 //! Between the wire's messages and our types.
 
+use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::vote::RaftLeaderId;
 use quorate_core::codec::Malformed;
@@ -28,6 +29,12 @@ pub(crate) fn vote_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed> {
     Ok(Vote { leader_id: LeaderId::new(vote.term, vote.node), committed: vote.committed })
 }
 
+/// The vote of an elected leader.
+pub(crate) fn leadership_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed> {
+    vote_in(vote)
+        .and_then(|vote| if vote.committed { Ok(vote) } else { Err(Malformed("message: no elected leader's")) })
+}
+
 pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>, acked: Option<LogId>) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
@@ -35,6 +42,8 @@ pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>, acked: Opti
         leader_commit: request.leader_commit.as_ref().map(log_id_out),
         entries: request.entries.iter().map(to_wire).collect(),
         acked: acked.as_ref().map(log_id_out),
+        grants: Vec::new(),
+        wants_grant: false,
     }
 }
 
@@ -57,14 +66,14 @@ pub(crate) fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesReque
         previous = Some(entry.log_id);
     }
     Ok(AppendEntriesRequest {
-        vote: vote_in(request.vote)?,
+        vote: leadership_in(request.vote)?,
         prev_log_id,
         entries,
         leader_commit: request.leader_commit.as_ref().map(log_id_in),
     })
 }
 
-pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>) -> pb::AppendResponse {
+pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>, grant: Option<Bytes>) -> pb::AppendResponse {
     use pb::append_response::Result as R;
     let result = match response {
         AppendEntriesResponse::Success => R::Success(pb::Nothing {}),
@@ -74,7 +83,7 @@ pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>) -> pb::
         AppendEntriesResponse::Conflict => R::Conflict(pb::Nothing {}),
         AppendEntriesResponse::HigherVote(vote) => R::HigherVote(vote_out(vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse { result: Some(result), grant: grant.unwrap_or_default() }
 }
 
 pub(crate) fn appended_in(response: pb::AppendResponse) -> Result<AppendEntriesResponse<TypeConfig>, Malformed> {
@@ -96,19 +105,25 @@ pub(crate) fn ballot_out(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> p
     }
 }
 
+/// Who asks to be elected is not elected yet.
 pub(crate) fn ballot_in(request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    let vote = vote_in(request.vote)?;
+    if vote.committed {
+        return Err(Malformed("ballot: it says to be elected already"));
+    }
     Ok(VoteRequest {
-        vote: vote_in(request.vote)?,
+        vote,
         last_log_id: request.last_log_id.as_ref().map(log_id_in),
         leadership_transfer: request.leadership_transfer,
     })
 }
 
-pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>) -> pb::VoteResponse {
+pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>, grant: Option<Bytes>) -> pb::VoteResponse {
     pb::VoteResponse {
         vote: Some(vote_out(&response.vote)),
         last_log_id: response.last_log_id.as_ref().map(log_id_out),
         granted: response.vote_granted,
+        grant: grant.unwrap_or_default(),
     }
 }
 
@@ -130,7 +145,7 @@ pub(crate) fn transfer_out(request: &TransferLeaderRequest<TypeConfig>) -> pb::T
 
 pub(crate) fn transfer_in(request: pb::TransferLeaderRequest) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
     Ok(TransferLeaderRequest::new(
-        vote_in(request.from_leader)?,
+        leadership_in(request.from_leader)?,
         request.to,
         request.last_log_id.as_ref().map(log_id_in),
     ))
@@ -138,7 +153,6 @@ pub(crate) fn transfer_in(request: pb::TransferLeaderRequest) -> Result<Transfer
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use openraft::EntryPayload;
 
     use super::*;
@@ -171,5 +185,16 @@ mod tests {
         garbled.entries[0] = Bytes::from_static(b"garbage");
         assert!(append_in(garbled).is_err());
         assert!(append_in(pb::AppendRequest::default()).is_err(), "no vote");
+    }
+
+    #[test]
+    fn who_asks_for_votes_is_not_elected_and_who_leads_is() {
+        let vote = |committed| Some(pb::VoteId { term: 4, node: 2, committed });
+        let ballot = |committed| ballot_in(pb::VoteRequest { vote: vote(committed), ..Default::default() });
+        assert!(ballot(false).is_ok() && ballot(true).is_err());
+        let append = |committed| append_in(pb::AppendRequest { vote: vote(committed), ..Default::default() });
+        assert!(append(true).is_ok() && append(false).is_err());
+        let transfer = |committed| pb::TransferLeaderRequest { from_leader: vote(committed), ..Default::default() };
+        assert!(transfer_in(transfer(true)).is_ok() && transfer_in(transfer(false)).is_err());
     }
 }

@@ -52,8 +52,8 @@ impl Stores {
         let sequences = Sequences::new(ids.node, 1, &Salt);
         let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None), sequences));
         let reopen = move |files: Arc<StateFiles>| open(files).map_err(std::io::Error::other);
-        let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared, reopen)?;
-        Ok((dir, LogStore::new(writer)?, Machine::new(files, Arc::new(apply))))
+        let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), reopen)?;
+        Ok((dir, LogStore::new(writer, shared.applied())?, Machine::new(files, Arc::new(apply))))
     }
 }
 

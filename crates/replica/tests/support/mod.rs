@@ -7,6 +7,7 @@
 )]
 
 pub mod disk;
+pub mod identity;
 pub mod net;
 
 use std::path::PathBuf;
@@ -22,12 +23,13 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, PeerHandler, PeerIdentity, Problem, ReadRecord,
-    Replica, ReplicaConfig, SealCheck, World,
+    BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, NodeIdentity, PeerHandler, PeerIdentity,
+    Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tokio::time::Instant;
 
 use disk::TestDisk;
+use identity::SoftIdentity;
 use net::{Switchboard, TestNet};
 
 pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
@@ -202,6 +204,7 @@ pub fn forged(id: BatchId, name: &str) -> Bytes {
 pub struct Site {
     pub id: NodeId,
     pub name: String,
+    pub identity: Arc<SoftIdentity>,
     pub spki: Vec<u8>,
     pub dir: PathBuf,
     pub disk: Arc<TestDisk>,
@@ -223,6 +226,7 @@ impl Site {
             entropy: self.entropy.clone(),
             wall: self.wall.clone(),
             seals: Arc::new(TestSeals),
+            identity: self.identity.clone(),
         }
     }
 
@@ -299,10 +303,12 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a folder");
         let board = Arc::new(Switchboard::default());
         let sites = (1..=n)
-            .map(|i| Site {
+            .map(|i| (i, Arc::new(SoftIdentity::default())))
+            .map(|(i, identity)| Site {
                 id: NodeId(i),
                 name: format!("n{i}"),
-                spki: vec![i as u8; 91],
+                spki: identity.public_key(),
+                identity,
                 dir: dir.path().join(format!("n{i}")),
                 disk: Arc::default(),
                 board: board.clone(),

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
 mod changes;
+#[path = "../../../../replica/tests/support/identity.rs"]
+mod identity;
 mod keys;
 mod refusals;
 mod time;
@@ -34,6 +36,7 @@ use quorate_replica::{
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use self::identity::SoftIdentity;
 use super::aad::AssociatedData;
 use super::clock::{BootClock, SystemBootClock};
 use super::usage::{Source, to_protect};
@@ -150,6 +153,7 @@ impl Rig {
             entropy: Arc::new(OsEntropy),
             wall: wall.clone(),
             seals: Arc::new(OfKeyring(keyring.clone())),
+            identity: Arc::new(SoftIdentity::default()),
         };
         let mut config =
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
