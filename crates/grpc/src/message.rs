@@ -121,3 +121,57 @@ impl Read {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::StreamExt;
+    use futures::stream;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    async fn read_from(body: Body) -> Result<Bytes, Error> {
+        let mut held = Arc::<Budget>::default().take(None, 0).expect("nothing is taken");
+        read(body, MESSAGE_LEN_MAX, &mut held).await
+    }
+
+    fn pieces(pieces: Vec<Bytes>) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {
+        stream::iter(pieces.into_iter().map(Ok))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+        for begun in [vec![], vec![Bytes::from_static(&[0, 0])], vec![Bytes::from_static(&[0, 0, 0, 0, 9, 1])]] {
+            let body = Body::from_stream(pieces(begun).chain(stream::pending()));
+            assert!(matches!(read_from(body).await, Err(Error::Busy(why)) if why.contains("10 seconds")));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_read_as_it_was_written_however_it_was_cut(
+            message in prop::collection::vec(any::<u8>(), 0..6000),
+            cuts in prop::collection::vec(1usize..2000, 0..20),
+            beyond in -3isize..4,
+        ) {
+            let mut body = vec![0];
+            body.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+            body.extend_from_slice(&message);
+            let whole = Bytes::from(body.clone());
+            body.resize(body.len().saturating_add_signed(beyond), 7);
+            let (mut rest, mut cut) = (Bytes::from(body), Vec::new());
+            for at in cuts {
+                cut.push(rest.split_to(at.min(rest.len())));
+            }
+            cut.push(rest);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            match runtime.block_on(read_from(Body::from_stream(pieces(cut)))) {
+                Ok(read) => prop_assert!(beyond == 0 && read == whole),
+                Err(e) => prop_assert!(beyond != 0 && matches!(e, Error::InvalidArgument(_)), "{}", e),
+            }
+        }
+    }
+}

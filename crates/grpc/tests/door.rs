@@ -190,6 +190,50 @@ async fn whoever_may_not_is_refused_before_a_byte_of_the_request_is_waited_for()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    // One guard: connections of one listener.
+    let service = router(node.clone(), Arc::new(|_: &[_]| Err("no certificates".into())), Arc::default());
+    let ask = |name: &str, body: tonic::body::Body| {
+        let mut request = http::Request::post("http://node.test/quorate.v1.Keys/Echo")
+            .version(http::Version::HTTP_2)
+            .header("content-type", "application/grpc")
+            .body(axum::body::Body::new(body))
+            .expect("a request");
+        request.extensions_mut().insert(Caller { principal: principal(Role::User, name), address: None });
+        let answer = tower::ServiceExt::oneshot(service.clone(), request);
+        async move {
+            let answer = answer.await.expect("infallible");
+            Status::from_header_map(answer.headers()).map_or(Ok(()), Err)
+        }
+    };
+    let begun = |len: u32| {
+        let prefix = bytes::Bytes::copy_from_slice(&[&[0][..], &len.to_be_bytes()].concat());
+        let first = tokio_stream::once(Ok::<_, Status>(http_body::Frame::data(prefix)));
+        let body = tokio_stream::StreamExt::chain(first, tokio_stream::pending());
+        tonic::body::Body::new(http_body_util::StreamBody::new(body))
+    };
+    let whole = || tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])));
+    let mut under_way = Vec::new();
+    let refusal = loop {
+        let mut asked = Box::pin(ask("heavy", begun(MESSAGE_LEN_MAX as u32)));
+        match futures::FutureExt::now_or_never(&mut asked) {
+            None => under_way.push(asked),
+            Some(answer) => break answer,
+        }
+        assert!(under_way.len() < 100, "nothing stops it");
+    };
+    refused(refusal, Code::ResourceExhausted, "BUSY");
+    assert_eq!(under_way.len(), 7, "each takes its length twice");
+    ask("heavy", whole()).await.expect("a small one still has room");
+    assert!(futures::FutureExt::now_or_never(Box::pin(ask("light", begun(MESSAGE_LEN_MAX as u32)))).is_none());
+    ask("light", whole()).await.expect("others go on");
+    under_way.clear();
+    assert!(futures::FutureExt::now_or_never(Box::pin(ask("heavy", begun(MESSAGE_LEN_MAX as u32)))).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_watches_once_and_its_watch_ends_when_the_node_turns() {
     let rig = Rig::new();
     let (node, shares) = rig.unsealed().await;
