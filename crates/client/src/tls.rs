@@ -160,7 +160,7 @@ impl Tls {
 pub(crate) struct Connector {
     pub address: Address,
     pub tls: Arc<Tls>,
-    /// Only a server of this cluster and root will do.
+    /// Only this server will do: this node of this cluster, under this root.
     pub pinned: Option<ServerIdentity>,
     /// What the connections showed.
     pub watch: Watch,
@@ -285,11 +285,11 @@ impl Connector {
         let identity =
             self.tls.identify(chain, &name).map_err(|e| ConnectFailure::Untrusted(format!("{address}: {e}")))?;
         if let Some(pinned) = &self.pinned
-            && (pinned.cluster, &pinned.root_spki) != (identity.cluster, &identity.root_spki)
+            && *pinned != identity
         {
             return Err(ConnectFailure::Untrusted(format!(
-                "{address} is a node of cluster {}, not of {}",
-                identity.cluster, pinned.cluster
+                "{address} is node {} of cluster {} now, not {} of {}",
+                identity.node, identity.cluster, pinned.node, pinned.cluster
             )));
         }
         *self.watch.lock() = Seen { identity: Some(identity), alert: None };

@@ -32,6 +32,10 @@ pub enum Bug {
     LoseVote,
     /// A leader answers reads for two seconds without asking anybody.
     LeaderLease,
+    /// Any seal configuration in the state is believed.
+    SkipPin,
+    /// The anchor key is not asked for: neither for a keyring that opens, nor for an offer of a root key.
+    SkipAnchorKey,
 }
 
 #[cfg(not(feature = "seeded-bugs"))]
@@ -73,7 +77,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 13] = [
+    pub const ALL: [(&str, Bug); 15] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -87,6 +91,8 @@ mod chosen {
         ("accept-bad-mac", Bug::AcceptBadMac),
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
+        ("skip-pin", Bug::SkipPin),
+        ("skip-anchor-key", Bug::SkipAnchorKey),
     ];
 
     /// Chooses the process's bug, once and for all.
