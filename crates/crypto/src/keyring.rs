@@ -21,7 +21,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::boxes;
-use crate::kdf::{Label, derive, message};
+use crate::kdf::{Label, derive};
 use crate::root::{Purpose, RootKey, fresh};
 use crate::seal_config::SealConfigHash;
 use crate::secret::{Secret, SecretBytes};
@@ -208,15 +208,14 @@ impl Keyring {
     }
     /// PK_anchor.
     pub fn anchor_public_key(&self) -> [u8; 32] {
-        self.anchor_key_pair().public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes")
+        self.anchor_pair().public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes")
     }
 
-    /// Signs as whoever holds the cluster's keys, for everybody who knows the seal configuration, sealed nodes too.
-    pub fn sign_with_anchor(&self, label: Label, fields: &[u8]) -> [u8; 64] {
-        let signature = self.anchor_key_pair().sign(&message(label, fields));
-        signature.as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+    pub(crate) fn sign_anchored(&self, message: &[u8]) -> [u8; 64] {
+        self.anchor_pair().sign(message).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
     }
-    fn anchor_key_pair(&self) -> Ed25519KeyPair {
+
+    fn anchor_pair(&self) -> Ed25519KeyPair {
         Ed25519KeyPair::from_seed_unchecked(self.anchor_seed.expose()).expect("a seed has 32 bytes")
     }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
 use crate::kdf::{Label, message};
+use crate::keyring::Keyring;
 use crate::seal_config::{SealConfig, SealConfigHash, SealSignature, SignerKind};
 use crate::share::Share;
 
@@ -68,6 +69,13 @@ impl SealConfig {
     /// Whether the anchor key of this configuration signed `fields` for the purpose of `label`.
     pub fn is_signed_by_anchor(&self, label: Label, fields: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.pk_anchor).verify(&message(label, fields), signature).is_ok()
+    }
+}
+
+impl Keyring {
+    /// Signs as whoever holds the cluster's keys, for everybody who knows the seal configuration, sealed nodes too.
+    pub fn sign_with_anchor(&self, label: Label, fields: &[u8]) -> [u8; 64] {
+        self.sign_anchored(&message(label, fields))
     }
 }
 
