@@ -41,6 +41,8 @@ pub struct ServerIdentity {
     pub cluster: ClusterId,
     /// The node's name.
     pub node: String,
+    /// SubjectPublicKeyInfo (DER) of its identity key.
+    pub identity_spki: Vec<u8>,
     /// SubjectPublicKeyInfo (DER) of the root its chain goes to; a share's fingerprint is checked against it.
     pub root_spki: Vec<u8>,
 }
@@ -151,7 +153,8 @@ impl Tls {
                 .find(|r| r.verifier.verify_server_cert(leaf, intermediates, name, &[], UnixTime::now()).is_ok()),
         };
         let root_spki = root.ok_or_else(|| untrusted("the server's chain goes to no configured root"))?.spki.clone();
-        Ok(ServerIdentity { cluster, node: principal.name.to_string(), root_spki })
+        let identity_spki = parsed.public_key().raw.to_vec();
+        Ok(ServerIdentity { cluster, node: principal.name.to_string(), identity_spki, root_spki })
     }
 }
 

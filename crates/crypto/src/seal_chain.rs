@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 
 use crate::kdf::{Label, message};
 use crate::keyring::Keyring;
@@ -45,6 +45,16 @@ impl SealConfig {
     /// What people compare.
     pub fn fingerprint(&self) -> SealFingerprint {
         SealFingerprint::of(&self.hash())
+    }
+
+    /// Whether this is a first generation, signed by the node that founded the cluster: that is checked at genesis, by who
+    /// hands out the shares. From then on it is known by its hash, and the node may long be gone.
+    pub fn is_founded_by(&self, node: &str, identity_spki: &[u8]) -> bool {
+        let (key, message) = (UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, identity_spki), self.signing_message());
+        let signed = |s: &SealSignature| {
+            s.kind == SignerKind::Node && s.signer == node && key.verify(&message, &s.signature).is_ok()
+        };
+        self.generation == 1 && self.signatures.iter().any(signed)
     }
 
     /// Whether `next` is the next generation of this one: linked to it, of the same cluster, and signed by at least t of
@@ -156,6 +166,29 @@ mod tests {
             change(&mut bad);
             assert!(!first.seal_config.is_succeeded_by(&bad), "{what}");
         }
+    }
+
+    #[test]
+    fn genesis_is_signed_by_the_node_that_founded() {
+        use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+        let pair = || EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let spki = |pair: &EcdsaKeyPair| -> Vec<u8> {
+            let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+            der.as_ref().to_vec()
+        };
+        let (founder, other) = (pair(), pair());
+        let mut config = founding(2, 3).seal_config;
+        assert!(!config.is_founded_by("n1", &spki(&founder)), "not signed yet");
+        let signature = founder.sign(&SystemRandom::new(), &config.signing_message()).unwrap().as_ref().to_vec();
+        config.signatures.push(SealSignature { kind: SignerKind::Node, signer: "n1".into(), signature });
+        assert!(config.is_founded_by("n1", &spki(&founder)));
+        assert!(!config.is_founded_by("n2", &spki(&founder)) && !config.is_founded_by("n1", &spki(&other)));
+        let altered = SealConfig { threshold: 3, ..config.clone() };
+        assert!(!altered.is_founded_by("n1", &spki(&founder)));
+        config.signatures[0].kind = SignerKind::InitPrincipal;
+        assert!(!config.is_founded_by("n1", &spki(&founder)));
     }
 
     #[test]

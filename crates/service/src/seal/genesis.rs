@@ -154,7 +154,10 @@ impl Node {
         // Whichever attempt is applied: this node knows its own by these.
         let pin = config.hash();
         let pins = self.pins.get().into_iter().chain([pin]).collect();
-        self.set_pins(pins).map_err(|e| not_created(&e))?;
+        if let Err(e) = self.set_pins(pins) {
+            self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
+            return Err(not_created(&e));
+        }
         let answer = Founded {
             shares: founding.shares.iter().map(|share| share.to_text()).collect(),
             cluster: config.cluster,

@@ -196,7 +196,6 @@ async fn a_rotation_that_a_stranger_offers_is_refused() {
 
 /// A state whose custodians are a stranger's, on the disk of a node that was founded with others.
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::disallowed_methods, reason = "as somebody with access to the disk")]
 async fn a_node_believes_no_custodians_but_those_it_was_introduced_to() {
     let rig = Rig::new();
     let (node, shares) = rig.founded(3, 2).await;

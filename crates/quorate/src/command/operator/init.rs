@@ -121,6 +121,12 @@ impl Init {
         }
         // Not before the shares are safe: they exist nowhere else.
         let seal = seal?;
+        let founder = first.server_identity().ok_or_else(|| super::incomplete("certificate"))?;
+        if !seal.is_founded_by(&founder.node, &founder.identity_spki) {
+            let why = format!("{} did not sign the seal configuration that it sent", founder.node);
+            let todo = "do not use this cluster: found another, with an empty data_dir, and look at that node";
+            return Err(Failure::failed("can't trust the new cluster", why, todo));
+        }
         Memory::of(seal.cluster)?.remember(&seal, 0);
         json["seal_fingerprint"] = seal.fingerprint().to_string().into();
         shared.format().print(&json, || summary(&answer, &seal, &request, self.shares_out.as_deref()))

@@ -194,7 +194,7 @@ mod tests {
             single_share: false,
             dev: false,
         };
-        found(params, &Bytes(seed.into())).ok().expect("good numbers")
+        found(params, &Bytes(seed.into())).expect("good numbers")
     }
 
     /// The generation after, signed by these shares.

@@ -35,15 +35,16 @@ impl Asked {
         status.ceremony.as_ref().filter(|c| c.node == status.answered_by)
     }
 
-    /// Address, name and state, for a list to choose from.
+    /// Address, name and state, for a list to choose from; what a node says may not command the terminal.
     fn in_words(&self) -> String {
-        match &self.status {
+        let words = match &self.status {
             Err(e) => format!("{}: {}", self.address, e.message),
             Ok(s) => {
                 let ceremony = self.own_ceremony().map(|c| format!(", {}", ceremony_in_words(c))).unwrap_or_default();
                 format!("{}: {}, {}{ceremony}", self.address, s.answered_by, s.state)
             }
-        }
+        };
+        words.replace(char::is_control, " ")
     }
 }
 
