@@ -70,6 +70,8 @@ calls! { OperatorClient:
     Read share_challenge(ShareChallengeRequest) -> ShareChallengeResponse;
     /// Enters a share at one node.
     Once submit_share(SubmitShareRequest) -> SubmitShareResponse;
+    /// Ends the ceremony open at one node.
+    Once abort_ceremony(AbortCeremonyRequest) -> AbortCeremonyResponse;
     /// Seals one node or all.
     Once seal(SealRequest) -> SealResponse;
     /// A one-use token for a new node.

@@ -122,7 +122,7 @@ impl Client {
         self.rebuilt(|connector| connector)
     }
 
-    /// The same client, over new connections that accept only nodes of that cluster and root: what a share travels on.
+    /// The same client, over new connections that accept only that node, of that cluster and root: what a share travels on.
     pub fn pinned(&self, identity: &ServerIdentity) -> Result<Self, ClientError> {
         self.rebuilt(|connector| Connector { pinned: Some(identity.clone()), ..connector })
     }

@@ -41,6 +41,8 @@ pub struct ServerIdentity {
     pub cluster: ClusterId,
     /// The node's name.
     pub node: String,
+    /// SubjectPublicKeyInfo (DER) of its identity key.
+    pub identity_spki: Vec<u8>,
     /// SubjectPublicKeyInfo (DER) of the root its chain goes to; a share's fingerprint is checked against it.
     pub root_spki: Vec<u8>,
 }
@@ -151,7 +153,8 @@ impl Tls {
                 .find(|r| r.verifier.verify_server_cert(leaf, intermediates, name, &[], UnixTime::now()).is_ok()),
         };
         let root_spki = root.ok_or_else(|| untrusted("the server's chain goes to no configured root"))?.spki.clone();
-        Ok(ServerIdentity { cluster, node: principal.name.to_string(), root_spki })
+        let identity_spki = parsed.public_key().raw.to_vec();
+        Ok(ServerIdentity { cluster, node: principal.name.to_string(), identity_spki, root_spki })
     }
 }
 
@@ -160,7 +163,7 @@ impl Tls {
 pub(crate) struct Connector {
     pub address: Address,
     pub tls: Arc<Tls>,
-    /// Only a server of this cluster and root will do.
+    /// Only this server will do: this node of this cluster, under this root.
     pub pinned: Option<ServerIdentity>,
     /// What the connections showed.
     pub watch: Watch,
@@ -285,11 +288,11 @@ impl Connector {
         let identity =
             self.tls.identify(chain, &name).map_err(|e| ConnectFailure::Untrusted(format!("{address}: {e}")))?;
         if let Some(pinned) = &self.pinned
-            && (pinned.cluster, &pinned.root_spki) != (identity.cluster, &identity.root_spki)
+            && *pinned != identity
         {
             return Err(ConnectFailure::Untrusted(format!(
-                "{address} is a node of cluster {}, not of {}",
-                identity.cluster, pinned.cluster
+                "{address} is node {} of cluster {} now, not {} of {}",
+                identity.node, identity.cluster, pinned.node, pinned.cluster
             )));
         }
         *self.watch.lock() = Seen { identity: Some(identity), alert: None };

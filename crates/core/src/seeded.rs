@@ -36,6 +36,10 @@ pub enum Bug {
     TrustAnswerVote,
     /// Whoever says that it leads is followed, whoever voted.
     CountUnsigned,
+    /// Any seal configuration in the state is believed.
+    SkipPin,
+    /// The anchor key is not asked for: neither for a keyring that opens, nor for an offer of a root key.
+    SkipAnchorKey,
 }
 
 #[cfg(not(feature = "seeded-bugs"))]
@@ -77,7 +81,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 15] = [
+    pub const ALL: [(&str, Bug); 17] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -93,6 +97,8 @@ mod chosen {
         ("leader-lease", Bug::LeaderLease),
         ("trust-answer-vote", Bug::TrustAnswerVote),
         ("count-unsigned", Bug::CountUnsigned),
+        ("skip-pin", Bug::SkipPin),
+        ("skip-anchor-key", Bug::SkipAnchorKey),
     ];
 
     /// Chooses the process's bug, once and for all.

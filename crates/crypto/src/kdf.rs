@@ -55,8 +55,12 @@ labels! {
     CustodianSign = "custodian-sign",
     /// The message of a share proof.
     ShareProof = "share-proof",
+    /// The message by which custodians end a ceremony that another began.
+    CeremonyAbort = "ceremony-abort",
     /// The message that signers of a seal configuration sign.
     SealConfig = "seal-config",
+    /// The message by which whoever holds the keyring vouches for a hand-over.
+    Handover = "handover",
     /// What a recipient answers to a hand-over, from RK.
     HandoverAck = "handover-ack",
     /// An entry that begins a session.

@@ -20,6 +20,7 @@ mod hybrid;
 mod keyring;
 mod record;
 mod root;
+mod seal_chain;
 mod seal_config;
 mod share;
 mod share_text;
@@ -42,10 +43,11 @@ pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKe
 pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader};
 pub use record::{OpenedRecord, RecordError, WriterId};
 pub use root::RootKey;
+pub use seal_chain::{SealFingerprint, descends};
 pub use seal_config::{
     Custodian, SealConfig, SealConfigError, SealConfigHash, SealFlags, SealSignature, SetId, SignerKind, UnsealModes,
 };
 pub use secret::{Secret, SecretBytes};
-pub use share::{ClusterFingerprint, Share, ShareError, verify_proof};
+pub use share::{ClusterFingerprint, Share, ShareError, verify_abort, verify_proof};
 pub use share_text::{SHARE_TEXT_LEN, TypoHint};
 pub use suite::{HashSuite, UnknownSuite};

@@ -5,9 +5,12 @@
 //! fingerprint = SHA-256([C, root CA SPKI at genesis])[..8]
 //! seed        = kdf(y, "custodian-sign", [C, S, t u8, x u8], 32) → Ed25519; its public half is pk_x
 //! proof       = Ed25519(seed, "quorate/v1/share-proof" ‖ 0x00 ‖ [C, node name, nonce])
+//! abort       = Ed25519(seed, "quorate/v1/ceremony-abort" ‖ 0x00 ‖ [C, node name, ceremony id])
 //! ```
 //!
 //! pk_x is the commitment to the share: a forged one is named, and a share is shown to be alive without showing it.
+
+use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use quorate_core::codec::{Malformed, Reader, Writer};
@@ -15,7 +18,9 @@ use quorate_core::id::ClusterId;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::ceremony::CeremonyId;
 use crate::kdf::{Label, derive, message, sha256};
+use crate::seal_chain::in_groups;
 use crate::seal_config::{SealConfig, SetId};
 use crate::secret::{Secret, ct_eq};
 use crate::share_text::{self, SHARE_TEXT_LEN, TextError, TypoHint};
@@ -34,6 +39,12 @@ impl ClusterFingerprint {
     pub fn new(cluster: ClusterId, root_ca_spki: &[u8]) -> Self {
         let hash = sha256(&Writer::new().field(&cluster.0).field(root_ca_spki).finish());
         Self(hash[..8].try_into().expect("8 of 32 bytes"))
+    }
+}
+
+impl fmt::Display for ClusterFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        in_groups(&self.0, f)
     }
 }
 
@@ -198,6 +209,12 @@ impl Share {
         proof.as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
     }
 
+    /// Signs that one ceremony is to end and its shares be forgotten; this share is not shown.
+    pub fn sign_abort(&self, cluster: ClusterId, node_name: &str, ceremony: CeremonyId) -> [u8; 64] {
+        let signature = self.proof_key(cluster).sign(&abort_message(cluster, node_name, ceremony));
+        signature.as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+    }
+
     pub(crate) fn proof_key(&self, cluster: ClusterId) -> Ed25519KeyPair {
         let fields = Writer::new().field(&cluster.0).field(&self.set_id.0).u8(self.threshold).u8(self.x).finish();
         let seed: Secret<32> = derive(self.y.expose(), Label::CustodianSign, &fields);
@@ -220,6 +237,19 @@ pub fn verify_proof(
             let key = UnparsedPublicKey::new(&ED25519, &c.proof_key);
             key.verify(&proof_message(cluster, node_name, nonce), proof).is_ok()
         })
+}
+
+/// Whether `signature` was made by the share of custodian `x`, to end this ceremony of this node.
+pub fn verify_abort(config: &SealConfig, x: u8, node_name: &str, ceremony: CeremonyId, signature: &[u8]) -> bool {
+    config.custodian(x).is_some_and(|c| {
+        let key = UnparsedPublicKey::new(&ED25519, &c.proof_key);
+        key.verify(&abort_message(config.cluster, node_name, ceremony), signature).is_ok()
+    })
+}
+
+fn abort_message(cluster: ClusterId, node_name: &str, ceremony: CeremonyId) -> Vec<u8> {
+    let fields = Writer::new().field(&cluster.0).field(node_name.as_bytes()).field(&ceremony.0).finish();
+    message(Label::CeremonyAbort, &fields)
 }
 
 fn proof_message(cluster: ClusterId, node_name: &str, nonce: &[u8; 32]) -> Vec<u8> {
@@ -290,6 +320,21 @@ mod tests {
         let bad: String = bad.into_iter().collect();
         let shown = format!("{0} {0:?}", Share::parse(&bad).err().unwrap());
         assert!(!shown.contains(&bad[10..20]) && !shown.contains(&text[30..40]), "{shown}");
+    }
+
+    #[test]
+    fn a_signature_to_abort_is_for_one_share_node_and_ceremony_and_is_no_proof() {
+        let f = founding(3, 5);
+        let (config, id) = (&f.seal_config, CeremonyId([5; 16]));
+        let signature = f.shares[2].sign_abort(config.cluster, "n1", id);
+        assert!(verify_abort(config, 3, "n1", id, &signature));
+        for (x, node, ceremony) in [(2, "n1", id), (0, "n1", id), (3, "n2", id), (3, "n1", CeremonyId([6; 16]))] {
+            assert!(!verify_abort(config, x, node, ceremony, &signature), "{x} {node} {ceremony:?}");
+        }
+        let elsewhere = f.shares[2].sign_abort(ClusterId([0; 16]), "n1", id);
+        assert!(!verify_abort(config, 3, "n1", id, &elsewhere));
+        let proof = f.shares[2].prove(config.cluster, "n1", &[5; 32]);
+        assert!(!verify_abort(config, 3, "n1", id, &proof));
     }
 
     #[test]

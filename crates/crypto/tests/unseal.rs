@@ -83,6 +83,7 @@ fn keyring_context(config: &SealConfig) -> KeyringContext {
         cluster: config.cluster,
         group: GroupId(0),
         seal_config_hash: config.hash(),
+        pk_anchor: config.pk_anchor,
     }
 }
 

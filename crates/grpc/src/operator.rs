@@ -5,9 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_proto::v1::operator_server::Operator;
+use quorate_service::Error;
 use quorate_service::core::id::{InvalidId, Name};
 use quorate_service::node::Node;
-use quorate_service::seal::{CeremonyStatus, InitRequest, NodeStatus, Pending, SecretText, Status as ClusterStatus};
+use quorate_service::seal::{
+    AbortSignature, CeremonyStatus, InitRequest, NodeStatus, Pending, SecretText, Status as ClusterStatus,
+};
 use tonic::{Request, Response, Status};
 
 use crate::caller::Callers;
@@ -38,9 +41,10 @@ impl Operator for OperatorDoor {
 
     async fn seal_config(&self, request: Request<v1::SealConfigRequest>) -> Answer<v1::SealConfigResponse> {
         let who = self.callers.of(&request)?.principal;
-        let seal_config = self.node.seal_config(&who).map_err(|e| status(&e))?;
-        let node_name = self.node.name().to_string();
-        Ok(Response::new(v1::SealConfigResponse { seal_config: seal_config.into(), node_name }))
+        let mut chain = self.node.seal_configs(&who).map_err(|e| status(&e))?;
+        let seal_config = chain.pop().unwrap_or_default().into();
+        let earlier = chain.into_iter().map(Bytes::from).collect();
+        Ok(Response::new(v1::SealConfigResponse { seal_config, node_name: self.node.name().to_string(), earlier }))
     }
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Answer<v1::InitResponse> {
@@ -76,6 +80,29 @@ impl Operator for OperatorDoor {
         Ok(Response::new(v1::SubmitShareResponse {
             ceremony: submitted.ceremony.map(ceremony),
             unsealed: submitted.unsealed,
+            node_name: self.node.name().to_string(),
+        }))
+    }
+
+    async fn abort_ceremony(&self, request: Request<v1::AbortCeremonyRequest>) -> Answer<v1::AbortCeremonyResponse> {
+        let who = self.callers.of(&request)?.principal;
+        let v1::AbortCeremonyRequest { ceremony_id, share_number, signature } = request.into_inner();
+        let id = CeremonyStatus::parse_id(&ceremony_id).ok_or_else(|| {
+            status(&Error::InvalidArgument("the ceremony's id is not 32 hex digits; `operator status` shows it".into()))
+        })?;
+        let signature = match (share_number, signature) {
+            (0, signature) if signature.is_empty() => None,
+            (x, signature) => Some(AbortSignature {
+                // No custodian has number 0, so that the service refuses whatever does not fit.
+                x: x.try_into().unwrap_or_default(),
+                signature: signature.to_vec(),
+            }),
+        };
+        let aborted = self.node.abort_ceremony(&who, id, signature).map_err(|e| status(&e))?;
+        Ok(Response::new(v1::AbortCeremonyResponse {
+            aborted: aborted.aborted,
+            signatures: aborted.signatures.into(),
+            threshold: aborted.threshold.into(),
             node_name: self.node.name().to_string(),
         }))
     }
@@ -161,6 +188,8 @@ fn status_response(s: ClusterStatus) -> v1::StatusResponse {
         dev: s.dev,
         state: s.health.as_str().into(),
         hint: s.hint,
+        seal_generation: s.seal.map_or(0, |(generation, _)| generation),
+        seal_fingerprint: s.seal.map(|(_, fingerprint)| fingerprint.to_string()).unwrap_or_default(),
         digest: s.digest.map(|(index, hash)| v1::StateDigest { index, hash: hash.to_vec().into() }),
     }
 }
@@ -223,6 +252,10 @@ mod tests {
         });
         assert_eq!((shown.entered, shown.share_numbers, shown.threshold), (2, vec![1, 4], 3));
         assert_eq!(shown.id, "ab".repeat(16));
+        assert_eq!(CeremonyStatus::parse_id(&shown.id), Some([0xAB; 16]));
+        for bad in ["", "ab", &"ab".repeat(17), &"xy".repeat(16), &"é".repeat(16), &"+a".repeat(16)] {
+            assert_eq!(CeremonyStatus::parse_id(bad), None, "{bad}");
+        }
         let invited = Pending { name: "n3".into(), fingerprint: None, expires_ms: 1 };
         assert_eq!(pending(invited.clone()).state, "invited");
         let waiting = pending(Pending { fingerprint: Some("AB12".into()), ..invited });

@@ -252,6 +252,7 @@ fn a_node_by_hand_from_nothing_to_serving() {
         command.env("QUORATE_ADDR", &api).env("QUORATE_CACERT", path("pki/ca.pem"));
         command.env("QUORATE_CLIENT_CERT", path(&format!("pki/{who}.pem")));
         command.env("QUORATE_CLIENT_KEY", path(&format!("pki/{who}.key")));
+        command.env("XDG_STATE_HOME", path(&format!("state-of-{who}")));
         run(command, stdin)
     };
     wait(|| client("admin", &["operator", "status"], "").status.success());
@@ -289,10 +290,104 @@ fn a_node_by_hand_from_nothing_to_serving() {
     let enter = |share: &str| json(&client("custodian", &["operator", "unseal"], share).stdout);
     let first = enter(&shares[2]);
     assert_eq!((&first["unsealed"], &first["ceremony"]["entered"]), (&false.into(), &1.into()));
+    // Whoever began it may end it, a stranger to it may not.
+    let foreign = client("admin", &["operator", "ceremony", "abort"], "");
+    assert!(complaint(&foreign).contains("custodian/custodian began this ceremony"));
+    let aborted = client("custodian", &["operator", "ceremony", "abort"], "");
+    assert_eq!(json(&aborted.stdout)["aborted"], true, "{}", text(&aborted.stderr));
+    assert!(complaint(&client("custodian", &["operator", "ceremony", "abort"], "")).contains("no ceremony is open"));
+    assert_eq!(enter(&shares[2])["ceremony"]["entered"], 1);
+    // A custodian who did not begin it signs: t of them end it, and no share is sent.
+    let sign = |share: &str| client("admin", &["operator", "ceremony", "abort", "--sign"], share);
+    assert_eq!(
+        (&json(&sign(&shares[1]).stdout)["aborted"], json(&sign(&shares[1]).stdout)["signatures"].as_u64()),
+        (&false.into(), Some(1))
+    );
+    assert_eq!(json(&sign(&shares[0]).stdout)["aborted"], true);
+    let first = enter(&shares[2]);
+    assert_eq!(first["ceremony"]["entered"], 1, "all begins anew");
     assert!(complaint(&client("custodian", &["operator", "unseal"], &shares[2])).contains("already entered"));
     assert_eq!(enter(&shares[0])["unsealed"], true);
     assert!(client("admin", &["keys", "create", "--alias", "by-hand"], "").status.success());
     assert!(complaint(&client("custodian", &["keys", "list"], "")).contains("DENIED"));
+}
+
+/// A hostile member tells of a ceremony at its place: a share goes to the address its custodian gave, and nowhere else.
+#[test]
+fn a_share_goes_to_the_address_that_was_given_and_to_no_other() {
+    let dev = Dev::start_sealed(3);
+    let [n1, n2, _] = [0, 1, 2].map(|place| &dev.json.nodes[place]);
+    let unseal = |addrs: &str, more: &[&str], share: usize| {
+        dev.cli_at(addrs, &[&["operator", "unseal"], more].concat(), &dev.json.shares[share])
+    };
+    let entered = |place: usize| {
+        let status = json(&dev.cli_at(&dev.json.nodes[place].api, &["operator", "status"], "").stdout);
+        (status["ceremony"]["node"].clone(), status["ceremony"]["share_numbers"].clone())
+    };
+    let told = unseal(&n1.api, &[], 0);
+    wait(|| entered(1) == (n1.name.as_str().into(), serde_json::json!([1])));
+    // Every node tells that a ceremony is open at n1; the custodian said n2.
+    let second = json(&unseal(&n2.api, &[], 1).stdout);
+    assert_eq!((&second["node"], &second["ceremony"]["node"]), (&n2.name.as_str().into(), &n2.name.as_str().into()));
+    assert_eq!(entered(0), (n1.name.as_str().into(), serde_json::json!([1])));
+    assert_eq!(entered(1), (n2.name.as_str().into(), serde_json::json!([2])));
+    let above = text(&told.stderr);
+    let seal = json(&dev.cli_at(&n1.api, &["operator", "status"], "").stdout)["seal_fingerprint"].clone();
+    for shown in [n1.name.as_str(), &n1.api, "fingerprint", seal.as_str().expect("one")] {
+        assert!(above.contains(shown), "{shown} in: {above}");
+    }
+    // With several addresses it goes nowhere unless it is told where.
+    let both = format!("{},{}", n1.api, n2.api);
+    let unasked = unseal(&both, &[], 2);
+    let said = complaint(&unasked);
+    assert!(unasked.status.code() == Some(2) && said.contains("--node K") && said.contains(&n2.api), "{said}");
+    assert_eq!(json(&unseal(&both, &["--node", "2"], 2).stdout)["ceremony"]["entered"], 2);
+
+    // A sealed cluster can be sealed: that forgets entered shares, everywhere.
+    let sealed = json(&dev.cli_ok(&["operator", "seal", "--cluster"], ""));
+    assert_eq!(sealed["sealed_nodes"].as_array().map(Vec::len), Some(3), "{sealed}");
+    for place in 0..3 {
+        wait(|| entered(place).0.is_null());
+    }
+    let partly = dev.cli_at(&both, &["operator", "seal", "--cluster"], "");
+    assert!(complaint(&partly).contains("not reached"), "it does not say that all are sealed");
+}
+
+/// What a custodian's machine remembers of a cluster is asked before a share is typed.
+#[test]
+fn a_cluster_that_is_not_the_one_remembered_gets_no_share() {
+    let dev = Dev::start_sealed(1);
+    let check = |more: &[&str]| dev.cli(&[&["operator", "share", "check"], more].concat(), &dev.json.shares[1]);
+    let folder = dev.state_home().join("quorate/clusters");
+    assert!(check(&[]).status.success() && !folder.exists(), "checking remembers nothing");
+    dev.cli_ok(&["operator", "unseal"], &dev.json.shares[0]);
+    let file = folder
+        .join(format!("{}.json", json(&dev.cli_ok(&["operator", "status"], ""))["cluster_id"].as_str().expect("one")));
+    assert_eq!(mode(&file), 0o600);
+    let known = json(&std::fs::read(&file).expect("remembered"));
+    assert!(known["generation"] == 1 && known["index"].as_u64() > Some(0), "{known}");
+    let remember = |name: &str, value: Value| {
+        let mut other = known.clone();
+        other[name] = value;
+        std::fs::write(&file, other.to_string()).expect("written");
+    };
+    assert!(check(&[]).status.success());
+
+    remember("seal_fingerprint", "0000-0000-0000-0000".into());
+    for older in [&[][..], &["--older"]] {
+        let said = complaint(&check(older));
+        assert!(said.contains("fingerprint") && said.contains("enter no share"), "{said}");
+    }
+    assert!(text(&dev.cli_ok(&["operator", "status", "--output", "table"], "")).contains("NOT the one"));
+    for (name, value) in
+        [("generation", 2.into()), ("index", (known["index"].as_u64().expect("a number") + 1_000_000).into())]
+    {
+        remember(name, value);
+        assert!(complaint(&check(&[])).contains("put back from a copy"), "{name}");
+        assert!(check(&["--older"]).status.success(), "{name}");
+    }
+    std::fs::write(&file, "not what was written").expect("written");
+    assert!(complaint(&check(&[])).contains("remembered"));
 }
 
 fn new_dev(dir: &Path, more: &[&str]) -> Command {

@@ -69,6 +69,9 @@ pub struct ReplicaConfig {
     pub cache_bytes: usize,
     /// A joining node: the membership its inviter told it, trusted until its own log is past it.
     pub introduction: Option<MembershipView>,
+    /// The seal configurations that a new node was introduced to; [`NodeFile::pins`](crate::NodeFile::pins). An existing one
+    /// has its own.
+    pub pins: Vec<[u8; 32]>,
 }
 
 impl ReplicaConfig {
@@ -87,6 +90,7 @@ impl ReplicaConfig {
             scrub_interval: Duration::from_secs(24 * 3600),
             cache_bytes: 64 << 20,
             introduction: None,
+            pins: Vec::new(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The file `node` in a data directory: whose it is, and whom a joining node was introduced to.
 //!
 //! ```text
-//! format u8 ‖ complete u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ BLAKE3 of all before 32
+//! format u8 ‖ complete u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ n u16 × pin 32
+//!   ‖ BLAKE3 of all before 32
 //! ```
 //!
 //! It is written first, as incomplete, and again once journal and state are made. So an interrupted creation is told
@@ -17,7 +18,7 @@ use crate::disk::{Disk, read_small, replace_small};
 use crate::error::OpenError;
 use crate::member::MembershipView;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const NAME: &str = "node";
 const LEN_MAX: usize = 1024 * 1024;
 const HASH_LEN: usize = 32;
@@ -33,6 +34,9 @@ pub struct NodeFile {
     pub name: String,
     /// The membership its inviter told it, for a node that joined.
     pub introduction: Option<MembershipView>,
+    /// SHA-256 of the seal configurations from which whatever the state says of custodians must descend: one, or of a
+    /// founder one for each attempt until one is applied.
+    pub pins: Vec<[u8; 32]>,
     /// Journal and state have been made.
     pub(crate) complete: bool,
 }
@@ -40,14 +44,15 @@ pub struct NodeFile {
 impl NodeFile {
     fn encode(&self) -> Vec<u8> {
         let introduction = self.introduction.as_ref().map(MembershipView::encode).unwrap_or_default();
-        let mut bytes = Writer::new()
+        let w = Writer::new()
             .u8(FORMAT)
             .u8(self.complete.into())
             .raw(&self.cluster.0)
             .u64(self.node.0)
             .field(self.name.as_bytes())
             .field(&introduction)
-            .finish();
+            .u16(self.pins.len() as u16);
+        let mut bytes = self.pins.iter().fold(w, |w, pin| w.raw(pin)).finish();
         bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
         bytes
     }
@@ -73,11 +78,13 @@ impl NodeFile {
             node: NodeId(r.u64()?),
             name: r.text(Name::LEN_MAX)?.to_owned(),
             introduction: None,
+            pins: Vec::new(),
         };
         let introduction = r.field(LEN_MAX)?;
         if !introduction.is_empty() {
             file.introduction = Some(MembershipView::decode(introduction)?);
         }
+        file.pins = (0..r.u16()?).map(|_| r.array()).collect::<Result<_, _>>()?;
         r.finish()?;
         Ok(file)
     }
@@ -111,7 +118,7 @@ mod tests {
     fn a_node_file_comes_back_and_every_flipped_bit_is_noticed() {
         for introduction in [None, Some(MembershipView { index: 3, ..MembershipView::default() })] {
             let (cluster, node, name) = (ClusterId([1; 16]), NodeId(4), "n4".to_owned());
-            let file = NodeFile { cluster, node, name, introduction, complete: true };
+            let file = NodeFile { cluster, node, name, introduction, pins: vec![[7; 32], [8; 32]], complete: true };
             let bytes = file.encode();
             assert_eq!(NodeFile::decode(&bytes), Ok(file));
             for at in 0..bytes.len() {

@@ -89,6 +89,16 @@ impl Replica {
         Ok(NodeFile::read(disk, data_dir)?.filter(|file| file.complete))
     }
 
+    /// Writes other pins into the node file, durably; nothing else of it changes.
+    ///
+    /// # Errors
+    /// When there is no such file, or it can't be read or written.
+    pub fn set_pins(disk: &dyn Disk, data_dir: &Path, pins: &[[u8; 32]]) -> Result<(), OpenError> {
+        let file = NodeFile::read(disk, data_dir)?;
+        let file = file.ok_or_else(|| OpenError::Missing(data_dir.display().to_string()))?;
+        NodeFile { pins: pins.to_vec(), ..file }.write(disk, data_dir)
+    }
+
     /// The address it really listens on, `host:port`.
     pub fn peer_addr(&self) -> String {
         self.0.addr.clone()

@@ -277,6 +277,7 @@ fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFi
             node: cfg.node,
             name: cfg.name.clone(),
             introduction: cfg.introduction.clone(),
+            pins: cfg.pins.clone(),
             complete: false,
         };
         file.write(disk, &cfg.data_dir)?;

@@ -22,6 +22,7 @@ use crate::seal::held::Hold;
 use crate::seal::join::JoinDesk;
 use crate::seal::open::Opened;
 use crate::seal::peers::Peers;
+use crate::seal::pins::Pins;
 use crate::seal::status::Health;
 use crate::seal::token::JoinToken;
 
@@ -101,6 +102,7 @@ pub struct Node {
     pub(crate) handover: HandoverDesk,
     pub(crate) joins: JoinDesk,
     pub(crate) peers: Peers,
+    pub(crate) pins: Pins,
     /// Empty, or what keeps it from doing its part; for the status.
     pub(crate) problem: Mutex<String>,
     /// When the certificate in use expires, ms since 1970; 0 until told.

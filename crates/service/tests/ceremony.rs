@@ -49,7 +49,7 @@ async fn genesis_leaves_the_node_sealed_and_the_shares_open_it() -> TestResult {
     assert_eq!((founded.shares.len(), founded.cluster), (5, CLUSTER));
     assert_eq!(node.health(), Health::Sealed);
     assert!(matches!(node.kms(), Err(Error::Sealed)));
-    let config = SealConfig::decode(&node.seal_config(&custodian())?).expect("readable");
+    let config = SealConfig::decode(&node.seal_configs(&custodian())?[0]).expect("readable");
     assert_eq!((config.threshold, config.total, config.lineage), (3, 5, founded.lineage));
 
     for share in &founded.shares[..2] {
@@ -284,7 +284,7 @@ async fn every_status_reader_may_ask_and_a_node_certificate_may_not() -> TestRes
         node.status(&principal(role, "x"))?;
     }
     assert!(matches!(node.status(&principal(Role::Node, "n1")), Err(Error::Denied(_))));
-    assert!(matches!(node.seal_config(&admin()), Err(Error::Uninitialized)));
+    assert!(matches!(node.seal_configs(&admin()), Err(Error::Uninitialized)));
     assert!(matches!(node.share_challenge(&custodian()), Err(Error::Uninitialized)));
     assert!(matches!(node.seal(&admin(), false, soon()).await, Err(Error::Uninitialized)));
     assert!(matches!(node.invite(&admin(), "n2", 0, soon()).await, Err(Error::Uninitialized)));

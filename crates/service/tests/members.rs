@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use quorate_core::principal::Role;
 use quorate_service::Error;
-use quorate_service::seal::{Health, JoinToken};
+use quorate_service::node::Node;
+use quorate_service::seal::{AbortSignature, Health, JoinToken};
 use support::*;
 
 type TestResult = Result<(), Error>;
@@ -177,13 +178,67 @@ async fn shares_entered_before_a_cluster_seal_do_not_count_after_it() -> TestRes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_administrator_cancels_no_ceremony_by_sealing_the_node_again() -> TestResult {
+async fn every_seal_forgets_entered_shares_at_a_sealed_node_too() -> TestResult {
     let rig = Rig::new();
-    let (n1, shares) = rig.founded(3, 2).await;
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    n2.seal(&admin(), false, soon()).await?;
+    let entered = |n: &Node| n.status(&admin()).expect("status").ceremony.map(|c| c.entered);
+    // This node's, while it is sealed.
+    submit(&n2, &shares[0]).await?;
+    n2.seal(&admin(), false, soon()).await?;
+    assert_eq!(entered(&n2), None);
+    assert!(!submit(&n2, &shares[1]).await?.unsealed, "the first share counts no more");
+    // And that of the whole cluster, which another node writes.
+    n1.seal(&admin(), true, soon()).await?;
+    eventually("the share is forgotten", || entered(&n2).is_none()).await;
+    assert!(!submit(&n2, &shares[2]).await?.unsealed);
+    assert!(submit(&n2, &shares[0]).await?.unsealed);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_ceremony_ends_by_its_starter_or_by_t_custodians_and_by_nobody_else() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.founded(4, 2).await;
+    let ben = principal(Role::Custodian, "ben");
+    let open = || n1.status(&admin()).expect("status").ceremony;
+    let id = || open().expect("open").id;
+    let abort = |who: &_, id, signature| n1.abort_ceremony(who, id, signature);
+    assert!(matches!(abort(&custodian(), [0; 16], None), Err(Error::NotFound(_))));
     submit(&n1, &shares[0]).await?;
-    n1.seal(&admin(), false, soon()).await?;
-    assert_eq!(n1.status(&admin())?.ceremony.expect("still open").entered, [1]);
-    assert!(submit(&n1, &shares[1]).await?.unsealed);
+    let first = id();
+    for other in [&admin(), &ben] {
+        let refused = abort(other, first, None);
+        assert!(matches!(&refused, Err(Error::WrongState(why)) if why.contains("custodian/ada")), "{refused:?}");
+    }
+    let user = principal(Role::User, "web");
+    assert!(matches!(abort(&user, first, None), Err(Error::Denied(_))));
+    assert!(matches!(abort(&custodian(), [7; 16], None), Err(Error::NotFound(_))));
+    assert_eq!(open().expect("nothing was changed").entered, [1]);
+    assert!(abort(&custodian(), first, None)?.aborted);
+    assert!(open().is_none());
+    assert!(matches!(abort(&custodian(), first, None), Err(Error::NotFound(_))), "it has ended");
+
+    // Begun by ada again; ben and another custodian are against it.
+    submit(&n1, &shares[0]).await?;
+    let second = id();
+    let signed = |share: &str, id| {
+        let share = quorate_crypto::Share::parse(share).expect("good");
+        let signature = share.sign_abort(CLUSTER, "n1", quorate_crypto::CeremonyId(id)).to_vec();
+        Some(AbortSignature { x: share.x(), signature })
+    };
+    assert!(matches!(abort(&ben, second, signed(&shares[1], first)), Err(Error::ShareRefused(_))), "of another one");
+    let forged = signed(&shares[1], second).map(|s| AbortSignature { x: 3, ..s });
+    assert!(matches!(abort(&ben, second, forged), Err(Error::ShareRefused(_))));
+    for _ in 0..2 {
+        let once = abort(&ben, second, signed(&shares[1], second))?;
+        assert_eq!((once.aborted, once.signatures, once.threshold), (false, 1, 2), "one custodian counts once");
+    }
+    assert!(abort(&ben, second, signed(&shares[3], second))?.aborted);
+    assert!(open().is_none());
+    unseal(&n1, &shares[..2]).await;
     Ok(())
 }
 

@@ -230,6 +230,7 @@ fn keyring() {
         cluster: v.cluster(),
         group: GroupId(v.at("group").int() as u32),
         seal_config_hash: v.at("seal_config_hash").array(),
+        pk_anchor: v.at("anchor_public_key").array(),
     };
     let root = RootKey::from_parts(v.at("root_generation").int() as u32, v.at("root_key").secret());
     let boxed = v.at("boxed").bytes();

@@ -283,6 +283,15 @@ pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     replacement.commit()
 }
 
+/// Asks a question on the terminal; the caller has seen that standard input is one.
+pub fn ask(question: &str) -> CommandResult<String> {
+    let fail = |e: io::Error| Failure::failed("can't read from the terminal", e, "");
+    let mut answer = String::new();
+    eprint!("{question}");
+    io::stdin().read_line(&mut answer).map_err(fail)?;
+    Ok(answer)
+}
+
 /// Reads one line that must not be seen: from the terminal without showing it, else from standard input.
 pub fn read_secret_line(prompt: &str, max: usize) -> CommandResult<Zeroizing<String>> {
     let fail = |e: io::Error| Failure::failed("can't read from the terminal or standard input", e, "");

@@ -22,7 +22,7 @@ pub mod version;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use quorate_client::{Client, ClientConfig};
+use quorate_client::Client;
 
 use connect::Connection;
 use failure::{CommandResult, Doing, Failure};
@@ -72,12 +72,6 @@ impl Shared {
     /// A client of the cluster.
     pub async fn client(&self) -> CommandResult<Client> {
         Client::connect(self.connection.config()?).await.doing("connect")
-    }
-
-    /// A client of the one node at `address`.
-    pub async fn client_of(&self, address: &str) -> CommandResult<Client> {
-        let config = ClientConfig { addrs: vec![address.to_owned()], ..self.connection.config()? };
-        Client::connect(config).await.doing("connect")
     }
 }
 

@@ -198,8 +198,14 @@ impl Dev {
             .env("QUORATE_ADDR", addrs)
             .env("QUORATE_CACERT", &self.json.ca)
             .env("QUORATE_CLIENT_CERT", &self.json.admin.cert)
-            .env("QUORATE_CLIENT_KEY", &self.json.admin.key);
+            .env("QUORATE_CLIENT_KEY", &self.json.admin.key)
+            .env("XDG_STATE_HOME", self.state_home());
         command
+    }
+
+    /// Where the commands of this cluster's custodians keep what they remember.
+    pub fn state_home(&self) -> PathBuf {
+        self.dir.join("state-home")
     }
 
     /// The same, and it must succeed; returns standard output.
@@ -216,10 +222,10 @@ impl Dev {
         self.json.nodes.iter().position(|n| n.id == status.leader).expect("a node of ours")
     }
 
-    /// Enters shares by the command line, as custodians do.
+    /// Enters shares at the first node by the command line, as custodians do.
     pub fn enter_shares(&self, places: &[usize]) {
         for place in places {
-            self.cli_ok(&["operator", "unseal"], &self.json.shares[*place]);
+            self.cli_ok(&["operator", "unseal", "--node", "1"], &self.json.shares[*place]);
         }
     }
 

@@ -3,7 +3,7 @@
 //! A share is proven before it is kept, so strangers create no state and can't end a ceremony; what is kept is
 //! forgotten on success, after 15 minutes, and when the process ends. Only progress is told to others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::challenge::Challenges;
 use super::flood::{FloodGuard, Verdict};
 use super::held::Hold;
 use super::open::{CompletedCeremony, SealState, hsm_half, no_envelope};
+use super::pins::configurations;
 use super::status::CeremonyStatus;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State, Unsealed};
@@ -58,17 +59,21 @@ pub struct Submitted {
 pub(crate) struct CeremonyDesk {
     challenges: Challenges,
     flood: Mutex<FloodGuard>,
-    open: Mutex<Option<OpenCeremony>>,
+    pub(super) open: Mutex<Option<OpenCeremony>>,
     /// One share at a time: the order of arrival is the order of entry.
     entering: tokio::sync::Mutex<()>,
 }
 
-struct OpenCeremony {
-    id: [u8; 16],
-    value: Ceremony,
-    expires: Instant,
+pub(super) struct OpenCeremony {
+    pub(super) id: [u8; 16],
+    pub(super) value: Ceremony,
+    pub(super) expires: Instant,
     /// Shares entered before a cluster-wide seal do not undo it.
     seal_epoch: Rev,
+    /// Who entered the first share, and may end it alone.
+    pub(super) starter: String,
+    /// The custodians who have signed that it is to end.
+    pub(super) against: BTreeSet<u8>,
 }
 
 /// How far the ceremony is.
@@ -107,6 +112,11 @@ impl CeremonyDesk {
         })
     }
 
+    /// Forgets the shares that were entered before the cluster-wide seal at `rev`.
+    pub(crate) fn forget_before(&self, rev: Rev) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).take_if(|c| c.seal_epoch < rev);
+    }
+
     /// Forgets the shares of ceremony `id`, or of any.
     pub(crate) fn forget(&self, id: Option<[u8; 16]>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,11 +127,11 @@ impl CeremonyDesk {
 }
 
 impl Node {
-    /// The public seal configuration, for custodians' own checks.
+    /// The public seal configurations, for custodians' own checks: every generation, the one in force last.
     ///
     /// # Errors
     /// [`Error::Denied`]; [`Error::Uninitialized`] before genesis; [`Error::Damaged`], as no share is to be typed there.
-    pub fn seal_config(&self, caller: &Principal) -> Result<Vec<u8>, Error> {
+    pub fn seal_configs(&self, caller: &Principal) -> Result<Vec<Vec<u8>>, Error> {
         authorize::<ReadStatus>(caller)?;
         let state = self.current();
         let replica = match &*state {
@@ -129,7 +139,9 @@ impl Node {
             State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
             State::Sealed(Sealed { replica, .. }) | State::Unsealed(Unsealed { replica, .. }) => replica,
         };
-        Ok(self.seal_state(replica)?.config_bytes.to_vec())
+        let generation = self.seal_state(replica)?.config.generation;
+        let view = replica.view().map_err(|e| Error::Unavailable(e.to_string()))?;
+        configurations(&view, generation)
     }
 
     /// A challenge for a custodian's proof.
@@ -191,7 +203,7 @@ impl Node {
         let seal = self.caught_up(&replica).await?;
         // Before the share counts: the ceremony came after these seals, if it is the last one.
         let holds = self.peers.holds();
-        let progress = self.keep_share(&seal, share)?;
+        let progress = self.keep_share(&seal, share, source)?;
         replica.hello_now();
         if progress.entered.len() < usize::from(progress.threshold) {
             // A hand-over was faster, and had no share to forget yet: an open node keeps none.
@@ -249,7 +261,7 @@ impl Node {
         Ok(share)
     }
 
-    fn refuse_share(&self, source: &str, why: String) -> Error {
+    pub(super) fn refuse_share(&self, source: &str, why: String) -> Error {
         let verdict = {
             let mut flood = self.ceremony.flood.lock().unwrap_or_else(PoisonError::into_inner);
             flood.failed(source, Instant::now())
@@ -274,7 +286,7 @@ impl Node {
         self.seal_state(replica)
     }
 
-    pub(super) fn keep_share(&self, seal: &SealState, share: Share) -> Result<OpenProgress, Error> {
+    pub(super) fn keep_share(&self, seal: &SealState, share: Share, source: &str) -> Result<OpenProgress, Error> {
         let mut open = self.ceremony.open.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |c: &OpenCeremony| Instant::now() >= c.expires || c.seal_epoch != seal.seal_epoch;
         if open.as_ref().is_none_or(over) {
@@ -286,6 +298,8 @@ impl Node {
                 value: Ceremony::new(CeremonyId(id), seal.config.clone(), self.cluster_fingerprint()),
                 expires,
                 seal_epoch: seal.seal_epoch,
+                starter: source.to_owned(),
+                against: BTreeSet::new(),
             });
             self.forget_at(expires, id);
         }

@@ -9,8 +9,8 @@ use quorate_core::id::{ClusterId, Lineage, NodeId};
 use quorate_core::principal::Principal;
 use quorate_core::record_key::Table;
 use quorate_crypto::{
-    AuditSecretKey, Envelope, EnvelopeContext, EnvelopeKind, FoundingParams, Keyring, KeyringContext, SealSignature,
-    Secret, SignerKind, found,
+    AuditSecretKey, Envelope, EnvelopeContext, EnvelopeKind, FoundingParams, Keyring, KeyringContext, SealConfigHash,
+    SealSignature, Secret, SignerKind, found,
 };
 use quorate_replica::{FoundError, MembershipView, OpenError, Replica, View};
 use tokio::time::Instant;
@@ -131,8 +131,13 @@ impl Node {
             entropy,
         )
         .map_err(|e| Error::WrongState(e.to_string()))?;
-        let keyring_context =
-            KeyringContext { lineage, cluster: config.cluster, group: GROUP, seal_config_hash: config.hash() };
+        let keyring_context = KeyringContext {
+            lineage,
+            cluster: config.cluster,
+            group: GROUP,
+            seal_config_hash: config.hash(),
+            pk_anchor: config.pk_anchor,
+        };
         let genesis = Genesis {
             lineage,
             cluster: config.cluster,
@@ -144,8 +149,15 @@ impl Node {
         };
         let replica = match unfinished {
             Some(replica) => replica,
-            None => self.create_replica(FOUNDER, None).await.map_err(|e| not_created(&e))?,
+            None => self.create_replica(FOUNDER, None, Vec::new()).await.map_err(|e| not_created(&e))?,
         };
+        // Whichever attempt is applied: this node knows its own by these.
+        let pin = config.hash();
+        let pins = self.pins.get().into_iter().chain([pin]).collect();
+        if let Err(e) = self.set_pins(pins) {
+            self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
+            return Err(not_created(&e));
+        }
         let answer = Founded {
             shares: founding.shares.iter().map(|share| share.to_text()).collect(),
             cluster: config.cluster,
@@ -153,7 +165,7 @@ impl Node {
             seal_config: genesis.seal_config.clone(),
         };
         match replica.found(self.own_statement().member(), genesis, Instant::now() + DEADLINE).await {
-            Ok(_) => {}
+            Ok(_) => self.move_pin(pin),
             Err(FoundError::AlreadyFounded(cluster)) => return Err(Error::AlreadyInitialized(cluster)),
             Err(e) => {
                 self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
@@ -166,6 +178,7 @@ impl Node {
             tracing::error!(%e, "the first records of the cluster were not written");
         }
         self.watch_problems(replica.clone());
+        self.watch_cluster_seal(&replica);
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, hold: None })));
         tracing::info!(by = %caller, cluster = %self.config.cluster, "cluster founded; this node is sealed");
         Ok(answer)
@@ -205,8 +218,9 @@ impl Node {
         &self,
         id: NodeId,
         introduction: Option<MembershipView>,
+        pins: Vec<SealConfigHash>,
     ) -> Result<Replica, OpenError> {
-        let config = self.replica_config(id, introduction);
+        let config = self.replica_config(id, introduction, pins);
         Replica::create(config, self.world.clone(), Arc::new(self.link())).await
     }
 

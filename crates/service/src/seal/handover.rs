@@ -4,7 +4,8 @@
 //! sender (unsealed)                        recipient (sealed)
 //! nonce?                             ──►
 //!                                    ◄──   nonce 32
-//! RK, sealed to the recipient's HSM  ──►   opened in its HSM, keyring opened, state checked, serves
+//! RK, sealed to the recipient's HSM,
+//! signed by the anchor key           ──►   signature checked, opened in its HSM, keyring opened, state checked, serves
 //!                                    ◄──   MAC under RK
 //! ```
 //!
@@ -20,7 +21,9 @@ use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
 use quorate_core::record_key::Table;
-use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, RootKey, kem_secret};
+use quorate_core::seeded::{self, Bug};
+use quorate_crypto::kdf::Label;
+use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
@@ -28,6 +31,7 @@ use super::held::Hold;
 use super::open::{CompletedCeremony, Opened, SealState};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::record::{MemberRecord, Statement};
+use super::sha256;
 use crate::error::Error;
 use crate::node::{Node, State};
 
@@ -59,22 +63,50 @@ pub(crate) struct HandoverDesk {
     pub(super) rotating: tokio::sync::Mutex<()>,
 }
 
-/// `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ number of holds u16 ‖ (node u64 ‖ hold 16)… ‖ envelope`.
+/// A root key on its way to one member: `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ number of holds u16 ‖ (node u64 ‖
+/// hold 16)… ‖ envelope ‖ anchor signature 64`. Anybody can seal anything to a member's public key; the signature shows
+/// that whoever made this offer holds the cluster's keys, and covers every word that the recipient acts on.
 pub(super) struct Offer {
     ceremony: CompletedCeremony,
     envelope: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Offer {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let CompletedCeremony { id, seal_epoch, holds, .. } = &self.ceremony;
-        let age = u64::try_from(self.ceremony.age().as_millis()).unwrap_or(u64::MAX);
-        let told = holds.iter().take(HOLDS_MAX);
-        let head = Writer::new().raw(id).u64(age).u64(*seal_epoch).u16(told.len() as u16);
-        told.fold(head, |w, (node, hold)| w.u64(node.0).raw(&hold.0)).field(&self.envelope).finish()
+    /// Signs an offer for `recipient`, which gave `nonce`.
+    pub(super) fn sign(
+        keyring: &Keyring,
+        recipient: &str,
+        nonce: &[u8; 32],
+        ceremony: CompletedCeremony,
+        envelope: Vec<u8>,
+    ) -> Self {
+        let said = said(&ceremony);
+        let signature = keyring.sign_with_anchor(Label::Handover, &fields(recipient, nonce, &said, &envelope));
+        let bytes = Writer::new().raw(&said).field(&envelope).raw(&signature).finish();
+        Self { ceremony, envelope, bytes }
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn encode(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Reads an offer to `recipient`; none comes of one that the anchor key of `config` did not sign for this nonce.
+    fn decode(bytes: &[u8], config: &SealConfig, recipient: &str, nonce: &[u8; 32]) -> Result<Self, Error> {
+        let (ceremony, envelope, signature) = Self::parts(bytes).map_err(|e| refused(&e))?;
+        let said = &bytes[..bytes.len() - signature.len() - envelope.len() - 4];
+        // Seeded bug: whoever reaches this node may hand it a root key.
+        let skip = seeded::is(Bug::SkipAnchorKey);
+        if !skip && !config.is_signed_by_anchor(Label::Handover, &fields(recipient, nonce, said, envelope), &signature)
+        {
+            return Err(refused(
+                &"the anchor key of the seal configuration did not sign it: its sender is not unsealed",
+            ));
+        }
+        Ok(Self { ceremony, envelope: envelope.to_vec(), bytes: bytes.to_vec() })
+    }
+
+    fn parts(bytes: &[u8]) -> Result<(CompletedCeremony, &[u8], [u8; 64]), Malformed> {
         let mut r = Reader::new("hand-over", bytes);
         let (id, age, seal_epoch) = (r.array()?, Duration::from_millis(r.u64()?), r.u64()?);
         let number = r.u16()?;
@@ -82,10 +114,24 @@ impl Offer {
             return Err(Malformed("hand-over: number of holds"));
         }
         let holds = (0..number).map(|_| Ok((NodeId(r.u64()?), Hold(r.array()?)))).collect::<Result<_, _>>()?;
-        let envelope = r.field(ENVELOPE_LEN_MAX)?.to_vec();
+        let parts = (CompletedCeremony::new(id, seal_epoch, holds, age), r.field(ENVELOPE_LEN_MAX)?, r.array()?);
         r.finish()?;
-        Ok(Self { ceremony: CompletedCeremony::new(id, seal_epoch, holds, age), envelope })
+        Ok(parts)
     }
+}
+
+/// What an offer says of the ceremony, as of now.
+fn said(ceremony: &CompletedCeremony) -> Vec<u8> {
+    let CompletedCeremony { id, seal_epoch, holds, .. } = ceremony;
+    let age = u64::try_from(ceremony.age().as_millis()).unwrap_or(u64::MAX);
+    let told = holds.iter().take(HOLDS_MAX);
+    let head = Writer::new().raw(id).u64(age).u64(*seal_epoch).u16(told.len() as u16);
+    told.fold(head, |w, (node, hold)| w.u64(node.0).raw(&hold.0)).finish()
+}
+
+/// What is signed: `[recipient, nonce, what is said of the ceremony, SHA-256(envelope)]`.
+fn fields(recipient: &str, nonce: &[u8; 32], said: &[u8], envelope: &[u8]) -> Vec<u8> {
+    Writer::new().field(recipient.as_bytes()).field(nonce).field(said).field(&sha256(envelope)).finish()
 }
 
 impl HandoverDesk {
@@ -172,8 +218,7 @@ impl Node {
             }
         };
         let nonce = call(KIND_HANDOVER_NONCE, Vec::new()).await?;
-        let (offer, expected) =
-            self.seal_offer(&opened.seal, &opened.root_key, &opened.ceremony, &record.statement, &nonce)?;
+        let (offer, expected) = self.seal_offer(&opened.seal, &opened.root_key, opened, &record.statement, &nonce)?;
         let ack = call(KIND_HANDOVER, offer.encode()).await?;
         match aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected) {
             Ok(()) => Ok(name),
@@ -186,7 +231,7 @@ impl Node {
         &self,
         seal: &SealState,
         root_key: &RootKey,
-        ceremony: &CompletedCeremony,
+        opened: &Opened,
         them: &Statement,
         nonce: &[u8],
     ) -> Result<(Offer, Vec<u8>), Error> {
@@ -196,13 +241,14 @@ impl Node {
             envelope: seal.envelope_context(name, &them.kem_spki, &them.identity_spki)?,
             sender: self.config.name.to_string(),
             nonce,
-            ceremony: CeremonyId(ceremony.id),
+            ceremony: CeremonyId(opened.ceremony.id),
         };
         let alg = HsmAlg::from_byte(them.kem_alg).map_err(|e| Error::WrongState(e.to_string()))?;
         let envelope = Envelope::seal_handover(&context, alg, &them.kem_spki, root_key, &*self.world.entropy)
             .map_err(|e| Error::WrongState(e.to_string()))?;
         let expected = envelope.handover_ack(&context, root_key).to_vec();
-        Ok((Offer { ceremony: ceremony.clone(), envelope: envelope.encode() }, expected))
+        let keyring = &opened.ledger.keyring;
+        Ok((Offer::sign(keyring, name, &nonce, opened.ceremony.clone(), envelope.encode()), expected))
     }
 
     /// Opens what a member sealed to this node's HSM; answers the root key and the proof of it.
@@ -240,19 +286,20 @@ impl Node {
         let nonce = self.spend_nonce(from)?;
         let malformed = |e: Malformed| e.to_string();
         let mut r = Reader::new("rotation", body);
-        let offer = Offer::decode(r.field(2 * ENVELOPE_LEN_MAX).map_err(malformed)?).map_err(malformed)?;
+        let offer = r.field(2 * ENVELOPE_LEN_MAX).map_err(malformed)?;
         let keyring = Bytes::copy_from_slice(r.field(KEYRING_LEN_MAX).map_err(malformed)?);
         r.finish().map_err(malformed)?;
         self.open_rotation(from, nonce, offer, keyring).await.map_err(|e| e.to_string())
     }
 
-    async fn open_rotation(&self, from: NodeId, nonce: [u8; 32], offer: Offer, boxed: Bytes) -> Result<Vec<u8>, Error> {
+    async fn open_rotation(&self, from: NodeId, nonce: [u8; 32], offer: &[u8], boxed: Bytes) -> Result<Vec<u8>, Error> {
         let _moving = self.transition.lock().await;
         let opened = self.opened()?;
+        let offer = Offer::decode(offer, &opened.seal.config, self.config.name.as_str(), &nonce)?;
         let seal = SealState { keyring: boxed, ..opened.seal.clone() };
         let (root_key, ack) = self.open_offer(from, nonce, &offer, &opened.ledger.replica, &seal).await?;
         let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
-        // Anybody can seal to this node's public key; only who has the keyring can make its successor.
+        // The sender may have kept an older one, and may not skip one.
         if root_key.generation().checked_sub(1) != Some(opened.root_key.generation())
             || !keyring.succeeds(&opened.ledger.keyring)
         {
@@ -284,16 +331,17 @@ impl Node {
     /// Takes what `from` hands over; answers the proof that it opened.
     pub(crate) async fn take_handover(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
         let nonce = self.spend_nonce(from)?;
-        let offer = Offer::decode(body).map_err(|e| e.to_string())?;
-        self.open_handover(from, nonce, offer).await.map_err(|e| e.to_string())
+        self.open_handover(from, nonce, body).await.map_err(|e| e.to_string())
     }
 
-    async fn open_handover(&self, from: NodeId, nonce: [u8; 32], offer: Offer) -> Result<Vec<u8>, Error> {
+    async fn open_handover(&self, from: NodeId, nonce: [u8; 32], offer: &[u8]) -> Result<Vec<u8>, Error> {
         let _moving = self.transition.lock().await;
         let state = self.current();
         let State::Sealed(sealed) = &*state else {
             return Err(Error::WrongState(format!("{} is not sealed", self.config.name)));
         };
+        let config = self.seal_state(&sealed.replica)?.config;
+        let offer = Offer::decode(offer, &config, self.config.name.as_str(), &nonce)?;
         if !offer.ceremony.may_open(sealed.replica.id(), sealed.hold) {
             return Err(Error::WrongState(format!(
                 "{} was sealed by an operator after that ceremony; custodians have to hold a new one",
@@ -309,7 +357,7 @@ impl Node {
             )));
         }
         let (root_key, ack) = self.open_offer(from, nonce, &offer, &replica, &seal).await?;
-        // Anybody can seal anything to this node's public key: a wrong root key says nothing about this node.
+        // The sender's root key may be of another time than this node's state: that says nothing about this node.
         let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
         self.serve(&replica, seal, root_key, keyring, offer.ceremony).await?;
         self.ceremony.forget(None);

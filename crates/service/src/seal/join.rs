@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::join_wire::{Introduction, Request, Response, signed};
 use super::ledger::{Change, Ledger};
 use super::open::Opened;
+use super::pins::configurations;
 use super::record::{Applicant, Invitation, MemberRecord, Statement};
 use super::sha256;
 use crate::error::Error;
@@ -80,7 +81,7 @@ impl Node {
         })?;
         let deadline = Instant::now() + DEADLINE;
         let response = match request {
-            Request::Poll => self.answer_poll(&opened.ledger, from, deadline).await?,
+            Request::Poll => self.answer_poll(&opened, from, deadline).await?,
             Request::Introduce(introduction) => {
                 let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
                 self.challenge(&introduction, &statement)?
@@ -213,7 +214,8 @@ impl Node {
         Ok(())
     }
 
-    async fn answer_poll(&self, ledger: &Ledger, from: &PeerIdentity, deadline: Instant) -> Result<Response, Error> {
+    async fn answer_poll(&self, opened: &Opened, from: &PeerIdentity, deadline: Instant) -> Result<Response, Error> {
+        let ledger = &opened.ledger;
         let view = ledger.view(deadline).await?;
         let member = ledger.get(&view, Table::Member, from.name.as_bytes(), MemberRecord::decode)?;
         if let Some(member) = member.filter(|m| m.body.statement.identity_spki == from.identity_spki) {
@@ -230,7 +232,8 @@ impl Node {
                     from.name
                 )));
             }
-            return Ok(Response::Approved { id, group: GROUP, membership: membership.clone() });
+            let configurations = configurations(&view, opened.seal.config.generation)?;
+            return Ok(Response::Approved { id, group: GROUP, membership: membership.clone(), configurations });
         }
         let invitations = ledger.list(&view, Table::Invitation, Invitation::decode)?;
         let now = self.now_ms(&view);

@@ -7,7 +7,7 @@
 //! Prove{… the same …, nonce, mac}              ──►   possession checked; the invitation is used from here on
 //!                                              ◄──   Waiting                for an operator's approval
 //! Poll                                         ──►   known by its TLS identity
-//!                                              ◄──   Waiting | Approved{id} | Unknown
+//!                                              ◄──   Waiting | Approved{id, seal configurations} | Unknown
 //! ```
 
 use quorate_core::codec::{Malformed, Reader, Writer};
@@ -15,11 +15,12 @@ use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_replica::MembershipView;
 use zeroize::Zeroizing;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const STATEMENT_LEN_MAX: usize = 8 * 1024;
 const SIGNATURE_LEN_MAX: usize = 128;
 const CT_LEN_MAX: usize = 1024;
 const MEMBERSHIP_LEN_MAX: usize = 1024 * 1024;
+const SEAL_CONFIG_LEN_MAX: usize = 512 * 1024;
 
 /// What a joiner sends.
 pub enum Request {
@@ -71,6 +72,8 @@ pub enum Response {
         group: GroupId,
         /// Who else is, so that you recognise them before your own log tells you.
         membership: MembershipView,
+        /// Every seal configuration from the first to the one in force, encoded; they lead to the one in your token.
+        configurations: Vec<Vec<u8>>,
     },
     /// You have not introduced yourself, or your invitation has ended.
     Unknown,
@@ -128,7 +131,10 @@ impl Response {
         match self {
             Self::Challenge { nonce, ct } => w.u8(1).raw(nonce).field(ct),
             Self::Waiting { membership } => w.u8(2).field(&membership.encode()),
-            Self::Approved { id, group, membership } => w.u8(3).u64(id.0).u32(group.0).field(&membership.encode()),
+            Self::Approved { id, group, membership, configurations } => {
+                let w = w.u8(3).u64(id.0).u32(group.0).field(&membership.encode()).u16(configurations.len() as u16);
+                configurations.iter().fold(w, |w, config| w.field(config))
+            }
             Self::Unknown => w.u8(4),
         }
         .finish()
@@ -141,17 +147,21 @@ impl Response {
         if r.u8()? != VERSION {
             return Err(Malformed("answer to a join request: unknown version, update this node"));
         }
-        let response = match r.u8()? {
-            1 => Self::Challenge { nonce: r.array()?, ct: r.field(CT_LEN_MAX)?.to_vec() },
-            2 => Self::Waiting { membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)? },
-            3 => Self::Approved {
-                id: NodeId(r.u64()?),
-                group: GroupId(r.u32()?),
-                membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)?,
-            },
-            4 => Self::Unknown,
-            _ => return Err(Malformed(WHAT)),
-        };
+        let response =
+            match r.u8()? {
+                1 => Self::Challenge { nonce: r.array()?, ct: r.field(CT_LEN_MAX)?.to_vec() },
+                2 => Self::Waiting { membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)? },
+                3 => Self::Approved {
+                    id: NodeId(r.u64()?),
+                    group: GroupId(r.u32()?),
+                    membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)?,
+                    configurations: (0..r.u16()?)
+                        .map(|_| Ok(r.field(SEAL_CONFIG_LEN_MAX)?.to_vec()))
+                        .collect::<Result<_, Malformed>>()?,
+                },
+                4 => Self::Unknown,
+                _ => return Err(Malformed(WHAT)),
+            };
         r.finish()?;
         Ok(response)
     }
@@ -187,7 +197,12 @@ mod tests {
             Response::Challenge { nonce: [1; 32], ct: vec![2; 65] },
             Response::Waiting { membership: MembershipView::default() },
             Response::Unknown,
-            Response::Approved { id: NodeId(9), group: GroupId(0), membership: MembershipView::default() },
+            Response::Approved {
+                id: NodeId(9),
+                group: GroupId(0),
+                membership: MembershipView::default(),
+                configurations: vec![vec![6; 3000], vec![7; 100]],
+            },
         ];
         for response in responses {
             let bytes = response.encode();

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_core::id::NodeId;
-use quorate_crypto::kem_secret;
+use quorate_crypto::{SealConfigHash, kem_secret};
 use quorate_replica::{CallError, MembershipView, PeerExpectation, Replica};
 use zeroize::Zeroizing;
 
 use super::join::proof_of_possession;
 use super::join_wire::{Introduction, Request, Response, signed};
+use super::pins::leads_to;
 use super::record::Statement;
 use super::sha256;
 use crate::node::{GROUP, JoinConfig, Node, Sealed, StartError, State};
@@ -94,7 +95,8 @@ impl Node {
                 Some(POLL_EVERY)
             }
             Ok(Some((id, membership))) => {
-                if let Err(why) = self.become_member(id, membership).await {
+                let pin = self.config.join.as_ref()?.token.seal_config_hash;
+                if let Err(why) = self.become_member(id, membership, pin).await {
                     self.become_damaged(why);
                 }
                 None
@@ -121,7 +123,16 @@ impl Node {
             response = self.introduce(join).await?;
         }
         match response {
-            Response::Approved { id, group, membership } if group == GROUP => Ok(Some((id, membership))),
+            Response::Approved { id, group, membership, configurations } if group == GROUP => {
+                if !leads_to(&configurations, &join.token.seal_config_hash) {
+                    return Err(JoinError::Refused(
+                        "the member's seal configuration is not the one that the token names, nor signed on from it by the \
+                         custodians: do not trust that member; make a new token at another one"
+                            .into(),
+                    ));
+                }
+                Ok(Some((id, membership)))
+            }
             Response::Waiting { membership } => {
                 *known = membership;
                 Ok(None)
@@ -203,16 +214,18 @@ impl Node {
         }
     }
 
-    async fn become_member(&self, id: NodeId, membership: MembershipView) -> Result<(), String> {
+    async fn become_member(&self, id: NodeId, membership: MembershipView, pin: SealConfigHash) -> Result<(), String> {
         let _moving = self.transition.lock().await;
         if self.stopping.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let replica = self.create_replica(id, Some(membership)).await.map_err(|e| e.to_string())?;
+        let replica = self.create_replica(id, Some(membership), vec![pin]).await.map_err(|e| e.to_string())?;
+        self.set_pins(vec![pin]).map_err(|e| e.to_string())?;
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold: None })));
         self.set_problem("catching up with the cluster".into());
         tracing::info!(node = %self.config.name, id = id.0, "approved: this node is a member now");
         self.watch_problems(replica.clone());
+        self.watch_cluster_seal(&replica);
         self.watch_own_envelope(replica);
         Ok(())
     }

@@ -130,6 +130,8 @@ impl Node {
             inviter_name: self.config.name.clone(),
             inviter_addr: self.config.peer_addr.clone(),
             inviter_spki: self.keys.identity.clone(),
+            seal_config_hash: opened.seal.config.hash(),
+            roster_serial: 0,
             secret,
         };
         Ok(Invited { token: token.to_text(), expires_ms })

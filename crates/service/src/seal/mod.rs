@@ -3,6 +3,7 @@
 //!
 //! Using keys is the desk's ([`crate::desk`]); plaintext key bytes are `crypto`'s; order and storage are `replica`'s.
 
+mod abort;
 pub(crate) mod ceremony;
 mod challenge;
 mod clock;
@@ -18,6 +19,7 @@ mod ledger;
 mod members;
 pub(crate) mod open;
 pub(crate) mod peers;
+pub(crate) mod pins;
 mod public;
 pub(crate) mod record;
 mod rotation;
@@ -32,7 +34,10 @@ pub mod token;
 mod support;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
 
+pub use abort::{AbortSignature, Aborted};
 pub use ceremony::{Challenge, Submitted};
 pub use genesis::{Founded, InitRequest};
 pub use members::{Approved, Invited, Leader};

@@ -11,8 +11,8 @@ use quorate_core::batch::Rev;
 use quorate_core::id::NodeId;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
-    Envelope, EnvelopeContext, Keyring, KeyringContext, KeyringError, QuorumSecretKey, RootKey, SealConfig, Secret,
-    kem_secret,
+    Envelope, EnvelopeContext, Keyring, KeyringContext, KeyringError, QuorumSecretKey, RootKey, SealConfig,
+    SealConfigHash, Secret, kem_secret,
 };
 use quorate_hsm::{Hsm, HsmError};
 use quorate_replica::{Replica, View};
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::held::{self, Hold};
 use super::ledger::{Ledger, seal_epoch, unreadable};
 use super::peers::MacVerifier;
+use super::pins::{is_believed, unpinned};
 use super::sha256;
 use crate::desk::Kms;
 use crate::error::Error;
@@ -77,7 +78,6 @@ impl CompletedCeremony {
 #[derive(Clone)]
 pub(crate) struct SealState {
     pub(crate) config: SealConfig,
-    pub(crate) config_bytes: Bytes,
     pub(crate) keyring: Bytes,
     /// This node's envelope; none before approval has arrived here.
     pub(crate) envelope: Option<Arc<Envelope>>,
@@ -88,24 +88,29 @@ impl SealState {
     /// Reads it from one view; `None` before genesis has arrived.
     ///
     /// # Errors
-    /// When what is there can't be read or is not what it should be.
-    pub(crate) fn read(view: &View, node_name: &str) -> Result<Option<Self>, Error> {
+    /// When what is there can't be read or is not what it should be: a configuration that does not descend from `pins`
+    /// too.
+    pub(crate) fn read(view: &View, node_name: &str, pins: &[SealConfigHash]) -> Result<Option<Self>, Error> {
         let get = |key: RecordKey| view.value(&key).map_err(unreadable);
         let damaged =
             |what: &str| Error::Damaged(format!("the {what} in this node's state is not readable; {REPLACE_MEMBER}"));
         let Some(generation) = get(RecordKey::seal_generation())? else { return Ok(None) };
         let generation = generation.first_chunk().map(|b| u32::from_be_bytes(*b));
         let generation = generation.ok_or_else(|| damaged("seal generation"))?;
-        let config_bytes = get(RecordKey::seal_config(generation))?.ok_or_else(|| damaged("seal configuration"))?;
-        let config = SealConfig::decode(&config_bytes).map_err(|_| damaged("seal configuration"))?;
+        let config = get(RecordKey::seal_config(generation))?.ok_or_else(|| damaged("seal configuration"))?;
+        let config = SealConfig::decode(&config).map_err(|_| damaged("seal configuration"))?;
+        if config.generation != generation || !is_believed(view, &config, pins)? {
+            return Err(unpinned(&config));
+        }
         let keyring = get(RecordKey::keyring())?.ok_or_else(|| damaged("keyring"))?;
         let envelope = get(RecordKey::envelope(node_name))?
             .map(|bytes| Envelope::decode(&bytes).map(Arc::new).map_err(|_| damaged("envelope of this node")))
             .transpose()?;
-        Ok(Some(Self { config, config_bytes, keyring, envelope, seal_epoch: seal_epoch(view)? }))
+        Ok(Some(Self { config, keyring, envelope, seal_epoch: seal_epoch(view)? }))
     }
 
-    /// Opens the keyring: shows that a root key is this cluster's, and that keyring and seal configuration are whole.
+    /// Opens the keyring: shows that a root key is this cluster's, that keyring and seal configuration are whole, and that
+    /// the keyring holds the configuration's anchor key. Ceremony, hand-over and rotation all come through here.
     pub(crate) fn open_keyring(&self, root_key: &RootKey) -> Result<Keyring, KeyringError> {
         Keyring::open(root_key, &self.keyring_context(), &self.keyring)
     }
@@ -116,6 +121,7 @@ impl SealState {
             cluster: self.config.cluster,
             group: GROUP,
             seal_config_hash: self.config.hash(),
+            pk_anchor: self.config.pk_anchor,
         }
     }
 
@@ -266,13 +272,13 @@ impl Node {
             replica.set_keys(None);
             return Err(self.damaged());
         }
+        self.move_pin(opened.seal.config.hash());
         if let Err(e) = held::clear(&*self.world.disk, &self.config.data_dir) {
             tracing::warn!(%e, "the mark of an operator's seal can't be removed: after a restart this node needs custodians");
         }
         self.set_problem(String::new());
         tracing::info!(node = %self.config.name, "unsealed");
         replica.hello_now();
-        self.watch_cluster_seal(replica.clone());
         self.watch_rotations(&opened.kms);
         Ok(opened)
     }

@@ -309,8 +309,14 @@ mod tests {
     fn rotation() -> [(Arc<Keyring>, Bytes); 2] {
         let random = Secret::from_array([4; 32]);
         let root = RootKey::generate(1, &random, &OsEntropy);
-        let context = KeyringContext { lineage: LINEAGE, cluster: CLUSTER, group: GROUP, seal_config_hash: [3; 32] };
         let earlier = Keyring::generate(&random, &OsEntropy);
+        let context = KeyringContext {
+            lineage: LINEAGE,
+            cluster: CLUSTER,
+            group: GROUP,
+            seal_config_hash: [3; 32],
+            pk_anchor: earlier.anchor_public_key(),
+        };
         let earlier_box = earlier.seal(&root, &context, &OsEntropy);
         let mut later = Keyring::open(&root, &context, &earlier_box).expect("its own root key");
         later.begin_epoch(9, &random, &OsEntropy).expect("the second epoch");

@@ -195,8 +195,7 @@ impl Node {
         let replica = &opened.ledger.replica;
         let unavailable = |e: quorate_replica::CallError| Error::Unavailable(e.to_string());
         let nonce = replica.call_peer(to.id, KIND_ROTATION_NONCE, Bytes::new(), HAND_ON_LIMIT).await;
-        let (offer, expected) =
-            self.seal_offer(seal, root_key, &opened.ceremony, &to.statement, &nonce.map_err(unavailable)?)?;
+        let (offer, expected) = self.seal_offer(seal, root_key, opened, &to.statement, &nonce.map_err(unavailable)?)?;
         let body = Writer::new().field(&offer.encode()).field(&seal.keyring).finish();
         let ack = replica.call_peer(to.id, KIND_ROTATION, body.into(), HAND_ON_LIMIT).await.map_err(unavailable)?;
         aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected)

@@ -35,7 +35,7 @@ fn seal_record(by: &Principal, at_ms: u64) -> Vec<u8> {
 
 impl Node {
     /// Seals this node, or every node. Answers the names of the nodes known to have erased their keys; a cluster-wide
-    /// seal holds for all from this answer on.
+    /// seal holds for all from this answer on. Every seal also forgets entered shares, on a node that is sealed already too.
     ///
     /// # Errors
     /// [`Error::Denied`]; for the cluster, [`Error::Sealed`] on a sealed node (it cannot write the record) and what
@@ -50,10 +50,10 @@ impl Node {
         match &*self.current() {
             State::Uninitialized(_) => return Err(Error::Uninitialized),
             State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
-            // Nobody's ceremony is cancelled by this: it ends by its shares or its expiry alone (key-hierarchy §6).
-            State::Sealed(_) => {}
-            State::Unsealed(_) => self.ceremony.forget(None),
+            State::Sealed(_) | State::Unsealed(_) => {}
         }
+        // On a sealed node too: shares that were entered before a seal do not undo it.
+        self.ceremony.forget(None);
         let hold = Hold::new(&*self.world.entropy);
         // Seeded bug: the seal is acknowledged, and the desk goes on.
         if !seeded::is(Bug::ServeSealed) {
@@ -117,6 +117,7 @@ impl Node {
     /// that were entered before it.
     pub(crate) async fn drop_if_sealed_at(&self, rev: Rev) {
         let _moving = self.transition.lock().await;
+        self.ceremony.forget_before(rev);
         let outdated = matches!(&*self.current(), State::Unsealed(u) if u.opened.ceremony.seal_epoch < rev);
         if outdated {
             self.become_sealed(None);
@@ -150,6 +151,7 @@ impl Node {
     pub(crate) fn become_damaged(&self, what: String) {
         tracing::error!(node = %self.config.name, what, "damaged: this node no longer serves");
         let replica = self.drop_keys();
+        self.ceremony.forget(None);
         self.state.send_replace(Arc::new(State::Damaged { what, replica: replica.clone() }));
         if let Some(replica) = replica {
             replica.hello_now();
@@ -179,10 +181,14 @@ impl Node {
         }
     }
 
-    /// Table 0 as this node has it now.
+    /// Table 0 as this node has it now. One that can't be believed makes this node damaged.
     pub(crate) fn seal_state(&self, replica: &Replica) -> Result<SealState, Error> {
         let view = replica.view().map_err(|e| Error::Unavailable(e.to_string()))?;
-        SealState::read(&view, self.config.name.as_str())?.ok_or_else(|| {
+        let read = SealState::read(&view, self.config.name.as_str(), &self.pins.get());
+        if let Err(Error::Damaged(what)) = &read {
+            self.become_damaged(what.clone());
+        }
+        read?.ok_or_else(|| {
             Error::Unavailable(
                 "this node has not caught up with the cluster's first entries yet; try again soon".into(),
             )

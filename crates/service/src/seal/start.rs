@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorate_core::id::NodeId;
+use quorate_crypto::SealConfigHash;
 use quorate_hsm::Hsm;
 use quorate_replica::{MembershipView, OpenError, Replica, ReplicaConfig, World};
 use tokio::runtime::Handle;
@@ -17,6 +18,7 @@ use super::join::JoinDesk;
 use super::ledger::seal_epoch;
 use super::open::SealState;
 use super::peers::{NodeLink, Peers};
+use super::pins::Pins;
 use crate::error::Error;
 use crate::node::{FOUNDER, GROUP, Node, NodeConfig, Sealed, StartError, State};
 
@@ -52,6 +54,7 @@ impl Node {
             handover: HandoverDesk::default(),
             joins: JoinDesk::default(),
             peers: Peers::default(),
+            pins: Pins::new(file.as_ref().map(|file| file.pins.clone()).unwrap_or_default()),
             problem: Mutex::default(),
             certificate_ends_ms: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -89,7 +92,7 @@ impl Node {
     }
 
     async fn open_replica(self: &Arc<Self>, id: NodeId) -> Result<(), StartError> {
-        let config = self.replica_config(id, None);
+        let config = self.replica_config(id, None, Vec::new());
         let replica = match Replica::open(config, self.world.clone(), Arc::new(self.link())).await {
             Ok(replica) => replica,
             Err(OpenError::Damaged(what)) => {
@@ -121,9 +124,10 @@ impl Node {
                 }
                 self.own_envelope_step(&seal).await;
             }
-            Err(e) => self.set_problem(e.to_string()),
+            Err(e) => self.note(&e),
         }
         self.watch_problems(replica.clone());
+        self.watch_cluster_seal(&replica);
         self.watch_own_envelope(replica);
         Ok(())
     }
@@ -185,7 +189,12 @@ impl Node {
         });
     }
 
-    pub(crate) fn replica_config(&self, id: NodeId, introduction: Option<MembershipView>) -> ReplicaConfig {
+    pub(crate) fn replica_config(
+        &self,
+        id: NodeId,
+        introduction: Option<MembershipView>,
+        pins: Vec<SealConfigHash>,
+    ) -> ReplicaConfig {
         let own = &self.config;
         let mut config =
             ReplicaConfig::new(id, own.name.to_string(), own.cluster, own.data_dir.clone(), own.peer_listen.clone());
@@ -196,6 +205,7 @@ impl Node {
         config.compaction = own.compaction;
         config.cache_bytes = own.state_cache_bytes;
         config.introduction = introduction;
+        config.pins = pins;
         config
     }
 
@@ -203,17 +213,16 @@ impl Node {
         NodeLink(self.this.clone())
     }
 
-    /// Erases the keys soon after a cluster-wide seal has arrived here. The seal needs no such watch to hold: every use
-    /// reads its record.
-    pub(crate) fn watch_cluster_seal(&self, replica: Replica) {
+    /// Erases keys and entered shares soon after a cluster-wide seal has arrived here. The seal needs no such watch to
+    /// hold: every use, and every last share, reads its record.
+    pub(crate) fn watch_cluster_seal(&self, replica: &Replica) {
         let this = self.this.clone();
+        let mut applied = replica.applied();
         self.runtime.spawn(async move {
-            let mut applied = replica.applied();
-            // It may have arrived while this node was being opened.
-            applied.mark_changed();
             while applied.changed().await.is_ok() {
-                let Some(node) = this.upgrade().filter(|node| node.kms().is_ok()) else { return };
-                if let Ok(epoch) = replica.view().map_err(|_| ()).and_then(|view| seal_epoch(&view).map_err(|_| ())) {
+                let Some(node) = this.upgrade() else { return };
+                let epoch = node.current().replica().and_then(|replica| seal_epoch(&replica.view().ok()?).ok());
+                if let Some(epoch) = epoch {
                     node.drop_if_sealed_at(epoch).await;
                 }
                 drop(node);

@@ -1,6 +1,7 @@
 //! What an operator sees at a glance: who leads, who is sealed, who lags, how far a ceremony is, what to do next.
 
 use quorate_core::id::{ClusterId, Lineage, NodeId};
+use quorate_crypto::SealFingerprint;
 
 /// What a node can do for a client right now; also the answer of `/health`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,11 +35,13 @@ pub struct Status {
     pub cluster: ClusterId,
     /// L; none before genesis has arrived here.
     pub lineage: Option<Lineage>,
+    /// The seal configuration in force: its generation and what people compare; none before genesis, or unpinned.
+    pub seal: Option<(u32, SealFingerprint)>,
     /// Who leads, as far as this node knows.
     pub leader: Option<NodeId>,
     /// Every member, by id.
     pub nodes: Vec<NodeStatus>,
-    /// The ceremony that is furthest, anywhere in the cluster.
+    /// The ceremony open at this node; else the furthest one that another member tells of.
     pub ceremony: Option<CeremonyStatus>,
     /// Cluster time, milliseconds since 1970.
     pub cluster_time_ms: u64,
@@ -112,6 +115,13 @@ impl CeremonyStatus {
     /// The id as people see it, in hex.
     pub fn id_text(&self) -> String {
         self.id.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Reads that text.
+    pub fn parse_id(text: &str) -> Option<[u8; 16]> {
+        let hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let id = u128::from_str_radix(text, 16).ok().filter(|_| hex)?;
+        Some(id.to_be_bytes())
     }
 }
 

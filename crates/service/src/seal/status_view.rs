@@ -23,7 +23,9 @@ impl Node {
         let replica = state.replica();
         let status = replica.map(|r| r.status());
         let view = replica.and_then(|r| r.view().ok());
-        let seal = view.as_ref().and_then(|view| SealState::read(view, self.config.name.as_str()).ok().flatten());
+        let seal = view
+            .as_ref()
+            .and_then(|view| SealState::read(view, self.config.name.as_str(), &self.pins.get()).ok().flatten());
         // Before genesis there are no records whose digest could tell anything.
         let digest = view.filter(|_| seal.is_some()).and_then(|view| Some((view.applied(), view.digest().ok()?)));
         let nodes = match &status {
@@ -34,6 +36,7 @@ impl Node {
         Ok(Status {
             cluster: self.config.cluster,
             lineage: seal.as_ref().map(|s| s.config.lineage),
+            seal: seal.as_ref().map(|s| (s.config.generation, s.config.fingerprint())),
             leader: status.as_ref().and_then(|s| s.leader),
             hint: self.hint(&state, status.as_ref(), &nodes, ceremony.as_ref()),
             nodes,
@@ -137,9 +140,11 @@ impl Node {
         }
     }
 
-    /// The ceremony that is furthest, here or elsewhere.
+    /// The ceremony open here; else the furthest one that another member tells of.
     fn open_ceremony(&self, status: Option<&ReplicaStatus>) -> Option<CeremonyStatus> {
-        let own = self.ceremony.progress().map(|p| self.ceremony_status(&p));
+        if let Some(own) = self.ceremony.progress() {
+            return Some(self.ceremony_status(&own));
+        }
         let peers = status.into_iter().flat_map(|s| s.peers.iter().map(move |p| (s, p)));
         let theirs = peers.filter(|(_, p)| p.reachable).filter_map(|(s, p)| {
             let ceremony = AppHello::decode(&p.app_hello).ok()?.ceremony?;
@@ -153,7 +158,7 @@ impl Node {
             })
         });
         // Of two equally far ones every node names the same.
-        own.into_iter().chain(theirs).max_by_key(|c| (c.entered.len(), std::cmp::Reverse(c.node.clone())))
+        theirs.max_by_key(|c| (c.entered.len(), std::cmp::Reverse(c.node.clone())))
     }
 
     fn hint(

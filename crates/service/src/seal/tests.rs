@@ -12,9 +12,10 @@ use quorate_crypto::{
 use quorate_replica::{Member, PeerHandler as _};
 use tokio::time::Instant;
 
+use super::handover::Offer;
 use super::held::Hold;
 use super::ledger::Change;
-use super::open::{Opened, SealState, hsm_half};
+use super::open::{CompletedCeremony, Opened, SealState, hsm_half};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::support::*;
 use crate::desk::tests::Turning;
@@ -22,7 +23,7 @@ use crate::error::Error;
 use crate::node::{Node, Sealed, State};
 use crate::seal::Health;
 
-fn opened(node: &Node) -> Arc<Opened> {
+pub(super) fn opened(node: &Node) -> Arc<Opened> {
     node.opened().expect("unsealed")
 }
 
@@ -93,7 +94,7 @@ async fn a_swapped_envelope_is_found_before_a_share_is_taken_and_at_start() {
     let error = submit(&node, &shares[0]).await.expect_err("refused");
     assert!(matches!(&error, Error::Damaged(what) if what.contains("envelope")), "{error}");
     assert_eq!(node.health(), Health::Damaged);
-    let error = node.seal_config(&admin()).expect_err("a ceremony does not even begin here");
+    let error = node.seal_configs(&admin()).expect_err("a ceremony does not even begin here");
     assert!(matches!(&error, Error::Damaged(what) if what.contains("envelope")), "{error}");
     node.shutdown().await;
     drop(node);
@@ -178,13 +179,10 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
         };
         let envelope =
             Envelope::seal_handover(&context, kem.alg, &kem.spki_der, root, &OsEntropy).expect("sealed").encode();
-        let body = quorate_core::codec::Writer::new().raw(&[3; 16]).u64(0).u64(epoch);
-        let body = match hold {
-            None => body.u16(0),
-            Some(Hold(name)) => body.u16(1).u64(me.0).raw(&name),
-        };
-        let body = body.field(&envelope).finish();
-        link.handle(crate::node::FOUNDER, KIND_HANDOVER, body.into()).await
+        let holds = hold.into_iter().map(|hold| (me, hold)).collect();
+        let ceremony = CompletedCeremony::new([3; 16], epoch, holds, std::time::Duration::ZERO);
+        let offer = Offer::sign(&real.0.ledger.keyring, "n1", &nonce, ceremony, envelope).encode();
+        link.handle(crate::node::FOUNDER, KIND_HANDOVER, offer.into()).await
     };
     let offer = async |root: &RootKey, nonce, epoch| offer_of(root, nonce, Some(hold), epoch).await;
     let nonce = async || -> [u8; 32] {
@@ -199,7 +197,7 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
 
     refused(offer(&real.0.root_key, [7; 32], 0).await, "nonce");
     let used = nonce().await;
-    refused(offer(&real.0.root_key, [7; 32], 0).await, "does not open");
+    refused(offer(&real.0.root_key, [7; 32], 0).await, "anchor key");
     refused(offer(&real.0.root_key, used, 0).await, "nonce");
     // However young the sender says that its ceremony is: clocks run at different rates.
     for unknown in [None, Some(Hold([5; 16]))] {
@@ -254,7 +252,7 @@ async fn after_a_failure_of_the_hsm_any_share_completes_the_ceremony() {
     let seal = node.seal_state(&node.sealed_replica().expect("sealed")).expect("there");
     // As if the HSM had failed at the second share: both are kept, nothing was combined.
     for share in &shares {
-        node.keep_share(&seal, Share::parse(share).expect("good")).expect("kept");
+        node.keep_share(&seal, Share::parse(share).expect("good"), "custodian/ada").expect("kept");
     }
     assert_eq!(node.health(), Health::Sealed);
     assert!(submit(&node, &shares[0]).await.expect("not a duplicate now").unsealed);
@@ -285,7 +283,7 @@ async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_open
 }
 
 /// A key made at one node and a ciphertext of it.
-async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
+pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
     let kms = node.kms().expect("unsealed");
     let wanted = quorate_core::decide::create::Request {
         alias: None,
@@ -301,14 +299,14 @@ fn no_aad() -> crate::desk::aad::AssociatedData {
     crate::desk::aad::AssociatedData::new(std::iter::empty()).expect("none is fine")
 }
 
-async fn opens(node: &Node, blob: &[u8], text: &[u8]) {
+pub(super) async fn opens(node: &Node, blob: &[u8], text: &[u8]) {
     let kms = node.kms().expect("unsealed");
     let opened = kms.decrypt(&admin(), blob, &no_aad(), None, soon()).await;
     assert_eq!(*opened.unwrap_or_else(|e| panic!("{}: {e}", node.name())).plaintext, text.to_vec());
 }
 
 /// Three unsealed voters.
-async fn three(rig: &Rig) -> (Arc<Node>, Arc<Node>, Arc<Node>, Vec<String>) {
+pub(super) async fn three(rig: &Rig) -> (Arc<Node>, Arc<Node>, Arc<Node>, Vec<String>) {
     let (n1, shares) = rig.unsealed().await;
     let (n2, _) = rig.take_in(&n1, "n2").await;
     let (n3, _) = rig.take_in(&n1, "n3").await;

@@ -2,7 +2,8 @@
 //! node's `join.token_file` (key-hierarchy §4.3).
 //!
 //! It pins the cluster, the root certificate and the inviting node's identity key, so that the secret in it is never
-//! told to anybody else, and it names the node it was made for.
+//! told to anybody else, and the seal configuration, so that nobody else's custodians are believed later; it names the node
+//! it was made for.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// What the text begins with.
-pub const PREFIX: &str = "quorate-join-1.";
+pub const PREFIX: &str = "quorate-join-2.";
 /// Longest token text this node reads, in bytes.
 pub const TEXT_LEN_MAX: usize = 2048;
 const SPKI_LEN_MAX: usize = 512;
@@ -22,7 +23,7 @@ const ADDR_LEN_MAX: usize = 255;
 const CHECK_LEN: usize = 8;
 
 /// An invitation's token. `PREFIX ‖ base64url(cluster 16 ‖ SHA-256(root SPKI) 32 ‖ for name ‖ inviter name ‖
-/// inviter address ‖ inviter identity SPKI ‖ secret 32 ‖ check 8)`; check = SHA-256 of all before, cut.
+/// inviter address ‖ inviter identity SPKI ‖ SHA-256(seal configuration) 32 ‖ roster serial u64 ‖ secret 32 ‖ check 8)`; check = SHA-256 of all before, cut.
 #[derive(Clone)]
 pub struct JoinToken {
     /// The cluster to join.
@@ -37,6 +38,10 @@ pub struct JoinToken {
     pub inviter_addr: String,
     /// That member's identity key (SPKI, DER).
     pub inviter_spki: Vec<u8>,
+    /// Hash of the seal configuration in force: who the custodians are, whatever a member says later.
+    pub seal_config_hash: [u8; 32],
+    /// Serial of the members' roster at that time; 0 before there is one.
+    pub roster_serial: u64,
     /// 32 random bytes; the cluster stores their hash only.
     pub secret: Zeroizing<[u8; 32]>,
 }
@@ -68,6 +73,8 @@ impl JoinToken {
             .field(self.inviter_name.as_str().as_bytes())
             .field(self.inviter_addr.as_bytes())
             .field(&self.inviter_spki)
+            .raw(&self.seal_config_hash)
+            .u64(self.roster_serial)
             .raw(&self.secret[..])
             .finish();
         let check = check(&body);
@@ -103,6 +110,8 @@ impl JoinToken {
             inviter_name: r.text(Name::LEN_MAX)?.parse().map_err(|_| TokenError::Damaged)?,
             inviter_addr: r.text(ADDR_LEN_MAX)?.to_owned(),
             inviter_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
+            seal_config_hash: r.array()?,
+            roster_serial: r.u64()?,
             secret: Zeroizing::new(r.array()?),
         };
         r.finish()?;
@@ -134,6 +143,8 @@ mod tests {
             inviter_name: "n1".parse().expect("name"),
             inviter_addr: "127.0.0.1:7601".into(),
             inviter_spki: vec![5; 91],
+            seal_config_hash: [7; 32],
+            roster_serial: 8,
             secret: Zeroizing::new([6; 32]),
         }
     }
@@ -144,6 +155,7 @@ mod tests {
         let back = JoinToken::parse(&format!("  {}\n", *text)).expect("whole");
         assert_eq!(back.to_text(), text);
         assert_eq!((back.for_name.as_str(), back.inviter_addr.as_str()), ("n2", "127.0.0.1:7601"));
+        assert_eq!((back.seal_config_hash, back.roster_serial), ([7; 32], 8));
         assert_eq!(format!("{back:?}"), format!("join token for n2 of cluster {}", ClusterId([3; 16])));
     }
 

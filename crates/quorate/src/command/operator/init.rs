@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use quorate_client::Client;
 use quorate_client::v1::{InitRequest, InitResponse};
+use quorate_crypto::SealConfig;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::memory::Memory;
 use super::nodes;
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::files::{self, NewFile};
@@ -98,6 +100,7 @@ impl Init {
             .init(request.clone())
             .await
             .doing("found the cluster")?;
+        let seal = SealConfig::decode(&answer.seal_config).map_err(|_| super::incomplete("seal configuration"));
         let shares: Vec<Zeroizing<String>> =
             std::mem::take(&mut answer.shares).into_iter().map(Zeroizing::new).collect();
         let mut json = json!({
@@ -116,7 +119,17 @@ impl Init {
             }
             None => show(&shares, &self.custodian)?,
         }
-        shared.format().print(&json, || summary(&answer, &request, self.shares_out.as_deref()))
+        // Not before the shares are safe: they exist nowhere else.
+        let seal = seal?;
+        let founder = first.server_identity().ok_or_else(|| super::incomplete("certificate"))?;
+        if !seal.is_founded_by(&founder.node, &founder.identity_spki) {
+            let why = format!("{} did not sign the seal configuration that it sent", founder.node);
+            let todo = "do not use this cluster: found another, with an empty data_dir, and look at that node";
+            return Err(Failure::failed("can't trust the new cluster", why, todo));
+        }
+        Memory::of(seal.cluster)?.remember(&seal, 0);
+        json["seal_fingerprint"] = seal.fingerprint().to_string().into();
+        shared.format().print(&json, || summary(&answer, &seal, &request, self.shares_out.as_deref()))
     }
 }
 
@@ -201,11 +214,12 @@ fn grouped(share: &str) -> Zeroizing<String> {
     text
 }
 
-fn summary(answer: &InitResponse, request: &InitRequest, dir: Option<&Path>) -> comfy_table::Table {
+fn summary(answer: &InitResponse, seal: &SealConfig, request: &InitRequest, dir: Option<&Path>) -> comfy_table::Table {
     let next =
         format!("{} custodians run `quorate operator unseal`; the node stays sealed until then", request.threshold);
     output::fields([
         ("cluster", answer.cluster_id.clone()),
+        ("seal", format!("fingerprint {}: custodians compare it when they enter a share", seal.fingerprint())),
         ("shares", format!("{}, of which {} open it", request.shares, request.threshold)),
         (
             "written to",

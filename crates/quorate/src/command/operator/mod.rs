@@ -1,9 +1,12 @@
 //! `quorate operator …`: genesis, the unseal ceremony, members, status.
 
+mod ceremony;
 mod confirm_time;
 mod init;
 mod members;
+mod memory;
 mod nodes;
+mod seal;
 mod share;
 mod status;
 mod unseal;
@@ -11,12 +14,9 @@ mod unseal;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quorate_client::v1::SealRequest;
-use serde_json::json;
 
 use super::Shared;
-use super::failure::{CommandResult, Doing, Failure};
-use super::output;
+use super::failure::{CommandResult, Failure};
 
 /// Time for what takes a node longer than a request: genesis, enrolling a node, a change of membership.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +36,8 @@ pub struct Operator {
 enum Action {
     Init(init::Init),
     Unseal(unseal::Unseal),
-    Seal(Seal),
+    Seal(seal::Seal),
+    Ceremony(ceremony::CeremonyCommand),
     Status(status::Status),
     Members(members::Members),
     Share(share::ShareCommand),
@@ -50,41 +51,12 @@ impl Operator {
             Action::Init(c) => c.run(shared).await,
             Action::Unseal(c) => c.run(shared).await,
             Action::Seal(c) => c.run(shared).await,
+            Action::Ceremony(c) => c.run(shared).await,
             Action::Status(c) => c.run(shared).await,
             Action::Members(c) => c.run(shared).await,
             Action::Share(c) => c.run(shared).await,
             Action::ConfirmTime(c) => c.run(shared).await,
         }
-    }
-}
-
-/// Seal one node, or every node.
-///
-/// A sealed node forgets the keys and refuses to use any until custodians unseal it; it still votes and replicates.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  quorate operator seal --cluster
-  quorate operator seal --node 2")]
-struct Seal {
-    /// Every node; once this returns, no node uses a key
-    #[arg(long, conflicts_with = "node", required_unless_present = "node")]
-    cluster: bool,
-    /// Only the node at this place among the addresses, from 1
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    node: Option<u16>,
-}
-
-impl Seal {
-    async fn run(self, shared: &Shared) -> CommandResult {
-        let client = shared.client().await?;
-        let client = match self.node {
-            Some(place) => nodes::at(&client, place)?,
-            None => client,
-        };
-        let answer = client.seal(SealRequest { cluster: self.cluster }).await.doing("seal")?;
-        shared.format().print(&json!({ "sealed_nodes": answer.sealed_nodes }), || {
-            output::fields([("sealed", answer.sealed_nodes.join(", "))])
-        })
     }
 }
 

@@ -1,11 +1,14 @@
 //! Several addresses, each asked on its own: what each node says, and which one to go to.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use quorate_client::v1::{StatusRequest, StatusResponse};
+use quorate_client::v1::{Ceremony, StatusRequest, StatusResponse};
 use quorate_client::{Client, ClientError};
 
+use super::status::ceremony_in_words;
 use crate::command::failure::{CommandResult, Failure};
+use crate::command::files;
 
 /// A node that does not answer within this is shown as unreachable.
 const ASK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -24,6 +27,24 @@ impl Asked {
     /// `ok`, `sealed`, `uninitialized` or `damaged`; nothing when it did not answer.
     pub fn state(&self) -> Option<&str> {
         self.status.as_ref().ok().map(|s| s.state.as_str())
+    }
+
+    /// The ceremony open at this very node.
+    pub fn own_ceremony(&self) -> Option<&Ceremony> {
+        let status = self.status.as_ref().ok()?;
+        status.ceremony.as_ref().filter(|c| c.node == status.answered_by)
+    }
+
+    /// Address, name and state, for a list to choose from; what a node says may not command the terminal.
+    fn in_words(&self) -> String {
+        let words = match &self.status {
+            Err(e) => format!("{}: {}", self.address, e.message),
+            Ok(s) => {
+                let ceremony = self.own_ceremony().map(|c| format!(", {}", ceremony_in_words(c))).unwrap_or_default();
+                format!("{}: {}, {}{ceremony}", self.address, s.answered_by, s.state)
+            }
+        };
+        words.replace(char::is_control, " ")
     }
 }
 
@@ -48,6 +69,34 @@ pub async fn ask_all(client: &Client) -> Vec<Asked> {
         })
     });
     futures::future::join_all(asks).await
+}
+
+/// A client of the first node that answers, and of it alone.
+pub async fn first_to_answer(client: &Client) -> CommandResult<Client> {
+    let asked = ask_all(client).await;
+    match asked.iter().find(|a| a.status.is_ok()) {
+        Some(first) => Ok(first.client.clone()),
+        None => Err(first_failure(asked, "reach a node")),
+    }
+}
+
+/// To which node a share goes: the only one, else the one that whoever sits at the terminal names. What nodes say of
+/// themselves and of others is shown, and decides nothing: a hostile one would have every share come to it.
+pub fn pick(asked: &[Asked]) -> CommandResult<Client> {
+    if let [only] = asked {
+        return Ok(only.client.clone());
+    }
+    let list = asked.iter().enumerate().map(|(i, a)| format!("  {}  {}\n", i + 1, a.in_words())).collect::<String>();
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(format!(
+            "several addresses are given, and a share goes only where its custodian says: add --node K, or name one address \
+             in QUORATE_ADDR:\n{list}"
+        )));
+    }
+    let answer = files::ask(&format!("{list}Which of these nodes? [1-{}] ", asked.len()))?;
+    let place = answer.trim().parse::<usize>().ok().and_then(|place| place.checked_sub(1));
+    let chosen = place.and_then(|place| asked.get(place));
+    chosen.map(|a| a.client.clone()).ok_or_else(|| Failure::usage("that is none of them; nothing was sent"))
 }
 
 /// The most telling of all answers: of a node that knows a leader, then of one that is part of a cluster.

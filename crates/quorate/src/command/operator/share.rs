@@ -8,7 +8,8 @@ use quorate_client::{Client, ServerIdentity};
 use quorate_crypto::{ClusterFingerprint, SealConfig, Share, ShareError};
 use serde_json::json;
 
-use super::incomplete;
+use super::memory::Memory;
+use super::{incomplete, nodes};
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::{Shared, files, output};
 
@@ -37,14 +38,21 @@ enum Action {
   quorate operator share check
   quorate operator share check < share-1.txt
   quorate operator share check --output json < share-1.txt")]
-    Check {},
+    Check {
+        /// Take a cluster that is older than you know it for the same, after a loss that all custodians know of
+        #[arg(long)]
+        older: bool,
+    },
 }
 
 impl ShareCommand {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
-        let Action::Check {} = self.action;
-        let public = Public::of(&shared.client().await?).await?;
+        let Action::Check { older } = self.action;
+        let client = shared.client().await?;
+        let answers = nodes::first_to_answer(&client).await?;
+        let public = Public::of(&answers).await?;
+        Memory::of(public.config.cluster)?.check(&answers, &public.chain, older).await?;
         let share = public.read_share("check the share")?;
         let label = public.label(share.x());
         let json = json!({
@@ -71,19 +79,28 @@ impl ShareCommand {
 pub struct Public {
     /// The seal configuration in force.
     pub config: SealConfig,
+    /// Every generation, the oldest first; the last is the one in force.
+    pub chain: Vec<SealConfig>,
     /// Who answered the handshake.
     pub server: ServerIdentity,
+    /// The address that was given for it.
+    address: String,
     fingerprint: ClusterFingerprint,
 }
 
 impl Public {
-    /// Asks a node.
+    /// Asks one node ([`Client::node`]).
     pub async fn of(client: &Client) -> CommandResult<Self> {
         let answer = client.seal_config(SealConfigRequest {}).await.doing("get the public seal configuration")?;
         let server = client.server_identity().ok_or_else(|| incomplete("certificate"))?;
-        let config = SealConfig::decode(&answer.seal_config).map_err(|e| {
-            Failure::failed("can't read the public seal configuration", e, "use the newest version of quorate")
-        })?;
+        let decode = |bytes: &[u8]| {
+            SealConfig::decode(bytes).map_err(|e| {
+                Failure::failed("can't read the public seal configuration", e, "use the newest version of quorate")
+            })
+        };
+        let config = decode(&answer.seal_config)?;
+        let earlier = answer.earlier.iter().map(|bytes| decode(bytes));
+        let chain = earlier.chain([Ok(config.clone())]).collect::<CommandResult<_>>()?;
         if config.cluster != server.cluster {
             let why = format!(
                 "its certificate is of cluster {}, its seal configuration of {}",
@@ -92,7 +109,8 @@ impl Public {
             return Err(Failure::failed("can't trust the node", why, "enter no share; tell the other custodians"));
         }
         let fingerprint = ClusterFingerprint::new(config.cluster, &server.root_spki);
-        Ok(Self { config, server, fingerprint })
+        let address = client.addresses().next().unwrap_or_default().to_owned();
+        Ok(Self { config, chain, server, address, fingerprint })
     }
 
     /// The custodian's label.
@@ -100,12 +118,25 @@ impl Public {
         self.config.custodian(x).map(|c| c.label.clone()).unwrap_or_default()
     }
 
+    /// Where the share is about to go, for the custodian to look at before typing.
+    pub fn heading(&self) -> String {
+        let Self { config, server, address, fingerprint, .. } = self;
+        format!(
+            "node      {} at {address}\ncluster   {}, fingerprint {fingerprint}\nseal      generation {}, fingerprint {}",
+            server.node,
+            config.cluster,
+            config.generation,
+            config.fingerprint()
+        )
+    }
+
     /// Reads one share from the terminal or standard input, and checks it. On a terminal, a mistyped one may be typed
     /// again.
     pub fn read_share(&self, what: &str) -> CommandResult<Share> {
-        let prompt = format!("Share for cluster {} (not shown): ", self.config.cluster);
+        eprintln!("{}", self.heading());
+        let prompt = "Share (not shown): ";
         for tries_left in (0..TRIES_MAX).rev() {
-            let text = files::read_secret_line(&prompt, LINE_LEN_MAX)?;
+            let text = files::read_secret_line(prompt, LINE_LEN_MAX)?;
             if text.trim().is_empty() {
                 let todo = "type it, or give it on standard input, as in `quorate operator unseal < share-1.txt`";
                 return Err(Failure::failed(format!("can't {what}"), "no share was given", todo));

@@ -6,6 +6,7 @@ use quorate_client::v1::{Ceremony, NodeStatus, StatusResponse};
 use quorate_core::seam::WallClock;
 use serde_json::{Value, json};
 
+use super::memory::Memory;
 use super::nodes::{self, Asked};
 use crate::command::failure::CommandResult;
 use crate::command::{Shared, output};
@@ -41,6 +42,8 @@ fn to_json(status: &StatusResponse, silent: &[&Asked]) -> Value {
         "lineage": status.lineage,
         "ceremony": status.ceremony.as_ref().map(ceremony_to_json),
         "cluster_time_ms": status.cluster_time_ms,
+        "seal_fingerprint": Some(&status.seal_fingerprint).filter(|f| !f.is_empty()),
+        "seal_generation": Some(status.seal_generation).filter(|g| *g > 0),
         "dev": status.dev,
         "hint": status.hint,
         "unreachable": silent.iter().map(|a| a.address.as_str()).collect::<Vec<_>>(),
@@ -132,6 +135,18 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
     )
 }
 
+/// The seal as the answering node has it, and whether this machine knows another.
+fn seal_in_words(status: &StatusResponse) -> String {
+    let (fingerprint, generation) = (&status.seal_fingerprint, status.seal_generation);
+    if fingerprint.is_empty() {
+        return String::new();
+    }
+    let memory = status.cluster_id.parse().ok().and_then(|cluster| Memory::of(cluster).ok());
+    let strange = memory.is_some_and(|memory| memory.contradicts(fingerprint, generation));
+    let strange = if strange { "; NOT the one that this machine remembers: enter no share" } else { "" };
+    format!("generation {generation}, fingerprint {fingerprint}{strange}")
+}
+
 fn table(status: &StatusResponse, silent: &[&Asked]) -> Table {
     let leader = status.nodes.iter().find(|n| n.id == status.leader);
     let leader = leader.map_or_else(|| "none".to_owned(), |n| format!("{} ({})", n.name, n.id));
@@ -142,6 +157,7 @@ fn table(status: &StatusResponse, silent: &[&Asked]) -> Table {
         .collect();
     let mut rows = vec![
         ("cluster", format!("{}{dev}", status.cluster_id)),
+        ("seal", seal_in_words(status)),
         ("answered by", format!("{}, which is {}", status.answered_by, status.state)),
         ("leader", leader),
         ("time", if status.cluster_time_ms == 0 { String::new() } else { output::date(status.cluster_time_ms) }),

@@ -7,6 +7,7 @@ use quorate_crypto::Share;
 use serde_json::json;
 
 use super::incomplete;
+use super::memory::Memory;
 use super::nodes::{self, Asked};
 use super::share::Public;
 use super::status::{ceremony_in_words, ceremony_to_json};
@@ -16,51 +17,53 @@ use crate::command::{Shared, output};
 /// Enter one share of the unseal key.
 ///
 /// The share is read from the terminal, without being shown, or from standard input; never from an argument. It is checked here before anything is sent: typing errors, another cluster, an old set,
-/// a forged share, and that the server proves to be of the share's cluster. With several addresses it goes to the node where a ceremony is open.
+/// a forged share, and that the server proves to be of the share's cluster. It goes to the address you gave and to no other, whatever a node says: with several, name one with --node, or answer the question. Node, address, and the fingerprints of the cluster and of its seal stand above the prompt.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator unseal
+  quorate operator unseal --node 2
   quorate operator unseal < share-1.txt
   pass show quorate-share | quorate operator unseal --output json")]
 pub struct Unseal {
-    /// The node at this place among the addresses, from 1 [default: where a ceremony is open]
+    /// The node at this place among the addresses, from 1 [default: the only one; of several you are asked]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     node: Option<u16>,
-}
-
-/// What there is to do.
-enum Target {
-    /// The share goes there.
-    Node(Client),
-    /// Every node that answers is unsealed.
-    Nothing(String),
+    /// Take a cluster that is older than you know it for the same, after a loss that all custodians know of
+    #[arg(long)]
+    older: bool,
 }
 
 impl Unseal {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;
-        let target = match self.node {
-            Some(place) => Target::Node(nodes::at(&client, place)?),
-            None => choose(nodes::ask_all(&client).await, shared).await?,
-        };
-        let node = match target {
-            Target::Node(node) => node,
-            Target::Nothing(by) => {
-                let json = json!({ "unsealed": true, "node": by, "ceremony": null });
-                return shared.format().print(&json, || {
-                    output::fields([(
-                        "unsealed",
-                        format!("{by} and every other node that answers; no share is needed, none was sent"),
-                    )])
-                });
+        let node = match self.node {
+            Some(place) => nodes::at(&client, place)?,
+            None => {
+                let asked = nodes::ask_all(&client).await;
+                if let Some(by) = all_open(&asked) {
+                    let json = json!({ "unsealed": true, "node": by, "ceremony": null });
+                    return shared.format().print(&json, || {
+                        output::fields([(
+                            "unsealed",
+                            format!("{by} and every other node that answers; no share is needed, none was sent"),
+                        )])
+                    });
+                }
+                if asked.iter().all(|a| a.status.is_err()) {
+                    return Err(nodes::first_failure(asked, "enter the share"));
+                }
+                nodes::pick(&asked)?
             }
         };
         let public = Public::of(&node).await?;
+        let memory = Memory::of(public.config.cluster)?;
+        let index = memory.check(&node, &public.chain, self.older).await?;
         let share = public.read_share("enter the share")?;
 
         let (x, label) = (share.x(), public.label(share.x()));
         let answer = enter(&node, &public, share).await?;
+        memory.remember(&public.config, index);
         let json = json!({
             "unsealed": answer.unsealed,
             "node": answer.node_name,
@@ -104,35 +107,9 @@ fn submit_failed(error: ClientError) -> Failure {
     Failure::call("enter the share", error)
 }
 
-/// Where a ceremony is open; else the first sealed node; else nothing is left to do.
-async fn choose(asked: Vec<Asked>, shared: &Shared) -> CommandResult<Target> {
-    // A ceremony that several nodes tell of is the same one; of several, shares go to the one that is furthest.
-    let statuses = || asked.iter().filter_map(|a| a.status.as_ref().ok());
-    let open = statuses().filter_map(|s| s.ceremony.as_ref()).max_by_key(|c| c.entered);
-    if let Some(ceremony) = open {
-        let is_there = |a: &&Asked| a.status.as_ref().is_ok_and(|s| s.answered_by == ceremony.node);
-        if let Some(there) = asked.iter().find(is_there) {
-            return Ok(Target::Node(there.client.clone()));
-        }
-        // Open at a node whose address was not given: the members know it.
-        let member = statuses().flat_map(|s| &s.nodes).find(|n| n.name == ceremony.node && !n.api.is_empty());
-        if let Some(member) = member {
-            let client = shared.client_of(&member.api).await?;
-            let answers = nodes::ask_all(&client).await.iter().any(|a| a.status.is_ok());
-            if answers {
-                return Ok(Target::Node(client));
-            }
-        }
-    }
-    if let Some(sealed) = asked.iter().find(|a| a.state() == Some("sealed")) {
-        return Ok(Target::Node(sealed.client.clone()));
-    }
-    if let Some(open) = statuses().find(|s| s.state == "ok") {
-        return Ok(Target::Nothing(open.answered_by.clone()));
-    }
-    // Uninitialized or damaged: the node itself says so best.
-    match asked.iter().find(|a| a.status.is_ok()) {
-        Some(other) => Ok(Target::Node(other.client.clone())),
-        None => Err(nodes::first_failure(asked, "enter the share")),
-    }
+/// Whether every node that answers is unsealed; then the name of one.
+fn all_open(asked: &[Asked]) -> Option<&str> {
+    let mut told = asked.iter().filter_map(|a| a.status.as_ref().ok());
+    let first = told.next().filter(|s| s.state == "ok")?;
+    told.all(|s| s.state == "ok").then_some(first.answered_by.as_str())
 }
