@@ -32,6 +32,8 @@ pub enum Bug {
     LoseVote,
     /// A leader answers reads for two seconds without asking anybody.
     LeaderLease,
+    /// Who starts votes at once, and asks nobody what it said before.
+    VoteBeforeWitness,
     /// A vote told in an answer is adopted as it comes.
     TrustAnswerVote,
     /// Whoever says that it leads is followed, whoever voted.
@@ -81,7 +83,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 17] = [
+    pub const ALL: [(&str, Bug); 18] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -95,6 +97,7 @@ mod chosen {
         ("accept-bad-mac", Bug::AcceptBadMac),
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
+        ("vote-before-witness", Bug::VoteBeforeWitness),
         ("trust-answer-vote", Bug::TrustAnswerVote),
         ("count-unsigned", Bug::CountUnsigned),
         ("skip-pin", Bug::SkipPin),

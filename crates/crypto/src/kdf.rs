@@ -67,6 +67,12 @@ labels! {
     Open = "open",
     /// What an origin claims to a sealed leader.
     Origin = "origin",
+    /// Key of the box of a node's own key, from ss_h.
+    OwnKey = "own-key",
+    /// That box.
+    OwnKeyBox = "own-key-box",
+    /// The tag of a node's word about itself.
+    OwnWord = "own-word",
     /// What a joining node answers to show that it holds its KEM key, from ss_h.
     JoinProof = "join-proof",
 }

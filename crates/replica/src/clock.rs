@@ -169,7 +169,7 @@ impl Node {
             tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
         }
         if unfit != is_unfit(before) {
-            self.raft.runtime_config().elect(!unfit && !self.has_lost());
+            self.review_candidacy();
             self.shared.note_change();
         }
         if unfit && self.leads() {

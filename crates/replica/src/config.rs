@@ -14,6 +14,7 @@ use crate::identity::NodeIdentity;
 use crate::journal::JournalConfig;
 use crate::member::MembershipView;
 use crate::net::Net;
+use crate::word::OwnKeys;
 
 /// Timing of elections (key-log §6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,6 +39,8 @@ pub struct World {
     pub wall: Arc<dyn WallClock>,
     /// Checks what the anchor key signed.
     pub seals: Arc<dyn SealCheck>,
+    /// The node's own secret, boxed to its HSM.
+    pub own_keys: Arc<dyn OwnKeys>,
     /// The node's identity key, in its HSM.
     pub identity: Arc<dyn NodeIdentity>,
 }

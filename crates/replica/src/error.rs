@@ -49,15 +49,24 @@ pub enum Problem {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum Loss {
     /// The log lacks what was acknowledged.
-    #[error("this node's log ends at entry {last}, but it had acknowledged entry {acked} to the leader")]
+    #[error("this node has acknowledged entry {acked} of the log, which is not here")]
     Entries {
-        /// Index of the newest entry that the leader counts on.
+        /// Index of the newest entry that others count on.
         acked: u64,
-        /// Index of the last entry that is there.
-        last: u64,
     },
-    /// Another start of this node has begun a session.
-    #[error("this is start {mine} of this node, but start {known} of it, another process, has made changes")]
+    /// It was found out before, and is written in the node file.
+    #[error("this node was found to have less than it had said, at an earlier start")]
+    Before,
+    /// The vote that was given is gone.
+    #[error("this node's newest vote is of term {mine}, but it has given one in term {known}")]
+    Vote {
+        /// The term it is known to have voted in.
+        known: u64,
+        /// The term of the vote that is here.
+        mine: u64,
+    },
+    /// Another start of this node is known.
+    #[error("this is start {mine} of this node, but start {known} of it, another process, is known")]
     Superseded {
         /// The number of this start.
         mine: u32,

@@ -14,7 +14,6 @@ mod gate;
 mod grants;
 pub mod handler;
 mod identity;
-mod loss;
 pub mod member;
 pub mod net;
 mod node;
@@ -33,6 +32,8 @@ mod start;
 pub mod status;
 mod succession;
 mod verify;
+mod witness;
+mod word;
 
 pub use compact::CompactionConfig;
 pub use config::{Profile, ReplicaConfig, World};
@@ -47,6 +48,7 @@ pub use node_file::NodeFile;
 pub use replica::{Replica, View};
 pub use session::OpenSeq;
 pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
+pub use word::{OwnKey, OwnKeys};
 
 // The replicas of the integration tests, for tests that need to see inside.
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The inside of a replica: what its tasks, its peer server and its facade have in common.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +29,8 @@ use crate::space::Tail;
 use crate::state::StateFiles;
 use crate::status::Role;
 use crate::verify::Scans;
+use crate::witness::Witness;
+use crate::word::{Own, Words};
 
 /// One replica.
 pub(crate) struct Node {
@@ -72,8 +73,12 @@ pub(crate) struct Node {
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// What is still taken into the log while the disk is nearly full.
     pub(crate) tail: Tail,
-    /// Its disk took back what it had acknowledged.
-    pub(crate) lost: AtomicBool,
+    /// What this node says of itself.
+    pub(crate) own: Arc<Own>,
+    /// What the others have said of themselves.
+    pub(crate) words: Arc<Words>,
+    /// Who has answered since the start.
+    pub(crate) witness: Witness,
 }
 
 /// How much of each peer is worked on at once.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! format u8 ‖ complete u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ n u16 × pin 32
-//!   ‖ BLAKE3 of all before 32
+//!   ‖ own key (K_self, boxed to the node's HSM) ‖ lost u8 ‖ BLAKE3 of all before 32
 //! ```
 //!
 //! It is written first, as incomplete, and again once journal and state are made. So an interrupted creation is told
@@ -22,6 +22,7 @@ const FORMAT: u8 = 2;
 const NAME: &str = "node";
 const LEN_MAX: usize = 1024 * 1024;
 const HASH_LEN: usize = 32;
+const OWN_KEY_LEN_MAX: usize = 4096;
 
 /// What a data directory says about itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,10 @@ pub struct NodeFile {
     /// SHA-256 of the seal configurations from which whatever the state says of custodians must descend: one, or of a
     /// founder one for each attempt until one is applied.
     pub pins: Vec<[u8; 32]>,
+    /// K_self, boxed to the node's HSM.
+    pub(crate) own_key: Vec<u8>,
+    /// It was found to have less than it said: it never takes part again.
+    pub(crate) lost: bool,
     /// Journal and state have been made.
     pub(crate) complete: bool,
 }
@@ -52,7 +57,8 @@ impl NodeFile {
             .field(self.name.as_bytes())
             .field(&introduction)
             .u16(self.pins.len() as u16);
-        let mut bytes = self.pins.iter().fold(w, |w, pin| w.raw(pin)).finish();
+        let w = self.pins.iter().fold(w, |w, pin| w.raw(pin));
+        let mut bytes = w.field(&self.own_key).u8(self.lost.into()).finish();
         bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
         bytes
     }
@@ -79,12 +85,20 @@ impl NodeFile {
             name: r.text(Name::LEN_MAX)?.to_owned(),
             introduction: None,
             pins: Vec::new(),
+            own_key: Vec::new(),
+            lost: false,
         };
         let introduction = r.field(LEN_MAX)?;
         if !introduction.is_empty() {
             file.introduction = Some(MembershipView::decode(introduction)?);
         }
         file.pins = (0..r.u16()?).map(|_| r.array()).collect::<Result<_, _>>()?;
+        file.own_key = r.field(OWN_KEY_LEN_MAX)?.to_vec();
+        file.lost = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("node file")),
+        };
         r.finish()?;
         Ok(file)
     }
@@ -118,7 +132,16 @@ mod tests {
     fn a_node_file_comes_back_and_every_flipped_bit_is_noticed() {
         for introduction in [None, Some(MembershipView { index: 3, ..MembershipView::default() })] {
             let (cluster, node, name) = (ClusterId([1; 16]), NodeId(4), "n4".to_owned());
-            let file = NodeFile { cluster, node, name, introduction, pins: vec![[7; 32], [8; 32]], complete: true };
+            let file = NodeFile {
+                cluster,
+                node,
+                name,
+                introduction,
+                pins: vec![[7; 32], [8; 32]],
+                own_key: vec![9; 200],
+                lost: true,
+                complete: true,
+            };
             let bytes = file.encode();
             assert_eq!(NodeFile::decode(&bytes), Ok(file));
             for at in 0..bytes.len() {

@@ -1,8 +1,7 @@
 //! Starting and stopping: everything of a replica is made here, on a runtime of its own, and ends here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -15,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{ReplicaConfig, World};
 use crate::disk::{Disk, is_full};
-use crate::error::{OpenError, Problem};
+use crate::error::{Loss, OpenError, Problem};
 use crate::grants::Grants;
 use crate::grants::wire::{Boot, BootKey, Realm};
 use crate::handler::PeerHandler;
@@ -37,7 +36,8 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
-use crate::{clock, compact, gate, peer, settle, space, succession, verify};
+use crate::word::{Own, OwnKey, Standing, Words};
+use crate::{clock, compact, gate, peer, settle, space, succession, verify, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -97,6 +97,8 @@ impl Running {
         if let Some(thread) = self.apply.close() {
             let _ = off_runtime("stop", move || thread.join()).await;
         }
+        // What the others said last; what can't be written is said again.
+        let _ = witness::write_down(node, &self.writer).await;
         self.writer.stop().await;
         node.files.close();
         if let Some(runtime) = self.runtime.0.take() {
@@ -133,7 +135,7 @@ async fn start_on(
     let disk = &*world.disk;
     // First of all the address: nothing is made when it is taken.
     let listener = world.net.listen(&cfg.listen).await.map_err(OpenError::io("listening for peers"))?;
-    let mut file = identify(&cfg, disk, create)?;
+    let (mut file, own_key) = identify(&cfg, &world, create).await?;
     let me = file.node;
     let (journal, recovered) = open_journal(&cfg, &world, me, create)?;
     if recovered.cut_bytes > 0 {
@@ -178,10 +180,19 @@ async fn start_on(
         .map_err(OpenError::io("certifying this start with the identity key"))?;
     let vote = decoded_vote(&writer.reader()).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let grants = Arc::new(Grants::new(realm, me, key, promise.clone(), vote));
+    let standing = match (file.lost, create) {
+        (true, _) => Standing::Lost,
+        // A new node has promised nothing to anybody.
+        (false, true) => Standing::TakesPart,
+        (false, false) => Standing::Asking,
+    };
+    let session = shared.sequences.session();
+    let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
+    let (own, words) = (Arc::new(own), Arc::new(Words::recovered(recovered.seen.as_ref())));
     let raft = Raft::build(
         me.0,
         Arc::new(config),
-        Network::new(me, links.clone(), streams.clone(), grants.clone()),
+        Network::new(me, links.clone(), streams.clone(), grants.clone(), own.clone(), words.clone()),
         log,
         Machine::new(files.clone(), apply.clone()),
     )
@@ -217,11 +228,17 @@ async fn start_on(
         scans: Default::default(),
         changing: Default::default(),
         tail: Tail::of(&cfg.journal),
-        lost: AtomicBool::new(false),
+        own,
+        words,
+        witness: Default::default(),
     });
     let addr = listener.local_addr();
-    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), &cfg);
+    let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), writer.clone(), &world, &cfg);
+    node.review_candidacy();
     node.raft.run();
+    if file.lost {
+        node.shared.set_problem(Problem::Lost(Loss::Before));
+    }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.scan().map(drop));
     tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
@@ -233,6 +250,8 @@ fn spawn_tasks(
     listener: Box<dyn Listener>,
     leader: watch::Sender<Option<NodeId>>,
     apply: Arc<ApplyThread>,
+    writer: JournalWriter,
+    world: &World,
     cfg: &ReplicaConfig,
 ) -> Vec<JoinHandle<()>> {
     vec![
@@ -247,6 +266,9 @@ fn spawn_tasks(
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
         tokio::spawn(settle::drive(node.clone())),
+        tokio::spawn(witness::ask(node.clone())),
+        tokio::spawn(witness::keep(node.clone(), writer)),
+        tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),
     ]
 }
 
@@ -254,7 +276,8 @@ fn spawn_tasks(
 const JOURNAL: &str = "journal";
 
 /// Finds out whose folder it is, or makes it this node's.
-fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFile, OpenError> {
+async fn identify(cfg: &ReplicaConfig, world: &World, create: bool) -> Result<(NodeFile, Arc<dyn OwnKey>), OpenError> {
+    let disk = &*world.disk;
     let dir = cfg.data_dir.display().to_string();
     let found = NodeFile::read(disk, &cfg.data_dir)?;
     if create {
@@ -272,6 +295,8 @@ fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFi
                 }
             }
         }
+        let made = world.own_keys.make().await;
+        let (boxed, own_key) = made.map_err(OpenError::io("making this node's own key"))?;
         let file = NodeFile {
             cluster: cfg.cluster,
             node: cfg.node,
@@ -279,13 +304,18 @@ fn identify(cfg: &ReplicaConfig, disk: &dyn Disk, create: bool) -> Result<NodeFi
             introduction: cfg.introduction.clone(),
             pins: cfg.pins.clone(),
             complete: false,
+            own_key: boxed,
+            lost: false,
         };
         file.write(disk, &cfg.data_dir)?;
-        return Ok(file);
+        return Ok((file, own_key));
     }
     match found.filter(|file| file.complete) {
         None => Err(OpenError::Missing(dir)),
-        Some(file) if file.cluster == cfg.cluster && file.name == cfg.name => Ok(file),
+        Some(file) if file.cluster == cfg.cluster && file.name == cfg.name => {
+            let opened = world.own_keys.open(&file.own_key).await;
+            Ok((file, opened.map_err(OpenError::io("opening this node's own key with its HSM"))?))
+        }
         Some(file) => Err(OpenError::WrongNode {
             found_cluster: file.cluster,
             found_node: file.node,
@@ -355,6 +385,25 @@ async fn note_state(state: &State, recovered: &Recovered, writer: &JournalWriter
         None => Ok(()),
     }
     .map_err(OpenError::io("writing the journal"))
+}
+
+/// A node that was found to have less than it said stays what it is: its node file says so from then on.
+async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) {
+    let mut problem = node.shared.watch_problem();
+    let lost = |now: &Option<Problem>| matches!(now, Some(Problem::Lost(_)));
+    if problem.wait_for(lost).await.is_err() {
+        return;
+    }
+    // However it was found out.
+    node.own.lose();
+    node.review_candidacy();
+    let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
+        Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),
+        _ => Ok(()),
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, "the node file can't be made to say that this node is lost");
+    }
 }
 
 /// Turns openraft's view of the leader into ours.

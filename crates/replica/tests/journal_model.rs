@@ -54,6 +54,8 @@ impl Model {
                 self.purged = Some((i, id));
             }
             Command::Checkpoint(c) => self.checkpoint = Some(c),
+            // Nothing of Raft's.
+            Command::Seen(_) => {}
         }
     }
 }
@@ -64,6 +66,7 @@ fn command(rng: &mut Rng, model: &Model) -> Command {
     match rng.below(20) {
         0 => Command::Vote(rng.bytes(17).into()),
         1 | 2 => Command::Committed(rng.bytes(24).into()),
+        6 => Command::Seen(rng.bytes(85).into()),
         3 if model.next > first => {
             let keep = first + rng.below(model.next - first);
             Command::TruncateAfter(keep.checked_sub(1).filter(|_| keep > 0))

@@ -85,6 +85,40 @@ async fn changes_through_a_folder_put_back_are_refused_and_none_is_answered_from
     cluster.stop().await;
 }
 
+/// Nobody who was there runs any more: what the others have written down of it is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_put_back_is_found_out_when_all_start_anew_and_stays_out() {
+    let mut cluster = Cluster::voters(3).await;
+    cluster.leader(&[0, 1, 2]).await;
+    let victim = 2;
+    cluster.nodes[victim].shutdown().await;
+    let kept = cluster.sites[victim].dir.with_extension("copy");
+    copy(&cluster.sites[victim].dir, &kept);
+    cluster.nodes[victim] = cluster.sites[victim].open().await;
+    for i in 0..10 {
+        cluster.write(victim, &format!("k {i}"), b"1").await;
+    }
+    cluster.stop().await;
+    put_back(&kept, &cluster.sites[victim].dir);
+    // With one of the others alone: were it to vote, it would vote again.
+    cluster.nodes[victim] = cluster.sites[victim].open().await;
+    cluster.nodes[0] = cluster.sites[0].open().await;
+    let found = problem(&cluster.nodes[victim]).await;
+    assert!(matches!(found, Problem::Lost(_)), "{found}");
+    let alone = cluster.nodes[0].read_index(Instant::now() + Duration::from_secs(1)).await;
+    assert!(alone.is_err(), "it counts for nothing: {alone:?}");
+    // Its node file says so, whoever is there.
+    cluster.nodes[victim].shutdown().await;
+    cluster.nodes[victim] = cluster.sites[victim].open().await;
+    assert!(matches!(cluster.nodes[victim].problem(), Some(Problem::Lost(Loss::Before))));
+    cluster.nodes[1] = cluster.sites[1].open().await;
+    for i in 0..10 {
+        assert!(cluster.read(0, &format!("k {i}")).await.is_some());
+    }
+    cluster.write(1, "after", b"1").await;
+    cluster.stop().await;
+}
+
 /// Boots are no secret: a member without keys must not get anything into the log by a leader that can't check MACs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sealed_leader_takes_batches_only_of_who_has_the_keys() {

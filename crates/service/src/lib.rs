@@ -9,10 +9,12 @@ pub mod desk;
 pub mod error;
 mod identity;
 pub mod node;
+mod own_keys;
 pub mod seal;
 
 pub use error::{Error, Reason};
 pub use identity::HsmIdentity;
+pub use own_keys::HsmOwnKeys;
 pub use quorate_core as core;
 
 // The tests inside and those in `tests/` share one rig, which names this crate from outside.

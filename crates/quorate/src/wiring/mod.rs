@@ -15,10 +15,10 @@ use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
 use quorate_hsm::{Hsm, HsmConfig, HsmError, KeyId, KeySelection, TokenProfile};
 use quorate_replica::{Profile, Replica, World};
-use quorate_service::HsmIdentity;
 use quorate_service::node::{JoinConfig, Node, NodeConfig};
 use quorate_service::seal::PublicSeals;
 use quorate_service::seal::token::JoinToken;
+use quorate_service::{HsmIdentity, HsmOwnKeys};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -106,12 +106,14 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let pins = Pins::default();
     let net = TlsNet::new(identity.clone(), trust.clone(), pins.clone(), wall.clone()).map_err(|e| cant(&e, ""))?;
     let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
+    let own_keys = HsmOwnKeys::new(hsm.clone(), certificate.cluster, name.clone(), entropy.clone());
     let world = World {
         disk: Arc::new(quorate_replica::disk::RealDisk),
         net: Arc::new(net),
         entropy,
         wall: wall.clone(),
         seals: Arc::new(PublicSeals),
+        own_keys: Arc::new(own_keys),
         identity: Arc::new(HsmIdentity::new(hsm.clone()).map_err(token)?),
     };
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.

@@ -21,6 +21,8 @@ pub(crate) enum Doubt {
     FarTerm { term: u64 },
     #[error("it tells of a vote of this node's in term {term} that this node never gave, and is not believed")]
     FalseVote { term: u64 },
+    #[error("it tells as this node's own word what this node never said, and is not believed")]
+    FalseWord,
     #[error(
         "as the leader it contradicted entry {index}, which is applied here: there are two histories, or it is hostile; it \
          gets no vote of this node for 10 minutes"
@@ -42,7 +44,7 @@ impl Doubts {
     }
 
     /// Holds something against a member, and says so once.
-    pub(super) fn note(&self, id: NodeId, doubt: Doubt) {
+    pub(crate) fn note(&self, id: NodeId, doubt: Doubt) {
         let known = self.of(id);
         if matches!(known, Some(Doubt::Contradicted { .. })) && !matches!(doubt, Doubt::Contradicted { .. }) {
             return;

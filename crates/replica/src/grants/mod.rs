@@ -33,7 +33,8 @@ use tokio::time::Instant;
 
 use crate::raft::promise::Promise;
 use crate::raft::{LeaderId, Vote};
-use doubt::{Doubt, Doubts};
+pub(crate) use doubt::Doubt;
+use doubt::Doubts;
 use wire::{BootKey, Grant, Realm};
 
 /// A term this far above the own is no election's: a vote that names it is dropped, since terms can run out.
@@ -48,7 +49,7 @@ pub(crate) struct Grants {
     key: BootKey,
     promise: Arc<Promise>,
     state: Mutex<State>,
-    doubts: Doubts,
+    pub(crate) doubts: Doubts,
 }
 
 struct State {

@@ -155,7 +155,7 @@ async fn write_all(
     queue: &mut mpsc::Receiver<Message>,
     waiting: &mut VecDeque<OnSynced>,
 ) -> io::Result<Option<oneshot::Sender<()>>> {
-    // `Committed` is worth no sync of its own: it waits here for company, at most until the next maintenance.
+    // `Committed` and `Seen` are worth no sync of their own: they wait here for company, at most until the next maintenance.
     let mut held = Vec::new();
     loop {
         let message = next(journal, queue).await?;
@@ -179,7 +179,8 @@ async fn write_all(
             }
         }
         let last = ended || stop.is_some();
-        let can_wait = held.len() < QUEUE_MAX && held.iter().all(|s| matches!(s.command, Command::Committed(_)));
+        let can_wait = held.len() < QUEUE_MAX
+            && held.iter().all(|s| matches!(s.command, Command::Committed(_) | Command::Seen(_)));
         if last || idle || barrier || !can_wait {
             let voted = held.iter().any(|s| matches!(s.command, Command::Vote(_)));
             journal.write_staged(std::mem::take(&mut held))?;

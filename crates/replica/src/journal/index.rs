@@ -241,7 +241,7 @@ impl Ends {
                 self.next = self.next.max(index + 1);
                 self.first = self.first.max(index + 1).min(self.next);
             }
-            Command::Vote(_) | Command::Committed(_) | Command::Checkpoint(_) => {}
+            Command::Vote(_) | Command::Committed(_) | Command::Checkpoint(_) | Command::Seen(_) => {}
         }
         Ok(())
     }

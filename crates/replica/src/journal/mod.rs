@@ -104,6 +104,8 @@ pub enum Command {
     Purge(IndexedId),
     /// A state checkpoint is durable.
     Checkpoint(Checkpoint),
+    /// The newest words of the other members, opaque. Rides along, causes no sync of its own.
+    Seen(Bytes),
 }
 
 /// First and last of the log.
@@ -124,6 +126,8 @@ pub struct Recovered {
     pub committed: Option<Bytes>,
     /// The newest checkpoint.
     pub checkpoint: Option<Checkpoint>,
+    /// The newest words of the other members.
+    pub seen: Option<Bytes>,
     /// This start's number (key-log §1.4), already synced.
     pub boot: u32,
     /// Bytes of an unfinished group that were cut off the end.

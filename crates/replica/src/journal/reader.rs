@@ -67,7 +67,7 @@ impl Shared {
                 Command::Purge(id) => inner.index.purge(id.clone()),
                 Command::Committed(id) => inner.committed = Some(id.clone()),
                 Command::Checkpoint(c) => inner.checkpoint = Some(*c),
-                Command::Vote(_) => {}
+                Command::Vote(_) | Command::Seen(_) => {}
             }
             staged.push(Staged { command, ticket });
         }
@@ -82,7 +82,7 @@ impl Shared {
                 Command::Entry(e) => (e.id.len(), ID_LEN_MAX),
                 Command::Purge((_, id)) => (id.len(), ID_LEN_MAX),
                 Command::Vote(bytes) | Command::Committed(bytes) => (bytes.len(), META_LEN_MAX),
-                Command::TruncateAfter(_) | Command::Checkpoint(_) => (0, 0),
+                Command::TruncateAfter(_) | Command::Checkpoint(_) | Command::Seen(_) => (0, 0),
             };
             if id_len > id_len_max {
                 return Err(format!("an id of {id_len} bytes, at most {id_len_max} are kept"));

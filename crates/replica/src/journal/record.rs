@@ -41,12 +41,14 @@ pub(super) enum Kind {
     Checkpoint = 6,
     Boot = 7,
     GroupEnd = 8,
+    Seen = 9,
 }
 
 impl Kind {
     fn from_byte(b: u8) -> Option<Self> {
         use Kind::*;
-        [Entry, Vote, Committed, TruncateAfter, Purge, Checkpoint, Boot, GroupEnd].into_iter().find(|k| *k as u8 == b)
+        let all = [Entry, Vote, Committed, TruncateAfter, Purge, Checkpoint, Boot, GroupEnd, Seen];
+        all.into_iter().find(|k| *k as u8 == b)
     }
 }
 
@@ -88,6 +90,7 @@ impl Record {
             Self::Command(Command::TruncateAfter(_)) => Kind::TruncateAfter,
             Self::Command(Command::Purge(_)) => Kind::Purge,
             Self::Command(Command::Checkpoint(_)) => Kind::Checkpoint,
+            Self::Command(Command::Seen(_)) => Kind::Seen,
             Self::Boot(..) => Kind::Boot,
             Self::GroupEnd(_) => Kind::GroupEnd,
         }
@@ -97,7 +100,7 @@ impl Record {
         let w = Writer::new();
         match self {
             Self::Command(Command::Entry(e)) => w.u64(e.index).field(&e.id).raw(&e.payload),
-            Self::Command(Command::Vote(bytes) | Command::Committed(bytes)) => w.raw(bytes),
+            Self::Command(Command::Vote(bytes) | Command::Committed(bytes) | Command::Seen(bytes)) => w.raw(bytes),
             Self::Command(Command::TruncateAfter(None)) => w.u8(0),
             Self::Command(Command::TruncateAfter(Some(index))) => w.u8(1).u64(*index),
             Self::Command(Command::Purge((index, id))) => w.u64(*index).field(id),
@@ -112,7 +115,7 @@ impl Record {
     pub(super) fn body_len(command: &Command) -> usize {
         match command {
             Command::Entry(e) => 12 + e.id.len() + e.payload.len(),
-            Command::Vote(bytes) | Command::Committed(bytes) => bytes.len(),
+            Command::Vote(bytes) | Command::Committed(bytes) | Command::Seen(bytes) => bytes.len(),
             Command::TruncateAfter(index) => 1 + if index.is_some() { 8 } else { 0 },
             Command::Purge((_, id)) => 12 + id.len(),
             Command::Checkpoint(_) => Checkpoint::LEN,
@@ -125,6 +128,7 @@ impl Record {
             Kind::Entry => return Ok(Self::Command(Command::Entry(decode_entry(body)?))),
             Kind::Vote => return Ok(Self::Command(Command::Vote(Bytes::copy_from_slice(body)))),
             Kind::Committed => return Ok(Self::Command(Command::Committed(Bytes::copy_from_slice(body)))),
+            Kind::Seen => return Ok(Self::Command(Command::Seen(Bytes::copy_from_slice(body)))),
             Kind::TruncateAfter => Self::Command(Command::TruncateAfter(match r.u8()? {
                 0 => None,
                 1 => Some(r.u64()?),
@@ -283,6 +287,7 @@ mod tests {
             Record::Command(Command::TruncateAfter(Some(3))),
             Record::Command(Command::Purge((4, id))),
             Record::Command(Command::Checkpoint(Checkpoint { index: 5, digest: [2; 32], chain: [3; 32] })),
+            Record::Command(Command::Seen(Bytes::from_static(b"words"))),
             Record::Boot(6, [8; 16]),
             Record::GroupEnd(8),
         ]

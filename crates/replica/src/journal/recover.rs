@@ -44,6 +44,8 @@ pub(super) struct Recovery {
     pub(super) files: BTreeMap<u64, SegmentFile>,
     pub(super) kept: Vec<Kept>,
     pub(super) mark: Mark,
+    /// The newest words of the others.
+    pub(super) seen: Option<Bytes>,
     /// A torn group to be overwritten with zeros: from where, how many bytes.
     pub(super) torn: Option<(u64, usize)>,
 }
@@ -166,6 +168,7 @@ fn replay(dir: &Path, segments: Vec<Segment>, mark: Mark, ring_bytes: usize) -> 
         fold: oldest.fold.clone(),
         index: Index::new(oldest.fold.next, oldest.fold.purged.clone(), ring_bytes),
         kept: Vec::new(),
+        seen: None,
     };
     let (mut previous, mut files, mut torn) = (None::<End>, BTreeMap::new(), None);
     let (count, oldest_number) = (segments.len(), oldest.number);
@@ -202,7 +205,16 @@ fn replay(dir: &Path, segments: Vec<Segment>, mark: Mark, ring_bytes: usize) -> 
         let what = format!("this segment is missing; it held log entries {known_from} to {}", replay.index.first() - 1);
         return Err(JournalError::damaged(&path, 0, what));
     }
-    Ok(Recovery { end, fold: replay.fold, index: replay.index, files, kept: replay.kept, mark, torn })
+    Ok(Recovery {
+        end,
+        fold: replay.fold,
+        index: replay.index,
+        files,
+        kept: replay.kept,
+        mark,
+        seen: replay.seen,
+        torn,
+    })
 }
 
 fn read_segment(path: &Path, file: &Arc<dyn DiskFile>, capacity: u64) -> Result<Vec<u8>, JournalError> {
@@ -241,6 +253,7 @@ struct Replay {
     fold: Fold,
     index: Index,
     kept: Vec<Kept>,
+    seen: Option<Bytes>,
 }
 
 impl Replay {
@@ -284,6 +297,7 @@ impl Replay {
                 Command::Entry(entry) => self.index.recovered(entry.index, at),
                 Command::TruncateAfter(index) => self.index.truncate_after(*index),
                 Command::Purge(id) => self.index.purge(id.clone()),
+                Command::Seen(words) => self.seen = Some(words.clone()),
                 Command::Vote(_) | Command::Committed(_) | Command::Checkpoint(_) => {}
             }
         }
@@ -348,7 +362,8 @@ impl Fold {
             }
             Record::Command(Command::Checkpoint(c)) => self.checkpoint = Some(*c),
             Record::Boot(n, _) => self.boot = *n,
-            Record::GroupEnd(_) => {}
+            // Written anew before anything that held it can go, and not Raft's.
+            Record::Command(Command::Seen(_)) | Record::GroupEnd(_) => {}
         }
     }
 }

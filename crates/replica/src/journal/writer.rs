@@ -126,6 +126,7 @@ impl Journal {
             files,
             kept: vec![Kept { number: 1, index_max: None }],
             mark,
+            seen: None,
             torn: None,
         };
         Self::start(dir, ids, config, disk, entropy, lock, mark_file, spare, recovery)
@@ -199,7 +200,7 @@ impl Journal {
         spare: Spare,
         recovery: Recovery,
     ) -> Result<(Self, Recovered), JournalError> {
-        let Recovery { end, fold, index, files, kept, mark, torn } = recovery;
+        let Recovery { end, fold, index, files, kept, mark, seen, torn } = recovery;
         let inner = Inner {
             index,
             files,
@@ -221,6 +222,7 @@ impl Journal {
             vote: fold.vote.clone(),
             committed: fold.committed.clone(),
             checkpoint: fold.checkpoint,
+            seen,
             boot,
             cut_bytes: torn.map_or(0, |(_, len)| len as u64),
         };

@@ -35,15 +35,13 @@ pub(crate) fn leadership_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed>
         .and_then(|vote| if vote.committed { Ok(vote) } else { Err(Malformed("message: no elected leader's")) })
 }
 
-pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>, acked: Option<LogId>) -> pb::AppendRequest {
+pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
         leader_commit: request.leader_commit.as_ref().map(log_id_out),
         entries: request.entries.iter().map(to_wire).collect(),
-        acked: acked.as_ref().map(log_id_out),
-        grants: Vec::new(),
-        wants_grant: false,
+        ..Default::default()
     }
 }
 
@@ -73,7 +71,11 @@ pub(crate) fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesReque
     })
 }
 
-pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>, grant: Option<Bytes>) -> pb::AppendResponse {
+pub(crate) fn appended_out(
+    response: &AppendEntriesResponse<TypeConfig>,
+    grant: Option<Bytes>,
+    word: Bytes,
+) -> pb::AppendResponse {
     use pb::append_response::Result as R;
     let result = match response {
         AppendEntriesResponse::Success => R::Success(pb::Nothing {}),
@@ -83,7 +85,7 @@ pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>, grant: 
         AppendEntriesResponse::Conflict => R::Conflict(pb::Nothing {}),
         AppendEntriesResponse::HigherVote(vote) => R::HigherVote(vote_out(vote)),
     };
-    pb::AppendResponse { result: Some(result), grant: grant.unwrap_or_default() }
+    pb::AppendResponse { result: Some(result), grant: grant.unwrap_or_default(), word }
 }
 
 pub(crate) fn appended_in(response: pb::AppendResponse) -> Result<AppendEntriesResponse<TypeConfig>, Malformed> {
@@ -118,12 +120,13 @@ pub(crate) fn ballot_in(request: pb::VoteRequest) -> Result<VoteRequest<TypeConf
     })
 }
 
-pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>, grant: Option<Bytes>) -> pb::VoteResponse {
+pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>, grant: Option<Bytes>, word: Bytes) -> pb::VoteResponse {
     pb::VoteResponse {
         vote: Some(vote_out(&response.vote)),
         last_log_id: response.last_log_id.as_ref().map(log_id_out),
         granted: response.vote_granted,
         grant: grant.unwrap_or_default(),
+        word,
     }
 }
 
@@ -163,15 +166,12 @@ mod tests {
     }
 
     fn append(prev: Option<u64>, indexes: &[u64]) -> pb::AppendRequest {
-        append_out(
-            &AppendEntriesRequest {
-                vote: Vote { leader_id: LeaderId::new(4, 2), committed: true },
-                prev_log_id: prev.map(id),
-                entries: indexes.iter().map(|i| RaftEntry { log_id: id(*i), payload: EntryPayload::Blank }).collect(),
-                leader_commit: None,
-            },
-            None,
-        )
+        append_out(&AppendEntriesRequest {
+            vote: Vote { leader_id: LeaderId::new(4, 2), committed: true },
+            prev_log_id: prev.map(id),
+            entries: indexes.iter().map(|i| RaftEntry { log_id: id(*i), payload: EntryPayload::Blank }).collect(),
+            leader_commit: None,
+        })
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Node {
         let link = self.link(id).ok_or_else(|| RpcFailure::Unreachable("it is no known member".into()))?;
         match bounded(LIMIT, link.control().hello(self.my_hello(id))).await {
             Ok(hello) => {
-                self.hear(id, hello);
+                self.hear_answer(id, hello);
                 Ok(())
             }
             Err(failure) => {
@@ -166,11 +166,23 @@ impl Node {
             free_bytes: space.free_bytes,
             low_space: space.low,
             app: self.shared.handler.hello(),
+            standing: self.own.standing() as u32,
+            word: self.own.word(),
+            about: self.words.of(to),
         }
+    }
+
+    /// Takes in what a member told, when asked.
+    fn hear_answer(&self, from: NodeId, hello: pb::HelloMessage) {
+        let standing = hello.standing;
+        self.hear(from, hello);
+        self.witnessed_by(from, standing);
     }
 
     /// Takes in what a member told.
     pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage) {
+        self.judge_words(from, &hello.about);
+        self.words.keep(from, hello.word);
         if !hello.membership.is_empty() {
             match MembershipView::decode(&hello.membership) {
                 Ok(view) => self.shared.roster.hear(from, view),
@@ -251,7 +263,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
                     }
                 });
                 match answer {
-                    Ok(hello) => node.hear(id, hello),
+                    Ok(hello) => node.hear_answer(id, hello),
                     Err(failure) => node.unheard(id, &failure),
                 }
             });

@@ -30,7 +30,7 @@ pub(crate) const STAMP_KEY: &str = "quorate-peer-bin";
 /// First pause after a failed connection; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause after a connection that could not be made: healing must be quick.
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Longest pause after a refusal: each attempt costs both sides a signature in the HSM. The first ones are short, since
 /// a peer that is about to apply the membership refuses too.
 pub(crate) const PAUSE_REFUSED: Duration = Duration::from_secs(1);

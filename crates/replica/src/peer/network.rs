@@ -23,6 +23,7 @@ use crate::raft::machine::StateSnapshot;
 use crate::raft::{LogId, TypeConfig, Vote};
 use crate::snapshot::send::send;
 use crate::snapshot::streams::Streams;
+use crate::word::{Own, Words};
 
 type Error = RPCError<TypeConfig>;
 
@@ -32,16 +33,26 @@ pub(crate) struct Network {
     links: Arc<Links>,
     streams: Arc<Streams>,
     grants: Arc<Grants>,
+    own: Arc<Own>,
+    words: Arc<Words>,
 }
 
 impl Network {
-    pub(crate) fn new(me: NodeId, links: Arc<Links>, streams: Arc<Streams>, grants: Arc<Grants>) -> Self {
-        Self { me, links, streams, grants }
+    pub(crate) fn new(
+        me: NodeId,
+        links: Arc<Links>,
+        streams: Arc<Streams>,
+        grants: Arc<Grants>,
+        own: Arc<Own>,
+        words: Arc<Words>,
+    ) -> Self {
+        Self { me, links, streams, grants, own, words }
     }
 
     fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
         let (streams, grants) = (self.streams.clone(), self.grants.clone());
-        Peer { me: self.me, link: self.links.to(NodeId(target), member), streams, grants, heartbeat }
+        let (own, words) = (self.own.clone(), self.words.clone());
+        Peer { me: self.me, link: self.links.to(NodeId(target), member), streams, grants, own, words, heartbeat }
     }
 }
 
@@ -63,6 +74,8 @@ pub(crate) struct Peer {
     link: Arc<Link>,
     streams: Arc<Streams>,
     grants: Arc<Grants>,
+    own: Arc<Own>,
+    words: Arc<Words>,
     /// Appends go by the control connection and under openraft's own limit.
     heartbeat: bool,
 }
@@ -82,10 +95,11 @@ fn plausible(
     response: &AppendEntriesResponse<TypeConfig>,
     before: Option<LogId>,
     last: Option<LogId>,
+    acked: Option<LogId>,
 ) -> Result<(), &'static str> {
     match response {
-        AppendEntriesResponse::Conflict if before.is_none() => {
-            Err("nothing can conflict with the beginning of the log")
+        AppendEntriesResponse::Conflict if before <= acked => {
+            Err("a follower can't lack what it has acknowledged under this vote")
         }
         AppendEntriesResponse::PartialSuccess(upto) if *upto < before || *upto > last => {
             Err("a follower can't have taken more than it was sent")
@@ -107,7 +121,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
-        let request = self.with_grants(&rpc.vote, convert::append_out(&rpc, self.link.acked(&rpc.vote)));
+        let mut request = self.with_grants(&rpc.vote, convert::append_out(&rpc));
+        request.about = self.words.newest(self.link.id);
+        if !request.entries.is_empty() {
+            request.word = self.own.word();
+        }
         let (mut client, limit) = match self.heartbeat {
             true => (self.link.control(), option.soft_ttl()),
             // openraft hands on the heartbeat interval, which a follower's disk need not keep.
@@ -117,7 +135,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             self.link.note_follows(None);
             self.error(RPCTypes::AppendEntries, e)
         })?;
-        let grant = response.grant.clone();
+        let (grant, word) = (response.grant.clone(), response.word.clone());
+        self.words.keep(self.link.id, word);
         let response = match convert::appended_in(response).map_err(malformed)? {
             AppendEntriesResponse::HigherVote(vote) => AppendEntriesResponse::HigherVote(self.told(vote, &rpc.vote)?),
             followed => {
@@ -125,7 +144,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 followed
             }
         };
-        match plausible(&response, before, last) {
+        match plausible(&response, before, last, self.link.acked(&rpc.vote)) {
             Ok(()) => {
                 let has = match &response {
                     AppendEntriesResponse::Success => last,
@@ -212,6 +231,7 @@ impl Peer {
             .await
             .map_err(|e| self.error(RPCTypes::Vote, e))?;
         let grant = response.grant.clone();
+        self.words.keep(self.link.id, response.word.clone());
         let mut response = convert::voted_in(response).map_err(malformed)?;
         // Whom others would not believe to have voted for this node has not.
         response.vote_granted &=
@@ -255,11 +275,15 @@ mod tests {
         use AppendEntriesResponse::{Conflict, PartialSuccess, Success};
         let id = |index| Some(LogId::new(LeaderId::new(4, 2), index));
         for fits in [Success, Conflict, PartialSuccess(id(6)), PartialSuccess(id(8)), PartialSuccess(id(9))] {
-            assert_eq!(plausible(&fits, id(6), id(9)), Ok(()), "{fits}");
+            assert_eq!(plausible(&fits, id(6), id(9), id(5)), Ok(()), "{fits}");
         }
         for odd in [PartialSuccess(None), PartialSuccess(id(5)), PartialSuccess(id(10)), PartialSuccess(id(u64::MAX))] {
-            assert!(plausible(&odd, id(6), id(9)).is_err(), "{odd}");
+            assert!(plausible(&odd, id(6), id(9), None).is_err(), "{odd}");
         }
-        assert!(plausible(&Conflict, None, id(9)).is_err());
+        assert!(plausible(&Conflict, None, id(9), None).is_err(), "nothing can conflict with the beginning of the log");
+        assert!(
+            plausible(&Conflict, id(6), id(9), id(6)).is_err(),
+            "Raft would panic, or take what was lost for there"
+        );
     }
 }

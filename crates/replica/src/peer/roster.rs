@@ -80,6 +80,11 @@ impl Roster {
         })
     }
 
+    /// The membership to begin with: the one applied here, else the inviter's word.
+    pub(crate) fn introduced(&self) -> MembershipView {
+        self.read(|v| MembershipView::clone(if v.applied.voters.is_empty() { &v.introduction } else { &v.applied }))
+    }
+
     /// Committed membership as applied here.
     pub(crate) fn applied(&self) -> Arc<MembershipView> {
         self.read(|v| v.applied.clone())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use openraft::errors::{Infallible, RaftError};
 use openraft::raft::AppendEntriesResponse;
 use quorate_core::codec::Malformed;
@@ -64,8 +65,10 @@ impl Peer for PeerDesk {
             false => self.node.raft.vote(ballot).await,
         };
         let response = response.map_err(stopped)?;
-        let grant = (response.vote_granted && !pre_vote).then(|| self.node.grants.give(leadership));
-        Ok(Response::new(convert::voted_out(&response, grant)))
+        let granted = response.vote_granted && !pre_vote;
+        let grant = granted.then(|| self.node.grants.give(leadership));
+        let word = if granted { self.node.own.word() } else { Bytes::new() };
+        Ok(Response::new(convert::voted_out(&response, grant, word)))
     }
 
     async fn transfer_leader(&self, request: Request<pb::TransferLeaderRequest>) -> Answer<pb::TransferLeaderResponse> {
@@ -93,15 +96,14 @@ impl Peer for PeerDesk {
         let from = sender(&request)?;
         let mut request = request.into_inner();
         let (grants, wants_grant) = (std::mem::take(&mut request.grants), request.wants_grant);
-        let acked = request.acked.as_ref().map(convert::log_id_in);
+        let (word, about) = (std::mem::take(&mut request.word), std::mem::take(&mut request.about));
         let append = convert::append_in(request).map_err(malformed)?;
         if append.vote.leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("only the leader itself sends entries"));
         }
         self.node.believe(&append.vote, &grants)?;
-        if let Some(acked) = acked {
-            self.node.compare_with_acked(&append.vote, acked);
-        }
+        self.node.judge_words(from, Some(&about).filter(|about| !about.is_empty()));
+        self.node.words.keep(from, word);
         self.node.takes_part()?;
         if !self.node.takes(&append.entries) {
             // Heartbeats, votes and reads go on (key-log §4.6).
@@ -109,10 +111,19 @@ impl Peer for PeerDesk {
         }
         self.node.refuse_contradiction(&append).await?;
         let leadership = append.vote.leader_id;
+        let last = append.entries.last().map(|entry| entry.log_id).or(append.prev_log_id);
         let response = self.node.raft.append_entries(append).await.map_err(stopped)?;
+        let has = match &response {
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(upto) => *upto,
+            _ => None,
+        };
+        if let Some(id) = has {
+            self.node.own.note_acked(leadership, id);
+        }
         let follows = matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
         let grant = (follows && wants_grant).then(|| self.node.grants.give(leadership));
-        Ok(Response::new(convert::appended_out(&response, grant)))
+        Ok(Response::new(convert::appended_out(&response, grant, self.node.own.word())))
     }
 
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
@@ -191,6 +202,7 @@ impl Peer for PeerDesk {
         if request.extensions().get::<PeerInfo>().is_none_or(|info| info.purpose != Purpose::Snapshot) {
             return Err(Status::permission_denied("a snapshot comes on a connection of its own"));
         }
+        self.node.takes_part()?;
         if self.node.journal.low_space() {
             return Err(Status::resource_exhausted("short of disk space: no snapshot is taken"));
         }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::Stream;
@@ -26,6 +26,8 @@ pub(crate) struct LogStore {
     promise: Arc<Promise>,
     /// What the state has applied.
     applied: watch::Receiver<u64>,
+    /// The last entry that is synced.
+    last_synced: Arc<Mutex<Option<LogId>>>,
 }
 
 impl LogStore {
@@ -34,7 +36,13 @@ impl LogStore {
     pub(crate) fn new(writer: JournalWriter, applied: watch::Receiver<u64>) -> io::Result<Self> {
         let reader = writer.reader();
         let vote = decoded_vote(&reader)?;
-        Ok(Self { writer, reader, promise: Arc::new(Promise::new(vote.as_ref())), applied })
+        let last_synced = Arc::new(Mutex::new(decoded_id(reader.state()?.last)?));
+        Ok(Self { writer, reader, promise: Arc::new(Promise::new(vote.as_ref())), applied, last_synced })
+    }
+
+    /// The last entry that is synced, as it moves.
+    pub(crate) fn last_synced(&self) -> Arc<Mutex<Option<LogId>>> {
+        self.last_synced.clone()
     }
 
     /// What this node has promised in elections.
@@ -176,8 +184,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let commands = entries.into_iter().map(|e| Command::Entry(to_journal(&e))).collect();
-        self.writer.append(commands, Box::new(move |synced| callback.io_completed(synced))).await
+        let mut last = None;
+        let commands = entries.into_iter().inspect(|e| last = Some(e.log_id)).map(|e| Command::Entry(to_journal(&e)));
+        let commands = commands.collect();
+        let last_synced = self.last_synced();
+        let done = move |synced: io::Result<()>| {
+            if synced.is_ok() && last.is_some() {
+                *last_synced.lock().unwrap_or_else(PoisonError::into_inner) = last;
+            }
+            callback.io_completed(synced);
+        };
+        self.writer.append(commands, Box::new(done)).await
     }
 
     /// Nothing that was applied is ever cut off: who wants that contradicts a majority.

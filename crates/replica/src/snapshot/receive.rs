@@ -79,7 +79,11 @@ pub(crate) async fn receive(
     contradicts(node, &last)?;
     let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: StateSnapshot::Incoming(Box::new(incoming)) };
     let answer = node.raft.install_full_snapshot(vote, snapshot).await;
-    Ok(answer.map_err(|e| Status::unavailable(e.to_string()))?.vote)
+    let told = answer.map_err(|e| Status::unavailable(e.to_string()))?.vote;
+    if told == vote {
+        node.own.note_acked(vote.leader_id, last);
+    }
+    Ok(told)
 }
 
 /// Whether that state may be installed here: ours, of this leader, and no contradiction to what is committed.

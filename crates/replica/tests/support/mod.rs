@@ -23,8 +23,8 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, NodeIdentity, PeerHandler, PeerIdentity,
-    Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
+    BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, NodeIdentity, OwnKey, OwnKeys, PeerHandler,
+    PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tokio::time::Instant;
 
@@ -137,6 +137,28 @@ pub fn open(session: Session) -> Open {
     open
 }
 
+/// A node's own secret: the box is open.
+pub struct TestOwnKeys;
+
+struct TestOwnKey(Vec<u8>);
+
+impl OwnKey for TestOwnKey {
+    fn tag(&self, word: &[u8]) -> [u8; 16] {
+        mac(&[&self.0, word].concat())[..16].try_into().expect("16 bytes")
+    }
+}
+
+impl OwnKeys for TestOwnKeys {
+    fn make(&self) -> BoxFuture<'_, std::io::Result<(Vec<u8>, Arc<dyn OwnKey>)>> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let boxed = MADE.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec();
+        Box::pin(async move { Ok((boxed.clone(), Arc::new(TestOwnKey(boxed)) as Arc<dyn OwnKey>)) })
+    }
+    fn open<'a>(&'a self, boxed: &'a [u8]) -> BoxFuture<'a, std::io::Result<Arc<dyn OwnKey>>> {
+        Box::pin(async move { Ok(Arc::new(TestOwnKey(boxed.to_vec())) as Arc<dyn OwnKey>) })
+    }
+}
+
 /// Checks them.
 pub struct TestSeals;
 
@@ -226,6 +248,7 @@ impl Site {
             entropy: self.entropy.clone(),
             wall: self.wall.clone(),
             seals: Arc::new(TestSeals),
+            own_keys: Arc::new(TestOwnKeys),
             identity: self.identity.clone(),
         }
     }

@@ -20,7 +20,7 @@ use quorate_replica::disk::RealDisk;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
-use quorate_service::{Error, HsmIdentity};
+use quorate_service::{Error, HsmIdentity, HsmOwnKeys};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -196,6 +196,12 @@ impl Rig {
             entropy: Arc::new(OsEntropy),
             wall: self.clock.clone(),
             seals: Arc::new(quorate_service::seal::PublicSeals),
+            own_keys: Arc::new(HsmOwnKeys::new(
+                hsm.clone(),
+                self.cluster,
+                name.parse().expect("a name"),
+                Arc::new(OsEntropy),
+            )),
             identity: Arc::new(HsmIdentity::new(hsm.clone()).expect("loaded")),
         };
         let peer = self.address(name);

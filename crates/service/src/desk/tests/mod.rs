@@ -30,8 +30,8 @@ use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{
-    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, Member, Net, PeerExpectation, PeerHandler, PeerIdentity,
-    ReadRecord, Replica, ReplicaConfig, SealCheck, World,
+    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, Member, Net, OwnKey, OwnKeys, PeerExpectation,
+    PeerHandler, PeerIdentity, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -76,6 +76,22 @@ impl KeyHolder for Turning {
     }
     fn claim(&self, claim: &Claim) -> [u8; 64] {
         self.1.claim(claim)
+    }
+}
+
+/// A node's own secret that is none.
+struct PlainOwnKeys;
+impl OwnKey for PlainOwnKeys {
+    fn tag(&self, _: &[u8]) -> [u8; 16] {
+        [0; 16]
+    }
+}
+impl OwnKeys for PlainOwnKeys {
+    fn make(&self) -> BoxFuture<'_, io::Result<(Vec<u8>, Arc<dyn OwnKey>)>> {
+        async { Ok((Vec::new(), Arc::new(Self) as Arc<dyn OwnKey>)) }.boxed()
+    }
+    fn open<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>> {
+        async { Ok(Arc::new(Self) as Arc<dyn OwnKey>) }.boxed()
     }
 }
 
@@ -153,6 +169,7 @@ impl Rig {
             entropy: Arc::new(OsEntropy),
             wall: wall.clone(),
             seals: Arc::new(OfKeyring(keyring.clone())),
+            own_keys: Arc::new(PlainOwnKeys),
             identity: Arc::new(SoftIdentity::default()),
         };
         let mut config =

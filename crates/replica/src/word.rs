@@ -1,0 +1,429 @@
+//! A node's own word (trust.md §2.1): what it said it had, so that others can tell it when it has that no longer.
+//!
+//! ```text
+//! word = N u64 ‖ boot u32 ‖ process 16 ‖ vote{term u64, node u64, committed u8} ‖ acked{term u64, node u64, index u64} ‖ tag 16
+//! tag  = HMAC-SHA-256(K_self, "quorate/v1/own-word" ‖ 0 ‖ fields[C, g, all before]), first 16 bytes
+//! ```
+//!
+//! `vote` is the newest synced vote, `acked` the newest synced entry acknowledged *under that vote*: not the log's end, for
+//! a new leader may cut a tail that was never acknowledged to it. Only the node itself can make a word of its own, so no
+//! lie of another declares it lost.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use openraft::vote::RaftLeaderId as _;
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::session::Session;
+
+use crate::error::Loss;
+use crate::journal::JournalReader;
+use crate::raft::codec::decode_vote;
+use crate::raft::{LeaderId, LogId, Vote};
+
+const TAG_LEN: usize = 16;
+/// Length of a word, in bytes.
+pub(crate) const WORD_LEN: usize = 85;
+/// Members whose words are kept: as many as a membership has.
+const KEPT_MAX: usize = 1024;
+
+/// The node's own secret, K_self.
+pub trait OwnKey: Send + Sync {
+    /// The tag of a word.
+    fn tag(&self, word: &[u8]) -> [u8; TAG_LEN];
+}
+
+/// Makes and opens it: it lies in the node file, boxed to the node's HSM.
+pub trait OwnKeys: Send + Sync {
+    /// A new one: boxed, and in use.
+    fn make(&self) -> BoxFuture<'_, io::Result<(Vec<u8>, Arc<dyn OwnKey>)>>;
+
+    /// The one in the box.
+    fn open<'a>(&'a self, boxed: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>>;
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Word {
+    pub(crate) session: Session,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) acked: Option<LogId>,
+}
+
+impl Word {
+    fn encode(&self) -> Vec<u8> {
+        let vote = self.vote.map_or((0, 0, false), |v| (v.leader_id.term, v.leader_id.node_id, v.committed));
+        let acked = self.acked.map_or((0, 0, 0), |a| (a.leader_id.term, a.leader_id.node_id, a.index));
+        let w = self.session.write(Writer::new()).u64(vote.0).u64(vote.1).u8(vote.2.into());
+        w.u64(acked.0).u64(acked.1).u64(acked.2).finish()
+    }
+
+    /// Reads it without its tag.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("word", bytes);
+        let session = Session::read(&mut r)?;
+        let leader = LeaderId::new(r.u64()?, r.u64()?);
+        let committed = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("word: vote")),
+        };
+        let (acked, index) = (LeaderId::new(r.u64()?, r.u64()?), r.u64()?);
+        r.raw(TAG_LEN)?;
+        r.finish()?;
+        let none = LeaderId::new(0, 0);
+        Ok(Self {
+            session,
+            vote: (leader != none).then_some(Vote { leader_id: leader, committed }),
+            acked: (acked != none || index != 0).then(|| LogId::new(acked, index)),
+        })
+    }
+
+    fn leadership(&self) -> Option<LeaderId> {
+        self.vote.map(|vote| vote.leader_id)
+    }
+
+    /// What it says that the node it is of does not have; `has`: whether an entry is in its log or its state.
+    fn loss(
+        &self,
+        mine: Session,
+        vote: impl FnOnce() -> Option<Vote>,
+        has: impl FnOnce(&LogId) -> bool,
+    ) -> Option<Loss> {
+        let known = self.session;
+        if known.boot > mine.boot || (known.boot == mine.boot && known.process != mine.process) {
+            return Some(Loss::Superseded { mine: mine.boot, known: known.boot });
+        }
+        // The log first: a newer leader may cut it short, but not before this node has voted for it.
+        let lacks = self.acked.filter(|acked| !has(acked));
+        let vote = vote();
+        if let Some(said) = self.vote
+            && vote.is_none_or(|vote| !(said <= vote))
+        {
+            return Some(Loss::Vote { known: said.leader_id.term, mine: vote.map_or(0, |vote| vote.leader_id.term) });
+        }
+        let acked = lacks.filter(|_| vote.map(|vote| vote.leader_id) == self.leadership())?;
+        Some(Loss::Entries { acked: acked.index })
+    }
+}
+
+/// What this node does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Standing {
+    /// It has just started, and asks a majority what they know of it.
+    Asking = 1,
+    /// It votes, acknowledges and may lead.
+    TakesPart = 2,
+    /// It has less than it said: never again.
+    Lost = 3,
+}
+
+/// This node's own side.
+pub(crate) struct Own {
+    cluster: ClusterId,
+    group: GroupId,
+    session: Session,
+    key: Arc<dyn OwnKey>,
+    journal: JournalReader,
+    /// Newest entry acknowledged to a leader, by the leadership.
+    acked: Mutex<Option<(LeaderId, LogId)>>,
+    /// Last entry that is synced here: what counts while this node leads.
+    synced: Arc<Mutex<Option<LogId>>>,
+    standing: AtomicU8,
+    /// The word about this node that was looked at last.
+    judged: Mutex<Bytes>,
+}
+
+impl Own {
+    pub(crate) fn new(
+        (cluster, group): (ClusterId, GroupId),
+        session: Session,
+        key: Arc<dyn OwnKey>,
+        journal: JournalReader,
+        synced: Arc<Mutex<Option<LogId>>>,
+        standing: Standing,
+    ) -> Self {
+        let standing = AtomicU8::new(standing as u8);
+        let (acked, judged) = (Mutex::default(), Mutex::default());
+        Self { cluster, group, session, key, journal, acked, synced, standing, judged }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Acquire) {
+            1 => Standing::Asking,
+            2 => Standing::TakesPart,
+            _ => Standing::Lost,
+        }
+    }
+
+    /// Lost is for good.
+    pub(crate) fn take_part(&self) -> bool {
+        let (from, to) = (Standing::Asking as u8, Standing::TakesPart as u8);
+        self.standing.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether it was not lost before.
+    pub(crate) fn lose(&self) -> bool {
+        self.standing.swap(Standing::Lost as u8, Ordering::AcqRel) != Standing::Lost as u8
+    }
+
+    /// This node has acknowledged an entry under a leadership, or installed a state that ends with it.
+    pub(crate) fn note_acked(&self, under: LeaderId, id: LogId) {
+        let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        *acked = match *acked {
+            Some((known, newest)) if known == under => Some((known, newest.max(id))),
+            _ => Some((under, id)),
+        };
+    }
+
+    /// What this node says of itself; nothing while it asks, for that would overwrite the past it asks for.
+    pub(crate) fn word(&self) -> Bytes {
+        if self.standing() != Standing::TakesPart {
+            return Bytes::new();
+        }
+        let vote = self.vote();
+        let acked = vote.and_then(|vote| self.acked_under(&vote));
+        self.say(Word { session: self.session, vote, acked })
+    }
+
+    fn acked_under(&self, vote: &Vote) -> Option<LogId> {
+        // Its own entries count for themselves once they are synced.
+        if vote.committed && vote.leader_id.node_id == self.session.origin.0 {
+            return *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
+        acked.filter(|(under, _)| *under == vote.leader_id).map(|(_, id)| id)
+    }
+
+    fn vote(&self) -> Option<Vote> {
+        self.journal.vote().and_then(|vote| decode_vote(&vote).ok())
+    }
+
+    /// Puts the tag on.
+    pub(crate) fn say(&self, word: Word) -> Bytes {
+        let mut bytes = word.encode();
+        let tag = self.key.tag(&self.message(&bytes));
+        bytes.extend_from_slice(&tag);
+        bytes.into()
+    }
+
+    fn message(&self, word: &[u8]) -> Vec<u8> {
+        Writer::new().field(&self.cluster.0).u32(self.group.0).field(word).finish()
+    }
+
+    /// Looks at what another says that this node has said. `has`: whether an entry is in its log or its state.
+    ///
+    /// # Errors
+    /// When it is no word of this node's.
+    pub(crate) fn judge(&self, told: &Bytes, has: impl FnOnce(&LogId) -> bool) -> Result<Option<Loss>, Malformed> {
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if *judged == *told {
+            return Ok(None);
+        }
+        let word = Word::read(told)?;
+        let (said, tag) = told.split_at(WORD_LEN - TAG_LEN);
+        if word.session.origin != self.session.origin
+            || verify_slices_are_equal(&self.key.tag(&self.message(said)), tag).is_err()
+        {
+            return Err(Malformed("word: it is none of this node's"));
+        }
+        let loss = word.loss(self.session, || self.vote(), has);
+        if loss.is_none() {
+            *judged = told.clone();
+        }
+        Ok(loss)
+    }
+}
+
+/// What was heard from the others of themselves: of each its newest word, and the newest of the process before.
+#[derive(Default)]
+pub(crate) struct Words(Mutex<Book>);
+
+#[derive(Default)]
+struct Book {
+    all: BTreeMap<NodeId, (Bytes, Option<Bytes>)>,
+    changed: bool,
+}
+
+impl Words {
+    /// Those of the journal.
+    pub(crate) fn recovered(seen: Option<&Bytes>) -> Self {
+        let words = Self::default();
+        for word in seen.into_iter().flat_map(|seen| seen.chunks_exact(WORD_LEN)) {
+            if let Ok(read) = Word::read(word) {
+                words.keep(read.session.origin, Bytes::copy_from_slice(word));
+            }
+        }
+        words.0.lock().unwrap_or_else(PoisonError::into_inner).changed = false;
+        words
+    }
+
+    /// A member said this of itself. Messages cross: what is older than what it said before is let go.
+    pub(crate) fn keep(&self, from: NodeId, told: Bytes) {
+        let Ok(word) = Word::read(&told) else { return };
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if word.session.origin != from || (!book.all.contains_key(&from) && book.all.len() >= KEPT_MAX) {
+            return;
+        }
+        let kept = book.all.entry(from).or_insert_with(|| (told.clone(), None));
+        if kept.0 == told {
+            book.changed = true;
+            return;
+        }
+        let Ok(known) = Word::read(&kept.0) else { return };
+        if known.session.process == word.session.process {
+            if (known.vote, known.acked) >= (word.vote, word.acked) {
+                return;
+            }
+            kept.0 = told;
+        } else if word.session.boot >= known.session.boot {
+            *kept = (told, Some(kept.0.clone()));
+        }
+        book.changed = true;
+    }
+
+    /// What that member said, the newest first.
+    pub(crate) fn of(&self, id: NodeId) -> Vec<Bytes> {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.all.get(&id).into_iter().flat_map(|(now, before)| std::iter::once(now).chain(before)).cloned().collect()
+    }
+
+    /// Its newest.
+    pub(crate) fn newest(&self, id: NodeId) -> Bytes {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.all.get(&id).map(|(now, _)| now.clone()).unwrap_or_default()
+    }
+
+    /// All of them, for the journal, if there is news since the last time.
+    pub(crate) fn news(&self) -> Option<Bytes> {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::take(&mut book.changed) {
+            return None;
+        }
+        // The older first, as they were said.
+        let words = book.all.values().flat_map(|(now, before)| before.iter().chain([now]));
+        Some(words.flat_map(|word| word.iter().copied()).collect::<Vec<_>>().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn session(boot: u32, process: u8) -> Session {
+        Session { origin: NodeId(3), boot, process: [process; 16] }
+    }
+
+    fn vote(term: u64, node: u64, committed: bool) -> Option<Vote> {
+        Some(Vote { leader_id: LeaderId::new(term, node), committed })
+    }
+
+    fn entry(term: u64, index: u64) -> Option<LogId> {
+        Some(LogId::new(LeaderId::new(term, 1), index))
+    }
+
+    fn word(boot: u32, process: u8, vote: Option<Vote>, acked: Option<LogId>) -> Word {
+        Word { session: session(boot, process), vote, acked }
+    }
+
+    fn bytes(word: Word) -> Bytes {
+        [&word.encode()[..], &[0; TAG_LEN]].concat().into()
+    }
+
+    #[test]
+    fn the_bytes_are_as_written_down() {
+        let encoded = word(7, 9, vote(4, 1, true), entry(3, 12)).encode();
+        let expected = [
+            &3u64.to_be_bytes()[..],
+            &7u32.to_be_bytes(),
+            &[9; 16],
+            &4u64.to_be_bytes(),
+            &1u64.to_be_bytes(),
+            &[1],
+            &3u64.to_be_bytes(),
+            &1u64.to_be_bytes(),
+            &12u64.to_be_bytes(),
+        ];
+        assert_eq!(encoded, expected.concat());
+        assert_eq!(encoded.len() + TAG_LEN, WORD_LEN);
+        for one in [word(7, 9, vote(4, 1, true), entry(3, 12)), word(1, 2, None, None)] {
+            assert_eq!(Word::read(&bytes(one)), Ok(one));
+        }
+    }
+
+    /// Each field of a word, against a node at start 5 of process 1 that has voted for (4, 1) and has entries up to 10.
+    #[test]
+    fn what_was_said_and_is_not_there_is_lost() {
+        let mine = session(5, 1);
+        let loss = |word: Word, own: Option<Vote>| word.loss(mine, || own, |id| id.index <= 10);
+        let now = vote(4, 1, true);
+        for fine in [
+            word(5, 1, now, entry(4, 10)),
+            word(4, 8, now, entry(4, 10)),
+            word(5, 1, vote(3, 2, true), entry(3, 50)),
+            word(5, 1, vote(4, 1, false), None),
+            word(1, 2, None, None),
+        ] {
+            assert_eq!(loss(fine, now), None, "{fine:?}");
+        }
+        let superseded = |known| Some(Loss::Superseded { mine: 5, known });
+        assert_eq!(loss(word(6, 1, None, None), now), superseded(6));
+        assert_eq!(loss(word(5, 2, None, None), now), superseded(5), "another process under the same number");
+        for newer in [vote(5, 1, false), vote(4, 2, false), vote(9, 9, true)] {
+            assert!(matches!(loss(word(4, 1, newer, None), now), Some(Loss::Vote { .. })), "{newer:?}");
+        }
+        assert!(matches!(loss(word(5, 1, now, None), vote(4, 1, false)), Some(Loss::Vote { .. })), "it had followed");
+        assert!(matches!(loss(word(5, 1, now, None), None), Some(Loss::Vote { .. })));
+        assert_eq!(loss(word(5, 1, now, entry(4, 11)), now), Some(Loss::Entries { acked: 11 }), "a resumed machine");
+        assert_eq!(loss(word(4, 1, now, entry(4, 11)), now), Some(Loss::Entries { acked: 11 }));
+        assert_eq!(loss(word(4, 1, now, entry(4, 11)), vote(5, 2, true)), None, "a newer leader may have cut it");
+    }
+
+    #[test]
+    fn of_each_process_the_newest_word_is_kept_and_of_each_node_two_processes() {
+        let words = Words::default();
+        let keep = |word: Word| words.keep(NodeId(3), bytes(word));
+        let first = word(4, 1, vote(4, 1, true), entry(4, 10));
+        keep(first);
+        keep(word(4, 1, vote(4, 1, true), entry(4, 9)));
+        keep(word(4, 1, vote(3, 1, true), entry(3, 90)));
+        assert_eq!(words.of(NodeId(3)), [bytes(first)], "messages cross");
+        let second = word(5, 2, None, None);
+        keep(second);
+        assert_eq!(
+            words.of(NodeId(3)),
+            [bytes(second), bytes(first)],
+            "a new process says less, and takes nothing back"
+        );
+        keep(first);
+        assert_eq!(words.newest(NodeId(3)), bytes(second), "the old one is over");
+        let twin = word(5, 3, vote(5, 1, false), None);
+        keep(twin);
+        assert_eq!(words.of(NodeId(3)), [bytes(twin), bytes(second)]);
+        words.keep(NodeId(4), bytes(first));
+        assert!(words.of(NodeId(4)).is_empty(), "nobody speaks for another");
+
+        let kept = words.news().expect("there is news");
+        assert_eq!(words.news(), None);
+        let again = Words::recovered(Some(&kept));
+        assert_eq!((again.of(NodeId(3)), again.news()), (words.of(NodeId(3)), None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(told in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Word::read(&told);
+            Words::recovered(Some(&Bytes::from(told.clone())));
+            Words::default().keep(NodeId(3), told.into());
+        }
+    }
+}
