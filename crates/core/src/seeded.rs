@@ -32,6 +32,10 @@ pub enum Bug {
     LoseVote,
     /// A leader answers reads for two seconds without asking anybody.
     LeaderLease,
+    /// The offset of a peer's clock is kept, not its clock, and a majority's median is believed at once.
+    OwnOffset,
+    /// What destroys goes by this node's own clock, at once.
+    DutyAtOnce,
 }
 
 #[cfg(not(feature = "seeded-bugs"))]
@@ -73,7 +77,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 13] = [
+    pub const ALL: [(&str, Bug); 15] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -87,6 +91,8 @@ mod chosen {
         ("accept-bad-mac", Bug::AcceptBadMac),
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
+        ("own-offset", Bug::OwnOffset),
+        ("duty-at-once", Bug::DutyAtOnce),
     ];
 
     /// Chooses the process's bug, once and for all.

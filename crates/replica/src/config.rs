@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 
 use crate::compact::CompactionConfig;
 use crate::disk::Disk;
@@ -34,6 +34,8 @@ pub struct World {
     pub entropy: Arc<dyn Entropy>,
     /// The machine's idea of the time.
     pub wall: Arc<dyn WallClock>,
+    /// The clock that nobody sets.
+    pub boot_clock: Arc<dyn BootClock>,
 }
 
 /// What one replica is told.

@@ -31,6 +31,7 @@ pub mod status;
 mod succession;
 mod verify;
 
+pub use clock::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
 pub use compact::CompactionConfig;
 pub use config::{Profile, ReplicaConfig, World};
 pub use error::{CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch};

@@ -188,6 +188,7 @@ async fn start_on(
         links,
         journal: writer.reader(),
         wall: world.wall.clone(),
+        boot_clock: world.boot_clock.clone(),
         promise,
         gate: Default::default(),
         confirmations: Default::default(),

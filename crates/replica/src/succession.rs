@@ -37,7 +37,7 @@ async fn succeed(node: &Node, leader: NodeId) {
         // A refused connection is an answer. Silence is none: it may be a busy machine, and the timer runs on. A node with
         // a wrong clock does not lead, nor one that lost entries.
         match node.ping(leader).await {
-            Err(RpcFailure::Unreachable(_)) if !node.clock.unfit() && !node.has_lost() => {}
+            Err(RpcFailure::Unreachable(_)) if node.clock_may_lead() && !node.has_lost() => {}
             Err(RpcFailure::Deadline(_)) => continue,
             _ => return,
         }

@@ -26,7 +26,7 @@ use crate::config::{self, Config};
 use crate::tls::{ApiListener, NodeCertificate, Pins, TlsIdentity, TlsNet, Trust};
 
 pub use pin::read as read_pin;
-pub use world::{OsEntropy, SystemClock};
+pub use world::{OsEntropy, SystemBootClock, SystemClock};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -104,8 +104,13 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let pins = Pins::default();
     let net = TlsNet::new(identity.clone(), trust.clone(), pins.clone(), wall.clone()).map_err(|e| cant(&e, ""))?;
     let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
-    let world =
-        World { disk: Arc::new(quorate_replica::disk::RealDisk), net: Arc::new(net), entropy, wall: wall.clone() };
+    let world = World {
+        disk: Arc::new(quorate_replica::disk::RealDisk),
+        net: Arc::new(net),
+        entropy,
+        wall: wall.clone(),
+        boot_clock: Arc::new(SystemBootClock),
+    };
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));
     let invitation = config.join.as_ref().filter(|_| is_new);

@@ -7,10 +7,11 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use quorate_core::batch::{Batch, Entry, Expect, FORMAT, Genesis, Op, Outcome, Rev};
-use quorate_core::codec::Writer;
+use quorate_core::codec::{Malformed, Writer};
 use quorate_core::id::NodeId;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
+use quorate_core::time::ConfirmedTime;
 use thiserror::Error;
 
 use super::digest::LtHash;
@@ -254,6 +255,7 @@ impl Step<'_, '_> {
         if !self.meta.owns(&batch) {
             return nothing(Outcome::Malformed);
         }
+        let Ok(confirmed) = confirmed_time(&batch) else { return nothing(Outcome::Malformed) };
         if let Some(verifier) = self.verifier {
             let overlay = &*self.overlay;
             if !verifier.verify(bytes, &|key| Ok(overlay.record(key)?.map(|(_, value)| value)))? {
@@ -278,6 +280,10 @@ impl Step<'_, '_> {
             mismatches.truncate(MISMATCHES_MAX);
             return nothing(Outcome::Conflict { index: self.index, mismatches });
         }
+        // The one way back for a cluster time that is wrong.
+        if let Some(confirmed) = confirmed {
+            self.meta.cluster_time_ms = confirmed.time_ms;
+        }
         let mut touched = Vec::with_capacity(batch.ops.len());
         for op in batch.ops {
             match op {
@@ -292,6 +298,16 @@ impl Step<'_, '_> {
             }
         }
         Ok(Ok((Outcome::Applied(self.index), touched)))
+    }
+}
+
+/// The time that a batch confirms, if it does; such a record is never removed, and holds nothing else.
+fn confirmed_time(batch: &Batch) -> Result<Option<ConfirmedTime>, Malformed> {
+    let mut of_seal = batch.ops.iter().filter(|op| op.key().table() == Table::Seal);
+    match of_seal.find(|op| *op.key() == RecordKey::clock()) {
+        None => Ok(None),
+        Some(Op::Put(_, value)) => ConfirmedTime::decode(value).map(Some),
+        Some(Op::Delete(_)) => Err(Malformed("confirmed time: removed")),
     }
 }
 

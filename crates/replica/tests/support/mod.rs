@@ -19,7 +19,8 @@ use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Expect, Genesis, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
+use quorate_core::time::ConfirmedTime;
 use quorate_replica::{
     BatchVerifier, CompactionConfig, Member, MembershipView, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica,
     ReplicaConfig, World,
@@ -57,6 +58,24 @@ impl WallClock for TestWall {
     fn now_ms(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
         now.saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A clock that nobody sets, put forward by what a test says, milliseconds.
+pub struct TestBoot {
+    start: std::time::Instant,
+    pub ahead_ms: AtomicU64,
+}
+
+impl Default for TestBoot {
+    fn default() -> Self {
+        Self { start: std::time::Instant::now(), ahead_ms: AtomicU64::new(0) }
+    }
+}
+
+impl BootClock for TestBoot {
+    fn now(&self) -> Duration {
+        self.start.elapsed() + Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -114,6 +133,15 @@ pub fn key(name: &str) -> RecordKey {
 
 /// A batch that puts `value` under `name`, last seen at `rev`.
 pub fn put(id: BatchId, name: &str, rev: u64, value: &[u8]) -> Bytes {
+    put_at(id, key(name), rev, value)
+}
+
+/// A batch by which an operator confirms that it is so late, for the first time.
+pub fn confirm(id: BatchId, time_ms: u64) -> Bytes {
+    put_at(id, RecordKey::clock(), 0, &ConfirmedTime { time_ms, by: "admin/root".into() }.encode())
+}
+
+fn put_at(id: BatchId, key: RecordKey, rev: u64, value: &[u8]) -> Bytes {
     let batch = Batch {
         lineage: LINEAGE,
         cluster: CLUSTER,
@@ -122,8 +150,8 @@ pub fn put(id: BatchId, name: &str, rev: u64, value: &[u8]) -> Bytes {
         id,
         stamp_ms: 0,
         audit: [0; 32],
-        expects: vec![Expect { key: key(name), rev }],
-        ops: vec![Op::Put(key(name), value.to_vec())],
+        expects: vec![Expect { key: key.clone(), rev }],
+        ops: vec![Op::Put(key, value.to_vec())],
     };
     let mut bytes = batch.encode().expect("a valid batch");
     let tag = mac(&bytes);
@@ -147,6 +175,7 @@ pub struct Site {
     pub disk: Arc<TestDisk>,
     pub board: Arc<Switchboard>,
     pub wall: Arc<TestWall>,
+    pub boot: Arc<TestBoot>,
     pub service: Arc<TestService>,
     /// Changes what the next start is told.
     pub compaction: Mutex<CompactionConfig>,
@@ -160,6 +189,7 @@ impl Site {
             net: Arc::new(TestNet::new(self.board.clone(), &self.name, CLUSTER, &self.spki)),
             entropy: Arc::new(TestEntropy(AtomicU64::new(self.id.0 << 32))),
             wall: self.wall.clone(),
+            boot_clock: self.boot.clone(),
         }
     }
 
@@ -244,6 +274,7 @@ impl Cluster {
                 disk: Arc::default(),
                 board: board.clone(),
                 wall: Arc::default(),
+                boot: Arc::default(),
                 service: Arc::new(TestService {
                     name: format!("n{i}"),
                     hellos: Mutex::default(),

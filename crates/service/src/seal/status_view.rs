@@ -3,8 +3,9 @@
 use quorate_core::authorize::{ReadStatus, authorize};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
+use quorate_core::time::utc;
 use quorate_crypto::HsmAlg;
-use quorate_replica::{Member, ReplicaStatus, Role};
+use quorate_replica::{Member, OFFSET_ALARM_MS, OUTRUN_MAX_MS, ReplicaStatus, Role};
 
 use super::hello::AppHello;
 use super::open::SealState;
@@ -81,6 +82,7 @@ impl Node {
         let problem = if status.is_disowned() { REMOVED.to_owned() } else { problem };
         let space = status.space;
         let problem = with_space(problem, space.low, space.free_bytes);
+        let problem = with_clock(problem, status.clock_offset_ms);
         NodeStatus {
             id: status.id.0,
             role: role(status, status.id),
@@ -111,6 +113,7 @@ impl Node {
         let problem = if reachable { hello.as_ref().map_or(String::new(), |h| h.problem.clone()) } else { unreached() };
         let (low_space, free_bytes) = peer.map_or((false, 0), |p| (p.low_space, p.free_bytes));
         let problem = with_space(problem, low_space, free_bytes);
+        let problem = with_clock(problem, peer.and_then(|p| p.clock_offset_ms));
         NodeStatus {
             id: id.0,
             role: role(status, id),
@@ -182,8 +185,19 @@ impl Node {
         }
         if let Some(ms) = status.and_then(|s| s.time_held_ms) {
             return format!(
-                "cluster time stands still: the leader's clock is now {ms} ms after 1970, and nobody can witness the jump; \
-                 check that clock, then `quorate operator confirm-time`"
+                "cluster time stands still: the leader's clock says {}, and nobody can witness the jump; check that clock, \
+                 then `quorate operator confirm-time` at an unsealed node",
+                utc(ms)
+            );
+        }
+        if let Some((ms, clocks_ms)) = status.and_then(|s| Some((s.cluster_time_ms, s.reference_ms?)))
+            && ms > clocks_ms.saturating_add(OUTRUN_MAX_MS)
+        {
+            return format!(
+                "cluster time, {}, is ahead of the nodes' clocks, {}: if those are right, `quorate operator confirm-time` sets \
+                 it back",
+                utc(ms),
+                utc(clocks_ms)
             );
         }
         if let Some(c) = ceremony {
@@ -222,12 +236,25 @@ const REMOVED: &str = "removed from the cluster: the other members no longer kno
 /// What is wrong with a node, its disk included.
 fn with_space(problem: String, low: bool, free_bytes: u64) -> String {
     match low {
-        true => {
-            let before = if problem.is_empty() { String::new() } else { format!("{problem}; ") };
-            format!("{before}short of disk space: {} MiB free", free_bytes >> 20)
-        }
+        true => and(problem, format!("short of disk space: {} MiB free", free_bytes >> 20)),
         false => problem,
     }
+}
+
+/// The same, its clock included.
+fn with_clock(problem: String, offset_ms: Option<i64>) -> String {
+    match offset_ms {
+        Some(ms) if ms.saturating_abs() > OFFSET_ALARM_MS => {
+            let side = if ms > 0 { "ahead of" } else { "behind" };
+            let seconds = ms.unsigned_abs() / 1000;
+            and(problem, format!("its clock is {seconds} s {side} the majority's: set it right (chrony, ntpd)"))
+        }
+        _ => problem,
+    }
+}
+
+fn and(before: String, what: String) -> String {
+    if before.is_empty() { what } else { format!("{before}; {what}") }
 }
 
 fn role(status: &ReplicaStatus, id: NodeId) -> String {

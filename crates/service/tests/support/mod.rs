@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quorate_core::id::ClusterId;
 use quorate_core::principal::{Principal, Role};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_crypto::Share;
 use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
@@ -81,6 +81,14 @@ impl WallClock for ShiftedClock {
     fn now_ms(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         now.as_millis() as u64 + self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Goes as the machine does, whatever its clock says.
+pub struct SteadyClock(std::time::Instant);
+impl BootClock for SteadyClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -195,6 +203,7 @@ impl Rig {
             net: Arc::new(PlainNet(me)),
             entropy: Arc::new(OsEntropy),
             wall: self.clock.clone(),
+            boot_clock: Arc::new(SteadyClock(std::time::Instant::now())),
         };
         let peer = self.address(name);
         let config = NodeConfig {

@@ -23,7 +23,7 @@ use quorate_core::principal::{Principal, Role};
 use quorate_core::record::KeyRecord;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{DeletionWindow, KeyCount, KeyHandle, PageLen, Token};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{
@@ -34,7 +34,6 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::aad::AssociatedData;
-use super::clock::{BootClock, SystemBootClock};
 use super::usage::{Source, to_protect};
 use super::{Kms, KmsConfig};
 use crate::error::{Error, Reason};
@@ -47,6 +46,14 @@ struct TestWall(AtomicU64);
 impl WallClock for TestWall {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A boot clock that the test moves, as it does the wall clock; milliseconds.
+struct TestBoot(AtomicU64);
+impl BootClock for TestBoot {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -113,6 +120,7 @@ struct Rig {
     replica: Replica,
     world: World,
     wall: Arc<TestWall>,
+    boot: Arc<TestBoot>,
     keyring: Arc<Keyring>,
     _dir: TempDir,
 }
@@ -122,8 +130,14 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let wall = Arc::new(TestWall(AtomicU64::new(now)));
-        let world =
-            World { disk: Arc::new(RealDisk), net: Arc::new(NoNet), entropy: Arc::new(OsEntropy), wall: wall.clone() };
+        let boot = Arc::new(TestBoot(AtomicU64::new(3_600_000)));
+        let world = World {
+            disk: Arc::new(RealDisk),
+            net: Arc::new(NoNet),
+            entropy: Arc::new(OsEntropy),
+            wall: wall.clone(),
+            boot_clock: boot.clone(),
+        };
         let mut config =
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
         config.journal.segment_bytes = 4 << 20;
@@ -150,17 +164,18 @@ impl Rig {
         };
         replica.found(member, genesis, soon()).await.unwrap();
         replica.set_verifier(Some(Arc::new(Macs(keyring.clone()))));
-        let kms = Kms::open(desk(&replica, &world, &keyring, 0), Arc::new(SystemBootClock));
-        Self { kms, replica, world, wall, keyring, _dir: dir }
+        let kms = Kms::open(desk(&replica, &world, &keyring, 0));
+        Self { kms, replica, world, wall, boot, keyring, _dir: dir }
     }
 
     /// Another desk over the same state, with locks and a hot view of its own: as good as another node.
     fn other(&self) -> Arc<Kms> {
-        self.with_clock(Arc::new(SystemBootClock))
+        self.with_clock(self.boot.clone())
     }
 
-    fn with_clock(&self, clock: Arc<dyn BootClock>) -> Arc<Kms> {
-        Kms::open(desk(&self.replica, &self.world, &self.keyring, 0), clock)
+    fn with_clock(&self, boot_clock: Arc<dyn BootClock>) -> Arc<Kms> {
+        let world = World { boot_clock, ..self.world.clone() };
+        Kms::open(desk(&self.replica, &world, &self.keyring, 0))
     }
 
     /// Every record that is not a session's, as it is stored.
@@ -192,6 +207,7 @@ fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Re
         cluster: CLUSTER,
         group: GroupId(0),
         seal_epoch,
+        dev: false,
         hot_bytes: 64 << 20,
     }
 }
