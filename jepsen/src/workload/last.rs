@@ -26,12 +26,13 @@ pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
     for text in context.texts() {
         texts.entry(text.key.clone()).or_default().push(text);
     }
+    let end = Instant::now() + DUE_TIME_MAX;
     let places = Arc::new(Semaphore::new(PARALLEL));
     let mut tasks = JoinSet::new();
     for (key, texts) in texts {
         let (context, place) = (context.clone(), places.clone().acquire_owned().await?);
         tasks.spawn(async move {
-            read_key(&context, &key, &texts).await;
+            read_key(&context, &key, &texts, end).await;
             drop(place);
         });
     }
@@ -47,10 +48,9 @@ pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Looks for a key whose deletion is due until it is gone, on every node.
-async fn read_doomed(context: &Context, key: &str) {
+/// Looks for a key whose deletion is due until it is gone, on every node, or it is `end`.
+async fn read_doomed(context: &Context, key: &str, end: Instant) {
     let mut process = context.process();
-    let end = Instant::now() + DUE_TIME_MAX;
     for node in context.members() {
         // One that was never scheduled, for all its client knows, need not go.
         let waits = |found: Option<Answer>| matches!(found, Some(Answer::Key { state: State::PendingDeletion, .. }));
@@ -60,9 +60,9 @@ async fn read_doomed(context: &Context, key: &str) {
     }
 }
 
-async fn read_key(context: &Context, key: &str, texts: &[Text]) {
+async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
     if context.is_doomed(key) {
-        return read_doomed(context, key).await;
+        return read_doomed(context, key, end).await;
     }
     let mut process = context.process();
     let members = context.members();
