@@ -48,7 +48,7 @@ pub struct Caught {
 }
 
 /// Every bug that the product can be built with.
-pub const BUGS: [Seeded; 13] = [
+pub const BUGS: [Seeded; 15] = [
     bug(
         "skip-read-index",
         "reads are answered from what the node has applied",
@@ -122,6 +122,13 @@ pub const BUGS: [Seeded; 13] = [
         ("revoke", "partition", 3, 40, 150),
         &["revocation", "linear"],
     ),
+    bug(
+        "own-offset",
+        "the offset of a peer's clock is kept, and a majority's median believed at once",
+        ("due", "clock-leap", 3, 60, 60),
+        &["times", "due"],
+    ),
+    bug("duty-at-once", "what destroys goes by the own clock, at once", ("due", "clock-leap", 3, 40, 60), &["due"]),
 ];
 
 /// Workload, nemeses, nodes, seconds, calls per second.

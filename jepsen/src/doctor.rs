@@ -71,7 +71,7 @@ pub fn examine(quorate: &Path) -> Vec<Check> {
         },
         Check {
             what: "libfaketime",
-            for_what: "clock, clock-rate".into(),
+            for_what: "clock, clock-leap, clock-rate".into(),
             missing: clock::probe().err().map(|e| format!("{e:#}")),
         },
         Check {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::checker::{Evidence, Verdict, check, digests};
+use crate::checker::{Evidence, Verdict, check, digests, times};
 use crate::history::{Answer, Call, Event, History, Outcome, State, What};
 
 /// A history, what was collected with it, and the one checker that must reject it; `None` when all must accept it.
@@ -211,6 +211,19 @@ pub fn cases() -> Vec<Case> {
                 |node: &str, digest: &str| digests::Sample { node: node.into(), index: 7, digest: digest.into() };
             e.digests = vec![sample("n1", "aa"), sample("n2", "ab")];
         }),
+        with("cluster time is an hour ahead", Some("times"), |e| {
+            e.times.push(times::Sample { node: "n1".into(), real_ms: 1, cluster_ms: 3_600_001 });
+        }),
+        case(
+            "a key is destroyed before its day",
+            Some("due"),
+            vec![
+                made(),
+                (1, Call::ScheduleSoon { seconds: 5 }, Outcome::Ok(Answer::Due { at: 5000, version: 1 })),
+                (2, Call::Describe, Outcome::Fail("NOT_FOUND".into())),
+            ],
+            vec![],
+        ),
         with("a share lies in a file", Some("secrets"), |e| e.leaks.push("share-1.txt".into())),
         with("a node panicked", Some("logs"), |e| e.log_faults.push("n1: panicked at".into())),
         with("it did not come back", Some("recovery"), |e| e.not_recovered = Some("no leader".into())),

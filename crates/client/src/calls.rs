@@ -86,7 +86,7 @@ calls! { OperatorClient:
     Once remove_member(RemoveMemberRequest) -> RemoveMemberResponse;
     /// Members, and nodes that wait for approval.
     Read list_members(ListMembersRequest) -> ListMembersResponse;
-    /// Vouches for the leader's clock, at the leader ([`Client::node`]).
+    /// Sets cluster time to what the clocks say, the caller's own among them; at an unsealed member ([`Client::node`]).
     Once confirm_time(ConfirmTimeRequest) -> ConfirmTimeResponse;
 }
 

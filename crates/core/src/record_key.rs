@@ -110,6 +110,10 @@ impl RecordKey {
     pub fn cluster_seal() -> Self {
         Self::seal("cluster-seal", b"")
     }
+    /// Where an operator's word on the time is kept: writing it sets cluster time, back too (trust.md §6).
+    pub fn clock() -> Self {
+        Self::seal("clock", b"")
+    }
     /// A session slot of an origin; `None` is the origin's own record (its newest boot).
     pub fn session(origin: NodeId, slot: Option<u16>) -> Self {
         let mut id = [0; 32];

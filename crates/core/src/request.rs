@@ -183,7 +183,10 @@ impl KeyCount {
 
 /// How long a key waits between scheduling its deletion and its destruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DeletionWindow(u32);
+pub struct DeletionWindow {
+    millis: u64,
+    brief: bool,
+}
 
 impl DeletionWindow {
     /// From a number of days, [`DELETION_DAYS_MIN`] to [`DELETION_DAYS_MAX`]; 0 = the longest.
@@ -192,16 +195,33 @@ impl DeletionWindow {
     /// Any other number.
     pub fn from_days(days: u32) -> Result<Self, InvalidRequest> {
         match days {
-            0 => Ok(Self(DELETION_DAYS_MAX)),
-            DELETION_DAYS_MIN..=DELETION_DAYS_MAX => Ok(Self(days)),
+            0 => Self::from_days(DELETION_DAYS_MAX),
+            DELETION_DAYS_MIN..=DELETION_DAYS_MAX => {
+                Ok(Self { millis: u64::from(days) * crate::time::DAY_MS, brief: false })
+            }
             _ => Err(InvalidRequest(format!(
                 "a key is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days after it was scheduled, not {days}"
             ))),
         }
     }
+    /// From the fields of a request: days, or a number of seconds, which only a cluster marked for development takes.
+    ///
+    /// # Errors
+    /// Both, or another number of days.
+    pub fn parse(days: u32, dev_seconds: u32) -> Result<Self, InvalidRequest> {
+        match (days, dev_seconds) {
+            (days, 0) => Self::from_days(days),
+            (0, seconds) => Ok(Self { millis: u64::from(seconds) * 1000, brief: true }),
+            _ => Err(InvalidRequest("a deletion waits for days or for seconds, not for both".to_owned())),
+        }
+    }
     /// In milliseconds.
     pub fn millis(self) -> u64 {
-        u64::from(self.0) * crate::time::DAY_MS
+        self.millis
+    }
+    /// Whether it is shorter than anybody needs who keeps keys: for development only.
+    pub fn is_brief(self) -> bool {
+        self.brief
     }
 }
 
@@ -262,6 +282,10 @@ mod tests {
         assert!(Token::parse(&[1; 15]).is_err());
         assert!(DeletionWindow::from_days(6).is_err() && DeletionWindow::from_days(31).is_err());
         assert_eq!(DeletionWindow::from_days(0), DeletionWindow::from_days(30));
+        assert_eq!(DeletionWindow::parse(7, 0), DeletionWindow::from_days(7));
+        let brief = DeletionWindow::parse(0, 3).unwrap();
+        assert!(brief.is_brief() && brief.millis() == 3000 && !DeletionWindow::parse(0, 0).unwrap().is_brief());
+        assert!(DeletionWindow::parse(7, 3).is_err() && DeletionWindow::parse(6, 0).is_err());
         assert!(KeyCount::parse(0).is_err() && KeyCount::parse(1001).is_err());
         assert_eq!(KeyCount::parse(1000).unwrap().get(), 1000);
         assert!(PageLen::parse(1001).is_err());

@@ -1,5 +1,7 @@
 //! The seams for simulation that more than one crate needs; made in one place, the binary's `World` (key-log §7).
 
+use std::time::Duration;
+
 /// Where random bytes come from. Production: the operating system by way of aws-lc's DRBG.
 pub trait Entropy: Send + Sync {
     /// Fills `out` with bytes nobody can predict.
@@ -10,4 +12,10 @@ pub trait Entropy: Send + Sync {
 pub trait WallClock: Send + Sync {
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> u64;
+}
+
+/// A clock that nobody sets and no suspension stops. It carries other clocks forward, and tells how old an answer is.
+pub trait BootClock: Send + Sync {
+    /// Time since some fixed point, counting while the process is stopped and while the machine sleeps.
+    fn now(&self) -> Duration;
 }

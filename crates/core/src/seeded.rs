@@ -42,6 +42,10 @@ pub enum Bug {
     SkipPin,
     /// The anchor key is not asked for: neither for a keyring that opens, nor for an offer of a root key.
     SkipAnchorKey,
+    /// The offset of a peer's clock is kept, not its clock, and a majority's median is believed at once.
+    OwnOffset,
+    /// What destroys goes by this node's own clock, at once.
+    DutyAtOnce,
 }
 
 #[cfg(not(feature = "seeded-bugs"))]
@@ -83,7 +87,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 18] = [
+    pub const ALL: [(&str, Bug); 20] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -102,6 +106,8 @@ mod chosen {
         ("count-unsigned", Bug::CountUnsigned),
         ("skip-pin", Bug::SkipPin),
         ("skip-anchor-key", Bug::SkipAnchorKey),
+        ("own-offset", Bug::OwnOffset),
+        ("duty-at-once", Bug::DutyAtOnce),
     ];
 
     /// Chooses the process's bug, once and for all.

@@ -1,4 +1,6 @@
-//! The two times a decision may look at, and how to show one. Nothing here reads a clock.
+//! The times a decision may look at, and how to show one. Nothing here reads a clock.
+
+use crate::codec::{Malformed, Reader, Writer};
 
 /// An hour, in milliseconds.
 pub const HOUR_MS: u64 = 60 * 60 * 1000;
@@ -21,9 +23,62 @@ impl Time {
     pub fn stamp_ms(self) -> u64 {
         self.cluster_ms.max(self.local_ms.min(self.cluster_ms.saturating_add(STAMP_AHEAD_MS_MAX)))
     }
-    /// Whether something destructive set for `at_ms` is due: by cluster time, and the own clock must agree.
+}
+
+/// What everything goes by that destroys: the earliest of three times, so that neither a clock that leaps, nor a leader that
+/// pushes cluster time, destroys a thing early (trust.md §6). Late is safe.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DutyTime(u64);
+
+impl DutyTime {
+    /// Of cluster time as this process saw it a while ago, the own wall clock, and the median of a majority's clocks now; all
+    /// in milliseconds since 1970.
+    pub fn new(cluster_then_ms: u64, local_ms: u64, median_ms: u64) -> Self {
+        Self(cluster_then_ms.min(local_ms).min(median_ms))
+    }
+
+    /// Milliseconds since 1970.
+    pub fn ms(self) -> u64 {
+        self.0
+    }
+
+    /// Whether something destructive that was set for `at_ms` is due.
     pub fn is_due(self, at_ms: u64) -> bool {
-        self.cluster_ms >= at_ms && self.local_ms >= at_ms
+        self.0 >= at_ms
+    }
+}
+
+/// Longest name of who confirmed a time, in bytes.
+const BY_LEN_MAX: usize = 256;
+
+/// An operator's word on the time: the value of the record [`crate::record_key::RecordKey::clock`]. Applying it sets
+/// cluster time, back too. `version u8 ‖ time u64 ‖ by`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfirmedTime {
+    /// Cluster time from here on, milliseconds since 1970.
+    pub time_ms: u64,
+    /// The principal; for display.
+    pub by: String,
+}
+
+impl ConfirmedTime {
+    /// Bytes of the value.
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::new().u8(1).u64(self.time_ms).field(self.by.as_bytes()).finish()
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("confirmed time", bytes);
+        if r.u8()? != 1 {
+            return Err(Malformed("confirmed time"));
+        }
+        let (time_ms, by) = (r.u64()?, r.text(BY_LEN_MAX)?.to_owned());
+        r.finish()?;
+        Ok(Self { time_ms, by })
     }
 }
 
@@ -56,10 +111,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_until_both_clocks_agree() {
-        let due = |cluster_ms, local_ms| Time { cluster_ms, local_ms }.is_due(10);
-        assert!(due(10, 10));
-        assert!(!due(9, u64::MAX) && !due(u64::MAX, 9));
+    fn nothing_is_due_until_all_clocks_agree() {
+        let due = |cluster, local, median| DutyTime::new(cluster, local, median).is_due(10);
+        assert!(due(10, 10, 10));
+        assert!(!due(9, u64::MAX, u64::MAX) && !due(u64::MAX, 9, u64::MAX) && !due(u64::MAX, u64::MAX, 9));
+    }
+
+    #[test]
+    fn a_confirmed_time_reads_back_and_every_cut_is_an_error() {
+        let confirmed = ConfirmedTime { time_ms: 77, by: "admin/root".into() };
+        let bytes = confirmed.encode();
+        assert_eq!(ConfirmedTime::decode(&bytes), Ok(confirmed));
+        assert!((0..bytes.len()).all(|cut| ConfirmedTime::decode(&bytes[..cut]).is_err()));
+        assert!(ConfirmedTime::decode(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(ConfirmedTime::decode(&[&[2], &bytes[1..]].concat()).is_err());
     }
 
     #[test]

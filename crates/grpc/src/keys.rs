@@ -163,7 +163,7 @@ impl Keys for KeysDoor {
         let (who, until, kms) = self.asked(&request)?;
         let request = request.into_inner();
         let handle = parse(&request.key)?;
-        let window = DeletionWindow::from_days(request.days).map_err(invalid)?;
+        let window = DeletionWindow::parse(request.days, request.dev_seconds).map_err(invalid)?;
         let record = kms.schedule_key_deletion(&who, &handle, window, until).await.map_err(refused)?;
         Ok(key_response(&record))
     }

@@ -165,8 +165,8 @@ impl Operator for OperatorDoor {
     }
 
     async fn confirm_time(&self, request: Request<v1::ConfirmTimeRequest>) -> Answer<v1::ConfirmTimeResponse> {
-        let who = self.callers.of(&request)?.principal;
-        let time_ms = self.node.confirm_time(&who).map_err(|e| status(&e))?;
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let time_ms = self.node.confirm_time(&who, request.get_ref().time_ms, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::ConfirmTimeResponse { time_ms }))
     }
 }

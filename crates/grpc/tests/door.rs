@@ -75,7 +75,7 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
     let id = "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab";
     let aliased = v1::CreateAliasRequest { name: "a".into(), key: id.into() };
     let data_key = v1::GenerateDataKeyRequest { key: id.into(), ..Default::default() };
-    let deletion = v1::ScheduleKeyDeletionRequest { key: id.into(), days: 7 };
+    let deletion = v1::ScheduleKeyDeletionRequest { key: id.into(), days: 7, ..Default::default() };
     let rotation = v1::RotateKeyRequest { key: id.into(), ..Default::default() };
     vec![
         client.create_key(v1::CreateKeyRequest::default()).await.map(drop),
@@ -361,7 +361,7 @@ async fn a_key_on_the_wire() {
     admin.disable_key(key("db")).await.unwrap();
     refused(user.decrypt(decrypt.clone()).await, Code::FailedPrecondition, "KEY_DISABLED");
     admin.enable_key(key("db")).await.unwrap();
-    let deletion = v1::ScheduleKeyDeletionRequest { key: "db".into(), days: 0 };
+    let deletion = v1::ScheduleKeyDeletionRequest { key: "db".into(), ..Default::default() };
     let doomed = admin.schedule_key_deletion(deletion).await.unwrap().into_inner().key.unwrap();
     assert_eq!(doomed.state(), KeyState::PendingDeletion);
     assert!(doomed.deletion_ms > doomed.created_ms + 29 * 86_400_000);
@@ -420,7 +420,7 @@ async fn requests_that_can_not_be_meant() {
         invalid(admin.create_keys(request).await.map(drop));
     }
     for days in [1, 6, 31, u32::MAX] {
-        let request = v1::ScheduleKeyDeletionRequest { key: id.into(), days };
+        let request = v1::ScheduleKeyDeletionRequest { key: id.into(), days, ..Default::default() };
         invalid(admin.schedule_key_deletion(request).await.map(drop));
     }
     for (limit, token) in [(1001, vec![]), (1, vec![1, 2, 3])] {

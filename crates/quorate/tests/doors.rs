@@ -63,7 +63,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
     assert!(long.len() < 1000 && long.contains("900000 bytes"), "{long}");
     refused(client.encrypt(encrypt("first", b"s3cret", &[("a", "1"), ("a", "2")])).await, "INVALID_ARGUMENT");
     refused(client.generate_random(GenerateRandomRequest { bytes: 1025 }).await, "INVALID_ARGUMENT");
-    let days = |days| ScheduleKeyDeletionRequest { key: key.clone(), days };
+    let days = |days| ScheduleKeyDeletionRequest { key: key.clone(), days, ..Default::default() };
     for wrong in [1, 6, 31, u32::MAX] {
         refused(client.schedule_key_deletion(days(wrong)).await, "INVALID_ARGUMENT");
     }
@@ -114,7 +114,7 @@ async fn every_call_that_needs_keys_is_refused_while_sealed() {
     let key = create(&c, "k").await;
     let blob = c.encrypt(encrypt("k", b"s3cret", &[])).await.expect("encrypted").ciphertext;
     dev.seal(0).await;
-    let days = ScheduleKeyDeletionRequest { key: key.clone(), days: 7 };
+    let days = ScheduleKeyDeletionRequest { key: key.clone(), days: 7, ..Default::default() };
     let rotate = RotateKeyRequest { key: key.clone(), token: Bytes::new() };
     let data_key = GenerateDataKeyRequest { key: key.clone(), ..GenerateDataKeyRequest::default() };
     let alias = CreateAliasRequest { name: "other".into(), key: key.clone() };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 
 use crate::compact::CompactionConfig;
 use crate::disk::Disk;
@@ -43,6 +43,8 @@ pub struct World {
     pub own_keys: Arc<dyn OwnKeys>,
     /// The node's identity key, in its HSM.
     pub identity: Arc<dyn NodeIdentity>,
+    /// The clock that nobody sets.
+    pub boot_clock: Arc<dyn BootClock>,
 }
 
 /// What one replica is told.

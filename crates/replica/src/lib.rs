@@ -35,6 +35,7 @@ mod verify;
 mod witness;
 mod word;
 
+pub use clock::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
 pub use compact::CompactionConfig;
 pub use config::{Profile, ReplicaConfig, World};
 pub use error::{

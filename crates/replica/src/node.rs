@@ -7,7 +7,7 @@ use std::time::Duration;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_core::seam::WallClock;
+use quorate_core::seam::{BootClock, WallClock};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
@@ -43,6 +43,7 @@ pub(crate) struct Node {
     pub(crate) links: Arc<Links>,
     pub(crate) journal: JournalReader,
     pub(crate) wall: Arc<dyn WallClock>,
+    pub(crate) boot_clock: Arc<dyn BootClock>,
     /// What this node has promised in elections.
     pub(crate) promise: Arc<Promise>,
     /// What this node grants and was granted, and whom it believes to lead.

@@ -13,10 +13,14 @@ use quorate_core::batch::{Entry, Genesis, Outcome, Rev};
 use quorate_core::id::{GroupId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
+use quorate_core::time::DutyTime;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::change::Change;
+#[cfg(doc)]
+use crate::clock::DUTY_WAIT;
+use crate::clock::NoDuty;
 use crate::config::{ReplicaConfig, World};
 use crate::disk::Disk;
 use crate::error::{
@@ -265,6 +269,7 @@ impl Replica {
         let node = &self.0.node;
         let (role, term) = node.role();
         let last_log = node.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        let offsets = node.offsets_ms();
         let peers = node.shared.roster.members().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
         ReplicaStatus {
             id: node.me,
@@ -277,9 +282,17 @@ impl Replica {
             applied: node.shared.applied_now(),
             cluster_time_ms: node.shared.cluster_time_ms(),
             time_held_ms: node.clock.held_ms(),
+            reference_ms: node.reference_ms(),
+            clock_offset_ms: node.clock.offset_ms(),
             boot: node.boot,
             space: node.journal.space(),
-            peers: peers.map(|id| PeerStatus { doubt: node.grants.doubt(id), ..node.peers.status(id) }).collect(),
+            peers: peers
+                .map(|id| PeerStatus {
+                    clock_offset_ms: offsets.get(&id).copied(),
+                    doubt: node.grants.doubt(id),
+                    ..node.peers.status(id)
+                })
+                .collect(),
             problem: node.shared.problem(),
         }
     }
@@ -405,10 +418,19 @@ impl Replica {
         self.0.node.hello.notify_one();
     }
 
-    /// The operator confirms that this node's clock is right, where cluster time waits for that
-    /// ([`ReplicaStatus::time_held_ms`]).
-    pub fn confirm_time(&self) {
-        self.0.node.clock.confirm();
+    /// What may be destroyed by now (trust.md §6): cluster time as this process saw it `wait` ago ([`DUTY_WAIT`] at most),
+    /// the own wall clock, or the median of a majority's clocks, whichever is earliest.
+    ///
+    /// # Errors
+    /// Nothing may be destroyed now, and why.
+    pub fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
+        self.0.node.duty_time(wait)
+    }
+
+    /// What a time that an operator confirms is measured by, in milliseconds since 1970: the median of a majority's clocks;
+    /// with one or two voters this node's own. None while the clocks of no majority are known.
+    pub fn reference_ms(&self) -> Option<u64> {
+        self.0.node.reference_ms()
     }
 
     /// Stops: hands on leadership, makes the state durable, closes journal and state. Afterwards the folder can be

@@ -210,6 +210,7 @@ async fn start_on(
         links,
         journal: writer.reader(),
         wall: world.wall.clone(),
+        boot_clock: world.boot_clock.clone(),
         promise,
         grants,
         gate: Default::default(),

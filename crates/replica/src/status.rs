@@ -34,8 +34,8 @@ pub struct PeerStatus {
     pub applied: u64,
     /// Its start count.
     pub boot: u32,
-    /// Its wall clock minus ours, in milliseconds.
-    pub clock_offset_ms: i64,
+    /// Its wall clock minus a majority's, in milliseconds, if both are known.
+    pub clock_offset_ms: Option<i64>,
     /// Free bytes of its disk then.
     pub free_bytes: u64,
     /// Its disk was nearly full then: it takes nothing into its log.
@@ -87,6 +87,10 @@ pub struct ReplicaStatus {
     pub cluster_time_ms: u64,
     /// Set while a jump of the leader's clock waits for the operator's confirmation (clusters of one or two).
     pub time_held_ms: Option<u64>,
+    /// What the clocks say: a majority's median, or the own clock in a cluster of one or two voters.
+    pub reference_ms: Option<u64>,
+    /// This node's wall clock minus a majority's, in milliseconds, as compared last.
+    pub clock_offset_ms: Option<i64>,
     /// This node's start count.
     pub boot: u32,
     /// How much room this node's disk has.

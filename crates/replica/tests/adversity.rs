@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quorate_core::batch::Outcome;
@@ -16,7 +16,7 @@ use quorate_replica::{
     StateMismatch, World,
 };
 use support::net::TestNet;
-use support::{CLUSTER, Cluster, PATIENCE, forged, put, soon, write};
+use support::{CLUSTER, Cluster, PATIENCE, confirm, forged, put, soon, write};
 use tokio::time::Instant;
 
 fn within(limit: Duration) -> Instant {
@@ -337,6 +337,53 @@ async fn one_wrong_clock_moves_no_time_and_does_not_lead() {
     cluster.stop().await;
 }
 
+/// Waits for the next move of cluster time as one node has it; returns it.
+async fn next_tick(node: &Replica) -> u64 {
+    let before = node.status().cluster_time_ms;
+    let moved = async {
+        let mut applied = node.applied();
+        loop {
+            let now = node.status().cluster_time_ms;
+            if now != before {
+                return now;
+            }
+            applied.changed().await.expect("running");
+        }
+    };
+    tokio::time::timeout(PATIENCE, moved).await.expect("time moves")
+}
+
+/// The leader's clock leaps whenever time is about to move on, while what it knows of the others' clocks is from before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leap_of_the_leaders_clock_moves_no_time_in_either_direction() {
+    let cluster = Cluster::voters(3).await;
+    let right = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    for leap in [691_196_000, -691_196_000, 691_196_000] {
+        let leader = cluster.leader(&[0, 1, 2]).await;
+        let (node, wall) = (&cluster.nodes[leader], &cluster.sites[leader].wall.0);
+        let follower = &cluster.nodes[(leader + 1) % 3];
+        let before = next_tick(follower).await;
+        let leaps = async {
+            // Clocks are looked at each second from then on, and every fifth or sixth time time moves on.
+            loop {
+                tokio::time::sleep(Duration::from_millis(850)).await;
+                wall.store(leap, Ordering::Relaxed);
+                let duty = node.duty_time(Duration::ZERO);
+                assert!(duty.is_err(), "destroys by a clock that leapt: {duty:?}");
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                wall.store(0, Ordering::Relaxed);
+            }
+        };
+        let after = tokio::select! {
+            after = next_tick(follower) => after,
+            () = leaps => unreachable!(),
+        };
+        wall.store(0, Ordering::Relaxed);
+        assert!(before < after && after <= right(), "{leap}: from {before} to {after}, now {}", right());
+    }
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_jump_that_nobody_witnesses_waits_for_the_operator() {
     let cluster = Cluster::founded(1).await;
@@ -351,7 +398,9 @@ async fn a_jump_that_nobody_witnesses_waits_for_the_operator() {
     };
     tokio::time::timeout(PATIENCE, held).await.expect("held");
     assert!(node.status().cluster_time_ms + 3_000_000 < site.wall.now_ms(), "time stands still");
-    node.confirm_time();
+    let seq = node.open_seq(soon()).await.expect("a number");
+    let confirmed = node.propose(confirm(seq.id(), site.wall.now_ms()), soon()).await;
+    assert!(matches!(confirmed, Ok(Outcome::Applied(_))), "{confirmed:?}");
     let moved = async {
         let mut applied = node.applied();
         while node.view().expect("a view").cluster_time_ms() + 60_000 < site.wall.now_ms() {
@@ -359,7 +408,13 @@ async fn a_jump_that_nobody_witnesses_waits_for_the_operator() {
         }
     };
     tokio::time::timeout(PATIENCE, moved).await.expect("moved");
-    assert_eq!(node.status().time_held_ms, None);
+    let released = async {
+        let mut changes = node.watch();
+        while node.status().time_held_ms.is_some() {
+            changes.changed().await.expect("running");
+        }
+    };
+    tokio::time::timeout(PATIENCE, released).await.expect("nothing waits any more");
     cluster.stop().await;
 }
 

@@ -16,6 +16,7 @@ use quorate_core::batch::{Batch, Entry, Expect, Genesis, MAC_LEN, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::session::{Claim, Open, Session};
+use quorate_core::time::ConfirmedTime;
 use quorate_replica::journal::Checkpoint;
 use quorate_replica::state::{
     Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
@@ -246,13 +247,39 @@ fn a_genesis_of_another_cluster_changes_nothing() {
 }
 
 #[test]
-fn time_never_goes_back() {
+fn no_tick_sets_time_back() {
     let disk = SimDisk::default();
     let mut state = founded(&disk);
     let (applied, result) = apply(&mut state, 2, &[5000, 4000, 6000, 1].map(|ms| Log::Entry(Entry::Tick(ms).encode())));
     result.expect("applies");
     assert!(applied.iter().all(|a| a.outcome == Outcome::Applied(a.index)));
     assert_eq!(state.meta().cluster_time_ms, 6000);
+}
+
+/// Only what an operator confirmed does, and it is bound to its revision: it can't be replayed.
+#[test]
+fn a_confirmed_time_sets_cluster_time_both_ways() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let clock = RecordKey::clock();
+    let write = |seq, rev, op: Op| {
+        let expects = vec![Expect { key: op.key().clone(), rev }];
+        entry(&Batch { expects, ..batch(id(1, 1, seq), &[], vec![op]) })
+    };
+    let put = |seq, rev, value: Vec<u8>| write(seq, rev, Op::Put(clock.clone(), value));
+    let confirmed = |time_ms| ConfirmedTime { time_ms, by: "admin/root".into() }.encode();
+    let mut index = 1;
+    let mut time_after = |log: Log| {
+        index += 1;
+        let applied = one(&mut state, index, log);
+        (applied.outcome, state.meta().cluster_time_ms)
+    };
+    assert_eq!(time_after(put(1, 0, confirmed(9000))), (Outcome::Applied(2), 9000));
+    assert_eq!(time_after(put(2, 2, confirmed(500))), (Outcome::Applied(3), 500), "back too");
+    assert!(matches!(time_after(put(3, 2, confirmed(9000))), (Outcome::Conflict { .. }, 500)));
+    assert_eq!(time_after(put(4, 3, b"no time".to_vec())), (Outcome::Malformed, 500));
+    assert_eq!(time_after(write(5, 3, Op::Delete(clock.clone()))), (Outcome::Malformed, 500));
+    assert_eq!(time_after(Log::Entry(Entry::Tick(700).encode())), (Outcome::Applied(7), 700));
 }
 
 #[test]

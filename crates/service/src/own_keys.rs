@@ -38,7 +38,7 @@ impl OwnKeys for HsmOwnKeys {
     fn make(&self) -> BoxFuture<'_, io::Result<(Vec<u8>, Arc<dyn OwnKey>)>> {
         async {
             let kem = &self.hsm.node_keys().map_err(io::Error::other)?.kem;
-            let made = BoxedOwnKey::make(kem.alg, &kem.spki, self.cluster, &self.name, &*self.entropy);
+            let made = BoxedOwnKey::make(kem.alg, &kem.spki_der, self.cluster, &self.name, &*self.entropy);
             let (boxed, key) = made.map_err(io::Error::other)?;
             Ok((boxed.encode(), Arc::new(Key(key)) as Arc<dyn OwnKey>))
         }
@@ -47,7 +47,7 @@ impl OwnKeys for HsmOwnKeys {
 
     fn open<'a>(&'a self, boxed: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>> {
         async {
-            let spki = &self.hsm.node_keys().map_err(io::Error::other)?.kem.spki;
+            let spki = &self.hsm.node_keys().map_err(io::Error::other)?.kem.spki_der;
             let boxed = BoxedOwnKey::decode(boxed).map_err(io::Error::other)?;
             let raw = self.hsm.decapsulate(boxed.ct_h()).await.map_err(io::Error::other)?;
             let key = boxed.open(raw, spki, self.cluster, &self.name).map_err(io::Error::other)?;

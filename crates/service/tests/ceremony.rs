@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use quorate_core::principal::Role;
+use quorate_core::seam::WallClock as _;
 use quorate_crypto::{FoundingParams, SealConfig, Secret, Share, found};
 use quorate_service::seal::{Health, Status};
 use quorate_service::{Error, Reason};
@@ -296,9 +297,17 @@ async fn every_status_reader_may_ask_and_a_node_certificate_may_not() -> TestRes
 async fn a_jump_of_a_lone_clock_waits_for_an_admin() -> TestResult {
     let rig = Rig::new();
     let node = rig.node("n1").await;
-    init(&node, 5, 3).await?;
-    assert_eq!(node.confirm_time(&custodian()).unwrap_err().reason(), Reason::Denied);
-    assert_eq!(node.confirm_time(&admin()).unwrap_err().reason(), Reason::WrongState, "nothing waits yet");
+    let founded = init(&node, 3, 2).await?;
+    let shares: Vec<String> = founded.shares.iter().map(|s| s.to_string()).collect();
+    let confirm = |by, ms| {
+        let node = node.clone();
+        async move { node.confirm_time(&by, ms, soon()).await }
+    };
+    let now = || rig.clock.now_ms();
+    assert_eq!(confirm(custodian(), now()).await.unwrap_err().reason(), Reason::Denied);
+    assert_eq!(confirm(admin(), now()).await.unwrap_err().reason(), Reason::Sealed, "the word is a batch with a MAC");
+    unseal(&node, &shares[..2]).await;
+    assert_eq!(confirm(admin(), now()).await.unwrap_err().reason(), Reason::WrongState, "nothing waits yet");
     let before = node.status(&admin())?.cluster_time_ms;
     rig.clock.0.store(3_600_000, std::sync::atomic::Ordering::SeqCst);
     let status = |wanted: fn(&Status, u64) -> bool| {
@@ -318,7 +327,15 @@ async fn a_jump_of_a_lone_clock_waits_for_an_admin() -> TestResult {
     };
     let held = status(|s, _| s.hint.contains("confirm-time")).await;
     assert!(held.cluster_time_ms < before + 3_000_000, "time stands still: {held:?}");
-    assert!(node.confirm_time(&admin())? > before + 3_000_000);
-    status(|s, before| s.cluster_time_ms > before + 3_000_000).await;
+    let refused = confirm(admin(), now() - 3_600_000).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::InvalidArgument, "the operator's clock says otherwise: {refused}");
+    assert!(confirm(admin(), now() + 50_000).await? > before + 3_000_000);
+    status(|s, before| s.cluster_time_ms > before + 3_000_000 && s.hint.is_empty()).await;
+
+    // It was that clock that was wrong: it is set right, and so is cluster time, back.
+    rig.clock.0.store(0, std::sync::atomic::Ordering::SeqCst);
+    status(|s, _| s.hint.contains("sets it back")).await;
+    assert!(confirm(admin(), now()).await? < before + 1_000_000);
+    status(|s, before| s.cluster_time_ms < before + 1_000_000 && s.hint.is_empty()).await;
     Ok(())
 }

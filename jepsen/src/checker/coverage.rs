@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Verdict, membership, revocation};
+use super::{Finding, Verdict, due, membership, revocation};
 use crate::history::{Answer, Call, History, Op, Outcome};
 use crate::nemesis::Kind;
 
@@ -44,6 +44,8 @@ pub enum Event {
     Changes,
     /// Keys whose creation was acknowledged.
     Keys,
+    /// Keys that were destroyed.
+    Destroyed,
     /// Ciphertexts opened in the last reads.
     LastReads,
     /// Calls that succeeded, in percent of all.
@@ -86,6 +88,7 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             }
             Event::Changes => ops_that(&|o| o.is_ok() && o.call.is_change()),
             Event::Keys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Create { .. })),
+            Event::Destroyed => due::destroyed(ops) as u64,
             Event::LastReads => {
                 ops_that(&|o| o.last && matches!(o.outcome, Outcome::Ok(Answer::Decrypted { exact: true, .. })))
             }
@@ -176,6 +179,7 @@ mod tests {
             (Event::Ceremonies, 1),
             (Event::SealedUses, 1),
             (Event::Keys, 1),
+            (Event::Destroyed, 0),
             (Event::LastReads, 1),
             (Event::PercentOk, 75),
         ] {

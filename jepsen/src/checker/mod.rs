@@ -11,6 +11,8 @@
 //! | `sealed` | a use that a sealed node performed |
 //! | `ceremony` | a wrong share that was taken, a node opened by fewer shares than the threshold |
 //! | `membership` | an answer about a key by a node whose removal had been acknowledged |
+//! | `due` | a key that was destroyed before its time, though its deletion was cancelled, or not at all |
+//! | `times` | a cluster time that was more than a minute ahead of the real one |
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
@@ -24,6 +26,7 @@ pub mod brute;
 pub mod ceremony;
 pub mod coverage;
 pub mod digests;
+pub mod due;
 pub mod durability;
 pub mod ids;
 pub mod linear;
@@ -35,6 +38,7 @@ pub mod object;
 pub mod revocation;
 pub mod sealed;
 pub mod secrets;
+pub mod times;
 
 use std::time::Duration;
 
@@ -121,6 +125,12 @@ pub struct Evidence {
     pub members: Vec<u32>,
     /// What must have happened.
     pub demands: Vec<coverage::Demand>,
+    /// The time of day when the history began, ms since 1970; 0 when that is not known.
+    #[serde(default)]
+    pub began_ms: u64,
+    /// Cluster times, as nodes told them.
+    #[serde(default)]
+    pub times: Vec<times::Sample>,
     /// Digests of states, as nodes told them.
     pub digests: Vec<digests::Sample>,
     /// Lines of nodes' logs that no sound node writes.
@@ -145,18 +155,24 @@ pub struct Evidence {
 /// A history that no harness writes.
 pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyhow::Result<Vec<Finding>> {
     let ops = history.ops()?;
+    // What may be gone at any time is not judged by what is to last.
+    let doomed = due::doomed(&ops);
+    let lasting: Vec<Op> =
+        ops.iter().filter(|o| !o.key.as_ref().is_some_and(|k| doomed.contains(k))).cloned().collect();
     let mut secrets = Finding::new("secrets", evidence.scanned_bytes as usize, evidence.leaks.clone(), vec![]);
     secrets.details.extend(evidence.notes.clone());
     Ok(vec![
-        durability::check(&ops, &evidence.members),
+        durability::check(&lasting, &evidence.members),
         revocation::check(&ops),
-        linear::check::<model::Key>("linear", &ops, per_key),
+        linear::check::<model::Key>("linear", &lasting, per_key),
         linear::check::<alias::Alias>("aliases", &ops, per_key),
         metadata::check(&ops),
         ids::check(&ops),
         sealed::check(&ops, &sealed::lies(history), evidence.not_sealed.as_deref()),
         ceremony::check(&ops),
         membership::check(&ops),
+        due::check(&ops, evidence.began_ms, &evidence.members),
+        times::check(&evidence.times),
         digests::check(&evidence.digests, evidence.members.len()),
         secrets,
         Finding::new("logs", evidence.members.len(), evidence.log_faults.clone(), vec![]),

@@ -58,6 +58,9 @@ impl Step {
             (Outcome::Ok(Answer::Metadata { state, version, .. }), _) => {
                 Seen::Answered(Answer::Key { state: *state, version: *version })
             }
+            (Outcome::Ok(Answer::Due { version, .. }), _) => {
+                Seen::Answered(Answer::Key { state: State::PendingDeletion, version: *version })
+            }
             (Outcome::Ok(answer), _) => Seen::Answered(answer.clone()),
             (Outcome::Info(_), call) if call.is_use() || call.is_read() => return None,
             (Outcome::Info(_), _) => Seen::Nothing,
@@ -74,6 +77,7 @@ impl Step {
             Call::CreateAlias { .. } | Call::DeleteAlias { .. } => return None,
             _ if op.call.is_operators() => return None,
             Call::DescribeAlias { .. } | Call::Inspect => Call::Describe,
+            Call::ScheduleSoon { .. } => Call::Schedule,
             Call::EncryptAlias { text, .. } => Call::Encrypt { text },
             _ => op.call.clone(),
         };

@@ -33,6 +33,8 @@ pub struct Gear {
     pub short_logs: bool,
     /// Memory that can be limited.
     pub limits: bool,
+    /// A cluster marked for development: a deletion may wait for seconds.
+    pub dev: bool,
 }
 
 impl Gear {
@@ -41,11 +43,12 @@ impl Gear {
         let any = |wanted: fn(&Kind) -> bool| kinds.iter().any(wanted);
         Self {
             disks: any(|k| k.takes_disks()),
-            wall: any(|k| matches!(k, Kind::Clock)),
+            wall: any(|k| matches!(k, Kind::Clock | Kind::ClockLeap)),
             tokens: any(|k| k.breaks_tokens()),
             monotonic: any(|k| matches!(k, Kind::ClockRate)),
             short_logs: any(|k| matches!(k, Kind::Snapshot)),
             limits: any(|k| matches!(k, Kind::Memory)),
+            dev: false,
             // Late packets are no loss of the leader where the profile expects them.
             profile: match any(|k| matches!(k, Kind::Packet | Kind::Stream)) {
                 true => Profile::Wan,

@@ -122,7 +122,7 @@ impl<'n> Cluster<'n> {
         let folder = self.node_dir(node);
         let config = ClientConfig { addrs: vec![self.operator.api(node)], ..self.config.clone() };
         let made = Node {
-            process: NodeProcess::new(node, &self.dir),
+            process: NodeProcess::new(node, &self.dir, self.gear.dev),
             disk,
             clock: self.gear.clock(&folder, node)?.map(Rc::new),
             token: self.gear.token(&folder)?.map(Rc::new),

@@ -22,12 +22,14 @@ pub struct NodeProcess {
     child: Option<Child>,
     /// Whether its end is to be expected, and is no news.
     may_end: bool,
+    /// Of a cluster marked for development.
+    dev: bool,
 }
 
 impl NodeProcess {
     /// Not started yet.
-    pub fn new(node: u32, dir: &Path) -> Self {
-        Self { node, dir: dir.join(format!("n{node}")), child: None, may_end: false }
+    pub fn new(node: u32, dir: &Path, dev: bool) -> Self {
+        Self { node, dir: dir.join(format!("n{node}")), child: None, may_end: false, dev }
     }
 
     /// Starts it: `command` runs the binary in the node's namespace. Returns its process id.
@@ -37,7 +39,9 @@ impl NodeProcess {
         }
         let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"))?;
         command
-            .args(["server", "--die-with-parent", &std::process::id().to_string(), "--config"])
+            .arg("server")
+            .args(self.dev.then_some("--dev"))
+            .args(["--die-with-parent", &std::process::id().to_string(), "--config"])
             .arg(self.dir.join("node.toml"))
             // A core dump would appear there.
             .current_dir(&self.dir)

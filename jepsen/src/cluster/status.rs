@@ -1,14 +1,14 @@
 //! What the nodes say of themselves and of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 use quorate_client::v1::{NodeStatus, StatusRequest, StatusResponse};
 use tokio::time::{Instant, sleep};
 
 use super::Cluster;
-use crate::checker::digests::Sample;
+use crate::checker::{digests, times};
 
 impl Cluster<'_> {
     /// What a node says; `None` when it does not answer.
@@ -23,15 +23,21 @@ impl Cluster<'_> {
         futures::future::join_all(ask).await.into_iter().collect()
     }
 
-    /// What each member tells of its state's digest now.
-    pub async fn digests(&self) -> Vec<Sample> {
-        let told = self.statuses().await.into_values().flatten();
+    /// What each member tells of cluster time, and of its state's digest, now.
+    pub async fn samples(&self) -> (Vec<times::Sample>, Vec<digests::Sample>) {
+        let ask = self.members().into_iter().map(|node| async move {
+            let status = self.status(node).await?;
+            let real_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+            Some((status, real_ms))
+        });
         let hex = |hash: &[u8]| hash.iter().map(|b| format!("{b:02x}")).collect();
-        told.filter_map(|s| {
-            let digest = s.digest?;
-            Some(Sample { node: s.answered_by, index: digest.index, digest: hex(&digest.hash) })
-        })
-        .collect()
+        let (mut times, mut digests) = (Vec::new(), Vec::new());
+        for (s, real_ms) in futures::future::join_all(ask).await.into_iter().flatten() {
+            times.push(times::Sample { node: s.answered_by.clone(), real_ms, cluster_ms: s.cluster_time_ms });
+            let digest = s.digest.map(|d| (d.index, hex(&d.hash)));
+            digests.extend(digest.map(|(index, digest)| digests::Sample { node: s.answered_by, index, digest }));
+        }
+        (times, digests)
     }
 
     /// The member that most members call their leader.

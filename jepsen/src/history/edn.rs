@@ -48,6 +48,7 @@ pub fn line(event: &Event) -> String {
                     }
                 }
                 Call::Remove { member } => _ = value.insert(Edn::key("member"), int((*member).into())),
+                Call::ScheduleSoon { seconds } => _ = value.insert(Edn::key("seconds"), int((*seconds).into())),
                 _ => {}
             }
             let kind = match outcome {
@@ -56,6 +57,10 @@ pub fn line(event: &Event) -> String {
                     match answer {
                         Answer::Key { state, version } => {
                             value.insert(Edn::key("state"), Edn::key(state_name(*state)));
+                            value.insert(Edn::key("version"), int((*version).into()));
+                        }
+                        Answer::Due { at, version } => {
+                            value.insert(Edn::key("at"), int(*at));
                             value.insert(Edn::key("version"), int((*version).into()));
                         }
                         Answer::Metadata { state, version, token, created, rotated } => {
@@ -124,6 +129,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "enable" => Call::Enable,
         "disable" => Call::Disable,
         "schedule-deletion" => Call::Schedule,
+        "schedule-deletion-soon" => Call::ScheduleSoon { seconds: u32::try_from(int(value, "seconds")?)? },
         "cancel-deletion" => Call::Cancel,
         "rotate" => Call::Rotate,
         "encrypt" => Call::Encrypt { text: int(value, "text")? },
@@ -148,6 +154,7 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "ok" => Some(Outcome::Ok(match call {
             Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version: version()? },
             Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
+            Call::ScheduleSoon { .. } => Answer::Due { at: int(value, "at")?, version: version()? },
             Call::Inspect => Answer::Metadata {
                 state: state(word(value, "state")?)?,
                 version: version()?,
@@ -184,6 +191,7 @@ impl Call {
             Self::Enable => "enable",
             Self::Disable => "disable",
             Self::Schedule => "schedule-deletion",
+            Self::ScheduleSoon { .. } => "schedule-deletion-soon",
             Self::Cancel => "cancel-deletion",
             Self::Rotate => "rotate",
             Self::Encrypt { .. } => "encrypt",
@@ -282,6 +290,7 @@ mod tests {
             (0..9_u64).prop_map(|text| Call::Encrypt { text }),
             (0..9_u64).prop_map(|text| Call::Decrypt { text }),
             (1..9_u32).prop_map(|member| Call::Remove { member }),
+            (1..9_u32).prop_map(|seconds| Call::ScheduleSoon { seconds }),
             (1..6_u32, 0..4_usize)
                 .prop_map(|(share, n)| Call::EnterShare { share, flaw: FLAWS.get(n).map(|(flaw, _)| *flaw) }),
             (0..9_u64).prop_map(|alias| Call::CreateAlias { alias }),
@@ -312,6 +321,7 @@ mod tests {
                     Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
                     Call::EnterShare { .. } => Answer::Share { complete: exact },
                     Call::Inspect => Answer::Metadata { state, version, token: process, created: 7, rotated: 8 },
+                    Call::ScheduleSoon { .. } => Answer::Due { at: process, version },
                     Call::Seal | Call::Unseal | Call::Remove { .. } | Call::Replace => Answer::Done,
                     _ => Answer::Key { state, version },
                 };

@@ -38,6 +38,11 @@ pub enum Call {
     Disable,
     /// Schedules its deletion.
     Schedule,
+    /// Schedules its deletion for so soon that it is destroyed within the run; only a cluster for development does that.
+    ScheduleSoon {
+        /// How long it waits.
+        seconds: u32,
+    },
     /// Cancels that; the key is disabled then.
     Cancel,
     /// Makes a new version.
@@ -146,7 +151,7 @@ impl Call {
 
     /// Whether the uses of the key are forbidden from its acknowledgement on.
     pub fn revokes(&self) -> bool {
-        matches!(self, Self::Disable | Self::Schedule)
+        matches!(self, Self::Disable | Self::Schedule | Self::ScheduleSoon { .. })
     }
 }
 
@@ -157,6 +162,13 @@ pub enum Answer {
     Key {
         /// Its state.
         state: State,
+        /// The version that encrypts.
+        version: u32,
+    },
+    /// The key waits for its destruction.
+    Due {
+        /// When it is destroyed, ms since 1970: not before.
+        at: u64,
         /// The version that encrypts.
         version: u32,
     },

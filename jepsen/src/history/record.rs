@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
@@ -25,6 +25,7 @@ pub struct Ticket {
 pub struct Recorder {
     inner: Mutex<Inner>,
     start: Instant,
+    began_ms: u64,
 }
 
 struct Inner {
@@ -42,7 +43,8 @@ impl Recorder {
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create_new(path).with_context(|| format!("can't make {}", path.display()))?;
         let inner = Inner { file: BufWriter::new(file), failed: None, events: Vec::new(), last_time: 0 };
-        Ok(Self { inner: Mutex::new(inner), start: Instant::now() })
+        let began_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        Ok(Self { inner: Mutex::new(inner), start: Instant::now(), began_ms })
     }
 
     /// Before anything is sent.
@@ -61,6 +63,11 @@ impl Recorder {
     /// What the nemesis did.
     pub fn nemesis(&self, f: &str, value: impl Into<String>) {
         self.add(What::Nemesis { f: f.to_owned(), value: value.into() });
+    }
+
+    /// The time of day at the start, ms since 1970.
+    pub fn began_ms(&self) -> u64 {
+        self.began_ms
     }
 
     /// Seconds since the start.

@@ -164,6 +164,32 @@ impl World<'_> {
         Ok(())
     }
 
+    /// The time of day of whoever leads leaps, for about as long as others' clocks are known from before; again and again, so that
+    /// some of it falls upon the moment when cluster time moves on.
+    pub(super) async fn clock_leap(&self, rng: &mut StdRng) -> anyhow::Result<()> {
+        for _ in 0..rng.random_range(4..9) {
+            let Some(node) = self.with_clock(rng, Reach::Wall, true).await else { return Ok(()) };
+            let Some(clock) = self.cluster.clock(node) else { return Ok(()) };
+            let far = f64::from(rng.random_range(2..45_u32) * 60);
+            let seconds = if rng.random_ratio(3, 4) { far } else { -far };
+            let words = format!("n{node}: {seconds:+.0} s");
+            let mut watch = Watch::new(self, node);
+            self.tell("clock-leap", &words);
+            clock.leap(seconds, 1.0)?;
+            let mut done = watch.watch(rng.random_range(0.3..2.0)).await;
+            clock.leap(0.0, 1.0)?;
+            self.tell("heal-clock-leap", &format!("n{node}"));
+            done |= self.nap(rng.random_range(0.2..1.0)).await;
+            if let Some(seen) = watch.seen() {
+                self.took_effect(Kind::ClockLeap, &format!("{words} ({seen})"));
+            }
+            if done {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Every clock of one node, the one for its timers too, is slow or fast for a while; then the other way, until it is
     /// right again.
     pub(super) async fn clock_rate(&self, rng: &mut StdRng) -> anyhow::Result<()> {

@@ -38,6 +38,8 @@ pub enum Kind {
     Sides,
     /// A node's time of day leaps, drifts or runs to and fro
     Clock,
+    /// The time of day of whoever leads leaps far, for a moment, again and again
+    ClockLeap,
     /// All clocks of a node, its timers' too, are slow or fast; half the time the leader's
     ClockRate,
     /// Something else fills a node's disk, and goes away later
@@ -85,6 +87,7 @@ impl Kind {
             Self::Flaky => "flaky",
             Self::Sides => "sides",
             Self::Clock => "clock",
+            Self::ClockLeap => "clock-leap",
             Self::ClockRate => "clock-rate",
             Self::DiskFull => "disk-full",
             Self::DiskError => "disk-error",
@@ -124,6 +127,7 @@ impl Kind {
             Self::Snapshot if nodes < 3 => Some("the others must go on without the node; use 3 or more"),
             Self::Flaky if nodes < 2 => Some("it takes a link; use 2 or more"),
             Self::Sides if nodes != 3 => Some("it takes 3 nodes, no more and no fewer"),
+            Self::ClockLeap if nodes < 3 => Some("a clock that leaps is told from the others; use 3 or more"),
             Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),
             kind if kind.loses_data() && nodes < 3 => {
                 Some("a node that lost its data is replaced from the others; use 3 or more")

@@ -104,6 +104,7 @@ impl<'a> World<'a> {
                 Kind::Flaky => Box::pin(self.flaky(&mut rng)),
                 Kind::Sides => Box::pin(self.sides(&mut rng)),
                 Kind::Clock => Box::pin(self.clock(&mut rng)),
+                Kind::ClockLeap => Box::pin(self.clock_leap(&mut rng)),
                 Kind::ClockRate => Box::pin(self.clock_rate(&mut rng)),
                 Kind::DiskFull
                 | Kind::DiskError

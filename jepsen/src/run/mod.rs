@@ -156,7 +156,8 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
 async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyhow::Result<(History, Evidence)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, Gear::of(&plan.nemeses))
+    let gear = Gear { dev: plan.workload == Workload::Due, ..Gear::of(&plan.nemeses) };
+    let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, gear)
         .await
         .context("the cluster did not start")?;
 
@@ -167,7 +168,8 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     for node in cluster.members() {
         context.joined(node, cluster.client_of(node, CALL_TIME_MAX)?);
     }
-    let mut evidence = Evidence { demands: demands(test, plan), ..Evidence::default() };
+    let mut evidence =
+        Evidence { demands: demands(test, plan), began_ms: context.recorder.began_ms(), ..Evidence::default() };
 
     say(&format!(
         "{} for {} s, with {}",
@@ -186,7 +188,7 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
         while begun.elapsed() < time || !world.saw(&plan.nemeses) && begun.elapsed() < time + grace {
             sleep(Duration::from_millis(500)).await;
             evidence.log_faults.extend(cluster.died());
-            evidence.digests.extend(cluster.digests().await);
+            take_samples(&cluster, &mut evidence).await;
         }
         let _ = stop_faults.send(true);
     };
@@ -254,13 +256,19 @@ async fn recover(world: &World<'_>, when: &str) -> Option<String> {
     opened.await.err().map(|e| format!("{when}: {e:#}"))
 }
 
+async fn take_samples(cluster: &Cluster<'_>, evidence: &mut Evidence) {
+    let (times, digests) = cluster.samples().await;
+    evidence.times.extend(times);
+    evidence.digests.extend(digests);
+}
+
 /// Asks a quiet cluster until all nodes tell of the same index; a tick of the cluster's clock may come between.
 async fn compare_digests(cluster: &Cluster<'_>, evidence: &mut Evidence) {
     for _ in 0..50 {
-        let samples = cluster.digests().await;
-        let equal = samples.len() == cluster.size() as usize && samples.iter().all(|s| s.index == samples[0].index);
-        evidence.digests.extend(samples);
-        if equal {
+        let before = evidence.digests.len();
+        take_samples(cluster, evidence).await;
+        let samples = &evidence.digests[before..];
+        if samples.len() == cluster.size() as usize && samples.iter().all(|s| s.index == samples[0].index) {
             return;
         }
         sleep(Duration::from_millis(200)).await;

@@ -56,6 +56,8 @@ struct Kept {
     keys: BTreeSet<String>,
     texts: BTreeMap<u64, Text>,
     aliases: BTreeSet<u64>,
+    /// Keys whose deletion was, or may have been, scheduled for soon, and that were not spared for certain.
+    doomed: BTreeSet<String>,
 }
 
 /// A node as clients know it.
@@ -142,6 +144,11 @@ impl Context {
         self.kept().keys.iter().cloned().collect()
     }
 
+    /// Whether a key may be gone in the end; such a one is looked for, and left alone.
+    pub fn is_doomed(&self, key: &str) -> bool {
+        self.kept().doomed.contains(key)
+    }
+
     /// Aliases that were asked for.
     pub fn aliases(&self) -> Vec<u64> {
         self.kept().aliases.iter().copied().collect()
@@ -215,8 +222,13 @@ impl Context {
             },
         };
         self.recorder.end(ticket, id.as_deref(), outcome.clone());
-        if let (Outcome::Ok(_), Call::Create { .. }, Some(id)) = (&outcome, &call, &id) {
-            self.kept().keys.insert(id.clone());
+        match (&outcome, &call, key.or(id.as_deref())) {
+            (Outcome::Ok(_), Call::Create { .. }, Some(id)) => _ = self.kept().keys.insert(id.to_owned()),
+            (Outcome::Ok(_) | Outcome::Info(_), Call::ScheduleSoon { .. }, Some(key)) => {
+                self.kept().doomed.insert(key.to_owned());
+            }
+            (Outcome::Ok(_), Call::Cancel, Some(key)) => _ = self.kept().doomed.remove(key),
+            _ => {}
         }
         if matches!(outcome, Outcome::Info(_)) {
             *process = self.process();
@@ -248,8 +260,14 @@ impl Context {
             Call::Disable => client.disable_key(of_key()).await.map(key_answer),
             Call::Cancel => client.cancel_key_deletion(of_key()).await.map(key_answer),
             Call::Schedule => {
-                let request = ScheduleKeyDeletionRequest { key: key.to_owned(), days: 7 };
+                let request = ScheduleKeyDeletionRequest { key: key.to_owned(), days: 7, ..Default::default() };
                 client.schedule_key_deletion(request).await.map(key_answer)
+            }
+            Call::ScheduleSoon { seconds } => {
+                let request =
+                    ScheduleKeyDeletionRequest { key: key.to_owned(), dev_seconds: *seconds, ..Default::default() };
+                let key = client.schedule_key_deletion(request).await?.key.unwrap_or_default();
+                Ok((Answer::Due { at: key.deletion_ms, version: key.current_version }, None))
             }
             Call::Rotate => {
                 client.rotate_key(RotateKeyRequest { key: key.to_owned(), ..Default::default() }).await.map(key_answer)

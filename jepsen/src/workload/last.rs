@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Context, Process, Text};
 use crate::history::{Answer, Call, Outcome, State};
@@ -15,6 +16,9 @@ const PARALLEL: usize = 12;
 /// A call that finds a node busy is repeated so often, with a pause of this length.
 const TRIES_MAX: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
+/// A key that is due is destroyed within this time of a calm cluster, with the time that its deletion waits at most, and the
+/// half minute of the lease of a node that was killed; many of them take their time on a busy machine.
+const DUE_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// Reads everything. What can't be read stays unread, which the durability checker reports.
 pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
@@ -22,12 +26,13 @@ pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
     for text in context.texts() {
         texts.entry(text.key.clone()).or_default().push(text);
     }
+    let end = Instant::now() + DUE_TIME_MAX;
     let places = Arc::new(Semaphore::new(PARALLEL));
     let mut tasks = JoinSet::new();
     for (key, texts) in texts {
         let (context, place) = (context.clone(), places.clone().acquire_owned().await?);
         tasks.spawn(async move {
-            read_key(&context, &key, &texts).await;
+            read_key(&context, &key, &texts, end).await;
             drop(place);
         });
     }
@@ -43,7 +48,22 @@ pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn read_key(context: &Context, key: &str, texts: &[Text]) {
+/// Looks for a key whose deletion is due until it is gone, on every node, or it is `end`.
+async fn read_doomed(context: &Context, key: &str, end: Instant) {
+    let mut process = context.process();
+    for node in context.members() {
+        // One that was never scheduled, for all its client knows, need not go.
+        let waits = |found: Option<Answer>| matches!(found, Some(Answer::Key { state: State::PendingDeletion, .. }));
+        while waits(patient(context, &mut process, node, Some(key), Call::Describe).await) && Instant::now() < end {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
+    if context.is_doomed(key) {
+        return read_doomed(context, key, end).await;
+    }
     let mut process = context.process();
     let members = context.members();
     for node in members.iter().copied() {

@@ -3,6 +3,7 @@
 mod aliases;
 mod ceremony;
 mod context;
+mod due;
 mod durability;
 mod last;
 mod lifecycle;
@@ -36,6 +37,8 @@ pub enum Workload {
     Aliases,
     /// Nodes are sealed and opened all the time, shares are entered in every wrong way, and keys are used at every node
     Ceremony,
+    /// Many keys whose deletion falls due within seconds, some of them spared in time: none may be destroyed early, or kept
+    Due,
     /// Two keys whose state and version change all the time, while everything about them is read at every node
     Metadata,
 }
@@ -66,6 +69,7 @@ impl Workload {
             Self::Durability => "durability",
             Self::Aliases => "aliases",
             Self::Ceremony => "ceremony",
+            Self::Due => "due",
             Self::Metadata => "metadata",
         }
     }
@@ -79,6 +83,7 @@ impl Workload {
             Self::Durability => durability::start(context, load, &mut tasks),
             Self::Aliases => aliases::start(context, load, &mut tasks),
             Self::Ceremony => ceremony::start(context, load, &mut tasks),
+            Self::Due => due::start(context, load, &mut tasks),
             Self::Metadata => metadata::start(context, load, &mut tasks),
         }
         tasks
@@ -92,6 +97,7 @@ impl Workload {
             Self::Lifecycle => vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6))],
             Self::Revoke => vec![(Event::RevocationRaces, some(60)), (Event::DeniedUses, some(60))],
             Self::Durability => vec![(Event::Keys, some(60)), (Event::LastReads, some(60))],
+            Self::Due => vec![(Event::Keys, some(30)), (Event::Destroyed, some(15))],
             Self::Aliases => vec![(Event::AliasChanges, some(60)), (Event::AliasUses, some(30))],
             Self::Metadata => vec![(Event::Changes, some(60)), (Event::Inspections, some(60))],
             Self::Ceremony => {

@@ -22,10 +22,13 @@ pub fn decide<V: View>(
     let now = time.cluster_ms;
     if let Some(lease) = read::duty(view, &RecordName::Duty(duty))? {
         let mine = lease.holder == holder && lease.boot == boot;
-        if !mine && lease.until_ms > now {
+        // One that lasts longer than leases do was claimed before cluster time was set back: it is void.
+        let left_ms = lease.until_ms.saturating_sub(now);
+        let holds = left_ms > 0 && left_ms <= LEASE_MS;
+        if !mine && holds {
             return Ok(Change::none(false));
         }
-        if mine && lease.until_ms > now.saturating_add(LEASE_MS / 2) {
+        if mine && holds && left_ms > LEASE_MS / 2 {
             return Ok(Change::none(true));
         }
     }

@@ -8,7 +8,7 @@ use super::{Change, Refusal, View, Write, read, step};
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::{KeyState, Transition};
 use crate::record::{DueRecord, Record, RecordName};
-use crate::time::Time;
+use crate::time::DutyTime;
 
 /// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
 pub const VERSIONS_PER_STEP: u32 = 32;
@@ -25,8 +25,8 @@ pub enum Progress {
 /// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it.
 ///
 /// # Errors
-/// [`Refusal::NotDue`] while cluster time, or this node's own clock, has not come to it.
-pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: Time) -> Result<Change<Progress>, V::Error> {
+/// [`Refusal::NotDue`] while duty time has not come to it.
+pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Progress>, V::Error> {
     let due_name = RecordName::Due(hour, key);
     let Some(due) = read::due(view, &due_name)? else {
         return Ok(Change::none(Progress::Done));

@@ -105,8 +105,8 @@ pub enum Refusal {
     /// Only a key that waits for its destruction can be spared it.
     #[error("key {0} is not scheduled for deletion")]
     NotPendingDeletion(KeyId),
-    /// The key is not due yet by cluster time and the node's own clock together.
-    #[error("key {key} is not due before {}, by cluster time and by this node's clock", crate::time::utc(*at_ms))]
+    /// The key is not due yet by duty time.
+    #[error("key {key} is not due before {}, by cluster time and by the nodes' clocks", crate::time::utc(*at_ms))]
     NotDue {
         /// The key.
         key: KeyId,

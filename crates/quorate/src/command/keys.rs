@@ -136,7 +136,7 @@ impl Keys {
                 client.rotate_key(request).await.doing("rotate the key")?
             }
             Action::ScheduleDeletion { which, days } => {
-                let request = ScheduleKeyDeletionRequest { key: which.key, days };
+                let request = ScheduleKeyDeletionRequest { key: which.key, days, ..Default::default() };
                 client.schedule_key_deletion(request).await.doing("schedule the key's deletion")?
             }
             Action::CancelDeletion(which) => {

@@ -28,7 +28,7 @@ use crate::config::{self, Config};
 use crate::tls::{ApiListener, NodeCertificate, Pins, TlsIdentity, TlsNet, Trust};
 
 pub use pin::read as read_pin;
-pub use world::{OsEntropy, SystemClock};
+pub use world::{OsEntropy, SystemBootClock, SystemClock};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -115,6 +115,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         seals: Arc::new(PublicSeals),
         own_keys: Arc::new(own_keys),
         identity: Arc::new(HsmIdentity::new(hsm.clone()).map_err(token)?),
+        boot_clock: Arc::new(SystemBootClock),
     };
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));

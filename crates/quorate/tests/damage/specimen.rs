@@ -179,7 +179,7 @@ async fn fill(dev: &Dev) -> (Client, Vec<(Bytes, Bytes)>) {
                 sealed.truncate(sealed.len() - (1 + n % 3));
             }
             7 => {
-                let request = ScheduleKeyDeletionRequest { key, days: 30 };
+                let request = ScheduleKeyDeletionRequest { key, days: 30, ..Default::default() };
                 client.schedule_key_deletion(request).await.expect("scheduled");
                 sealed.truncate(sealed.len() - (1 + n % 3));
             }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::link::PAUSE_REFUSED;
 use super::{RpcFailure, bounded, convert, pb};
+use crate::clock::witness::Witness;
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::{decode_log_id, decode_vote};
@@ -37,8 +38,8 @@ struct LastHello {
     applied: u64,
     last_log: u64,
     boot: u32,
-    /// Its wall clock minus ours, when it was heard.
-    clock_offset_ms: i64,
+    /// Its clock, as it last answered with.
+    clock: Option<Witness>,
     membership_index: u64,
     free_bytes: u64,
     low_space: bool,
@@ -61,7 +62,7 @@ impl Heard {
             reachable: age.is_some_and(|age| age < FRESH),
             applied: heard.applied,
             boot: heard.boot,
-            clock_offset_ms: heard.clock_offset_ms,
+            clock_offset_ms: None,
             free_bytes: heard.free_bytes,
             low_space: heard.low_space,
             app_hello: heard.app,
@@ -72,22 +73,14 @@ impl Heard {
         }
     }
 
-    /// The clocks heard within `age`: id and offset to ours in milliseconds.
-    pub(crate) fn clock_offsets(&self, age: Duration) -> Vec<(NodeId, i64)> {
-        self.with(|all| {
-            let fresh = |h: &LastHello| h.at.is_some_and(|at| at.elapsed() <= age);
-            all.iter().filter(|(_, h)| fresh(h)).map(|(id, h)| (*id, h.clock_offset_ms)).collect()
-        })
+    /// What is known of the others' clocks.
+    pub(crate) fn witnesses(&self) -> BTreeMap<NodeId, Witness> {
+        self.with(|all| all.iter().filter_map(|(id, h)| Some((*id, h.clock?))).collect())
     }
 
     /// Whether a member was heard of within the last seconds, and answered then.
     pub(crate) fn is_reachable(&self, id: NodeId) -> bool {
         self.with(|all| all.get(&id).is_some_and(|h| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none()))
-    }
-
-    /// A member's wall clock minus ours, in milliseconds, when it was heard of last.
-    pub(crate) fn clock_offset(&self, id: NodeId) -> Option<i64> {
-        self.with(|all| all.get(&id).filter(|h| h.at.is_some()).map(|h| h.clock_offset_ms))
     }
 
     /// Whether a member's disk was nearly full when it was heard of last.
@@ -125,9 +118,10 @@ impl Node {
     /// Asks a member right now whether it is there.
     pub(crate) async fn ping(&self, id: NodeId) -> Result<(), RpcFailure> {
         let link = self.link(id).ok_or_else(|| RpcFailure::Unreachable("it is no known member".into()))?;
+        let sent = self.boot_clock.now();
         match bounded(LIMIT, link.control().hello(self.my_hello(id))).await {
             Ok(hello) => {
-                self.hear_answer(id, hello);
+                self.hear_answer(id, hello, sent);
                 Ok(())
             }
             Err(failure) => {
@@ -172,15 +166,15 @@ impl Node {
         }
     }
 
-    /// Takes in what a member told, when asked.
-    fn hear_answer(&self, from: NodeId, hello: pb::HelloMessage) {
+    /// Takes in what a member told in answer to a Hello of ours, which was sent then by boot time.
+    fn hear_answer(&self, from: NodeId, hello: pb::HelloMessage, sent: Duration) {
         let standing = hello.standing;
-        self.hear(from, hello);
+        self.hear(from, hello, Some(sent));
         self.witnessed_by(from, standing);
     }
 
-    /// Takes in what a member told.
-    pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage) {
+    /// Takes in what a member told; in answer to a Hello of ours, when that was sent by boot time.
+    pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage, sent: Option<Duration>) {
         self.judge_words(from, &hello.about);
         self.words.keep(from, hello.word);
         if !hello.membership.is_empty() {
@@ -189,7 +183,8 @@ impl Node {
                 Err(error) => tracing::warn!(%from, %error, "a member told a membership that can't be read"),
             }
         }
-        let offset = i64::try_from(hello.wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(self.wall.now_ms());
+        let (answered, own_ms) = (self.boot_clock.now(), self.wall.now_ms());
+        let clock = sent.and_then(|sent| Witness::new(hello.wall_ms, sent, answered, own_ms));
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
         let news = self.peers.with(|all| {
             let heard = all.entry(from).or_default();
@@ -202,7 +197,7 @@ impl Node {
                 applied: hello.applied,
                 last_log: hello.last_log_id.map_or(0, |id| id.index),
                 boot: hello.boot,
-                clock_offset_ms: offset,
+                clock: clock.or(heard.clock),
                 membership_index: hello.membership_index,
                 free_bytes: hello.free_bytes,
                 low_space: hello.low_space,
@@ -255,7 +250,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
             let node = node.clone();
             tokio::spawn(async move {
                 let mut client = node.links.to(id, &member).control();
-                let hello = node.my_hello(id);
+                let (hello, sent) = (node.my_hello(id), node.boot_clock.now());
                 let answer = bounded(LIMIT, client.hello(hello)).await;
                 node.peers.with(|all| {
                     if let Some(heard) = all.get_mut(&id) {
@@ -263,7 +258,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
                     }
                 });
                 match answer {
-                    Ok(hello) => node.hear_answer(id, hello),
+                    Ok(hello) => node.hear_answer(id, hello, sent),
                     Err(failure) => node.unheard(id, &failure),
                 }
             });

@@ -88,7 +88,7 @@ impl Peer for PeerDesk {
 
     async fn hello(&self, request: Request<pb::HelloMessage>) -> Answer<pb::HelloMessage> {
         let from = sender(&request)?;
-        self.node.hear(from, request.into_inner());
+        self.node.hear(from, request.into_inner(), None);
         Ok(Response::new(self.node.my_hello(from)))
     }
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::batch::{Batch, Entry, Expect, FORMAT, Genesis, Op, Outcome, Rev};
-use quorate_core::codec::Writer;
+use quorate_core::codec::{Malformed, Writer};
 use quorate_core::id::{BatchId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::{Claim, Open, Session};
+use quorate_core::time::ConfirmedTime;
 use thiserror::Error;
 
 use super::digest::LtHash;
@@ -314,6 +315,7 @@ impl Step<'_, '_> {
         if !self.meta.owns(&batch) {
             return nothing(Outcome::Malformed);
         }
+        let Ok(confirmed) = confirmed_time(&batch) else { return nothing(Outcome::Malformed) };
         if let Some(verifier) = self.verifier
             && !verifier.verify(bytes, &|key| self.overlay.value(key))?
         {
@@ -337,6 +339,10 @@ impl Step<'_, '_> {
         if !mismatches.is_empty() {
             mismatches.truncate(MISMATCHES_MAX);
             return nothing(Outcome::Conflict { index: self.index, mismatches });
+        }
+        // The one way back for a cluster time that is wrong.
+        if let Some(confirmed) = confirmed {
+            self.meta.cluster_time_ms = confirmed.time_ms;
         }
         let mut touched = Vec::with_capacity(batch.ops.len());
         for op in batch.ops {
@@ -372,6 +378,16 @@ impl Step<'_, '_> {
         let begun = self.meta.members.contains(&open.session.origin)
             && session::begin(self.overlay, &open.session, self.index)?;
         nothing(if begun { Outcome::Applied(self.index) } else { Outcome::Fenced })
+    }
+}
+
+/// The time that a batch confirms, if it does; such a record is never removed, and holds nothing else.
+fn confirmed_time(batch: &Batch) -> Result<Option<ConfirmedTime>, Malformed> {
+    let mut of_seal = batch.ops.iter().filter(|op| op.key().table() == Table::Seal);
+    match of_seal.find(|op| *op.key() == RecordKey::clock()) {
+        None => Ok(None),
+        Some(Op::Put(_, value)) => ConfirmedTime::decode(value).map(Some),
+        Some(Op::Delete(_)) => Err(Malformed("confirmed time: removed")),
     }
 }
 

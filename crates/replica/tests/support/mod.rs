@@ -20,8 +20,9 @@ use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Expect, Genesis, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
+use quorate_core::time::ConfirmedTime;
 use quorate_replica::{
     BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, NodeIdentity, OwnKey, OwnKeys, PeerHandler,
     PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
@@ -61,6 +62,24 @@ impl WallClock for TestWall {
     fn now_ms(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
         now.saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A clock that nobody sets, put forward by what a test says, milliseconds.
+pub struct TestBoot {
+    start: std::time::Instant,
+    pub ahead_ms: AtomicU64,
+}
+
+impl Default for TestBoot {
+    fn default() -> Self {
+        Self { start: std::time::Instant::now(), ahead_ms: AtomicU64::new(0) }
+    }
+}
+
+impl BootClock for TestBoot {
+    fn now(&self) -> Duration {
+        self.start.elapsed() + Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -198,6 +217,15 @@ pub fn key(name: &str) -> RecordKey {
 
 /// A batch that puts `value` under `name`, last seen at `rev`.
 pub fn put(id: BatchId, name: &str, rev: u64, value: &[u8]) -> Bytes {
+    put_at(id, key(name), rev, value)
+}
+
+/// A batch by which an operator confirms that it is so late, for the first time.
+pub fn confirm(id: BatchId, time_ms: u64) -> Bytes {
+    put_at(id, RecordKey::clock(), 0, &ConfirmedTime { time_ms, by: "admin/root".into() }.encode())
+}
+
+fn put_at(id: BatchId, key: RecordKey, rev: u64, value: &[u8]) -> Bytes {
     let batch = Batch {
         lineage: LINEAGE,
         cluster: CLUSTER,
@@ -206,8 +234,8 @@ pub fn put(id: BatchId, name: &str, rev: u64, value: &[u8]) -> Bytes {
         id,
         stamp_ms: 0,
         audit: [0; 32],
-        expects: vec![Expect { key: key(name), rev }],
-        ops: vec![Op::Put(key(name), value.to_vec())],
+        expects: vec![Expect { key: key.clone(), rev }],
+        ops: vec![Op::Put(key, value.to_vec())],
     };
     let mut bytes = batch.encode().expect("a valid batch");
     let tag = mac(&bytes);
@@ -234,6 +262,7 @@ pub struct Site {
     pub wall: Arc<TestWall>,
     /// Goes on over restarts, as a real one does.
     pub entropy: Arc<TestEntropy>,
+    pub boot: Arc<TestBoot>,
     pub service: Arc<TestService>,
     /// Changes what the next start is told.
     pub compaction: Mutex<CompactionConfig>,
@@ -250,6 +279,7 @@ impl Site {
             seals: Arc::new(TestSeals),
             own_keys: Arc::new(TestOwnKeys),
             identity: self.identity.clone(),
+            boot_clock: self.boot.clone(),
         }
     }
 
@@ -337,6 +367,7 @@ impl Cluster {
                 board: board.clone(),
                 wall: Arc::default(),
                 entropy: Arc::new(TestEntropy(AtomicU64::new(i << 32))),
+                boot: Arc::default(),
                 service: Arc::new(TestService {
                     name: format!("n{i}"),
                     hellos: Mutex::default(),

@@ -2,7 +2,7 @@
 //!
 //! One unsealed node at a time holds the lease of a duty, so that the work is not done twice; that it is *right* rests
 //! on each step being a change with expectations like any other (key-log §2). Late is safe: a key that waits for its
-//! destruction refuses use anyway. Whether something is due is decided by cluster time, and the own clock must agree.
+//! destruction refuses use anyway. Whether something is due is decided by duty time, which no clock alone moves (trust.md §6).
 
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use quorate_core::decide::{Refusal, claim, destroy, sweep};
 use quorate_core::id::KeyId;
-use quorate_core::record::{Duty, Record, RecordName};
+use quorate_core::record::{DueRecord, Duty, Record, RecordName};
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::time::{DAY_MS, HOUR_MS};
-use quorate_replica::Role;
+use quorate_core::time::{DAY_MS, DutyTime, HOUR_MS};
+use quorate_replica::{DUTY_WAIT, Role};
 use tokio::time::Instant;
 
 use super::Kms;
@@ -22,6 +22,9 @@ use crate::error::Error;
 
 /// How often duties are looked at.
 const PERIOD: Duration = Duration::from_secs(10);
+/// How often, and how long cluster time must have stood, in a cluster marked for development.
+const DEV_PERIOD: Duration = Duration::from_secs(2);
+const DEV_WAIT: Duration = Duration::from_secs(2);
 /// How much later a node looks that does not lead: the leader claims first, if it is unsealed.
 const FOLLOWER_LAG: Duration = Duration::from_secs(5);
 /// How often old answers are swept; they live a day.
@@ -42,12 +45,14 @@ pub fn start(kms: &Arc<Kms>) {
 async fn run(kms: Weak<Kms>) {
     let mut next_sweep = Instant::now();
     loop {
-        let lag = match kms.upgrade() {
-            Some(kms) if kms.replica.status().role == Role::Leader => Duration::ZERO,
-            Some(_) => FOLLOWER_LAG,
+        let pause = match kms.upgrade() {
+            Some(kms) => {
+                let lag = if kms.replica.status().role == Role::Leader { Duration::ZERO } else { FOLLOWER_LAG };
+                lag + if kms.dev { DEV_PERIOD } else { PERIOD }
+            }
             None => return,
         };
-        tokio::time::sleep(PERIOD + lag).await;
+        tokio::time::sleep(pause).await;
         let Some(kms) = kms.upgrade() else { return };
         if kms.check_open().is_err() {
             return;
@@ -72,10 +77,19 @@ async fn run(kms: Weak<Kms>) {
 }
 
 impl Kms {
+    /// What may be destroyed by now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: nothing may, and why.
+    pub(super) fn duty_time(&self) -> Result<DutyTime, Error> {
+        let wait = if self.dev { DEV_WAIT } else { DUTY_WAIT };
+        self.replica.duty_time(wait).map_err(|why| Error::Unavailable(why.to_string()))
+    }
+
     /// Destroys the keys that are due, if this node has or gets the lease; the answer is how many have gone.
     pub(super) async fn destroy_due(&self) -> Result<usize, Error> {
         let mut destroyed = 0;
-        for (hour, key) in self.due_keys().await? {
+        for (hour, key) in self.due_keys(self.duty_time()?).await? {
             // Asked again for each key: the lease is renewed while the work goes on.
             if !self.claim(Duty::Destroy).await? {
                 break;
@@ -85,10 +99,9 @@ impl Kms {
         Ok(destroyed)
     }
 
-    /// Keys whose hour has come by cluster time. Reads the clear suffixes and opens only those.
-    async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
+    /// Keys that are due. Reads the clear suffixes and opens only those whose hour has come.
+    async fn due_keys(&self, now: DutyTime) -> Result<Vec<(u32, KeyId)>, Error> {
         let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
-        let now = self.time(&view);
         let mut due = Vec::new();
         let mut last: Option<RecordKey> = None;
         loop {
@@ -97,9 +110,10 @@ impl Kms {
             let keyring = self.barrier.keyring()?;
             for (key, _, value) in rows {
                 if key.number().is_some_and(|hour| now.is_due(u64::from(hour) * HOUR_MS))
-                    && let (RecordName::Due(hour, id), _) = self.barrier.open(&keyring, &key, None, &value)?
+                    && let Record::Due(record) = self.barrier.record(&keyring, &key, None, &value)?
+                    && now.is_due(record.at_ms)
                 {
-                    due.push((hour, id));
+                    due.push((DueRecord::hour(record.at_ms), record.key));
                 }
                 last = Some(key);
             }
@@ -116,7 +130,7 @@ impl Kms {
     async fn destroy(&self, hour: u32, key: KeyId) -> Result<bool, Error> {
         loop {
             let step = self
-                .change(Instant::now() + STEP_DEADLINE, |facts, time| destroy::decide(facts, hour, key, time))
+                .change(Instant::now() + STEP_DEADLINE, |facts, _| destroy::decide(facts, hour, key, self.duty_time()?))
                 .await;
             match step {
                 Ok(destroy::Progress::More) => {}
@@ -129,16 +143,17 @@ impl Kms {
 
     /// Removes answers that are a day old, if this node has or gets the lease; the answer is how many have gone.
     pub(super) async fn sweep_answers(&self) -> Result<usize, Error> {
+        let now = self.duty_time()?;
         if !self.claim(Duty::Sweep).await? {
             return Ok(0);
         }
         let mut swept = 0;
         let mut last = None;
         loop {
-            let (old, next) = self.old_answers(last).await?;
+            let (old, next) = self.old_answers(now, last).await?;
             for names in old.chunks(sweep::RECORDS_MAX) {
                 let deadline = Instant::now() + STEP_DEADLINE;
-                swept += self.change(deadline, |facts, time| sweep::decide(facts, names, time)).await?;
+                swept += self.change(deadline, |facts, _| sweep::decide(facts, names, now)).await?;
             }
             match next {
                 Some(_) => last = next,
@@ -149,16 +164,19 @@ impl Kms {
     }
 
     /// The answers a day old among the next records after `last`, and where to go on.
-    async fn old_answers(&self, last: Option<RecordKey>) -> Result<(Vec<RecordName>, Option<RecordKey>), Error> {
+    async fn old_answers(
+        &self,
+        now: DutyTime,
+        last: Option<RecordKey>,
+    ) -> Result<(Vec<RecordName>, Option<RecordKey>), Error> {
         let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
-        let now = self.time(&view).cluster_ms;
         let keyring = self.barrier.keyring()?;
         let rows = view.scan(Table::Idempotency, from(&last), CHUNK).map_err(unreadable)?;
         let next = if rows.len() == CHUNK { rows.last().map(|(key, _, _)| key.clone()) } else { None };
         let mut old = Vec::new();
         for (key, _, value) in rows {
             if let Record::Idempotency(record) = self.barrier.record(&keyring, &key, None, &value)?
-                && record.created_ms.saturating_add(DAY_MS) <= now
+                && now.is_due(record.created_ms.saturating_add(DAY_MS))
             {
                 old.push(RecordName::Idempotency(record.principal, record.token));
             }

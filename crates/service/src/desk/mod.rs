@@ -7,7 +7,6 @@
 pub mod aad;
 mod barrier;
 mod change;
-pub mod clock;
 mod duties;
 mod facts;
 mod hot;
@@ -54,7 +53,6 @@ pub use self::list::{Page, PageToken};
 pub use quorate_crypto::SecretBytes;
 
 use self::barrier::Barrier;
-use self::clock::{BootClock, SystemBootClock};
 use self::hot::HotView;
 use self::locks::Locks;
 use self::turn::Turn;
@@ -79,6 +77,8 @@ pub struct KmsConfig {
     /// The revision of the cluster-wide seal that the right to serve rests on: with another one in a view, this desk
     /// is closed (see [`quorate_core::record_key::RecordKey::cluster_seal`]).
     pub seal_epoch: Rev,
+    /// Whether the cluster is marked for development: deletions may wait for seconds, and duties hardly wait at all.
+    pub dev: bool,
     /// Bytes the hot view may take. A use needs two records of a few hundred bytes.
     pub hot_bytes: usize,
 }
@@ -92,7 +92,7 @@ pub struct Kms {
     seal_epoch: Rev,
     /// Where the cluster-wide seal is kept; its key is a hash that need not be made for every request.
     seal_key: RecordKey,
-    boot_clock: Arc<dyn BootClock>,
+    dev: bool,
     hot: Arc<HotView>,
     locks: Locks,
     turn: Arc<Turn>,
@@ -103,12 +103,12 @@ impl Kms {
     /// Opens the desk and starts the duties; both end with [`Kms::close`], or when the last handle is dropped.
     /// The caller has verified the state against its digest and given the replica the keys.
     pub fn new(config: KmsConfig) -> Arc<Self> {
-        let kms = Self::open(config, Arc::new(SystemBootClock));
+        let kms = Self::open(config);
         duties::start(&kms);
         kms
     }
 
-    fn open(config: KmsConfig, boot_clock: Arc<dyn BootClock>) -> Arc<Self> {
+    fn open(config: KmsConfig) -> Arc<Self> {
         let hot = Arc::new(HotView::new(config.hot_bytes));
         let barrier = Barrier::new(config.keyring, config.lineage, config.group, config.world.entropy.clone());
         let barrier = Arc::new(barrier);
@@ -121,7 +121,7 @@ impl Kms {
             cluster: config.cluster,
             seal_epoch: config.seal_epoch,
             seal_key: RecordKey::cluster_seal(),
-            boot_clock,
+            dev: config.dev,
             hot,
             locks: Locks::default(),
             turn,

@@ -74,7 +74,7 @@ impl Kms {
         act: impl Fn(G) -> Result<T, Error>,
     ) -> Result<T, Error> {
         loop {
-            let began = self.boot_clock.now();
+            let began = self.world.boot_clock.now();
             // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
             let early = if seeded::is(Bug::TwoViews) { self.collect(0, &gather).ok() } else { None };
             let index = self.read_index(deadline).await?;
@@ -84,7 +84,7 @@ impl Kms {
             };
             let answer = act(facts)?;
             self.check_open()?;
-            if self.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
+            if self.world.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {

@@ -248,6 +248,7 @@ impl Node {
             cluster: seal.config.cluster,
             group: GROUP,
             seal_epoch: ceremony.seal_epoch,
+            dev: seal.config.flags.dev,
             hot_bytes: self.config.hot_bytes,
         });
         // From here on the desk watches for rotations; one that came while the state was verified is seen here.

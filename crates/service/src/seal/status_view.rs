@@ -3,8 +3,9 @@
 use quorate_core::authorize::{ReadStatus, authorize};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
+use quorate_core::time::utc;
 use quorate_crypto::HsmAlg;
-use quorate_replica::{Member, ReplicaStatus, Role};
+use quorate_replica::{Member, OFFSET_ALARM_MS, OUTRUN_MAX_MS, ReplicaStatus, Role};
 
 use super::hello::AppHello;
 use super::open::SealState;
@@ -84,6 +85,7 @@ impl Node {
         let problem = if status.is_disowned() { REMOVED.to_owned() } else { problem };
         let space = status.space;
         let problem = with_space(problem, space.low, space.free_bytes);
+        let problem = with_clock(problem, status.clock_offset_ms);
         NodeStatus {
             id: status.id.0,
             role: role(status, status.id),
@@ -115,6 +117,7 @@ impl Node {
         let (low_space, free_bytes) = peer.map_or((false, 0), |p| (p.low_space, p.free_bytes));
         let problem = with_space(problem, low_space, free_bytes);
         let problem = with(problem, peer.and_then(|p| p.doubt.clone()));
+        let problem = with_clock(problem, peer.and_then(|p| p.clock_offset_ms));
         NodeStatus {
             id: id.0,
             role: role(status, id),
@@ -188,8 +191,19 @@ impl Node {
         }
         if let Some(ms) = status.and_then(|s| s.time_held_ms) {
             return format!(
-                "cluster time stands still: the leader's clock is now {ms} ms after 1970, and nobody can witness the jump; \
-                 check that clock, then `quorate operator confirm-time`"
+                "cluster time stands still: the leader's clock says {}, and nobody can witness the jump; check that clock, \
+                 then `quorate operator confirm-time` at an unsealed node",
+                utc(ms)
+            );
+        }
+        if let Some((ms, clocks_ms)) = status.and_then(|s| Some((s.cluster_time_ms, s.reference_ms?)))
+            && ms > clocks_ms.saturating_add(OUTRUN_MAX_MS)
+        {
+            return format!(
+                "cluster time, {}, is ahead of the nodes' clocks, {}: if those are right, `quorate operator confirm-time` sets \
+                 it back",
+                utc(ms),
+                utc(clocks_ms)
             );
         }
         if let Some(c) = ceremony {
@@ -236,6 +250,19 @@ fn with(problem: String, more: Option<String>) -> String {
         Some(more) if problem.is_empty() => more,
         Some(more) => format!("{problem}; {more}"),
         None => problem,
+    }
+}
+
+/// The same, its clock included.
+fn with_clock(problem: String, offset_ms: Option<i64>) -> String {
+    match offset_ms {
+        Some(ms) if ms.saturating_abs() > OFFSET_ALARM_MS => {
+            let side = if ms > 0 { "ahead of" } else { "behind" };
+            let seconds = ms.unsigned_abs() / 1000;
+            let off = format!("its clock is {seconds} s {side} the majority's: set it right (chrony, ntpd)");
+            with(problem, Some(off))
+        }
+        _ => problem,
     }
 }
 

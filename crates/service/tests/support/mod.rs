@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quorate_core::id::ClusterId;
 use quorate_core::principal::{Principal, Role};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_crypto::Share;
 use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
@@ -81,6 +81,14 @@ impl WallClock for ShiftedClock {
     fn now_ms(&self) -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         now.as_millis() as u64 + self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Goes as the machine does, whatever its clock says.
+pub struct SteadyClock(std::time::Instant);
+impl BootClock for SteadyClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -203,6 +211,7 @@ impl Rig {
                 Arc::new(OsEntropy),
             )),
             identity: Arc::new(HsmIdentity::new(hsm.clone()).expect("loaded")),
+            boot_clock: Arc::new(SteadyClock(std::time::Instant::now())),
         };
         let peer = self.address(name);
         let config = NodeConfig {

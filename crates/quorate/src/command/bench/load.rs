@@ -178,7 +178,8 @@ impl Load {
         let seen = self.repeat(&client, request).await?;
         if let Some(key) = key {
             // Only tidying up: the measurement stands without it.
-            let _ = client.schedule_key_deletion(ScheduleKeyDeletionRequest { key, days: 7 }).await;
+            let request = ScheduleKeyDeletionRequest { key, days: 7, ..Default::default() };
+            let _ = client.schedule_key_deletion(request).await;
         }
         Ok(seen)
     }

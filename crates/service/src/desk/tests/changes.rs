@@ -148,7 +148,7 @@ async fn a_cluster_wide_seal_closes_the_desk_with_its_commit() {
     assert_eq!(rig.records(), before);
 
     // Unsealed again, in the new epoch.
-    let again = Kms::open(desk(&rig.replica, &rig.world, &rig.keyring, sealed_at), Arc::new(SystemBootClock));
+    let again = Kms::open(desk(&rig.replica, &rig.world, &rig.keyring, sealed_at));
     assert_eq!(*again.decrypt(&user(), &blob, &no_aad(), None, soon()).await.unwrap().plaintext, b"x".to_vec());
 }
 

@@ -25,7 +25,7 @@ use quorate_core::principal::{Principal, Role};
 use quorate_core::record::KeyRecord;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{DeletionWindow, KeyCount, KeyHandle, PageLen, Token};
-use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
@@ -38,7 +38,6 @@ use tokio::time::Instant;
 
 use self::identity::SoftIdentity;
 use super::aad::AssociatedData;
-use super::clock::{BootClock, SystemBootClock};
 use super::usage::{Source, to_protect};
 use super::{Kms, KmsConfig};
 use crate::error::{Error, Reason};
@@ -52,6 +51,14 @@ struct TestWall(AtomicU64);
 impl WallClock for TestWall {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A boot clock that the test moves, as it does the wall clock; milliseconds.
+struct TestBoot(AtomicU64);
+impl BootClock for TestBoot {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
     }
 }
 
@@ -153,6 +160,7 @@ struct Rig {
     replica: Replica,
     world: World,
     wall: Arc<TestWall>,
+    boot: Arc<TestBoot>,
     keyring: Arc<Keyring>,
     _dir: TempDir,
 }
@@ -163,6 +171,7 @@ impl Rig {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let wall = Arc::new(TestWall(AtomicU64::new(now)));
         let keyring = Arc::new(Keyring::generate(&Secret::from_array([5; 32]), &OsEntropy));
+        let boot = Arc::new(TestBoot(AtomicU64::new(3_600_000)));
         let world = World {
             disk: Arc::new(RealDisk),
             net: Arc::new(NoNet),
@@ -171,6 +180,7 @@ impl Rig {
             seals: Arc::new(OfKeyring(keyring.clone())),
             own_keys: Arc::new(PlainOwnKeys),
             identity: Arc::new(SoftIdentity::default()),
+            boot_clock: boot.clone(),
         };
         let mut config =
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
@@ -196,19 +206,20 @@ impl Rig {
             keyring: vec![3],
         };
         replica.found(member, genesis, soon()).await.unwrap();
-        let kms = Kms::open(desk(&replica, &world, &keyring, 0), Arc::new(SystemBootClock));
-        let rig = Self { kms, replica, world, wall, keyring, _dir: dir };
+        let kms = Kms::open(desk(&replica, &world, &keyring, 0));
+        let rig = Self { kms, replica, world, wall, boot, keyring, _dir: dir };
         rig.replica.set_keys(Some(rig.keys()));
         rig
     }
 
     /// Another desk over the same state, with locks and a hot view of its own: as good as another node.
     fn other(&self) -> Arc<Kms> {
-        self.with_clock(Arc::new(SystemBootClock))
+        self.with_clock(self.boot.clone())
     }
 
-    fn with_clock(&self, clock: Arc<dyn BootClock>) -> Arc<Kms> {
-        Kms::open(desk(&self.replica, &self.world, &self.keyring, 0), clock)
+    fn with_clock(&self, boot_clock: Arc<dyn BootClock>) -> Arc<Kms> {
+        let world = World { boot_clock, ..self.world.clone() };
+        Kms::open(desk(&self.replica, &world, &self.keyring, 0))
     }
 
     /// Every record that is not a session's, as it is stored.
@@ -244,6 +255,7 @@ fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Re
         cluster: CLUSTER,
         group: GroupId(0),
         seal_epoch,
+        dev: false,
         hot_bytes: 64 << 20,
     }
 }

@@ -54,19 +54,25 @@ async fn an_answer_that_rests_on_an_old_round_is_decided_again() {
     refused(kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await, Reason::KeyDisabled);
 }
 
-/// Moves the clocks on by `days`; cluster time follows once the operator has confirmed that the clock is right.
-async fn days_later(rig: &Rig, days: u64) {
-    let then = rig.wall.0.fetch_add(days * 86_400_000, Ordering::SeqCst) + days * 86_400_000;
-    let mut changes = rig.replica.watch();
+/// Waits until cluster time, or what follows from it, is there.
+async fn until(what: &str, there: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(30);
-    while rig.replica.view().unwrap().cluster_time_ms() < then {
-        assert!(Instant::now() < limit, "cluster time does not follow");
-        if rig.replica.status().time_held_ms.is_some() {
-            rig.replica.confirm_time();
-        }
-        let _ = tokio::time::timeout(Duration::from_millis(200), changes.changed()).await;
+    while !there() {
+        assert!(Instant::now() < limit, "{what}: not within 30 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// So much time goes by, on all clocks; the next tick moves cluster time, and the node sees it.
+async fn later(rig: &Rig, ms: u64) {
+    let seen = |at| move || rig.replica.duty_time(Duration::ZERO).is_ok_and(|now| now.is_due(at));
+    until("cluster time is seen", seen(rig.replica.view().unwrap().cluster_time_ms())).await;
+    rig.boot.0.fetch_add(ms, Ordering::SeqCst);
+    let then = rig.wall.0.fetch_add(ms, Ordering::SeqCst) + ms;
+    until("cluster time follows", seen(then)).await;
+}
+
+const MINUTE: u64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_destroyed_on_its_day_and_not_before() {
@@ -84,20 +90,17 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
     }
     kms.cancel_key_deletion(&admin(), &id(spared), soon()).await.unwrap();
 
+    let why = refused(kms.destroy_due().await, Reason::Unavailable);
+    assert!(why.contains("since its start"), "{why}");
+    later(&rig, 6 * MINUTE).await;
     assert_eq!(kms.destroy_due().await.unwrap(), 0);
-    // The node's own clock alone is not enough.
-    let today = rig.wall.0.swap(u64::MAX / 2, Ordering::SeqCst);
-    assert_eq!(kms.destroy_due().await.unwrap(), 0);
-    rig.wall.0.store(today, Ordering::SeqCst);
     assert_eq!((rig.count(Table::Key), rig.count(Table::KeyVersion)), (2, 42));
 
-    days_later(&rig, 7).await;
-    // Nor is cluster time without the node's own clock.
-    let now = rig.wall.0.swap(today, Ordering::SeqCst);
+    // Cluster time that has only just come to it is not enough.
+    later(&rig, 7 * 86_400_000 + MINUTE).await;
     assert_eq!(kms.destroy_due().await.unwrap(), 0);
-    rig.wall.0.store(now, Ordering::SeqCst);
     refused(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::KeyPendingDeletion);
-
+    later(&rig, 6 * MINUTE).await;
     assert_eq!(kms.destroy_due().await.unwrap(), 1);
     assert_eq!(kms.destroy_due().await.unwrap(), 0);
     refused(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::UnknownKey);
@@ -115,4 +118,44 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
     assert_eq!((kms.sweep_answers().await.unwrap(), rig.count(Table::Idempotency)), (0, 1));
     let fresh = kms.create_key(&admin(), &wanted(Some("again"), Some(1)), soon()).await.unwrap();
     assert_ne!(fresh.id, key, "a token is worth a day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_leaps_to_a_keys_day_destroys_nothing() {
+    let rig = Rig::new().await;
+    let key = rig.key().await;
+    let window = DeletionWindow::from_days(7).unwrap();
+    rig.kms.schedule_key_deletion(&admin(), &id(key), window, soon()).await.unwrap();
+    later(&rig, 6 * MINUTE).await;
+    rig.wall.0.fetch_add(8 * 86_400_000, Ordering::SeqCst);
+    let why = refused(rig.kms.destroy_due().await, Reason::Unavailable);
+    assert!(why.contains("was set"), "{why}");
+    // However long it stays there: nobody has witnessed it, and cluster time stands still.
+    until("it is held", || rig.replica.status().time_held_ms.is_some()).await;
+    for _ in 0..10 {
+        rig.boot.0.fetch_add(MINUTE, Ordering::SeqCst);
+        rig.wall.0.fetch_add(MINUTE, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(matches!(rig.kms.destroy_due().await, Ok(0) | Err(Error::Unavailable(_))));
+    }
+    assert_eq!(rig.count(Table::Key), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_cluster_for_development_takes_a_brief_deletion() {
+    let rig = Rig::new().await;
+    let brief = DeletionWindow::parse(0, 3).unwrap();
+    let key = id(rig.key().await);
+    let why = refused(rig.kms.schedule_key_deletion(&admin(), &key, brief, soon()).await, Reason::InvalidArgument);
+    assert!(why.contains("7 to 30 days"), "{why}");
+
+    let kms = Kms::open(KmsConfig { dev: true, ..desk(&rig.replica, &rig.world, &rig.keyring, 0) });
+    kms.schedule_key_deletion(&admin(), &key, brief, soon()).await.unwrap();
+    later(&rig, 2000).await;
+    assert_eq!(kms.destroy_due().await.unwrap(), 0);
+    later(&rig, 1000).await;
+    assert_eq!(kms.destroy_due().await.unwrap(), 0, "just come to it");
+    later(&rig, 2000).await;
+    assert_eq!(kms.destroy_due().await.unwrap(), 1);
+    refused(kms.describe_key(&user(), &key, soon()).await, Reason::NotFound);
 }

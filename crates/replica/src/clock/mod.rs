@@ -1,0 +1,205 @@
+//! Cluster time (key-log §1.7, trust.md §6): the leader, sealed or not, commits the median of a majority's clocks, so that one
+//! wrong clock, be it the leader's, moves nothing; and what is destroyed goes by a time that no clock alone can push.
+
+mod judge;
+pub(crate) mod witness;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_core::batch::Entry;
+use quorate_core::id::NodeId;
+use quorate_core::time::DutyTime;
+use tokio::time::Instant;
+
+pub use self::judge::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
+use self::judge::{Judge, Tick, is_fit};
+use self::witness::Clocks;
+use crate::change::LAG_MAX;
+use crate::node::Node;
+use crate::status::Role;
+
+/// How often time moves on.
+const TICK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often this node compares its clock with the others.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What this node thinks of the time.
+#[derive(Default)]
+pub(crate) struct Clock(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    judge: Judge,
+    /// A leap that waits for an operator.
+    held_ms: Option<u64>,
+}
+
+impl Clock {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The leap that waits for an operator.
+    pub(crate) fn held_ms(&self) -> Option<u64> {
+        self.with(|s| s.held_ms)
+    }
+
+    /// This clock minus the majority's, as compared last.
+    pub(crate) fn offset_ms(&self) -> Option<i64> {
+        self.with(|s| s.judge.offset_ms())
+    }
+
+    fn hold(&self, held_ms: Option<u64>) {
+        self.with(|s| s.held_ms = held_ms);
+    }
+}
+
+/// Keeps time for as long as the replica runs.
+pub(crate) async fn drive(node: Arc<Node>) {
+    let mut check = tokio::time::interval(CHECK_INTERVAL);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_tick: Option<Instant> = None;
+    let mut could_lead = true;
+    loop {
+        check.tick().await;
+        could_lead = node.judge_own_clock(could_lead).await;
+        if !matches!(node.role(), (Role::Leader, _)) {
+            last_tick = None;
+            node.clock.hold(None);
+            continue;
+        }
+        if last_tick.is_some_and(|at| at.elapsed() < TICK_INTERVAL) {
+            continue;
+        }
+        // On a full disk time goes on as long as what is allocated has room for it and for an election's entries.
+        if node.journal.low_space() && !node.tail.has_room(&node.journal, 0) {
+            continue;
+        }
+        let cluster_ms = node.shared.cluster_time_ms();
+        let to = node.with_clocks(|clocks| node.clock.with(|s| s.judge.tick(clocks, cluster_ms)));
+        node.clock.hold(if let Tick::Held(t) = to { Some(t) } else { None });
+        let t = match to {
+            Tick::Wait => continue,
+            Tick::Held(t) => {
+                tracing::warn!(
+                    cluster_time = cluster_ms,
+                    t,
+                    "cluster time would jump with no majority of clocks to witness it: it stands still until an operator \
+                     confirms that this node's clock is right"
+                );
+                last_tick = Some(Instant::now());
+                node.shared.note_change();
+                continue;
+            }
+            Tick::To(t) => t,
+        };
+        last_tick = Some(Instant::now());
+        let node = node.clone();
+        tokio::spawn(async move {
+            let tick = Entry::Tick(t);
+            if tokio::time::timeout(TICK_INTERVAL, node.sequence_entry(&tick)).await.is_err() {
+                tracing::debug!("a tick was not committed in time");
+            }
+        });
+    }
+}
+
+impl Node {
+    /// All clocks that are known here, now.
+    fn with_clocks<T>(&self, f: impl FnOnce(&Clocks<'_>) -> T) -> T {
+        let membership = self.shared.roster.applied();
+        // The own clock first: what was heard while this looked is not older than it says.
+        let (own_ms, now) = (self.wall.now_ms(), self.boot_clock.now());
+        f(&Clocks { me: self.me, membership: &membership, witnesses: self.peers.witnesses(), now, own_ms })
+    }
+
+    /// Looks at the clocks: alarms when ours is off the majority's, and gives up leading when it is far off. Whether this node
+    /// could lead before, and now.
+    async fn judge_own_clock(&self, could_lead: bool) -> bool {
+        let before = self.clock.offset_ms().unwrap_or(0);
+        let (cluster_ms, leader_known) = (self.shared.cluster_time_ms(), self.leader_now().is_some());
+        self.with_clocks(|clocks| self.clock.with(|s| s.judge.look(clocks, cluster_ms, leader_known)));
+        let offset_ms = self.clock.offset_ms().unwrap_or(0);
+        let alarming = |offset_ms: i64| offset_ms.saturating_abs() > OFFSET_ALARM_MS;
+        if alarming(offset_ms) && !alarming(before) {
+            tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
+        }
+        if alarming(offset_ms) != alarming(before) {
+            self.shared.note_change();
+        }
+        let can_lead = self.clock_may_lead();
+        if can_lead != could_lead {
+            self.review_candidacy();
+            self.shared.note_change();
+        }
+        if !is_fit(offset_ms) && self.leads() {
+            tracing::error!(offset_ms, "this node's clock is too far off to lead; leadership is handed on");
+            self.hand_on_leadership().await;
+        }
+        can_lead
+    }
+
+    /// Whether this node's clock lets it lead: it is fit, or nobody leads.
+    pub(crate) fn clock_may_lead(&self) -> bool {
+        self.clock.with(|s| s.judge.may_lead(self.boot_clock.now()))
+    }
+
+    /// What may be destroyed by, when cluster time has stood for `wait`.
+    pub(crate) fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
+        let cluster_ms = self.shared.cluster_time_ms();
+        self.with_clocks(|clocks| self.clock.with(|s| s.judge.duty_time(clocks, cluster_ms, wait)))
+    }
+
+    /// What a confirmed time is measured by: the median of a majority's clocks; with one or two voters the own clock.
+    pub(crate) fn reference_ms(&self) -> Option<u64> {
+        self.with_clocks(|clocks| if clocks.is_witnessed() { clocks.median() } else { Some(clocks.own_ms) })
+    }
+
+    /// Each member's clock minus the majority's, of those known.
+    pub(crate) fn offsets_ms(&self) -> BTreeMap<NodeId, i64> {
+        self.with_clocks(|clocks| {
+            let Some(median) = clocks.median().filter(|_| clocks.is_witnessed()) else { return BTreeMap::new() };
+            let off = |ms: u64| i64::try_from(i128::from(ms) - i128::from(median)).unwrap_or(i64::MAX);
+            let members = clocks.witnesses.keys().copied().chain([self.me]);
+            members.filter_map(|id| Some((id, off(clocks.of(id)?)))).collect()
+        })
+    }
+
+    /// Asks the most advanced reachable voter to lead, one that serves clients before one that is sealed. Without any
+    /// nothing happens: a wrong clock is better than no leader, and ticks carry the median anyway.
+    pub(crate) async fn hand_on_leadership(&self) -> Option<NodeId> {
+        let to = self.best_successor()?;
+        self.raft.trigger().transfer_leader(to.0).await.ok()?;
+        Some(to)
+    }
+
+    /// Whether another node's clock lets it lead, as far as is known here. One whose clock does not, does not campaign
+    /// either: a transfer aimed at it could leave the cluster without a leader.
+    pub(crate) fn may_lead(&self, id: NodeId) -> bool {
+        self.offsets_ms().get(&id).copied().is_none_or(is_fit)
+    }
+
+    /// Who should lead when this node no longer does.
+    pub(crate) fn best_successor(&self) -> Option<NodeId> {
+        self.successor_with_space().or_else(|| self.successor(|_| true))
+    }
+
+    /// The same, if there is one whose disk is not nearly full.
+    pub(crate) fn successor_with_space(&self) -> Option<NodeId> {
+        self.successor(|id| !self.peers.is_low(id))
+    }
+
+    fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let mut others = self.shared.roster.applied().voter_ids();
+        others.retain(|id| *id != self.me && fit(*id) && self.may_lead(*id));
+        let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
+        let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));
+        let serving = self.peers.most_advanced(serving);
+        serving
+            .filter(|id| self.peers.lag(*id, last) <= LAG_MAX)
+            .or_else(|| self.peers.most_advanced(others.into_iter()))
+    }
+}
