@@ -198,8 +198,13 @@ impl Own {
         if vote.committed && vote.leader_id.node_id == self.session.origin.0 {
             return *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         }
+        self.acked_to(vote.leader_id)
+    }
+
+    /// What this node has acknowledged under a leadership.
+    pub(crate) fn acked_to(&self, leadership: LeaderId) -> Option<LogId> {
         let acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
-        acked.filter(|(under, _)| *under == vote.leader_id).map(|(_, id)| id)
+        acked.filter(|(under, _)| *under == leadership).map(|(_, id)| id)
     }
 
     fn vote(&self) -> Option<Vote> {

@@ -260,7 +260,7 @@ fn no_tick_sets_time_back() {
 #[test]
 fn a_confirmed_time_sets_cluster_time_both_ways() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let clock = RecordKey::clock();
     let write = |seq, rev, op: Op| {
         let expects = vec![Expect { key: op.key().clone(), rev }];
@@ -268,18 +268,18 @@ fn a_confirmed_time_sets_cluster_time_both_ways() {
     };
     let put = |seq, rev, value: Vec<u8>| write(seq, rev, Op::Put(clock.clone(), value));
     let confirmed = |time_ms| ConfirmedTime { time_ms, by: "admin/root".into() }.encode();
-    let mut index = 1;
+    let mut index = 3;
     let mut time_after = |log: Log| {
         index += 1;
         let applied = one(&mut state, index, log);
         (applied.outcome, state.meta().cluster_time_ms)
     };
-    assert_eq!(time_after(put(1, 0, confirmed(9000))), (Outcome::Applied(2), 9000));
-    assert_eq!(time_after(put(2, 2, confirmed(500))), (Outcome::Applied(3), 500), "back too");
-    assert!(matches!(time_after(put(3, 2, confirmed(9000))), (Outcome::Conflict { .. }, 500)));
-    assert_eq!(time_after(put(4, 3, b"no time".to_vec())), (Outcome::Malformed, 500));
-    assert_eq!(time_after(write(5, 3, Op::Delete(clock.clone()))), (Outcome::Malformed, 500));
-    assert_eq!(time_after(Log::Entry(Entry::Tick(700).encode())), (Outcome::Applied(7), 700));
+    assert_eq!(time_after(put(1, 0, confirmed(9000))), (Outcome::Applied(4), 9000));
+    assert_eq!(time_after(put(2, 4, confirmed(500))), (Outcome::Applied(5), 500), "back too");
+    assert!(matches!(time_after(put(3, 4, confirmed(9000))), (Outcome::Conflict { .. }, 500)));
+    assert_eq!(time_after(put(4, 5, b"no time".to_vec())), (Outcome::Malformed, 500));
+    assert_eq!(time_after(write(5, 5, Op::Delete(clock.clone()))), (Outcome::Malformed, 500));
+    assert_eq!(time_after(Log::Entry(Entry::Tick(700).encode())), (Outcome::Applied(9), 700));
 }
 
 #[test]

@@ -87,28 +87,31 @@ impl Node {
         Ok(())
     }
 
-    /// Refuses an append that says otherwise than what is committed here (trust.md §3.3): Raft takes everything up to there
-    /// for equal. Its sender gets no vote of this node for a while.
+    /// Refuses an append that says otherwise than what is committed here (trust.md §3.3), for Raft takes everything up to there
+    /// for equal; or than what this node has acknowledged under the same leadership: an elected liar could else make it lose
+    /// what it said it had. Its sender gets no vote of this node for a while.
     pub(crate) async fn refuse_contradiction(&self, append: &AppendEntriesRequest<TypeConfig>) -> Result<(), Status> {
         let noted = self.journal.committed().and_then(|id| decode_log_id(&id).ok());
-        let committed = noted.max(self.raft.metrics().borrow_watched().local_committed);
+        let leadership = append.vote.leader_id;
+        let acked = self.own.acked_to(leadership);
+        let committed = noted.max(self.raft.metrics().borrow_watched().local_committed).max(acked);
         // Nearly always: it goes on from there or after.
         if committed.is_none_or(|mine| append.prev_log_id.is_some_and(|id| id == mine || id.index > mine.index)) {
             return Ok(());
         }
         let theirs: Vec<LogId> =
             append.prev_log_id.into_iter().chain(append.entries.iter().map(|entry| entry.log_id)).collect();
-        let leadership = append.vote.leader_id;
         let found = self.raft.with_raft_state(move |state| {
             // Who was succeeded meanwhile knows no better, and Raft refuses it.
-            let committed = state.local_committed().filter(|_| state.vote_ref().leader_id <= leadership);
-            contradiction(&theirs, committed.copied(), |index| state.log_ids.get(index))
+            let committed = state.local_committed().copied().max(acked);
+            let committed = committed.filter(|_| state.vote_ref().leader_id <= leadership);
+            contradiction(&theirs, committed, |index| state.log_ids.get(index))
         });
         match found.await {
             Ok(None) => Ok(()),
             Ok(Some(index)) => {
                 self.grants.doubts.note(NodeId(leadership.node_id), Doubt::Contradicted { index });
-                Err(Status::failed_precondition(format!("it contradicts entry {index}, which is committed here")))
+                Err(Status::failed_precondition(format!("it contradicts entry {index}, which is settled here")))
             }
             Err(e) => Err(Status::unavailable(e.to_string())),
         }
