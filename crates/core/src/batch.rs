@@ -9,6 +9,7 @@ use std::fmt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{BatchId, ClusterId, Epoch, GroupId, Lineage};
 use crate::record_key::{RecordKey, Table};
+use crate::session::Open;
 
 /// Format of batches and entries this build writes.
 pub const FORMAT: u8 = 1;
@@ -193,6 +194,8 @@ pub enum Entry {
     Tick(u64),
     /// The first entry of a cluster.
     Genesis(Box<Genesis>),
+    /// A session begins.
+    Open(Box<Open>),
 }
 
 impl Entry {
@@ -208,6 +211,7 @@ impl Entry {
                 .field(&g.envelope)
                 .field(&g.keyring)
                 .finish(),
+            Self::Open(open) => w.u8(9).raw(&open.encode()).finish(),
         }
     }
     /// Reads canonical bytes. Kinds 4–8 (RaiseLevel, Anchor, Pending, Activate, Void) are reserved and refused.
@@ -231,6 +235,7 @@ impl Entry {
                 envelope: r.field(VALUE_LEN_MAX)?.to_vec(),
                 keyring: r.field(VALUE_LEN_MAX)?.to_vec(),
             })),
+            9 => return Ok(Self::Open(Box::new(Open::decode(r.rest())?))),
             _ => return Err(Malformed("log entry: unknown kind, a newer version is needed")),
         };
         r.finish()?;
@@ -244,6 +249,7 @@ impl fmt::Debug for Entry {
             Self::Batch(b) => write!(f, "batch ({} B)", b.len()),
             Self::Tick(ms) => write!(f, "tick {ms}"),
             Self::Genesis(g) => write!(f, "genesis of {}", g.cluster),
+            Self::Open(open) => write!(f, "session of node {}, start {}", open.session.origin, open.session.boot),
         }
     }
 }
@@ -260,7 +266,7 @@ pub enum Outcome {
         /// The first mismatching records (8 at most) with their revisions now.
         mismatches: Vec<Expect>,
     },
-    /// A newer boot of its origin exists, or the origin is no member: certainly not applied.
+    /// Its origin has no session under that start (a newer one exists, or it is no member): not applied by this entry.
     Fenced,
     /// Its slot was taken by a later batch: the outcome is not known here.
     TooOld,

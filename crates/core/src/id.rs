@@ -13,6 +13,18 @@ use crate::codec::{Malformed, Reader, Writer};
 #[error("{0}")]
 pub struct InvalidId(pub String);
 
+/// Longest quotation of a caller's text in a message, in characters.
+const QUOTED_MAX: usize = 80;
+
+/// A caller's text for a message to that caller: in quotes, escaped, and cut, so that no answer is longer than its
+/// question.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_MAX) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+    }
+}
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
@@ -32,9 +44,9 @@ macro_rules! uuid_id {
         impl FromStr for $name {
             type Err = InvalidId;
             fn from_str(s: &str) -> Result<Self, InvalidId> {
-                match uuid::Uuid::try_parse(s) {
-                    Ok(u) if s.len() == 36 => Ok(Self(u.into_bytes())),
-                    _ => Err(InvalidId(format!(concat!("not a ", $what, ": expected a UUID such as 6f1c1c9e-…, got {:?}"), s))),
+                match Some(s).filter(|s| s.len() == 36).map(uuid::Uuid::try_parse) {
+                    Some(Ok(u)) => Ok(Self(u.into_bytes())),
+                    _ => Err(InvalidId(format!(concat!("not a ", $what, ": expected a UUID such as 6f1c1c9e-…, got {}"), quoted(s)))),
                 }
             }
         }
@@ -119,7 +131,8 @@ impl FromStr for Name {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
         if s.is_empty() || s.len() > Self::LEN_MAX || !s.chars().all(good) || !s.as_bytes()[0].is_ascii_alphanumeric() {
             return Err(InvalidId(format!(
-                "not a valid name: {s:?} (1 to 64 characters from a-z A-Z 0-9 _ . / -, beginning with a letter or digit)"
+                "not a valid name: {} (1 to 64 characters from a-z A-Z 0-9 _ . / -, beginning with a letter or digit)",
+                quoted(s)
             )));
         }
         Ok(Self(s.to_owned()))
@@ -159,5 +172,21 @@ impl BatchId {
 impl fmt::Display for BatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.origin, self.boot, self.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_caller_wrote_comes_back_cut_and_escaped() {
+        assert_eq!(quoted("a b\n"), r#""a b\n""#);
+        assert_eq!(quoted(&"x".repeat(80)), format!("{:?}", "x".repeat(80)));
+        assert_eq!(quoted(&"ж".repeat(81)), format!("{:?}… (162 bytes)", "ж".repeat(80)));
+        let huge = "\u{1}".repeat(1 << 20);
+        for refusal in [huge.parse::<Name>().map(drop).unwrap_err(), huge.parse::<KeyId>().map(drop).unwrap_err()] {
+            assert!(refusal.0.len() < 700, "{} bytes", refusal.0.len());
+        }
     }
 }

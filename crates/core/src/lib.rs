@@ -17,6 +17,7 @@ pub mod record_key;
 pub mod request;
 pub mod seam;
 pub mod seeded;
+pub mod session;
 pub mod time;
 
 /// What an operator can do about a member whose disk does not hold what was written to it; the end of error texts.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::id::{ClusterId, Name};
+use crate::id::{ClusterId, Name, quoted};
 
 /// What a certificate entitles its holder to, by a fixed rule (a later issue refines it by policies).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -57,13 +57,13 @@ impl FromStr for Role {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidPrincipal {
     /// Not of the form at all.
-    #[error("not a quorate identity: {0:?}; expected quorate://CLUSTER/ROLE/NAME")]
+    #[error("not a quorate identity: {}; expected quorate://CLUSTER/ROLE/NAME", quoted(.0))]
     Form(String),
     /// The cluster part is no UUID.
     #[error("{0}, as the cluster of quorate://CLUSTER/ROLE/NAME")]
     Cluster(crate::id::InvalidId),
     /// No such role.
-    #[error("unknown role {0:?}; the roles are admin, user, custodian, auditor and node")]
+    #[error("unknown role {}; the roles are admin, user, custodian, auditor and node", quoted(.0))]
     Role(String),
     /// The name part is no name.
     #[error("{0}")]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::id::{InvalidId, KeyId, Name};
+use crate::id::{InvalidId, KeyId, Name, quoted};
 
 /// Longest description of a key, in bytes.
 pub const DESCRIPTION_LEN_MAX: usize = 256;
@@ -52,11 +52,12 @@ impl FromStr for AliasName {
         let bare = s.strip_prefix(Self::PREFIX).unwrap_or(s);
         if bare.parse::<KeyId>().is_ok() {
             return Err(InvalidRequest(format!(
-                "not a valid alias: {bare:?} reads like a key id; choose another name"
+                "not a valid alias: {} reads like a key id; choose another name",
+                quoted(bare)
             )));
         }
         if bare.starts_with(Self::PREFIX) {
-            return Err(InvalidRequest(format!("not a valid alias: {s:?} begins with \"alias/\" twice")));
+            return Err(InvalidRequest(format!("not a valid alias: {} begins with \"alias/\" twice", quoted(s))));
         }
         Ok(Self(bare.parse()?))
     }

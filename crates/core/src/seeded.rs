@@ -32,6 +32,10 @@ pub enum Bug {
     LoseVote,
     /// A leader answers reads for two seconds without asking anybody.
     LeaderLease,
+    /// A vote told in an answer is adopted as it comes.
+    TrustAnswerVote,
+    /// Whoever says that it leads is followed, whoever voted.
+    CountUnsigned,
     /// Any seal configuration in the state is believed.
     SkipPin,
     /// The anchor key is not asked for: neither for a keyring that opens, nor for an offer of a root key.
@@ -77,7 +81,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 15] = [
+    pub const ALL: [(&str, Bug); 17] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -91,6 +95,8 @@ mod chosen {
         ("accept-bad-mac", Bug::AcceptBadMac),
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
+        ("trust-answer-vote", Bug::TrustAnswerVote),
+        ("count-unsigned", Bug::CountUnsigned),
         ("skip-pin", Bug::SkipPin),
         ("skip-anchor-key", Bug::SkipAnchorKey),
     ];

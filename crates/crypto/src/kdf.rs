@@ -63,6 +63,10 @@ labels! {
     Handover = "handover",
     /// What a recipient answers to a hand-over, from RK.
     HandoverAck = "handover-ack",
+    /// An entry that begins a session.
+    Open = "open",
+    /// What an origin claims to a sealed leader.
+    Origin = "origin",
     /// What a joining node answers to show that it holds its KEM key, from ss_h.
     JoinProof = "join-proof",
 }

@@ -11,6 +11,7 @@
 //! string is `u32be length ‖ bytes` (ids and hashes too), an integer is big-endian of its fixed width. Inside
 //! *formats* that are parsed, bytes whose length the format fixes stand without a length.
 
+mod anchor;
 mod ceremony;
 mod envelope;
 mod founding;

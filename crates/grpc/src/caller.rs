@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use http::Extensions;
 use quorate_service::Error;
 use quorate_service::core::principal::Principal;
 use rustls_pki_types::CertificateDer;
@@ -48,10 +49,15 @@ impl Callers {
     /// # Errors
     /// `UNAUTHENTICATED` without a certificate, or with one that names nobody here.
     pub(crate) fn of<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        if let Some(caller) = request.extensions().get::<Caller>() {
+        self.named_in(request.extensions())
+    }
+
+    /// The same, of a request whose body has not been read.
+    pub(crate) fn named_in(&self, extensions: &Extensions) -> Result<Caller, Status> {
+        if let Some(caller) = extensions.get::<Caller>() {
             return Ok(caller.clone());
         }
-        let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+        let connection = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
         let principal = self.principal(connection.and_then(TlsConnectInfo::peer_certs)).map_err(|e| status(&e))?;
         Ok(Caller { principal, address: connection.and_then(|c| c.get_ref().remote_addr()) })
     }

@@ -2,16 +2,46 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::Stream;
 use futures::future::select_all;
 use futures::stream::unfold;
+use quorate_service::Error;
 use quorate_service::node::Node;
 use quorate_service::seal::Health as NodeHealth;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::status::status;
+
+/// A `Watch` that is refused for want of the connection's seat waits this long first: the one before it may just be ending.
+const SEAT_WAIT: Duration = Duration::from_secs(1);
+
+/// The one `Watch` that a connection may have open: an answer that never ends is nothing to have many of. Clones are the
+/// same seat.
+#[derive(Clone, Debug)]
+pub struct WatchSeat(Arc<Semaphore>);
+
+impl Default for WatchSeat {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl WatchSeat {
+    async fn take(request: &Request<HealthCheckRequest>) -> Result<OwnedSemaphorePermit, Status> {
+        let seat = request.extensions().get::<Self>().map(|seat| seat.0.clone());
+        let taken = timeout(SEAT_WAIT, seat.unwrap_or_else(|| Arc::new(Semaphore::new(0))).acquire_owned()).await;
+        taken.ok().and_then(Result::ok).ok_or_else(|| {
+            status(&Error::Busy("this connection watches already, and may watch once; use the watch it has".into()))
+        })
+    }
+}
 
 /// The health service of one node.
 pub(crate) struct HealthDoor {
@@ -63,12 +93,17 @@ impl Health for HealthDoor {
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let service = Service::parse(&request.get_ref().service)?;
-        let stream = unfold((self.node.clone(), None), move |(node, last)| async move {
-            if let Some(last) = last {
-                changed(&node, last).await;
+        let seat = WatchSeat::take(&request).await?;
+        let first = Some((None, seat));
+        let stream = unfold((self.node.clone(), first), move |(node, watch)| async move {
+            let (before, seat) = watch?;
+            if let Some(before) = before {
+                changed(&node, before).await;
             }
             let health = node.health();
-            Some((Ok(service.answer(health)), (node, Some(health))))
+            // Every connection ends when the node is sealed or unsealed, and so does what is open on it.
+            let turned = before.is_some_and(|before| (before == NodeHealth::Ok) != (health == NodeHealth::Ok));
+            Some((Ok(service.answer(health)), (node, (!turned).then_some((Some(health), seat)))))
         });
         Ok(Response::new(Box::pin(stream)))
     }

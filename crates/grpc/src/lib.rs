@@ -3,49 +3,47 @@
 //! It leaves to others: listening, TLS and reading certificates (the binary, through [`CallerOf`]), and everything that
 //! decides (`service`).
 
+mod budget;
 mod caller;
 mod deadline;
+mod guard;
 mod health;
 mod keys;
+mod message;
+mod method;
 mod operator;
 mod status;
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::middleware::from_fn_with_state;
 use caller::Callers;
+use guard::Guard;
 use quorate_proto::MESSAGE_LEN_MAX;
 use quorate_proto::v1::keys_server::KeysServer;
 use quorate_proto::v1::operator_server::OperatorServer;
 use quorate_service::node::Node;
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
-use tonic::{Request, Status};
 use tonic_health::pb::health_server::HealthServer;
 
+pub use budget::{Budget, Held};
 pub use caller::{Caller, CallerOf};
+pub use health::WatchSeat;
 
-/// The services of one node. `caller_of` reads the certificates of the connections, which come as tonic's
-/// `TlsConnectInfo`; where the listener gives something else, it puts a [`Caller`] into each request's extensions.
-/// Without either a request is refused as unauthenticated, health excepted.
-pub fn routes(node: Arc<Node>, caller_of: CallerOf) -> Routes {
+/// The services of one node, behind a guard; whatever is not gRPC is not found there. `caller_of` reads the certificates of
+/// the connections, which come as tonic's `TlsConnectInfo`; where the listener gives something else, it puts a [`Caller`]
+/// into each request's extensions. Without either a request is refused as unauthenticated, health excepted. Each
+/// connection has a [`WatchSeat`], in its requests' extensions. What requests take in memory comes out of `budget`.
+pub fn router(node: Arc<Node>, caller_of: CallerOf, budget: Arc<Budget>) -> Router {
     let callers = Arc::new(Callers::new(caller_of));
-    // Before a request's body is read: what a stranger sends never takes memory here.
-    let known = {
-        let callers = callers.clone();
-        move |mut request: Request<()>| {
-            let caller = callers.of(&request)?;
-            request.extensions_mut().insert(caller);
-            Ok::<_, Status>(request)
-        }
-    };
     let keys = KeysServer::new(keys::KeysDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
-    let operator = OperatorServer::new(operator::OperatorDoor::new(node.clone(), callers))
+    let operator = OperatorServer::new(operator::OperatorDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
-    let health = HealthServer::new(health::HealthDoor::new(node)).max_decoding_message_size(1024);
-    Routes::new(InterceptedService::new(keys, known.clone()))
-        .add_service(InterceptedService::new(operator, known))
-        .add_service(health)
+    let health = HealthServer::new(health::HealthDoor::new(node));
+    let services = Routes::new(keys).add_service(operator).add_service(health);
+    services.into_axum_router().layer(from_fn_with_state(Arc::new(Guard::new(callers, budget)), guard::pass))
 }

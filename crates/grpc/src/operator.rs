@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_proto::v1::operator_server::Operator;
 use quorate_service::Error;
+use quorate_service::core::id::{InvalidId, Name};
 use quorate_service::node::Node;
 use quorate_service::seal::{
     AbortSignature, CeremonyStatus, InitRequest, NodeStatus, Pending, SecretText, Status as ClusterStatus,
@@ -14,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::caller::Callers;
 use crate::deadline::deadline;
-use crate::status::status;
+use crate::status::{invalid, status};
 
 /// The operators' door of one node.
 pub(crate) struct OperatorDoor {
@@ -122,27 +123,31 @@ impl Operator for OperatorDoor {
     async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::ApproveResponse> {
         let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
         let v1::ApproveRequest { name, fingerprint } = request.get_ref();
-        let approved = self.node.approve(&who, name, fingerprint, until).await.map_err(|e| status(&e))?;
+        let approved =
+            self.node.approve(&who, parse(name)?.as_str(), fingerprint, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::ApproveResponse { id: approved.id.0, unsealed: approved.unsealed }))
     }
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Answer<v1::PromoteResponse> {
         let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
         let v1::PromoteRequest { names, force } = request.get_ref();
+        names.iter().try_for_each(|name| parse(name).map(drop))?;
         let voters = self.node.promote(&who, names, *force, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::PromoteResponse { voters: voters.into_iter().map(|id| id.0).collect() }))
     }
 
     async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Answer<v1::TransferLeaderResponse> {
         let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
-        let name = Some(request.get_ref().name.as_str()).filter(|name| !name.is_empty());
-        let leader = self.node.transfer_leader(&who, name, until).await.map_err(|e| status(&e))?;
+        let name = Some(request.get_ref().name.as_str()).filter(|name| !name.is_empty()).map(parse).transpose()?;
+        let leader =
+            self.node.transfer_leader(&who, name.as_ref().map(Name::as_str), until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::TransferLeaderResponse { leader: leader.id.0, name: leader.name }))
     }
 
     async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Answer<v1::RemoveMemberResponse> {
         let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
-        let removed = self.node.remove_member(&who, &request.get_ref().name, until).await.map_err(|e| status(&e))?;
+        let name = parse(&request.get_ref().name)?;
+        let removed = self.node.remove_member(&who, name.as_str(), until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::RemoveMemberResponse {
             id: removed.id.0,
             voters: removed.voters.into_iter().map(|id| id.0).collect(),
@@ -164,6 +169,11 @@ impl Operator for OperatorDoor {
         let time_ms = self.node.confirm_time(&who).map_err(|e| status(&e))?;
         Ok(Response::new(v1::ConfirmTimeResponse { time_ms }))
     }
+}
+
+/// A member's name: what is none is refused before it is looked for, or said again.
+fn parse(name: &str) -> Result<Name, Status> {
+    name.parse().map_err(|e: InvalidId| invalid(e.into()))
 }
 
 fn status_response(s: ClusterStatus) -> v1::StatusResponse {

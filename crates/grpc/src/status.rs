@@ -32,12 +32,20 @@ fn code(reason: Reason) -> Code {
     }
 }
 
+/// Longest message, in characters: it travels in a header, three bytes for each that is not plain ASCII.
+const MESSAGE_MAX: usize = 1000;
+
 /// The status of an error.
 pub(crate) fn status(error: &Error) -> Status {
     let reason = error.reason();
     let mut metadata = MetadataMap::with_capacity(1);
     metadata.insert(REASON_KEY, MetadataValue::from_static(reason.as_str()));
-    Status::with_metadata(code(reason), error.to_string(), metadata)
+    let mut message = error.to_string();
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
+        message.truncate(end);
+        message.push('…');
+    }
+    Status::with_metadata(code(reason), message, metadata)
 }
 
 /// The status of a request that can't be what was meant.
@@ -48,6 +56,12 @@ pub(crate) fn invalid(error: InvalidRequest) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_message_is_longer_than_a_header_may_be() {
+        let status = status(&Error::NotFound("ж".repeat(1 << 20)));
+        assert_eq!(status.message().chars().count(), MESSAGE_MAX + 1);
+    }
 
     #[test]
     fn every_error_carries_code_reason_and_message() {

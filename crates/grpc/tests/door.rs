@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::principal::{Principal, Role};
-use quorate_grpc::{Caller, routes};
+use quorate_grpc::{Caller, WatchSeat, router};
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::{self, KeyState};
 use quorate_proto::{MESSAGE_LEN_MAX, PLAINTEXT_LEN_MAX, REASON_KEY};
@@ -24,23 +24,19 @@ use tonic_health::pb::health_client::HealthClient;
 /// A connection to the node, of somebody or of nobody.
 async fn connect(node: &Arc<Node>, caller: Option<Principal>) -> Channel {
     let (client, server) = tokio::io::duplex(1 << 20);
-    let service = routes(node.clone(), Arc::new(|_| Err("these connections have no certificates".into())));
+    let nobody = Arc::new(|_: &[_]| Err("these connections have no certificates".into()));
+    let service = router(node.clone(), nobody, Arc::default());
     let caller = caller.map(|principal| Caller { principal, address: None });
+    let seat = WatchSeat::default();
     let put_caller = tower::util::MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
-        request.extensions_mut().extend(
-            caller
-                .clone()
-                .map(|caller| {
-                    let mut extensions = http::Extensions::new();
-                    extensions.insert(caller);
-                    extensions
-                })
-                .unwrap_or_default(),
-        );
+        request.extensions_mut().insert(seat.clone());
+        if let Some(caller) = caller.clone() {
+            request.extensions_mut().insert(caller);
+        }
         request
     });
     let incoming = tokio_stream::once(Ok::<DuplexStream, std::io::Error>(server));
-    tokio::spawn(Server::builder().layer(put_caller).add_routes(service).serve_with_incoming(incoming));
+    tokio::spawn(Server::builder().layer(put_caller).add_routes(service.into()).serve_with_incoming(incoming));
     let mut client = Some(hyper_util::rt::TokioIo::new(client));
     let connector = tower::service_fn(move |_| {
         let client = client.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));
@@ -121,6 +117,138 @@ async fn a_stranger_is_refused_before_a_byte_of_the_request_is_waited_for() {
         let answer = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("answered at once");
         refused(answer, Code::Unauthenticated, "UNAUTHENTICATED");
     }
+}
+
+/// Sends these bytes as a request's body, in pieces.
+async fn raw(node: &Arc<Node>, who: Option<Role>, path: &str, pieces: &[&[u8]]) -> Result<(), Status> {
+    let mut channel = connect(node, who.map(|role| principal(role, "somebody"))).await;
+    let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, Status>(bytes::Bytes::copy_from_slice(piece))).collect();
+    let body = tonic::body::Body::new(http_body_util::StreamBody::new(tokio_stream::StreamExt::map(
+        tokio_stream::iter(pieces),
+        |piece| piece.map(http_body::Frame::data),
+    )));
+    let request = http::Request::post(format!("http://node.test{path}"))
+        .header("content-type", "application/grpc")
+        .body(body)
+        .expect("a request");
+    let answer = tower::Service::call(tower::ServiceExt::ready(&mut channel).await.expect("connected"), request).await;
+    let answer = answer.expect("an answer");
+    Status::from_header_map(answer.headers()).map_or(Ok(()), Err)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_no_message_is_refused_in_words() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    let encrypt = "/quorate.v1.Keys/Encrypt";
+    let admin = async |path, pieces: &[&[u8]]| raw(&node, Some(Role::Admin), path, pieces).await;
+    let cases: [(&str, &[&[u8]]); 9] = [
+        ("nothing", &[]),
+        ("half a prefix", &[&[0, 0, 0]]),
+        ("less than announced", &[&[0, 0, 0, 0, 9], &[1; 8]]),
+        ("more than announced", &[&[0, 0, 0, 0, 1], &[1; 8]]),
+        ("two messages", &[&[0, 0, 0, 0, 0], &[0, 0, 0, 0, 0]]),
+        ("compressed", &[&[1, 0, 0, 0, 0]]),
+        ("no protobuf", &[&[0, 0, 0, 0, 4, 0xFF, 0xFF, 0xFF, 0xFF]]),
+        ("text that is none", &[&[0, 0, 0, 0, 3, 0x0A, 1, 0xFF]]),
+        ("a field of another kind", &[&[0, 0, 0, 0, 2, 0x08, 1]]),
+    ];
+    for (what, pieces) in cases {
+        let refusal = admin(encrypt, pieces).await.expect_err(what);
+        println!("{what}: {}", refusal.message());
+        refused(Err::<(), _>(refusal), Code::InvalidArgument, "INVALID_ARGUMENT");
+    }
+    refused(admin(encrypt, &[&[0, 0xFF, 0xFF, 0xFF, 0xFF]]).await, Code::InvalidArgument, "TOO_LARGE");
+    assert_eq!(admin("/quorate.v1.Keys/NoSuchCall", &[&[0; 5]]).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(admin("/quorate.v2.Keys/Encrypt", &[&[0; 5]]).await.unwrap_err().code(), Code::Unimplemented);
+    // Whole, in the smallest pieces.
+    let pieces: Vec<&[u8]> = [0u8; 5].chunks(1).map(|_| &[0u8][..]).collect();
+    raw(&node, None, "/grpc.health.v1.Health/Check", &pieces).await.expect("the empty question");
+    let long = [&[0, 0, 0, 4, 1][..], &[0x0A; 0x401]].concat();
+    refused(raw(&node, None, "/grpc.health.v1.Health/Check", &[&long]).await, Code::InvalidArgument, "TOO_LARGE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_is_refused_before_a_byte_of_the_request_is_waited_for() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    for (role, path) in [
+        (Role::Auditor, "/quorate.v1.Keys/Encrypt"),
+        (Role::User, "/quorate.v1.Keys/CreateKey"),
+        (Role::User, "/quorate.v1.Operator/SubmitShare"),
+        (Role::Custodian, "/quorate.v1.Operator/Seal"),
+    ] {
+        let who = Some(principal(role, "somebody"));
+        let mut client = tonic::client::Grpc::new(connect(&node, who).await);
+        client.ready().await.expect("connected");
+        let body = Request::new(tokio_stream::pending::<v1::EchoRequest>());
+        let codec = tonic_prost::ProstCodec::<v1::EchoRequest, v1::EchoResponse>::default();
+        let asked = client.client_streaming(body, path.parse().expect("a path"), codec);
+        let answer = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("answered at once");
+        refused(answer, Code::PermissionDenied, "DENIED");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    // One guard: connections of one listener.
+    let service = router(node.clone(), Arc::new(|_: &[_]| Err("no certificates".into())), Arc::default());
+    let ask = |name: &str, body: tonic::body::Body| {
+        let mut request = http::Request::post("http://node.test/quorate.v1.Keys/Echo")
+            .version(http::Version::HTTP_2)
+            .header("content-type", "application/grpc")
+            .body(axum::body::Body::new(body))
+            .expect("a request");
+        request.extensions_mut().insert(Caller { principal: principal(Role::User, name), address: None });
+        let answer = tower::ServiceExt::oneshot(service.clone(), request);
+        async move {
+            let answer = answer.await.expect("infallible");
+            Status::from_header_map(answer.headers()).map_or(Ok(()), Err)
+        }
+    };
+    let begun = |len: u32| {
+        let prefix = bytes::Bytes::copy_from_slice(&[&[0][..], &len.to_be_bytes()].concat());
+        let first = tokio_stream::once(Ok::<_, Status>(http_body::Frame::data(prefix)));
+        let body = tokio_stream::StreamExt::chain(first, tokio_stream::pending());
+        tonic::body::Body::new(http_body_util::StreamBody::new(body))
+    };
+    let whole = || tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])));
+    let mut under_way = Vec::new();
+    let refusal = loop {
+        let mut asked = Box::pin(ask("heavy", begun(MESSAGE_LEN_MAX as u32)));
+        match futures::FutureExt::now_or_never(&mut asked) {
+            None => under_way.push(asked),
+            Some(answer) => break answer,
+        }
+        assert!(under_way.len() < 100, "nothing stops it");
+    };
+    refused(refusal, Code::ResourceExhausted, "BUSY");
+    assert_eq!(under_way.len(), 7, "each takes its length twice");
+    ask("heavy", whole()).await.expect("a small one still has room");
+    assert!(futures::FutureExt::now_or_never(Box::pin(ask("light", begun(MESSAGE_LEN_MAX as u32)))).is_none());
+    ask("light", whole()).await.expect("others go on");
+    under_way.clear();
+    assert!(futures::FutureExt::now_or_never(Box::pin(ask("heavy", begun(MESSAGE_LEN_MAX as u32)))).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_watches_once_and_its_watch_ends_when_the_node_turns() {
+    let rig = Rig::new();
+    let (node, shares) = rig.unsealed().await;
+    let mut client = HealthClient::new(connect(&node, None).await);
+    let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    refused(client.watch(HealthCheckRequest::default()).await, Code::ResourceExhausted, "BUSY");
+    client.check(HealthCheckRequest::default()).await.expect("questions are answered meanwhile");
+    drop(watch);
+    let mut watch = client.watch(HealthCheckRequest::default()).await.expect("the seat is free again").into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    node.seal(&support::admin(), false, support::soon()).await.expect("sealed");
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(watch.message().await.unwrap().is_none(), "it ends as the connection does");
+    drop(shares);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,8 +431,11 @@ async fn requests_that_can_not_be_meant() {
     }
 
     // Above the message limit nothing is read at all.
-    let whale = admin.encrypt(plain(id, &vec![0; MESSAGE_LEN_MAX])).await.unwrap_err();
-    assert_eq!(whale.code(), Code::OutOfRange);
+    refused(admin.encrypt(plain(id, &vec![0; MESSAGE_LEN_MAX])).await, Code::InvalidArgument, "TOO_LARGE");
+
+    // What a caller wrote comes back cut.
+    let long = admin.encrypt(plain(&"\u{1}".repeat(1 << 19), b"x")).await.unwrap_err();
+    assert!(long.message().len() < 1000, "{} bytes", long.message().len());
 
     // A caller that does not wait gets no answer, and changes nothing.
     let mut hasty = Request::new(key(id));

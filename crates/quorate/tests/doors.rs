@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use bytes::Bytes;
 use quorate_client::{Client, ClientError};
 use quorate_proto::v1::*;
-use support::{Dev, DevNode, Pair, QUORATE, complaint, http, run};
+use support::{Dev, DevNode, QUORATE, complaint, http, run};
 
 fn aad(pairs: &[(&str, &str)]) -> Vec<AssociatedData> {
     pairs.iter().map(|(k, v)| AssociatedData { key: (*k).into(), value: (*v).into() }).collect()
@@ -41,17 +41,6 @@ async fn create(client: &Client, alias: &str) -> String {
     client.create_key(request).await.expect("created").key.expect("a key").key_id
 }
 
-/// Issues a client certificate as an operator would.
-fn issue(dev: &Dev, role: &str, name: &str) -> Pair {
-    let pki = dev.dir().join("pki");
-    let mut command = Command::new(QUORATE);
-    command.args(["pki", "client", "--role", role, "--name", name, "--dir"]).arg(&pki);
-    command.arg("--passphrase-file").arg(pki.join("passphrase"));
-    let output = run(command, "");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Pair { cert: pki.join(format!("{name}.pem")), key: pki.join(format!("{name}.key")) }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_are_wrong_are_refused_precisely() {
     let (dev, other) = (Dev::start(1), Dev::start(1));
@@ -69,6 +58,9 @@ async fn requests_that_are_wrong_are_refused_precisely() {
     for malformed in ["", "a b", "-x", &"x".repeat(65)] {
         refused(client.describe_key(named(malformed)).await, "INVALID_ARGUMENT");
     }
+    // However long it is, what comes back of it is short.
+    let long = refused(client.describe_key(named(&"\u{1}".repeat(900_000))).await, "INVALID_ARGUMENT");
+    assert!(long.len() < 1000 && long.contains("900000 bytes"), "{long}");
     refused(client.encrypt(encrypt("first", b"s3cret", &[("a", "1"), ("a", "2")])).await, "INVALID_ARGUMENT");
     refused(client.generate_random(GenerateRandomRequest { bytes: 1025 }).await, "INVALID_ARGUMENT");
     let days = |days| ScheduleKeyDeletionRequest { key: key.clone(), days };
@@ -159,7 +151,7 @@ async fn a_certificate_opens_what_its_role_allows_and_no_more() {
     let admin = dev.client().await;
     let key = create(&admin, "app").await;
 
-    let user = dev.client_as(&issue(&dev, "user", "billing")).await;
+    let user = dev.client_as(&dev.issue("user", "billing")).await;
     user.encrypt(encrypt("app", b"s3cret", &[])).await.expect("a user uses keys");
     user.list_keys(ListKeysRequest::default()).await.expect("and lists them");
     for answer in [user.disable_key(named(&key)).await, user.create_key(CreateKeyRequest::default()).await] {
@@ -167,7 +159,7 @@ async fn a_certificate_opens_what_its_role_allows_and_no_more() {
     }
     refused(user.seal(SealRequest { cluster: true }).await, "DENIED");
     for role in ["custodian", "auditor"] {
-        let client = dev.client_as(&issue(&dev, role, role)).await;
+        let client = dev.client_as(&dev.issue(role, role)).await;
         client.status(StatusRequest {}).await.expect("status");
         refused(client.encrypt(encrypt("app", b"s3cret", &[])).await, "DENIED");
         refused(client.list_keys(ListKeysRequest::default()).await, "DENIED");
@@ -216,6 +208,15 @@ async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
         assert!(metrics.contains(line), "{line} is not in: {metrics}");
     }
     assert!(!metrics.contains(alias));
+    let nothing = |when: &str| {
+        for path in
+            ["/healthz", "/", "/health/", "/metrics/x", "/quorate.v1.Keys/Encrypt", "/grpc.health.v1.Health/Check"]
+        {
+            let answer = get(path, None);
+            assert!(answer.starts_with("HTTP/1.1 404"), "{path}, {when}: {answer}");
+        }
+    };
+    nothing("unsealed");
 
     for identity in [None, Some(&dev.json.admin)] {
         let answer = http(&dev, &node.cluster, "/", identity, b"quorate-peer/1");
@@ -224,6 +225,7 @@ async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
     dev.seal(0).await;
     let sealed = get("/health", None);
     assert!(sealed.starts_with("HTTP/1.1 503") && sealed.ends_with("sealed\n"), "{sealed}");
+    nothing("sealed");
 }
 
 /// A configuration like the node's, changed.

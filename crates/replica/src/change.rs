@@ -181,7 +181,7 @@ impl Node {
         let ids = BTreeSet::from([id.0]);
         let change = if is_voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
         let written = timeout_at(deadline, self.raft.change_membership(change, false)).await;
-        self.changed(written, deadline).await
+        self.spread(self.changed(written, deadline).await, deadline).await
     }
 
     /// Asks the voters that did not answer last once more: one lost Hello is no absence.
@@ -271,7 +271,22 @@ impl Node {
         }
         let change = ChangeMembers::AddVoterIds(learners);
         let written = timeout_at(deadline, self.raft.change_membership(change, true)).await;
-        self.changed(written, deadline).await
+        self.spread(self.changed(written, deadline).await, deadline).await
+    }
+
+    /// A change of voters is whole once the voters within reach have applied it: until then they follow nobody whom the old
+    /// ones did not elect, be it that those are gone.
+    async fn spread(&self, changed: Changed, deadline: Instant) -> Changed {
+        let Changed::Done(index) = changed else { return changed };
+        let until = deadline.min(Instant::now() + APPLY_LIMIT);
+        let voters = self.effective_membership().voter_ids();
+        join_all(voters.into_iter().filter(|id| *id != self.me).map(|id| async move {
+            while self.peers.status(id).applied < index && Instant::now() < until && self.ping(id).await.is_ok() {
+                tokio::time::sleep(PAUSE / 5).await;
+            }
+        }))
+        .await;
+        changed
     }
 
     /// Waits until the learners hold (almost) all of the log: a voter that lags could hold up every commit.

@@ -9,6 +9,8 @@ use quorate_core::seam::{Entropy, WallClock};
 
 use crate::compact::CompactionConfig;
 use crate::disk::Disk;
+use crate::handler::SealCheck;
+use crate::identity::NodeIdentity;
 use crate::journal::JournalConfig;
 use crate::member::MembershipView;
 use crate::net::Net;
@@ -34,6 +36,10 @@ pub struct World {
     pub entropy: Arc<dyn Entropy>,
     /// The machine's idea of the time.
     pub wall: Arc<dyn WallClock>,
+    /// Checks what the anchor key signed.
+    pub seals: Arc<dyn SealCheck>,
+    /// The node's identity key, in its HSM.
+    pub identity: Arc<dyn NodeIdentity>,
 }
 
 /// What one replica is told.

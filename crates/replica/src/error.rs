@@ -32,20 +32,38 @@ pub enum Problem {
          data directory and start it again, what was acknowledged is in its log"
     )]
     DiskFull(String),
-    /// The disk took back what this node had acknowledged, as a disk does that lies about syncs.
+    /// What is on this node's disk is older than what the node has said or done: its data directory was put back from a
+    /// copy, or runs twice, or its disk lies about syncs.
     #[error(
-        "this node's log ends at entry {last}, but it had acknowledged entry {acked} to the leader: its disk took back what \
-         was synced. It neither votes nor follows any more: check its disk, then {REPLACE_MEMBER}"
+        "{0}: its disk took back what was synced to it, its data directory was put back from an older copy, or a second copy \
+         of it runs. It neither votes nor follows nor changes anything any more; the other members serve as long as they are \
+         a majority. {REPLACE_MEMBER}"
     )]
-    Lost {
+    Lost(Loss),
+    /// The consensus core stopped.
+    #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
+    Stopped(String),
+}
+
+/// How a node learns that it is older than what others know of it.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Loss {
+    /// The log lacks what was acknowledged.
+    #[error("this node's log ends at entry {last}, but it had acknowledged entry {acked} to the leader")]
+    Entries {
         /// Index of the newest entry that the leader counts on.
         acked: u64,
         /// Index of the last entry that is there.
         last: u64,
     },
-    /// The consensus core stopped.
-    #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
-    Stopped(String),
+    /// Another start of this node has begun a session.
+    #[error("this is start {mine} of this node, but start {known} of it, another process, has made changes")]
+    Superseded {
+        /// The number of this start.
+        mine: u32,
+        /// The number that the log knows.
+        known: u32,
+    },
 }
 
 /// Why a replica could not be opened or created.

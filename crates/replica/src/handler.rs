@@ -3,10 +3,20 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_core::id::NodeId;
+use quorate_core::session::{Claim, Open, Session};
 
 use crate::error::Problem;
 use crate::net::PeerIdentity;
-pub use crate::state::{BatchVerifier, ReadRecord, Touched};
+pub use crate::state::{BatchVerifier, ReadRecord, SealCheck, Touched};
+
+/// What an unsealed node lends its replica, and takes back when it is sealed: the use of its keyring.
+pub trait KeyHolder: BatchVerifier + 'static {
+    /// The entry that begins a session, signed and with its MAC.
+    fn open(&self, session: Session) -> Open;
+
+    /// The anchor key's signature of a claim.
+    fn claim(&self, claim: &Claim) -> [u8; 64];
+}
 
 /// The service's side of the peer protocol. Called on the replica's own runtime: nothing here may block.
 pub trait PeerHandler: Send + Sync + 'static {
@@ -72,5 +82,22 @@ impl PeerHandler for NoService {
     }
     fn join(&self, _: PeerIdentity, _: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         Box::pin(async { Err("no service".into()) })
+    }
+}
+
+#[cfg(test)]
+impl quorate_core::seam::Entropy for NoService {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(0x5a);
+    }
+}
+
+#[cfg(test)]
+impl SealCheck for NoService {
+    fn opens(&self, _: &[u8], _: &Open) -> bool {
+        false
+    }
+    fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
+        false
     }
 }

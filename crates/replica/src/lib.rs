@@ -11,12 +11,15 @@ mod config;
 mod confirm;
 mod error;
 mod gate;
+mod grants;
 pub mod handler;
+mod identity;
 mod loss;
 pub mod member;
 pub mod net;
 mod node;
 mod node_file;
+mod origins;
 mod peer;
 mod propose;
 mod raft;
@@ -33,8 +36,11 @@ mod verify;
 
 pub use compact::CompactionConfig;
 pub use config::{Profile, ReplicaConfig, World};
-pub use error::{CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch};
-pub use handler::{ApplyObserver, BatchVerifier, PeerHandler, ReadRecord, Standing, Touched};
+pub use error::{
+    CallError, FoundError, Loss, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
+};
+pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Standing, Touched};
+pub use identity::{NodeIdentity, signed_by};
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::NodeFile;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tonic::Status;
 
-use crate::error::Problem;
+use crate::error::{Loss, Problem};
 use crate::node::Node;
 use crate::raft::codec::decode_vote;
 use crate::raft::{LeaderId, LogId, Vote};
@@ -31,7 +31,7 @@ impl Node {
         let vote = self.journal.vote().and_then(|vote| decode_vote(&vote).ok());
         if lost(last, vote.as_ref(), leader, acked.index) && !self.lost.swap(true, Ordering::AcqRel) {
             self.raft.runtime_config().elect(false);
-            self.shared.set_problem(Problem::Lost { acked: acked.index, last });
+            self.shared.set_problem(Problem::Lost(Loss::Entries { acked: acked.index, last }));
         }
     }
 

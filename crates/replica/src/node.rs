@@ -14,13 +14,15 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::clock::Clock;
 use crate::confirm::Confirmations;
 use crate::gate::ReadGate;
+use crate::grants::Grants;
+use crate::handler::SealCheck;
 use crate::journal::JournalReader;
+use crate::origins::Origins;
 use crate::peer::hello::Heard;
 use crate::peer::link::{Link, Links};
 use crate::peer::{CALLS_MAX, FORWARDS_MAX, JOINS_MAX};
-use crate::raft::Raft;
 use crate::raft::promise::Promise;
-use crate::session::Sequences;
+use crate::raft::{LeaderId, Raft};
 use crate::shared::Shared;
 use crate::snapshot::receive::Receiving;
 use crate::snapshot::streams::Streams;
@@ -42,11 +44,17 @@ pub(crate) struct Node {
     pub(crate) wall: Arc<dyn WallClock>,
     /// What this node has promised in elections.
     pub(crate) promise: Arc<Promise>,
+    /// What this node grants and was granted, and whom it believes to lead.
+    pub(crate) grants: Arc<Grants>,
     pub(crate) gate: Arc<ReadGate>,
     pub(crate) confirmations: Confirmations,
     pub(crate) peers: Heard,
     pub(crate) clock: Clock,
-    pub(crate) sequences: Sequences,
+    pub(crate) seals: Arc<dyn SealCheck>,
+    /// Whose batches this node takes while it leads.
+    pub(crate) origins: Origins,
+    /// The begin of this node's session is under way.
+    pub(crate) opening: tokio::sync::Mutex<()>,
     /// Wakes the Hello task.
     pub(crate) hello: Notify,
     /// Closed at shutdown: the state's file is closed once the last view is dropped.
@@ -108,6 +116,13 @@ impl Node {
     /// Whether this node leads, as far as it knows.
     pub(crate) fn leads(&self) -> bool {
         self.leader_now() == Some(self.me)
+    }
+
+    /// The leadership of this node, if it leads.
+    pub(crate) fn leadership(&self) -> Option<LeaderId> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id)
     }
 
     /// The connections to a member.

@@ -1,31 +1,47 @@
-//! Proposals (key-log §1.5): the same bytes to whoever leads, until there is an outcome or the deadline has passed.
+//! Proposals (key-log §1.5): the same bytes to whoever leads, until this node's own apply has met them or the deadline has
+//! passed. What a leader says of the outcome is a hint to wait, no more: it may have been deposed, or lie.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::vote::RaftLeaderId as _;
 use quorate_core::batch::{Batch, ENTRY_LEN_MAX, Entry, Outcome};
-use quorate_core::id::NodeId;
+use quorate_core::id::{BatchId, NodeId};
 use quorate_core::seeded;
 use tokio::time::Instant;
 
 use crate::error::ProposeError;
+use crate::handler::KeyHolder;
 use crate::node::Node;
-use crate::peer::{RpcFailure, bounded, convert, pb};
-use crate::raft::Payload;
+use crate::origins::{CLAIM_LEN, Unproven};
+use crate::peer::{RpcFailure, bounded, pb};
+use crate::raft::{LeaderId, Payload};
 use crate::space::Short;
-use crate::state::{Engine as _, get_value};
 
 /// First pause before the same leader is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// How long what a leader says to be in the log may take to arrive here before it is sent once more.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is proposed.
+pub(crate) enum Proposal {
+    /// A batch with its MAC.
+    Batch(Bytes),
+    /// The begin of this node's session.
+    Open(Bytes),
+}
 
 /// What became of one attempt to have an entry sequenced.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// It has been applied, with this outcome.
+    /// This node leads, and has applied it with this outcome.
     Done(Outcome),
+    /// The leader says that it has been applied.
+    Sequenced,
     /// Not the leader; certainly not appended by this attempt.
     NotLeader(Option<NodeId>),
     /// It may have been appended.
@@ -36,10 +52,12 @@ pub(crate) enum Attempt {
     Busy(String),
     /// Too few disks have room for it; certainly not appended by this attempt.
     NoSpace(Short),
+    /// The leader, sealed, wants its origin's claim under this leadership first; not appended.
+    Claim(LeaderId),
 }
 
-/// What must hold of a batch before this node proposes it, whoever brings it.
-fn admissible(node: &Node, batch: &[u8], from: NodeId) -> Result<(), String> {
+/// What must hold of a batch before this node proposes it, whoever brings it; its MAC, if this node has the `keys`.
+fn admissible(node: &Node, batch: &[u8], from: NodeId, keys: Option<&dyn KeyHolder>) -> Result<BatchId, String> {
     if batch.len() >= ENTRY_LEN_MAX {
         return Err(format!("the batch has {} bytes, at most {} are allowed", batch.len(), ENTRY_LEN_MAX - 1));
     }
@@ -50,13 +68,10 @@ fn admissible(node: &Node, batch: &[u8], from: NodeId) -> Result<(), String> {
     if decoded.id.origin != from {
         return Err(format!("node {from} brought a batch of node {}", decoded.id.origin));
     }
-    // A forged batch gets into the log only through a hostile sealed leader (key-hierarchy §2).
-    let Some(verifier) = node.shared.verifier() else { return Ok(()) };
-    match verifier.verify(batch, &|key| {
-        let view = node.files.view()?;
-        get_value(&*view, key)
-    }) {
-        Ok(true) => Ok(()),
+    // A forged batch gets into the log only through a hostile leader (key-hierarchy §2).
+    let Some(keys) = keys else { return Ok(decoded.id) };
+    match keys.verify(batch, &|key| node.record(key)) {
+        Ok(true) => Ok(decoded.id),
         Ok(false) => {
             tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");
             Err("the batch is forged: its MAC does not hold".into())
@@ -66,11 +81,21 @@ fn admissible(node: &Node, batch: &[u8], from: NodeId) -> Result<(), String> {
 }
 
 impl Node {
-    /// Has a batch sequenced by this node, if it leads. `from` is the node that brought it.
-    pub(crate) async fn sequence(&self, batch: &Bytes, from: NodeId) -> Attempt {
-        if let Err(why) = admissible(self, batch, from) {
-            return Attempt::Refused(why);
-        }
+    /// Has a batch or the begin of a session sequenced by this node, if it leads. `from` is the node that brought it, with
+    /// its claim where it was asked for one.
+    pub(crate) async fn sequence(&self, what: &Proposal, from: NodeId, claim: Option<&[u8; CLAIM_LEN]>) -> Attempt {
+        let keys = self.shared.keys();
+        let admitted = match what {
+            Proposal::Batch(batch) => admissible(self, batch, from, keys.as_deref()).map(|id| {
+                // With the seeded bug that accepts any MAC there is a leader that forges.
+                (Some(id), Entry::Batch(seeded::forged(batch.to_vec())))
+            }),
+            Proposal::Open(open) => self.may_open(open, from).map(|open| (None, Entry::Open(Box::new(open)))),
+        };
+        let (id, entry) = match admitted {
+            Ok(admitted) => admitted,
+            Err(why) => return Attempt::Refused(why),
+        };
         if let Some(problem) = self.shared.problem() {
             return Attempt::Busy(problem.to_string());
         }
@@ -79,8 +104,17 @@ impl Node {
         {
             return Attempt::NoSpace(short);
         }
-        // With the seeded bug that accepts any MAC there is a leader that forges.
-        self.sequence_entry(&Entry::Batch(seeded::forged(batch.to_vec()))).await
+        if let (Some(id), Some(leadership)) = (id, self.leadership()) {
+            match self.origins.admit(self, &id, leadership, keys.is_some(), claim) {
+                Ok(()) => {}
+                Err(Unproven::Superseded) => {
+                    return Attempt::Refused("a newer start of its node has taken over".into());
+                }
+                Err(Unproven::NotOpen) => return Attempt::Busy("its node's session is not known here yet".into()),
+                Err(Unproven::NoClaim) => return Attempt::Claim(leadership),
+            }
+        }
+        self.sequence_entry(&entry).await
     }
 
     /// Has any entry sequenced by this node, if it leads.
@@ -101,23 +135,42 @@ impl Node {
         }
     }
 
-    /// Has a batch of this node sequenced by another.
-    async fn forward(&self, leader: NodeId, batch: &Bytes, limit: Duration) -> Attempt {
+    /// Has something of this node's sequenced by another; signs a claim where that is asked for.
+    async fn forward(&self, leader: NodeId, what: &Proposal, limit: Duration) -> Attempt {
+        match self.forward_with(leader, what, Bytes::new(), limit).await {
+            Attempt::Claim(to) => match self.shared.keys() {
+                Some(keys) if to.node_id == leader.0 => {
+                    let claim = keys.claim(&self.claim(to, self.shared.sequences.session()));
+                    match self.forward_with(leader, what, Bytes::copy_from_slice(&claim), limit).await {
+                        Attempt::Claim(_) => Attempt::Busy(format!("node {leader} does not take this node's claim")),
+                        attempt => attempt,
+                    }
+                }
+                Some(_) => Attempt::Busy(format!("node {leader} asks for a claim under another's leadership")),
+                None => Attempt::Refused("this node was sealed".into()),
+            },
+            attempt => attempt,
+        }
+    }
+
+    async fn forward_with(&self, leader: NodeId, what: &Proposal, claim: Bytes, limit: Duration) -> Attempt {
         let Some(link) = self.link(leader) else {
             return Attempt::Busy(format!("the leader, node {leader}, is no known member"));
         };
         let mut client = link.log();
         use pb::propose_response::Result as R;
-        match bounded(limit, client.propose(pb::ProposeRequest { batch: batch.clone() })).await {
+        let what = match what {
+            Proposal::Batch(bytes) => pb::propose_request::What::Batch(bytes.clone()),
+            Proposal::Open(bytes) => pb::propose_request::What::Open(bytes.clone()),
+        };
+        match bounded(limit, client.propose(pb::ProposeRequest { what: Some(what), claim })).await {
             Ok(response) => match response.result {
-                Some(R::Outcome(bytes)) => match convert::outcome_in(&bytes) {
-                    Ok(outcome) => Attempt::Done(outcome),
-                    Err(e) => Attempt::Unknown(e.to_string()),
-                },
+                Some(R::Sequenced(_)) => Attempt::Sequenced,
                 Some(R::NotLeader(id)) => Attempt::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
                 Some(R::Unknown(_)) => Attempt::Unknown("the leader lost its leadership".into()),
                 Some(R::Refused(why)) => Attempt::Refused(why),
                 Some(R::NoSpace(short)) => Attempt::NoSpace(Short { why: short.why, moving: short.moving }),
+                Some(R::Claim(to)) => Attempt::Claim(LeaderId::new(to.term, to.node)),
                 None => Attempt::Unknown(format!("node {leader} answered nothing")),
             },
             Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded")),
@@ -132,13 +185,42 @@ impl Node {
         if let Some(problem) = self.shared.problem() {
             return Err(ProposeError::NotAccepted(problem.to_string()));
         }
-        admissible(self, &batch, self.me).map_err(ProposeError::NotAccepted)?;
+        let keys = self.shared.keys().ok_or_else(|| ProposeError::NotAccepted("this node is sealed".into()))?;
+        let id = admissible(self, &batch, self.me, Some(&*keys)).map_err(ProposeError::NotAccepted)?;
+        let Some(mut told) = self.shared.sequences.outcome(&id) else {
+            return Err(ProposeError::NotAccepted(format!("the batch id {id} is not in use")));
+        };
+        self.open_session(deadline).await?;
+        let met = async move {
+            match told.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
+                Ok(Some(outcome)) => outcome,
+                // The id was given up: nobody waits.
+                _ => std::future::pending().await,
+            }
+        };
+        match self.submit(&Proposal::Batch(batch), deadline, met).await? {
+            (Outcome::Fenced, attempts) if attempts > 1 => {
+                Err(ProposeError::Unknown("this node's session ended while the change was under way".into()))
+            }
+            (outcome, _) => Ok(outcome),
+        }
+    }
+
+    /// Sends it to whoever leads until this node has `met` it in the log. Returns what it met, and how often it was sent.
+    pub(crate) async fn submit<T>(
+        &self,
+        what: &Proposal,
+        deadline: Instant,
+        met: impl Future<Output = T>,
+    ) -> Result<(T, u32), ProposeError> {
+        tokio::pin!(met);
         // Whether any attempt may have put it into the log.
         let mut maybe = None;
         // Set while the last attempt failed for want of disk space.
         let mut short = None;
         let mut reason = "no leader is known".to_owned();
         let mut pause = PAUSE_MIN;
+        let mut attempts = 0;
         loop {
             let now = Instant::now();
             if now >= deadline {
@@ -149,21 +231,27 @@ impl Node {
                 break;
             }
             let Some(leader) = self.leader_now() else {
-                self.other_leader(None, deadline - now).await;
+                tokio::select! {
+                    biased;
+                    met = &mut met => return Ok((met, attempts)),
+                    () = self.other_leader(None, deadline - now) => {}
+                }
                 continue;
             };
+            attempts += 1;
             let attempt = async {
                 if leader == self.me {
-                    self.sequence(&batch, self.me).await
+                    self.sequence(what, self.me, None).await
                 } else {
-                    self.forward(leader, &batch, deadline - now).await
+                    self.forward(leader, what, deadline - now).await
                 }
             };
             let mut watch = self.leader.clone();
             let attempt = tokio::select! {
                 biased;
+                met = &mut met => return Ok((met, attempts)),
                 attempt = attempt => attempt,
-                // A leader that is dead or deposed is not waited for: the next one knows the outcome, or decides it.
+                // A leader that is dead or deposed is not waited for: the next one decides it.
                 Ok(_) = watch.wait_for(|now| *now != Some(leader) && now.is_some()) => {
                     Attempt::Unknown("the leader changed".into())
                 }
@@ -172,10 +260,11 @@ impl Node {
             if !matches!(attempt, Attempt::NoSpace(_)) {
                 short = None;
             }
+            let mut wait = pause;
             match attempt {
-                Attempt::Done(outcome) => {
-                    self.await_own_apply(&outcome, deadline).await;
-                    return Ok(outcome);
+                Attempt::Done(_) | Attempt::Sequenced => {
+                    maybe = Some(format!("node {leader} says that it is in the log, where it has not been met here"));
+                    wait = ARRIVAL_LIMIT;
                 }
                 Attempt::Refused(why) => {
                     return Err(match maybe {
@@ -186,6 +275,7 @@ impl Node {
                 }
                 Attempt::NotLeader(_) => reason = format!("node {leader} does not lead, or has lost its majority"),
                 Attempt::Busy(why) => reason = why,
+                Attempt::Claim(_) => reason = "this node, which leads, is sealed".into(),
                 // Nobody is about to take over who has space: that is the answer.
                 Attempt::NoSpace(Short { why, moving: false }) if maybe.is_none() => {
                     return Err(ProposeError::NoSpace(why));
@@ -194,7 +284,12 @@ impl Node {
                 Attempt::Unknown(why) => maybe = Some(why),
             }
             // Our own watch tells of a new leader; what the asked one believes is not followed.
-            self.other_leader(Some(leader), pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            let wait = wait.min(deadline.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                biased;
+                met = &mut met => return Ok((met, attempts)),
+                () = self.other_leader(Some(leader), wait) => {}
+            }
             pause = PAUSE_MAX.min(pause * 2);
         }
         Err(match maybe {
@@ -203,12 +298,5 @@ impl Node {
             None if self.shared.problem().is_some() => ProposeError::NotAccepted(reason),
             None => ProposeError::NotAccepted(format!("the deadline passed: {reason}")),
         })
-    }
-
-    /// So that the caller's next view shows what the outcome speaks of.
-    async fn await_own_apply(&self, outcome: &Outcome, deadline: Instant) {
-        let (Outcome::Applied(index) | Outcome::Conflict { index, .. }) = outcome else { return };
-        let mut applied = self.shared.applied();
-        let _ = tokio::time::timeout_at(deadline, applied.wait_for(|now| now >= index)).await;
     }
 }

@@ -22,7 +22,7 @@ use crate::disk::Disk;
 use crate::error::{
     CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
-use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
+use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
 use crate::journal::Space;
 use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
@@ -38,7 +38,7 @@ use crate::session::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
-use crate::status::{ReadRounds, ReplicaStatus};
+use crate::status::{PeerStatus, ReadRounds, ReplicaStatus};
 use crate::verify::verify_macs;
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
@@ -228,12 +228,12 @@ impl Replica {
     /// # Errors
     /// When too many are in use until the deadline.
     pub async fn open_seq(&self, deadline: Instant) -> Result<OpenSeq, ProposeError> {
-        self.0.node.sequences.open(deadline).await
+        self.0.node.shared.sequences.open(deadline).await
     }
 
-    /// Gives or takes away what checks MACs: present exactly while the node is unsealed.
-    pub fn set_verifier(&self, verifier: Option<Arc<dyn BatchVerifier>>) {
-        self.0.node.shared.set_verifier(verifier);
+    /// Gives or takes away the use of the keyring: present exactly while the node is unsealed.
+    pub fn set_keys(&self, keys: Option<Arc<dyn KeyHolder>>) {
+        self.0.node.shared.set_keys(keys);
     }
 
     /// Sets who is told of each applied entry.
@@ -241,8 +241,8 @@ impl Replica {
         self.0.node.shared.set_observer(observer);
     }
 
-    /// Scans the whole state against its digest and, while there is a verifier, every batch that it was made from
-    /// (key-log §5.4, key-hierarchy §2); on a thread of its own. To be done after the verifier is set, before serving.
+    /// Scans the whole state against its digest and, while there are keys, every batch that it was made from
+    /// (key-log §5.4, key-hierarchy §2); on a thread of its own. To be done after the keys are set, before serving.
     ///
     /// # Errors
     /// When either does not hold: the node must not serve.
@@ -279,7 +279,7 @@ impl Replica {
             time_held_ms: node.clock.held_ms(),
             boot: node.boot,
             space: node.journal.space(),
-            peers: peers.map(|id| node.peers.status(id)).collect(),
+            peers: peers.map(|id| PeerStatus { doubt: node.grants.doubt(id), ..node.peers.status(id) }).collect(),
             problem: node.shared.problem(),
         }
     }

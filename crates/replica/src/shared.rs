@@ -1,24 +1,35 @@
 //! What the parts of one replica share: hooks of the service, and the watches that tell what has happened.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use quorate_core::id::NodeId;
+use quorate_core::session::Session;
 use tokio::sync::{Notify, watch};
 
-use crate::error::Problem;
-use crate::handler::{ApplyObserver, BatchVerifier, PeerHandler};
+use crate::error::{Loss, Problem};
+use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
 use crate::peer::roster::Roster;
+use crate::session::Sequences;
+
+/// The open session of each origin.
+pub(crate) type Sessions = BTreeMap<NodeId, Session>;
 
 /// Hooks and watches of one replica.
 pub(crate) struct Shared {
     pub(crate) handler: Arc<dyn PeerHandler>,
-    verifier: RwLock<Option<Arc<dyn BatchVerifier>>>,
+    keys: RwLock<Option<Arc<dyn KeyHolder>>>,
     observer: RwLock<Option<Arc<dyn ApplyObserver>>>,
     /// Who the members are.
     pub(crate) roster: Roster,
     /// Fed by apply alone, after the engine's commit and the observer: the only applied index to trust (key-log §3).
     applied: watch::Sender<u64>,
     cluster_time_ms: AtomicU64,
+    /// As applied here.
+    sessions: watch::Sender<Sessions>,
+    /// The batch ids of this start.
+    pub(crate) sequences: Sequences,
     problem: watch::Sender<Option<Problem>>,
     changed: watch::Sender<u64>,
     stopping: AtomicBool,
@@ -27,14 +38,16 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(handler: Arc<dyn PeerHandler>, roster: Roster) -> Self {
+    pub(crate) fn new(handler: Arc<dyn PeerHandler>, roster: Roster, sequences: Sequences) -> Self {
         Self {
             handler,
-            verifier: RwLock::new(None),
+            keys: RwLock::new(None),
             observer: RwLock::new(None),
             roster,
             applied: watch::Sender::new(0),
             cluster_time_ms: AtomicU64::new(0),
+            sessions: watch::Sender::new(Sessions::new()),
+            sequences,
             problem: watch::Sender::new(None),
             changed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
@@ -42,12 +55,13 @@ impl Shared {
         }
     }
 
-    pub(crate) fn verifier(&self) -> Option<Arc<dyn BatchVerifier>> {
-        self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The keyring's use, while this node is unsealed.
+    pub(crate) fn keys(&self) -> Option<Arc<dyn KeyHolder>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_verifier(&self, verifier: Option<Arc<dyn BatchVerifier>>) {
-        *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+    pub(crate) fn set_keys(&self, keys: Option<Arc<dyn KeyHolder>>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     pub(crate) fn observer(&self) -> Option<Arc<dyn ApplyObserver>> {
@@ -73,6 +87,24 @@ impl Shared {
 
     pub(crate) fn cluster_time_ms(&self) -> u64 {
         self.cluster_time_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn sessions(&self) -> watch::Receiver<Sessions> {
+        self.sessions.subscribe()
+    }
+
+    /// The session of an origin.
+    pub(crate) fn session_of(&self, origin: NodeId) -> Option<Session> {
+        self.sessions.borrow().get(&origin).copied()
+    }
+
+    /// Apply has changed sessions.
+    pub(crate) fn set_sessions(&self, change: impl FnOnce(&mut Sessions)) {
+        self.sessions.send_modify(change);
+        let mine = self.sequences.session();
+        if let Some(now) = self.session_of(mine.origin).filter(|now| now.boot >= mine.boot && *now != mine) {
+            self.set_problem(Problem::Lost(Loss::Superseded { mine: mine.boot, known: now.boot }));
+        }
     }
 
     /// The first problem stays: it is the one to look into.

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use crate::config::{ReplicaConfig, World};
 use crate::disk::{Disk, is_full};
 use crate::error::{OpenError, Problem};
+use crate::grants::Grants;
+use crate::grants::wire::{Boot, BootKey, Realm};
 use crate::handler::PeerHandler;
 use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
 use crate::net::Listener;
@@ -26,7 +28,7 @@ use crate::peer::network::Network;
 use crate::peer::roster::Roster;
 use crate::raft::Raft;
 use crate::raft::apply_thread::ApplyThread;
-use crate::raft::log_store::LogStore;
+use crate::raft::log_store::{LogStore, decoded_vote};
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
 use crate::replica::off_runtime;
@@ -146,7 +148,9 @@ async fn start_on(
 
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
-    let open_state = move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, checkpoint);
+    let seals = world.seals.clone();
+    let open_state =
+        move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, seals.clone(), checkpoint);
     let state = open_state(files.clone(), recovered.checkpoint).map_err(|e| match e {
         StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
         e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
@@ -156,7 +160,8 @@ async fn start_on(
         file.complete = true;
         file.write(disk, &cfg.data_dir)?;
     }
-    let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction)));
+    let sequences = Sequences::new(me, recovered.boot, &*world.entropy);
+    let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction), sequences));
     let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), move |files| {
         open_state(files, None).map_err(std::io::Error::other)
     });
@@ -165,12 +170,18 @@ async fn start_on(
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
     let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
-    let log = LogStore::new(writer.clone()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let log = LogStore::new(writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let promise = log.promise();
+    let realm = Realm { cluster, group };
+    let boot = Boot { node: me, count: recovered.boot, process: shared.sequences.session().process };
+    let key = BootKey::make(realm, boot, &*world.identity, &*world.entropy)
+        .map_err(OpenError::io("certifying this start with the identity key"))?;
+    let vote = decoded_vote(&writer.reader()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let grants = Arc::new(Grants::new(realm, me, key, promise.clone(), vote));
     let raft = Raft::build(
         me.0,
         Arc::new(config),
-        Network::new(me, links.clone(), streams.clone()),
+        Network::new(me, links.clone(), streams.clone(), grants.clone()),
         log,
         Machine::new(files.clone(), apply.clone()),
     )
@@ -189,11 +200,14 @@ async fn start_on(
         journal: writer.reader(),
         wall: world.wall.clone(),
         promise,
+        grants,
         gate: Default::default(),
         confirmations: Default::default(),
         peers: Default::default(),
         clock: Default::default(),
-        sequences: Sequences::new(me, recovered.boot),
+        seals: world.seals.clone(),
+        origins: Default::default(),
+        opening: Default::default(),
         hello: Notify::new(),
         files,
         streams,

@@ -48,6 +48,8 @@ pub struct PeerStatus {
     pub error: Option<String>,
     /// It answered last that its committed membership does not pin this node's identity.
     pub disowns: bool,
+    /// What this node holds against it, if anything: it told something that no honest member tells.
+    pub doubt: Option<String>,
 }
 
 /// Read-index rounds since the start (key-log §3).

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use quorate_core::batch::{Batch, Entry};
+use quorate_core::record_key::RecordKey;
 use tokio::time::Instant;
 
 use crate::error::{Problem, StateMismatch};
@@ -121,11 +122,11 @@ pub(crate) async fn scrub(node: Arc<Node>, every: Duration) {
 pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch> {
     let index = view.applied();
     let unreadable = |e: io::Error| node.mismatch(index, &e);
-    let Some(verifier) = node.shared.verifier() else { return Ok(()) };
+    let Some(keys) = node.shared.keys() else { return Ok(()) };
     // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
     let committed = node.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose();
     let through = committed.map_err(unreadable)?.map_or(index, |id| id.index.max(index));
-    match find_forged(&node.journal, through, view, &*verifier).map_err(unreadable)? {
+    match find_forged(&node.journal, through, view, &*keys).map_err(unreadable)? {
         Some(index) => Err(StateMismatch::Forged(Problem::BadMac { index })),
         None => Ok(()),
     }
@@ -154,10 +155,15 @@ fn find_forged(
 
 fn is_forged(entry: &RaftEntry, view: &View, verifier: &dyn BatchVerifier) -> io::Result<bool> {
     let openraft::EntryPayload::Normal(Payload(bytes)) = &entry.payload else { return Ok(false) };
+    let state = |key: &RecordKey| view.value(key);
     // What apply takes for malformed, or for another cluster's, has changed nothing.
-    let Ok(Entry::Batch(batch)) = Entry::decode(bytes) else { return Ok(false) };
-    if !Batch::decode(&batch).is_ok_and(|(decoded, _)| view.meta().owns(&decoded)) {
-        return Ok(false);
+    match Entry::decode(bytes) {
+        Ok(Entry::Batch(batch)) if Batch::decode(&batch).is_ok_and(|(decoded, _)| view.meta().owns(&decoded)) => {
+            Ok(!verifier.verify(&batch, &state)?)
+        }
+        Ok(Entry::Open(open)) if view.meta().is_of(open.lineage, open.cluster, open.group) => {
+            Ok(!verifier.verify_open(&open, &state)?)
+        }
+        _ => Ok(false),
     }
-    Ok(!verifier.verify(&batch, &|key| view.value(key))?)
 }

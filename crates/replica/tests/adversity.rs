@@ -246,16 +246,15 @@ async fn a_batch_forged_by_a_follower_is_refused_before_it_is_proposed() {
     let cluster = Cluster::voters(3).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
     let forger = (leader + 1) % 3;
-    // Sealed, it checks nothing itself.
-    cluster.nodes[forger].set_verifier(None);
+    write(&cluster.nodes[forger], "w", b"1").await.expect("its session has begun");
+    cluster.nodes[forger].set_keys(Some(Arc::new(support::Forger)));
     let before = cluster.nodes[leader].status().last_log;
     let seq = cluster.nodes[forger].open_seq(soon()).await.expect("a number");
     let refused = cluster.nodes[forger].propose(forged(seq.id(), "x"), soon()).await;
     let Err(ProposeError::NotAccepted(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("forged"), "{why}");
     assert_eq!(cluster.nodes[leader].status().last_log, before, "nothing was appended");
-    // Nor by its own desk, once it is unsealed; nor in another node's name.
-    cluster.nodes[leader].set_verifier(Some(Arc::new(support::TestVerifier)));
+    // Nor by an honest desk; nor in another node's name.
     let own = cluster.nodes[leader].open_seq(soon()).await.expect("a number");
     assert!(cluster.nodes[leader].propose(forged(own.id(), "x"), soon()).await.is_err());
     assert!(cluster.nodes[forger].propose(put(own.id(), "x", 0, b"1"), soon()).await.is_err());
@@ -266,13 +265,14 @@ async fn a_batch_forged_by_a_follower_is_refused_before_it_is_proposed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_forged_through_a_sealed_leader_stops_every_unsealed_node_from_serving() {
+async fn a_batch_forged_by_the_leader_stops_every_unsealed_node_from_serving() {
     let cluster = Cluster::voters(3).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
     let unsealed = (leader + 1) % 3;
     let sealed = (leader + 2) % 3;
-    cluster.nodes[leader].set_verifier(None);
-    cluster.nodes[sealed].set_verifier(None);
+    write(&cluster.nodes[leader], "w", b"1").await.expect("its session has begun");
+    cluster.nodes[leader].set_keys(Some(Arc::new(support::Forger)));
+    cluster.nodes[sealed].set_keys(None);
     let seq = cluster.nodes[leader].open_seq(soon()).await.expect("a number");
     let outcome = cluster.nodes[leader].propose(forged(seq.id(), "x"), soon()).await.expect("an outcome");
     let Outcome::Applied(index) = outcome else { panic!("{outcome:?}") };
@@ -291,13 +291,13 @@ async fn a_batch_forged_through_a_sealed_leader_stops_every_unsealed_node_from_s
     // It votes and follows on, and its state does not diverge.
     let next = write(&cluster.nodes[leader], "z", b"1").await.expect("written");
     applied.wait_for(|now| *now >= next).await.expect("running");
-    cluster.nodes[unsealed].set_verifier(None);
+    cluster.nodes[unsealed].set_keys(None);
     cluster.nodes[unsealed].verify_state().await.expect("the digest holds");
 
     // Nor does a restart make it forget, nor did the sealed node's applying it unchecked make it good.
     cluster.nodes[unsealed].shutdown().await;
     let again = cluster.sites[unsealed].open().await;
-    cluster.nodes[sealed].set_verifier(Some(Arc::new(support::TestVerifier)));
+    cluster.nodes[sealed].set_keys(Some(Arc::new(support::TestKeys)));
     for node in [&again, &cluster.nodes[sealed]] {
         let refused = node.verify_state().await;
         assert_eq!(refused, Err(StateMismatch::Forged(Problem::BadMac { index })), "before it may serve");

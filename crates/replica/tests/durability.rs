@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use quorate_replica::{Problem, Replica, ReplicaConfig};
+use quorate_replica::{Loss, Problem, Replica, ReplicaConfig};
 use support::Cluster;
 
 /// What a process that is killed right now leaves behind.
@@ -71,7 +71,7 @@ async fn a_follower_whose_disk_took_back_what_it_acknowledged_is_told_and_takes_
     std::fs::rename(&before, &dir).expect("moved");
     cluster.nodes[follower] = cluster.sites[follower].open().await;
 
-    let told = || matches!(cluster.nodes[follower].status().problem, Some(Problem::Lost { acked, .. }) if acked > kept);
+    let told = || matches!(cluster.nodes[follower].status().problem, Some(Problem::Lost(Loss::Entries { acked, .. })) if acked > kept);
     while !told() {
         assert!(tokio::time::Instant::now() < end, "{:?}", cluster.nodes[follower].status().problem);
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -258,6 +258,7 @@ async fn a_disk_that_fills_up_unseen_stops_the_node_by_name_and_loses_nothing() 
     }
     disk.make_room(128 << 20);
     let node = started(false).await.expect("created");
+    node.set_keys(Some(Arc::new(support::TestKeys)));
     node.found(site.member(), genesis("n1", site.wall.now_ms()), soon()).await.expect("founded");
     // It looks once a second, and others fill the disk meanwhile.
     disk.pretend(Some(1 << 40));
@@ -287,6 +288,7 @@ async fn a_disk_that_fills_up_unseen_stops_the_node_by_name_and_loses_nothing() 
     disk.make_room(128 << 20);
     disk.pretend(None);
     let node = started(true).await.expect("there is room again");
+    node.set_keys(Some(Arc::new(support::TestKeys)));
     node.read_index(soon()).await.expect("it serves");
     let view = node.view().expect("a view");
     for name in &acknowledged {

@@ -15,10 +15,11 @@ use common::{Rng, seed};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, MAC_LEN, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::session::{Claim, Open, Session};
 use quorate_replica::journal::Checkpoint;
 use quorate_replica::state::{
-    Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, State, StateError, ToApply, What,
-    WriteSet, get_record, scan_table, verify_state,
+    Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
+    What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
 };
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -61,7 +62,7 @@ fn engine(disk: &SimDisk) -> Arc<dyn Engine> {
 }
 
 fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
-    State::open(engine(disk), CLUSTER, GROUP, checkpoint)
+    State::open(engine(disk), CLUSTER, GROUP, Arc::new(Seals), checkpoint)
 }
 
 fn genesis() -> Log {
@@ -87,6 +88,13 @@ fn founded(disk: &SimDisk) -> State {
     let (applied, result) = apply(&mut state, 0, &[members(1..=3), genesis()]);
     result.expect("applies");
     assert_eq!(applied[1].touched.len(), 4);
+    state
+}
+
+/// The same with the sessions of nodes 1 and 2 begun, each under its first start, at 2 and 3.
+fn begun(disk: &SimDisk) -> State {
+    let mut state = founded(disk);
+    apply(&mut state, 2, &[opens(1, 1), opens(2, 1)]).1.expect("applies");
     state
 }
 
@@ -140,6 +148,54 @@ impl BatchVerifier for Verifier {
         let (body, mac) = batch.split_at(batch.len() - MAC_LEN);
         Ok(blake3::hash(body).as_bytes() == mac)
     }
+    fn verify_open(&self, open: &Open, _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(open.mac == *blake3::hash(&open.head()).as_bytes())
+    }
+}
+
+/// Stand-ins for the anchor key's signatures.
+struct Seals;
+
+impl SealCheck for Seals {
+    fn opens(&self, seal_config: &[u8], open: &Open) -> bool {
+        seal_config == b"config" && open.signature == signature(open)
+    }
+    fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
+        unreachable!("apply meets no claims")
+    }
+}
+
+fn signature(open: &Open) -> [u8; 64] {
+    let mut signature = [7; 64];
+    signature[..32].copy_from_slice(blake3::hash(&open.head()).as_bytes());
+    signature
+}
+
+fn session(origin: u64, boot: u32) -> Session {
+    Session { origin: NodeId(origin), boot, process: [origin as u8; 16] }
+}
+
+fn signed(session: Session) -> Open {
+    let mut open = Open {
+        lineage: LINEAGE,
+        cluster: CLUSTER,
+        group: GROUP,
+        epoch: Epoch(1),
+        session,
+        signature: [0; 64],
+        mac: [0; 32],
+    };
+    (open.signature, open.mac) = (signature(&open), *blake3::hash(&open.head()).as_bytes());
+    open
+}
+
+fn opening(open: Open) -> Log {
+    Log::Entry(Entry::Open(Box::new(open)).encode())
+}
+
+/// The first start of a node begins its session.
+fn opens(origin: u64, boot: u32) -> Log {
+    opening(signed(session(origin, boot)))
 }
 
 /// Takes every batch, and notes what the state says of a record when it is asked.
@@ -148,6 +204,9 @@ struct Looks(RecordKey, Mutex<Vec<Option<Bytes>>>);
 impl BatchVerifier for Looks {
     fn verify(&self, _: &[u8], state: ReadRecord<'_>) -> std::io::Result<bool> {
         self.1.lock().expect("lock").push(state(&self.0)?);
+        Ok(true)
+    }
+    fn verify_open(&self, _: &Open, _: ReadRecord<'_>) -> std::io::Result<bool> {
         Ok(true)
     }
 }
@@ -181,7 +240,7 @@ fn genesis_writes_table_0_once() {
 #[test]
 fn a_genesis_of_another_cluster_changes_nothing() {
     let disk = SimDisk::default();
-    let mut state = State::open(engine(&disk), ClusterId([9; 16]), GROUP, None).expect("opens");
+    let mut state = State::open(engine(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None).expect("opens");
     assert_eq!(one(&mut state, 0, genesis()).outcome, Outcome::Malformed);
     assert_eq!((state.meta().lineage, verified(&state)), (None, 0));
 }
@@ -199,30 +258,37 @@ fn time_never_goes_back() {
 #[test]
 fn a_batch_applies_when_everything_it_read_is_unchanged() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
-    let first = one(&mut state, 2, entry(&batch(id(1, 1, 1), &[(0, 0), (1, 0)], vec![put(0, b"a")])));
-    assert_eq!(first.outcome, Outcome::Applied(2));
-    assert_eq!(first.touched, [(key(0), 2, Some(b"a"[..].to_vec().into()))]);
-    // Key 0 is at revision 2 now.
-    let stale = one(&mut state, 3, entry(&batch(id(2, 1, 1), &[(0, 0), (1, 0)], vec![put(1, b"b")])));
-    let mismatches = vec![Expect { key: key(0), rev: 2 }];
-    assert_eq!(stale.outcome, Outcome::Conflict { index: 3, mismatches });
+    let mut state = begun(&disk);
+    let first = one(&mut state, 4, entry(&batch(id(1, 1, 1), &[(0, 0), (1, 0)], vec![put(0, b"a")])));
+    assert_eq!((first.outcome, first.whose), (Outcome::Applied(4), Whose::Batch(id(1, 1, 1))));
+    assert_eq!(first.touched, [(key(0), 4, Some(b"a"[..].to_vec().into()))]);
+    // Key 0 is at revision 4 now.
+    let stale = one(&mut state, 5, entry(&batch(id(2, 1, 1), &[(0, 0), (1, 0)], vec![put(1, b"b")])));
+    let mismatches = vec![Expect { key: key(0), rev: 4 }];
+    assert_eq!(stale.outcome, Outcome::Conflict { index: 5, mismatches });
     assert!(stale.touched.is_empty());
-    let fresh = one(&mut state, 4, entry(&batch(id(2, 1, 2), &[(0, 2)], vec![Op::Delete(key(0))])));
-    assert_eq!((fresh.outcome, fresh.touched), (Outcome::Applied(4), vec![(key(0), 0, None)]));
+    let fresh = one(&mut state, 6, entry(&batch(id(2, 1, 2), &[(0, 4)], vec![Op::Delete(key(0))])));
+    assert_eq!((fresh.outcome, fresh.touched), (Outcome::Applied(6), vec![(key(0), 0, None)]));
     // An absence can be expected, and a record written again.
-    let again = one(&mut state, 5, entry(&batch(id(1, 1, 2), &[(0, 0)], vec![put(0, b"c")])));
-    assert_eq!(again.outcome, Outcome::Applied(5));
-    // 4 of genesis, key 0, sessions of two origins, three... one slot for each batch.
+    let again = one(&mut state, 7, entry(&batch(id(1, 1, 2), &[(0, 0)], vec![put(0, b"c")])));
+    assert_eq!(again.outcome, Outcome::Applied(7));
+    // 4 of genesis, key 0, sessions of two origins, one slot for each batch.
     assert_eq!(verified(&state), 4 + 1 + 2 + 4);
+    // What an origin that was sent the whole state finds of its batches.
+    let view = state.view().expect("a view");
+    let outcome = |id| outcome_of(&*view, &id).expect("readable");
+    assert_eq!(outcome(id(1, 1, 1)), Some(Outcome::Applied(4)));
+    assert_eq!(outcome(id(2, 1, 1)), Some(Outcome::Conflict { index: 5, mismatches: vec![] }));
+    assert_eq!(outcome(id(1, 1, 3)), None);
+    assert_eq!(outcome(id(1, 2, 1)), Some(Outcome::Fenced));
 }
 
 #[test]
 fn at_most_8_mismatches_are_told() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let expects: Vec<_> = (0..20).map(|n| (n, 7)).collect();
-    let conflict = one(&mut state, 2, entry(&batch(id(1, 1, 1), &expects, vec![])));
+    let conflict = one(&mut state, 4, entry(&batch(id(1, 1, 1), &expects, vec![])));
     let Outcome::Conflict { mismatches, .. } = conflict.outcome else { panic!("{conflict:?}") };
     assert_eq!(mismatches, (0..8).map(|n| Expect { key: key(n), rev: 0 }).collect::<Vec<_>>());
 }
@@ -230,65 +296,112 @@ fn at_most_8_mismatches_are_told() {
 #[test]
 fn the_same_batch_has_one_effect_however_often_it_comes() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let create = entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]));
     // Twice in one group, then again in another one.
-    let (applied, result) = apply(&mut state, 2, &[create.clone(), create.clone()]);
+    let (applied, result) = apply(&mut state, 4, &[create.clone(), create.clone()]);
     result.expect("applies");
-    assert_eq!(applied[0].outcome, Outcome::Applied(2));
-    assert_eq!((&applied[1].outcome, applied[1].touched.len()), (&Outcome::Applied(2), 0));
-    assert_eq!(one(&mut state, 4, create).outcome, Outcome::Applied(2));
+    assert_eq!(applied[0].outcome, Outcome::Applied(4));
+    assert_eq!((&applied[1].outcome, applied[1].touched.len()), (&Outcome::Applied(4), 0));
+    assert_eq!(one(&mut state, 6, create).outcome, Outcome::Applied(4));
     let conflict = entry(&batch(id(1, 1, 2), &[(0, 0)], vec![put(0, b"b")]));
-    assert!(matches!(one(&mut state, 5, conflict.clone()).outcome, Outcome::Conflict { index: 5, .. }));
+    assert!(matches!(one(&mut state, 7, conflict.clone()).outcome, Outcome::Conflict { index: 7, .. }));
     // Later it would not conflict any more; still it is the same batch.
-    one(&mut state, 6, entry(&batch(id(1, 1, 3), &[(0, 2)], vec![Op::Delete(key(0))])));
-    assert!(matches!(one(&mut state, 7, conflict).outcome, Outcome::Conflict { index: 5, .. }));
+    one(&mut state, 8, entry(&batch(id(1, 1, 3), &[(0, 4)], vec![Op::Delete(key(0))])));
+    assert!(matches!(one(&mut state, 9, conflict).outcome, Outcome::Conflict { index: 7, .. }));
     verified(&state);
 }
 
 #[test]
 fn slots_are_reused_after_4096_batches_and_older_ones_are_too_old() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let old = entry(&batch(id(1, 1, 5), &[(0, 0)], vec![put(0, b"a")]));
-    assert_eq!(one(&mut state, 2, old.clone()).outcome, Outcome::Applied(2));
-    let new = entry(&batch(id(1, 1, 5 + 4096), &[(0, 2)], vec![put(0, b"b")]));
-    assert_eq!(one(&mut state, 3, new).outcome, Outcome::Applied(3));
-    assert_eq!(one(&mut state, 4, old).outcome, Outcome::TooOld);
+    assert_eq!(one(&mut state, 4, old.clone()).outcome, Outcome::Applied(4));
+    let new = entry(&batch(id(1, 1, 5 + 4096), &[(0, 4)], vec![put(0, b"b")]));
+    assert_eq!(one(&mut state, 5, new).outcome, Outcome::Applied(5));
+    assert_eq!(one(&mut state, 6, old).outcome, Outcome::TooOld);
     verified(&state);
 }
 
 #[test]
-fn older_boots_and_strangers_are_fenced() {
+fn only_the_start_that_began_a_session_has_batches_in_it() {
     let disk = SimDisk::default();
     let mut state = founded(&disk);
     let at = |boot, seq| entry(&batch(id(1, boot, seq), &[(9, 0)], vec![]));
-    assert_eq!(one(&mut state, 2, at(2, 1)).outcome, Outcome::Applied(2));
-    assert_eq!(one(&mut state, 3, at(1, 2)).outcome, Outcome::Fenced);
-    // A newer boot takes over: the slot of sequence 1 is void.
-    assert_eq!(one(&mut state, 4, at(3, 1)).outcome, Outcome::Applied(4));
-    assert_eq!(one(&mut state, 5, at(2, 1)).outcome, Outcome::Fenced);
+    assert_eq!(one(&mut state, 2, at(2, 1)).outcome, Outcome::Fenced, "none has begun");
+    let begins = one(&mut state, 3, opens(1, 2));
+    assert_eq!((begins.outcome, begins.whose), (Outcome::Applied(3), Whose::Open(session(1, 2))));
+    assert_eq!(one(&mut state, 4, at(2, 1)).outcome, Outcome::Applied(4));
+    assert_eq!(one(&mut state, 5, opens(1, 2)).outcome, Outcome::Applied(5), "the same again is fine");
+    assert_eq!(one(&mut state, 6, at(1, 2)).outcome, Outcome::Fenced, "an older start");
+    assert_eq!(one(&mut state, 7, opens(1, 1)).outcome, Outcome::Fenced);
+    assert_eq!(one(&mut state, 8, at(3, 1)).outcome, Outcome::Fenced, "none takes over by itself");
+    // A folder put back from a copy starts under a number that was used: the process tells it apart.
+    let twin = opening(signed(Session { process: [99; 16], ..session(1, 2) }));
+    assert_eq!(one(&mut state, 9, twin).outcome, Outcome::Fenced);
+    assert_eq!(one(&mut state, 10, at(2, 2)).outcome, Outcome::Applied(10));
+    // A newer start takes over: the slot of sequence 1 is void.
+    assert_eq!(one(&mut state, 11, opens(1, 3)).outcome, Outcome::Applied(11));
+    assert_eq!(one(&mut state, 12, at(3, 1)).outcome, Outcome::Applied(12));
+    assert_eq!(one(&mut state, 13, at(2, 1)).outcome, Outcome::Fenced);
+    assert_eq!(session_of(&*state.view().expect("a view"), NodeId(1)).expect("readable"), Some(session(1, 3)));
     let stranger = entry(&batch(id(4, 1, 1), &[(9, 0)], vec![]));
-    assert_eq!(one(&mut state, 6, stranger.clone()).outcome, Outcome::Fenced);
     // In the same group as the membership that admits it.
-    let (applied, result) = apply(&mut state, 7, &[members(1..=4), stranger.clone(), members(1..=3), stranger]);
+    let log = [opens(4, 1), stranger.clone(), members(1..=4), opens(4, 1), stranger.clone(), members(1..=3), stranger];
+    let (applied, result) = apply(&mut state, 14, &log);
     result.expect("applies");
-    assert_eq!(applied[1].outcome, Outcome::Applied(8));
-    assert_eq!(applied[3].outcome, Outcome::Fenced);
+    let outcomes: Vec<_> = applied.into_iter().map(|a| a.outcome).collect();
+    use Outcome::{Applied, Fenced};
+    assert_eq!(outcomes, [Fenced, Fenced, Applied(16), Applied(17), Applied(18), Applied(19), Fenced]);
     verified(&state);
+}
+
+#[test]
+fn a_session_that_the_anchor_key_did_not_sign_does_not_begin() {
+    let disk = SimDisk::default();
+    let mut state = founded(&disk);
+    let good = signed(session(1, 1));
+    let of_another = |change: fn(&mut Open)| {
+        let mut open = signed(session(1, 1));
+        change(&mut open);
+        open.signature = signature(&open);
+        opening(open)
+    };
+    let bad = [
+        opening(Open { signature: [0; 64], ..good.clone() }),
+        opening(Open { session: session(1, 2), ..good.clone() }),
+        of_another(|open| open.lineage = Lineage([9; 16])),
+        of_another(|open| open.cluster = ClusterId([9; 16])),
+        of_another(|open| open.group = GroupId(1)),
+    ];
+    for (i, log) in bad.into_iter().enumerate() {
+        let applied = one(&mut state, 2 + i as u64, log);
+        assert_eq!((applied.outcome, applied.whose), (Outcome::Malformed, Whose::Log), "case {i}");
+    }
+    // The removed have had the anchor key, but not this epoch's: who has keys tells, and stops.
+    let log = [opening(Open { mac: [0; 32], ..good })];
+    let (_, result) = apply_verified(&mut state, 7, &log, Some(&Verifier));
+    assert!(matches!(result, Err(ApplyError::Forged { index: 7 })), "{result:?}");
+    assert_eq!(verified(&state), 4);
+    // Before genesis there is no key that could have signed one.
+    let disk = SimDisk::default();
+    let mut empty = open(&disk, None).expect("opens");
+    assert_eq!(one(&mut empty, 0, opens(1, 1)).outcome, Outcome::Malformed);
 }
 
 #[test]
 fn a_removed_members_session_goes() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
-    let batches: Vec<_> = (0..1500).map(|seq| entry(&batch(id(3, 1, seq), &[(9, 0)], vec![]))).collect();
-    apply(&mut state, 2, &batches).1.expect("applies");
-    one(&mut state, 2000, entry(&batch(id(2, 1, 1), &[(9, 0)], vec![])));
-    assert_eq!(verified(&state), 4 + 1501 + 2);
+    let mut state = begun(&disk);
+    let mut log = vec![opens(3, 1)];
+    log.extend((0..1500).map(|seq| entry(&batch(id(3, 1, seq), &[(9, 0)], vec![]))));
+    apply(&mut state, 4, &log).1.expect("applies");
+    one(&mut state, 1505, entry(&batch(id(2, 1, 1), &[(9, 0)], vec![])));
+    assert_eq!(verified(&state), 4 + 3 + 1500 + 1);
     // One more slot in the same group as the removal.
-    let log = [entry(&batch(id(3, 1, 1500), &[(9, 0)], vec![])), members(1..=2)];
-    apply(&mut state, 2001, &log).1.expect("applies");
+    let log = [entry(&batch(id(3, 1, 1500), &[(9, 0)], vec![])), members([2])];
+    apply(&mut state, 1506, &log).1.expect("applies");
     assert_eq!(verified(&state), 4 + 2);
     let left = scan_table(&*state.view().expect("a view"), Table::Session, Bound::Unbounded, 10).expect("scans");
     assert!(left.iter().all(|(key, ..)| key.as_bytes()[1..9] == 2u64.to_be_bytes()));
@@ -297,7 +410,7 @@ fn a_removed_members_session_goes() {
 #[test]
 fn what_breaks_a_rule_is_malformed_and_changes_nothing() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let good = batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]);
     let mut cut = encode(&good);
     cut.pop();
@@ -311,6 +424,7 @@ fn what_breaks_a_rule_is_malformed_and_changes_nothing() {
         raw(&[1, 1, 1]),
         raw(&[1, 2, 0]),
         raw(&[1, 3, 0]),
+        raw(&[1, 9, 1]),
         Log::Entry(Entry::Batch(cut).encode()),
         Log::Entry(Entry::Batch(longer).encode()),
         entry(&Batch { lineage: Lineage([9; 16]), ..good.clone() }),
@@ -323,12 +437,14 @@ fn what_breaks_a_rule_is_malformed_and_changes_nothing() {
         }),
     ];
     let before = verified(&state);
+    let mut next = 4;
     for (i, log) in bad.into_iter().enumerate() {
-        let applied = one(&mut state, 2 + i as u64, log);
+        let applied = one(&mut state, next, log);
+        next += 1;
         assert_eq!((applied.outcome, applied.touched.len()), (Outcome::Malformed, 0), "case {i}");
     }
     assert_eq!(verified(&state), before);
-    assert_eq!(one(&mut state, 100, entry(&good)).outcome, Outcome::Applied(100));
+    assert_eq!(one(&mut state, next, entry(&good)).outcome, Outcome::Applied(next));
 }
 
 #[test]
@@ -350,18 +466,18 @@ fn an_unknown_format_halts_after_what_comes_before_it() {
 #[test]
 fn a_forged_batch_stops_an_unsealed_node() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let good = batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]);
-    let mut forged = encode(&batch(id(1, 1, 2), &[(0, 2)], vec![Op::Delete(key(0))]));
+    let mut forged = encode(&batch(id(1, 1, 2), &[(0, 4)], vec![Op::Delete(key(0))]));
     *forged.last_mut().expect("not empty") ^= 1;
     let forged = Log::Entry(Entry::Batch(forged).encode());
     let log = [entry(&good), forged.clone(), Log::Blank];
-    let (applied, result) = apply_verified(&mut state, 2, &log, Some(&Verifier));
+    let (applied, result) = apply_verified(&mut state, 4, &log, Some(&Verifier));
     assert_eq!(applied.len(), 1);
     let stop = result.expect_err("stops");
-    assert!(matches!(stop, ApplyError::Forged { index: 3 }), "{stop}");
+    assert!(matches!(stop, ApplyError::Forged { index: 5 }), "{stop}");
     // A sealed node cannot tell.
-    assert_eq!(one(&mut state, 3, forged).outcome, Outcome::Applied(3));
+    assert_eq!(one(&mut state, 5, forged).outcome, Outcome::Applied(5));
     verified(&state);
 }
 
@@ -369,11 +485,11 @@ fn a_forged_batch_stops_an_unsealed_node() {
 #[test]
 fn a_verifier_sees_what_the_entries_before_wrote() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let writes = entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")]));
-    let follows = entry(&batch(id(1, 1, 2), &[(0, 2)], vec![put(0, b"b")]));
+    let follows = entry(&batch(id(1, 1, 2), &[(0, 4)], vec![put(0, b"b")]));
     let verifier = Looks(key(0), Mutex::default());
-    apply_verified(&mut state, 2, &[writes, follows], Some(&verifier)).1.expect("applies");
+    apply_verified(&mut state, 4, &[writes, follows], Some(&verifier)).1.expect("applies");
     assert_eq!(verifier.1.into_inner().expect("lock"), [None, Some(Bytes::from_static(b"a"))]);
 }
 
@@ -381,8 +497,16 @@ fn a_verifier_sees_what_the_entries_before_wrote() {
 fn entries_out_of_order_are_refused() {
     let disk = SimDisk::default();
     let mut state = founded(&disk);
-    let (applied, result) = apply(&mut state, 1, &[Log::Blank]);
-    assert!(applied.is_empty() && matches!(result, Err(ApplyError::OutOfOrder { index: 1, applied: Some(1) })));
+    // Again, or with a hole before it.
+    for index in [0, 1, 3, u64::MAX] {
+        let (applied, result) = apply(&mut state, index, &[Log::Blank]);
+        let refused = matches!(result, Err(ApplyError::OutOfOrder { index: i, applied: Some(1) }) if i == index);
+        assert!(applied.is_empty() && refused, "{index}");
+    }
+    let disk = SimDisk::default();
+    let mut empty = open(&disk, None).expect("opens");
+    let (_, result) = apply(&mut empty, 1, &[Log::Blank]);
+    assert!(matches!(result, Err(ApplyError::OutOfOrder { index: 1, applied: None })), "a log begins at 0");
 }
 
 /// What state and outcomes must be.
@@ -397,13 +521,11 @@ struct Model {
 impl Model {
     fn batch(&mut self, index: u64, batch: &Batch) -> Outcome {
         let BatchId { origin, boot, seq } = batch.id;
-        let stored = self.boots.get(&origin.0).copied().unwrap_or(0);
-        if !self.members.contains(&origin.0) || boot < stored {
+        if !self.members.contains(&origin.0) || self.boots.get(&origin.0) != Some(&boot) {
             return Outcome::Fenced;
         }
         if let Some((slot_boot, slot_seq, outcome)) = self.slots.get(&(origin.0, seq % 4096))
             && *slot_boot == boot
-            && stored == boot
         {
             if *slot_seq == seq {
                 return outcome.clone();
@@ -412,7 +534,6 @@ impl Model {
                 return Outcome::TooOld;
             }
         }
-        self.boots.insert(origin.0, boot);
         let rev = |key: &RecordKey| self.records.get(key).map_or(0, |(rev, _)| *rev);
         let wrong = batch.expects.iter().filter(|e| rev(&e.key) != e.rev);
         let mismatches: Vec<_> = wrong.map(|e| Expect { key: e.key.clone(), rev: rev(&e.key) }).take(8).collect();
@@ -433,6 +554,13 @@ impl Model {
         };
         self.slots.insert((origin.0, seq % 4096), (boot, seq, kept));
         outcome
+    }
+    fn open(&mut self, index: u64, origin: u64, boot: u32) -> Outcome {
+        if !self.members.contains(&origin) || self.boots.get(&origin).is_some_and(|known| *known > boot) {
+            return Outcome::Fenced;
+        }
+        self.boots.insert(origin, boot);
+        Outcome::Applied(index)
     }
     fn members(&mut self, members: BTreeSet<u64>) {
         self.boots.retain(|origin, _| members.contains(origin));
@@ -479,8 +607,12 @@ fn random_logs_match_the_model_however_they_are_cut_into_groups() {
                 }
                 1 => (Log::Blank, Outcome::Applied(index)),
                 2 => (Log::Entry(Entry::Tick(rng.below(9000)).encode()), Outcome::Applied(index)),
+                3..=5 => {
+                    let (origin, boot) = (1 + rng.below(4), 1 + rng.below(3) as u32);
+                    (opens(origin, boot), model.open(index, origin, boot))
+                }
                 n => {
-                    let resent = (n < 8 && !sent.is_empty()).then(|| rng.below(sent.len() as u64) as usize);
+                    let resent = (n < 11 && !sent.is_empty()).then(|| rng.below(sent.len() as u64) as usize);
                     let batch: Batch = match resent {
                         Some(i) => Batch::clone(&sent[i]),
                         None => random_batch(&mut rng, &model),
@@ -532,11 +664,11 @@ fn random_logs_match_the_model_however_they_are_cut_into_groups() {
 #[test]
 fn a_view_stays_as_it_was() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let before = state.view().expect("a view");
-    one(&mut state, 2, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
+    one(&mut state, 4, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
     assert!(get_record(&*before, &key(0)).expect("readable").is_none());
-    assert_eq!(Meta::read(&*before).expect("readable").applied.map(|(i, _)| i), Some(1));
+    assert_eq!(Meta::read(&*before).expect("readable").applied.map(|(i, _)| i), Some(3));
     assert!(get_record(&*state.view().expect("a view"), &key(0)).expect("readable").is_some());
     verify_state(&*before).expect("adds up");
 }
@@ -544,10 +676,10 @@ fn a_view_stays_as_it_was() {
 #[test]
 fn tables_are_scanned_from_any_bound() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let mut state = begun(&disk);
     let ops: Vec<_> = (0..12).map(|n| put(n, b"v")).collect();
     let expects: Vec<_> = (0..12).map(|n| (n, 0)).collect();
-    one(&mut state, 2, entry(&batch(id(1, 1, 1), &expects, ops)));
+    one(&mut state, 4, entry(&batch(id(1, 1, 1), &expects, ops)));
     let view = state.view().expect("a view");
     let scan = |table, from: Bound<&RecordKey>, limit| -> Vec<RecordKey> {
         scan_table(&*view, table, from, limit).expect("scans").into_iter().map(|(key, ..)| key).collect()
@@ -564,11 +696,11 @@ fn power_cuts_leave_the_last_durable_state_or_a_later_one() {
     let mut rng = Rng(seed(3));
     for round in 0..40 {
         let disk = SimDisk::default();
-        let mut state = founded(&disk);
+        let mut state = begun(&disk);
         let mut durable = state.checkpoint().expect("checkpoints");
         let mut ends = BTreeMap::new();
         disk.cut_power_after(rng.below(400));
-        let mut index = 2;
+        let mut index = 4;
         'life: while index < 400 {
             let n = rng.below(30);
             let view = state.view().expect("a view");
@@ -615,17 +747,17 @@ fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     }
     // An engine that comes up empty agrees with itself, but not with the journal.
     assert!(matches!(open(&SimDisk::default(), Some(checkpoint)), Err(StateError::Lost { found: None, .. })));
-    let other = State::open(engine(&disk), ClusterId([9; 16]), GROUP, None);
+    let other = State::open(engine(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None);
     assert!(matches!(other, Err(StateError::WrongCluster { found: CLUSTER, .. })));
 }
 
 #[test]
 fn the_scan_finds_lost_added_changed_and_rolled_back_records() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
-    one(&mut state, 2, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
+    let mut state = begun(&disk);
+    one(&mut state, 4, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
     let old = state.view().expect("a view").get(key(0).as_bytes()).expect("readable");
-    one(&mut state, 3, entry(&batch(id(1, 1, 2), &[(0, 2)], vec![put(0, b"b")])));
+    one(&mut state, 5, entry(&batch(id(1, 1, 2), &[(0, 4)], vec![put(0, b"b")])));
     state.checkpoint().expect("checkpoints");
     let new = state.view().expect("a view").get(key(0).as_bytes()).expect("readable");
     drop(state);
@@ -642,7 +774,7 @@ fn the_scan_finds_lost_added_changed_and_rolled_back_records() {
         let before = engine.view().expect("a view").get(key.as_bytes()).expect("readable");
         tamper(value);
         let found = verify_state(&*engine.view().expect("a view"));
-        assert!(matches!(found, Err(StateError::Mismatch { index: Some(3), .. })), "{what}");
+        assert!(matches!(found, Err(StateError::Mismatch { index: Some(5), .. })), "{what}");
         tamper(before);
         verify_state(&*engine.view().expect("a view")).expect("adds up again");
     }
@@ -651,9 +783,9 @@ fn the_scan_finds_lost_added_changed_and_rolled_back_records() {
 #[test]
 fn a_damaged_state_file_is_an_error_and_no_panic() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
-    for index in 2..60 {
-        let rev = if index < 12 { 0 } else { index - 10 };
+    let mut state = begun(&disk);
+    for index in 4..60 {
+        let rev = if index < 14 { 0 } else { index - 10 };
         let log = entry(&batch(id(1, 1, index), &[(index % 10, rev)], vec![put(index % 10, &[7; 500])]));
         assert_eq!(one(&mut state, index, log).outcome, Outcome::Applied(index));
     }
@@ -675,7 +807,8 @@ fn a_damaged_state_file_is_an_error_and_no_panic() {
         }
         let disk = SimDisk::load(&files);
         let opened = RedbEngine::open(&disk, Path::new("/state"), 1 << 20).map_err(StateError::Io);
-        let opened = opened.and_then(|engine| State::open(Arc::new(engine), CLUSTER, GROUP, checkpoint));
+        let opened =
+            opened.and_then(|engine| State::open(Arc::new(engine), CLUSTER, GROUP, Arc::new(Seals), checkpoint));
         // What a start does not read is checked by the scan before the node serves.
         let scanned = opened.and_then(|state| {
             let view = state.view().map_err(StateError::Io)?;

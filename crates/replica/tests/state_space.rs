@@ -12,10 +12,11 @@ use std::sync::Arc;
 use common::quota_disk::QuotaDisk;
 use quorate_core::batch::{Entry, Outcome};
 use quorate_core::id::{BatchId, GroupId, NodeId};
+use quorate_core::session::Session;
 use quorate_replica::disk::is_full;
 use quorate_replica::journal::Checkpoint;
 use quorate_replica::state::{ApplyError, Engine, State, StateFiles, ToApply, What, verify_state};
-use support::{CLUSTER, genesis, put};
+use support::{CLUSTER, TestSeals, genesis, put};
 
 const RESERVE: u64 = 4 << 20;
 
@@ -24,7 +25,7 @@ fn open(disk: &Arc<QuotaDisk>, dir: &Path) -> std::io::Result<Arc<StateFiles>> {
 }
 
 fn state(files: &Arc<StateFiles>, checkpoint: Option<Checkpoint>) -> State {
-    State::open(files.clone(), CLUSTER, GroupId(0), checkpoint).expect("a state")
+    State::open(files.clone(), CLUSTER, GroupId(0), Arc::new(TestSeals), checkpoint).expect("a state")
 }
 
 fn apply(state: &mut State, index: u64, what: What<'_>) -> Result<(), ApplyError> {
@@ -34,8 +35,10 @@ fn apply(state: &mut State, index: u64, what: What<'_>) -> Result<(), ApplyError
 }
 
 fn found(state: &mut State) {
-    apply(state, 1, What::Entry(&Entry::Genesis(Box::new(genesis("n1", 1000))).encode())).expect("applied");
-    apply(state, 2, What::Membership(b"membership", [NodeId(1)].into())).expect("applied");
+    apply(state, 0, What::Entry(&Entry::Genesis(Box::new(genesis("n1", 1000))).encode())).expect("applied");
+    apply(state, 1, What::Membership(b"membership", [NodeId(1)].into())).expect("applied");
+    let session = Session { origin: NodeId(1), boot: 1, process: [1; 16] };
+    apply(state, 2, What::Entry(&Entry::Open(Box::new(support::open(session))).encode())).expect("applied");
 }
 
 /// The same value under a fresh name for each index.

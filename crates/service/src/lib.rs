@@ -7,10 +7,12 @@
 
 pub mod desk;
 pub mod error;
+mod identity;
 pub mod node;
 pub mod seal;
 
 pub use error::{Error, Reason};
+pub use identity::HsmIdentity;
 pub use quorate_core as core;
 
 // The tests inside and those in `tests/` share one rig, which names this crate from outside.

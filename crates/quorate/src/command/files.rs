@@ -7,11 +7,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use quorate_core::seam::Entropy;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::failure::{CommandResult, Failure};
+use crate::wiring::OsEntropy;
 
 /// Reads a whole file.
 pub fn read(path: &Path, what: &str) -> CommandResult<Vec<u8>> {
@@ -133,6 +135,18 @@ pub fn create_dir_private(path: &Path) -> CommandResult {
         .mode(0o700)
         .create(path)
         .map_err(|e| Failure::failed("can't make a folder", format!("{}: {e}", path.display()), ""))
+}
+
+/// Makes a folder with mode 0700 in `parent`, under a name that nobody can have foreseen: what is in it is this process's
+/// alone, also where everybody may make folders.
+pub fn create_dir_unforeseen(parent: &Path, prefix: &str) -> CommandResult<PathBuf> {
+    let mut random = [0; 16];
+    OsEntropy.fill(&mut random);
+    let path = parent.join(format!("{prefix}-{:032x}", u128::from_be_bytes(random)));
+    // Not what is there already, nor what a link there points to.
+    let made = fs::DirBuilder::new().mode(0o700).create(&path);
+    made.map_err(|e| Failure::failed("can't make a folder", format!("{}: {e}", path.display()), ""))?;
+    Ok(path)
 }
 
 /// Takes others' access to a folder away.
@@ -331,6 +345,18 @@ mod tests {
         assert!(matches!(sink, Sink::Stream(_)));
         sink.write_all(b"x").unwrap();
         sink.finish().unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_ones_own_is_new_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = [(); 2].map(|()| create_dir_unforeseen(dir.path(), "quorate-dev").unwrap());
+        assert_ne!(made[0], made[1]);
+        for path in made {
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(name.strip_prefix("quorate-dev-").is_some_and(|random| random.len() == 32), "{name}");
+        }
     }
 
     #[test]

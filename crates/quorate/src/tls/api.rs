@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::poll;
+use quorate_core::id::ClusterId;
 use quorate_core::seam::WallClock;
 use rustls::server::{Acceptor, NoServerSessionStorage};
 use rustls::{ServerConfig, version};
@@ -18,16 +19,18 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::certificate::TlsIdentity;
-use super::connection::{ApiConnection, Places};
-use super::doorstep::Doorstep;
+use super::connection::{Admitted, Places};
+use super::doorstep::{Doorstep, source_of};
+use super::seats::{Room, WhenFull};
 use super::trust::Trust;
 use super::verifier::ApiClientVerifier;
 use super::{HANDSHAKE_DEADLINE, HANDSHAKES_MAX, SeamTime, api_provider};
 
 /// Handshaken connections that may wait for the server: it takes them at once, so that few are enough.
 const READY_LEN: usize = 16;
-/// Connections that have not finished their handshake. Many more than may sign at once: a silent one costs little.
-const DOORSTEP_LEN: usize = 256;
+/// Connections that have not finished their handshake. More than may sign at once: a silent one costs little. Whoever
+/// comes is let in, and the oldest of the greediest source has to go: those who mean it are done in a moment.
+const DOORSTEP: Room = Room { max: 128, of_one_max: 32, when_full: WhenFull::Replace };
 /// Pause after the system refuses a connection (no file descriptors, say): long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,6 +39,7 @@ pub struct ApiListener {
     tcp: TcpListener,
     local_addr: SocketAddr,
     config: Arc<ServerConfig>,
+    cluster: ClusterId,
 }
 
 impl ApiListener {
@@ -49,11 +53,12 @@ impl ApiListener {
         trust: Arc<Trust>,
         clock: Arc<dyn WallClock>,
     ) -> io::Result<Self> {
+        let cluster = trust.cluster();
         let config = server_config(identity, trust, clock).map_err(io::Error::other)?;
         #[expect(clippy::disallowed_methods, reason = "the real listener; simulation has no API port")]
         let tcp = TcpListener::bind(addr).await?;
         let local_addr = tcp.local_addr()?;
-        Ok(Self { tcp, local_addr, config: Arc::new(config) })
+        Ok(Self { tcp, local_addr, config: Arc::new(config), cluster })
     }
 
     /// The address it really listens on.
@@ -61,46 +66,46 @@ impl ApiListener {
         self.local_addr
     }
 
-    /// Connections whose handshake is done, for `serve_with_incoming`. The port closes when the stream is dropped.
-    pub fn incoming(self) -> ReceiverStream<io::Result<ApiConnection>> {
+    /// Connections whose handshake is done, each in its place. The port closes when the stream is dropped.
+    pub fn incoming(self) -> ReceiverStream<Admitted> {
         let (ready, connections) = mpsc::channel(READY_LEN);
         tokio::spawn(self.accept_loop(ready));
         ReceiverStream::new(connections)
     }
 
-    async fn accept_loop(self, ready: mpsc::Sender<io::Result<ApiConnection>>) {
-        let doorstep = Doorstep::new(DOORSTEP_LEN);
+    async fn accept_loop(self, ready: mpsc::Sender<Admitted>) {
+        let doorstep = Doorstep::new(DOORSTEP);
         let signing = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        let places = Places::new();
+        let places = Places::new(self.cluster);
         loop {
-            let next = async {
-                let place = doorstep.place().await;
-                Ok::<_, io::Error>((place, self.tcp.accept().await?))
-            };
-            let (place, (tcp, from)) = tokio::select! {
+            let next = tokio::select! {
                 () = ready.closed() => return,
-                next = next => match next {
-                    Ok(next) => next,
-                    Err(e) => {
-                        tracing::warn!(error = %e, "the system refuses connections on the API port");
-                        sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
+                next = self.tcp.accept() => next,
             };
-            let Some(guest) = doorstep.enter(place, from.ip()) else {
-                tracing::debug!(%from, "too many connections from there have not finished their handshake");
-                continue;
+            let (tcp, from) = match next {
+                Ok(next) => next,
+                Err(e) => {
+                    tracing::warn!(error = %e, "the system refuses connections on the API port");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             };
+            let Some(mut guest) = doorstep.enter(source_of(from.ip())) else { continue };
             let (config, signing, ready, places) =
                 (self.config.clone(), signing.clone(), ready.clone(), places.clone());
             tokio::spawn(async move {
-                let done = timeout(HANDSHAKE_DEADLINE, handshake(config, &signing, tcp)).await;
+                let done = tokio::select! {
+                    done = timeout(HANDSHAKE_DEADLINE, handshake(config, &signing, tcp)) => done,
+                    () = guest.sent_away() => {
+                        tracing::debug!(%from, "a TLS handshake was given up for a newcomer's");
+                        return;
+                    }
+                };
                 drop(guest);
                 match done {
                     Ok(Ok(tls)) => match places.admit(tls, from.ip()) {
-                        Some(connection) => drop(ready.send(Ok(connection)).await),
-                        None => tracing::debug!(%from, "all places for connections are taken"),
+                        Some(admitted) => drop(ready.send(admitted).await),
+                        None => tracing::debug!(%from, "all places for such connections are taken"),
                     },
                     // One client's trouble, which that client is told: never the server's.
                     Ok(Err(e)) => tracing::debug!(%from, error = %e, "a TLS handshake failed"),

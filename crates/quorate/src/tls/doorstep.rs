@@ -1,77 +1,80 @@
-//! Connections of nobody known yet, in a handshake or without a certificate: how many there may be, and how many of one
-//! source, so that one machine keeps no other out.
+//! Connections in one room of seats ([`Seats`]), each of which learns when it has to leave.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
-/// Connections of one kind on one port, by source.
-#[derive(Clone)]
-pub(super) struct Doorstep {
-    places: Arc<Semaphore>,
-    of_one_max: usize,
-    by_source: Arc<Mutex<HashMap<IpAddr, usize>>>,
+use super::seats::{Room, Seat, Seats};
+
+/// Connections of one kind on one port, by source. Clones are the same room.
+pub struct Doorstep<S>(Arc<Mutex<Present<S>>>);
+
+impl<S> Clone for Doorstep<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
-/// A place on the doorstep; nobody stands there yet.
-pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
+struct Present<S> {
+    seats: Seats<S>,
+    /// Dropping one tells its guest to leave.
+    guests: HashMap<Seat, oneshot::Sender<Infallible>>,
 }
 
-/// A connection on the doorstep.
-pub(super) struct Guest {
-    doorstep: Doorstep,
-    source: IpAddr,
-    _place: Place,
+/// A connection on the doorstep; gives its seat back when dropped.
+pub struct Guest<S: Clone + Eq + Hash> {
+    doorstep: Doorstep<S>,
+    source: S,
+    seat: Seat,
+    /// None once it has learnt it.
+    sent_away: Option<oneshot::Receiver<Infallible>>,
 }
 
-impl Doorstep {
-    /// For `max` connections, half of them of one source at most.
-    pub(super) fn new(max: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(max)), of_one_max: max / 2, by_source: Arc::default() }
+impl<S: Clone + Eq + Hash> Doorstep<S> {
+    /// An empty room.
+    pub(super) fn new(room: Room) -> Self {
+        Self(Arc::new(Mutex::new(Present { seats: Seats::new(room), guests: HashMap::new() })))
     }
 
-    /// Waits for a place. Take one before accepting: while all are taken, connections wait in the kernel's backlog, not in
-    /// our memory.
-    pub(super) async fn place(&self) -> Place {
-        // The semaphore is never closed.
-        Place { _permit: self.places.clone().acquire_owned().await.expect("never closed") }
+    /// Takes in a connection from `source`, if there is a place or one is made.
+    pub(super) fn enter(&self, source: S) -> Option<Guest<S>> {
+        let mut present = self.present();
+        let (seat, gone) = present.seats.enter(&source)?;
+        let (stays, sent_away) = oneshot::channel();
+        present.guests.insert(seat, stays);
+        drop(gone.and_then(|gone| present.guests.remove(&gone)));
+        Some(Guest { doorstep: self.clone(), source, seat, sent_away: Some(sent_away) })
     }
 
-    /// Takes in a connection from `from` at once, if there is a place.
-    pub(super) fn try_enter(&self, from: IpAddr) -> Option<Guest> {
-        self.enter(Place { _permit: self.places.clone().try_acquire_owned().ok()? }, from)
+    fn present(&self) -> MutexGuard<'_, Present<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Takes in a connection from `from`; none when its source has its share of the places already.
-    pub(super) fn enter(&self, place: Place, from: IpAddr) -> Option<Guest> {
-        let source = source_of(from);
-        let mut by_source = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_source.entry(source).or_default();
-        if *count >= self.of_one_max {
-            return None;
+impl<S: Clone + Eq + Hash> Guest<S> {
+    /// Waits until somebody else has been given the seat.
+    pub async fn sent_away(&mut self) {
+        if let Some(sent_away) = &mut self.sent_away {
+            let _ = sent_away.await;
         }
-        *count += 1;
-        Some(Guest { doorstep: self.clone(), source, _place: place })
+        self.sent_away = None;
     }
 }
 
-impl Drop for Guest {
+impl<S: Clone + Eq + Hash> Drop for Guest<S> {
     fn drop(&mut self) {
-        let mut by_source = self.doorstep.by_source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_source.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                by_source.remove(&self.source);
-            }
-        }
+        let mut present = self.doorstep.present();
+        present.seats.leave(&self.source, self.seat);
+        present.guests.remove(&self.seat);
     }
 }
 
 /// Whose an address is: one machine usually has a whole /64 of IPv6.
-fn source_of(from: IpAddr) -> IpAddr {
+pub(super) fn source_of(from: IpAddr) -> IpAddr {
     const NETWORK: u128 = !0 << 64;
     match from.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & NETWORK)),
@@ -81,22 +84,26 @@ fn source_of(from: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
+    use super::super::seats::WhenFull;
     use super::*;
 
     #[tokio::test]
-    async fn one_source_leaves_half_of_the_places_to_the_others() {
-        let doorstep = Doorstep::new(4);
-        let enter = async |from: &str| doorstep.enter(doorstep.place().await, from.parse().unwrap());
-        let first = enter("10.0.0.1").await.unwrap();
-        let second = enter("::ffff:10.0.0.1").await.unwrap();
-        assert!(enter("10.0.0.1").await.is_none(), "the same source, however it is written");
-        let other = enter("2001:db8::1").await.unwrap();
-        let another = enter("2001:db8::2:0:0:1").await.unwrap();
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, doorstep.place()).await.is_err(), "all are taken");
-        drop(another);
+    async fn whoever_has_to_leave_learns_it_and_nothing_is_kept_of_who_has_gone() {
+        let doorstep = Doorstep::new(Room { max: 3, of_one_max: 2, when_full: WhenFull::Replace });
+        let enter = |from: &str| doorstep.enter(source_of(from.parse().unwrap())).unwrap();
+        let mut first = enter("10.0.0.1");
+        let mut second = enter("::ffff:10.0.0.1");
+        assert_eq!(first.sent_away().now_or_never(), None);
+        let third = enter("10.0.0.1");
+        assert_eq!(first.sent_away().now_or_never(), Some(()), "the same source, however it is written");
         drop(first);
-        assert!(enter("10.0.0.1").await.is_some());
-        drop((second, other));
-        assert!(doorstep.by_source.lock().unwrap().is_empty(), "nothing is kept of who has gone");
+        assert_eq!(second.sent_away().now_or_never(), None);
+        let (a, b) = (enter("2001:db8::1"), enter("2001:db8::2:0:0:1"));
+        assert_eq!(second.sent_away().now_or_never(), Some(()), "one /64 after the other found a seat");
+        drop((second, third, a, b));
+        assert!(doorstep.present().guests.is_empty());
+        assert!(enter("10.0.0.1").sent_away().now_or_never().is_none());
     }
 }

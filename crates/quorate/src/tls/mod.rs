@@ -14,6 +14,7 @@ mod connection;
 mod doorstep;
 mod peer;
 mod pins;
+mod seats;
 mod trust;
 mod verifier;
 
@@ -28,6 +29,7 @@ use rustls::time_provider::TimeProvider;
 
 pub use api::ApiListener;
 pub use certificate::{NodeCertificate, TlsIdentity};
+pub use connection::{Admitted, Class};
 pub use peer::TlsNet;
 pub use pins::Pins;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Port 7601: authenticated streams between nodes.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -16,14 +16,18 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::certificate::TlsIdentity;
-use super::doorstep::Doorstep;
+use super::doorstep::{Doorstep, source_of};
 use super::pins::Pins;
+use super::seats::{Room, WhenFull};
 use super::trust::{Trust, identity_of, spki_of};
 use super::verifier::{PeerClientVerifier, PeerServerVerifier};
 use super::{HANDSHAKE_DEADLINE, HANDSHAKES_MAX, SeamTime, peer_provider};
 
 /// The peer protocol's name in the handshake, so that no other protocol's bytes are ever taken for it.
 const ALPN: &[u8] = b"quorate-peer/1";
+/// Connections that have not finished their handshake. Nodes have addresses of their own, and few connections each: a
+/// crowd of strangers gives way to them.
+const DOORSTEP: Room = Room { max: HANDSHAKES_MAX, of_one_max: HANDSHAKES_MAX / 4, when_full: WhenFull::Replace };
 
 /// The network between nodes, by TLS. Clones share everything.
 #[derive(Clone)]
@@ -101,7 +105,7 @@ impl Net for TlsNet {
             let tcp = TcpListener::bind(addr).await?;
             let local_addr = tcp.local_addr()?;
             let acceptor = TlsAcceptor::from(self.server.clone());
-            let doorstep = Doorstep::new(HANDSHAKES_MAX);
+            let doorstep = Doorstep::new(DOORSTEP);
             Ok(Box::new(PeerListener { tcp, local_addr, acceptor, doorstep }) as Box<dyn Listener>)
         })
     }
@@ -111,7 +115,7 @@ struct PeerListener {
     tcp: TcpListener,
     local_addr: SocketAddr,
     acceptor: TlsAcceptor,
-    doorstep: Doorstep,
+    doorstep: Doorstep<IpAddr>,
 }
 
 impl Listener for PeerListener {
@@ -121,19 +125,19 @@ impl Listener for PeerListener {
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Handshake>> {
         Box::pin(async move {
-            let (tcp, guest) = loop {
-                let place = self.doorstep.place().await;
+            let (tcp, mut guest) = loop {
                 let (tcp, from) = self.tcp.accept().await?;
-                // Nodes have addresses of their own, and few connections each.
-                if let Some(guest) = self.doorstep.enter(place, from.ip()) {
+                if let Some(guest) = self.doorstep.enter(source_of(from.ip())) {
                     break (tcp, guest);
                 }
             };
             let acceptor = self.acceptor.clone();
             let handshake: Handshake = Box::pin(async move {
-                let accepted = timeout(HANDSHAKE_DEADLINE, accept_now(acceptor, tcp)).await;
-                drop(guest);
-                accepted.unwrap_or_else(|_| too_slow())
+                let accepted = timeout(HANDSHAKE_DEADLINE, accept_now(acceptor, tcp));
+                tokio::select! {
+                    accepted = accepted => accepted.unwrap_or_else(|_| too_slow()),
+                    () = guest.sent_away() => too_slow(),
+                }
             });
             Ok(handshake)
         })

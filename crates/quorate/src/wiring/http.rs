@@ -1,30 +1,33 @@
 //! The API port: gRPC, `/health` and `/metrics` behind one TLS listener.
 
-use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::StreamExt;
-use quorate_grpc::CallerOf;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use quorate_grpc::{Budget, CallerOf, WatchSeat};
 use quorate_service::node::Node;
 use quorate_service::seal::status::Health;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tokio::time::{sleep, timeout};
+use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+use tower::ServiceExt;
 
 use super::metrics::{self, Metrics};
-use crate::tls::{ApiListener, Trust, identity_of};
+use crate::tls::{Admitted, ApiListener, Class, Trust, identity_of};
 
 /// An idle connection is asked for a sign of life this often …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -33,16 +36,25 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection is renewed this often (open requests end in peace): a client's certificate is looked at in the handshake
 /// alone, and must not outlive its date for as long as somebody keeps a connection open.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
-/// Requests of one connection that may be under way at once.
-const STREAMS_MAX: u32 = 1024;
-/// HTTP/2 windows: above the largest message, so that one request never waits for a window update.
-const WINDOW_LEN: u32 = 2 * 1024 * 1024;
+/// A connection that is to end is closed after this long, whatever is open on it; above the longest deadline of a call.
+const LINGER_MAX: Duration = Duration::from_secs(75);
+/// Requests of one connection that may be under way at once. Strangers have nothing but questions about health.
+const STREAMS_MAX: u32 = 256;
+const STRANGERS_STREAMS_MAX: u32 = 4;
+/// HTTP/2 windows: bodies are read as they come, so that these are what one connection can have us keep at a moment.
+const WINDOW_LEN: u32 = 64 * 1024;
+const CONNECTION_WINDOW_LEN: u32 = 128 * 1024;
+/// Memory for an answer of `/metrics`, in bytes.
+const SCRAPE_COST: usize = 128 * 1024;
+/// Longest head of a request, in bytes.
+const HEAD_LEN_MAX: usize = 8 * 1024;
 
 #[derive(Clone)]
 struct App {
     node: Arc<Node>,
     metrics: Arc<Metrics>,
     caller_of: CallerOf,
+    budget: Arc<Budget>,
 }
 
 /// Serves until `stopping` turns true and open requests are done.
@@ -50,7 +62,7 @@ struct App {
 /// Whenever the node is sealed or unsealed, every connection is ended in peace (GOAWAY: clients open another, no request
 /// is lost). What goes through a connection stays in the buffers of HTTP/2 and TLS until something else does or they are
 /// freed, and so wiped: after a ceremony that was shares, before a seal what keys had opened.
-pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mut stopping: watch::Receiver<bool>) {
+pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, stopping: watch::Receiver<bool>) {
     let cluster = trust.cluster();
     // The chain was verified in the handshake; here the leaf is only read.
     let caller_of: CallerOf = Arc::new(move |chain: &[CertificateDer<'static>]| {
@@ -58,51 +70,74 @@ pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, mu
         let (of, principal) = identity_of(leaf).map_err(|e| e.to_string())?;
         if of == cluster { Ok(principal) } else { Err(format!("the certificate is of cluster {of}")) }
     });
-    let app = App { node: node.clone(), metrics: Arc::new(Metrics::new()), caller_of: caller_of.clone() };
-    let router = quorate_grpc::routes(node.clone(), caller_of)
-        .into_axum_router()
+    let budget = Arc::<Budget>::default();
+    let (metrics, of_app) = (Arc::new(Metrics::new()), budget.clone());
+    let app = App { node: node.clone(), metrics, caller_of: caller_of.clone(), budget: of_app };
+    let router = quorate_grpc::router(node.clone(), caller_of, budget)
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::count))
         .merge(Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(app));
-    let mut server = Server::builder()
-        .accept_http1(true)
-        .tcp_nodelay(true)
-        .max_connection_age(CONNECTION_AGE_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(Some(STREAMS_MAX))
-        .initial_stream_window_size(Some(WINDOW_LEN))
-        .initial_connection_window_size(Some(WINDOW_LEN));
-    let routes = Routes::from(router);
     let mut incoming = listener.incoming();
     let mut serving = JoinSet::new();
-    let mut stopped = pin!(stopping.wait_for(|stop| *stop));
-    'open: loop {
-        let health = node.health();
-        let (connections, taken) = mpsc::channel(1);
-        // It ends in peace when no more connections can come: after `connections` is dropped.
-        let served =
-            server.add_routes(routes.clone()).serve_with_incoming_shutdown(ReceiverStream::new(taken), pending());
-        serving.spawn(async move {
-            if let Err(e) = served.await {
-                tracing::error!(error = %e, "the API port failed");
-            }
-        });
-        let mut turned = pin!(node.turned_from(health));
-        loop {
-            let next = tokio::select! {
-                _ = &mut stopped => break 'open,
-                () = &mut turned => break,
-                next = incoming.next() => next,
-            };
-            let Some(connection) = next else { break 'open };
-            if connections.send(connection).await.is_err() {
-                break 'open;
-            }
-        }
-        while serving.try_join_next().is_some() {}
+    let mut stop = stopping.clone();
+    let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    loop {
+        let next = tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = serving.join_next() => continue,
+            next = incoming.next() => next,
+        };
+        let Some(admitted) = next else { break };
+        serving.spawn(serve_one(node.clone(), router.clone(), admitted, stopping.clone()));
     }
     drop(incoming);
     while serving.join_next().await.is_some() {}
+}
+
+/// One connection, until it ends or has to.
+async fn serve_one(node: Arc<Node>, router: Router, admitted: Admitted, mut stopping: watch::Receiver<bool>) {
+    let Admitted { connection, class, mut place } = admitted;
+    let health = node.health();
+    let (info, watch_seat) = (connection.connect_info(), WatchSeat::default());
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(info.clone());
+        request.extensions_mut().insert(watch_seat.clone());
+        router.clone().oneshot(request)
+    });
+    let protocol = protocol(class);
+    let mut served = pin!(protocol.serve_connection(TokioIo::new(connection), service));
+    tokio::select! {
+        ended = served.as_mut() => {
+            if let Err(e) = ended {
+                tracing::debug!(error = %e, "a connection failed");
+            }
+            return;
+        }
+        () = place.sent_away() => return,
+        () = node.turned_from(health) => {}
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = sleep(CONNECTION_AGE_MAX) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = timeout(LINGER_MAX, served).await;
+}
+
+/// HTTP/1 and HTTP/2 as that kind of caller may speak it.
+fn protocol(class: Class) -> auto::Builder<TokioExecutor> {
+    let streams = if class == Class::Stranger { STRANGERS_STREAMS_MAX } else { STREAMS_MAX };
+    let mut protocol = auto::Builder::new(TokioExecutor::new());
+    // With a timer, a head that does not come is waited for 30 seconds.
+    protocol.http1().timer(TokioTimer::new()).max_buf_size(HEAD_LEN_MAX);
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(WINDOW_LEN)
+        .initial_connection_window_size(CONNECTION_WINDOW_LEN)
+        .max_header_list_size(HEAD_LEN_MAX as u32)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    protocol
 }
 
 /// One word, without a certificate: for load balancers and people. Short of disk space a node serves all the same, and
@@ -119,7 +154,10 @@ async fn scrape(State(app): State<App>, request: Request) -> Response {
     let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
     let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
     match (app.caller_of)(&chain) {
-        Ok(caller) => app.metrics.render(&app.node, &caller).into_response(),
+        Ok(caller) => match app.budget.take(Some(caller.clone()), SCRAPE_COST) {
+            Some(held) => held.until_taken(app.metrics.render(&app.node, &caller).into_response()),
+            None => (StatusCode::TOO_MANY_REQUESTS, "too many requests of this principal\n").into_response(),
+        },
         Err(why) => {
             let text = format!("{why}; /metrics needs a client certificate of this cluster (quorate pki client)\n");
             (StatusCode::UNAUTHORIZED, text).into_response()

@@ -188,10 +188,11 @@ pub async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: 
     };
     let response = next.run(request).await;
     // A refusal has its status in the head; a success has it in the trailer, after the body.
+    let otherwise = if response.status().is_success() { "0" } else { "other" };
     let status =
-        response.headers().get("grpc-status").map_or(Ok("0"), HeaderValue::to_str).unwrap_or("other").to_owned();
+        response.headers().get("grpc-status").map_or(Ok(otherwise), HeaderValue::to_str).unwrap_or("other").to_owned();
     // Not implemented, or asked by nobody we know: then the name is not one of ours for certain.
-    let call = if matches!(&*status, "12" | "16") { "other" } else { &call };
+    let call = if matches!(&*status, "12" | "16" | "other") { "other" } else { &call };
     metrics.requests.with_label_values(&[call, &status]).inc();
     metrics.seconds.with_label_values(&[call]).observe(begun.elapsed().as_secs_f64());
     response

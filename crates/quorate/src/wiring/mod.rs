@@ -15,7 +15,9 @@ use quorate_core::id::Name;
 use quorate_core::seam::WallClock;
 use quorate_hsm::{Hsm, HsmConfig, HsmError, KeyId, KeySelection, TokenProfile};
 use quorate_replica::{Profile, Replica, World};
+use quorate_service::HsmIdentity;
 use quorate_service::node::{JoinConfig, Node, NodeConfig};
+use quorate_service::seal::PublicSeals;
 use quorate_service::seal::token::JoinToken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -104,8 +106,14 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let pins = Pins::default();
     let net = TlsNet::new(identity.clone(), trust.clone(), pins.clone(), wall.clone()).map_err(|e| cant(&e, ""))?;
     let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
-    let world =
-        World { disk: Arc::new(quorate_replica::disk::RealDisk), net: Arc::new(net), entropy, wall: wall.clone() };
+    let world = World {
+        disk: Arc::new(quorate_replica::disk::RealDisk),
+        net: Arc::new(net),
+        entropy,
+        wall: wall.clone(),
+        seals: Arc::new(PublicSeals),
+        identity: Arc::new(HsmIdentity::new(hsm.clone()).map_err(token)?),
+    };
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));
     let invitation = config.join.as_ref().filter(|_| is_new);

@@ -168,6 +168,17 @@ impl Dev {
         Client::connect(config).await.expect("valid settings")
     }
 
+    /// Issues a client certificate as an operator would.
+    pub fn issue(&self, role: &str, name: &str) -> Pair {
+        let pki = self.dir.join("pki");
+        let mut command = Command::new(QUORATE);
+        command.args(["pki", "client", "--role", role, "--name", name, "--dir"]).arg(&pki);
+        command.arg("--passphrase-file").arg(pki.join("passphrase"));
+        let output = run(command, "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Pair { cert: pki.join(format!("{name}.pem")), key: pki.join(format!("{name}.key")) }
+    }
+
     /// The command line, as administrator, with `stdin`.
     pub fn cli(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Output {
         let addrs: Vec<_> = self.json.nodes.iter().map(|n| n.api.as_str()).collect();
@@ -297,8 +308,8 @@ pub fn node<'a>(status: &'a StatusResponse, name: &str) -> &'a NodeStatus {
     status.nodes.iter().find(|n| n.name == name).unwrap_or_else(|| panic!("{name} is in {status:?}"))
 }
 
-/// One HTTP/1.1 request over TLS, with a client certificate or without.
-pub fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[u8]) -> std::io::Result<String> {
+/// TLS as a stock client has it, with a client certificate or without.
+pub fn tls(dev: &Dev, identity: Option<&Pair>, alpn: &[u8]) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(&dev.json.ca).expect("PEM")).expect("a root");
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -314,8 +325,13 @@ pub fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[
         }
     };
     config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+/// One HTTP/1.1 request over TLS, with a client certificate or without.
+pub fn http(dev: &Dev, addr: &str, path: &str, identity: Option<&Pair>, alpn: &[u8]) -> std::io::Result<String> {
     let name = ServerName::try_from("127.0.0.1").expect("an address");
-    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let mut tls = rustls::ClientConnection::new(tls(dev, identity, alpn), name).expect("a connection");
     let mut tcp = TcpStream::connect(addr)?;
     tcp.set_read_timeout(Some(PATIENCE))?;
     let mut stream = rustls::Stream::new(&mut tls, &mut tcp);

@@ -1,10 +1,9 @@
 //! Between the wire's messages and our types.
 
+use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::vote::RaftLeaderId;
-use quorate_core::batch::{Expect, Outcome};
-use quorate_core::codec::{Malformed, Reader, Writer};
-use quorate_core::record_key::RecordKey;
+use quorate_core::codec::Malformed;
 
 use super::pb;
 use crate::raft::codec::{from_wire, to_wire};
@@ -12,8 +11,6 @@ use crate::raft::{LeaderId, LogId, TypeConfig, Vote};
 
 /// Most entries of a message that are read; openraft sends at most 1024.
 const ENTRIES_MAX: usize = 4096;
-/// Mismatches in an outcome.
-const MISMATCHES_MAX: u8 = 8;
 
 pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
     pb::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
@@ -32,6 +29,12 @@ pub(crate) fn vote_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed> {
     Ok(Vote { leader_id: LeaderId::new(vote.term, vote.node), committed: vote.committed })
 }
 
+/// The vote of an elected leader.
+pub(crate) fn leadership_in(vote: Option<pb::VoteId>) -> Result<Vote, Malformed> {
+    vote_in(vote)
+        .and_then(|vote| if vote.committed { Ok(vote) } else { Err(Malformed("message: no elected leader's")) })
+}
+
 pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>, acked: Option<LogId>) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
@@ -39,6 +42,8 @@ pub(crate) fn append_out(request: &AppendEntriesRequest<TypeConfig>, acked: Opti
         leader_commit: request.leader_commit.as_ref().map(log_id_out),
         entries: request.entries.iter().map(to_wire).collect(),
         acked: acked.as_ref().map(log_id_out),
+        grants: Vec::new(),
+        wants_grant: false,
     }
 }
 
@@ -61,14 +66,14 @@ pub(crate) fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesReque
         previous = Some(entry.log_id);
     }
     Ok(AppendEntriesRequest {
-        vote: vote_in(request.vote)?,
+        vote: leadership_in(request.vote)?,
         prev_log_id,
         entries,
         leader_commit: request.leader_commit.as_ref().map(log_id_in),
     })
 }
 
-pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>) -> pb::AppendResponse {
+pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>, grant: Option<Bytes>) -> pb::AppendResponse {
     use pb::append_response::Result as R;
     let result = match response {
         AppendEntriesResponse::Success => R::Success(pb::Nothing {}),
@@ -78,7 +83,7 @@ pub(crate) fn appended_out(response: &AppendEntriesResponse<TypeConfig>) -> pb::
         AppendEntriesResponse::Conflict => R::Conflict(pb::Nothing {}),
         AppendEntriesResponse::HigherVote(vote) => R::HigherVote(vote_out(vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse { result: Some(result), grant: grant.unwrap_or_default() }
 }
 
 pub(crate) fn appended_in(response: pb::AppendResponse) -> Result<AppendEntriesResponse<TypeConfig>, Malformed> {
@@ -100,19 +105,25 @@ pub(crate) fn ballot_out(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> p
     }
 }
 
+/// Who asks to be elected is not elected yet.
 pub(crate) fn ballot_in(request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    let vote = vote_in(request.vote)?;
+    if vote.committed {
+        return Err(Malformed("ballot: it says to be elected already"));
+    }
     Ok(VoteRequest {
-        vote: vote_in(request.vote)?,
+        vote,
         last_log_id: request.last_log_id.as_ref().map(log_id_in),
         leadership_transfer: request.leadership_transfer,
     })
 }
 
-pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>) -> pb::VoteResponse {
+pub(crate) fn voted_out(response: &VoteResponse<TypeConfig>, grant: Option<Bytes>) -> pb::VoteResponse {
     pb::VoteResponse {
         vote: Some(vote_out(&response.vote)),
         last_log_id: response.last_log_id.as_ref().map(log_id_out),
         granted: response.vote_granted,
+        grant: grant.unwrap_or_default(),
     }
 }
 
@@ -134,56 +145,15 @@ pub(crate) fn transfer_out(request: &TransferLeaderRequest<TypeConfig>) -> pb::T
 
 pub(crate) fn transfer_in(request: pb::TransferLeaderRequest) -> Result<TransferLeaderRequest<TypeConfig>, Malformed> {
     Ok(TransferLeaderRequest::new(
-        vote_in(request.from_leader)?,
+        leadership_in(request.from_leader)?,
         request.to,
         request.last_log_id.as_ref().map(log_id_in),
     ))
 }
 
-/// `1 ‖ index | 2 ‖ index ‖ n u8 × (key ‖ rev) | 3 | 4 | 5`
-pub(crate) fn outcome_out(outcome: &Outcome) -> Vec<u8> {
-    let w = Writer::new();
-    match outcome {
-        Outcome::Applied(index) => w.u8(1).u64(*index),
-        Outcome::Conflict { index, mismatches } => {
-            let told = &mismatches[..mismatches.len().min(MISMATCHES_MAX.into())];
-            let w = w.u8(2).u64(*index).u8(told.len() as u8);
-            told.iter().fold(w, |w, m| w.raw(m.key.as_bytes()).u64(m.rev))
-        }
-        Outcome::Fenced => w.u8(3),
-        Outcome::TooOld => w.u8(4),
-        Outcome::Malformed => w.u8(5),
-    }
-    .finish()
-}
-
-pub(crate) fn outcome_in(bytes: &[u8]) -> Result<Outcome, Malformed> {
-    let mut r = Reader::new("outcome", bytes);
-    let outcome = match r.u8()? {
-        1 => Outcome::Applied(r.u64()?),
-        2 => {
-            let index = r.u64()?;
-            let count = r.u8()?;
-            if count > MISMATCHES_MAX {
-                return Err(Malformed("outcome"));
-            }
-            let mismatch = |_| Ok(Expect { key: RecordKey::read(&mut r)?, rev: r.u64()? });
-            Outcome::Conflict { index, mismatches: (0..count).map(mismatch).collect::<Result<_, Malformed>>()? }
-        }
-        3 => Outcome::Fenced,
-        4 => Outcome::TooOld,
-        5 => Outcome::Malformed,
-        _ => return Err(Malformed("outcome")),
-    };
-    r.finish()?;
-    Ok(outcome)
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use openraft::EntryPayload;
-    use proptest::prelude::*;
 
     use super::*;
     use crate::raft::RaftEntry;
@@ -205,15 +175,6 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_come_back() {
-        let key = RecordKey::keyring();
-        let conflict = Outcome::Conflict { index: 9, mismatches: vec![Expect { key, rev: 3 }] };
-        for outcome in [Outcome::Applied(7), conflict, Outcome::Fenced, Outcome::TooOld, Outcome::Malformed] {
-            assert_eq!(outcome_in(&outcome_out(&outcome)), Ok(outcome));
-        }
-    }
-
-    #[test]
     fn appends_must_be_in_sequence() {
         assert!(append_in(append(None, &[0, 1, 2])).is_ok());
         assert!(append_in(append(Some(6), &[7, 8])).is_ok());
@@ -226,10 +187,14 @@ mod tests {
         assert!(append_in(pb::AppendRequest::default()).is_err(), "no vote");
     }
 
-    proptest! {
-        #[test]
-        fn any_outcome_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = outcome_in(&bytes);
-        }
+    #[test]
+    fn who_asks_for_votes_is_not_elected_and_who_leads_is() {
+        let vote = |committed| Some(pb::VoteId { term: 4, node: 2, committed });
+        let ballot = |committed| ballot_in(pb::VoteRequest { vote: vote(committed), ..Default::default() });
+        assert!(ballot(false).is_ok() && ballot(true).is_err());
+        let append = |committed| append_in(pb::AppendRequest { vote: vote(committed), ..Default::default() });
+        assert!(append(true).is_ok() && append(false).is_err());
+        let transfer = |committed| pb::TransferLeaderRequest { from_leader: vote(committed), ..Default::default() };
+        assert!(transfer_in(transfer(true)).is_ok() && transfer_in(transfer(false)).is_err());
     }
 }

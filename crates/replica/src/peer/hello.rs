@@ -68,6 +68,7 @@ impl Heard {
             age,
             disowns: heard.error == Some(RpcFailure::NotPinned),
             error: heard.error.map(|e| e.to_string()),
+            doubt: None,
         }
     }
 
@@ -172,7 +173,7 @@ impl Node {
     pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage) {
         if !hello.membership.is_empty() {
             match MembershipView::decode(&hello.membership) {
-                Ok(view) => self.shared.roster.hear(view),
+                Ok(view) => self.shared.roster.hear(from, view),
                 Err(error) => tracing::warn!(%from, %error, "a member told a membership that can't be read"),
             }
         }

@@ -23,7 +23,7 @@ use super::rounds::Rounds;
 use super::{CONNECT_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES};
 use crate::member::Member;
 use crate::net::{BoxStream, Net, PeerExpectation};
-use crate::raft::{LogId, Vote};
+use crate::raft::{LeaderId, LogId, Vote};
 
 /// The metadata key of the stamp.
 pub(crate) const STAMP_KEY: &str = "quorate-peer-bin";
@@ -177,9 +177,26 @@ pub(crate) struct Link {
     rounds: Rounds,
     /// The newest entry that the member said to have, and under which vote.
     acked: Mutex<Option<(Vote, LogId)>>,
+    /// The leadership that the member answered last: it has seen its grants.
+    follows: Mutex<Option<LeaderId>>,
 }
 
 impl Link {
+    /// Its pinned identity key.
+    pub(crate) fn identity(&self) -> &[u8] {
+        &self.member.identity_spki
+    }
+
+    /// Whether the member has answered this leadership, and needs no grants any more.
+    pub(crate) fn follows(&self, leadership: LeaderId) -> bool {
+        *self.follows.lock().unwrap_or_else(PoisonError::into_inner) == Some(leadership)
+    }
+
+    /// The member has answered a leadership; `None`: it may be another process now.
+    pub(crate) fn note_follows(&self, leadership: Option<LeaderId>) {
+        *self.follows.lock().unwrap_or_else(PoisonError::into_inner) = leadership;
+    }
+
     /// The member said under this vote that it has this entry, and all before it.
     pub(crate) fn note_acked(&self, vote: Vote, id: LogId) {
         let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,6 +280,7 @@ impl Links {
             log: client(Purpose::Log),
             snapshot: client(Purpose::Snapshot),
             acked: Mutex::default(),
+            follows: Mutex::default(),
             rounds: Rounds::new(Connector::new(self.net.clone(), &member.peer_addr, expect(), stamp, Purpose::Rounds)),
         });
         links.insert(id, link.clone());

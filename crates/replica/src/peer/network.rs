@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::OptionalSend;
 use openraft::alias::SnapshotOf;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -15,7 +16,8 @@ use quorate_core::codec::Malformed;
 use quorate_core::id::NodeId;
 
 use super::link::{Link, Links};
-use super::{APPEND_LIMIT, RpcFailure, bounded, convert};
+use super::{APPEND_LIMIT, RpcFailure, bounded, convert, pb};
+use crate::grants::Grants;
 use crate::member::Member;
 use crate::raft::machine::StateSnapshot;
 use crate::raft::{LogId, TypeConfig, Vote};
@@ -29,15 +31,17 @@ pub(crate) struct Network {
     me: NodeId,
     links: Arc<Links>,
     streams: Arc<Streams>,
+    grants: Arc<Grants>,
 }
 
 impl Network {
-    pub(crate) fn new(me: NodeId, links: Arc<Links>, streams: Arc<Streams>) -> Self {
-        Self { me, links, streams }
+    pub(crate) fn new(me: NodeId, links: Arc<Links>, streams: Arc<Streams>, grants: Arc<Grants>) -> Self {
+        Self { me, links, streams, grants }
     }
 
     fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
-        Peer { me: self.me, link: self.links.to(NodeId(target), member), streams: self.streams.clone(), heartbeat }
+        let (streams, grants) = (self.streams.clone(), self.grants.clone());
+        Peer { me: self.me, link: self.links.to(NodeId(target), member), streams, grants, heartbeat }
     }
 }
 
@@ -58,6 +62,7 @@ pub(crate) struct Peer {
     me: NodeId,
     link: Arc<Link>,
     streams: Arc<Streams>,
+    grants: Arc<Grants>,
     /// Appends go by the control connection and under openraft's own limit.
     heartbeat: bool,
 }
@@ -102,15 +107,24 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
-        let request = convert::append_out(&rpc, self.link.acked(&rpc.vote));
+        let request = self.with_grants(&rpc.vote, convert::append_out(&rpc, self.link.acked(&rpc.vote)));
         let (mut client, limit) = match self.heartbeat {
             true => (self.link.control(), option.soft_ttl()),
             // openraft hands on the heartbeat interval, which a follower's disk need not keep.
             false => (self.link.log(), APPEND_LIMIT),
         };
-        let response =
-            bounded(limit, client.append(request)).await.map_err(|e| self.error(RPCTypes::AppendEntries, e))?;
-        let response = convert::appended_in(response).map_err(malformed)?;
+        let response = bounded(limit, client.append(request)).await.map_err(|e| {
+            self.link.note_follows(None);
+            self.error(RPCTypes::AppendEntries, e)
+        })?;
+        let grant = response.grant.clone();
+        let response = match convert::appended_in(response).map_err(malformed)? {
+            AppendEntriesResponse::HigherVote(vote) => AppendEntriesResponse::HigherVote(self.told(vote, &rpc.vote)?),
+            followed => {
+                self.follows(&rpc.vote, &grant);
+                followed
+            }
+        };
         match plausible(&response, before, last) {
             Ok(()) => {
                 let has = match &response {
@@ -157,10 +171,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let sent = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
-            sent = send(&self.link, &stream, vote, view) => sent,
+            sent = send(&self.link, &stream, vote, self.grants.collected(vote.leader_id), view) => sent,
         };
         match sent {
-            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Ok(told) => Ok(SnapshotResponse::new(self.told(told, &vote)?)),
             Err(error) => {
                 // Tried again after a pause, with the state as it is then.
                 tracing::warn!(to = %self.link.id, index = last.index, %error, "a snapshot was not installed");
@@ -174,6 +188,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
+        self.grants.note_successor(NodeId(*req.to_node_id()));
         let mut client = self.link.control();
         let response = bounded(option.soft_ttl(), client.transfer_leader(convert::transfer_out(&req)))
             .await
@@ -196,7 +211,35 @@ impl Peer {
         let response = bounded(limit, client.vote(convert::ballot_out(&rpc, pre_vote)))
             .await
             .map_err(|e| self.error(RPCTypes::Vote, e))?;
-        convert::voted_in(response).map_err(malformed)
+        let grant = response.grant.clone();
+        let mut response = convert::voted_in(response).map_err(malformed)?;
+        // Whom others would not believe to have voted for this node has not.
+        response.vote_granted &=
+            pre_vote || self.grants.collect(rpc.vote.leader_id, self.link.id, self.link.identity(), &grant);
+        response.vote = self.told(response.vote, &rpc.vote)?;
+        Ok(response)
+    }
+
+    /// Shows who granted this leadership, until the member has answered it.
+    fn with_grants(&self, vote: &Vote, mut request: pb::AppendRequest) -> pb::AppendRequest {
+        if !self.link.follows(vote.leader_id) {
+            request.grants = self.grants.collected(vote.leader_id);
+        }
+        request.wants_grant = self.grants.lacks(vote.leader_id, self.link.id);
+        request
+    }
+
+    /// The member follows this leadership.
+    fn follows(&self, vote: &Vote, grant: &Bytes) {
+        self.link.note_follows(Some(vote.leader_id));
+        if !grant.is_empty() && !self.grants.collect(vote.leader_id, self.link.id, self.link.identity(), grant) {
+            tracing::warn!(from = %self.link.id, "a grant does not hold");
+        }
+    }
+
+    /// A vote told in an answer.
+    fn told(&self, vote: Vote, sent: &Vote) -> Result<Vote, NetworkError<TypeConfig>> {
+        self.grants.told(self.link.id, vote, sent).map_err(NetworkError::from_string)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who the members are, and who may speak for which node id.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_core::id::NodeId;
@@ -8,21 +9,42 @@ use super::preface::Refusal;
 use crate::member::{Member, MembershipView};
 use crate::net::PeerIdentity;
 
-/// Committed membership as applied here, and the newest one a member has told us of.
+/// Committed membership as applied here, and newer ones that others have told of.
 ///
-/// The second is needed by a node that is behind: the leader it must catch up from may have become a member in
-/// entries it does not have yet. What it was told adds ids, it never changes a pin that it has applied itself.
+/// Those are needed by a node that is behind: the leader it must catch up from may have become a member in entries it
+/// does not have yet. What it was told adds ids, it never changes a pin that it has applied itself; nor does what one
+/// member tells hide what another did.
 pub(crate) struct Roster(RwLock<Views>);
 
 struct Views {
     applied: Arc<MembershipView>,
-    told: Arc<MembershipView>,
+    /// The inviter's word, bound to the invitation.
+    introduction: Arc<MembershipView>,
+    /// The newest that each member has told, by the identity key of the teller.
+    told: BTreeMap<Vec<u8>, Arc<MembershipView>>,
+}
+
+impl Views {
+    /// In the order in which they are believed.
+    fn all(&self) -> Vec<&Arc<MembershipView>> {
+        let mut told: Vec<_> = self.told.values().collect();
+        told.sort_by_key(|view| std::cmp::Reverse(view.index));
+        let newer = std::iter::once(&self.introduction).chain(told).filter(|view| view.is_newer_than(&self.applied));
+        std::iter::once(&self.applied).chain(newer).collect()
+    }
+
+    fn member(&self, id: NodeId) -> Option<&Member> {
+        // Nearly always.
+        let applied = self.applied.members.get(&id);
+        applied.or_else(|| self.all().into_iter().find_map(|view| view.members.get(&id)))
+    }
 }
 
 impl Roster {
     /// A roster that knows what the inviter told.
     pub(crate) fn new(introduction: Option<MembershipView>) -> Self {
-        Self(RwLock::new(Views { applied: Arc::default(), told: Arc::new(introduction.unwrap_or_default()) }))
+        let introduction = Arc::new(introduction.unwrap_or_default());
+        Self(RwLock::new(Views { applied: Arc::default(), introduction, told: BTreeMap::new() }))
     }
 
     fn read<T>(&self, f: impl FnOnce(&Views) -> T) -> T {
@@ -33,16 +55,29 @@ impl Roster {
     pub(crate) fn set_applied(&self, view: MembershipView) {
         let mut views = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if *views.applied != view {
-            views.applied = Arc::new(view);
+            let applied = Arc::new(view);
+            views.told.retain(|_, told| told.is_newer_than(&applied));
+            views.applied = applied;
         }
     }
 
     /// A member told of a committed membership.
-    pub(crate) fn hear(&self, view: MembershipView) {
+    pub(crate) fn hear(&self, from: NodeId, view: MembershipView) {
         let mut views = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if view.is_newer_than(&views.told) {
-            views.told = Arc::new(view);
+        if view.is_newer_than(&views.applied)
+            && let Some(teller) = views.member(from).map(|member| member.identity_spki.clone())
+        {
+            views.told.insert(teller, Arc::new(view));
         }
+    }
+
+    /// The memberships of which any one may elect the bearer of `claimant`: the one applied here and, for a node that lags
+    /// behind, those told since. Nobody tells of the voters that elected itself: one liar could then elect itself.
+    pub(crate) fn electorates(&self, claimant: &[u8]) -> Vec<Arc<MembershipView>> {
+        self.read(|v| {
+            let own = v.told.get(claimant);
+            v.all().into_iter().filter(|view| !own.is_some_and(|own| Arc::ptr_eq(own, view))).cloned().collect()
+        })
     }
 
     /// Committed membership as applied here.
@@ -52,18 +87,14 @@ impl Roster {
 
     /// The pinned member of that id.
     pub(crate) fn member(&self, id: NodeId) -> Option<Member> {
-        self.read(|v| {
-            let told = || v.told.members.get(&id).filter(|_| v.told.is_newer_than(&v.applied));
-            v.applied.members.get(&id).or_else(told).cloned()
-        })
+        self.read(|v| v.member(id).cloned())
     }
 
     /// All nodes to talk to.
     pub(crate) fn members(&self) -> Vec<(NodeId, Member)> {
         self.read(|v| {
-            let told = v.told.members.iter().filter(|_| v.told.is_newer_than(&v.applied));
-            let mut all = v.applied.members.clone();
-            for (id, member) in told {
+            let mut all = BTreeMap::new();
+            for (id, member) in v.all().into_iter().flat_map(|view| &view.members) {
                 all.entry(*id).or_insert_with(|| member.clone());
             }
             all.into_iter().collect()
@@ -72,12 +103,9 @@ impl Roster {
 
     /// Whether the bearer of a certificate may speak for a node id.
     pub(crate) fn admit(&self, claimed: NodeId, who: &PeerIdentity) -> Result<(), Refusal> {
-        let pinned = self.read(|v| {
-            let told = || v.told.members.get(&claimed).filter(|_| v.told.is_newer_than(&v.applied));
-            let member = v.applied.members.get(&claimed).or_else(told);
-            member.is_some_and(|m| m.name == who.name && m.identity_spki == who.identity_spki)
-        });
-        if pinned { Ok(()) } else { Err(Refusal::NotPinned) }
+        let pinned =
+            |v: &Views| v.member(claimed).is_some_and(|m| m.name == who.name && m.identity_spki == who.identity_spki);
+        if self.read(pinned) { Ok(()) } else { Err(Refusal::NotPinned) }
     }
 }
 
@@ -120,12 +148,34 @@ mod tests {
         assert_eq!(roster.admit(NodeId(1), &who("a", 1)), Ok(()), "the founding membership has index 0");
         let roster = Roster::new(Some(view(9, &[(1, member("a", 1)), (3, member("c", 3))])));
         assert_eq!(roster.admit(NodeId(3), &who("c", 3)), Ok(()));
-        roster.hear(view(10, &[(1, member("evil", 66)), (3, member("c", 3))]));
+        roster.hear(NodeId(3), view(10, &[(1, member("evil", 66)), (3, member("c", 3))]));
         roster.set_applied(view(5, &[(1, member("a", 1))]));
         assert_eq!(roster.admit(NodeId(3), &who("c", 3)), Ok(()), "replaying its log, it still follows a later member");
         assert_eq!(roster.admit(NodeId(1), &who("evil", 66)), Err(Refusal::NotPinned));
         assert_eq!(roster.members().len(), 2);
         roster.set_applied(view(10, &[(1, member("a", 1))]));
         assert_eq!(roster.admit(NodeId(3), &who("c", 3)), Err(Refusal::NotPinned), "applied is as new, and rules");
+    }
+
+    #[test]
+    fn nobody_tells_of_its_own_electorate_and_what_is_applied_or_was_an_invitation_s_counts_for_all() {
+        let (a, b) = (member("a", 1), member("b", 2));
+        let roster = Roster::new(Some(view(3, &[(1, a.clone()), (2, b.clone())])));
+        let indexes = |claimant: u8| -> Vec<u64> {
+            let mut known: Vec<u64> = roster.electorates(&[claimant]).iter().map(|view| view.index).collect();
+            known.sort_unstable();
+            known
+        };
+        assert_eq!(indexes(1), [0, 3], "nothing is applied yet");
+        roster.hear(NodeId(1), view(8, &[(1, a.clone())]));
+        roster.hear(NodeId(2), view(9, &[(2, b.clone())]));
+        roster.hear(NodeId(7), view(10, &[(7, member("g", 7))]));
+        assert_eq!((indexes(1), indexes(2), indexes(3)), (vec![0, 3, 9], vec![0, 3, 8], vec![0, 3, 8, 9]));
+        // Under another id it is the same teller.
+        roster.hear(NodeId(1), view(12, &[(1, a.clone()), (2, b.clone()), (9, a.clone())]));
+        roster.hear(NodeId(9), view(13, &[(9, a.clone())]));
+        assert_eq!((indexes(1), indexes(2)), (vec![0, 3, 9], vec![0, 3, 13]));
+        roster.set_applied(view(9, &[(1, a), (2, b)]));
+        assert_eq!((indexes(1), indexes(2)), (vec![9], vec![9, 13]), "what is older than the own log is over");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use openraft::errors::{Infallible, RaftError};
+use openraft::raft::AppendEntriesResponse;
 use quorate_core::codec::Malformed;
 use quorate_core::id::NodeId;
 use tokio::time::{Instant, timeout};
@@ -16,7 +17,7 @@ use super::{SERVE_LIMIT, convert, pb};
 use crate::change::{Change, Changed};
 use crate::member::Member;
 use crate::node::Node;
-use crate::propose::Attempt;
+use crate::propose::{Attempt, Proposal};
 use crate::raft::TypeConfig;
 use crate::snapshot::receive::receive;
 
@@ -56,11 +57,15 @@ impl Peer for PeerDesk {
         if ballot.vote.leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("a node asks for votes for itself only"));
         }
+        let ballot = self.node.admit_ballot(ballot)?;
+        let leadership = ballot.vote.leader_id;
         let response = match pre_vote {
             true => self.node.raft.pre_vote(ballot).await,
             false => self.node.raft.vote(ballot).await,
         };
-        Ok(Response::new(convert::voted_out(&response.map_err(stopped)?)))
+        let response = response.map_err(stopped)?;
+        let grant = (response.vote_granted && !pre_vote).then(|| self.node.grants.give(leadership));
+        Ok(Response::new(convert::voted_out(&response, grant)))
     }
 
     async fn transfer_leader(&self, request: Request<pb::TransferLeaderRequest>) -> Answer<pb::TransferLeaderResponse> {
@@ -70,6 +75,7 @@ impl Peer for PeerDesk {
             return Err(Status::invalid_argument("only the leader hands on its leadership"));
         }
         self.node.takes_part()?;
+        self.node.admit_transfer(&request)?;
         let result = self.node.raft.handle_transfer_leader(request).await;
         let result = result.map_err(|e| Status::unavailable(e.to_string()))?;
         Ok(Response::new(pb::TransferLeaderResponse {
@@ -85,12 +91,14 @@ impl Peer for PeerDesk {
 
     async fn append(&self, request: Request<pb::AppendRequest>) -> Answer<pb::AppendResponse> {
         let from = sender(&request)?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let (grants, wants_grant) = (std::mem::take(&mut request.grants), request.wants_grant);
         let acked = request.acked.as_ref().map(convert::log_id_in);
         let append = convert::append_in(request).map_err(malformed)?;
         if append.vote.leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("only the leader itself sends entries"));
         }
+        self.node.believe(&append.vote, &grants)?;
         if let Some(acked) = acked {
             self.node.compare_with_acked(&append.vote, acked);
         }
@@ -99,8 +107,12 @@ impl Peer for PeerDesk {
             // Heartbeats, votes and reads go on (key-log §4.6).
             return Err(Status::resource_exhausted("short of disk space: no entries are taken"));
         }
+        self.node.refuse_contradiction(&append).await?;
+        let leadership = append.vote.leader_id;
         let response = self.node.raft.append_entries(append).await.map_err(stopped)?;
-        Ok(Response::new(convert::appended_out(&response)))
+        let follows = matches!(response, AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_));
+        let grant = (follows && wants_grant).then(|| self.node.grants.give(leadership));
+        Ok(Response::new(convert::appended_out(&response, grant)))
     }
 
     async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
@@ -108,10 +120,19 @@ impl Peer for PeerDesk {
         let Ok(_permit) = self.node.limits.of(from).forwards.try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many proposals in flight"));
         };
-        let batch = request.into_inner().batch;
+        let request = request.into_inner();
+        let what = match request.what.ok_or_else(|| Status::invalid_argument("nothing is proposed"))? {
+            pb::propose_request::What::Batch(bytes) => Proposal::Batch(bytes),
+            pb::propose_request::What::Open(bytes) => Proposal::Open(bytes),
+        };
+        let claim = match request.claim.len() {
+            0 => None,
+            _ => Some(request.claim[..].try_into().map_err(|_| Status::invalid_argument("no such claim"))?),
+        };
         use pb::propose_response::Result as R;
-        let result = match timeout(SERVE_LIMIT, self.node.sequence(&batch, from)).await {
-            Ok(Attempt::Done(outcome)) => R::Outcome(convert::outcome_out(&outcome).into()),
+        let result = match timeout(SERVE_LIMIT, self.node.sequence(&what, from, claim)).await {
+            Ok(Attempt::Done(_) | Attempt::Sequenced) => R::Sequenced(pb::Nothing {}),
+            Ok(Attempt::Claim(to)) => R::Claim(pb::VoteId { term: to.term, node: to.node_id, committed: true }),
             Ok(Attempt::NotLeader(hint)) => R::NotLeader(hint.map_or(0, |id| id.0)),
             Ok(Attempt::Refused(why)) => R::Refused(why),
             Ok(Attempt::NoSpace(short)) => R::NoSpace(pb::NoSpace { why: short.why, moving: short.moving }),

@@ -18,8 +18,11 @@ use super::{RaftEntry, membership_view};
 use crate::disk::is_full;
 use crate::error::Problem;
 use crate::journal::{Checkpoint, Command, JournalWriter};
-use crate::shared::Shared;
-use crate::state::{Applied, ApplyError, Incoming, IncomingError, State, StateFiles, ToApply, View, What, get_value};
+use crate::shared::{Sessions, Shared};
+use crate::state::{
+    Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,
+    get_value, outcome_of, session_of,
+};
 
 /// Groups waiting for the thread: apply is sequential, so one is in work and one waits.
 const QUEUE_LEN: usize = 2;
@@ -65,6 +68,7 @@ impl ApplyThread {
         shared: Arc<Shared>,
         reopen: impl Fn(Arc<StateFiles>) -> io::Result<State> + Send + 'static,
     ) -> io::Result<Self> {
+        take_up_sessions(&state, &shared)?;
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
         let mut worker = Worker { state, files, journal, shared, reopen: Box::new(reopen) };
@@ -112,6 +116,19 @@ fn publish(state: &State, shared: &Shared) -> io::Result<()> {
     shared.roster.set_applied(membership_view(&membership));
     shared.publish_applied(meta.applied.as_ref().map_or(0, |(index, _)| *index), meta.cluster_time_ms);
     shared.note_change();
+    Ok(())
+}
+
+/// The sessions of a whole state.
+fn take_up_sessions(state: &State, shared: &Shared) -> io::Result<()> {
+    let view = state.view()?;
+    let mut sessions = Sessions::new();
+    for member in &state.meta().members {
+        if let Some(session) = session_of(&*view, *member)? {
+            sessions.insert(*member, session);
+        }
+    }
+    shared.set_sessions(|now| *now = sessions);
     Ok(())
 }
 
@@ -170,8 +187,9 @@ impl Worker {
             self.shared.publish_applied(last.index, self.shared.cluster_time_ms());
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
-        let verifier = self.shared.verifier().filter(|_| self.shared.problem().is_none());
-        let (mut applied, mut result) = self.state.apply(&to_apply, verifier.as_deref().map(|v| v as _));
+        let keys = self.shared.keys().filter(|_| self.shared.problem().is_none());
+        let verifier = keys.as_deref().map(|keys| keys as &dyn BatchVerifier);
+        let (mut applied, mut result) = self.state.apply(&to_apply, verifier);
         if let Err(ApplyError::Forged { index }) = result {
             // Said before anything at or past that index is published, so nobody reads it as served. The entry is
             // applied all the same, as on the sealed nodes: skipping it would make this state diverge.
@@ -225,7 +243,33 @@ impl Worker {
                 observer.applied(entry.index, &entry.touched);
             }
         }
-        publish(&self.state, &self.shared)
+        self.follow_sessions(applied);
+        publish(&self.state, &self.shared)?;
+        // A node that has stopped serving may have met a forged batch under an id of its own.
+        if self.shared.problem().is_none() {
+            for entry in applied {
+                if let Whose::Batch(id) = &entry.whose {
+                    self.shared.sequences.settle(id, &entry.outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_sessions(&self, applied: &[Applied]) {
+        let begun = applied.iter().filter_map(|entry| match (&entry.whose, &entry.outcome) {
+            (Whose::Open(session), Outcome::Applied(_)) => Some(*session),
+            _ => None,
+        });
+        let members = &self.state.meta().members;
+        let begun: Vec<_> = begun.filter(|session| members.contains(&session.origin)).collect();
+        let gone = self.shared.sessions().borrow().keys().any(|origin| !members.contains(origin));
+        if gone || !begun.is_empty() {
+            self.shared.set_sessions(|now| {
+                now.retain(|origin, _| members.contains(origin));
+                now.extend(begun.into_iter().map(|session| (session.origin, session)));
+            });
+        }
     }
 
     fn replace(&mut self, with: StateSnapshot) -> io::Result<()> {
@@ -256,7 +300,15 @@ impl Worker {
             let view = self.state.view()?;
             observer.replaced(index, &|key| get_value(&*view, key));
         }
+        take_up_sessions(&self.state, &self.shared)?;
         publish(&self.state, &self.shared)?;
+        // What was met between the old state and this one, was not met here.
+        let view = self.state.view()?;
+        for id in self.shared.sequences.unsettled() {
+            if let Some(outcome) = outcome_of(&*view, &id)?.filter(|outcome| *outcome != Outcome::Fenced) {
+                self.shared.sequences.settle(&id, &outcome);
+            }
+        }
         tracing::info!(index, "a snapshot was installed");
         Ok(())
     }

@@ -10,6 +10,7 @@ use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use quorate_core::seeded::{self, Bug};
+use tokio::sync::watch;
 
 use super::codec::{decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal};
 use super::promise::Promise;
@@ -23,15 +24,17 @@ pub(crate) struct LogStore {
     writer: JournalWriter,
     reader: JournalReader,
     promise: Arc<Promise>,
+    /// What the state has applied.
+    applied: watch::Receiver<u64>,
 }
 
 impl LogStore {
     /// # Errors
     /// When the journal's vote can't be read.
-    pub(crate) fn new(writer: JournalWriter) -> io::Result<Self> {
+    pub(crate) fn new(writer: JournalWriter, applied: watch::Receiver<u64>) -> io::Result<Self> {
         let reader = writer.reader();
         let vote = decoded_vote(&reader)?;
-        Ok(Self { writer, reader, promise: Arc::new(Promise::new(vote.as_ref())) })
+        Ok(Self { writer, reader, promise: Arc::new(Promise::new(vote.as_ref())), applied })
     }
 
     /// What this node has promised in elections.
@@ -58,7 +61,8 @@ fn to_range(range: impl RangeBounds<u64>) -> std::ops::Range<u64> {
     start..end
 }
 
-fn decoded_vote(reader: &JournalReader) -> io::Result<Option<Vote>> {
+/// The vote that the journal holds.
+pub(crate) fn decoded_vote(reader: &JournalReader) -> io::Result<Option<Vote>> {
     reader.vote().map(|bytes| decode_vote(&bytes).map_err(invalid)).transpose()
 }
 
@@ -89,7 +93,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let reader = self.reader.clone();
-        let range = to_range(range);
+        let mut range = to_range(range);
+        range.end = range.end.min(reader.last_index().map_or(0, |last| last + 1));
         futures::stream::iter(Pieces { reader, next: range.start, end: range.end, piece: Vec::new().into_iter() })
     }
 }
@@ -106,18 +111,28 @@ impl Iterator for Pieces {
     type Item = io::Result<RaftEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.piece.len() == 0 && self.next < self.end {
-            match self.reader.entries(self.next..self.end, LOG_READ_BYTES_MAX) {
-                Ok(entries) => self.piece = entries.into_iter(),
-                Err(e) => {
-                    self.next = self.end;
-                    return Some(Err(e));
-                }
-            }
+        if self.next >= self.end {
+            return None;
         }
-        let entry = self.piece.next()?;
-        self.next = entry.index + 1;
-        Some(from_journal(&entry).map_err(invalid))
+        let next = self.next_entry();
+        self.next = match next {
+            Ok(_) => self.next + 1,
+            Err(_) => self.end,
+        };
+        Some(next)
+    }
+}
+
+impl Pieces {
+    fn next_entry(&mut self) -> io::Result<RaftEntry> {
+        if self.piece.len() == 0 {
+            self.piece = self.reader.entries(self.next..self.end, LOG_READ_BYTES_MAX)?.into_iter();
+        }
+        // A hole is no end.
+        match self.piece.next().filter(|entry| entry.index == self.next) {
+            Some(entry) => from_journal(&entry).map_err(invalid),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("the log lacks entry {}", self.next))),
+        }
     }
 }
 
@@ -165,7 +180,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.writer.append(commands, Box::new(move |synced| callback.io_completed(synced))).await
     }
 
+    /// Nothing that was applied is ever cut off: who wants that contradicts a majority.
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        let (last, applied) = (last_log_id.map_or(0, |id| id.index), *self.applied.borrow());
+        if last < applied {
+            return Err(io::Error::other(format!("the log would end at entry {last}, but {applied} is applied")));
+        }
         self.enqueue(Command::TruncateAfter(last_log_id.map(|id| id.index))).await
     }
 

@@ -50,6 +50,7 @@ impl fmt::Display for Payload {
             },
             Ok(Entry::Tick(ms)) => write!(f, "tick {ms}"),
             Ok(Entry::Genesis(_)) => write!(f, "genesis"),
+            Ok(Entry::Open(open)) => write!(f, "session {}.{}", open.session.origin, open.session.boot),
             Err(_) => write!(f, "unknown entry"),
         }
     }

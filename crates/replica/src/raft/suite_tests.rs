@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use openraft::StorageError;
+use futures::StreamExt as _;
 use openraft::errors::ErrorSource;
+use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::vote::RaftLeaderId as _;
+use openraft::{EntryPayload, StorageError};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::Entropy;
 
-use super::TypeConfig;
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::machine::Machine;
+use super::{LeaderId, LogId, RaftEntry, TypeConfig};
 use crate::disk::RealDisk;
 use crate::handler::NoService;
 use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
 use crate::peer::roster::Roster;
+use crate::session::Sequences;
 use crate::shared::Shared;
 use crate::state::{State, StateFiles};
 
@@ -41,12 +45,15 @@ impl Stores {
         let (journal, _) = Journal::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
         let writer = JournalWriter::spawn(journal, Box::new(|e| panic!("{e}")))?;
         let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20, 0)?);
-        let state = State::open(files.clone(), cluster, group, None)?;
-        let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None)));
-        let reopen =
-            move |files: Arc<StateFiles>| State::open(files, cluster, group, None).map_err(std::io::Error::other);
-        let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared, reopen)?;
-        Ok((dir, LogStore::new(writer)?, Machine::new(files, Arc::new(apply))))
+        let open = move |files: Arc<StateFiles>| {
+            State::open(files, cluster, group, Arc::new(NoService), None).map(State::with_gaps)
+        };
+        let state = open(files.clone())?;
+        let sequences = Sequences::new(ids.node, 1, &Salt);
+        let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None), sequences));
+        let reopen = move |files: Arc<StateFiles>| open(files).map_err(std::io::Error::other);
+        let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), reopen)?;
+        Ok((dir, LogStore::new(writer, shared.applied())?, Machine::new(files, Arc::new(apply))))
     }
 }
 
@@ -60,4 +67,25 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Stores {
 async fn openraft_s_suite_passes() {
     let result = Suite::test_all(Stores).await;
     assert!(result.is_ok(), "{result:?}");
+}
+
+/// What is not there any more is no end of the log: apply would go on as if it had seen it all.
+#[tokio::test]
+async fn a_log_that_lacks_entries_before_its_end_says_so() {
+    let (_dir, mut log, _machine) = Stores::make().expect("stores");
+    let entry = |index| RaftEntry { log_id: LogId::new(LeaderId::new(1, 1), index), payload: EntryPayload::Blank };
+    log.append((0..4).map(entry), IOFlushed::noop()).await.expect("appended");
+    let indexes = |entries: Vec<std::io::Result<RaftEntry>>| {
+        entries.into_iter().map(|entry| entry.map(|e| e.log_id.index).map_err(|e| e.to_string())).collect::<Vec<_>>()
+    };
+    let whole = log.entries_stream(1..4).await.collect().await;
+    assert_eq!(indexes(whole), [Ok(1), Ok(2), Ok(3)]);
+    let unbounded = log.entries_stream(2..).await.collect().await;
+    assert_eq!(indexes(unbounded), [Ok(2), Ok(3)]);
+    let beyond = log.entries_stream(2..6).await.collect().await;
+    assert_eq!(indexes(beyond), [Ok(2), Ok(3)]);
+    log.purge(LogId::new(LeaderId::new(1, 1), 1)).await.expect("purged");
+    log.append([entry(4)], IOFlushed::noop()).await.expect("appended, after the purge");
+    let purged = log.entries_stream(1..5).await.collect().await;
+    assert_eq!(indexes(purged), [Err("the log lacks entry 1".into())]);
 }

@@ -9,8 +9,8 @@
 //! Neither side holds more than a few frames in memory: the sender reads on only as the connection takes frames, the
 //! receiver takes frames only as its disk does. The view costs the sender no copy and blocks no writer. What is received
 //! is checked against its own digest, and against the cluster, group and lineage of the receiver; its batches' MACs are
-//! not in it. So the sender is trusted to hold the state that the log made, as every sealed node is; signed anchors of
-//! digests (a later stage) will let an unsealed receiver check that too.
+//! not in it. So the sender, whose grants show that it was elected, is trusted to hold the state that the log made, as every
+//! sealed node is; signed anchors of digests (a later stage) will let an unsealed receiver check that too.
 
 pub(crate) mod receive;
 pub(crate) mod send;

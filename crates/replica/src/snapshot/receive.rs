@@ -53,10 +53,11 @@ pub(crate) async fn receive(
         return Err(Status::invalid_argument("a snapshot begins with its header"));
     };
     let identity = identity(&header)?;
-    let vote = convert::vote_in(header.vote).map_err(|e| Status::invalid_argument(e.to_string()))?;
-    if vote.leader_id.node_id != from.0 || !vote.committed {
+    let vote = convert::leadership_in(header.vote).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    if vote.leader_id.node_id != from.0 {
         return Err(Status::invalid_argument("only the leader itself sends its state"));
     }
+    node.believe(&vote, &header.grants)?;
     let mine = node.raft.metrics().borrow_watched().vote;
     if mine > vote {
         return Ok(mine);

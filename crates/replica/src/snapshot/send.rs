@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,12 +38,18 @@ pub(crate) enum SendError {
 }
 
 /// Sends a view; returns the receiver's vote once it is installed there.
-pub(crate) async fn send(link: &Link, stream: &Stream, vote: Vote, view: Arc<dyn View>) -> Result<Vote, SendError> {
+pub(crate) async fn send(
+    link: &Link,
+    stream: &Stream,
+    vote: Vote,
+    grants: Vec<Bytes>,
+    view: Arc<dyn View>,
+) -> Result<Vote, SendError> {
     let identity = Identity::of(&*view)?;
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     // One thread for one stream: reading the state waits for the disk. It ends when the stream does.
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        if let Err(error) = read_all(&*view, &vote, &identity, &tx) {
+        if let Err(error) = read_all(&*view, header(&vote, grants, &identity), &identity, &tx) {
             // Without its trailer the receiver refuses what it has.
             tracing::error!(%error, "the state can't be read for a snapshot");
         }
@@ -81,10 +88,10 @@ async fn stalled(taken: &AtomicU64) {
     }
 }
 
-fn read_all(view: &dyn View, vote: &Vote, identity: &Identity, tx: &mpsc::Sender<Part>) -> io::Result<()> {
+fn read_all(view: &dyn View, header: Part, identity: &Identity, tx: &mpsc::Sender<Part>) -> io::Result<()> {
     let (mut framer, mut records) = (Framer::new(identity), Records::new(view));
     // Whoever waits for the parts may have gone; then there is nothing more to do.
-    if tx.blocking_send(header(vote, identity)).is_err() {
+    if tx.blocking_send(header).is_err() {
         return Ok(());
     }
     while let Some(page) = records.next_page(PAGE_LEN)? {

@@ -39,13 +39,14 @@ fn next_chain(chain: &[u8; CHAIN_LEN], records: &[u8]) -> [u8; CHAIN_LEN] {
 }
 
 /// The first part.
-pub(crate) fn header(vote: &Vote, identity: &Identity) -> Part {
+pub(crate) fn header(vote: &Vote, grants: Vec<Bytes>, identity: &Identity) -> Part {
     Part::Header(pb::SnapshotHeader {
         format: FORMAT,
         level: LEVEL,
         vote: Some(crate::peer::convert::vote_out(vote)),
         meta: identity.meta.clone(),
         digest: identity.digest.clone(),
+        grants,
     })
 }
 
@@ -252,7 +253,7 @@ mod tests {
     fn a_newer_format_is_refused() {
         let sent = sent(&[], &[]);
         let vote = Vote { leader_id: LeaderId::new(1, 1), committed: true };
-        let Part::Header(good) = header(&vote, &sent.identity) else { panic!("a header") };
+        let Part::Header(good) = header(&vote, Vec::new(), &sent.identity) else { panic!("a header") };
         assert!(identity(&good).is_ok());
         assert!(identity(&pb::SnapshotHeader { format: FORMAT + 1, ..good.clone() }).is_err());
         assert!(identity(&pb::SnapshotHeader { level: LEVEL + 1, ..good }).is_err());

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::batch::{Batch, Entry, Expect, FORMAT, Genesis, Op, Outcome, Rev};
 use quorate_core::codec::Writer;
-use quorate_core::id::NodeId;
+use quorate_core::id::{BatchId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
+use quorate_core::session::{Claim, Open, Session};
 use thiserror::Error;
 
 use super::digest::LtHash;
@@ -29,7 +31,7 @@ pub(super) const SAMPLE_INTERVAL: u64 = 1024;
 /// An entry of the log, as apply needs it.
 #[derive(Clone)]
 pub struct ToApply<'a> {
-    /// Its index; greater than that of the entry before.
+    /// Its index: one more than that of the entry before.
     pub index: u64,
     /// Its encoded log id.
     pub log_id: &'a [u8],
@@ -61,18 +63,54 @@ pub struct Applied {
     pub outcome: Outcome,
     /// The records it wrote, without sessions.
     pub touched: Vec<Touched>,
+    /// Whose it is.
+    pub whose: Whose,
+}
+
+/// Whose an applied entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// An origin's batch.
+    Batch(BatchId),
+    /// An origin's, which begins a session.
+    Open(Session),
+    /// Nobody's in particular.
+    Log,
 }
 
 /// Reads a record's value from the state that something is judged by.
 pub type ReadRecord<'a> = &'a dyn Fn(&RecordKey) -> io::Result<Option<Bytes>>;
 
-/// Checks the MAC at a batch's end; given while the node is unsealed.
+/// Checks the MACs in the log; given while the node is unsealed.
 pub trait BatchVerifier: Send + Sync {
     /// True when the MAC is right, or when `state` shows that this verifier can't tell.
     ///
     /// # Errors
     /// When the state can't be read.
     fn verify(&self, batch: &[u8], state: ReadRecord<'_>) -> io::Result<bool>;
+
+    /// The same for the MAC of an entry that begins a session.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    fn verify_open(&self, open: &Open, state: ReadRecord<'_>) -> io::Result<bool>;
+}
+
+/// Checks what the anchor key signed, against the seal configuration (its canonical bytes) that a state holds: no key
+/// is needed for that, so that every node does it, sealed or not, and comes to the same result.
+pub trait SealCheck: Send + Sync {
+    /// Whether it signed that this session begins.
+    fn opens(&self, seal_config: &[u8], open: &Open) -> bool;
+
+    /// Whether it signed what an origin claims.
+    fn claims(&self, seal_config: &[u8], claim: &Claim, signature: &[u8; 64]) -> bool;
+}
+
+/// The canonical bytes of the seal configuration in force; `None` before genesis.
+pub(crate) fn seal_config(record: ReadRecord<'_>) -> io::Result<Option<Bytes>> {
+    let Some(generation) = record(&RecordKey::seal_generation())? else { return Ok(None) };
+    let Ok(generation) = <[u8; 4]>::try_from(&generation[..]) else { return Ok(None) };
+    record(&RecordKey::seal_config(u32::from_be_bytes(generation)))
 }
 
 /// Why applying stopped before an entry. Never skipped over: that would make this state another one.
@@ -126,12 +164,20 @@ pub(super) struct Run {
     pub(super) stop: Option<ApplyError>,
 }
 
+/// What every entry of a log is held to.
+pub(super) struct Rules {
+    pub(super) seals: Arc<dyn SealCheck>,
+    /// Each index follows the one before. Off only in openraft's own suite, whose logs have holes.
+    pub(super) gapless: bool,
+}
+
 /// Applies entries on top of a view whose meta and digest are given.
 pub(super) fn run(
     view: &dyn View,
     meta: Meta,
     digest: LtHash,
     entries: &[ToApply<'_>],
+    rules: &Rules,
     verifier: Option<&dyn BatchVerifier>,
 ) -> io::Result<Run> {
     let mut overlay = Overlay { view, writes: WriteSet::new(), digest };
@@ -145,13 +191,24 @@ pub(super) fn run(
     };
     for entry in entries {
         let applied = run.meta.applied.as_ref().map(|(index, _)| *index);
-        if applied.is_some_and(|applied| entry.index <= applied) {
+        let next = applied.map_or(0, |applied| applied.saturating_add(1));
+        if entry.index < next || entry.index > next && rules.gapless {
             run.stop = Some(ApplyError::OutOfOrder { index: entry.index, applied });
             break;
         }
-        let step = Step { index: entry.index, meta: &mut run.meta, overlay: &mut overlay, verifier };
+        let mut step = Step {
+            index: entry.index,
+            meta: &mut run.meta,
+            overlay: &mut overlay,
+            seals: &*rules.seals,
+            verifier,
+            whose: Whose::Log,
+        };
         match step.take(&entry.what)? {
-            Ok((outcome, touched)) => run.applied.push(Applied { index: entry.index, outcome, touched }),
+            Ok((outcome, touched)) => {
+                let whose = step.whose;
+                run.applied.push(Applied { index: entry.index, outcome, touched, whose });
+            }
             Err(stop) => {
                 run.stop = Some(stop);
                 break;
@@ -190,11 +247,13 @@ struct Step<'a, 'v> {
     index: u64,
     meta: &'a mut Meta,
     overlay: &'a mut Overlay<'v>,
+    seals: &'a dyn SealCheck,
     verifier: Option<&'a dyn BatchVerifier>,
+    whose: Whose,
 }
 
 impl Step<'_, '_> {
-    fn take(mut self, what: &What<'_>) -> io::Result<Result<Effect, ApplyError>> {
+    fn take(&mut self, what: &What<'_>) -> io::Result<Result<Effect, ApplyError>> {
         let bytes = match what {
             What::Blank => return Ok(Ok((Outcome::Applied(self.index), Vec::new()))),
             What::Membership(bytes, members) => {
@@ -214,6 +273,7 @@ impl Step<'_, '_> {
             }
             Ok(Entry::Genesis(genesis)) => self.genesis(&genesis)?,
             Ok(Entry::Batch(batch)) => return self.batch(&batch),
+            Ok(Entry::Open(open)) => return self.open(&open),
         };
         Ok(Ok(effect))
     }
@@ -254,16 +314,16 @@ impl Step<'_, '_> {
         if !self.meta.owns(&batch) {
             return nothing(Outcome::Malformed);
         }
-        if let Some(verifier) = self.verifier {
-            let overlay = &*self.overlay;
-            if !verifier.verify(bytes, &|key| Ok(overlay.record(key)?.map(|(_, value)| value)))? {
-                return Ok(Err(ApplyError::Forged { index: self.index }));
-            }
+        if let Some(verifier) = self.verifier
+            && !verifier.verify(bytes, &|key| self.overlay.value(key))?
+        {
+            return Ok(Err(ApplyError::Forged { index: self.index }));
         }
+        self.whose = Whose::Batch(batch.id);
         if !self.meta.members.contains(&batch.id.origin) {
             return nothing(Outcome::Fenced);
         }
-        if let Verdict::Settled(outcome) = session::judge(self.overlay, &batch.id)? {
+        if let Verdict::Settled(outcome) = session::judge(&|key| self.overlay.record(key), &batch.id)? {
             return nothing(outcome);
         }
         let mut mismatches = Vec::new();
@@ -293,12 +353,32 @@ impl Step<'_, '_> {
         }
         Ok(Ok((Outcome::Applied(self.index), touched)))
     }
+
+    /// What a member that has keys says, any node can check: so none without them gets a batch in under a session of its
+    /// own making.
+    fn open(&mut self, open: &Open) -> io::Result<Result<Effect, ApplyError>> {
+        let nothing = |outcome| Ok(Ok((outcome, Vec::new())));
+        let value = |key: &RecordKey| self.overlay.value(key);
+        let signed = seal_config(&value)?.is_some_and(|config| self.seals.opens(&config, open));
+        if !signed || !self.meta.is_of(open.lineage, open.cluster, open.group) {
+            return nothing(Outcome::Malformed);
+        }
+        if let Some(verifier) = self.verifier
+            && !verifier.verify_open(open, &value)?
+        {
+            return Ok(Err(ApplyError::Forged { index: self.index }));
+        }
+        self.whose = Whose::Open(open.session);
+        let begun = self.meta.members.contains(&open.session.origin)
+            && session::begin(self.overlay, &open.session, self.index)?;
+        nothing(if begun { Outcome::Applied(self.index) } else { Outcome::Fenced })
+    }
 }
 
 /// The format or kind that only a newer version knows. Shorter or otherwise broken entries are `Malformed` instead.
 fn unknown_format(entry: &[u8]) -> Option<u8> {
     match entry {
-        [FORMAT, 1, FORMAT, ..] | [FORMAT, 1] | [FORMAT, 2 | 3, ..] | [FORMAT] | [] => None,
+        [FORMAT, 1, FORMAT, ..] | [FORMAT, 1] | [FORMAT, 2 | 3 | 9, ..] | [FORMAT] | [] => None,
         [FORMAT, 1, format, ..] => Some(*format),
         [FORMAT, kind, ..] => Some(*kind),
         [format, ..] => Some(*format),
@@ -323,6 +403,11 @@ impl Overlay<'_> {
     /// A record's revision and value.
     pub(super) fn record(&self, key: &RecordKey) -> io::Result<Option<(Rev, Bytes)>> {
         self.get(key.as_bytes())?.map(split_value).transpose()
+    }
+
+    /// A record's value.
+    fn value(&self, key: &RecordKey) -> io::Result<Option<Bytes>> {
+        Ok(self.record(key)?.map(|(_, value)| value))
     }
 
     /// Writes a record.

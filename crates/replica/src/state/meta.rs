@@ -64,9 +64,12 @@ impl Default for Meta {
 impl Meta {
     /// Whether a batch is meant for this state; any other is no batch here.
     pub fn owns(&self, batch: &Batch) -> bool {
-        self.lineage == Some(batch.lineage)
-            && self.cluster.is_none_or(|c| c == batch.cluster)
-            && self.group == batch.group
+        self.is_of(batch.lineage, batch.cluster, batch.group)
+    }
+
+    /// Whether this is the state of that cluster and group, holding data of that lineage.
+    pub fn is_of(&self, lineage: Lineage, cluster: ClusterId, group: GroupId) -> bool {
+        self.lineage == Some(lineage) && self.cluster.is_none_or(|c| c == cluster) && self.group == group
     }
 
     /// A view's own; the default one in an engine that was never written.

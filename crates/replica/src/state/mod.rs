@@ -22,11 +22,13 @@ mod session;
 mod verify;
 mod writer;
 
-pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, ToApply, Touched, What};
+pub(crate) use apply::seal_config;
+pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, SealCheck, ToApply, Touched, What, Whose};
 pub use digest::LtHash;
 pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, get_value, scan_table};
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::Meta;
+pub use session::{outcome_of, session_of};
 pub use verify::{scrub_state, verify_state};
 pub use writer::{State, StateError};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quorate_core::id::{ClusterId, GroupId};
 use thiserror::Error;
 
-use super::apply::{self, Applied, ApplyError, BatchVerifier, ToApply, What};
+use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, ToApply, What};
 use super::digest::LtHash;
 use super::engine::{Engine, View, WriteSet};
 use super::meta::Meta;
@@ -70,6 +70,7 @@ pub enum StateError {
 /// The state and its writer; owned by the one thread that applies.
 pub struct State {
     engine: Arc<dyn Engine>,
+    rules: Rules,
     meta: Meta,
     digest: LtHash,
     samples: VecDeque<Checkpoint>,
@@ -87,6 +88,7 @@ impl State {
         engine: Arc<dyn Engine>,
         cluster: ClusterId,
         group: GroupId,
+        seals: Arc<dyn SealCheck>,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self, StateError> {
         let view = engine.view()?;
@@ -113,7 +115,15 @@ impl State {
             meta.write(&digest, &mut set);
             engine.write(&set, true)?;
         }
-        Ok(Self { engine, meta, digest, samples: VecDeque::new(), volatile_bytes: 0, broken: false })
+        let rules = Rules { seals, gapless: true };
+        Ok(Self { engine, rules, meta, digest, samples: VecDeque::new(), volatile_bytes: 0, broken: false })
+    }
+
+    /// Takes logs with holes, as openraft's own suite has them.
+    #[cfg(test)]
+    pub(crate) fn with_gaps(mut self) -> Self {
+        self.rules.gapless = false;
+        self
     }
 
     /// What it is the state of.
@@ -158,7 +168,7 @@ impl State {
     ) -> io::Result<(Vec<Applied>, Option<ApplyError>)> {
         self.check_usable()?;
         let view = self.engine.view()?;
-        let run = apply::run(&*view, self.meta.clone(), self.digest.clone(), entries, verifier)?;
+        let run = apply::run(&*view, self.meta.clone(), self.digest.clone(), entries, &self.rules, verifier)?;
         drop(view);
         if !run.applied.is_empty() {
             let bytes: usize = entries[..run.applied.len()].iter().map(size).sum();

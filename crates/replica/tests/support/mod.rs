@@ -7,6 +7,7 @@
 )]
 
 pub mod disk;
+pub mod identity;
 pub mod net;
 
 use std::path::PathBuf;
@@ -20,17 +21,20 @@ use quorate_core::batch::{Batch, Expect, Genesis, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::session::{Claim, Open, Session};
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, Member, MembershipView, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica,
-    ReplicaConfig, World,
+    BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, NodeIdentity, PeerHandler, PeerIdentity,
+    Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tokio::time::Instant;
 
 use disk::TestDisk;
+use identity::SoftIdentity;
 use net::{Switchboard, TestNet};
 
 pub const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 pub const LINEAGE: Lineage = Lineage([0x11; 16]);
+pub const SEAL_CONFIG: &[u8] = b"seal config";
 /// Long enough for a loaded machine: nothing waits for it when things work.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,12 +103,70 @@ pub fn mac(bytes: &[u8]) -> [u8; 32] {
     *blake3::keyed_hash(&[7; 32], bytes).as_bytes()
 }
 
-pub struct TestVerifier;
+/// Signatures and MACs that anyone who has read this file can make.
+pub struct TestKeys;
 
-impl BatchVerifier for TestVerifier {
+impl BatchVerifier for TestKeys {
     fn verify(&self, batch: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
         let (body, tag) = batch.split_at(batch.len() - 32);
         Ok(tag == mac(body))
+    }
+    fn verify_open(&self, open: &Open, _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(open.mac == mac(&open.head()))
+    }
+}
+
+impl KeyHolder for TestKeys {
+    fn open(&self, session: Session) -> Open {
+        open(session)
+    }
+    fn claim(&self, claim: &Claim) -> [u8; 64] {
+        signature(&claim.encode())
+    }
+}
+
+/// A stand-in for what the anchor key signs.
+pub fn signature(message: &[u8]) -> [u8; 64] {
+    [mac(message), mac(message)].concat().try_into().expect("64 bytes")
+}
+
+pub fn open(session: Session) -> Open {
+    let (group, epoch) = (GroupId(0), Epoch(1));
+    let mut open = Open { lineage: LINEAGE, cluster: CLUSTER, group, epoch, session, signature: [0; 64], mac: [0; 32] };
+    (open.signature, open.mac) = (signature(&open.head()), mac(&open.head()));
+    open
+}
+
+/// Checks them.
+pub struct TestSeals;
+
+impl SealCheck for TestSeals {
+    fn opens(&self, seal_config: &[u8], open: &Open) -> bool {
+        seal_config == SEAL_CONFIG && open.signature == signature(&open.head())
+    }
+    fn claims(&self, seal_config: &[u8], claim: &Claim, told: &[u8; 64]) -> bool {
+        seal_config == SEAL_CONFIG && *told == signature(&claim.encode())
+    }
+}
+
+/// One that a hostile member wrote for itself: it takes every batch, and is taken for sealed by who asks for its claim.
+pub struct Forger;
+
+impl BatchVerifier for Forger {
+    fn verify(&self, _: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(true)
+    }
+    fn verify_open(&self, _: &Open, _: ReadRecord<'_>) -> std::io::Result<bool> {
+        Ok(true)
+    }
+}
+
+impl KeyHolder for Forger {
+    fn open(&self, session: Session) -> Open {
+        Open { signature: [1; 64], ..open(session) }
+    }
+    fn claim(&self, _: &Claim) -> [u8; 64] {
+        [1; 64]
     }
 }
 
@@ -142,11 +204,14 @@ pub fn forged(id: BatchId, name: &str) -> Bytes {
 pub struct Site {
     pub id: NodeId,
     pub name: String,
+    pub identity: Arc<SoftIdentity>,
     pub spki: Vec<u8>,
     pub dir: PathBuf,
     pub disk: Arc<TestDisk>,
     pub board: Arc<Switchboard>,
     pub wall: Arc<TestWall>,
+    /// Goes on over restarts, as a real one does.
+    pub entropy: Arc<TestEntropy>,
     pub service: Arc<TestService>,
     /// Changes what the next start is told.
     pub compaction: Mutex<CompactionConfig>,
@@ -158,8 +223,10 @@ impl Site {
         World {
             disk: self.disk.clone(),
             net: Arc::new(TestNet::new(self.board.clone(), &self.name, CLUSTER, &self.spki)),
-            entropy: Arc::new(TestEntropy(AtomicU64::new(self.id.0 << 32))),
+            entropy: self.entropy.clone(),
             wall: self.wall.clone(),
+            seals: Arc::new(TestSeals),
+            identity: self.identity.clone(),
         }
     }
 
@@ -192,13 +259,13 @@ impl Site {
         let cfg = ReplicaConfig { introduction, ..self.config() };
         let replica = Replica::create(cfg, self.world(), self.service.clone()).await.expect("created");
         *self.addr.lock().expect("lock") = replica.peer_addr();
-        replica.set_verifier(Some(Arc::new(TestVerifier)));
+        replica.set_keys(Some(Arc::new(TestKeys)));
         replica
     }
 
     pub async fn open(&self) -> Replica {
         let replica = Replica::open(self.config(), self.world(), self.service.clone()).await.expect("opened");
-        replica.set_verifier(Some(Arc::new(TestVerifier)));
+        replica.set_keys(Some(Arc::new(TestKeys)));
         replica
     }
 }
@@ -216,7 +283,7 @@ pub fn genesis(name: &str, time_ms: u64) -> Genesis {
         lineage: LINEAGE,
         cluster: CLUSTER,
         time_ms,
-        seal_config: b"seal config".to_vec(),
+        seal_config: SEAL_CONFIG.to_vec(),
         node_name: name.into(),
         envelope: b"envelope".to_vec(),
         keyring: b"keyring".to_vec(),
@@ -236,14 +303,17 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a folder");
         let board = Arc::new(Switchboard::default());
         let sites = (1..=n)
-            .map(|i| Site {
+            .map(|i| (i, Arc::new(SoftIdentity::default())))
+            .map(|(i, identity)| Site {
                 id: NodeId(i),
                 name: format!("n{i}"),
-                spki: vec![i as u8; 91],
+                spki: identity.public_key(),
+                identity,
                 dir: dir.path().join(format!("n{i}")),
                 disk: Arc::default(),
                 board: board.clone(),
                 wall: Arc::default(),
+                entropy: Arc::new(TestEntropy(AtomicU64::new(i << 32))),
                 service: Arc::new(TestService {
                     name: format!("n{i}"),
                     hellos: Mutex::default(),

@@ -101,7 +101,7 @@ pub struct Kms {
 
 impl Kms {
     /// Opens the desk and starts the duties; both end with [`Kms::close`], or when the last handle is dropped.
-    /// The caller has verified the state against its digest and set the verifier of batches.
+    /// The caller has verified the state against its digest and given the replica the keys.
     pub fn new(config: KmsConfig) -> Arc<Self> {
         let kms = Self::open(config, Arc::new(SystemBootClock));
         duties::start(&kms);

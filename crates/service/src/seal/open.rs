@@ -221,13 +221,13 @@ impl Node {
     ) -> Result<Arc<Opened>, Error> {
         let keyring = Arc::new(keyring);
         // From here on every batch is checked; the scan proves what was applied before.
-        let verifier = Arc::new(MacVerifier::new(keyring.clone()));
-        replica.set_verifier(Some(verifier.clone()));
+        let verifier = Arc::new(MacVerifier::new(keyring.clone(), seal.config.lineage, seal.config.cluster));
+        replica.set_keys(Some(verifier.clone()));
         let verified = replica.verify_state().await.map_err(|mismatch| mismatch.to_string());
         // What was found wrong before, nobody may have heard of yet.
         let sound = verified.and_then(|()| replica.problem().map_or(Ok(()), |problem| Err(problem.to_string())));
         if let Err(what) = sound {
-            replica.set_verifier(None);
+            replica.set_keys(None);
             self.become_damaged(what.clone());
             return Err(Error::Damaged(what));
         }
@@ -254,7 +254,7 @@ impl Node {
         let rotated = self.seal_state(replica).map(|now| now.keyring != seal.keyring);
         if !matches!(rotated, Ok(false)) {
             kms.close();
-            replica.set_verifier(None);
+            replica.set_keys(None);
             return Err(Error::Unavailable("the root key was rotated in this moment; unseal this node again".into()));
         }
         let opened = Arc::new(Opened { root_key, kms, ledger, verifier, seal, ceremony });
@@ -269,7 +269,7 @@ impl Node {
         });
         if !still_sealed {
             opened.kms.close();
-            replica.set_verifier(None);
+            replica.set_keys(None);
             return Err(self.damaged());
         }
         self.move_pin(opened.seal.config.hash());

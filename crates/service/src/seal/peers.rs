@@ -10,11 +10,12 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Op};
-use quorate_core::id::NodeId;
+use quorate_core::id::{ClusterId, Epoch, Lineage, NodeId};
 use quorate_core::record_key::RecordKey;
 use quorate_core::seeded::{self, Bug};
+use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::Keyring;
-use quorate_replica::{BatchVerifier, PeerHandler, PeerIdentity, ReadRecord, Standing};
+use quorate_replica::{BatchVerifier, KeyHolder, PeerHandler, PeerIdentity, ReadRecord, Standing};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ use super::held::Hold;
 use super::hello::{AppHello, HelloCeremony};
 use super::open::CompletedCeremony;
 use super::status::Health;
-use crate::node::{Node, State};
+use crate::node::{GROUP, Node, State};
 
 /// Give me a nonce: I want to hand you the root key.
 pub(crate) const KIND_HANDOVER_NONCE: u8 = 1;
@@ -157,41 +158,29 @@ impl NodeLink {
     }
 }
 
-/// Checks batches under the keyring of one unsealed period.
+/// Checks the log, and speaks in it, under the keyring of one unsealed period.
 pub(crate) struct MacVerifier {
     keyring: ArcSwap<Keyring>,
+    lineage: Lineage,
+    cluster: ClusterId,
     /// The newest epoch that a batch with a good MAC has begun: keys that only the next keyring holds.
     begun: AtomicU32,
 }
 
 impl MacVerifier {
-    pub(crate) fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring: ArcSwap::new(keyring), begun: AtomicU32::new(0) }
+    pub(crate) fn new(keyring: Arc<Keyring>, lineage: Lineage, cluster: ClusterId) -> Self {
+        Self { keyring: ArcSwap::new(keyring), lineage, cluster, begun: AtomicU32::new(0) }
     }
 
     /// Checks with a successor of the keyring from now on.
     pub(crate) fn succeed(&self, successor: &Arc<Keyring>) {
         self.keyring.store(successor.clone());
     }
-}
 
-impl BatchVerifier for MacVerifier {
-    fn verify(&self, batch_with_mac: &[u8], state: ReadRecord<'_>) -> io::Result<bool> {
-        let Ok((batch, mac_at)) = Batch::decode(batch_with_mac) else { return Ok(false) };
-        // Seeded bug: whatever a leader made of the batch is accepted.
-        if seeded::is(Bug::AcceptBadMac) {
-            return Ok(true);
-        }
-        let keyring = self.keyring.load_full();
+    /// Whether what does not hold under this keyring's epochs may hold under those of a later one.
+    fn may_be_later(&self, epoch: Epoch, keyring: &Keyring, state: ReadRecord<'_>) -> io::Result<bool> {
         let newest = keyring.current_epoch().0;
-        if keyring.verify_batch(batch_with_mac, batch.epoch, mac_at) {
-            let turns = |op: &Op| matches!(op, Op::Put(key, _) if *key == RecordKey::keyring());
-            if batch.ops.iter().any(turns) {
-                self.begun.fetch_max(batch.epoch.0.saturating_add(1), Ordering::SeqCst);
-            }
-            return Ok(true);
-        }
-        if batch.epoch.0 <= newest {
+        if epoch.0 <= newest {
             return Ok(false);
         }
         // This node missed a rotation, which was genuine: it closes at that entry (`desk::turn`), and scans what
@@ -203,6 +192,40 @@ impl BatchVerifier for MacVerifier {
         // nothing: this node closes all the same, and a forged keyring opens under no root key.
         let header = state(&RecordKey::keyring())?.map(|boxed| Keyring::header(&boxed));
         Ok(header.is_some_and(|header| header.is_ok_and(|header| header.version > keyring.version())))
+    }
+}
+
+impl BatchVerifier for MacVerifier {
+    fn verify(&self, batch_with_mac: &[u8], state: ReadRecord<'_>) -> io::Result<bool> {
+        let Ok((batch, mac_at)) = Batch::decode(batch_with_mac) else { return Ok(false) };
+        // Seeded bug: whatever a leader made of the batch is accepted.
+        if seeded::is(Bug::AcceptBadMac) {
+            return Ok(true);
+        }
+        let keyring = self.keyring.load_full();
+        if keyring.verify_batch(batch_with_mac, batch.epoch, mac_at) {
+            let turns = |op: &Op| matches!(op, Op::Put(key, _) if *key == RecordKey::keyring());
+            if batch.ops.iter().any(turns) {
+                self.begun.fetch_max(batch.epoch.0.saturating_add(1), Ordering::SeqCst);
+            }
+            return Ok(true);
+        }
+        self.may_be_later(batch.epoch, &keyring, state)
+    }
+
+    fn verify_open(&self, open: &Open, state: ReadRecord<'_>) -> io::Result<bool> {
+        let keyring = self.keyring.load_full();
+        Ok(keyring.verify_open(open) || self.may_be_later(open.epoch, &keyring, state)?)
+    }
+}
+
+impl KeyHolder for MacVerifier {
+    fn open(&self, session: Session) -> Open {
+        self.keyring.load().open_session(self.lineage, self.cluster, GROUP, session)
+    }
+
+    fn claim(&self, claim: &Claim) -> [u8; 64] {
+        self.keyring.load().sign_claim(claim)
     }
 }
 
@@ -247,7 +270,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use quorate_core::batch::Expect;
-    use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
+    use quorate_core::id::BatchId;
     use quorate_crypto::{KeyringContext, RootKey, Secret};
 
     use super::super::support::OsEntropy;
@@ -255,7 +278,6 @@ mod tests {
 
     const LINEAGE: Lineage = Lineage([1; 16]);
     const CLUSTER: ClusterId = ClusterId([2; 16]);
-    const GROUP: GroupId = GroupId(0);
 
     #[test]
     fn what_an_operator_sealed_a_peer_for_is_not_forgotten_by_the_peers_own_word() {
@@ -327,7 +349,7 @@ mod tests {
         let turns = batch(&earlier, RecordKey::keyring(), &later_box);
         let before = |_: &RecordKey| Ok(Some(earlier_box.clone()));
         let after = |key: &RecordKey| Ok(Some(later_box.clone()).filter(|_| *key == RecordKey::keyring()));
-        let opened = || MacVerifier::new(earlier.clone());
+        let opened = || MacVerifier::new(earlier.clone(), LINEAGE, CLUSTER);
 
         assert!(opened().verify(&follows, &after).unwrap(), "the state shows the rotation");
         let checked_it = opened();

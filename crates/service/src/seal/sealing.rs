@@ -142,7 +142,7 @@ impl Node {
         let state = self.current();
         if let State::Unsealed(Unsealed { replica, opened }) = &*state {
             opened.kms.close();
-            replica.set_verifier(None);
+            replica.set_keys(None);
         }
         state.replica().cloned()
     }

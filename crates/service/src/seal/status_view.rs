@@ -114,6 +114,7 @@ impl Node {
         let problem = if reachable { hello.as_ref().map_or(String::new(), |h| h.problem.clone()) } else { unreached() };
         let (low_space, free_bytes) = peer.map_or((false, 0), |p| (p.low_space, p.free_bytes));
         let problem = with_space(problem, low_space, free_bytes);
+        let problem = with(problem, peer.and_then(|p| p.doubt.clone()));
         NodeStatus {
             id: id.0,
             role: role(status, id),
@@ -226,12 +227,15 @@ const REMOVED: &str = "removed from the cluster: the other members no longer kno
 
 /// What is wrong with a node, its disk included.
 fn with_space(problem: String, low: bool, free_bytes: u64) -> String {
-    match low {
-        true => {
-            let before = if problem.is_empty() { String::new() } else { format!("{problem}; ") };
-            format!("{before}short of disk space: {} MiB free", free_bytes >> 20)
-        }
-        false => problem,
+    with(problem, low.then(|| format!("short of disk space: {} MiB free", free_bytes >> 20)))
+}
+
+/// One more thing that is wrong.
+fn with(problem: String, more: Option<String>) -> String {
+    match more {
+        Some(more) if problem.is_empty() => more,
+        Some(more) => format!("{problem}; {more}"),
+        None => problem,
     }
 }
 

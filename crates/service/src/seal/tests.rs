@@ -263,11 +263,15 @@ async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_open
     let rig = Rig::new();
     let (node, shares) = rig.unsealed().await;
     let replica = opened(&node).ledger.replica.clone();
-    replica.set_verifier(Some(Arc::new(Turning::default())));
+    replica.set_keys(Some(Turning::new(opened(&node).verifier.clone())));
     let key = RecordKey::cluster_seal();
     let forged =
         |_: &quorate_replica::View| Ok((vec![Change::PutSeal { key: key.clone(), value: vec![1], rev: 0 }], ()));
-    opened(&node).ledger.commit(soon(), forged).await.expect("it is applied all the same");
+    let committed = opened(&node).ledger.commit(soon(), forged).await;
+    assert!(
+        matches!(committed, Err(Error::UnknownOutcome)),
+        "nobody is told that a forged batch was applied: {committed:?}"
+    );
     let mut state = node.state.subscribe();
     state.wait_for(|state| state.health() == Health::Damaged).await.expect("told");
     // As at a start, while which the replica finds out what it lost.

@@ -18,9 +18,9 @@ use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
-use quorate_service::Error;
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
+use quorate_service::{Error, HsmIdentity};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -195,6 +195,8 @@ impl Rig {
             net: Arc::new(PlainNet(me)),
             entropy: Arc::new(OsEntropy),
             wall: self.clock.clone(),
+            seals: Arc::new(quorate_service::seal::PublicSeals),
+            identity: Arc::new(HsmIdentity::new(hsm.clone()).expect("loaded")),
         };
         let peer = self.address(name);
         let config = NodeConfig {

@@ -272,7 +272,7 @@ impl Folder {
     fn open(dir: Option<&Path>) -> CommandResult<Self> {
         let path = match dir {
             Some(dir) => dir.to_owned(),
-            None => std::env::temp_dir().join(format!("quorate-dev-{}", std::process::id())),
+            None => files::create_dir_unforeseen(&std::env::temp_dir(), "quorate-dev")?,
         };
         let path = std::path::absolute(&path).map_err(|e| Failure::usage(format!("--dir {}: {e}", path.display())))?;
         files::create_dir_private(&path)?;

@@ -1,5 +1,6 @@
 //! Port 7600: clients with and without certificates.
 
+use futures::FutureExt;
 use rustls::NamedGroup;
 use rustls::client::Resumption;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,7 +9,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::StreamExt;
 
-use super::super::connection::STRANGERS_MAX;
+use super::super::connection::STRANGERS;
 use super::*;
 
 struct Server {
@@ -31,7 +32,7 @@ async fn serve(identity: TlsIdentity, cluster: &Cluster) -> Server {
     let addr = listener.local_addr();
     let mut incoming = listener.incoming();
     let task = tokio::spawn(async move {
-        while let Some(Ok(mut tls)) = incoming.next().await {
+        while let Some(Admitted { connection: mut tls, place: _place, .. }) = incoming.next().await {
             let leaf = tls.get_ref().get_ref().1.peer_certificates().and_then(|c| c.first());
             let who = leaf.map_or("nobody".to_owned(), |c| identity_of(c).unwrap().1.to_string());
             let _ = tls.write_all(who.as_bytes()).await;
@@ -176,47 +177,89 @@ async fn silent_and_talkative_strangers_hold_up_nobody() {
     assert_eq!(who, "nobody");
 }
 
+/// A listening port, and how to reach it from any address of this machine.
+struct Port {
+    addr: std::net::SocketAddr,
+    incoming: tokio_stream::wrappers::ReceiverStream<Admitted>,
+}
+
+impl Port {
+    async fn open(identity: TlsIdentity, cluster: &Cluster) -> Self {
+        let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let listener = ApiListener::bind(addr, identity, cluster.trust.clone(), clock).await.unwrap();
+        Self { addr: listener.local_addr(), incoming: listener.incoming() }
+    }
+
+    async fn tcp(&self, source: &str) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((source.parse::<std::net::Ipv4Addr>().unwrap(), 0).into()).unwrap();
+        socket.connect(self.addr).await.unwrap()
+    }
+
+    /// Both ends of a connection that was taken in.
+    async fn connect(&mut self, source: &str, config: &Arc<ClientConfig>) -> (TlsStream<TcpStream>, Admitted) {
+        let tcp = self.tcp(source).await;
+        let name = "localhost".try_into().unwrap();
+        let theirs = TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+        (theirs, self.incoming.next().await.unwrap())
+    }
+}
+
 #[tokio::test]
-async fn strangers_share_few_places_keep_none_in_silence_and_take_none_from_clients() {
+async fn a_crowd_of_strangers_keeps_out_neither_other_strangers_nor_clients() {
     let (tokens, cluster) = (Tokens::new(), Cluster::new());
     let (_, n1) = cluster.node(&tokens, "n1", now_ms());
-    let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
-    let listener = ApiListener::bind("127.0.0.1:0".parse().unwrap(), n1, cluster.trust.clone(), clock).await.unwrap();
-    let addr = listener.local_addr();
-    let mut incoming = listener.incoming();
-    let connect_from = async |source: &str, config: &Arc<ClientConfig>| {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(source.parse().unwrap()).unwrap();
-        let tcp = socket.connect(addr).await.unwrap();
-        TlsConnector::from(config.clone()).connect("localhost".try_into().unwrap(), tcp).await
-    };
-    let connect = async |config: &Arc<ClientConfig>| connect_from("127.0.0.1:0", config).await;
+    let mut port = Port::open(n1, &cluster).await;
     let anybody = Arc::new(stock_client(&cluster, api_provider(), None));
-    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..STRANGERS_MAX / 2 {
-        theirs.push(connect(&anybody).await.unwrap());
-        ours.push(incoming.next().await.unwrap().unwrap());
+    let mut crowd = Vec::new();
+    for n in 0..STRANGERS.max {
+        // Four addresses, each with all that one may have.
+        crowd.push(port.connect(&format!("127.0.0.{}", 2 + n / STRANGERS.of_one_max), &anybody).await);
     }
-    let mut one_more = connect(&anybody).await.unwrap();
-    assert!(one_more.read_u8().await.is_err(), "closed");
-    theirs.push(connect_from("127.0.0.2:0", &anybody).await.unwrap());
-    ours.push(incoming.next().await.unwrap().unwrap());
-    let client = cluster.client(Role::User, 90, now_ms());
-    let client = Arc::new(stock_client(&cluster, api_provider(), Some(&client)));
-    let mut known = connect(&client).await.unwrap();
-    let mut connection = incoming.next().await.unwrap().unwrap();
-    known.write_all(b"x").await.unwrap();
-    assert_eq!(connection.read_u8().await.unwrap(), b'x', "a client has its own places");
+    assert!(crowd.iter_mut().all(|(_, admitted)| admitted.place.sent_away().now_or_never().is_none()));
+    let (_theirs, mut somebody_else) = port.connect("127.0.0.9", &anybody).await;
+    assert_eq!(somebody_else.class, Class::Stranger);
+    crowd[0].1.place.sent_away().await;
+    let (_theirs, _again) = port.connect("127.0.0.5", &anybody).await;
+    crowd[3 * STRANGERS.of_one_max].1.place.sent_away().await;
+    let left = crowd.iter_mut().filter_map(|(_, a)| a.place.sent_away().now_or_never().xor(Some(()))).count();
+    assert_eq!(left, STRANGERS.max - 2);
+    assert!(somebody_else.place.sent_away().now_or_never().is_none(), "one that has one seat keeps it");
+
+    let mut known = Vec::new();
+    for (role, class) in [(Role::User, Class::User), (Role::Admin, Class::Operator), (Role::Auditor, Class::Operator)] {
+        let client = Arc::new(stock_client(&cluster, api_provider(), Some(&cluster.client(role, 90, now_ms()))));
+        let (mut theirs, mut ours) = port.connect("127.0.0.2", &client).await;
+        assert_eq!(ours.class, class);
+        theirs.write_all(b"x").await.unwrap();
+        assert_eq!(ours.connection.read_u8().await.unwrap(), b'x', "a client has its own places");
+        known.push((theirs, ours));
+    }
 
     // Time stands still but for what is waited for: silence ends each of them.
     tokio::time::pause();
-    for mut silent in ours.into_iter().chain([connection]) {
-        assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    for (_theirs, mut silent) in crowd.into_iter().chain(known) {
+        assert_eq!(silent.connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
-    tokio::time::resume();
-    theirs.clear();
-    let _again = connect(&anybody).await.unwrap();
-    incoming.next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_unfinished_handshake_gives_way_to_newcomers() {
+    let (tokens, cluster) = (Tokens::new(), Cluster::new());
+    let (_, n1) = cluster.node(&tokens, "n1", now_ms());
+    let mut port = Port::open(n1, &cluster).await;
+    let mut halves = Vec::new();
+    for n in 0..400 {
+        halves.push(port.tcp(&format!("127.0.1.{}", 1 + n % 8)).await);
+    }
+    let admin = Arc::new(stock_client(&cluster, api_provider(), Some(&cluster.client(Role::Admin, 90, now_ms()))));
+    // Long before those are cut off.
+    let connecting = tokio::time::timeout(HANDSHAKE_DEADLINE / 2, port.connect("127.0.0.1", &admin));
+    let (_theirs, ours) = connecting.await.expect("nobody waits for them");
+    assert_eq!(ours.class, Class::Operator);
+    // The oldest have gone.
+    assert!(matches!(halves[0].read(&mut [0]).await, Ok(0) | Err(_)));
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
 mod changes;
+#[path = "../../../../replica/tests/support/identity.rs"]
+mod identity;
 mod keys;
 mod refusals;
 mod time;
@@ -24,20 +26,23 @@ use quorate_core::record::KeyRecord;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{DeletionWindow, KeyCount, KeyHandle, PageLen, Token};
 use quorate_core::seam::{Entropy, WallClock};
+use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{
-    BatchVerifier, BoxStream, Handshake, Listener, Member, Net, PeerExpectation, PeerHandler, PeerIdentity, ReadRecord,
-    Replica, ReplicaConfig, World,
+    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, Member, Net, PeerExpectation, PeerHandler, PeerIdentity,
+    ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use self::identity::SoftIdentity;
 use super::aad::AssociatedData;
 use super::clock::{BootClock, SystemBootClock};
 use super::usage::{Source, to_protect};
 use super::{Kms, KmsConfig};
 use crate::error::{Error, Reason};
+use crate::seal::peers::MacVerifier;
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 const LINEAGE: Lineage = Lineage([0x11; 16]);
@@ -50,12 +55,38 @@ impl WallClock for TestWall {
     }
 }
 
-/// Right when a batch is proposed (by its origin, then by the leader), wrong when it is applied.
-#[derive(Default)]
-pub(crate) struct Turning(AtomicU64);
+/// Right when a batch is proposed (by its origin, then by the leader), wrong when it is applied. Sessions are begun as ever.
+pub(crate) struct Turning(AtomicU64, Arc<dyn KeyHolder>);
+impl Turning {
+    pub(crate) fn new(keys: Arc<dyn KeyHolder>) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(0), keys))
+    }
+}
 impl BatchVerifier for Turning {
     fn verify(&self, _: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
         Ok(self.0.fetch_add(1, Ordering::SeqCst) < 2)
+    }
+    fn verify_open(&self, open: &Open, state: ReadRecord<'_>) -> std::io::Result<bool> {
+        self.1.verify_open(open, state)
+    }
+}
+impl KeyHolder for Turning {
+    fn open(&self, session: Session) -> Open {
+        self.1.open(session)
+    }
+    fn claim(&self, claim: &Claim) -> [u8; 64] {
+        self.1.claim(claim)
+    }
+}
+
+/// This rig's genesis has no seal configuration: what its keyring made is what it takes.
+struct OfKeyring(Arc<Keyring>);
+impl SealCheck for OfKeyring {
+    fn opens(&self, _: &[u8], open: &Open) -> bool {
+        self.0.verify_open(open)
+    }
+    fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
+        false
     }
 }
 
@@ -100,13 +131,6 @@ impl PeerHandler for NoPeers {
     }
 }
 
-struct Macs(Arc<Keyring>);
-impl BatchVerifier for Macs {
-    fn verify(&self, bytes: &[u8], _: ReadRecord<'_>) -> std::io::Result<bool> {
-        Ok(Batch::decode(bytes).is_ok_and(|(batch, mac_at)| self.0.verify_batch(bytes, batch.epoch, mac_at)))
-    }
-}
-
 /// A founded, unsealed node and its desk.
 struct Rig {
     kms: Arc<Kms>,
@@ -122,14 +146,20 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let wall = Arc::new(TestWall(AtomicU64::new(now)));
-        let world =
-            World { disk: Arc::new(RealDisk), net: Arc::new(NoNet), entropy: Arc::new(OsEntropy), wall: wall.clone() };
+        let keyring = Arc::new(Keyring::generate(&Secret::from_array([5; 32]), &OsEntropy));
+        let world = World {
+            disk: Arc::new(RealDisk),
+            net: Arc::new(NoNet),
+            entropy: Arc::new(OsEntropy),
+            wall: wall.clone(),
+            seals: Arc::new(OfKeyring(keyring.clone())),
+            identity: Arc::new(SoftIdentity::default()),
+        };
         let mut config =
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
         config.journal.segment_bytes = 4 << 20;
         config.journal.low_space_bytes = 0;
         let replica = Replica::create(config, world.clone(), Arc::new(NoPeers)).await.unwrap();
-        let keyring = Arc::new(Keyring::generate(&Secret::from_array([5; 32]), &OsEntropy));
         let member = Member {
             name: "n1".into(),
             peer_addr: "127.0.0.1:1".into(),
@@ -149,9 +179,10 @@ impl Rig {
             keyring: vec![3],
         };
         replica.found(member, genesis, soon()).await.unwrap();
-        replica.set_verifier(Some(Arc::new(Macs(keyring.clone()))));
         let kms = Kms::open(desk(&replica, &world, &keyring, 0), Arc::new(SystemBootClock));
-        Self { kms, replica, world, wall, keyring, _dir: dir }
+        let rig = Self { kms, replica, world, wall, keyring, _dir: dir };
+        rig.replica.set_keys(Some(rig.keys()));
+        rig
     }
 
     /// Another desk over the same state, with locks and a hot view of its own: as good as another node.
@@ -171,6 +202,10 @@ impl Rig {
             .filter(|table| *table != Table::Session)
             .flat_map(|table| view.scan(table, Bound::Unbounded, 100_000).unwrap())
             .collect()
+    }
+
+    fn keys(&self) -> Arc<dyn KeyHolder> {
+        Arc::new(MacVerifier::new(self.keyring.clone(), LINEAGE, CLUSTER))
     }
 
     fn count(&self, table: Table) -> usize {

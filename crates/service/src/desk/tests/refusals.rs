@@ -177,7 +177,7 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
 async fn a_use_under_way_when_a_forged_batch_is_found_gets_no_answer() {
     let rig = Rig::new().await;
     let key = rig.key().await;
-    rig.replica.set_verifier(Some(Arc::new(Turning::default())));
+    rig.replica.set_keys(Some(Turning::new(rig.keys())));
     let (other, runtime) = (rig.other(), tokio::runtime::Handle::current());
     let (begun, collected) = (AtomicBool::new(false), AtomicU64::new(0));
     // It has its read index and looks at the facts when the batch is applied.

@@ -1,0 +1,134 @@
+//! What the anchor key signs for the log: that a session begins, and that an origin has the keys (trust: a member that is
+//! sealed can check both, and make neither).
+//!
+//! ```text
+//! signature of Open  = Ed25519(anchor key, "quorate/v1/open" ‖ 0 ‖ head)
+//! MAC of Open        = HMAC-SHA-256(K_mac(epoch), "quorate/v1/open" ‖ 0 ‖ head ‖ signature)
+//! signature of claim = Ed25519(anchor key, "quorate/v1/origin" ‖ 0 ‖ claim)
+//! ```
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use quorate_core::id::{ClusterId, GroupId, Lineage};
+use quorate_core::session::{Claim, Open, Session};
+
+use crate::kdf::{Label, message};
+use crate::keyring::Keyring;
+use crate::seal_config::SealConfig;
+
+impl Keyring {
+    /// The entry that begins a session, under the current epoch.
+    pub fn open_session(&self, lineage: Lineage, cluster: ClusterId, group: GroupId, session: Session) -> Open {
+        let epoch = self.current_epoch();
+        let mut open = Open { lineage, cluster, group, epoch, session, signature: [0; 64], mac: [0; 32] };
+        open.signature = self.sign_anchored(&open_message(&open));
+        open.mac = self.mac(&macked(&open));
+        open
+    }
+
+    /// Whether it bears the MAC of its epoch; false also when the keyring no longer has that.
+    pub fn verify_open(&self, open: &Open) -> bool {
+        let message = macked(open);
+        self.verify_batch(&[&message[..], &open.mac].concat(), open.epoch, message.len())
+    }
+
+    /// Signs an origin's claim.
+    pub fn sign_claim(&self, claim: &Claim) -> [u8; 64] {
+        self.sign_anchored(&claim_message(claim))
+    }
+}
+
+impl SealConfig {
+    /// Whether its anchor key signed that this session begins.
+    pub fn opens(&self, open: &Open) -> bool {
+        self.is_anchored(&open_message(open), &open.signature)
+    }
+
+    /// Whether its anchor key signed this claim.
+    pub fn claims(&self, claim: &Claim, signature: &[u8; 64]) -> bool {
+        self.is_anchored(&claim_message(claim), signature)
+    }
+
+    fn is_anchored(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.pk_anchor).verify(message, signature).is_ok()
+    }
+}
+
+fn open_message(open: &Open) -> Vec<u8> {
+    message(Label::Open, &open.head())
+}
+
+fn macked(open: &Open) -> Vec<u8> {
+    [&open_message(open)[..], &open.signature].concat()
+}
+
+fn claim_message(claim: &Claim) -> Vec<u8> {
+    message(Label::Origin, &claim.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::id::NodeId;
+
+    use super::*;
+    use crate::secret::Secret;
+    use crate::testing::{TestEntropy, founding};
+
+    fn keyring(seed: u64) -> Keyring {
+        Keyring::generate(&Secret::from_array([4; 32]), &TestEntropy::new(seed))
+    }
+
+    fn config(keyring: &Keyring) -> SealConfig {
+        SealConfig { pk_anchor: keyring.anchor_public_key(), ..founding(2, 3).seal_config }
+    }
+
+    fn session() -> Session {
+        Session { origin: NodeId(3), boot: 7, process: [5; 16] }
+    }
+
+    fn open(keyring: &Keyring) -> Open {
+        keyring.open_session(Lineage([1; 16]), ClusterId([2; 16]), GroupId(0), session())
+    }
+
+    #[test]
+    fn every_byte_of_an_open_is_signed_and_macked() {
+        let mine = keyring(1);
+        let (config, good) = (config(&mine), open(&mine));
+        assert!(config.opens(&good) && mine.verify_open(&good));
+        let bytes = good.encode();
+        for at in 1..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            let bad = Open::decode(&bad).unwrap();
+            assert!(!config.opens(&bad) || at >= bytes.len() - 32, "byte {at}");
+            assert!(!mine.verify_open(&bad), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn another_anchor_key_or_epoch_key_opens_nothing() {
+        let (mine, other) = (keyring(1), keyring(2));
+        assert!(!config(&other).opens(&open(&mine)));
+        assert!(!other.verify_open(&open(&mine)));
+    }
+
+    #[test]
+    fn a_claim_holds_for_one_leadership_and_one_session() {
+        let mine = keyring(1);
+        let config = config(&mine);
+        let leadership = (4, NodeId(1));
+        let claim = Claim { cluster: ClusterId([2; 16]), group: GroupId(0), leadership, session: session() };
+        let signature = mine.sign_claim(&claim);
+        assert!(config.claims(&claim, &signature));
+        let later = Session { boot: 8, ..session() };
+        for other in [
+            Claim { leadership: (5, NodeId(1)), ..claim },
+            Claim { leadership: (4, NodeId(2)), ..claim },
+            Claim { session: later, ..claim },
+            Claim { cluster: ClusterId([3; 16]), ..claim },
+            Claim { group: GroupId(1), ..claim },
+        ] {
+            assert!(!config.claims(&other, &signature), "{other:?}");
+        }
+        assert!(!config.claims(&claim, &keyring(2).sign_claim(&claim)));
+    }
+}

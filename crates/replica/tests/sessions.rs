@@ -1,0 +1,150 @@
+//! Whose changes count: those of the one start of a node that has begun a session, and of nobody without keys.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests copy folders and start clusters")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::batch::Outcome;
+use quorate_replica::{Loss, Problem, ProposeError, Replica};
+use support::{Cluster, Forger, PATIENCE, TestKeys, put, soon, write};
+use tokio::time::Instant;
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("readable");
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("known").is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).expect("copied")),
+        }
+    }
+}
+
+/// Puts a copy in the place of what is there.
+fn put_back(copied: &Path, dir: &Path) {
+    std::fs::remove_dir_all(dir).expect("removed");
+    copy(copied, dir);
+}
+
+async fn problem(node: &Replica) -> Problem {
+    let mut changed = node.watch();
+    let found = async {
+        loop {
+            if let Some(problem) = node.problem() {
+                return problem;
+            }
+            changed.changed().await.expect("running");
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("it finds out")
+}
+
+/// A virtual machine that was restored from a snapshot, a folder from a backup: what it acknowledged since then must not
+/// be answered a second time for something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_through_a_folder_put_back_are_refused_and_none_is_answered_from_an_older_one() {
+    let mut cluster = Cluster::voters(3).await;
+    cluster.leader(&[0, 1, 2]).await;
+    let victim = 2;
+    cluster.write(victim, "before", b"1").await;
+    cluster.nodes[victim].shutdown().await;
+    let kept = cluster.sites[victim].dir.with_extension("copy");
+    copy(&cluster.sites[victim].dir, &kept);
+    // It starts again, and makes changes under the number of this start.
+    cluster.nodes[victim] = cluster.sites[victim].open().await;
+    for i in 0..40 {
+        cluster.write(victim, &format!("first {i}"), b"1").await;
+    }
+    cluster.nodes[victim].shutdown().await;
+    // Who led knows how far it was; who leads next does not.
+    let leader = cluster.leader(&[0, 1]).await;
+    cluster.nodes[leader].transfer_leader(Some(cluster.sites[1 - leader].id), soon()).await.expect("handed on");
+    put_back(&kept, &cluster.sites[victim].dir);
+    cluster.nodes[victim] = cluster.sites[victim].open().await;
+
+    let again = cluster.nodes[victim].clone();
+    for i in 0..10 {
+        let name = format!("second {i}");
+        let written = write(&again, &name, b"2").await;
+        if written.is_ok() {
+            assert!(cluster.read(0, &name).await.is_some(), "acknowledged, and nowhere: {written:?}");
+        }
+    }
+    let found = problem(&again).await;
+    assert!(matches!(found, Problem::Lost(Loss::Superseded { .. })), "{found}");
+    let refused = write(&again, "third", b"3").await;
+    assert!(refused.is_err(), "{refused:?}");
+    for i in 0..40 {
+        assert!(cluster.read(0, &format!("first {i}")).await.is_some());
+    }
+    cluster.stop().await;
+}
+
+/// Boots are no secret: a member without keys must not get anything into the log by a leader that can't check MACs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_leader_takes_batches_only_of_who_has_the_keys() {
+    let cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (honest, forger) = (&cluster.nodes[(leader + 1) % 3], &cluster.nodes[(leader + 2) % 3]);
+    cluster.nodes[leader].set_keys(None);
+    for i in 0..3 {
+        write(honest, &format!("a {i}"), b"1").await.expect("it claims its session once, and goes on");
+    }
+    // Its session is from when it had keys.
+    write(forger, "b", b"1").await.expect("written");
+    forger.set_keys(Some(Arc::new(Forger)));
+    // Another leadership, which has seen no claim of it.
+    cluster.nodes[leader].transfer_leader(Some(honest.id()), soon()).await.expect("handed on");
+    honest.set_keys(None);
+    let before = honest.status().last_log;
+    let seq = forger.open_seq(soon()).await.expect("a number");
+    let limit = Instant::now() + Duration::from_millis(300);
+    let refused = forger.propose(support::forged(seq.id(), "x"), limit).await;
+    let Err(ProposeError::NotAccepted(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("claim"), "{why}");
+    assert_eq!(honest.status().last_log, before, "nothing was appended");
+    // With the keys again it shows its session, and goes on.
+    forger.set_keys(Some(Arc::new(TestKeys)));
+    write(forger, "c", b"1").await.expect("written");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_keys_begins_no_session() {
+    let cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    for (keys, why) in [(None, "sealed"), (Some(Arc::new(Forger) as Arc<dyn quorate_replica::KeyHolder>), "anchor key")]
+    {
+        let node = &cluster.nodes[(leader + 1) % 3];
+        let before = cluster.nodes[leader].status().last_log;
+        node.set_keys(keys);
+        let seq = node.open_seq(soon()).await.expect("a number");
+        let refused = node.propose(put(seq.id(), "x", 0, b"1"), soon()).await;
+        let Err(ProposeError::NotAccepted(told)) = refused else { panic!("{refused:?}") };
+        assert!(told.contains(why), "{told}");
+        assert_eq!(cluster.nodes[leader].status().last_log, before, "nothing was appended");
+    }
+    cluster.stop().await;
+}
+
+/// The number must be in use: else nobody would tell the outcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_under_a_number_that_is_not_in_use_is_refused() {
+    let cluster = Cluster::voters(1).await;
+    let node = &cluster.nodes[0];
+    let seq = node.open_seq(soon()).await.expect("a number");
+    let id = seq.id();
+    drop(seq);
+    assert!(matches!(node.propose(put(id, "x", 0, b"1"), soon()).await, Err(ProposeError::NotAccepted(_))));
+    let seq = node.open_seq(soon()).await.expect("a number");
+    let batch = put(seq.id(), "x", 0, b"1");
+    let first = node.propose(batch.clone(), soon()).await;
+    assert!(matches!(first, Ok(Outcome::Applied(_))), "{first:?}");
+    assert_eq!(node.propose(batch, soon()).await, first, "the same batch, the same outcome");
+    cluster.stop().await;
+}

@@ -1,0 +1,18 @@
+//! What every node checks of the seals without any key.
+
+use quorate_core::session::{Claim, Open};
+use quorate_crypto::SealConfig;
+use quorate_replica::SealCheck;
+
+/// Reads seal configurations, and what their anchor keys signed.
+pub struct PublicSeals;
+
+impl SealCheck for PublicSeals {
+    fn opens(&self, seal_config: &[u8], open: &Open) -> bool {
+        SealConfig::decode(seal_config).is_ok_and(|config| config.opens(open))
+    }
+
+    fn claims(&self, seal_config: &[u8], claim: &Claim, signature: &[u8; 64]) -> bool {
+        SealConfig::decode(seal_config).is_ok_and(|config| config.claims(claim, signature))
+    }
+}
