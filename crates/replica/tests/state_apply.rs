@@ -164,6 +164,9 @@ impl SealCheck for Seals {
     fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
         unreachable!("apply meets no claims")
     }
+    fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool {
+        next.strip_prefix(b"after ").is_some_and(|before| before == seal_config)
+    }
 }
 
 fn signature(open: &Open) -> [u8; 64] {
@@ -220,6 +223,48 @@ fn one(state: &mut State, index: u64, log: Log) -> Applied {
 
 fn verified(state: &State) -> u64 {
     verify_state(&*state.view().expect("a view")).expect("records add up")
+}
+
+#[test]
+fn only_the_successor_of_the_seal_configuration_takes_its_place() {
+    let disk = SimDisk::default();
+    let mut state = begun(&disk);
+    let config = RecordKey::seal_config;
+    let number = |g: u32| Op::Put(RecordKey::seal_generation(), g.to_be_bytes().to_vec());
+    let put = |g, value: &[u8]| Op::Put(config(g), value.to_vec());
+    let (mut index, mut seq) = (4, 0);
+    let mut outcome = |ops: Vec<Op>| {
+        seq += 1;
+        let view = state.view().expect("a view");
+        let rev = |key: &RecordKey| get_record(&*view, key).expect("readable").map_or(0, |(rev, _)| rev);
+        let expects = ops.iter().map(|op| Expect { key: op.key().clone(), rev: rev(op.key()) }).collect();
+        let batch = Batch { expects, ..batch(id(1, 1, seq), &[], ops) };
+        drop(view);
+        let (applied, result) = apply(&mut state, index, &[entry(&batch)]);
+        result.expect("applies");
+        index += 1;
+        applied[0].outcome.clone()
+    };
+    let good: &[u8] = b"after config";
+    for bad in [
+        vec![put(1, b"another")],
+        vec![Op::Delete(config(1))],
+        vec![number(1)],
+        vec![number(2)],
+        vec![put(2, good)],
+        vec![put(2, b"signed by nobody"), number(2)],
+        vec![put(2, good), number(3)],
+        vec![put(3, good), number(3)],
+        vec![put(2, good), number(2), put(1, b"another")],
+        vec![put(2, good), Op::Delete(RecordKey::seal_generation())],
+    ] {
+        assert_eq!(outcome(bad.clone()), Outcome::Malformed, "{bad:?}");
+    }
+    assert!(matches!(outcome(vec![Op::Put(RecordKey::keyring(), b"rotated".to_vec())]), Outcome::Applied(_)));
+    assert!(matches!(outcome(vec![number(2), put(2, good)]), Outcome::Applied(_)));
+    assert_eq!(outcome(vec![put(2, b"config")]), Outcome::Malformed);
+    assert_eq!(outcome(vec![number(3), put(3, good)]), Outcome::Malformed, "it followed the one before");
+    assert!(matches!(outcome(vec![number(3), put(3, b"after after config")]), Outcome::Applied(_)));
 }
 
 #[test]

@@ -105,6 +105,9 @@ pub trait SealCheck: Send + Sync {
 
     /// Whether it signed what an origin claims.
     fn claims(&self, seal_config: &[u8], claim: &Claim, signature: &[u8; 64]) -> bool;
+
+    /// Whether enough custodians of this configuration signed `next` (canonical bytes too) as its successor.
+    fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool;
 }
 
 /// The canonical bytes of the seal configuration in force; `None` before genesis.
@@ -335,6 +338,9 @@ impl Step<'_, '_> {
                 mismatches.push(Expect { key: expect.key.clone(), rev });
             }
         }
+        if mismatches.is_empty() && !self.keeps_seal(&batch.ops)? {
+            return nothing(Outcome::Malformed);
+        }
         session::settle(self.overlay, &batch.id, self.index, mismatches.is_empty())?;
         if !mismatches.is_empty() {
             mismatches.truncate(MISMATCHES_MAX);
@@ -358,6 +364,33 @@ impl Step<'_, '_> {
             }
         }
         Ok(Ok((Outcome::Applied(self.index), touched)))
+    }
+
+    /// Whether a batch leaves the seal configuration as it is, or puts there the next generation and nothing else: who the
+    /// custodians are, is theirs to say.
+    fn keeps_seal(&self, ops: &[Op]) -> io::Result<bool> {
+        if ops.iter().all(|op| op.key().table() != Table::Seal) {
+            return Ok(true);
+        }
+        let value = |key: &RecordKey| self.overlay.value(key);
+        let (number, now) = (RecordKey::seal_generation(), value(&RecordKey::seal_generation())?);
+        let now = now.and_then(|bytes| bytes[..].try_into().ok()).map_or(0, u32::from_be_bytes);
+        let next = now.saturating_add(1);
+        let of_seal = |key: &RecordKey| *key == number || (1..=next).any(|g| *key == RecordKey::seal_config(g));
+        let touching: Vec<&Op> = ops.iter().filter(|op| of_seal(op.key())).collect();
+        let put = |at: &RecordKey| {
+            touching.iter().find_map(|op| match op {
+                Op::Put(key, value) if key == at => Some(value),
+                _ => None,
+            })
+        };
+        match (touching.len(), put(&number), put(&RecordKey::seal_config(next))) {
+            (0, ..) => Ok(true),
+            (2, Some(told), Some(config)) if told[..] == next.to_be_bytes() => {
+                Ok(seal_config(&value)?.is_some_and(|now| self.seals.succeeds(&now, config)))
+            }
+            _ => Ok(false),
+        }
     }
 
     /// What a member that has keys says, any node can check: so none without them gets a batch in under a session of its
