@@ -2,6 +2,7 @@
 //! as an operator makes them on separate machines.
 
 pub mod clock;
+mod copy;
 mod disk;
 pub mod excuse;
 mod found;
@@ -31,6 +32,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::checker::logs;
 use crate::net::Net;
+pub use copy::{Copy, Part};
 pub use disk::Disk;
 pub use found::{module, pin};
 pub use gear::{Gear, Profile};
@@ -44,6 +46,8 @@ pub const SHARES: usize = 5;
 pub const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
+/// A node that is asked to stop is given this time.
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
 ///
@@ -331,10 +335,30 @@ impl<'n> Cluster<'n> {
         last.and_then(|index| index.parse().ok()).unwrap_or(0)
     }
 
+    /// Asks one node to stop in order (SIGTERM), and ends it when that takes too long.
+    pub async fn stop_node(&self, node: u32) {
+        let _ = self.process(node, |process| {
+            // That it ends is what was asked for.
+            process.may_end(true);
+            process.terminate();
+            Ok(())
+        });
+        let end = Instant::now() + STOP_TIME_MAX;
+        while Instant::now() < end && self.runs(node) {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let _ = self.process(node, |process| {
+            let _ = process.kill();
+            process.reap();
+            process.may_end(false);
+            Ok(())
+        });
+    }
+
     /// Asks every node to stop in order (SIGTERM), and ends those that take too long.
     pub async fn stop(&self) {
         self.nodes.borrow().values().for_each(|n| n.process.terminate());
-        let end = Instant::now() + Duration::from_secs(15);
+        let end = Instant::now() + STOP_TIME_MAX;
         while Instant::now() < end && self.nodes.borrow_mut().values_mut().any(|n| n.process.is_running()) {
             sleep(Duration::from_millis(50)).await;
         }

@@ -58,6 +58,8 @@ pub enum Kind {
     TornTail,
     /// One bit of any of a node's files is changed while it is down
     BitFlip,
+    /// An older copy of a node's folder, of its journal, of its state, or of the folder and its token is put in the place of the newest
+    Rollback,
     /// A node's token refuses every use of its keys
     HsmError,
     /// A node's token hangs, or takes long
@@ -95,6 +97,7 @@ impl Kind {
             Self::DiskReadOnly => "disk-read-only",
             Self::TornTail => "torn-tail",
             Self::BitFlip => "bit-flip",
+            Self::Rollback => "rollback",
             Self::HsmError => "hsm-error",
             Self::HsmSlow => "hsm-slow",
             Self::HsmWrong => "hsm-wrong",
@@ -135,8 +138,10 @@ impl Kind {
     /// Why it can't go on beside another kind, if so.
     pub fn clashes(self, other: Self) -> Option<&'static str> {
         match (self, other) {
-            (Self::Membership, disk) | (disk, Self::Membership) if disk.breaks_disks() => {
-                Some("a node whose disk is broken may have to be replaced under its name, by another operator's hand")
+            (Self::Membership, other) | (other, Self::Membership)
+                if other.breaks_disks() || other == Self::Rollback =>
+            {
+                Some("a node whose data is broken may have to be replaced under its name, by another operator's hand")
             }
             _ => None,
         }

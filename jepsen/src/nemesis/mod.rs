@@ -10,6 +10,7 @@ pub mod partition;
 mod pressure;
 mod process;
 mod recovery;
+mod rollback;
 mod subtle;
 pub mod token;
 
@@ -50,6 +51,8 @@ pub struct World<'a> {
     unfinished: RefCell<Option<String>>,
     /// Nodes whose changed bit was not found yet: it may lie where nothing is read for long. Until then they may stop.
     flipped: RefCell<BTreeSet<u32>>,
+    /// Nodes that one fault has for itself, from step to step: no other takes them for a victim meanwhile.
+    held: RefCell<BTreeSet<u32>>,
     /// Turns true when faults are to end.
     stop: watch::Receiver<bool>,
 }
@@ -74,6 +77,7 @@ impl<'a> World<'a> {
             seen: RefCell::default(),
             unfinished: RefCell::default(),
             flipped: RefCell::default(),
+            held: RefCell::default(),
             stop,
         }
     }
@@ -114,6 +118,7 @@ impl<'a> World<'a> {
                 | Kind::DiskReadOnly
                 | Kind::TornTail
                 | Kind::BitFlip => Box::pin(self.disk(kind, &mut rng)),
+                Kind::Rollback => Box::pin(self.rollback(&mut rng)),
                 Kind::HsmError | Kind::HsmSlow | Kind::HsmWrong => Box::pin(self.token(kind, &mut rng)),
             };
             done.await?;
@@ -133,7 +138,7 @@ impl<'a> World<'a> {
         let node = leader.unwrap_or(any);
         let taken = self.take(1).await?;
         // Harmed by nobody else: what is down or stopped does not answer.
-        if !self.cluster.serves(node).await {
+        if self.held.borrow().contains(&node) || !self.cluster.serves(node).await {
             self.give(taken);
             return None;
         }

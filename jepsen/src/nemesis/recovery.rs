@@ -9,7 +9,7 @@ use crate::checker::logs;
 use crate::history::Call;
 
 /// A node that was started again is given the root key by its peers within this time; then custodians are called.
-const HANDOVER_TIME: Duration = Duration::from_secs(8);
+pub(super) const HANDOVER_TIME: Duration = Duration::from_secs(8);
 /// A node that was broken is given this time to come back, on a busy machine.
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 
