@@ -62,11 +62,19 @@ impl Copy {
     fn token(&self) -> PathBuf {
         self.dir.join("token")
     }
+
+    /// It is kept, as a folder of that name.
+    pub(super) fn keep(mut self, folder: &Path) -> anyhow::Result<()> {
+        Ok(std::fs::rename(std::mem::take(&mut self.dir), folder)?)
+    }
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
+        // Its name is gone when it is kept.
+        if !self.dir.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod replace;
 mod status;
 pub mod token;
 pub mod trace;
+pub mod twin;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ pub use gear::{Gear, Profile};
 pub use limits::{Limits, Squeezed};
 use node::NodeProcess;
 pub use operator::Operator;
+pub use twin::Twin;
 
 /// Shares of a run's cluster.
 pub const SHARES: usize = 5;

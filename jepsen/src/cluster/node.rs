@@ -27,7 +27,12 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Not started yet.
     pub fn new(node: u32, dir: &Path) -> Self {
-        Self { node, dir: dir.join(format!("n{node}")), child: None, may_end: false }
+        Self::at(node, dir.join(format!("n{node}")))
+    }
+
+    /// The same, of a node whose configuration lies in this folder.
+    pub fn at(node: u32, dir: PathBuf) -> Self {
+        Self { node, dir, child: None, may_end: false }
     }
 
     /// Starts it: `command` runs the binary in the node's namespace. Returns its process id.

@@ -60,6 +60,8 @@ pub enum Kind {
     BitFlip,
     /// An older copy of a node's folder, of its journal, of its state, or of the folder and its token is put in the place of the newest
     Rollback,
+    /// A copy of a node's folder runs beside the node, under the same identity and at the same address
+    Twin,
     /// A node's token refuses every use of its keys
     HsmError,
     /// A node's token hangs, or takes long
@@ -98,6 +100,7 @@ impl Kind {
             Self::TornTail => "torn-tail",
             Self::BitFlip => "bit-flip",
             Self::Rollback => "rollback",
+            Self::Twin => "twin",
             Self::HsmError => "hsm-error",
             Self::HsmSlow => "hsm-slow",
             Self::HsmWrong => "hsm-wrong",
@@ -110,6 +113,7 @@ impl Kind {
             Self::Packet if net != Backend::Tap => {
                 Some("it takes --net tap: only that delays, loses and changes frames")
             }
+            Self::Twin if net == Backend::Proxy => Some("it takes --net tap or veth: a place of its own for each node"),
             Self::Stream if net != Backend::Proxy => Some("it takes --net proxy: only that knows connections"),
             kind if kind.takes_disks() && net == Backend::Proxy => {
                 Some("it takes mounts, and where those are allowed --net tap or veth is")
@@ -128,6 +132,9 @@ impl Kind {
             Self::Flaky if nodes < 2 => Some("it takes a link; use 2 or more"),
             Self::Sides if nodes != 3 => Some("it takes 3 nodes, no more and no fewer"),
             Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),
+            Self::Twin if nodes < 3 => {
+                Some("a node that two processes were is replaced from the others; use 3 or more")
+            }
             kind if kind.loses_data() && nodes < 3 => {
                 Some("a node that lost its data is replaced from the others; use 3 or more")
             }
@@ -139,7 +146,7 @@ impl Kind {
     pub fn clashes(self, other: Self) -> Option<&'static str> {
         match (self, other) {
             (Self::Membership, other) | (other, Self::Membership)
-                if other.breaks_disks() || other == Self::Rollback =>
+                if other.breaks_disks() || matches!(other, Self::Rollback | Self::Twin) =>
             {
                 Some("a node whose data is broken may have to be replaced under its name, by another operator's hand")
             }

@@ -13,6 +13,7 @@ mod recovery;
 mod rollback;
 mod subtle;
 pub mod token;
+mod twin;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -119,6 +120,7 @@ impl<'a> World<'a> {
                 | Kind::TornTail
                 | Kind::BitFlip => Box::pin(self.disk(kind, &mut rng)),
                 Kind::Rollback => Box::pin(self.rollback(&mut rng)),
+                Kind::Twin => Box::pin(self.twin(&mut rng)),
                 Kind::HsmError | Kind::HsmSlow | Kind::HsmWrong => Box::pin(self.token(kind, &mut rng)),
             };
             done.await?;

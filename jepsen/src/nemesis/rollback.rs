@@ -19,9 +19,9 @@ use crate::history::{Call, Outcome};
 
 /// So many keys are created through the node between the copy and its return, and one in four of them is disabled, so that the batches
 /// that it numbers afterwards meet numbers that were given.
-const BEFORE: usize = 40;
+pub(super) const BEFORE: usize = 40;
 /// … and so many afterwards, with as many disables.
-const AFTER: usize = 20;
+pub(super) const AFTER: usize = 20;
 /// Changes are sent through a node for so long at most; clients' own calls go on beside them.
 const CHANGES_TIME_MAX: Duration = Duration::from_secs(8);
 /// Within this time the node serves, or says why not.
@@ -33,7 +33,7 @@ const AWAY: std::ops::Range<f64> = 0.2..3.0;
 
 /// When the copy is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Copied {
+pub(super) enum Copied {
     /// The node was stopped in order.
     Stopped,
     /// It was killed.
@@ -44,7 +44,7 @@ enum Copied {
 
 /// Who leads between the copy and its return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leads {
+pub(super) enum Leads {
     /// The node itself, until it is killed: nobody else counted on what it acknowledged.
     Itself,
     /// Another one, which does not lead any more when the copy returns.
@@ -106,10 +106,10 @@ impl Plan {
 
 /// How changes through a node ended.
 #[derive(Default)]
-struct Changes {
+pub(super) struct Changes {
     /// Keys whose creation was acknowledged, and that nobody has disabled.
-    keys: Vec<String>,
-    acknowledged: usize,
+    pub(super) keys: Vec<String>,
+    pub(super) acknowledged: usize,
     refused: usize,
     unanswered: usize,
 }
@@ -122,11 +122,21 @@ impl Changes {
             _ => self.unanswered += 1,
         }
     }
+
+    /// Whether the node said anything about any of them.
+    pub(super) fn answered(&self) -> bool {
+        self.acknowledged + self.refused > 0
+    }
+
+    pub(super) fn words(&self) -> String {
+        let Self { acknowledged, refused, unanswered, .. } = self;
+        format!("{acknowledged} changes were acknowledged, {refused} refused, {unanswered} unanswered")
+    }
 }
 
 /// Whether the node was really behind what it had acknowledged, and said something about it: else nothing was shown.
 fn is_shown(changed: bool, since: &Changes, after: &Changes, ended: bool) -> bool {
-    changed && since.acknowledged > 0 && (ended || after.acknowledged + after.refused > 0)
+    changed && since.acknowledged > 0 && (ended || after.answered())
 }
 
 impl World<'_> {
@@ -143,7 +153,7 @@ impl World<'_> {
     async fn put_back(&self, node: u32, words: &str, rng: &mut StdRng) -> anyhow::Result<()> {
         let plan = Plan::choose(self.cluster.size(), rng);
         self.tell("rollback", &format!("{words}: {}", plan.words()));
-        let Some(copy) = self.copy(node, plan.copied).await? else { return Ok(()) };
+        let Some(copy) = self.copied(node, plan.copied).await? else { return Ok(()) };
         self.reopen(node).await;
         let led = self.leads_since(node, plan.leads).await;
         let since = self.change_through(node, BEFORE, &[]).await;
@@ -174,12 +184,10 @@ impl World<'_> {
         state = self.settle(node).await;
         let said = state.clone().unwrap_or_else(|| "stopped".to_owned());
         let told = format!(
-            "{words}: {}; {} changes behind; then {} were acknowledged, {} refused, {} unanswered, and it is {said}",
+            "{words}: {}; {} changes behind; then {}, and it is {said}",
             plan.words(),
             since.acknowledged,
-            after.acknowledged,
-            after.refused,
-            after.unanswered
+            after.words()
         );
         self.tell("rolled-back", &told);
         if is_shown(changed, &since, &after, !self.cluster.runs(node)) {
@@ -203,7 +211,7 @@ impl World<'_> {
     }
 
     /// A copy of what the node keeps; none when another fault met it meanwhile.
-    async fn copy(&self, node: u32, how: Copied) -> anyhow::Result<Option<Copy>> {
+    pub(super) async fn copied(&self, node: u32, how: Copied) -> anyhow::Result<Option<Copy>> {
         if how == Copied::Paused {
             if self.cluster.pause(node).is_err() {
                 return Ok(None);
@@ -222,7 +230,7 @@ impl World<'_> {
     }
 
     /// Sees to it who leads, as far as the others go along; who does.
-    async fn leads_since(&self, node: u32, leads: Leads) -> Option<u32> {
+    pub(super) async fn leads_since(&self, node: u32, leads: Leads) -> Option<u32> {
         let leader = self.cluster.leader().await;
         let other = self.cluster.members().into_iter().find(|n| *n != node);
         match (leads, other) {
@@ -265,12 +273,16 @@ impl World<'_> {
 
     /// Waits until a node that was started serves or says that it does not, with custodians' help; what it says, none when it
     /// ended.
-    async fn settle(&self, node: u32) -> Option<String> {
+    pub(super) async fn settle(&self, node: u32) -> Option<String> {
+        self.settle_while(node, || self.cluster.runs(node)).await
+    }
+
+    /// The same of whoever answers at a node's address, as long as it runs.
+    pub(super) async fn settle_while(&self, node: u32, mut runs: impl FnMut() -> bool) -> Option<String> {
         let (end, mut since) = (Instant::now() + SETTLE_TIME_MAX, Instant::now());
         loop {
             let state = self.cluster.state(node).await;
-            let is_settled = matches!(state.as_deref(), Some("ok" | "damaged")) || !self.cluster.runs(node);
-            if is_settled || Instant::now() > end {
+            if matches!(state.as_deref(), Some("ok" | "damaged")) || !runs() || Instant::now() > end {
                 return state;
             }
             if state.as_deref() == Some("sealed") && since.elapsed() > HANDOVER_TIME {
@@ -283,7 +295,7 @@ impl World<'_> {
 
     /// Creates keys through a node, and disables those of `known` and some of its own; a key whose disable was acknowledged is used
     /// at every other node at once.
-    async fn change_through(&self, node: u32, count: usize, known: &[String]) -> Changes {
+    pub(super) async fn change_through(&self, node: u32, count: usize, known: &[String]) -> Changes {
         let (mut changes, mut process) = (Changes::default(), self.context.process());
         let others: Vec<u32> = self.cluster.members().into_iter().filter(|n| *n != node).collect();
         let end = Instant::now() + CHANGES_TIME_MAX;
