@@ -11,6 +11,7 @@
 //! | `sealed` | a use that a sealed node performed |
 //! | `ceremony` | a wrong share that was taken, a node opened by fewer shares than the threshold |
 //! | `membership` | an answer about a key by a node whose removal had been acknowledged |
+//! | `hostile` | a door that was open to a member without right |
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
@@ -25,6 +26,7 @@ pub mod ceremony;
 pub mod coverage;
 pub mod digests;
 pub mod durability;
+pub mod hostile;
 pub mod ids;
 pub mod linear;
 pub mod logs;
@@ -157,6 +159,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         sealed::check(&ops, &sealed::lies(history), evidence.not_sealed.as_deref()),
         ceremony::check(&ops),
         membership::check(&ops),
+        hostile::check(history),
         digests::check(&evidence.digests, evidence.members.len()),
         secrets,
         Finding::new("logs", evidence.members.len(), evidence.log_faults.clone(), vec![]),

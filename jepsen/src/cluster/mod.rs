@@ -7,6 +7,7 @@ mod disk;
 pub mod excuse;
 mod found;
 mod gear;
+mod impostor;
 mod limits;
 pub mod memory;
 mod node;

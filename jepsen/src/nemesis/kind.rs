@@ -62,6 +62,8 @@ pub enum Kind {
     Rollback,
     /// A copy of a node's folder runs beside the node, under the same identity and at the same address
     Twin,
+    /// A member's process is stopped, and somebody with its certificate and key brings to the others' doors what it never would
+    Hostile,
     /// A node's token refuses every use of its keys
     HsmError,
     /// A node's token hangs, or takes long
@@ -101,6 +103,7 @@ impl Kind {
             Self::BitFlip => "bit-flip",
             Self::Rollback => "rollback",
             Self::Twin => "twin",
+            Self::Hostile => "hostile",
             Self::HsmError => "hsm-error",
             Self::HsmSlow => "hsm-slow",
             Self::HsmWrong => "hsm-wrong",
@@ -129,6 +132,7 @@ impl Kind {
                 Some("can't be partitioned with a majority left; use 3 or more")
             }
             Self::Snapshot if nodes < 3 => Some("the others must go on without the node; use 3 or more"),
+            Self::Hostile if nodes < 3 => Some("the others must be a majority; use 3 or more"),
             Self::Flaky if nodes < 2 => Some("it takes a link; use 2 or more"),
             Self::Sides if nodes != 3 => Some("it takes 3 nodes, no more and no fewer"),
             Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod disk;
+mod hostile;
 mod kind;
 mod links;
 mod membership;
@@ -120,6 +121,7 @@ impl<'a> World<'a> {
                 | Kind::TornTail
                 | Kind::BitFlip => Box::pin(self.disk(kind, &mut rng)),
                 Kind::Rollback => Box::pin(self.rollback(&mut rng)),
+                Kind::Hostile => Box::pin(self.hostile(&mut rng)),
                 Kind::Twin => Box::pin(self.twin(&mut rng)),
                 Kind::HsmError | Kind::HsmSlow | Kind::HsmWrong => Box::pin(self.token(kind, &mut rng)),
             };
