@@ -51,8 +51,9 @@ pub struct World<'a> {
     seen: RefCell<BTreeSet<Kind>>,
     /// Why what was begun could not be brought to its end.
     unfinished: RefCell<Option<String>>,
-    /// Nodes whose changed bit was not found yet: it may lie where nothing is read for long. Until then they may stop.
-    flipped: RefCell<BTreeSet<u32>>,
+    /// Nodes that still may find what was done to them: a changed bit may lie where nothing is read for long, and of an older copy
+    /// they may hear later. Until then they may stop.
+    doubted: RefCell<BTreeSet<u32>>,
     /// Nodes that one fault has for itself, from step to step: no other takes them for a victim meanwhile.
     held: RefCell<BTreeSet<u32>>,
     /// Turns true when faults are to end.
@@ -78,7 +79,7 @@ impl<'a> World<'a> {
             queue: RefCell::default(),
             seen: RefCell::default(),
             unfinished: RefCell::default(),
-            flipped: RefCell::default(),
+            doubted: RefCell::default(),
             held: RefCell::default(),
             stop,
         }

@@ -42,6 +42,8 @@ pub(super) enum Copied {
     Paused,
 }
 
+const COPIED: [Copied; 3] = [Copied::Stopped, Copied::Killed, Copied::Paused];
+
 /// Who leads between the copy and its return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Leads {
@@ -73,9 +75,12 @@ impl Plan {
             2 if nodes > 2 => Leads::Others,
             _ => Leads::Another,
         };
+        // Of a single voter only its token knows more than its folder, and that only of starts.
+        let copied = if nodes == 1 { &COPIED[..2] } else { &COPIED };
+        let parts = if nodes == 1 { &[Part::Folder, Part::Journal, Part::State][..] } else { &Part::ALL };
         Self {
-            copied: [Copied::Stopped, Copied::Killed, Copied::Paused][rng.random_range(0..3)],
-            part: Part::ALL[rng.random_range(0..Part::ALL.len())],
+            copied: copied[rng.random_range(0..copied.len())],
+            part: parts[rng.random_range(0..parts.len())],
             leads,
             // Fewer than three can't do without one.
             found: nodes < 3 || rng.random_ratio(1, 4),
@@ -158,7 +163,7 @@ impl World<'_> {
         let led = self.leads_since(node, plan.leads).await;
         let since = self.change_through(node, BEFORE, &[]).await;
         // From here on it may stop, if it says why.
-        self.cluster.excuse(node);
+        self.excuse(node);
         let _ = self.cluster.kill(node);
         let mut moved = self.leader_but(node).await;
         if let (Leads::Others, Some(old)) = (plan.leads, moved)
@@ -194,6 +199,8 @@ impl World<'_> {
             self.took_effect_as(Kind::Rollback, &format!("{}-{}", Kind::Rollback.name(), plan.part.name()), &told);
         }
         let is_refused = state.as_deref() == Some("damaged") || !self.cluster.runs(node);
+        // Who goes on with what was put back may still hear that it is older.
+        let is_doubtful = !(is_refused && plan.found);
         let mut replaced = false;
         if is_refused && plan.found {
             self.put_right(node, &newest, plan.part)?;
@@ -203,10 +210,7 @@ impl World<'_> {
         }
         replaced |= self.bring_back(node).await?;
         self.tell("heal-rollback", &format!("n{node}"));
-        self.cluster.excuse_ends(node);
-        if replaced && self.flipped.borrow_mut().remove(&node) {
-            self.cluster.excuse_ends(node);
-        }
+        self.excuse_ends(node, is_doubtful, replaced);
         Ok(())
     }
 
@@ -351,7 +355,12 @@ mod tests {
         let words: BTreeSet<String> = three.iter().map(|plan| plan.words()).collect();
         assert_eq!(words.len(), Part::ALL.len() * 3 * 3);
         assert!(three.iter().any(|p| p.found) && three.iter().any(|p| !p.found));
-        assert!(all(1).iter().all(|p| p.found && p.leads == Leads::Itself), "nobody else can lead, nor replace it");
+        let one = all(1);
+        assert!(one.iter().all(|p| p.found && p.leads == Leads::Itself), "nobody else can lead, nor replace it");
+        assert!(
+            one.iter().all(|p| p.copied != Copied::Paused && p.part != Part::FolderAndToken),
+            "nobody else can know more than its token, which knows of starts alone"
+        );
         assert!(all(2).iter().all(|p| p.found && p.leads != Leads::Others));
     }
 

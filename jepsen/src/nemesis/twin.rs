@@ -30,7 +30,7 @@ impl World<'_> {
         self.leads_since(node, leads).await;
         let since = self.change_through(node, BEFORE, &[]).await;
         // One of the two must stop; both are the same node, and either may find out.
-        self.cluster.excuse(node);
+        self.excuse(node);
         let (told, is_shown) = self.beside_its_twin(node, words, copy, &since, rng).await?;
         self.tell("twin-ended", &told);
         if is_shown {
@@ -43,10 +43,7 @@ impl World<'_> {
         }
         replaced |= self.bring_back(node).await?;
         self.tell("heal-twin", &format!("n{node}"));
-        self.cluster.excuse_ends(node);
-        if replaced && self.flipped.borrow_mut().remove(&node) {
-            self.cluster.excuse_ends(node);
-        }
+        self.excuse_ends(node, true, replaced);
         Ok(())
     }
 
