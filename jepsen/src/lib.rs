@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The checkers know nothing but the history and what was collected after the run; they perform no I/O of their own.
-//! The harness reaches the cluster by the client crate and by the binary's commands alone.
+//! The harness reaches the cluster by the client crate and by the binary's commands alone; but for one program, which plays a member
+//! that is hostile ([`hostile`]), and knows how nodes talk to each other.
 #![allow(
     clippy::disallowed_methods,
     reason = "the harness runs outside every node: it starts processes and reads real clocks"
@@ -18,6 +19,7 @@ pub mod checker;
 pub mod cluster;
 pub mod doctor;
 pub mod history;
+pub mod hostile;
 pub mod ledger;
 pub mod nemesis;
 pub mod net;

@@ -15,7 +15,7 @@ use jepsen::nemesis::Kind;
 use jepsen::net::Backend;
 use jepsen::run::{Interrupted, Plan, Store, Test, judge_stored, run};
 use jepsen::workload::Workload;
-use jepsen::{bugs, doctor, selftest, serve};
+use jepsen::{bugs, doctor, hostile, selftest, serve};
 
 /// Attack a quorate cluster: real nodes, real faults, and a verdict from what clients saw
 #[derive(Parser, Debug)]
@@ -88,6 +88,9 @@ enum Cmd {
     },
     /// List workloads, nemeses and checkers
     List,
+    /// Play a member whose process is stopped; the nemesis `hostile` runs it
+    #[command(hide = true)]
+    Hostile(hostile::Args),
     /// Say what this machine allows
     Doctor {
         /// The binary under test [default: beside this program, or quorate on the path]
@@ -277,6 +280,10 @@ fn act(command: Cmd) -> anyhow::Result<u8> {
             list();
             Ok(Verdict::Valid)
         }
+        Cmd::Hostile(args) => {
+            hostile::run(&args)?;
+            Ok(Verdict::Valid)
+        }
         Cmd::Doctor { quorate } => examine(&binary(quorate)?),
         Cmd::Selftest(args) if args.bugs => seeded(&args),
         Cmd::Selftest(_) => {
@@ -456,7 +463,7 @@ fn list() {
     rows::<Workload>("workloads");
     rows::<Kind>("nemeses");
     println!(
-        "checkers:\n  durability, revocation, linear, aliases, metadata, ids, sealed, ceremony, membership, digests, secrets, logs, answers, recovery, coverage (see README.md)"
+        "checkers:\n  durability, revocation, linear, aliases, metadata, ids, sealed, ceremony, membership, hostile, digests, secrets, logs, answers, recovery, coverage (see README.md)"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::checker::{Evidence, Verdict, check, digests, times};
+use crate::checker::{Evidence, Verdict, check, digests, hostile, times};
 use crate::history::{Answer, Call, Event, History, Outcome, State, What};
 
 /// A history, what was collected with it, and the one checker that must reject it; `None` when all must accept it.
@@ -206,6 +206,18 @@ pub fn cases() -> Vec<Case> {
             ],
             vec![],
         ),
+        Case {
+            name: "a door was open",
+            history: History {
+                events: vec![Event {
+                    index: 0,
+                    time: 1,
+                    what: What::Nemesis { f: hostile::OPEN.into(), value: "append at n1".into() },
+                }],
+            },
+            evidence: Evidence { members: vec![1, 2], ..Evidence::default() },
+            rejected_by: Some("hostile"),
+        },
         with("states differ", Some("digests"), |e| {
             let sample =
                 |node: &str, digest: &str| digests::Sample { node: node.into(), index: 7, digest: digest.into() };

@@ -49,7 +49,7 @@ pub use node_file::NodeFile;
 pub use replica::{Replica, View};
 pub use session::OpenSeq;
 pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
-pub use word::{OwnKey, OwnKeys};
+pub use word::{MadeOwnKey, OwnKey, OwnKeys};
 
 // The replicas of the integration tests, for tests that need to see inside.
 #[cfg(test)]

@@ -9,9 +9,10 @@
 //! a new leader may cut a tail that was never acknowledged to it. Only the node itself can make a word of its own, so no
 //! lie of another declares it lost.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering as Memory};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -39,10 +40,13 @@ pub trait OwnKey: Send + Sync {
     fn tag(&self, word: &[u8]) -> [u8; TAG_LEN];
 }
 
+/// K_self as the node file is to keep it, and in use.
+pub type MadeOwnKey = (Vec<u8>, Arc<dyn OwnKey>);
+
 /// Makes and opens it: it lies in the node file, boxed to the node's HSM.
 pub trait OwnKeys: Send + Sync {
-    /// A new one: boxed, and in use.
-    fn make(&self) -> BoxFuture<'_, io::Result<(Vec<u8>, Arc<dyn OwnKey>)>>;
+    /// A new one.
+    fn make(&self) -> BoxFuture<'_, io::Result<MadeOwnKey>>;
 
     /// The one in the box.
     fn open<'a>(&'a self, boxed: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>>;
@@ -104,7 +108,7 @@ impl Word {
         let lacks = self.acked.filter(|acked| !has(acked));
         let vote = vote();
         if let Some(said) = self.vote
-            && vote.is_none_or(|vote| !(said <= vote))
+            && vote.is_none_or(|vote| said.partial_cmp(&vote).is_none_or(Ordering::is_gt))
         {
             return Some(Loss::Vote { known: said.leader_id.term, mine: vote.map_or(0, |vote| vote.leader_id.term) });
         }
@@ -156,7 +160,7 @@ impl Own {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        match self.standing.load(Ordering::Acquire) {
+        match self.standing.load(Memory::Acquire) {
             1 => Standing::Asking,
             2 => Standing::TakesPart,
             _ => Standing::Lost,
@@ -166,12 +170,12 @@ impl Own {
     /// Lost is for good.
     pub(crate) fn take_part(&self) -> bool {
         let (from, to) = (Standing::Asking as u8, Standing::TakesPart as u8);
-        self.standing.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.standing.compare_exchange(from, to, Memory::AcqRel, Memory::Acquire).is_ok()
     }
 
     /// Whether it was not lost before.
     pub(crate) fn lose(&self) -> bool {
-        self.standing.swap(Standing::Lost as u8, Ordering::AcqRel) != Standing::Lost as u8
+        self.standing.swap(Standing::Lost as u8, Memory::AcqRel) != Standing::Lost as u8
     }
 
     /// This node has acknowledged an entry under a leadership, or installed a state that ends with it.

@@ -9,7 +9,7 @@ use quorate_core::id::{ClusterId, Name};
 use quorate_core::seam::Entropy;
 use quorate_crypto::{BoxedOwnKey, OWN_TAG_LEN};
 use quorate_hsm::Hsm;
-use quorate_replica::{OwnKey, OwnKeys};
+use quorate_replica::{MadeOwnKey, OwnKey, OwnKeys};
 
 /// Boxes it to the KEM key of a token.
 pub struct HsmOwnKeys {
@@ -35,7 +35,7 @@ impl HsmOwnKeys {
 }
 
 impl OwnKeys for HsmOwnKeys {
-    fn make(&self) -> BoxFuture<'_, io::Result<(Vec<u8>, Arc<dyn OwnKey>)>> {
+    fn make(&self) -> BoxFuture<'_, io::Result<MadeOwnKey>> {
         async {
             let kem = &self.hsm.node_keys().map_err(io::Error::other)?.kem;
             let made = BoxedOwnKey::make(kem.alg, &kem.spki_der, self.cluster, &self.name, &*self.entropy);

@@ -136,6 +136,8 @@ mod tests {
         assert!(is_effect_of("packet-loss-took-effect", "packet") && !is_effect_of("packet-loss", "packet"));
         assert!(is_effect_of("clock-rate-took-effect", "clock-rate") && is_effect_of("clock-took-effect", "clock"));
         assert!(!is_effect_of("clock-rate-took-effect", "clock"), "another kind");
+        // What was put back, but was not behind, shows nothing.
+        assert!(is_effect_of("rollback-journal-took-effect", "rollback") && !is_effect_of("rolled-back", "rollback"));
     }
 
     #[test]

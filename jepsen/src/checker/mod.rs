@@ -13,6 +13,7 @@
 //! | `membership` | an answer about a key by a node whose removal had been acknowledged |
 //! | `due` | a key that was destroyed before its time, though its deletion was cancelled, or not at all |
 //! | `times` | a cluster time that was more than a minute ahead of the real one |
+//! | `hostile` | a door that was open to a member without right |
 //! | `digests` | two nodes whose state differs at the same log index |
 //! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
@@ -28,6 +29,7 @@ pub mod coverage;
 pub mod digests;
 pub mod due;
 pub mod durability;
+pub mod hostile;
 pub mod ids;
 pub mod linear;
 pub mod logs;
@@ -173,6 +175,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         membership::check(&ops),
         due::check(&ops, evidence.began_ms, &evidence.members),
         times::check(&evidence.times),
+        hostile::check(history),
         digests::check(&evidence.digests, evidence.members.len()),
         secrets,
         Finding::new("logs", evidence.members.len(), evidence.log_faults.clone(), vec![]),

@@ -2,10 +2,12 @@
 //! as an operator makes them on separate machines.
 
 pub mod clock;
+mod copy;
 mod disk;
 pub mod excuse;
 mod found;
 mod gear;
+mod impostor;
 mod limits;
 pub mod memory;
 mod node;
@@ -14,6 +16,7 @@ mod replace;
 mod status;
 pub mod token;
 pub mod trace;
+pub mod twin;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,12 +34,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::checker::logs;
 use crate::net::Net;
+pub use copy::{Copy, Part};
 pub use disk::Disk;
 pub use found::{module, pin};
 pub use gear::{Gear, Profile};
 pub use limits::{Limits, Squeezed};
 use node::NodeProcess;
 pub use operator::Operator;
+pub use twin::Twin;
 
 /// Shares of a run's cluster.
 pub const SHARES: usize = 5;
@@ -44,6 +49,8 @@ pub const SHARES: usize = 5;
 pub const THRESHOLD: usize = 3;
 /// The longest any step of the set-up may take, on a busy machine.
 const STEP_TIME_MAX: Duration = Duration::from_secs(120);
+/// A node that is asked to stop is given this time.
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// A cluster under attack. Used from one thread, the process's main one: nodes end with the thread that started them.
 ///
@@ -331,10 +338,30 @@ impl<'n> Cluster<'n> {
         last.and_then(|index| index.parse().ok()).unwrap_or(0)
     }
 
+    /// Asks one node to stop in order (SIGTERM), and ends it when that takes too long.
+    pub async fn stop_node(&self, node: u32) {
+        let _ = self.process(node, |process| {
+            // That it ends is what was asked for.
+            process.may_end(true);
+            process.terminate();
+            Ok(())
+        });
+        let end = Instant::now() + STOP_TIME_MAX;
+        while Instant::now() < end && self.runs(node) {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let _ = self.process(node, |process| {
+            let _ = process.kill();
+            process.reap();
+            process.may_end(false);
+            Ok(())
+        });
+    }
+
     /// Asks every node to stop in order (SIGTERM), and ends those that take too long.
     pub async fn stop(&self) {
         self.nodes.borrow().values().for_each(|n| n.process.terminate());
-        let end = Instant::now() + Duration::from_secs(15);
+        let end = Instant::now() + STOP_TIME_MAX;
         while Instant::now() < end && self.nodes.borrow_mut().values_mut().any(|n| n.process.is_running()) {
             sleep(Duration::from_millis(50)).await;
         }

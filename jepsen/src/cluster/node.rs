@@ -29,7 +29,12 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Not started yet.
     pub fn new(node: u32, dir: &Path, dev: bool) -> Self {
-        Self { node, dir: dir.join(format!("n{node}")), child: None, may_end: false, dev }
+        Self::at(node, dir.join(format!("n{node}")), dev)
+    }
+
+    /// The same, of a node whose configuration lies in this folder.
+    pub fn at(node: u32, dir: PathBuf, dev: bool) -> Self {
+        Self { node, dir, child: None, may_end: false, dev }
     }
 
     /// Starts it: `command` runs the binary in the node's namespace. Returns its process id.

@@ -14,17 +14,30 @@ use crate::net::PEER_PORT;
 const PAUSE: Duration = Duration::from_millis(500);
 
 impl Cluster<'_> {
-    /// Stops a node, puts its data aside, removes it from the cluster and takes it in again under its name.
+    /// Stops a node, removes it from the cluster, puts its data aside and takes it in again under its name.
     ///
     /// # Errors
     /// The step that did not succeed in time.
     pub async fn replace(&self, node: u32) -> anyhow::Result<()> {
-        let name = format!("n{node}");
         let _ = self.kill(node);
+        self.remove(node, STEP_TIME_MAX).await?;
+        self.readmit(node).await
+    }
+
+    /// Removes a node from the cluster, within a time.
+    ///
+    /// # Errors
+    /// What the last refusal said; it may be removed all the same, or later.
+    pub async fn remove(&self, node: u32, limit: Duration) -> anyhow::Result<()> {
+        self.insist_within(&["members", "remove", &format!("n{node}")], limit).await.map(drop)
+    }
+
+    /// Puts the data of a removed node aside, and takes the node in again under its name.
+    async fn readmit(&self, node: u32) -> anyhow::Result<()> {
         let data = self.data_dir(node);
         let aside = (1..).map(|n| data.with_file_name(format!("data.damaged-{n}"))).find(|p| !p.exists());
         std::fs::rename(&data, aside.context("no name is free")?).context("can't put the data aside")?;
-        self.insist(&["members", "remove", &name]).await?;
+        let name = format!("n{node}");
         let invited = self.insist(&["members", "invite", "--name", &name]).await?;
         let token = invited["token"].as_str().context("no token")?;
         self.invited(node, token)?;
@@ -55,7 +68,11 @@ impl Cluster<'_> {
     /// An operator's step, until it succeeds: other nodes may be down for a while. What was done by a try whose answer was
     /// lost counts.
     async fn insist(&self, args: &[&str]) -> anyhow::Result<Value> {
-        let end = Instant::now() + STEP_TIME_MAX;
+        self.insist_within(args, STEP_TIME_MAX).await
+    }
+
+    async fn insist_within(&self, args: &[&str], limit: Duration) -> anyhow::Result<Value> {
+        let end = Instant::now() + limit;
         loop {
             match self.operator.run(&self.members(), args, b"").await {
                 Ok(said) => return Ok(said),

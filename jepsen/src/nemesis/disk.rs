@@ -92,9 +92,7 @@ impl World<'_> {
     pub(super) async fn disk(&self, kind: Kind, rng: &mut StdRng) -> anyhow::Result<()> {
         self.mend().await?;
         let Some((node, words, taken)) = self.victim(rng).await else { return Ok(()) };
-        if !self.flipped.borrow().contains(&node) {
-            self.cluster.excuse(node);
-        }
+        self.excuse(node);
         let done = match kind {
             Kind::DiskFull => self.fill(node, rng).await,
             Kind::DiskError => self.inject(kind, node, &ERRORS[rng.random_range(0..ERRORS.len())], rng).await,
@@ -110,17 +108,7 @@ impl World<'_> {
         }
         let replaced = self.bring_back(node).await?;
         self.tell(&format!("heal-{}", kind.name()), &format!("n{node}"));
-        let mut flipped = self.flipped.borrow_mut();
-        if kind == Kind::BitFlip {
-            flipped.insert(node);
-        }
-        if replaced {
-            flipped.remove(&node);
-        }
-        if !flipped.contains(&node) {
-            self.cluster.excuse_ends(node);
-        }
-        drop(flipped);
+        self.excuse_ends(node, kind == Kind::BitFlip, replaced);
         self.give(taken);
         Ok(())
     }

@@ -60,6 +60,12 @@ pub enum Kind {
     TornTail,
     /// One bit of any of a node's files is changed while it is down
     BitFlip,
+    /// An older copy of a node's folder, of its journal, of its state, or of the folder and its token is put in the place of the newest
+    Rollback,
+    /// A copy of a node's folder runs beside the node, under the same identity and at the same address
+    Twin,
+    /// A member's process is stopped, and somebody with its certificate and key brings to the others' doors what it never would
+    Hostile,
     /// A node's token refuses every use of its keys
     HsmError,
     /// A node's token hangs, or takes long
@@ -98,6 +104,9 @@ impl Kind {
             Self::DiskReadOnly => "disk-read-only",
             Self::TornTail => "torn-tail",
             Self::BitFlip => "bit-flip",
+            Self::Rollback => "rollback",
+            Self::Twin => "twin",
+            Self::Hostile => "hostile",
             Self::HsmError => "hsm-error",
             Self::HsmSlow => "hsm-slow",
             Self::HsmWrong => "hsm-wrong",
@@ -110,6 +119,7 @@ impl Kind {
             Self::Packet if net != Backend::Tap => {
                 Some("it takes --net tap: only that delays, loses and changes frames")
             }
+            Self::Twin if net == Backend::Proxy => Some("it takes --net tap or veth: a place of its own for each node"),
             Self::Stream if net != Backend::Proxy => Some("it takes --net proxy: only that knows connections"),
             kind if kind.takes_disks() && net == Backend::Proxy => {
                 Some("it takes mounts, and where those are allowed --net tap or veth is")
@@ -125,10 +135,14 @@ impl Kind {
                 Some("can't be partitioned with a majority left; use 3 or more")
             }
             Self::Snapshot if nodes < 3 => Some("the others must go on without the node; use 3 or more"),
+            Self::Hostile if nodes < 3 => Some("the others must be a majority; use 3 or more"),
             Self::Flaky if nodes < 2 => Some("it takes a link; use 2 or more"),
             Self::Sides if nodes != 3 => Some("it takes 3 nodes, no more and no fewer"),
             Self::ClockLeap if nodes < 3 => Some("a clock that leaps is told from the others; use 3 or more"),
             Self::ClockRate if nodes < 3 => Some("the rate of a clock is compared with the others'; use 3 or more"),
+            Self::Twin if nodes < 3 => {
+                Some("a node that two processes were is replaced from the others; use 3 or more")
+            }
             kind if kind.loses_data() && nodes < 3 => {
                 Some("a node that lost its data is replaced from the others; use 3 or more")
             }
@@ -139,8 +153,10 @@ impl Kind {
     /// Why it can't go on beside another kind, if so.
     pub fn clashes(self, other: Self) -> Option<&'static str> {
         match (self, other) {
-            (Self::Membership, disk) | (disk, Self::Membership) if disk.breaks_disks() => {
-                Some("a node whose disk is broken may have to be replaced under its name, by another operator's hand")
+            (Self::Membership, other) | (other, Self::Membership)
+                if other.breaks_disks() || matches!(other, Self::Rollback | Self::Twin) =>
+            {
+                Some("a node whose data is broken may have to be replaced under its name, by another operator's hand")
             }
             _ => None,
         }

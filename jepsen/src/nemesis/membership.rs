@@ -200,7 +200,7 @@ impl World<'_> {
         Err(said)
     }
 
-    fn operator_at(&self, member: u32) -> Option<Client> {
+    pub(super) fn operator_at(&self, member: u32) -> Option<Client> {
         Some(self.context.client(member)?.with_deadline(STEP_TIME_MAX))
     }
 

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod disk;
+mod hostile;
 mod kind;
 mod links;
 mod membership;
@@ -10,8 +11,10 @@ pub mod partition;
 mod pressure;
 mod process;
 mod recovery;
+mod rollback;
 mod subtle;
 pub mod token;
+mod twin;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -48,8 +51,11 @@ pub struct World<'a> {
     seen: RefCell<BTreeSet<Kind>>,
     /// Why what was begun could not be brought to its end.
     unfinished: RefCell<Option<String>>,
-    /// Nodes whose changed bit was not found yet: it may lie where nothing is read for long. Until then they may stop.
-    flipped: RefCell<BTreeSet<u32>>,
+    /// Nodes that still may find what was done to them: a changed bit may lie where nothing is read for long, and of an older copy
+    /// they may hear later. Until then they may stop.
+    doubted: RefCell<BTreeSet<u32>>,
+    /// Nodes that one fault has for itself, from step to step: no other takes them for a victim meanwhile.
+    held: RefCell<BTreeSet<u32>>,
     /// Turns true when faults are to end.
     stop: watch::Receiver<bool>,
 }
@@ -73,7 +79,8 @@ impl<'a> World<'a> {
             queue: RefCell::default(),
             seen: RefCell::default(),
             unfinished: RefCell::default(),
-            flipped: RefCell::default(),
+            doubted: RefCell::default(),
+            held: RefCell::default(),
             stop,
         }
     }
@@ -115,6 +122,9 @@ impl<'a> World<'a> {
                 | Kind::DiskReadOnly
                 | Kind::TornTail
                 | Kind::BitFlip => Box::pin(self.disk(kind, &mut rng)),
+                Kind::Rollback => Box::pin(self.rollback(&mut rng)),
+                Kind::Hostile => Box::pin(self.hostile(&mut rng)),
+                Kind::Twin => Box::pin(self.twin(&mut rng)),
                 Kind::HsmError | Kind::HsmSlow | Kind::HsmWrong => Box::pin(self.token(kind, &mut rng)),
             };
             done.await?;
@@ -134,7 +144,7 @@ impl<'a> World<'a> {
         let node = leader.unwrap_or(any);
         let taken = self.take(1).await?;
         // Harmed by nobody else: what is down or stopped does not answer.
-        if !self.cluster.serves(node).await {
+        if self.held.borrow().contains(&node) || !self.cluster.serves(node).await {
             self.give(taken);
             return None;
         }

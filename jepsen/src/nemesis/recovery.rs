@@ -9,7 +9,7 @@ use crate::checker::logs;
 use crate::history::Call;
 
 /// A node that was started again is given the root key by its peers within this time; then custodians are called.
-const HANDOVER_TIME: Duration = Duration::from_secs(8);
+pub(super) const HANDOVER_TIME: Duration = Duration::from_secs(8);
 /// A node that was broken is given this time to come back, on a busy machine.
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 
@@ -73,13 +73,36 @@ impl World<'_> {
         Ok(replaced)
     }
 
-    /// Replaces nodes that came upon a changed bit later.
+    /// From now on a node may stop, if it says why.
+    pub(super) fn excuse(&self, node: u32) {
+        // Who is in doubt may do so already.
+        if !self.doubted.borrow().contains(&node) {
+            self.cluster.excuse(node);
+        }
+    }
+
+    /// The fault is over. The node may stop no more, unless it may still find out what was done to it, which a replaced one can't.
+    pub(super) fn excuse_ends(&self, node: u32, is_doubtful: bool, replaced: bool) {
+        let mut doubted = self.doubted.borrow_mut();
+        if is_doubtful {
+            doubted.insert(node);
+        }
+        if replaced {
+            doubted.remove(&node);
+        }
+        if !doubted.contains(&node) {
+            self.cluster.excuse_ends(node);
+        }
+    }
+
+    /// Replaces nodes that found out later what had been done to them.
     pub async fn mend(&self) -> anyhow::Result<()> {
-        let flipped = self.flipped.borrow().clone();
-        for node in flipped {
-            if self.cluster.state(node).await.as_deref() == Some("damaged") && self.bring_back(node).await? {
-                self.flipped.borrow_mut().remove(&node);
-                self.cluster.excuse_ends(node);
+        let doubted = self.doubted.borrow().clone();
+        for node in doubted {
+            let state = self.cluster.state(node).await;
+            let is_refused = state.as_deref() == Some("damaged") || !self.cluster.runs(node);
+            if is_refused && self.bring_back(node).await? {
+                self.excuse_ends(node, false, true);
             }
         }
         Ok(())

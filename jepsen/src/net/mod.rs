@@ -27,6 +27,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use link::{Counts, Policy};
+pub use places::output as feed;
 pub use recording::Recorded;
 #[cfg(test)]
 pub(crate) use recording::tests::record as record_for_tests;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::checker::secrets::Canaries;
 use crate::checker::{Evidence, logs};
-use crate::cluster::{Cluster, memory, pin};
+use crate::cluster::{Cluster, memory, pin, twin};
 use crate::net::Backend;
 use crate::workload::Context;
 
@@ -115,6 +115,15 @@ pub fn files(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence
         scan(&cluster.data_dir(node), canaries, evidence)?;
         // A node's working folder is its own: a core dump would lie there.
         for entry in std::fs::read_dir(&folder)?.flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(twin::FOLDER)) {
+                let log = std::fs::read_to_string(entry.path().join("log")).context("a twin's log")?;
+                // A twin may stop, and has to.
+                let all = 0..log.len() as u64;
+                let faults = logs::faults(&format!("a twin of n{node}"), &log, std::slice::from_ref(&all));
+                evidence.log_faults.extend(faults);
+                scan(&entry.path().join("log"), canaries, evidence)?;
+                scan(&entry.path().join("data"), canaries, evidence)?;
+            }
             if entry.file_name().to_str().is_some_and(|name| name.starts_with("core")) {
                 evidence.leaks.push(format!("a core dump: {}", entry.path().display()));
             }

@@ -24,8 +24,8 @@ use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, KeyHolder, Member, MembershipView, NodeIdentity, OwnKey, OwnKeys, PeerHandler,
-    PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
+    BatchVerifier, CompactionConfig, KeyHolder, MadeOwnKey, Member, MembershipView, NodeIdentity, OwnKey, OwnKeys,
+    PeerHandler, PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tokio::time::Instant;
 
@@ -168,7 +168,7 @@ impl OwnKey for TestOwnKey {
 }
 
 impl OwnKeys for TestOwnKeys {
-    fn make(&self) -> BoxFuture<'_, std::io::Result<(Vec<u8>, Arc<dyn OwnKey>)>> {
+    fn make(&self) -> BoxFuture<'_, std::io::Result<MadeOwnKey>> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let boxed = MADE.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec();
         Box::pin(async move { Ok((boxed.clone(), Arc::new(TestOwnKey(boxed)) as Arc<dyn OwnKey>)) })

@@ -30,8 +30,8 @@ use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{
-    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, Member, Net, OwnKey, OwnKeys, PeerExpectation,
-    PeerHandler, PeerIdentity, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
+    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, MadeOwnKey, Member, Net, OwnKey, OwnKeys,
+    PeerExpectation, PeerHandler, PeerIdentity, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -94,7 +94,7 @@ impl OwnKey for PlainOwnKeys {
     }
 }
 impl OwnKeys for PlainOwnKeys {
-    fn make(&self) -> BoxFuture<'_, io::Result<(Vec<u8>, Arc<dyn OwnKey>)>> {
+    fn make(&self) -> BoxFuture<'_, io::Result<MadeOwnKey>> {
         async { Ok((Vec::new(), Arc::new(Self) as Arc<dyn OwnKey>)) }.boxed()
     }
     fn open<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>> {
