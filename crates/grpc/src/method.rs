@@ -65,7 +65,7 @@ fn right_for(call: &str) -> Option<Check> {
         | "DeleteAlias" => has::<ManageKeys>,
         "Echo" => has::<Echo>,
         "Status" | "SealConfig" | "ListMembers" => has::<ReadStatus>,
-        "ShareChallenge" | "SubmitShare" => has::<EnterShares>,
+        "ShareChallenge" | "SubmitShare" | "AbortCeremony" => has::<EnterShares>,
         "Init" | "Seal" | "Invite" | "Approve" | "Promote" | "TransferLeader" | "RemoveMember" | "ConfirmTime" => {
             has::<ManageCluster>
         }

@@ -315,7 +315,11 @@ async fn identify(cfg: &ReplicaConfig, world: &World, create: bool) -> Result<(N
         None => Err(OpenError::Missing(dir)),
         Some(file) if file.cluster == cfg.cluster && file.name == cfg.name => {
             let opened = world.own_keys.open(&file.own_key).await;
-            Ok((file, opened.map_err(OpenError::io("opening this node's own key with its HSM"))?))
+            let opened = opened.map_err(|e| match e.kind() {
+                std::io::ErrorKind::InvalidData => OpenError::Damaged(e.to_string()),
+                _ => OpenError::Io { doing: "opening this node's own key with its HSM", error: e },
+            });
+            Ok((file, opened?))
         }
         Some(file) => Err(OpenError::WrongNode {
             found_cluster: file.cluster,

@@ -48,7 +48,7 @@ pub trait OwnKeys: Send + Sync {
     /// A new one.
     fn make(&self) -> BoxFuture<'_, io::Result<MadeOwnKey>>;
 
-    /// The one in the box.
+    /// The one in the box. `InvalidData`: it is not one that this HSM opens.
     fn open<'a>(&'a self, boxed: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>>;
 }
 

@@ -226,6 +226,9 @@ impl Node {
         if let Some(replica) = replica {
             replica.shutdown().await;
         }
+        // Tasks that end a little later still hold on to the token.
+        let hsm = self.hsm.clone();
+        tokio::task::block_in_place(|| hsm.close());
     }
 
     /// Tells when the certificate in use expires, in milliseconds since 1970; said again when it is renewed.

@@ -167,7 +167,6 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         tracing::warn!("some requests did not finish in time");
     }
     node.shutdown().await;
-    tokio::task::block_in_place(|| hsm.close());
     tracing::info!("stopped");
     Ok(())
 }

@@ -89,7 +89,7 @@ impl Kms {
     /// Destroys the keys that are due, if this node has or gets the lease; the answer is how many have gone.
     pub(super) async fn destroy_due(&self) -> Result<usize, Error> {
         let mut destroyed = 0;
-        for (hour, key) in self.due_keys(self.duty_time()?).await? {
+        for (hour, key) in self.due_keys().await? {
             // Asked again for each key: the lease is renewed while the work goes on.
             if !self.claim(Duty::Destroy).await? {
                 break;
@@ -100,8 +100,9 @@ impl Kms {
     }
 
     /// Keys that are due. Reads the clear suffixes and opens only those whose hour has come.
-    async fn due_keys(&self, now: DutyTime) -> Result<Vec<(u32, KeyId)>, Error> {
+    async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
         let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
+        let now = self.duty_time()?;
         let mut due = Vec::new();
         let mut last: Option<RecordKey> = None;
         loop {

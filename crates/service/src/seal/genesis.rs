@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::ledger::{Change, Ledger};
+use super::peers::MacVerifier;
 use super::sha256;
 use crate::error::Error;
 use crate::node::{FOUNDER, GROUP, Node, Sealed, State};
@@ -192,10 +193,12 @@ impl Node {
         keyring: Keyring,
         audit: &AuditSecretKey,
     ) -> Result<(), Error> {
+        let keyring = Arc::new(keyring);
+        replica.set_keys(Some(Arc::new(MacVerifier::new(keyring.clone(), lineage, self.config.cluster))));
         let ledger = Ledger {
             replica: replica.clone(),
             world: self.world.clone(),
-            keyring: Arc::new(keyring),
+            keyring,
             lineage,
             cluster: self.config.cluster,
             seal_epoch: 0,
@@ -211,7 +214,9 @@ impl Node {
             let own = put(Table::Member, self.config.name.as_str().as_bytes(), &self.founder_record().encode());
             Ok((vec![own, put(Table::Secret, AUDIT_SECRET, &audit)], ()))
         };
-        ledger.commit(Instant::now() + DEADLINE, decide).await.map(|_| ())
+        let written = ledger.commit(Instant::now() + DEADLINE, decide).await;
+        replica.set_keys(None);
+        written.map(|_| ())
     }
 
     pub(crate) async fn create_replica(

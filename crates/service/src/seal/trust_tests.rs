@@ -156,7 +156,7 @@ async fn an_offer_altered_in_any_part_is_refused() {
             quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER_NONCE, Bytes::new());
         let nonce: [u8; 32] = nonce.await.expect("sealed")[..].try_into().expect("32 bytes");
         let holds = [(NodeId(1), super::held::Hold([9; 16]))].into();
-        let ceremony = CompletedCeremony::new([3; 16], 5, holds, Duration::from_secs(1));
+        let ceremony = CompletedCeremony::new([3; 16], 1 << 40, holds, Duration::from_secs(1));
         let mut offer = Offer::sign(&real.ledger.keyring, recipient, &nonce, ceremony, sealed.clone()).encode();
         alter(&mut offer);
         let answer = quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER, offer.into());
