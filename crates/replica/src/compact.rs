@@ -83,18 +83,17 @@ pub(crate) async fn drive(node: Arc<Node>, apply: Arc<ApplyThread>, cfg: Compact
             }
             checkpointed_at = Instant::now();
         }
-        if (grown || due || node.journal.low_space()) && compact(&node, cfg.keep_bytes).await {
+        if (grown || due || node.journal.low_space()) && compact(&node, &apply, cfg.keep_bytes).await {
             compacted_at = Instant::now();
         }
     }
 }
 
 /// Has Raft purge what it may; false when that has to wait.
-async fn compact(node: &Node, keep_bytes: u64) -> bool {
+async fn compact(node: &Node, apply: &ApplyThread, keep_bytes: u64) -> bool {
     let purged = node.journal.purged().map(|(index, _)| index);
     let bound = || {
-        let checkpoint = node.journal.checkpoint().map(|c| c.index);
-        let bound = purge_bound(dispensable(node, keep_bytes), checkpoint, node.streams.lowest());
+        let bound = purge_bound(dispensable(node, keep_bytes), apply.durable(), node.streams.lowest());
         bound.filter(|upto| Some(*upto) > purged)
     };
     let Some(upto) = bound() else { return true };
@@ -117,7 +116,7 @@ async fn compact(node: &Node, keep_bytes: u64) -> bool {
     }
     // A stream may have begun meanwhile; it stands at a later index than the checkpoint, so this does not grow.
     let Some(upto) = bound() else { return true };
-    assert!(node.journal.checkpoint().is_some_and(|c| upto <= c.index), "a purge stays below the durable checkpoint");
+    assert!(apply.durable().is_some_and(|durable| upto <= durable), "a purge stays below the durable checkpoint");
     tracing::info!(upto, "compacting the log");
     node.raft.trigger().purge_log(upto).await.is_ok()
 }

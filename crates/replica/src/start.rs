@@ -151,9 +151,8 @@ async fn start_on(
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let seals = world.seals.clone();
-    let open_state =
-        move |files: Arc<StateFiles>, checkpoint| State::open(files, cluster, group, seals.clone(), checkpoint);
-    let state = open_state(files.clone(), recovered.checkpoint).map_err(|e| match e {
+    let open_state = move |files: Arc<StateFiles>, stands| State::open(files, cluster, group, seals.clone(), stands);
+    let state = open_state(files.clone(), Some(recovered.stands)).map_err(|e| match e {
         StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
         e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
     })?;
@@ -381,11 +380,9 @@ fn open_files(world: &World, cfg: &ReplicaConfig) -> Result<Arc<StateFiles>, Ope
     })
 }
 
-/// A crash between the install of a snapshot and the journal's word for it: Raft is about to purge up to that state,
-/// and the journal refuses that beyond the newest checkpoint it knows.
+/// After a crash the state may be the one before the newest that the journal knows of. It is what the next one follows.
 async fn note_state(state: &State, recovered: &Recovered, writer: &JournalWriter) -> Result<(), OpenError> {
-    let known = recovered.checkpoint.map(|c| c.index);
-    match state.stands_at().filter(|here| Some(here.index) > known) {
+    match state.stands_at().filter(|here| Some(*here) != recovered.stands.newest) {
         Some(here) => writer.append_synced(vec![Command::Checkpoint(here)]).await,
         None => Ok(()),
     }

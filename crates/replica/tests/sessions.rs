@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::batch::Outcome;
-use quorate_replica::{Loss, Problem, ProposeError, Replica};
+use quorate_replica::{Loss, OpenError, Problem, ProposeError, Replica};
 use support::{Cluster, Forger, PATIENCE, TestKeys, put, soon, write};
 use tokio::time::Instant;
 
@@ -116,6 +116,53 @@ async fn a_folder_put_back_is_found_out_when_all_start_anew_and_stays_out() {
         assert!(cluster.read(0, &format!("k {i}")).await.is_some());
     }
     cluster.write(1, "after", b"1").await;
+    cluster.stop().await;
+}
+
+/// The state tells of a journal that is not there: votes and entries went with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_put_back_under_a_newer_state_is_damage_and_a_state_put_back_replays() {
+    let mut cluster = Cluster::voters(3).await;
+    cluster.leader(&[0, 1, 2]).await;
+    let victim = 2;
+    let dir = cluster.sites[victim].dir.clone();
+    cluster.write(victim, "before", b"1").await;
+    cluster.nodes[victim].shutdown().await;
+    let kept = dir.with_extension("copy");
+    copy(&dir, &kept);
+    cluster.nodes[victim] = cluster.sites[victim].open().await;
+    for i in 0..10 {
+        cluster.write(victim, &format!("k {i}"), b"1").await;
+    }
+    cluster.nodes[victim].shutdown().await;
+    let newest = dir.with_extension("newest");
+    copy(&dir, &newest);
+
+    put_back(&kept.join("journal"), &dir.join("journal"));
+    let site = &cluster.sites[victim];
+    let refused = Replica::open(site.config(), site.world(), site.service.clone()).await.map(drop);
+    let Err(OpenError::Damaged(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("journal was put back"), "{why}");
+
+    // The state alone: the log still reaches back to where it stands, or the journal says that it does not.
+    put_back(&newest, &dir);
+    for name in std::fs::read_dir(&kept).expect("a folder").map(|entry| entry.expect("readable").file_name()) {
+        if name != "journal" && name != "node" {
+            std::fs::copy(kept.join(&name), dir.join(&name)).expect("copied");
+        }
+    }
+    match Replica::open(site.config(), site.world(), site.service.clone()).await {
+        Ok(node) => {
+            node.set_keys(Some(Arc::new(TestKeys)));
+            cluster.nodes[victim] = node;
+            for i in 0..10 {
+                assert!(cluster.read(victim, &format!("k {i}")).await.is_some());
+            }
+            cluster.nodes[victim].verify_state().await.expect("the digest holds");
+        }
+        Err(OpenError::Damaged(why)) => assert!(why.contains("lost or rolled back"), "{why}"),
+        Err(e) => panic!("{e}"),
+    }
     cluster.stop().await;
 }
 

@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use quorate_core::id::GroupId;
+use quorate_replica::disk::RealDisk;
+use quorate_replica::journal::{Command, Journal, JournalIds};
+use quorate_replica::state::{RedbEngine, State};
 use quorate_replica::{ApplyObserver, CompactionConfig, ReadRecord, Replica, Touched};
-use support::{Cluster, PATIENCE, soon, write};
+use support::{CLUSTER, Cluster, PATIENCE, TestSeals, soon, write};
 
 const TINY: CompactionConfig = CompactionConfig {
     keep_bytes: 16 << 10,
@@ -183,6 +187,17 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
     cluster.stop().await;
 }
 
+/// Writes down in a site's journal that this state is about to be made durable there.
+fn tell_journal(site: &support::Site, state: &Path) {
+    let engine = RedbEngine::open(&RealDisk, state, 1 << 20).expect("opens");
+    let state = State::open(Arc::new(engine), CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
+    let ids = JournalIds { cluster: CLUSTER, node: site.id, group: GroupId(0) };
+    let (dir, config) = (site.dir.join("journal"), site.config().journal);
+    let opened = Journal::open(&dir, ids, config, Arc::new(RealDisk), site.entropy.clone());
+    let (mut journal, _) = opened.expect("a journal");
+    journal.write_group(vec![Command::Checkpoint(state.stands_at().expect("applied"))]).expect("written");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_killed_in_mid_install_comes_back_from_either_side_of_the_switch() {
     let mut cluster = voters(3, 3).await;
@@ -199,8 +214,9 @@ async fn a_receiver_killed_in_mid_install_comes_back_from_either_side_of_the_swi
     let dir = &cluster.sites[early].dir;
     std::fs::write(dir.join("state-900-0.new"), b"half a state").expect("written");
     std::fs::write(dir.join("state-901.redb"), b"not named").expect("written");
-    // Killed after the switch: the journal knows nothing of it, and ends far before that state.
+    // Killed after the switch: the journal was told of it before, and ends far before that state.
     let dir = &cluster.sites[late].dir;
+    tell_journal(&cluster.sites[late], &cluster.sites[leader].dir.join("state.redb"));
     let name = format!("state-{applied}.redb");
     std::fs::copy(cluster.sites[leader].dir.join("state.redb"), dir.join(&name)).expect("copied");
     let mut current = vec![1];

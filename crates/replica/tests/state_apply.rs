@@ -17,7 +17,7 @@ use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
-use quorate_replica::journal::Checkpoint;
+use quorate_replica::journal::{Checkpoint, Stands};
 use quorate_replica::state::{
     Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
     What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
@@ -63,7 +63,12 @@ fn engine(disk: &SimDisk) -> Arc<dyn Engine> {
 }
 
 fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
-    State::open(engine(disk), CLUSTER, GROUP, Arc::new(Seals), checkpoint)
+    State::open(engine(disk), CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only))
+}
+
+/// A state may stand there and nowhere else.
+fn only(checkpoint: Checkpoint) -> Stands {
+    Stands { newest: Some(checkpoint), before: Some(checkpoint), from_first: false }
 }
 
 fn genesis() -> Log {
@@ -764,12 +769,13 @@ fn tables_are_scanned_from_any_bound() {
 }
 
 #[test]
-fn power_cuts_leave_the_last_durable_state_or_a_later_one() {
+fn power_cuts_leave_the_state_where_the_journal_says_that_it_may_stand() {
     let mut rng = Rng(seed(3));
     for round in 0..40 {
         let disk = SimDisk::default();
         let mut state = begun(&disk);
-        let mut durable = state.checkpoint().expect("checkpoints");
+        let mut stands = Stands { newest: state.stands_at(), ..Stands::default() };
+        state.checkpoint().expect("checkpoints");
         let mut ends = BTreeMap::new();
         disk.cut_power_after(rng.below(400));
         let mut index = 4;
@@ -787,15 +793,17 @@ fn power_cuts_leave_the_last_durable_state_or_a_later_one() {
             ends.insert(index, state.meta().chain);
             index += applied.len() as u64;
             if rng.chance(5) {
-                match state.checkpoint() {
-                    Ok(checkpoint) => durable = checkpoint,
-                    Err(_) => break 'life,
+                // The journal is told first.
+                stands = Stands { newest: state.stands_at(), before: stands.newest, from_first: false };
+                if state.checkpoint().is_err() {
+                    break 'life;
                 }
             }
         }
         drop(state);
         disk.reboot(&mut rng);
-        let state = open(&disk, durable).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let state = State::open(engine(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
+        let state = state.unwrap_or_else(|e| panic!("round {round}: {e}"));
         verified(&state);
         if let Some((index, _)) = &state.meta().applied
             && let Some(chain) = ends.get(index)
@@ -812,13 +820,24 @@ fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     let checkpoint = state.checkpoint().expect("checkpoints").expect("applied");
     drop(state);
     assert!(open(&disk, Some(checkpoint)).is_ok());
-    let later = Checkpoint { index: 2, ..checkpoint };
+    let (later, earlier) = (Checkpoint { index: 2, ..checkpoint }, Checkpoint { index: 0, ..checkpoint });
     assert!(matches!(open(&disk, Some(later)), Err(StateError::Lost { found: Some(1), expected: 2 })));
+    // The journal is the older one: it was put back, or lost.
+    assert!(matches!(open(&disk, Some(earlier)), Err(StateError::Ahead { found: 1, expected: Some(0) })));
+    let at = |stands| State::open(engine(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
+    let none = Stands { from_first: true, ..Stands::default() };
+    assert!(matches!(at(none), Err(StateError::Ahead { found: 1, expected: None })));
+    // A crash after the journal was told, and before the state was durable there.
+    assert!(at(Stands { newest: Some(later), before: Some(checkpoint), from_first: false }).is_ok());
     for changed in [Checkpoint { digest: [0; 32], ..checkpoint }, Checkpoint { chain: [0; 32], ..checkpoint }] {
         assert!(matches!(open(&disk, Some(changed)), Err(StateError::Changed { index: 1 })));
     }
     // An engine that comes up empty agrees with itself, but not with the journal.
-    assert!(matches!(open(&SimDisk::default(), Some(checkpoint)), Err(StateError::Lost { found: None, .. })));
+    let disk_of_none = SimDisk::default();
+    assert!(matches!(open(&disk_of_none, Some(checkpoint)), Err(StateError::Lost { found: None, .. })));
+    // Unless the log is there from its first entry on.
+    let whole = Stands { from_first: true, ..only(checkpoint) };
+    assert!(State::open(engine(&disk_of_none), CLUSTER, GROUP, Arc::new(Seals), Some(whole)).is_ok());
     let other = State::open(engine(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None);
     assert!(matches!(other, Err(StateError::WrongCluster { found: CLUSTER, .. })));
 }
@@ -879,8 +898,8 @@ fn a_damaged_state_file_is_an_error_and_no_panic() {
         }
         let disk = SimDisk::load(&files);
         let opened = RedbEngine::open(&disk, Path::new("/state"), 1 << 20).map_err(StateError::Io);
-        let opened =
-            opened.and_then(|engine| State::open(Arc::new(engine), CLUSTER, GROUP, Arc::new(Seals), checkpoint));
+        let opened = opened
+            .and_then(|engine| State::open(Arc::new(engine), CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only)));
         // What a start does not read is checked by the scan before the node serves.
         let scanned = opened.and_then(|state| {
             let view = state.view().map_err(StateError::Io)?;

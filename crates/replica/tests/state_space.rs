@@ -14,7 +14,7 @@ use quorate_core::batch::{Entry, Outcome};
 use quorate_core::id::{BatchId, GroupId, NodeId};
 use quorate_core::session::Session;
 use quorate_replica::disk::is_full;
-use quorate_replica::journal::Checkpoint;
+use quorate_replica::journal::{Checkpoint, Stands};
 use quorate_replica::state::{ApplyError, Engine, State, StateFiles, ToApply, What, verify_state};
 use support::{CLUSTER, TestSeals, genesis, put};
 
@@ -24,8 +24,13 @@ fn open(disk: &Arc<QuotaDisk>, dir: &Path) -> std::io::Result<Arc<StateFiles>> {
     StateFiles::open(disk.clone(), dir, 1 << 20, RESERVE).map(Arc::new)
 }
 
+/// A state stands there and nowhere else.
+fn only(checkpoint: Checkpoint) -> Stands {
+    Stands { newest: Some(checkpoint), before: Some(checkpoint), from_first: false }
+}
+
 fn state(files: &Arc<StateFiles>, checkpoint: Option<Checkpoint>) -> State {
-    State::open(files.clone(), CLUSTER, GroupId(0), Arc::new(TestSeals), checkpoint).expect("a state")
+    State::open(files.clone(), CLUSTER, GroupId(0), Arc::new(TestSeals), checkpoint.map(only)).expect("a state")
 }
 
 fn apply(state: &mut State, index: u64, what: What<'_>) -> Result<(), ApplyError> {

@@ -3,7 +3,7 @@
 //! ```text
 //! header = "qjournal" ‖ format u8 ‖ group u32 ‖ cluster 16 ‖ node u64 ‖ number u64 ‖ salt 16 ‖ previous end tag 16
 //!          ‖ capacity u64 ‖ first group number u64 ‖ next index u64 ‖ boot u32 ‖ vote? ‖ committed? ‖ purged?
-//!          ‖ checkpoint? ‖ zeros to 4064 ‖ BLAKE3 32 of all before              (x? = 0 | 1 ‖ x)
+//!          ‖ checkpoint? ‖ the one before it? ‖ zeros to 4064 ‖ BLAKE3 32 of all before              (x? = 0 | 1 ‖ x)
 //! slot   = "qmark" ‖ format u8 ‖ group u32 ‖ cluster 16 ‖ node u64 ‖ count u64 ‖ segment u64 ‖ offset u64 ‖ tag 16
 //!          ‖ next index u64 ‖ boot u32 ‖ zeros to 480 ‖ BLAKE3 32 of all before
 //! ```
@@ -36,6 +36,8 @@ pub(super) struct Fold {
     pub(super) committed: Option<Bytes>,
     pub(super) purged: Option<IndexedId>,
     pub(super) checkpoint: Option<Checkpoint>,
+    /// The one before it: the state may still be that one.
+    pub(super) earlier: Option<Checkpoint>,
     /// Index of the next entry.
     pub(super) next: u64,
 }
@@ -84,10 +86,12 @@ impl Header {
             None => w.u8(0),
             Some((index, id)) => w.u8(1).u64(*index).field(id),
         };
-        w = match &fold.checkpoint {
-            None => w.u8(0),
-            Some(c) => c.write(w.u8(1)),
-        };
+        for checkpoint in [&fold.checkpoint, &fold.earlier] {
+            w = match checkpoint {
+                None => w.u8(0),
+                Some(c) => c.write(w.u8(1)),
+            };
+        }
         seal_page(w.finish(), HEADER_LEN)
     }
 
@@ -110,7 +114,8 @@ impl Header {
         let committed = read_optional(&mut r, |r| Ok(Bytes::copy_from_slice(r.field(META_LEN_MAX)?)))?;
         let purged = read_optional(&mut r, read_indexed_id)?;
         let checkpoint = read_optional(&mut r, Checkpoint::read)?;
-        let fold = Fold { boot, vote, committed, purged, checkpoint, next };
+        let earlier = read_optional(&mut r, Checkpoint::read)?;
+        let fold = Fold { boot, vote, committed, purged, checkpoint, earlier, next };
         Ok(Self { ids, number, salt, previous_tag, capacity, group, fold })
     }
 
@@ -207,6 +212,7 @@ mod tests {
             committed: Some(Bytes::from(vec![8; META_LEN_MAX])),
             purged: Some((77, Bytes::from(vec![7; 64]))),
             checkpoint: Some(Checkpoint { index: 80, digest: [5; 32], chain: [6; 32] }),
+            earlier: Some(Checkpoint { index: 70, digest: [7; 32], chain: [8; 32] }),
             next: 99,
         };
         Header { ids: ids(), number: 5, salt: [1; 16], previous_tag: [2; 16], capacity: 1 << 26, group: 11, fold }

@@ -89,6 +89,25 @@ pub struct Checkpoint {
     pub chain: [u8; 32],
 }
 
+/// Where a state may stand (trust.md §2.5): each is written down before a state becomes durable there, so a crash leaves it
+/// at the newest or at the one before; `None`: at the beginning, before any entry.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stands {
+    /// The last that was written down.
+    pub newest: Option<Checkpoint>,
+    /// The one before it.
+    pub before: Option<Checkpoint>,
+    /// The log is there from its first entry on: an empty state comes to be what it was.
+    pub from_first: bool,
+}
+
+impl Stands {
+    /// Whether a state that stands there is one of them.
+    pub fn hold(&self, state: Option<Checkpoint>) -> bool {
+        state == self.newest || state == self.before || (state.is_none() && self.from_first)
+    }
+}
+
 /// What can be written.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Command {
@@ -102,7 +121,7 @@ pub enum Command {
     TruncateAfter(Option<u64>),
     /// Entries up to and with this one are no longer needed.
     Purge(IndexedId),
-    /// A state checkpoint is durable.
+    /// The state is about to be made durable here.
     Checkpoint(Checkpoint),
     /// The newest words of the other members, opaque. Rides along, causes no sync of its own.
     Seen(Bytes),
@@ -124,8 +143,8 @@ pub struct Recovered {
     pub vote: Option<Bytes>,
     /// The newest committed id.
     pub committed: Option<Bytes>,
-    /// The newest checkpoint.
-    pub checkpoint: Option<Checkpoint>,
+    /// Where the state may stand.
+    pub stands: Stands,
     /// The newest words of the other members.
     pub seen: Option<Bytes>,
     /// This start's number (key-log §1.4), already synced.

@@ -360,7 +360,7 @@ impl Fold {
                     self.purged = Some(id.clone());
                 }
             }
-            Record::Command(Command::Checkpoint(c)) => self.checkpoint = Some(*c),
+            Record::Command(Command::Checkpoint(c)) => self.earlier = self.checkpoint.replace(*c),
             Record::Boot(n, _) => self.boot = *n,
             // Written anew before anything that held it can go, and not Raft's.
             Record::Command(Command::Seen(_)) | Record::GroupEnd(_) => {}

@@ -20,8 +20,8 @@ use super::record::{self, OVERHEAD, Record, Seq, TAG_LEN};
 use super::recover::{self, End, Kept, Recovery};
 use super::spare::Spare;
 use super::{
-    Command, JournalConfig, JournalError, JournalIds, JournalReader, Recovered, SPARE_SUFFIX, Space, mark_slot_at,
-    segment_name, spare_name,
+    Command, JournalConfig, JournalError, JournalIds, JournalReader, Recovered, SPARE_SUFFIX, Space, Stands,
+    mark_slot_at, segment_name, spare_name,
 };
 use crate::disk::{Disk, DiskFile, OpenMode};
 
@@ -221,7 +221,7 @@ impl Journal {
         let recovered = Recovered {
             vote: fold.vote.clone(),
             committed: fold.committed.clone(),
-            checkpoint: fold.checkpoint,
+            stands: Stands { newest: fold.checkpoint, before: fold.earlier, from_first: fold.purged.is_none() },
             seen,
             boot,
             cut_bytes: torn.map_or(0, |(_, len)| len as u64),

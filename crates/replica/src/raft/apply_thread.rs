@@ -5,6 +5,7 @@
 //! heartbeats can't spare.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
@@ -44,6 +45,8 @@ pub(crate) struct Durable {
 pub(crate) struct ApplyThread {
     tx: Mutex<Option<mpsc::Sender<Task>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Index after that of the newest state that is durable; 0 = none.
+    durable: Arc<AtomicU64>,
 }
 
 /// Why this node stops serving when its state can't be written.
@@ -71,10 +74,13 @@ impl ApplyThread {
         take_up_sessions(&state, &shared)?;
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
-        let mut worker = Worker { state, files, journal, shared, reopen: Box::new(reopen) };
+        // It was opened from what is durable.
+        let durable = Arc::new(AtomicU64::new(state.stands_at().map_or(0, |c| c.index + 1)));
+        let noted = durable.clone();
+        let mut worker = Worker { state, files, journal, shared, reopen: Box::new(reopen), durable: noted };
         // The actor's one thread; it ends when its door is closed.
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(rx))?;
-        Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)), durable })
     }
 
     fn door(&self) -> io::Result<mpsc::Sender<Task>> {
@@ -95,6 +101,11 @@ impl ApplyThread {
     /// Makes what is applied durable and tells the journal; `None` when nothing has been applied yet.
     pub(crate) async fn checkpoint(&self) -> io::Result<Option<Durable>> {
         self.ask(|done| Task::Checkpoint { done }).await
+    }
+
+    /// Index of the newest state that is durable: the log may be let go of up to there.
+    pub(crate) fn durable(&self) -> Option<u64> {
+        self.durable.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Replaces the whole state.
@@ -140,6 +151,7 @@ struct Worker {
     journal: JournalWriter,
     shared: Arc<Shared>,
     reopen: Reopen,
+    durable: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -225,16 +237,17 @@ impl Worker {
     }
 
     fn make_durable(&mut self) -> io::Result<Option<Durable>> {
-        futures::executor::block_on(self.journal.barrier())?;
+        let Some(stand) = self.state.stands_at() else { return Ok(None) };
+        self.note(stand)?;
         let Some(checkpoint) = self.state.checkpoint()? else { return Ok(None) };
-        self.note(checkpoint)?;
+        self.durable.store(checkpoint.index + 1, Ordering::Release);
         Ok(Some(Durable { checkpoint, view: self.state.view()? }))
     }
 
-    /// From here alone, so that the journal's newest checkpoint is always that of the state in force.
-    fn note(&self, checkpoint: Checkpoint) -> io::Result<()> {
-        let command = vec![Command::Checkpoint(checkpoint)];
-        futures::executor::block_on(self.journal.append(command, Box::new(|_| ())))
+    /// Before a state becomes durable anywhere, the journal knows of it, and holds all that was enqueued before: so a state
+    /// that the journal does not know is one whose journal was lost.
+    fn note(&self, stand: Checkpoint) -> io::Result<()> {
+        futures::executor::block_on(self.journal.append_synced(vec![Command::Checkpoint(stand)]))
     }
 
     fn tell(&self, applied: &[Applied]) -> io::Result<()> {
@@ -288,14 +301,13 @@ impl Worker {
                 e @ IncomingError::Refused(_) => io::Error::new(io::ErrorKind::InvalidData, e),
             })?,
         };
-        futures::executor::block_on(self.journal.barrier())?;
+        if let Some(stand) = incoming.stands_at()? {
+            self.note(stand)?;
+        }
         incoming.install(&self.files)?;
         self.state = (self.reopen)(self.files.clone())?;
-        let checkpoint = self.state.stands_at();
-        if let Some(checkpoint) = checkpoint {
-            self.note(checkpoint)?;
-        }
-        let index = checkpoint.map_or(0, |c| c.index);
+        let index = self.state.stands_at().map_or(0, |c| c.index);
+        self.durable.store(index + 1, Ordering::Release);
         if let Some(observer) = self.shared.observer() {
             let view = self.state.view()?;
             observer.replaced(index, &|key| get_value(&*view, key));

@@ -14,6 +14,7 @@ use super::files::StateFiles;
 use super::meta::{Meta, RECORDS_END};
 use super::verify::SCAN_STEP;
 use crate::disk::Disk;
+use crate::journal::Checkpoint;
 
 /// A stored value begins with its revision.
 const REV_LEN: usize = 8;
@@ -154,6 +155,17 @@ impl Incoming {
         self.write(true)?;
         self.whole = true;
         Ok(())
+    }
+
+    /// What the journal is to know before it is put in force.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn stands_at(&self) -> io::Result<Option<Checkpoint>> {
+        let engine = self.engine.as_ref().ok_or_else(|| io::Error::other("this state was installed"))?;
+        let meta = Meta::read(&*engine.view()?)?;
+        let digest = self.digest.hash();
+        Ok(meta.applied.map(|(index, _)| Checkpoint { index, digest, chain: meta.chain }))
     }
 
     /// Puts it in force.

@@ -11,7 +11,7 @@ use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, T
 use super::digest::LtHash;
 use super::engine::{Engine, View, WriteSet};
 use super::meta::Meta;
-use crate::journal::Checkpoint;
+use crate::journal::{Checkpoint, Stands};
 
 /// Most bytes of entries that should stay without a durable commit (key-log §5.1).
 const DURABLE_BYTES: usize = 32 << 20;
@@ -40,6 +40,18 @@ pub enum StateError {
         found: Option<u64>,
         /// The checkpoint's.
         expected: u64,
+    },
+    /// The journal does not know of it.
+    #[error(
+        "the state is at index {found}, but the journal last saw one made durable at {expected:?}: the journal was put back \
+         from an older copy, or lost, and with it votes and entries that this node had acknowledged; {todo}",
+        todo = quorate_core::REPLACE_MEMBER
+    )]
+    Ahead {
+        /// Its index.
+        found: u64,
+        /// The newest that the journal knows of.
+        expected: Option<u64>,
     },
     /// It is not what the journal says stood there.
     #[error(
@@ -79,7 +91,7 @@ pub struct State {
 }
 
 impl State {
-    /// Takes up an engine's state; `checkpoint` is the journal's newest.
+    /// Takes up an engine's state, which must be where the journal says that it may stand; `None`: it is not asked.
     ///
     /// # Errors
     /// See [`StateError`]; only the engine's own words and the checkpoint are looked at here, for the records see
@@ -89,7 +101,7 @@ impl State {
         cluster: ClusterId,
         group: GroupId,
         seals: Arc<dyn SealCheck>,
-        checkpoint: Option<Checkpoint>,
+        stands: Option<Stands>,
     ) -> Result<Self, StateError> {
         let view = engine.view()?;
         let (mut meta, digest) = (Meta::read(&*view)?, Meta::read_digest(&*view)?);
@@ -100,14 +112,14 @@ impl State {
             return Err(StateError::WrongCluster { found, expected: cluster });
         }
         let index = meta.applied.as_ref().map(|(index, _)| *index);
-        if let Some(checkpoint) = checkpoint {
-            if index < Some(checkpoint.index) {
-                return Err(StateError::Lost { found: index, expected: checkpoint.index });
-            }
-            let here = (digest.hash(), meta.chain);
-            if index == Some(checkpoint.index) && here != (checkpoint.digest, checkpoint.chain) {
-                return Err(StateError::Changed { index: checkpoint.index });
-            }
+        let here = index.map(|index| Checkpoint { index, digest: digest.hash(), chain: meta.chain });
+        if let Some(stands) = stands.filter(|stands| !stands.hold(here)) {
+            let [newest, before] = [stands.newest, stands.before].map(|stand| stand.map(|c| c.index));
+            return Err(match index {
+                Some(index) if [newest, before].contains(&Some(index)) => StateError::Changed { index },
+                Some(index) if Some(index) > newest => StateError::Ahead { found: index, expected: newest },
+                found => StateError::Lost { found, expected: before.or(newest).unwrap_or_default() },
+            });
         }
         if meta.cluster.is_none() {
             (meta.cluster, meta.group) = (Some(cluster), group);
