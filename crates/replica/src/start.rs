@@ -399,6 +399,14 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
     // However it was found out.
     node.own.lose();
     node.review_candidacy();
+    // A leader that refuses everything must not keep the others from electing one.
+    if node.leads() {
+        node.hand_on_leadership().await;
+        node.other_leader(Some(node.me), STOP_LIMIT).await;
+        if node.leads() {
+            let _ = node.raft.shutdown().await;
+        }
+    }
     let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
         Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),
         _ => Ok(()),
