@@ -117,6 +117,8 @@ async fn compact(node: &Node, apply: &ApplyThread, keep_bytes: u64) -> bool {
     // A stream may have begun meanwhile; it stands at a later index than the checkpoint, so this does not grow.
     let Some(upto) = bound() else { return true };
     assert!(apply.durable().is_some_and(|durable| upto <= durable), "a purge stays below the durable checkpoint");
+    // What goes may hold the only record of what the others have said.
+    node.words.touch();
     tracing::info!(upto, "compacting the log");
     node.raft.trigger().purge_log(upto).await.is_ok()
 }

@@ -68,6 +68,10 @@ impl Confirmations {
 /// An index, confirmed by a quorum after this call began. `None`: not the leader, or no quorum answered in time.
 /// `also` has given its word already, for the same round.
 pub(crate) async fn confirm(node: &Node, also: Option<Ack>) -> Option<u64> {
+    // Who is lost may have been resumed from a time when it led.
+    if node.takes_part().is_err() {
+        return None;
+    }
     if let Some(lead) = lead(node).await
         && timeout(VOTERS_LIMIT, followed(node, &lead, also)).await == Ok(true)
     {

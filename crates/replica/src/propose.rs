@@ -104,7 +104,9 @@ impl Node {
         {
             return Attempt::NoSpace(short);
         }
-        if let (Some(id), Some(leadership)) = (id, self.leadership()) {
+        if let Some(id) = id {
+            // Whoever has just been elected does not know it yet.
+            let Some(leadership) = self.leadership() else { return Attempt::NotLeader(self.leader_now()) };
             match self.origins.admit(self, &id, leadership, keys.is_some(), claim) {
                 Ok(()) => {}
                 Err(Unproven::Superseded) => {
@@ -219,7 +221,7 @@ impl Node {
         // Set while the last attempt failed for want of disk space.
         let mut short = None;
         let mut reason = "no leader is known".to_owned();
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut arrival) = (PAUSE_MIN, ARRIVAL_LIMIT);
         let mut attempts = 0;
         loop {
             let now = Instant::now();
@@ -264,7 +266,8 @@ impl Node {
             match attempt {
                 Attempt::Done(_) | Attempt::Sequenced => {
                     maybe = Some(format!("node {leader} says that it is in the log, where it has not been met here"));
-                    wait = ARRIVAL_LIMIT;
+                    wait = arrival;
+                    arrival *= 2;
                 }
                 Attempt::Refused(why) => {
                     return Err(match maybe {

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::error::{Loss, Problem};
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
 use crate::peer::roster::Roster;
+use crate::raft::LogId;
 use crate::session::Sequences;
 
 /// The open session of each origin.
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) roster: Roster,
     /// Fed by apply alone, after the engine's commit and the observer: the only applied index to trust (key-log §3).
     applied: watch::Sender<u64>,
+    /// The last applied entry.
+    applied_id: RwLock<Option<LogId>>,
     cluster_time_ms: AtomicU64,
     /// As applied here.
     sessions: watch::Sender<Sessions>,
@@ -45,6 +48,7 @@ impl Shared {
             observer: RwLock::new(None),
             roster,
             applied: watch::Sender::new(0),
+            applied_id: RwLock::new(None),
             cluster_time_ms: AtomicU64::new(0),
             sessions: watch::Sender::new(Sessions::new()),
             sequences,
@@ -80,6 +84,15 @@ impl Shared {
         *self.applied.borrow()
     }
 
+    pub(crate) fn set_applied_id(&self, id: Option<LogId>) {
+        *self.applied_id.write().unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    /// The last applied entry: at least as new as what was published.
+    pub(crate) fn applied_id(&self) -> Option<LogId> {
+        *self.applied_id.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn publish_applied(&self, index: u64, cluster_time_ms: u64) {
         self.cluster_time_ms.store(cluster_time_ms, Ordering::Release);
         self.applied.send_replace(index);
@@ -107,10 +120,11 @@ impl Shared {
         }
     }
 
-    /// The first problem stays: it is the one to look into.
+    /// The first problem stays: it is the one to look into. Only that this node is lost counts for more.
     pub(crate) fn set_problem(&self, problem: Problem) {
         let first = self.problem.send_if_modified(|now| {
-            let first = now.is_none();
+            let lost = |problem: &Problem| matches!(problem, Problem::Lost(_));
+            let first = now.as_ref().is_none_or(|now| lost(&problem) && !lost(now));
             if first {
                 *now = Some(problem.clone());
             }

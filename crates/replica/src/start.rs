@@ -92,8 +92,6 @@ impl Running {
         for task in &self.tasks {
             task.abort();
         }
-        // The failure is told as a problem; what is not durable is applied again from the journal.
-        let _ = self.apply.checkpoint().await;
         if let Some(thread) = self.apply.close() {
             let _ = off_runtime("stop", move || thread.join()).await;
         }
@@ -399,6 +397,13 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
     // However it was found out.
     node.own.lose();
     node.review_candidacy();
+    let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
+        Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),
+        _ => Ok(()),
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, "the node file can't be made to say that this node is lost");
+    }
     // A leader that refuses everything must not keep the others from electing one.
     if node.leads() {
         node.hand_on_leadership().await;
@@ -406,13 +411,6 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
         if node.leads() {
             let _ = node.raft.shutdown().await;
         }
-    }
-    let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
-        Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),
-        _ => Ok(()),
-    });
-    if let Err(error) = written {
-        tracing::error!(%error, "the node file can't be made to say that this node is lost");
     }
 }
 

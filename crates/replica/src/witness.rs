@@ -40,8 +40,10 @@ impl Node {
     /// What a member, in answer to this process, said it is. Who lost its own past witnesses nobody's.
     pub(crate) fn witnessed_by(&self, from: NodeId, standing: u32) {
         if standing != Standing::Lost as u32 {
-            self.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(from);
-            self.witness.news.notify_one();
+            let first = self.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(from);
+            if first {
+                self.witness.news.notify_one();
+            }
         }
     }
 
@@ -58,10 +60,11 @@ impl Node {
 
     /// Whether an entry is in the log here, or in the state.
     fn has(&self, id: &LogId) -> bool {
-        let applied = || self.raft.metrics().borrow_watched().last_applied;
-        let logged = self.journal.entry(id.index).ok().flatten();
+        // What can't be read now is not known to be gone. The log first: what it lets go of is applied by then.
+        let Ok(logged) = self.journal.entry(id.index) else { return true };
         let logged = logged.and_then(|entry| decode_log_id(&entry.id).ok());
-        logged == Some(*id) || applied().is_some_and(|applied| *id <= applied && id.index <= applied.index)
+        logged == Some(*id)
+            || self.shared.applied_id().is_some_and(|applied| *id <= applied && id.index <= applied.index)
     }
 
     /// This node has less than it said: it takes no further part, for others count on its answers.

@@ -200,7 +200,8 @@ impl Own {
     fn acked_under(&self, vote: &Vote) -> Option<LogId> {
         // Its own entries count for themselves once they are synced.
         if vote.committed && vote.leader_id.node_id == self.session.origin.0 {
-            return *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+            return synced.filter(|id| id.leader_id == vote.leader_id);
         }
         self.acked_to(vote.leader_id)
     }
@@ -308,6 +309,11 @@ impl Words {
     pub(crate) fn newest(&self, id: NodeId) -> Bytes {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         book.all.get(&id).map(|(now, _)| now.clone()).unwrap_or_default()
+    }
+
+    /// They are to be written down again.
+    pub(crate) fn touch(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
     }
 
     /// All of them, for the journal, if there is news since the last time.

@@ -526,7 +526,9 @@ fn what_breaks_a_rule_is_malformed_and_changes_nothing() {
 
 #[test]
 fn an_unknown_format_halts_after_what_comes_before_it() {
-    for (bytes, byte) in [(vec![2u8, 1, 1], 2u8), (vec![1, 5, 0], 5), (vec![1, 1, 2, 0], 2), (vec![0], 0)] {
+    for (bytes, byte) in
+        [(vec![2u8, 1, 1], 2u8), (vec![1, 5, 0], 5), (vec![1, 1, 2, 0], 2), (vec![1, 9, 2, 0], 2), (vec![0], 0)]
+    {
         let disk = SimDisk::default();
         let mut state = founded(&disk);
         let log = [Log::Entry(Entry::Tick(7000).encode()), Log::Entry(bytes), Log::Blank];

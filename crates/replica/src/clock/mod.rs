@@ -119,7 +119,9 @@ impl Node {
     /// could lead before, and now.
     async fn judge_own_clock(&self, could_lead: bool) -> bool {
         let before = self.clock.offset_ms().unwrap_or(0);
-        let (cluster_ms, leader_known) = (self.shared.cluster_time_ms(), self.leader_now().is_some());
+        // Raft names who was elected last, dead or not.
+        let here = |leader| leader == self.me || self.peers.is_reachable(leader);
+        let (cluster_ms, leader_known) = (self.shared.cluster_time_ms(), self.leader_now().is_some_and(here));
         self.with_clocks(|clocks| self.clock.with(|s| s.judge.look(clocks, cluster_ms, leader_known)));
         let offset_ms = self.clock.offset_ms().unwrap_or(0);
         let alarming = |offset_ms: i64| offset_ms.saturating_abs() > OFFSET_ALARM_MS;

@@ -54,12 +54,18 @@ impl Node {
         let Some(claimant) = self.shared.roster.member(leader) else { return false };
         let grants: Vec<Grant> = grants.iter().filter_map(|bytes| Grant::read(bytes).ok()).collect();
         let electorates = self.shared.roster.electorates(&claimant.identity_spki);
-        electorates.iter().any(|view| {
-            is_granted(view, &grants, |grant, identity| {
-                let mut state = self.grants.lock();
-                self.grants.is_certified(&mut state, grant, identity) && grant.is_for(self.grants.realm, leadership)
-            })
-        })
+        let holds = |grant: &Grant, identity: &[u8]| {
+            let mut state = self.grants.lock();
+            self.grants.is_certified(&mut state, grant, identity) && grant.is_for(self.grants.realm, leadership)
+        };
+        if electorates.iter().any(|view| is_granted(view, &grants, holds)) {
+            return true;
+        }
+        // Whom this node has voted for itself may owe it to a membership that it has, but not applied yet: then nobody else
+        // can lead (until a signed roster says who votes).
+        let voted = self.grants.lock().given.as_ref().is_some_and(|(given, _)| *given == leadership);
+        let effective = self.effective_membership();
+        voted && effective.index > self.shared.roster.applied().index && is_granted(&effective, &grants, holds)
     }
 
     /// A ballot as Raft may see it: it overrules a living leader only if that leader wants it to.
@@ -99,8 +105,13 @@ impl Node {
         if committed.is_none_or(|mine| append.prev_log_id.is_some_and(|id| id == mine || id.index > mine.index)) {
             return Ok(());
         }
-        let theirs: Vec<LogId> =
-            append.prev_log_id.into_iter().chain(append.entries.iter().map(|entry| entry.log_id)).collect();
+        let theirs = append.prev_log_id.into_iter().chain(append.entries.iter().map(|entry| entry.log_id)).collect();
+        self.refuse_contradictions(leadership, theirs).await
+    }
+
+    /// The same of entries that the leader says to be in its log, a snapshot's last one among them.
+    pub(crate) async fn refuse_contradictions(&self, leadership: LeaderId, theirs: Vec<LogId>) -> Result<(), Status> {
+        let acked = self.own.acked_to(leadership);
         let found = self.raft.with_raft_state(move |state| {
             // Who was succeeded meanwhile knows no better, and Raft refuses it.
             let committed = state.local_committed().copied().max(acked);

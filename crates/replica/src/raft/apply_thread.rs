@@ -13,7 +13,7 @@ use quorate_core::batch::Outcome;
 use quorate_core::seeded::{self, Bug};
 use tokio::sync::{mpsc, oneshot};
 
-use super::codec::{decode_membership, encode_log_id, encode_membership, invalid, node_ids};
+use super::codec::{decode_log_id, decode_membership, encode_log_id, encode_membership, invalid, node_ids};
 use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
 use crate::disk::is_full;
@@ -75,9 +75,10 @@ impl ApplyThread {
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
         // It was opened from what is durable.
-        let durable = Arc::new(AtomicU64::new(state.stands_at().map_or(0, |c| c.index + 1)));
-        let noted = durable.clone();
-        let mut worker = Worker { state, files, journal, shared, reopen: Box::new(reopen), durable: noted };
+        let durable_at = state.stands_at();
+        let durable = Arc::new(AtomicU64::new(durable_at.map_or(0, |c| c.index + 1)));
+        let (reopen, told) = (Box::new(reopen), durable.clone());
+        let mut worker = Worker { state, files, journal, shared, reopen, durable: told, durable_at };
         // The actor's one thread; it ends when its door is closed.
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(rx))?;
         Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)), durable })
@@ -125,6 +126,8 @@ fn publish(state: &State, shared: &Shared) -> io::Result<()> {
     let meta = state.meta();
     let membership = decode_membership(&meta.membership).map_err(invalid)?;
     shared.roster.set_applied(membership_view(&membership));
+    let applied = meta.applied.as_ref().map(|(_, id)| decode_log_id(id)).transpose().map_err(invalid)?;
+    shared.set_applied_id(applied);
     shared.publish_applied(meta.applied.as_ref().map_or(0, |(index, _)| *index), meta.cluster_time_ms);
     shared.note_change();
     Ok(())
@@ -152,6 +155,7 @@ struct Worker {
     shared: Arc<Shared>,
     reopen: Reopen,
     durable: Arc<AtomicU64>,
+    durable_at: Option<Checkpoint>,
 }
 
 impl Worker {
@@ -169,6 +173,9 @@ impl Worker {
                 Task::Replace { with, done } => drop(done.send(self.replace(with))),
             }
         }
+        // The engine makes durable what it holds when it is closed: here it is what the journal knows. The failure is told as
+        // a problem; what is not durable is applied again from the journal.
+        drop(self.checkpoint());
     }
 
     fn apply(&mut self, entries: &[RaftEntry]) -> io::Result<Vec<Outcome>> {
@@ -240,14 +247,22 @@ impl Worker {
         let Some(stand) = self.state.stands_at() else { return Ok(None) };
         self.note(stand)?;
         let Some(checkpoint) = self.state.checkpoint()? else { return Ok(None) };
-        self.durable.store(checkpoint.index + 1, Ordering::Release);
+        self.stands(Some(checkpoint));
         Ok(Some(Durable { checkpoint, view: self.state.view()? }))
     }
 
     /// Before a state becomes durable anywhere, the journal knows of it, and holds all that was enqueued before: so a state
     /// that the journal does not know is one whose journal was lost.
+    /// However often that fails, where it is durable now stays known.
     fn note(&self, stand: Checkpoint) -> io::Result<()> {
-        futures::executor::block_on(self.journal.append_synced(vec![Command::Checkpoint(stand)]))
+        let stands = self.durable_at.into_iter().chain([stand]).map(Command::Checkpoint).collect();
+        futures::executor::block_on(self.journal.append_synced(stands))
+    }
+
+    /// The state is durable there.
+    fn stands(&mut self, at: Option<Checkpoint>) {
+        self.durable_at = at;
+        self.durable.store(at.map_or(0, |c| c.index + 1), Ordering::Release);
     }
 
     fn tell(&self, applied: &[Applied]) -> io::Result<()> {
@@ -306,8 +321,8 @@ impl Worker {
         }
         incoming.install(&self.files)?;
         self.state = (self.reopen)(self.files.clone())?;
-        let index = self.state.stands_at().map_or(0, |c| c.index);
-        self.durable.store(index + 1, Ordering::Release);
+        self.stands(self.state.stands_at());
+        let index = self.durable_at.map_or(0, |c| c.index);
         if let Some(observer) = self.shared.observer() {
             let view = self.state.view()?;
             observer.replaced(index, &|key| get_value(&*view, key));

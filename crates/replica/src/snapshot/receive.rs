@@ -63,6 +63,7 @@ pub(crate) async fn receive(
         return Ok(mine);
     }
     let (last, meta) = admit(node, &identity, &vote)?;
+    node.refuse_contradictions(vote.leader_id, vec![last]).await?;
     // Ends whoever received before: its sender no longer leads, or has begun again.
     let (mut turn, mut me) = (node.receiving.0.subscribe(), 0);
     node.receiving.0.send_modify(|n| {
@@ -76,7 +77,7 @@ pub(crate) async fn receive(
     };
     tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
     // Raft may have moved on meanwhile. It panics over what no honest leader sends.
-    contradicts(node, &last)?;
+    node.refuse_contradictions(vote.leader_id, vec![last]).await?;
     let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: StateSnapshot::Incoming(Box::new(incoming)) };
     let answer = node.raft.install_full_snapshot(vote, snapshot).await;
     let told = answer.map_err(|e| Status::unavailable(e.to_string()))?.vote;
@@ -86,7 +87,7 @@ pub(crate) async fn receive(
     Ok(told)
 }
 
-/// Whether that state may be installed here: ours, of this leader, and no contradiction to what is committed.
+/// Whether that state may be installed here: ours, and of this leader.
 fn admit(node: &Node, identity: &Identity, vote: &Vote) -> Result<(LogId, SnapshotMetaOf<TypeConfig>), Status> {
     let refused = |why| Err(Status::from(IncomingError::Refused(why)));
     let meta = identity.meta()?;
@@ -106,20 +107,8 @@ fn admit(node: &Node, identity: &Identity, vote: &Vote) -> Result<(LogId, Snapsh
     if last.leader_id > vote.leader_id {
         return refused("it is from after its leader's term");
     }
-    contradicts(node, &last)?;
     let meta = SnapshotMetaOf::<TypeConfig> { last_log_id: Some(last), last_membership: membership };
     Ok((last, meta))
-}
-
-fn contradicts(node: &Node, last: &LogId) -> Result<(), Status> {
-    let metrics = node.raft.metrics();
-    let metrics = metrics.borrow_watched();
-    match metrics.last_applied {
-        Some(applied) if *last > applied && last.index <= applied.index => {
-            Err(IncomingError::Refused("it contradicts what is committed here").into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Writes the parts as they come. The stream is read no faster than the disk takes them.

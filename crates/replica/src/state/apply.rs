@@ -427,8 +427,8 @@ fn confirmed_time(batch: &Batch) -> Result<Option<ConfirmedTime>, Malformed> {
 /// The format or kind that only a newer version knows. Shorter or otherwise broken entries are `Malformed` instead.
 fn unknown_format(entry: &[u8]) -> Option<u8> {
     match entry {
-        [FORMAT, 1, FORMAT, ..] | [FORMAT, 1] | [FORMAT, 2 | 3 | 9, ..] | [FORMAT] | [] => None,
-        [FORMAT, 1, format, ..] => Some(*format),
+        [FORMAT, 1 | 9, FORMAT, ..] | [FORMAT, 1 | 9] | [FORMAT, 2 | 3, ..] | [FORMAT] | [] => None,
+        [FORMAT, 1 | 9, format, ..] => Some(*format),
         [FORMAT, kind, ..] => Some(*kind),
         [format, ..] => Some(*format),
     }
