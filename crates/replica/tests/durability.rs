@@ -3,24 +3,10 @@
 
 mod support;
 
-use std::path::Path;
 use std::time::Duration;
 
 use quorate_replica::{Loss, Problem, Replica, ReplicaConfig};
-use support::Cluster;
-
-/// What a process that is killed right now leaves behind.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("readable") {
-        let entry = entry.expect("readable");
-        let to = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).expect("copied")),
-        }
-    }
-}
+use support::{Cluster, copy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_state_is_never_durable_ahead_of_the_log() {

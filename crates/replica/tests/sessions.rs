@@ -10,20 +10,8 @@ use std::time::Duration;
 
 use quorate_core::batch::Outcome;
 use quorate_replica::{Loss, OpenError, Problem, ProposeError, Replica};
-use support::{Cluster, Forger, PATIENCE, TestKeys, put, soon, write};
+use support::{Cluster, Forger, PATIENCE, TestKeys, copy, put, soon, write};
 use tokio::time::Instant;
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("readable");
-        let to = to.join(entry.file_name());
-        match entry.file_type().expect("known").is_dir() {
-            true => copy(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).expect("copied")),
-        }
-    }
-}
 
 /// Puts a copy in the place of what is there.
 fn put_back(copied: &Path, dir: &Path) {

@@ -10,7 +10,7 @@ pub mod disk;
 pub mod identity;
 pub mod net;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -457,6 +457,19 @@ impl Cluster {
 
     pub async fn stop(&self) {
         futures::future::join_all(self.nodes.iter().map(Replica::shutdown)).await;
+    }
+}
+
+/// Copies a folder with all that is in it: of a running node, what a process that is killed right now leaves behind.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("readable");
+        let to = to.join(entry.file_name());
+        match entry.file_type().expect("known").is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).expect("copied")),
+        }
     }
 }
 
