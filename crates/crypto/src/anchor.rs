@@ -7,7 +7,6 @@
 //! signature of claim = Ed25519(anchor key, "quorate/v1/origin" ‖ 0 ‖ claim)
 //! ```
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use quorate_core::id::{ClusterId, GroupId, Lineage};
 use quorate_core::session::{Claim, Open, Session};
 
@@ -20,7 +19,7 @@ impl Keyring {
     pub fn open_session(&self, lineage: Lineage, cluster: ClusterId, group: GroupId, session: Session) -> Open {
         let epoch = self.current_epoch();
         let mut open = Open { lineage, cluster, group, epoch, session, signature: [0; 64], mac: [0; 32] };
-        open.signature = self.sign_anchored(&open_message(&open));
+        open.signature = self.sign_with_anchor(Label::Open, &open.head());
         open.mac = self.mac(&macked(&open));
         open
     }
@@ -33,36 +32,24 @@ impl Keyring {
 
     /// Signs an origin's claim.
     pub fn sign_claim(&self, claim: &Claim) -> [u8; 64] {
-        self.sign_anchored(&claim_message(claim))
+        self.sign_with_anchor(Label::Origin, &claim.encode())
     }
 }
 
 impl SealConfig {
     /// Whether its anchor key signed that this session begins.
     pub fn opens(&self, open: &Open) -> bool {
-        self.is_anchored(&open_message(open), &open.signature)
+        self.is_signed_by_anchor(Label::Open, &open.head(), &open.signature)
     }
 
     /// Whether its anchor key signed this claim.
     pub fn claims(&self, claim: &Claim, signature: &[u8; 64]) -> bool {
-        self.is_anchored(&claim_message(claim), signature)
+        self.is_signed_by_anchor(Label::Origin, &claim.encode(), signature)
     }
-
-    fn is_anchored(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.pk_anchor).verify(message, signature).is_ok()
-    }
-}
-
-fn open_message(open: &Open) -> Vec<u8> {
-    message(Label::Open, &open.head())
 }
 
 fn macked(open: &Open) -> Vec<u8> {
-    [&open_message(open)[..], &open.signature].concat()
-}
-
-fn claim_message(claim: &Claim) -> Vec<u8> {
-    message(Label::Origin, &claim.encode())
+    message(Label::Open, &[&open.head()[..], &open.signature].concat())
 }
 
 #[cfg(test)]

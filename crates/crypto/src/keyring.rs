@@ -211,11 +211,7 @@ impl Keyring {
         self.anchor_pair().public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes")
     }
 
-    pub(crate) fn sign_anchored(&self, message: &[u8]) -> [u8; 64] {
-        self.anchor_pair().sign(message).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
-    }
-
-    fn anchor_pair(&self) -> Ed25519KeyPair {
+    pub(crate) fn anchor_pair(&self) -> Ed25519KeyPair {
         Ed25519KeyPair::from_seed_unchecked(self.anchor_seed.expose()).expect("a seed has 32 bytes")
     }
 

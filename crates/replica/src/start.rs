@@ -16,7 +16,7 @@ use crate::config::{ReplicaConfig, World};
 use crate::disk::{Disk, is_full};
 use crate::error::{Loss, OpenError, Problem};
 use crate::grants::Grants;
-use crate::grants::wire::{Boot, BootKey, Realm};
+use crate::grants::wire::{BootKey, Realm};
 use crate::handler::PeerHandler;
 use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
 use crate::net::Listener;
@@ -172,8 +172,8 @@ async fn start_on(
     let log = LogStore::new(writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let promise = log.promise();
     let realm = Realm { cluster, group };
-    let boot = Boot { node: me, count: recovered.boot, process: shared.sequences.session().process };
-    let key = BootKey::make(realm, boot, &*world.identity, &*world.entropy)
+    let session = shared.sequences.session();
+    let key = BootKey::make(realm, session, &*world.identity, &*world.entropy)
         .map_err(OpenError::io("certifying this start with the identity key"))?;
     let vote = decoded_vote(&writer.reader()).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let grants = Arc::new(Grants::new(realm, me, key, promise.clone(), vote));
@@ -183,7 +183,6 @@ async fn start_on(
         (false, true) => Standing::TakesPart,
         (false, false) => Standing::Asking,
     };
-    let session = shared.sequences.session();
     let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
     let (own, words) = (Arc::new(own), Arc::new(Words::recovered(recovered.seen.as_ref())));
     let raft = Raft::build(

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use openraft::vote::RaftLeaderId;
 use quorate_core::id::{GroupId, NodeId};
+use quorate_core::session::Session;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::wire::{Boot, BootKey, Realm};
+use super::wire::{BootKey, Realm};
 use crate::net::BoxStream;
 use crate::peer::link::{Link, Links};
 use crate::peer::pb::peer_server::{Peer, PeerServer};
@@ -42,7 +43,7 @@ impl Hostile {
     /// Speaks as that site, beside or instead of its replica.
     pub(super) fn new(cluster: &Cluster, place: usize) -> Self {
         let (site, world) = (&cluster.sites[place], cluster.sites[place].world());
-        let boot = Boot { node: site.id, count: 1, process: [9; 16] };
+        let boot = Session { origin: site.id, boot: 1, process: [9; 16] };
         let key = BootKey::make(REALM, boot, &*world.identity, &*world.entropy).expect("certified");
         let links = Links::new(world.net.clone(), CLUSTER, GroupId(0), site.id, Handle::current());
         Self { id: site.id, links, key }

@@ -3,8 +3,8 @@
 use openraft::vote::RaftLeaderId;
 use quorate_core::id::GroupId;
 use quorate_core::seam::Entropy;
+use quorate_core::session::Session;
 
-use super::wire::Boot;
 use super::*;
 use crate::identity::NodeIdentity;
 use crate::testing::CLUSTER;
@@ -20,7 +20,7 @@ impl Entropy for Salt {
 }
 
 fn key(id: u64, identity: &SoftIdentity) -> BootKey {
-    let boot = Boot { node: NodeId(id), count: 1, process: [id as u8; 16] };
+    let boot = Session { origin: NodeId(id), boot: 1, process: [id as u8; 16] };
     BootKey::make(REALM, boot, identity, &Salt(id as u8)).expect("certified")
 }
 

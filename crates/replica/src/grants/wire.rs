@@ -17,6 +17,7 @@ use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::Entropy;
+use quorate_core::session::Session;
 use zeroize::Zeroizing;
 
 use crate::identity::{NodeIdentity, signed_by};
@@ -49,16 +50,6 @@ impl Realm {
     }
 }
 
-/// One start of one node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Boot {
-    pub(crate) node: NodeId,
-    /// Its start count.
-    pub(crate) count: u32,
-    /// Random, of this process.
-    pub(crate) process: [u8; 16],
-}
-
 /// Signs this process's grants.
 pub(crate) struct BootKey {
     realm: Realm,
@@ -74,21 +65,20 @@ impl BootKey {
     /// When the HSM does not sign.
     pub(crate) fn make(
         realm: Realm,
-        boot: Boot,
+        session: Session,
         identity: &dyn NodeIdentity,
         entropy: &dyn Entropy,
     ) -> io::Result<Self> {
         let mut seed = Zeroizing::new([0; 32]);
         entropy.fill(&mut *seed);
         let key = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(io::Error::other)?;
-        let body =
-            Writer::new().u64(boot.node.0).u32(boot.count).raw(&boot.process).raw(key.public_key().as_ref()).finish();
+        let body = session.write(Writer::new()).raw(key.public_key().as_ref()).finish();
         let signature = identity.sign(&realm.boot(&body))?;
         if signature.len() > ECDSA_LEN_MAX {
             return Err(io::Error::other("the identity key makes signatures that are none of ECDSA P-256"));
         }
         let certificate = Writer::new().raw(&body).field(&signature).finish();
-        Ok(Self { realm, node: boot.node, key, certificate })
+        Ok(Self { realm, node: session.origin, key, certificate })
     }
 
     /// This node's word that it has promised to follow `leadership`.
@@ -165,8 +155,8 @@ mod tests {
         }
     }
 
-    fn boot(node: u64) -> Boot {
-        Boot { node: NodeId(node), count: 5, process: [0xab; 16] }
+    fn boot(node: u64) -> Session {
+        Session { origin: NodeId(node), boot: 5, process: [0xab; 16] }
     }
 
     fn hex(bytes: &[u8]) -> String {

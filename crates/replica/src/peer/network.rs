@@ -28,6 +28,7 @@ use crate::word::{Own, Words};
 type Error = RPCError<TypeConfig>;
 
 /// Makes networks to members.
+#[derive(Clone)]
 pub(crate) struct Network {
     me: NodeId,
     links: Arc<Links>,
@@ -50,9 +51,7 @@ impl Network {
     }
 
     fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
-        let (streams, grants) = (self.streams.clone(), self.grants.clone());
-        let (own, words) = (self.own.clone(), self.words.clone());
-        Peer { me: self.me, link: self.links.to(NodeId(target), member), streams, grants, own, words, heartbeat }
+        Peer { link: self.links.to(NodeId(target), member), network: self.clone(), heartbeat }
     }
 }
 
@@ -70,12 +69,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 /// One member as openraft calls it.
 pub(crate) struct Peer {
-    me: NodeId,
+    network: Network,
     link: Arc<Link>,
-    streams: Arc<Streams>,
-    grants: Arc<Grants>,
-    own: Arc<Own>,
-    words: Arc<Words>,
     /// Appends go by the control connection and under openraft's own limit.
     heartbeat: bool,
 }
@@ -83,7 +78,9 @@ pub(crate) struct Peer {
 impl Peer {
     fn error(&self, action: RPCTypes, failure: RpcFailure) -> Error {
         match failure {
-            RpcFailure::Deadline(timeout) => Timeout { action, id: self.me.0, target: self.link.id.0, timeout }.into(),
+            RpcFailure::Deadline(timeout) => {
+                Timeout { action, id: self.network.me.0, target: self.link.id.0, timeout }.into()
+            }
             other => Unreachable::from_string(other).into(),
         }
     }
@@ -122,9 +119,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
         let mut request = self.with_grants(&rpc.vote, convert::append_out(&rpc));
-        request.about = self.words.newest(self.link.id);
+        request.about = self.network.words.newest(self.link.id);
         if !request.entries.is_empty() {
-            request.word = self.own.word();
+            request.word = self.network.own.word();
         }
         let (mut client, limit) = match self.heartbeat {
             true => (self.link.control(), option.soft_ttl()),
@@ -136,7 +133,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             self.error(RPCTypes::AppendEntries, e)
         })?;
         let (grant, word) = (response.grant.clone(), response.word.clone());
-        self.words.keep(self.link.id, word);
+        self.network.words.keep(self.link.id, word);
         let response = match convert::appended_in(response).map_err(malformed)? {
             AppendEntriesResponse::HigherVote(vote) => AppendEntriesResponse::HigherVote(self.told(vote, &rpc.vote)?),
             followed => {
@@ -186,11 +183,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let (StateSnapshot::View(view), Some(last)) = (snapshot.snapshot, snapshot.meta.last_log_id) else {
             return Err(Unreachable::from_string("nothing was applied yet that could be sent").into());
         };
-        let stream = self.streams.begin(last.index);
+        let stream = self.network.streams.begin(last.index);
         let sent = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
-            sent = send(&self.link, &stream, vote, self.grants.collected(vote.leader_id), view) => sent,
+            sent = send(&self.link, &stream, vote, self.network.grants.collected(vote.leader_id), view) => sent,
         };
         match sent {
             Ok(told) => Ok(SnapshotResponse::new(self.told(told, &vote)?)),
@@ -207,7 +204,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
-        self.grants.note_successor(NodeId(*req.to_node_id()));
+        self.network.grants.note_successor(NodeId(*req.to_node_id()));
         let mut client = self.link.control();
         let response = bounded(option.soft_ttl(), client.transfer_leader(convert::transfer_out(&req)))
             .await
@@ -231,11 +228,11 @@ impl Peer {
             .await
             .map_err(|e| self.error(RPCTypes::Vote, e))?;
         let grant = response.grant.clone();
-        self.words.keep(self.link.id, response.word.clone());
+        self.network.words.keep(self.link.id, response.word.clone());
         let mut response = convert::voted_in(response).map_err(malformed)?;
         // Whom others would not believe to have voted for this node has not.
         response.vote_granted &=
-            pre_vote || self.grants.collect(rpc.vote.leader_id, self.link.id, self.link.identity(), &grant);
+            pre_vote || self.network.grants.collect(rpc.vote.leader_id, self.link.id, self.link.identity(), &grant);
         response.vote = self.told(response.vote, &rpc.vote)?;
         Ok(response)
     }
@@ -243,23 +240,24 @@ impl Peer {
     /// Shows who granted this leadership, until the member has answered it.
     fn with_grants(&self, vote: &Vote, mut request: pb::AppendRequest) -> pb::AppendRequest {
         if !self.link.follows(vote.leader_id) {
-            request.grants = self.grants.collected(vote.leader_id);
+            request.grants = self.network.grants.collected(vote.leader_id);
         }
-        request.wants_grant = self.grants.lacks(vote.leader_id, self.link.id);
+        request.wants_grant = self.network.grants.lacks(vote.leader_id, self.link.id);
         request
     }
 
     /// The member follows this leadership.
     fn follows(&self, vote: &Vote, grant: &Bytes) {
         self.link.note_follows(Some(vote.leader_id));
-        if !grant.is_empty() && !self.grants.collect(vote.leader_id, self.link.id, self.link.identity(), grant) {
+        if !grant.is_empty() && !self.network.grants.collect(vote.leader_id, self.link.id, self.link.identity(), grant)
+        {
             tracing::warn!(from = %self.link.id, "a grant does not hold");
         }
     }
 
     /// A vote told in an answer.
     fn told(&self, vote: Vote, sent: &Vote) -> Result<Vote, NetworkError<TypeConfig>> {
-        self.grants.told(self.link.id, vote, sent).map_err(NetworkError::from_string)
+        self.network.grants.told(self.link.id, vote, sent).map_err(NetworkError::from_string)
     }
 }
 
