@@ -110,6 +110,10 @@ impl RecordKey {
     pub fn cluster_seal() -> Self {
         Self::seal("cluster-seal", b"")
     }
+    /// Where the signed roster of all members is kept (trust.md §3.4).
+    pub fn roster() -> Self {
+        Self::seal("roster", b"")
+    }
     /// Where an operator's word on the time is kept: writing it sets cluster time, back too (trust.md §6).
     pub fn clock() -> Self {
         Self::seal("clock", b"")

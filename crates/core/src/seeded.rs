@@ -42,6 +42,8 @@ pub enum Bug {
     SkipPin,
     /// The anchor key is not asked for: neither for a keyring that opens, nor for an offer of a root key.
     SkipAnchorKey,
+    /// Whoever tells of members, or leads, says who they are.
+    SkipRoster,
     /// The offset of a peer's clock is kept, not its clock, and a majority's median is believed at once.
     OwnOffset,
     /// What destroys goes by this node's own clock, at once.
@@ -87,7 +89,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 20] = [
+    pub const ALL: [(&str, Bug); 21] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -106,6 +108,7 @@ mod chosen {
         ("count-unsigned", Bug::CountUnsigned),
         ("skip-pin", Bug::SkipPin),
         ("skip-anchor-key", Bug::SkipAnchorKey),
+        ("skip-roster", Bug::SkipRoster),
         ("own-offset", Bug::OwnOffset),
         ("duty-at-once", Bug::DutyAtOnce),
     ];

@@ -1,10 +1,11 @@
-//! What the anchor key signs for the log: that a session begins, and that an origin has the keys (trust: a member that is
-//! sealed can check both, and make neither).
+//! What the anchor key signs for the log: that a session begins, that an origin has the keys, and who the members are (trust:
+//! a member that is sealed can check all of it, and make none).
 //!
 //! ```text
 //! signature of Open  = Ed25519(anchor key, "quorate/v1/open" ‖ 0 ‖ head)
 //! MAC of Open        = HMAC-SHA-256(K_mac(epoch), "quorate/v1/open" ‖ 0 ‖ head ‖ signature)
 //! signature of claim = Ed25519(anchor key, "quorate/v1/origin" ‖ 0 ‖ claim)
+//! … of a roster      = Ed25519(anchor key, "quorate/v1/roster" ‖ 0 ‖ list)
 //! ```
 
 use quorate_core::id::{ClusterId, GroupId, Lineage};
@@ -34,6 +35,11 @@ impl Keyring {
     pub fn sign_claim(&self, claim: &Claim) -> [u8; 64] {
         self.sign_with_anchor(Label::Origin, &claim.encode())
     }
+
+    /// Signs the list of all members.
+    pub fn sign_roster(&self, list: &[u8]) -> [u8; 64] {
+        self.sign_with_anchor(Label::Roster, list)
+    }
 }
 
 impl SealConfig {
@@ -45,6 +51,11 @@ impl SealConfig {
     /// Whether its anchor key signed this claim.
     pub fn claims(&self, claim: &Claim, signature: &[u8; 64]) -> bool {
         self.is_signed_by_anchor(Label::Origin, &claim.encode(), signature)
+    }
+
+    /// Whether its anchor key signed this list of all members.
+    pub fn lists(&self, list: &[u8], signature: &[u8; 64]) -> bool {
+        self.is_signed_by_anchor(Label::Roster, list, signature)
     }
 }
 
@@ -89,6 +100,14 @@ mod tests {
             assert!(!config.opens(&bad) || at >= bytes.len() - 32, "byte {at}");
             assert!(!mine.verify_open(&bad), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_roster_is_signed_by_the_anchor_key_of_the_configuration() {
+        let mine = keyring(1);
+        let signature = mine.sign_roster(b"list");
+        assert!(config(&mine).lists(b"list", &signature));
+        assert!(!config(&mine).lists(b"lists", &signature) && !config(&keyring(2)).lists(b"list", &signature));
     }
 
     #[test]

@@ -67,6 +67,8 @@ labels! {
     Open = "open",
     /// What an origin claims to a sealed leader.
     Origin = "origin",
+    /// The roster of all members.
+    Roster = "roster",
     /// Key of the box of a node's own key, from ss_h.
     OwnKey = "own-key",
     /// That box.

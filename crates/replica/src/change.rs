@@ -1,20 +1,17 @@
-//! Membership changes (key-log §6): learner first, then all named learners voters in one joint change; on a follower
-//! the same call goes to the leader.
+//! What a leader is asked about members and leadership (key-log §6, trust.md §3.4): whether a change may be made, to carry
+//! out what the roster says, to hand on. On a follower the same call goes to the leader. None of it says who the members
+//! are: any member may ask, and what it gets stands in a signed roster already.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use quorate_core::codec::Writer;
 use quorate_core::id::NodeId;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::MembershipError;
-use crate::handler::Standing;
-use crate::member::Member;
 use crate::node::Node;
 use crate::peer::{RpcFailure, bounded, pb};
 use crate::raft::{TypeConfig, membership_view};
@@ -23,22 +20,20 @@ use crate::raft::{TypeConfig, membership_view};
 pub(crate) const LAG_MAX: u64 = 1000;
 /// How long the chosen successor may take to lead.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
-/// How long this node may need to apply what a change of membership rests on.
-const APPLY_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before a leader is tried again.
 pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
-/// A change of membership.
+/// What is asked of the leader.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// Adds a node that receives the log and does not vote.
-    AddLearner(NodeId, Member),
-    /// Makes learners voters; forced: even if two voters remain.
-    Promote(Vec<NodeId>, bool),
+    /// Only says whether these may become voters.
+    MayPromote(Vec<NodeId>),
+    /// Only says whether a member may be removed; if it leads, it hands on first.
+    MayRemove(NodeId),
+    /// Makes the membership what the roster of this serial says, or a later one.
+    CarryOut(u64),
     /// Hands leadership to a voter; to the best one when none is named.
     Transfer(Option<NodeId>),
-    /// Removes a voter or a learner; with `true` only says whether it may be.
-    Remove(NodeId, bool),
 }
 
 /// What became of it.
@@ -62,7 +57,7 @@ impl Node {
         if !self.leads() {
             return Changed::NotLeader(self.leader_now());
         }
-        let Ok(_one) = timeout_at(deadline, self.changing.lock()).await else {
+        let Ok(_one) = timeout_at(deadline, self.changing.write()).await else {
             return Changed::Refused("another membership change is under way; wait for it to end".into());
         };
         if !matches!(change, Change::Transfer(_))
@@ -73,48 +68,20 @@ impl Node {
                 false => Changed::Refused(format!("{}; make room there first", short.why)),
             };
         }
-        if let Some(why) = self.objection(change, deadline).await {
-            return Changed::Refused(why);
-        }
-        if !matches!(change, Change::Transfer(_))
-            && let Err(unsettled) = self.settle(deadline).await
-        {
-            return unsettled;
-        }
         match change {
-            Change::AddLearner(id, member) => self.add_learner_here(*id, member, deadline).await,
-            Change::Promote(ids, force) => self.promote_here(ids, *force, deadline).await,
+            Change::MayPromote(ids) => self.may_promote(ids, deadline).await,
+            Change::MayRemove(id) => self.may_remove(*id).await,
+            Change::CarryOut(serial) => self.carry_out(*serial, deadline).await,
             Change::Transfer(Some(to)) if self.peers.is_low(*to) => Changed::Refused(format!(
                 "{} is short of disk space and would hand leadership on at once; make room there first",
                 self.name_of(*to)
             )),
             Change::Transfer(to) => self.transfer_here(*to).await,
-            Change::Remove(id, check_only) => self.remove_here(*id, *check_only, deadline).await,
-        }
-    }
-
-    /// What the state has against a change. What was committed just now may not have been applied here yet.
-    async fn objection(&self, change: &Change, deadline: Instant) -> Option<String> {
-        let until = deadline.min(Instant::now() + APPLY_LIMIT);
-        loop {
-            let object = |to| self.shared.handler.objection(to);
-            let members = self.effective_membership().members;
-            let name = |id| members.get(id).map(|m| m.name.as_str());
-            let objection = match change {
-                Change::AddLearner(_, member) => object(Standing::Member(&member.name)),
-                Change::Promote(ids, _) => ids.iter().filter_map(name).find_map(|name| object(Standing::Member(name))),
-                Change::Remove(id, false) => name(id).and_then(|name| object(Standing::Removed(name))),
-                Change::Remove(_, true) | Change::Transfer(_) => None,
-            };
-            if objection.is_none() || Instant::now() >= until {
-                return objection;
-            }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 
     pub(crate) fn name_of(&self, id: NodeId) -> String {
-        self.shared.roster.member(id).map_or_else(|| format!("node {id}"), |m| m.name)
+        self.shared.members.member(id).map_or_else(|| format!("node {id}"), |m| m.name)
     }
 
     /// From the moment it is triggered the old leader refuses writes and does not take its leadership back, so
@@ -154,34 +121,25 @@ impl Node {
         }
     }
 
-    async fn remove_here(&self, id: NodeId, check_only: bool, deadline: Instant) -> Changed {
+    async fn may_remove(&self, id: NodeId) -> Changed {
         let now = self.effective_membership();
-        if !now.members.contains_key(&id) {
-            return Changed::Done(now.index);
-        }
-        let is_voter = now.is_voter(id);
-        if is_voter {
+        if now.is_voter(id) {
             self.look_for(&now).await;
             if let Err(why) = self.may_lose(&now, id) {
                 return Changed::Refused(why);
             }
         }
-        if check_only {
+        // Whom the roster leaves out is followed no more, so it can't be the one that carries that out.
+        if id != self.me {
             return Changed::Done(now.index);
         }
-        if id == self.me {
-            return match self.transfer_here(None).await {
-                Changed::Done(_) => Changed::NotLeader(self.leader_now()),
-                Changed::Refused(why) | Changed::Unknown(why) => {
-                    Changed::Refused(format!("{} leads, and could not hand on its leadership: {why}", self.name_of(id)))
-                }
-                not_leader @ Changed::NotLeader(_) => not_leader,
-            };
+        match self.transfer_here(None).await {
+            Changed::Done(_) => Changed::NotLeader(self.leader_now()),
+            Changed::Refused(why) | Changed::Unknown(why) => {
+                Changed::Refused(format!("{} leads, and could not hand on its leadership: {why}", self.name_of(id)))
+            }
+            not_leader @ Changed::NotLeader(_) => not_leader,
         }
-        let ids = BTreeSet::from([id.0]);
-        let change = if is_voter { ChangeMembers::RemoveVoters(ids) } else { ChangeMembers::RemoveNodes(ids) };
-        let written = timeout_at(deadline, self.raft.change_membership(change, false)).await;
-        self.spread(self.changed(written, deadline).await, deadline).await
     }
 
     /// Asks the voters that did not answer last once more: one lost Hello is no absence.
@@ -215,89 +173,49 @@ impl Node {
         ))
     }
 
-    async fn add_learner_here(&self, id: NodeId, member: &Member, deadline: Instant) -> Changed {
-        if let Err(e) = member.check() {
-            return Changed::Refused(e.to_string());
-        }
-        let now = self.effective_membership();
-        if let Some(known) = now.members.get(&id) {
-            return if known == member {
-                Changed::Done(now.index)
-            } else {
-                Changed::Refused(format!("node id {id} belongs to {} already; ids are never reused", known.name))
-            };
-        }
-        for (other, known) in &now.members {
-            if known.name == member.name || known.identity_spki == member.identity_spki {
-                return Changed::Refused(format!(
-                    "{} is a member already, as node {other}; remove that node first",
-                    known.name
-                ));
-            }
-        }
-        let mut then = now;
-        then.members.insert(id, member.clone());
-        if let Err(e) = then.check() {
-            return Changed::Refused(format!("{e}; no node could read such a membership"));
-        }
-        let written = timeout_at(deadline, self.raft.add_learner(id.0, member.clone(), false)).await;
-        self.changed(written, deadline).await
-    }
-
-    async fn promote_here(&self, ids: &[NodeId], force: bool, deadline: Instant) -> Changed {
+    /// Learners that hold the log, and have applied that they are members: so they know whom to follow.
+    async fn may_promote(&self, ids: &[NodeId], deadline: Instant) -> Changed {
         let now = self.effective_membership();
         if let Some(id) = ids.iter().find(|id| !now.members.contains_key(id)) {
             return Changed::Refused(format!("node {id} is no member; invite and approve it first"));
         }
-        let learners: BTreeSet<u64> = ids.iter().filter(|id| !now.is_voter(**id)).map(|id| id.0).collect();
-        if learners.is_empty() {
-            return Changed::Done(now.index);
+        let learners: BTreeSet<NodeId> = ids.iter().copied().filter(|id| !now.is_voter(*id)).collect();
+        let behind = match self.await_caught_up(&learners, deadline).await {
+            Ok(()) => self.await_applied(&learners, now.index, deadline).await,
+            Err(laggard) => Some(laggard),
+        };
+        match behind {
+            None => Changed::Done(now.index),
+            Some(laggard) => Changed::Refused(format!(
+                "{} has not caught up with the log; see that it runs and is reachable, and try again",
+                self.name_of(laggard)
+            )),
         }
-        let voters = now.voter_ids().len() + learners.len();
-        if voters == 2 && !force {
-            return Changed::Refused(
-                "with two voters the loss of either stops the cluster: promote two learners at once, \
-                 or force it if you mean it"
-                    .into(),
-            );
-        }
-        if voters.is_multiple_of(2) {
-            tracing::warn!(voters, "an even number of voters tolerates no more losses than one fewer would");
-        }
-        if let Err(laggard) = self.await_caught_up(&learners, deadline).await {
-            return Changed::Refused(format!(
-                "node {laggard} has not caught up with the log; see that it runs and is reachable, and try again"
-            ));
-        }
-        let change = ChangeMembers::AddVoterIds(learners);
-        let written = timeout_at(deadline, self.raft.change_membership(change, true)).await;
-        self.spread(self.changed(written, deadline).await, deadline).await
     }
 
-    /// A change of voters is whole once the voters within reach have applied it: until then they follow nobody whom the old
-    /// ones did not elect, be it that those are gone.
-    async fn spread(&self, changed: Changed, deadline: Instant) -> Changed {
-        let Changed::Done(index) = changed else { return changed };
-        let until = deadline.min(Instant::now() + APPLY_LIMIT);
-        let voters = self.effective_membership().voter_ids();
-        join_all(voters.into_iter().filter(|id| *id != self.me).map(|id| async move {
-            while self.peers.status(id).applied < index && Instant::now() < until && self.ping(id).await.is_ok() {
+    /// Waits until these have applied an entry; one that has not by then.
+    pub(crate) async fn await_applied(&self, ids: &BTreeSet<NodeId>, index: u64, until: Instant) -> Option<NodeId> {
+        let waits = ids.iter().filter(|id| **id != self.me).map(|id| async move {
+            while self.peers.status(*id).applied < index {
+                if Instant::now() >= until || self.ping(*id).await.is_err() {
+                    return Some(*id);
+                }
                 tokio::time::sleep(PAUSE / 5).await;
             }
-        }))
-        .await;
-        changed
+            None
+        });
+        join_all(waits).await.into_iter().flatten().next()
     }
 
     /// Waits until the learners hold (almost) all of the log: a voter that lags could hold up every commit.
-    async fn await_caught_up(&self, learners: &BTreeSet<u64>, deadline: Instant) -> Result<(), u64> {
+    pub(crate) async fn await_caught_up(&self, learners: &BTreeSet<NodeId>, deadline: Instant) -> Result<(), NodeId> {
         let mut metrics = self.raft.metrics();
         loop {
             let laggard = {
                 let now = metrics.borrow_watched();
                 let last = now.last_log_index.unwrap_or(0);
-                let matched = |id: &u64| {
-                    let id = now.replication.as_ref().and_then(|r| r.get(id)).and_then(|m| m.as_ref());
+                let matched = |id: &NodeId| {
+                    let id = now.replication.as_ref().and_then(|r| r.get(&id.0)).and_then(|m| m.as_ref());
                     id.map(|id| id.index)
                 };
                 learners.iter().copied().find(|id| matched(id).is_none_or(|at| at.saturating_add(LAG_MAX) < last))
@@ -313,6 +231,12 @@ impl Node {
     /// The membership in the log, committed or not.
     pub(crate) fn effective_membership(&self) -> crate::MembershipView {
         membership_view(&self.raft.metrics().borrow_watched().membership_config)
+    }
+
+    /// The same, as Raft has it right now.
+    pub(crate) async fn effective_now(&self) -> crate::MembershipView {
+        let now = self.raft.with_raft_state(|state| membership_view(state.membership_state.effective()));
+        now.await.unwrap_or_else(|_| self.effective_membership())
     }
 
     pub(crate) async fn changed(
@@ -388,14 +312,10 @@ impl Node {
         use pb::change_membership_response::Result as R;
         let request = pb::ChangeMembershipRequest {
             change: Some(match change {
-                Change::AddLearner(id, member) => {
-                    C::AddLearner(pb::AddLearner { id: id.0, member: member.write(Writer::new()).finish().into() })
-                }
-                Change::Promote(ids, force) => {
-                    C::Promote(pb::Promote { ids: ids.iter().map(|id| id.0).collect(), force: *force })
-                }
+                Change::MayPromote(ids) => C::MayPromote(pb::Members { ids: ids.iter().map(|id| id.0).collect() }),
+                Change::MayRemove(id) => C::MayRemove(id.0),
+                Change::CarryOut(serial) => C::CarryOut(*serial),
                 Change::Transfer(to) => C::Transfer(pb::Transfer { to: to.map_or(0, |id| id.0) }),
-                Change::Remove(id, check_only) => C::Remove(pb::Remove { id: id.0, check_only: *check_only }),
             }),
             // The leader answers before we stop listening.
             deadline_ms: (left.as_millis() as u64).saturating_sub(50).max(1),

@@ -12,8 +12,8 @@ use crate::disk::Disk;
 use crate::handler::SealCheck;
 use crate::identity::NodeIdentity;
 use crate::journal::JournalConfig;
-use crate::member::MembershipView;
 use crate::net::Net;
+use crate::node_file::Introduction;
 use crate::word::OwnKeys;
 
 /// Timing of elections (key-log §6).
@@ -72,8 +72,8 @@ pub struct ReplicaConfig {
     pub scrub_interval: Duration,
     /// Memory for cached pages of the state, in bytes.
     pub cache_bytes: usize,
-    /// A joining node: the membership its inviter told it, trusted until its own log is past it.
-    pub introduction: Option<MembershipView>,
+    /// A joining node's; an existing one has its own.
+    pub introduction: Option<Introduction>,
     /// The seal configurations that a new node was introduced to; [`NodeFile::pins`](crate::NodeFile::pins). An existing one
     /// has its own.
     pub pins: Vec<[u8; 32]>,

@@ -298,7 +298,7 @@ mod tests {
     use super::*;
     use crate::error::Problem;
     use crate::handler::NoService;
-    use crate::peer::roster::Roster;
+    use crate::peer::members::Members;
     use crate::session::Sequences;
 
     type Answer = oneshot::Sender<Result<u64, String>>;
@@ -336,7 +336,7 @@ mod tests {
     fn rig() -> Rig {
         let (tx, rounds) = mpsc::unbounded_channel();
         let gate = Arc::new(ReadGate::default());
-        let shared = Shared::new(Arc::new(NoService), Roster::new(None), Sequences::new(NodeId(1), 1, &NoService));
+        let shared = Shared::new(Arc::new(NoService), Members::new(None), Sequences::new(NodeId(1), 1, &NoService));
         let source = Arc::new(Scripted { rounds: tx, leader: Notify::new(), shared });
         tokio::spawn(drive(gate.clone(), source.clone()));
         Rig { gate, source, rounds }

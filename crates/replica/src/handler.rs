@@ -37,24 +37,8 @@ pub trait PeerHandler: Send + Sync + 'static {
         true
     }
 
-    /// Why, by the state as applied here, membership may not come to this; none if it may. Any member can ask the leader
-    /// for a change, a sealed or hostile one too: what it asks for must be in the log already, written by somebody who
-    /// may write it.
-    fn objection(&self, _to: Standing<'_>) -> Option<String> {
-        None
-    }
-
     /// This replica has stopped serving, and why: raise the alarm.
     fn on_problem(&self, _problem: &Problem) {}
-}
-
-/// What a change of membership would make of the node of that name.
-#[derive(Clone, Copy, Debug)]
-pub enum Standing<'a> {
-    /// A member, with or without a vote.
-    Member(&'a str),
-    /// No member any more.
-    Removed(&'a str),
 }
 
 /// Told about each applied entry: after the engine has it, before the applied index is published (key-log §1.9).
@@ -98,6 +82,9 @@ impl SealCheck for NoService {
         false
     }
     fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
+        false
+    }
+    fn lists(&self, _: &[u8], _: &[u8], _: &[u8; 64]) -> bool {
         false
     }
     fn succeeds(&self, _: &[u8], _: &[u8]) -> bool {

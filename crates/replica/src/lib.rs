@@ -4,6 +4,7 @@ pub mod disk;
 pub mod journal;
 pub mod state;
 
+mod carry_out;
 mod change;
 mod clock;
 mod compact;
@@ -14,6 +15,7 @@ mod gate;
 mod grants;
 pub mod handler;
 mod identity;
+mod listed;
 pub mod member;
 pub mod net;
 mod node;
@@ -23,8 +25,9 @@ mod peer;
 mod propose;
 mod raft;
 mod replica;
+mod roster;
 mod session;
-mod settle;
+
 mod shared;
 mod snapshot;
 mod space;
@@ -41,12 +44,13 @@ pub use config::{Profile, ReplicaConfig, World};
 pub use error::{
     CallError, FoundError, Loss, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
-pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Standing, Touched};
+pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Touched};
 pub use identity::{NodeIdentity, signed_by};
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
-pub use node_file::NodeFile;
+pub use node_file::{Introduction, NodeFile};
 pub use replica::{Replica, View};
+pub use roster::{Roster, SignedRoster};
 pub use session::OpenSeq;
 pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
 pub use word::{MadeOwnKey, OwnKey, OwnKeys};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) peers: Heard,
     pub(crate) clock: Clock,
     pub(crate) seals: Arc<dyn SealCheck>,
+    /// The seal configuration that this node was introduced with, for as long as its state has none.
+    pub(crate) introduced_by: Option<Bytes>,
     /// Whose batches this node takes while it leads.
     pub(crate) origins: Origins,
     /// The begin of this node's session is under way.
@@ -70,8 +73,9 @@ pub(crate) struct Node {
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
     /// Scans of the whole state.
     pub(crate) scans: Scans,
-    /// At most one membership change of ours at a time.
-    pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Held while members are changed by this node as the leader; shared, while it sequences a roster: of what it carries out
+    /// nobody writes another.
+    pub(crate) changing: tokio::sync::RwLock<()>,
     /// What is still taken into the log while the disk is nearly full.
     pub(crate) tail: Tail,
     /// What this node says of itself.
@@ -133,7 +137,7 @@ impl Node {
 
     /// The connections to a member.
     pub(crate) fn link(&self, to: NodeId) -> Option<Arc<Link>> {
-        self.shared.roster.member(to).map(|member| self.links.to(to, &member))
+        self.shared.members.member(to).map(|member| self.links.to(to, &member))
     }
 
     /// This node's part and term.

@@ -1,7 +1,7 @@
 //! The file `node` in a data directory: whose it is, and whom a joining node was introduced to.
 //!
 //! ```text
-//! format u8 ‖ complete u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction (a membership, or empty) ‖ n u16 × pin 32
+//! format u8 ‖ complete u8 ‖ C 16 ‖ node u64 ‖ name ‖ introduction? {seal configuration ‖ signed roster} ‖ n u16 × pin 32
 //!   ‖ own key (K_self, boxed to the node's HSM) ‖ lost u8 ‖ BLAKE3 of all before 32
 //! ```
 //!
@@ -10,19 +10,29 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Name, NodeId};
 
 use crate::disk::{Disk, read_small, replace_small};
 use crate::error::OpenError;
-use crate::member::MembershipView;
+use crate::roster::SignedRoster;
 
 const FORMAT: u8 = 2;
 const NAME: &str = "node";
 const LEN_MAX: usize = 1024 * 1024;
 const HASH_LEN: usize = 32;
 const OWN_KEY_LEN_MAX: usize = 4096;
+
+/// What a joining node was told, and has checked against its token: it holds until its own log tells more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Introduction {
+    /// The seal configuration in force, canonical bytes: whose anchor key signs rosters.
+    pub seal_config: Vec<u8>,
+    /// Who the members are.
+    pub roster: SignedRoster,
+}
 
 /// What a data directory says about itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,8 +43,8 @@ pub struct NodeFile {
     pub node: NodeId,
     /// The node's name.
     pub name: String,
-    /// The membership its inviter told it, for a node that joined.
-    pub introduction: Option<MembershipView>,
+    /// Whom it was introduced to, for a node that joined.
+    pub introduction: Option<Introduction>,
     /// SHA-256 of the seal configurations from which whatever the state says of custodians must descend: one, or of a
     /// founder one for each attempt until one is applied.
     pub pins: Vec<[u8; 32]>,
@@ -48,15 +58,17 @@ pub struct NodeFile {
 
 impl NodeFile {
     fn encode(&self) -> Vec<u8> {
-        let introduction = self.introduction.as_ref().map(MembershipView::encode).unwrap_or_default();
         let w = Writer::new()
             .u8(FORMAT)
             .u8(self.complete.into())
             .raw(&self.cluster.0)
             .u64(self.node.0)
-            .field(self.name.as_bytes())
-            .field(&introduction)
-            .u16(self.pins.len() as u16);
+            .field(self.name.as_bytes());
+        let w = match &self.introduction {
+            None => w.u8(0),
+            Some(told) => w.u8(1).field(&told.seal_config).field(told.roster.encode()),
+        }
+        .u16(self.pins.len() as u16);
         let w = self.pins.iter().fold(w, |w, pin| w.raw(pin));
         let mut bytes = w.field(&self.own_key).u8(self.lost.into()).finish();
         bytes.extend_from_slice(blake3::hash(&bytes).as_bytes());
@@ -88,10 +100,14 @@ impl NodeFile {
             own_key: Vec::new(),
             lost: false,
         };
-        let introduction = r.field(LEN_MAX)?;
-        if !introduction.is_empty() {
-            file.introduction = Some(MembershipView::decode(introduction)?);
-        }
+        file.introduction = match r.u8()? {
+            0 => None,
+            1 => Some(Introduction {
+                seal_config: r.field(LEN_MAX)?.to_vec(),
+                roster: SignedRoster::decode(Bytes::copy_from_slice(r.field(LEN_MAX)?))?,
+            }),
+            _ => return Err(Malformed("node file")),
+        };
         file.pins = (0..r.u16()?).map(|_| r.array()).collect::<Result<_, _>>()?;
         file.own_key = r.field(OWN_KEY_LEN_MAX)?.to_vec();
         file.lost = match r.u8()? {
@@ -126,11 +142,22 @@ impl NodeFile {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::id::GroupId;
+
     use super::*;
+    use crate::member::{Member, MembershipView};
+    use crate::roster::Roster;
 
     #[test]
     fn a_node_file_comes_back_and_every_flipped_bit_is_noticed() {
-        for introduction in [None, Some(MembershipView { index: 3, ..MembershipView::default() })] {
+        let founder = MembershipView {
+            index: 0,
+            voters: vec![[NodeId(1)].into()],
+            members: [(NodeId(1), Member::default())].into(),
+        };
+        let roster = Roster::before_the_first(ClusterId([1; 16]), GroupId(0), &founder).signed(|_| [3; 64]);
+        let roster = SignedRoster::decode(roster.into()).expect("well formed");
+        for introduction in [None, Some(Introduction { seal_config: b"config".to_vec(), roster })] {
             let (cluster, node, name) = (ClusterId([1; 16]), NodeId(4), "n4".to_owned());
             let file = NodeFile {
                 cluster,

@@ -87,9 +87,10 @@ impl Node {
         get_value(&*self.files.view()?, key)
     }
 
-    fn seal_config(&self) -> io::Result<Option<Bytes>> {
+    /// The seal configuration in force here; of a state that has none yet, the one that this node was introduced with.
+    pub(crate) fn seal_config(&self) -> io::Result<Option<Bytes>> {
         let view = self.files.view()?;
-        seal_config(&|key| get_value(&*view, key))
+        Ok(seal_config(&|key| get_value(&*view, key))?.or_else(|| self.introduced_by.clone()))
     }
 
     /// What an origin claims to the leader of `under`.

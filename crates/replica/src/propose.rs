@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::origins::{CLAIM_LEN, Unproven};
 use crate::peer::{RpcFailure, bounded, pb};
 use crate::raft::{LeaderId, Payload};
+use crate::roster::roster_of;
 use crate::space::Short;
 
 /// First pause before the same leader is tried again; it doubles.
@@ -56,8 +57,15 @@ pub(crate) enum Attempt {
     Claim(LeaderId),
 }
 
+/// A batch that may be proposed.
+struct Admitted {
+    id: BatchId,
+    /// It writes the roster of members.
+    has_roster: bool,
+}
+
 /// What must hold of a batch before this node proposes it, whoever brings it; its MAC, if this node has the `keys`.
-fn admissible(node: &Node, batch: &[u8], from: NodeId, keys: Option<&dyn KeyHolder>) -> Result<BatchId, String> {
+fn admissible(node: &Node, batch: &[u8], from: NodeId, keys: Option<&dyn KeyHolder>) -> Result<Admitted, String> {
     if batch.len() >= ENTRY_LEN_MAX {
         return Err(format!("the batch has {} bytes, at most {} are allowed", batch.len(), ENTRY_LEN_MAX - 1));
     }
@@ -68,10 +76,11 @@ fn admissible(node: &Node, batch: &[u8], from: NodeId, keys: Option<&dyn KeyHold
     if decoded.id.origin != from {
         return Err(format!("node {from} brought a batch of node {}", decoded.id.origin));
     }
+    let admitted = Admitted { id: decoded.id, has_roster: roster_of(&decoded).is_some() };
     // A forged batch gets into the log only through a hostile leader (key-hierarchy §2).
-    let Some(keys) = keys else { return Ok(decoded.id) };
+    let Some(keys) = keys else { return Ok(admitted) };
     match keys.verify(batch, &|key| node.record(key)) {
-        Ok(true) => Ok(decoded.id),
+        Ok(true) => Ok(admitted),
         Ok(false) => {
             tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");
             Err("the batch is forged: its MAC does not hold".into())
@@ -86,13 +95,13 @@ impl Node {
     pub(crate) async fn sequence(&self, what: &Proposal, from: NodeId, claim: Option<&[u8; CLAIM_LEN]>) -> Attempt {
         let keys = self.shared.keys();
         let admitted = match what {
-            Proposal::Batch(batch) => admissible(self, batch, from, keys.as_deref()).map(|id| {
+            Proposal::Batch(batch) => admissible(self, batch, from, keys.as_deref()).map(|admitted| {
                 // With the seeded bug that accepts any MAC there is a leader that forges.
-                (Some(id), Entry::Batch(seeded::forged(batch.to_vec())))
+                (Some(admitted), Entry::Batch(seeded::forged(batch.to_vec())))
             }),
             Proposal::Open(open) => self.may_open(open, from).map(|open| (None, Entry::Open(Box::new(open)))),
         };
-        let (id, entry) = match admitted {
+        let (batch, entry) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => return Attempt::Refused(why),
         };
@@ -104,10 +113,10 @@ impl Node {
         {
             return Attempt::NoSpace(short);
         }
-        if let Some(id) = id {
+        if let Some(Admitted { id, .. }) = &batch {
             // Whoever has just been elected does not know it yet.
             let Some(leadership) = self.leadership() else { return Attempt::NotLeader(self.leader_now()) };
-            match self.origins.admit(self, &id, leadership, keys.is_some(), claim) {
+            match self.origins.admit(self, id, leadership, keys.is_some(), claim) {
                 Ok(()) => {}
                 Err(Unproven::Superseded) => {
                     return Attempt::Refused("a newer start of its node has taken over".into());
@@ -116,6 +125,14 @@ impl Node {
                 Err(Unproven::NoClaim) => return Attempt::Claim(leadership),
             }
         }
+        // What is being carried out stays the newest roster in the log: followers check membership by that.
+        let _unchanged = match batch {
+            Some(Admitted { has_roster: true, .. }) => match self.changing.try_read() {
+                Ok(unchanged) => Some(unchanged),
+                Err(_) => return Attempt::Busy("an earlier change of members is being carried out".into()),
+            },
+            _ => None,
+        };
         self.sequence_entry(&entry).await
     }
 
@@ -188,7 +205,7 @@ impl Node {
             return Err(ProposeError::NotAccepted(problem.to_string()));
         }
         let keys = self.shared.keys().ok_or_else(|| ProposeError::NotAccepted("this node is sealed".into()))?;
-        let id = admissible(self, &batch, self.me, Some(&*keys)).map_err(ProposeError::NotAccepted)?;
+        let Admitted { id, .. } = admissible(self, &batch, self.me, Some(&*keys)).map_err(ProposeError::NotAccepted)?;
         let Some(mut told) = self.shared.sequences.outcome(&id) else {
             return Err(ProposeError::NotAccepted(format!("the batch id {id} is not in use")));
         };

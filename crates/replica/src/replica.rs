@@ -38,6 +38,7 @@ use crate::peer::{MESSAGE_LEN_MAX, RpcFailure, bounded, pb};
 use crate::propose::Attempt;
 use crate::raft::codec::{decode_membership, invalid};
 use crate::raft::membership_view;
+use crate::roster::SignedRoster;
 use crate::session::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
@@ -270,13 +271,13 @@ impl Replica {
         let (role, term) = node.role();
         let last_log = node.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         let offsets = node.offsets_ms();
-        let peers = node.shared.roster.members().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
+        let peers = node.shared.members.all().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
         ReplicaStatus {
             id: node.me,
             leader: node.leader_now(),
             role,
             term,
-            membership: (*node.shared.roster.applied()).clone(),
+            membership: (*node.shared.members.applied()).clone(),
             last_log,
             purged: node.journal.purged().map(|(index, _)| index),
             applied: node.shared.applied_now(),
@@ -322,22 +323,32 @@ impl Replica {
         self.0.node.leader.clone()
     }
 
-    /// Adds a node that receives the log and does not vote; returns without waiting for it to catch up. On a follower
-    /// the call goes to the leader. Returns the index of the membership in force.
+    /// Whether these learners may become voters: that they have (almost) all of the log. On a follower the question goes to
+    /// the leader.
     ///
     /// # Errors
-    /// When the id, the name or the identity key is another member's, or no leader took it in time.
-    pub async fn add_learner(&self, id: NodeId, member: Member, deadline: Instant) -> Result<u64, MembershipError> {
-        self.0.node.change(Change::AddLearner(id, member), deadline).await
+    /// When one is no member or does not catch up, or no leader answered in time.
+    pub async fn may_promote(&self, ids: Vec<NodeId>, deadline: Instant) -> Result<(), MembershipError> {
+        self.0.node.change(Change::MayPromote(ids), deadline).await.map(drop)
     }
 
-    /// Makes all these learners voters in one joint change, once they have caught up. A lasting cluster of two voters
-    /// is refused unless forced. On a follower the call goes to the leader.
+    /// Whether a voter or learner may be removed: not, when the rest would have no majority within reach. One that leads
+    /// hands on its leadership first.
     ///
     /// # Errors
-    /// When one is no member or does not catch up, or no leader took it in time.
-    pub async fn promote(&self, ids: Vec<NodeId>, force: bool, deadline: Instant) -> Result<u64, MembershipError> {
-        self.0.node.change(Change::Promote(ids, force), deadline).await
+    /// When it may not, or no leader answered in time.
+    pub async fn may_remove(&self, id: NodeId, deadline: Instant) -> Result<(), MembershipError> {
+        self.0.node.change(Change::MayRemove(id), deadline).await.map(drop)
+    }
+
+    /// Makes the members and voters what the roster in the state says, by Raft's own entries, once one with that serial is
+    /// there; whoever leads then does it. What is left of it at the deadline, the leader goes on with by itself. Returns the
+    /// index of the membership in force.
+    ///
+    /// # Errors
+    /// When it could not be ended, or no leader took it in time.
+    pub async fn carry_out(&self, serial: u64, deadline: Instant) -> Result<u64, MembershipError> {
+        self.0.node.change(Change::CarryOut(serial), deadline).await
     }
 
     /// Hands leadership to a voter, or to the best one when none is named: reachable, with (almost) all of the log, and
@@ -354,16 +365,6 @@ impl Replica {
             node.other_leader(before, HAND_ON_LIMIT).await;
         }
         node.leader_now().ok_or_else(|| MembershipError::Unavailable("no leader is known yet".into()))
-    }
-
-    /// Removes a voter or learner: refused when the rest would have no majority within reach. A leader that is removed
-    /// hands on its leadership first. With `check_only` nothing is done but what can be refused is. On a follower the
-    /// call goes to the leader. Returns the index of the membership in force.
-    ///
-    /// # Errors
-    /// When it is refused, or no leader took it in time.
-    pub async fn remove_member(&self, id: NodeId, check_only: bool, deadline: Instant) -> Result<u64, MembershipError> {
-        self.0.node.change(Change::Remove(id, check_only), deadline).await
     }
 
     /// Sends an application message to a member and returns its answer.
@@ -511,6 +512,15 @@ impl View {
         limit: usize,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
         state::scan_table(&*self.view, table, from, limit)
+    }
+
+    /// The signed roster of all members, with its revision; `None` before there is one.
+    ///
+    /// # Errors
+    /// When the state can't be read, or what is there is no roster.
+    pub fn roster(&self) -> io::Result<Option<(Rev, SignedRoster)>> {
+        let found = self.get(&RecordKey::roster())?;
+        found.map(|(rev, value)| Ok((rev, SignedRoster::decode(value).map_err(invalid)?))).transpose()
     }
 
     /// Cluster time at that index, milliseconds since 1970.

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::{Loss, Problem};
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
-use crate::peer::roster::Roster;
+use crate::peer::members::Members;
 use crate::raft::LogId;
 use crate::session::Sequences;
 
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     keys: RwLock<Option<Arc<dyn KeyHolder>>>,
     observer: RwLock<Option<Arc<dyn ApplyObserver>>>,
     /// Who the members are.
-    pub(crate) roster: Roster,
+    pub(crate) members: Members,
     /// Fed by apply alone, after the engine's commit and the observer: the only applied index to trust (key-log §3).
     applied: watch::Sender<u64>,
     /// The last applied entry.
@@ -41,12 +41,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(handler: Arc<dyn PeerHandler>, roster: Roster, sequences: Sequences) -> Self {
+    pub(crate) fn new(handler: Arc<dyn PeerHandler>, members: Members, sequences: Sequences) -> Self {
         Self {
             handler,
             keys: RwLock::new(None),
             observer: RwLock::new(None),
-            roster,
+            members,
             applied: watch::Sender::new(0),
             applied_id: RwLock::new(None),
             cluster_time_ms: AtomicU64::new(0),

@@ -121,7 +121,7 @@ impl Node {
         if !own.low && !self.peers.any_is_low() {
             return None;
         }
-        let membership = self.shared.roster.applied();
+        let membership = self.shared.members.applied();
         let low: Vec<_> = (membership.voter_ids().into_iter())
             .filter(|id| if *id == self.me { own.low } else { self.peers.is_reachable(*id) && self.peers.is_low(*id) })
             .collect();
@@ -144,7 +144,7 @@ impl Node {
     /// Hands leadership to a voter that has space, if there is one.
     async fn make_way(&self) {
         let Some(to) = self.successor_with_space() else { return };
-        let Ok(_one) = self.changing.try_lock() else { return };
+        let Ok(_one) = self.changing.try_write() else { return };
         let name = self.name_of(to);
         match self.transfer_here(Some(to)).await {
             Changed::Done(_) => {

@@ -23,8 +23,8 @@ use crate::net::Listener;
 use crate::node::{Limits, Node};
 use crate::node_file::NodeFile;
 use crate::peer::link::Links;
+use crate::peer::members::Members;
 use crate::peer::network::Network;
-use crate::peer::roster::Roster;
 use crate::raft::Raft;
 use crate::raft::apply_thread::ApplyThread;
 use crate::raft::log_store::{LogStore, decoded_vote};
@@ -37,7 +37,7 @@ use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{clock, compact, gate, peer, settle, space, succession, verify, witness};
+use crate::{carry_out, clock, compact, gate, peer, space, succession, verify, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -160,7 +160,8 @@ async fn start_on(
         file.write(disk, &cfg.data_dir)?;
     }
     let sequences = Sequences::new(me, recovered.boot, &*world.entropy);
-    let shared = Arc::new(Shared::new(handler, Roster::new(file.introduction), sequences));
+    let (introduced_by, roster) = file.introduction.map(|told| (told.seal_config.into(), told.roster)).unzip();
+    let shared = Arc::new(Shared::new(handler, Members::new(roster), sequences));
     let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), move |files| {
         open_state(files, None).map_err(std::io::Error::other)
     });
@@ -188,7 +189,7 @@ async fn start_on(
     let raft = Raft::build(
         me.0,
         Arc::new(config),
-        Network::new(me, links.clone(), streams.clone(), grants.clone(), own.clone(), words.clone()),
+        Network::new(me, links.clone(), streams.clone(), shared.clone(), grants.clone(), own.clone(), words.clone()),
         log,
         Machine::new(files.clone(), apply.clone()),
     )
@@ -214,6 +215,7 @@ async fn start_on(
         peers: Default::default(),
         clock: Default::default(),
         seals: world.seals.clone(),
+        introduced_by,
         origins: Default::default(),
         opening: Default::default(),
         hello: Notify::new(),
@@ -262,7 +264,7 @@ fn spawn_tasks(
         tokio::spawn(verify::scrub(node.clone(), cfg.scrub_interval)),
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
-        tokio::spawn(settle::drive(node.clone())),
+        tokio::spawn(carry_out::drive(node.clone())),
         tokio::spawn(witness::ask(node.clone())),
         tokio::spawn(witness::keep(node.clone(), writer)),
         tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),

@@ -109,24 +109,23 @@ impl Node {
         Ok(())
     }
 
-    /// The voters of whom a majority must answer: those of the newest membership in the log, else of the introduction.
-    async fn electorate(&self) -> MembershipView {
+    /// Of which voters a majority must answer: those of the newest membership in the log, or of the newest roster known.
+    async fn electorates(&self) -> Vec<MembershipView> {
         let effective = self.raft.with_raft_state(|state| config_view(state.membership_state.effective().membership()));
-        match effective.await {
-            Ok(view) if !view.voters.is_empty() => view,
-            _ => self.shared.roster.introduced(),
-        }
+        let listed = self.shared.members.listed().map(|listed| (*listed).clone());
+        let known = effective.await.ok().into_iter().chain(listed);
+        known.filter(|view| !view.voters.is_empty()).collect()
     }
 }
 
 /// Asks until a majority has answered, then takes part.
 pub(crate) async fn ask(node: Arc<Node>) {
     while node.own.standing() == Standing::Asking {
-        let electorate = node.electorate().await;
+        let electorates = node.electorates().await;
         let mut answered = node.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         answered.insert(node.me);
         // Without voters there was nobody to promise anything to.
-        if electorate.voters.is_empty() || electorate.is_majority(&answered) {
+        if electorates.is_empty() || electorates.iter().any(|voters| voters.is_majority(&answered)) {
             break;
         }
         node.hello.notify_one();

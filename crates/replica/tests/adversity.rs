@@ -167,7 +167,7 @@ async fn impostor(cluster: &Cluster, id: u64, name: &str, spki: &[u8], of: Clust
     let site = &cluster.sites[0];
     let world = World { net: Arc::new(TestNet::new(cluster.board.clone(), name, of, spki)), ..site.world() };
     let mut cfg = ReplicaConfig::new(NodeId(id), name.into(), of, dir.path().join("data"), "127.0.0.1:0".into());
-    cfg.introduction = Some(cluster.nodes[0].view().expect("a view").membership().clone());
+    cfg.introduction = Some(support::introduction(&cluster.nodes[0]).await);
     (dir, Replica::create(cfg, world, site.service.clone()).await.expect("created"))
 }
 
@@ -422,11 +422,11 @@ async fn a_jump_that_nobody_witnesses_waits_for_the_operator() {
 async fn a_node_that_was_away_follows_a_leader_that_became_a_member_meanwhile() {
     let mut cluster = Cluster::founded(4).await;
     let learners = vec![cluster.add().await, cluster.add().await];
-    cluster.nodes[0].promote(learners, false, soon()).await.expect("promoted");
+    support::promote(&cluster.nodes[0], learners, false).await.expect("promoted");
     cluster.leader(&[0, 1, 2]).await;
     isolate(&cluster, 2, true);
     let newcomer = cluster.add().await;
-    cluster.nodes[0].promote(vec![newcomer], false, soon()).await.expect("promoted");
+    support::promote(&cluster.nodes[0], vec![newcomer], false).await.expect("promoted");
     // A wrong clock makes a leader hand on to the voter with the longest log, and of equals to the newest.
     let id = cluster.sites[3].id;
     let newcomer_leads = async {

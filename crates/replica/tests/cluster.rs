@@ -201,26 +201,18 @@ async fn membership_changes_keep_their_rules_on_leader_and_follower() {
         Err(MembershipError::Refused(why)) => why,
         other => panic!("{other:?}"),
     };
-    let why = refused(cluster.nodes[0].promote(vec![NodeId(2)], false, soon()).await);
+    let why = refused(support::promote(&cluster.nodes[0], vec![NodeId(2)], false).await);
     assert!(why.contains("two voters"), "{why}");
-    refused(cluster.nodes[0].promote(vec![NodeId(2), NodeId(77)], false, soon()).await);
+    refused(support::promote(&cluster.nodes[0], vec![NodeId(2), NodeId(77)], false).await);
     // Asked of a learner, done by the leader.
-    cluster.nodes[2].promote(vec![NodeId(2), NodeId(3)], false, soon()).await.expect("promoted");
+    support::promote(&cluster.nodes[2], vec![NodeId(2), NodeId(3)], false).await.expect("promoted");
     let view = cluster.nodes[2].view().expect("a view");
     assert_eq!(view.membership().voter_ids(), BTreeSet::from([NodeId(1), NodeId(2), NodeId(3)]));
-    // An id, a name, an identity key belong to one node for ever.
-    let fourth = cluster.sites[3].member();
-    refused(cluster.nodes[1].add_learner(NodeId(2), fourth.clone(), soon()).await);
-    let mut same_name = fourth.clone();
-    same_name.name = "n1".into();
-    refused(cluster.nodes[1].add_learner(NodeId(4), same_name, soon()).await);
-    let mut same_key = fourth.clone();
-    same_key.identity_spki = cluster.sites[0].spki.clone();
-    refused(cluster.nodes[1].add_learner(NodeId(4), same_key, soon()).await);
-    // Said twice, done once.
-    let known = cluster.sites[1].member();
-    cluster.nodes[1].add_learner(NodeId(2), known, soon()).await.expect("known already");
-    cluster.nodes[1].promote(vec![NodeId(2)], false, soon()).await.expect("a voter already");
+    // Said twice, done once; and what no roster says, no leader does.
+    support::promote(&cluster.nodes[1], vec![NodeId(2)], false).await.expect("a voter already");
+    let serial = view.roster().expect("readable").expect("one").1.roster().serial;
+    refused(cluster.nodes[1].carry_out(serial + 1, soon()).await);
+    cluster.nodes[1].carry_out(serial, soon()).await.expect("done already");
     cluster.stop().await;
 }
 
@@ -345,10 +337,10 @@ async fn a_removed_voter_is_cut_off_and_what_would_lose_the_quorum_is_refused() 
     let leader = cluster.leader(&[0, 1, 2]).await;
     let id = |place: usize| cluster.sites[place].id;
     let (gone, stays) = ((leader + 1) % 3, (leader + 2) % 3);
-    cluster.nodes[stays].remove_member(id(gone), true, soon()).await.expect("may be removed");
+    cluster.nodes[stays].may_remove(id(gone), soon()).await.expect("may be removed");
     assert_eq!(cluster.nodes[stays].status().voters().count(), 3, "a check changes nothing");
-    cluster.nodes[stays].remove_member(id(gone), false, soon()).await.expect("removed");
-    cluster.nodes[stays].remove_member(id(gone), false, soon()).await.expect("again, the same");
+    support::remove(&cluster.nodes[stays], id(gone)).await.expect("removed");
+    support::remove(&cluster.nodes[stays], id(gone)).await.expect("again, the same");
     let applied = async {
         while [leader, stays].iter().any(|place| cluster.nodes[*place].status().members().contains_key(&id(gone))) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -373,7 +365,7 @@ async fn a_removed_voter_is_cut_off_and_what_would_lose_the_quorum_is_refused() 
         }
     };
     tokio::time::timeout(PATIENCE, away).await.expect("noticed");
-    let refused = cluster.nodes[leader].remove_member(id(leader), false, soon()).await;
+    let refused = support::remove(&cluster.nodes[leader], id(leader)).await;
     match &refused {
         Err(MembershipError::Refused(why)) => assert!(why.contains("quorum"), "{why}"),
         // On a busy machine it may have lost its leadership by now, with which it lost the right to change anything.

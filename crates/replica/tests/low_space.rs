@@ -124,7 +124,7 @@ async fn without_space_anywhere_changes_are_refused_and_reads_go_on_across_an_el
             other => panic!("{other:?}"),
         }
     }
-    let refused = cluster.nodes[0].remove_member(NodeId(3), false, soon()).await;
+    let refused = support::remove(&cluster.nodes[0], NodeId(3)).await;
     assert!(matches!(&refused, Err(MembershipError::Refused(why)) if why.contains("disk space")), "{refused:?}");
     for node in 0..3 {
         assert_eq!(cluster.read(node, "before").await.expect("there").1[..], *b"1");

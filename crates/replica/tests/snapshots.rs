@@ -181,7 +181,7 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
     until("the beginning is purged", || first_kept(&cluster.nodes[0]) > 10).await;
     let id = cluster.add().await;
     until("it has the state", || first_kept(&cluster.nodes[1]) > 10).await;
-    cluster.nodes[0].promote(vec![id], true, soon()).await.expect("promoted");
+    support::promote(&cluster.nodes[0], vec![id], true).await.expect("promoted");
     cluster.write(1, "both", b"1").await;
     same_state(&cluster.nodes[0], &cluster.nodes[1]).await;
     cluster.stop().await;

@@ -22,6 +22,7 @@ use quorate_replica::state::{
     Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
     What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
 };
+use quorate_replica::{Member, MembershipView, Roster};
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
 const LINEAGE: Lineage = Lineage([2; 16]);
@@ -169,6 +170,9 @@ impl SealCheck for Seals {
     fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
         unreachable!("apply meets no claims")
     }
+    fn lists(&self, seal_config: &[u8], list: &[u8], told: &[u8; 64]) -> bool {
+        seal_config == b"config" && told[..32] == *blake3::hash(list).as_bytes()
+    }
     fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool {
         next.strip_prefix(b"after ").is_some_and(|before| before == seal_config)
     }
@@ -230,6 +234,62 @@ fn verified(state: &State) -> u64 {
     verify_state(&*state.view().expect("a view")).expect("records add up")
 }
 
+/// Applies one batch after the other with these operations, at the revisions that are there.
+fn outcomes(state: &mut State) -> impl FnMut(Vec<Op>) -> Outcome {
+    let (mut index, mut seq) = (4, 0);
+    move |ops| {
+        seq += 1;
+        let view = state.view().expect("a view");
+        let rev = |key: &RecordKey| get_record(&*view, key).expect("readable").map_or(0, |(rev, _)| rev);
+        let expects = ops.iter().map(|op| Expect { key: op.key().clone(), rev: rev(op.key()) }).collect();
+        let batch = Batch { expects, ..batch(id(1, 1, seq), &[], ops) };
+        drop(view);
+        let (applied, result) = apply(state, index, &[entry(&batch)]);
+        result.expect("applies");
+        index += 1;
+        applied[0].outcome.clone()
+    }
+}
+
+#[test]
+fn only_the_next_roster_that_the_anchor_key_signed_takes_its_place() {
+    let disk = SimDisk::default();
+    let mut state = begun(&disk);
+    let member = |id: u64| Member { name: format!("n{id}"), ..Member::default() };
+    let view = |ids: &[u64]| MembershipView {
+        index: 0,
+        voters: vec![ids.iter().map(|id| NodeId(*id)).collect()],
+        members: ids.iter().map(|id| (NodeId(*id), member(*id))).collect(),
+    };
+    let roster = |serial, cluster| Roster { serial, ..Roster::before_the_first(cluster, GROUP, &view(&[1, 2])) };
+    let sign = |list: &[u8]| -> [u8; 64] {
+        let hash = blake3::hash(list);
+        [hash.as_bytes().as_slice(), &[7; 32]].concat().try_into().expect("64 bytes")
+    };
+    let put = |value: Vec<u8>| vec![Op::Put(RecordKey::roster(), value)];
+    let good = |serial| put(roster(serial, CLUSTER).signed(sign));
+    let mut outcome = outcomes(&mut state);
+    let nobody = Roster { voters: BTreeSet::new(), ..roster(1, CLUSTER) };
+    let refused = [
+        good(0),
+        good(2),
+        put(b"no roster".to_vec()),
+        put(roster(1, CLUSTER).signed(|_| [1; 64])),
+        put(roster(1, ClusterId([9; 16])).signed(sign)),
+        put(Roster { group: GroupId(5), ..roster(1, CLUSTER) }.signed(sign)),
+        put(nobody.signed(sign)),
+        vec![Op::Delete(RecordKey::roster())],
+    ];
+    for bad in &refused {
+        assert_eq!(outcome(bad.clone()), Outcome::Malformed, "{bad:?}");
+    }
+    assert!(matches!(outcome(good(1)), Outcome::Applied(_)));
+    for bad in refused.iter().filter(|bad| **bad != good(2)).chain([&good(1), &good(3)]) {
+        assert_eq!(outcome(bad.clone()), Outcome::Malformed, "{bad:?}");
+    }
+    assert!(matches!(outcome(good(2)), Outcome::Applied(_)));
+}
+
 #[test]
 fn only_the_successor_of_the_seal_configuration_takes_its_place() {
     let disk = SimDisk::default();
@@ -237,19 +297,7 @@ fn only_the_successor_of_the_seal_configuration_takes_its_place() {
     let config = RecordKey::seal_config;
     let number = |g: u32| Op::Put(RecordKey::seal_generation(), g.to_be_bytes().to_vec());
     let put = |g, value: &[u8]| Op::Put(config(g), value.to_vec());
-    let (mut index, mut seq) = (4, 0);
-    let mut outcome = |ops: Vec<Op>| {
-        seq += 1;
-        let view = state.view().expect("a view");
-        let rev = |key: &RecordKey| get_record(&*view, key).expect("readable").map_or(0, |(rev, _)| rev);
-        let expects = ops.iter().map(|op| Expect { key: op.key().clone(), rev: rev(op.key()) }).collect();
-        let batch = Batch { expects, ..batch(id(1, 1, seq), &[], ops) };
-        drop(view);
-        let (applied, result) = apply(&mut state, index, &[entry(&batch)]);
-        result.expect("applies");
-        index += 1;
-        applied[0].outcome.clone()
-    };
+    let mut outcome = outcomes(&mut state);
     let good: &[u8] = b"after config";
     for bad in [
         vec![put(1, b"another")],

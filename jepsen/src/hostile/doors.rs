@@ -5,7 +5,7 @@
 use clap::ValueEnum;
 use quorate_core::codec::Writer;
 use quorate_core::id::NodeId;
-use quorate_replica::MembershipView;
+use quorate_replica::SignedRoster;
 use serde::{Deserialize, Serialize};
 
 use super::pb;
@@ -13,8 +13,8 @@ use super::pb::append_response::Result as Appended;
 
 /// A claimed leadership is so many terms ahead of what the other knows.
 const AHEAD: u64 = 20;
-/// The index of a membership that is told: no log will ever be so long.
-const TOLD_INDEX: u64 = 1 << 62;
+/// The serial of a roster that is told: no cluster will ever come to it.
+const TOLD_SERIAL: u64 = 1 << 62;
 /// Under this id nobody was ever admitted.
 pub const STRANGER: NodeId = NodeId(999);
 
@@ -32,7 +32,7 @@ pub enum Door {
     Answer,
     /// Leadership handed over by somebody who has none
     Transfer,
-    /// A membership that is told, far ahead of the log, with the member under another id
+    /// A roster that is told, far ahead of the cluster's, with the member under another id and the signature of the real one
     Told,
 }
 
@@ -88,13 +88,14 @@ pub fn ballot(vote: pb::VoteId) -> pb::VoteRequest {
     pb::VoteRequest { vote: Some(vote), last_log_id: Some(last), ..Default::default() }
 }
 
-/// The membership that a node told, far ahead, and with `me` under another id besides.
+/// The roster that a node told, far ahead, and with `me` under another id besides: all of it but the signature.
 pub fn told(told: &[u8], me: NodeId) -> Option<Vec<u8>> {
-    let mut view = MembershipView::decode(told).ok()?;
-    let member = view.members.get(&me)?.clone();
-    view.members.insert(STRANGER, member);
-    view.index = TOLD_INDEX;
-    Some(view.encode())
+    let real = SignedRoster::decode(told.to_vec().into()).ok()?;
+    let mut roster = real.roster().clone();
+    let member = roster.members.get(&me)?.clone();
+    roster.members.insert(STRANGER, member);
+    roster.serial = TOLD_SERIAL;
+    Some(roster.signed(|_| *real.encode().last_chunk().expect("it ends in its signature")))
 }
 
 /// Whether an answer to an Append says that the claim was believed: all that comes after the look at the vote does.
@@ -114,7 +115,8 @@ pub fn believes(vote: Option<pb::VoteId>, granted: u64, me: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use quorate_replica::Member;
+    use quorate_core::id::{ClusterId, GroupId};
+    use quorate_replica::{Member, MembershipView, Roster};
 
     use super::*;
 
@@ -159,9 +161,11 @@ mod tests {
     #[test]
     fn what_is_told_has_the_member_twice() {
         let member = Member { name: "n3".into(), ..Member::default() };
-        let view = MembershipView { index: 9, members: [(ME, member.clone())].into(), ..MembershipView::default() };
-        let told = MembershipView::decode(&told(&view.encode(), ME).unwrap()).unwrap();
-        assert_eq!((told.index, told.members.get(&STRANGER)), (TOLD_INDEX, Some(&member)));
-        assert_eq!(super::told(&view.encode(), NodeId(1)), None);
+        let view = MembershipView { index: 9, voters: vec![[ME].into()], members: [(ME, member.clone())].into() };
+        let real = Roster::before_the_first(ClusterId([1; 16]), GroupId(0), &view).signed(|_| [7; 64]);
+        let forged = SignedRoster::decode(told(&real, ME).expect("one").into()).expect("well formed");
+        assert_eq!((forged.roster().serial, forged.roster().members.get(&STRANGER)), (TOLD_SERIAL, Some(&member)));
+        assert_eq!(forged.encode().last_chunk(), Some(&[7; 64]));
+        assert_eq!(super::told(&real, NodeId(1)), None);
     }
 }

@@ -241,7 +241,7 @@ impl Member {
 
     /// One door; an error when nobody answered there, which says nothing. In terms after `granted` the member was granted nothing.
     async fn knock(&self, door: Door, peer: &Peer, mut calls: Calls, granted: u64) -> anyhow::Result<Knock> {
-        // Who knows no membership is told the newest.
+        // Who knows no roster is told the newest.
         let before = match self.hello(&mut calls, pb::HelloMessage::default()).await {
             // It may have been removed meanwhile.
             Err(_) if door == Door::Told => return self.come_as(STRANGER, door, peer).await,
@@ -277,8 +277,8 @@ impl Member {
                 count => (false, format!("{count} answers")),
             },
             Door::Told => {
-                if let Some(membership) = doors::told(&before.membership, self.me) {
-                    let message = pb::HelloMessage { membership: membership.into(), ..pb::HelloMessage::default() };
+                if let Some(roster) = doors::told(&before.roster, self.me) {
+                    let message = pb::HelloMessage { roster: roster.into(), ..pb::HelloMessage::default() };
                     self.hello(&mut calls, message).await?;
                 }
                 return self.come_as(STRANGER, door, peer).await;

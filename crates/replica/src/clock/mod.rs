@@ -109,7 +109,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
 impl Node {
     /// All clocks that are known here, now.
     fn with_clocks<T>(&self, f: impl FnOnce(&Clocks<'_>) -> T) -> T {
-        let membership = self.shared.roster.applied();
+        let membership = self.shared.members.applied();
         // The own clock first: what was heard while this looked is not older than it says.
         let (own_ms, now) = (self.wall.now_ms(), self.boot_clock.now());
         f(&Clocks { me: self.me, membership: &membership, witnesses: self.peers.witnesses(), now, own_ms })
@@ -194,7 +194,7 @@ impl Node {
     }
 
     fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
-        let mut others = self.shared.roster.applied().voter_ids();
+        let mut others = self.shared.members.applied().voter_ids();
         others.retain(|id| *id != self.me && fit(*id) && self.may_lead(*id));
         let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.

@@ -51,21 +51,15 @@ impl Node {
     }
 
     fn is_granted(&self, leader: NodeId, leadership: LeaderId, grants: &[Bytes]) -> bool {
-        let Some(claimant) = self.shared.roster.member(leader) else { return false };
+        let members = &self.shared.members;
         let grants: Vec<Grant> = grants.iter().filter_map(|bytes| Grant::read(bytes).ok()).collect();
-        let electorates = self.shared.roster.electorates(&claimant.identity_spki);
         let holds = |grant: &Grant, identity: &[u8]| {
             let mut state = self.grants.lock();
-            self.grants.is_certified(&mut state, grant, identity) && grant.is_for(self.grants.realm, leadership)
+            members.has(grant.by)
+                && self.grants.is_certified(&mut state, grant, identity)
+                && grant.is_for(self.grants.realm, leadership)
         };
-        if electorates.iter().any(|view| is_granted(view, &grants, holds)) {
-            return true;
-        }
-        // Whom this node has voted for itself may owe it to a membership that it has, but not applied yet: then nobody else
-        // can lead (until a signed roster says who votes).
-        let voted = self.grants.lock().given.as_ref().is_some_and(|(given, _)| *given == leadership);
-        let effective = self.effective_membership();
-        voted && effective.index > self.shared.roster.applied().index && is_granted(&effective, &grants, holds)
+        members.has(leader) && members.electorates().iter().any(|view| is_granted(view, &grants, holds))
     }
 
     /// A ballot as Raft may see it: it overrules a living leader only if that leader wants it to.

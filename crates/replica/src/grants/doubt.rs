@@ -21,6 +21,10 @@ pub(crate) enum Doubt {
     FarTerm { term: u64 },
     #[error("it tells of a vote of this node's in term {term} that this node never gave, and is not believed")]
     FalseVote { term: u64 },
+    #[error("it tells a roster of members that the cluster's anchor key has not signed, and is not believed")]
+    FalseRoster,
+    #[error("as the leader it sent, as entry {index}, members that no signed roster names; it was refused")]
+    Unlisted { index: u64 },
     #[error("it tells as this node's own word what this node never said, and is not believed")]
     FalseWord,
     #[error(

@@ -9,14 +9,14 @@ use quorate_core::id::NodeId;
 
 use super::doubt::Doubt;
 use super::hostile::{FalseAnswers, Hostile, vote_id};
-use crate::member::MembershipView;
 use crate::peer::{RpcFailure, pb};
 use crate::raft::codec::{encode_log_id, to_wire};
 use crate::raft::{LeaderId, LogId, RaftEntry, Vote};
 use crate::replica::Replica;
+use crate::roster::Roster;
 use crate::snapshot::wire::{Framer, header};
 use crate::state::{Engine, Identity, LtHash, Meta, Records, View};
-use crate::testing::{Cluster, PATIENCE, Site, soon};
+use crate::testing::{Cluster, PATIENCE, Site, change_roster, introduction, soon};
 
 /// How far the claims of these tests are above the term in force: not out of reach.
 const AHEAD: u64 = 20;
@@ -180,13 +180,19 @@ async fn a_member_can_t_tell_who_elects_it() {
     let (liar, honest) = ((leader + 1) % 3, (leader + 2) % 3);
     let hostile = Hostile::new(&cluster, liar);
     let to = &cluster.sites[honest];
-    let alone = MembershipView {
-        index: 1 << 62,
-        voters: vec![[hostile.id].into()],
-        members: [(hostile.id, cluster.sites[liar].member())].into(),
-    };
-    let hello = pb::HelloMessage { membership: alone.encode().into(), ..Default::default() };
-    crate::peer::bounded(PATIENCE, hostile.link(to).control().hello(hello)).await.expect("answered");
+    let now = cluster.nodes[liar].view().expect("a view").roster().expect("readable").expect("one").1;
+    // It votes alone, and has another id besides, under which it would come in when it is removed.
+    let member = cluster.sites[liar].member();
+    let (voters, stranger) = ([hostile.id].into(), NodeId(999));
+    let members = [(hostile.id, member.clone()), (stranger, member)].into();
+    let alone = Roster { serial: 1 << 62, voters, members, ..now.roster().clone() };
+    for (told, signed) in [(alone.clone(), [1; 64]), (alone, now.encode().last_chunk().copied().expect("64 bytes"))] {
+        let hello = pb::HelloMessage { roster: told.signed(|_| signed).into(), ..Default::default() };
+        crate::peer::bounded(PATIENCE, hostile.link(to).control().hello(hello)).await.expect("answered");
+    }
+    let node = cluster.nodes[honest].node();
+    assert_eq!(node.grants.doubts.of(hostile.id), Some(Doubt::FalseRoster));
+    assert!(!node.shared.members.has(stranger) && node.shared.members.serial() == now.roster().serial);
     let term = leadership(&cluster.nodes[honest]).term + AHEAD;
     let own = [hostile.grant(term)];
     refused(hostile.append(to, beat(term, hostile.id, &own)).await, "no grants of a majority");
@@ -199,11 +205,10 @@ async fn a_node_that_joins_and_one_in_a_joint_change_follow_whom_the_voters_elec
     let mut cluster = Cluster::founded(4).await;
     let founder = cluster.nodes[0].clone();
     // Introduced, with an empty log, and not added yet: it knows no more than the invitation said.
-    let introduction = founder.view().expect("a view").membership().clone();
-    let joiner = cluster.sites[3].create(Some(introduction.clone())).await;
+    let joiner = cluster.sites[3].create(Some(introduction(&founder).await)).await;
     let learners = vec![cluster.add().await, cluster.add().await];
-    let told = founder.view().expect("a view").membership().clone();
-    joiner.node().shared.roster.hear(NodeId(1), told);
+    joiner.node().hear_roster(NodeId(1), introduction(&founder).await.roster.encode().clone());
+    assert_eq!(joiner.node().shared.members.all().len(), 3);
     let hostile = Hostile::new(&cluster, 2);
     let view = founder.node().files.view().expect("a view");
     let now = leadership(&cluster.nodes[1]);
@@ -213,10 +218,11 @@ async fn a_node_that_joins_and_one_in_a_joint_change_follow_whom_the_voters_elec
     }
 
     // Between two sets of voters: the founder can't reach the newcomers, so the first entry stays uncommitted.
+    founder.may_promote(learners.clone(), soon()).await.expect("they have the log");
     for name in ["n2", "n3"] {
         cluster.board.set_silent("n1", name, true);
     }
-    let promoting = tokio::spawn(async move { founder.promote(learners, false, soon()).await });
+    let promoting = tokio::spawn(async move { change_roster(&founder, |now| now.promoting(&learners, false)).await });
     let founder = cluster.nodes[0].clone();
     until("the change has begun", || founder.node().effective_membership().voters.len() == 2).await;
     claim(&hostile, &cluster.sites[1], now.term + AHEAD, &real, &*view).await;
@@ -278,6 +284,92 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
     }
 }
 
+/// A ballot with the longest of all logs.
+fn ballot(term: u64, id: NodeId) -> pb::VoteRequest {
+    pb::VoteRequest {
+        vote: vote_id(term, id, false),
+        last_log_id: Some(pb::LogId { term: 1 << 10, node: id.0, index: 1 << 30 }),
+        leadership_transfer: true,
+        pre_vote: false,
+    }
+}
+
+/// Elected by the rules, by `to` and itself: its term, and grants that are real.
+async fn elected(hostile: &Hostile, to: &Site, node: &Replica) -> (u64, [Bytes; 2]) {
+    let term = node.status().term + AHEAD;
+    // Refused for as long as the old leader's lease lasts.
+    let elected = async {
+        loop {
+            let answer = hostile.ask(to, ballot(term, hostile.id)).await.expect("an answer");
+            if answer.granted {
+                return answer.grant;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    (term, [tokio::time::timeout(PATIENCE, elected).await.expect("elected"), hostile.grant(term)])
+}
+
+/// Its grants are real. It then makes members of whom it likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_elected_leader_can_t_change_members() {
+    let cluster = Cluster::voters(3).await;
+    cluster.write(0, "before", b"1").await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (liar, honest) = ((leader + 1) % 3, (leader + 2) % 3);
+    for gone in [leader, liar] {
+        cluster.nodes[gone].shutdown().await;
+    }
+    let (hostile, to, node) = (Hostile::new(&cluster, liar), &cluster.sites[honest], cluster.nodes[honest].clone());
+    let (term, grants) = elected(&hostile, to, &node).await;
+    let end = node.node().raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
+    let end = end.expect("a log");
+    let now = node.node().effective_now().await;
+    let stranger = cluster.sites[liar].member();
+    let append = |view: &crate::MembershipView, roster: Option<Bytes>| {
+        let id = |n| LogId::new(LeaderId::new(term, hostile.id.0), end.index + n);
+        let configs = view.voters.iter().map(|set| set.iter().map(|id| id.0).collect()).collect();
+        let nodes: std::collections::BTreeMap<u64, _> = view.members.iter().map(|(id, m)| (id.0, m.clone())).collect();
+        let membership = openraft::Membership::new(configs, nodes).expect("a membership");
+        let mut payloads: Vec<_> =
+            roster.into_iter().map(|bytes| openraft::EntryPayload::Normal(crate::raft::Payload(bytes))).collect();
+        payloads.push(openraft::EntryPayload::Membership(membership));
+        let entry = |(n, payload)| to_wire(&RaftEntry { log_id: id(n), payload });
+        pb::AppendRequest {
+            prev_log_id: Some(crate::peer::convert::log_id_out(&end)),
+            entries: (1..).zip(payloads).map(entry).collect(),
+            ..beat(term, hostile.id, &grants)
+        }
+    };
+    let alone = crate::MembershipView { voters: vec![[hostile.id].into()], ..now.clone() };
+    let mut with_stranger = now.clone();
+    with_stranger.members.insert(NodeId(999), stranger.clone());
+    let mut without = now.clone();
+    without.members.retain(|id, _| without.voters[0].contains(id) && *id != cluster.sites[leader].id);
+    without.voters = vec![without.members.keys().copied().collect()];
+    for view in [&alone, &with_stranger, &without] {
+        refused(hostile.append(to, append(view, None)).await, "no signed roster");
+        assert_eq!(node.node().grants.doubts.of(hostile.id), Some(Doubt::Unlisted { index: end.index + 1 }));
+    }
+    // Nor by a roster of its own before it in the log.
+    let signed = node.view().expect("a view").roster().expect("readable").expect("one").1.roster().clone();
+    let next = signed.with(NodeId(999), &crate::Member { name: "n9".into(), identity_spki: vec![9], ..stranger });
+    let next = next.expect("well formed").expect("a change");
+    let mut listed = now.clone();
+    listed.members.insert(NodeId(999), next.members[&NodeId(999)].clone());
+    let batch = |value: Vec<u8>| {
+        let id = quorate_core::id::BatchId { origin: hostile.id, boot: 1, seq: 1 };
+        let batch = crate::testing::put_at(id, quorate_core::record_key::RecordKey::roster(), 0, &value);
+        Bytes::from(quorate_core::batch::Entry::Batch(batch.to_vec()).encode())
+    };
+    let own = batch(next.signed(|_| [1; 64]));
+    refused(hostile.append(to, append(&listed, Some(own))).await, "no signed roster");
+    // One that the anchor key signed counts before it is applied: who leads next may have to commit both at once.
+    let genuine = batch(next.signed(crate::testing::roster_signature));
+    hostile.append(to, append(&listed, Some(genuine))).await.expect("taken");
+    cluster.stop().await;
+}
+
 /// Elected by the rules: its grants are real. It then denies what its electors have applied.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_elected_leader_can_t_take_back_what_is_applied() {
@@ -293,25 +385,7 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     }
     let hostile = Hostile::new(&cluster, liar);
     let to = &cluster.sites[honest];
-    let longest = Some(pb::LogId { term: 1 << 10, node: hostile.id.0, index: 1 << 30 });
-    let ballot = |term| pb::VoteRequest {
-        vote: vote_id(term, hostile.id, false),
-        last_log_id: longest,
-        leadership_transfer: true,
-        pre_vote: false,
-    };
-    let term = node.status().term + AHEAD;
-    // Refused for as long as the old leader's lease lasts.
-    let elected = async {
-        loop {
-            let answer = hostile.ask(to, ballot(term)).await.expect("an answer");
-            if answer.granted {
-                return answer.grant;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    let grants = [tokio::time::timeout(PATIENCE, elected).await.expect("elected"), hostile.grant(term)];
+    let (term, grants) = elected(&hostile, to, &node).await;
 
     let here = |index| node.node().raft.with_raft_state(move |state| state.log_ids.get(index));
     let mine = here(last).await.expect("running").expect("there");
@@ -330,7 +404,7 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     assert_eq!(here(last).await.expect("running"), Some(mine), "nothing was cut off");
     // It may go on from what there is; but it is not elected here again.
     hostile.append(to, append(mine, &[])).await.expect("taken");
-    refused(hostile.ask(to, ballot(term + 1)).await, "two histories");
+    refused(hostile.ask(to, ballot(term + 1, hostile.id)).await, "two histories");
 
     cluster.nodes[leader] = cluster.sites[leader].open().await;
     cluster.write(leader, "after", b"1").await;

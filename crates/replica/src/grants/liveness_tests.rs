@@ -2,7 +2,7 @@
 
 use quorate_core::id::NodeId;
 
-use crate::testing::{Cluster, PATIENCE, soon};
+use crate::testing::{self, Cluster, PATIENCE, soon};
 
 fn isolate(cluster: &Cluster, node: usize, silent: bool) {
     for other in (0..cluster.sites.len()).filter(|i| *i != node) {
@@ -17,7 +17,7 @@ async fn who_was_away_follows_a_leader_whom_the_voters_it_knew_did_not_elect() {
     isolate(&cluster, 2, true);
     let newcomers = vec![cluster.add().await, cluster.add().await];
     // Adding goes by the first node: it or whoever leads does it.
-    cluster.nodes[0].promote(newcomers, false, soon()).await.expect("promoted");
+    testing::promote(&cluster.nodes[0], newcomers, false).await.expect("promoted");
     cluster.nodes[1].shutdown().await;
     let heir = cluster.sites[3].id;
     let moved = async {

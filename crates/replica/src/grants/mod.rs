@@ -6,9 +6,9 @@
 //! set of voters that it knows of.
 //!
 //! Which voters those are is what the log that was *applied* here says, never an entry that is not: a deposed leader may
-//! have left it. Who lags behind a change of members learns of it from others ([`Roster::electorates`]).
+//! have left it; or what the newest signed roster says, for who lags behind a change of members ([`Members::electorates`]).
 //!
-//! [`Roster::electorates`]: crate::peer::roster::Roster::electorates
+//! [`Members::electorates`]: crate::peer::members::Members::electorates
 
 mod believe;
 mod doubt;

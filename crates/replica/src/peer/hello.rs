@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::link::PAUSE_REFUSED;
 use super::{RpcFailure, bounded, convert, pb};
 use crate::clock::witness::Witness;
-use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::{decode_log_id, decode_vote};
 use crate::status::PeerStatus;
@@ -40,7 +39,7 @@ struct LastHello {
     boot: u32,
     /// Its clock, as it last answered with.
     clock: Option<Witness>,
-    membership_index: u64,
+    roster_serial: u64,
     free_bytes: u64,
     low_space: bool,
     app: Bytes,
@@ -144,8 +143,9 @@ impl Node {
 
     /// What this node tells `to`.
     pub(crate) fn my_hello(&self, to: NodeId) -> pb::HelloMessage {
-        let membership = self.shared.roster.applied();
-        let behind = self.peers.with(|all| all.get(&to).map_or(0, |h| h.membership_index)) < membership.index;
+        let roster = self.shared.members.roster();
+        let known = self.peers.with(|all| all.get(&to).map_or(0, |h| h.roster_serial));
+        let behind = roster.as_ref().filter(|roster| known < roster.roster().serial);
         let last = self.journal.state().ok().and_then(|s| s.last);
         let space = self.journal.space();
         pb::HelloMessage {
@@ -154,8 +154,8 @@ impl Node {
             vote: self.journal.vote().and_then(|v| decode_vote(&v).ok()).map(|v| convert::vote_out(&v)),
             applied: self.shared.applied_now(),
             wall_ms: self.wall.now_ms(),
-            membership_index: membership.index,
-            membership: if behind { membership.encode().into() } else { Bytes::new() },
+            roster_serial: roster.as_ref().map_or(0, |roster| roster.roster().serial),
+            roster: behind.map(|roster| roster.encode().clone()).unwrap_or_default(),
             level: LEVEL,
             free_bytes: space.free_bytes,
             low_space: space.low,
@@ -178,12 +178,7 @@ impl Node {
         // Of two processes; more is told by none that is honest.
         self.judge_words(from, hello.about.iter().take(2));
         self.words.keep(from, hello.word);
-        if !hello.membership.is_empty() {
-            match MembershipView::decode(&hello.membership) {
-                Ok(view) => self.shared.roster.hear(from, view),
-                Err(error) => tracing::warn!(%from, %error, "a member told a membership that can't be read"),
-            }
-        }
+        self.hear_roster(from, hello.roster);
         let (answered, own_ms) = (self.boot_clock.now(), self.wall.now_ms());
         let clock = sent.and_then(|sent| Witness::new(hello.wall_ms, sent, answered, own_ms));
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
@@ -199,7 +194,7 @@ impl Node {
                 last_log: hello.last_log_id.map_or(0, |id| id.index),
                 boot: hello.boot,
                 clock: clock.or(heard.clock),
-                membership_index: hello.membership_index,
+                roster_serial: hello.roster_serial,
                 free_bytes: hello.free_bytes,
                 low_space: hello.low_space,
                 app: app.clone(),
@@ -240,7 +235,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
             changed = metrics.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
         }
-        let members = node.shared.roster.members();
+        let members = node.shared.members.all();
         node.links.retain(&members);
         node.peers.with(|all| all.retain(|id, _| members.iter().any(|(m, _)| m == id)));
         for (id, member) in members {

@@ -15,9 +15,9 @@
 pub(crate) mod convert;
 pub(crate) mod hello;
 pub(crate) mod link;
+pub(crate) mod members;
 pub(crate) mod network;
 pub(crate) mod preface;
-pub(crate) mod roster;
 pub(crate) mod rounds;
 pub(crate) mod server;
 pub(crate) mod services;

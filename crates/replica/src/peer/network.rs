@@ -21,6 +21,7 @@ use crate::grants::Grants;
 use crate::member::Member;
 use crate::raft::machine::StateSnapshot;
 use crate::raft::{LogId, TypeConfig, Vote};
+use crate::shared::Shared;
 use crate::snapshot::send::send;
 use crate::snapshot::streams::Streams;
 use crate::word::{Own, Words};
@@ -33,6 +34,7 @@ pub(crate) struct Network {
     me: NodeId,
     links: Arc<Links>,
     streams: Arc<Streams>,
+    shared: Arc<Shared>,
     grants: Arc<Grants>,
     own: Arc<Own>,
     words: Arc<Words>,
@@ -43,11 +45,12 @@ impl Network {
         me: NodeId,
         links: Arc<Links>,
         streams: Arc<Streams>,
+        shared: Arc<Shared>,
         grants: Arc<Grants>,
         own: Arc<Own>,
         words: Arc<Words>,
     ) -> Self {
-        Self { me, links, streams, grants, own, words }
+        Self { me, links, streams, shared, grants, own, words }
     }
 
     fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
@@ -117,6 +120,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
+        self.is_member()?;
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
         let mut request = self.with_grants(&rpc.vote, convert::append_out(&rpc));
         request.about = self.network.words.newest(self.link.id);
@@ -223,6 +227,7 @@ impl Peer {
         pre_vote: bool,
         limit: Duration,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
+        self.is_member()?;
         let mut client = self.link.control();
         let response = bounded(limit, client.vote(convert::ballot_out(&rpc, pre_vote)))
             .await
@@ -237,10 +242,20 @@ impl Peer {
         Ok(response)
     }
 
+    /// Whom the roster leaves out votes no more and acknowledges nothing, whatever membership is still in force.
+    fn is_member(&self) -> Result<(), Error> {
+        match self.network.shared.members.has(self.link.id) {
+            true => Ok(()),
+            false => Err(Unreachable::from_string("the roster leaves it out").into()),
+        }
+    }
+
     /// Shows who granted this leadership, until the member has answered it.
     fn with_grants(&self, vote: &Vote, mut request: pb::AppendRequest) -> pb::AppendRequest {
         if !self.link.follows(vote.leader_id) {
             request.grants = self.network.grants.collected(vote.leader_id);
+            request.roster =
+                self.network.shared.members.roster().map(|roster| roster.encode().clone()).unwrap_or_default();
         }
         request.wants_grant = self.network.grants.lacks(vote.leader_id, self.link.id);
         request

@@ -115,7 +115,7 @@ impl Gatekeeper {
         if stamp.to != self.me {
             return Err(Refusal::NotThisNode);
         }
-        self.shared.roster.admit(stamp.from, who)
+        self.shared.members.admit(stamp.from, who)
     }
 }
 

@@ -16,7 +16,6 @@ use super::preface::Purpose;
 use super::server::{PeerInfo, Sender};
 use super::{SERVE_LIMIT, convert, pb};
 use crate::change::{Change, Changed};
-use crate::member::Member;
 use crate::node::Node;
 use crate::propose::{Attempt, Proposal};
 use crate::raft::TypeConfig;
@@ -97,10 +96,12 @@ impl Peer for PeerDesk {
         let mut request = request.into_inner();
         let (grants, wants_grant) = (std::mem::take(&mut request.grants), request.wants_grant);
         let (word, about) = (std::mem::take(&mut request.word), std::mem::take(&mut request.about));
-        let append = convert::append_in(request).map_err(malformed)?;
+        let roster = std::mem::take(&mut request.roster);
+        let mut append = convert::append_in(request).map_err(malformed)?;
         if append.vote.leader_id.node_id != from.0 {
             return Err(Status::invalid_argument("only the leader itself sends entries"));
         }
+        self.node.hear_roster(from, roster);
         self.node.believe(&append.vote, &grants)?;
         self.node.judge_words(from, Some(&about).filter(|about| !about.is_empty()));
         self.node.words.keep(from, word);
@@ -110,9 +111,14 @@ impl Peer for PeerDesk {
             return Err(Status::resource_exhausted("short of disk space: no entries are taken"));
         }
         self.node.refuse_contradiction(&append).await?;
-        let leadership = append.vote.leader_id;
+        let sent = append.entries.len();
+        self.node.refuse_unlisted(from, &mut append)?;
+        let (leadership, whole) = (append.vote.leader_id, append.entries.len() == sent);
         let last = append.entries.last().map(|entry| entry.log_id).or(append.prev_log_id);
-        let response = self.node.raft.append_entries(append).await.map_err(stopped)?;
+        let response = match self.node.raft.append_entries(append).await.map_err(stopped)? {
+            AppendEntriesResponse::Success if !whole => AppendEntriesResponse::PartialSuccess(last),
+            response => response,
+        };
         let has = match &response {
             AppendEntriesResponse::Success => last,
             AppendEntriesResponse::PartialSuccess(upto) => *upto,
@@ -162,15 +168,10 @@ impl Peer for PeerDesk {
         let request = request.into_inner();
         let limit = SERVE_LIMIT.min(std::time::Duration::from_millis(request.deadline_ms));
         let change = match request.change.ok_or_else(|| Status::invalid_argument("no change"))? {
-            C::AddLearner(add) => {
-                let mut r = quorate_core::codec::Reader::new("member", &add.member);
-                let member = Member::read(&mut r).map_err(malformed)?;
-                r.finish().map_err(malformed)?;
-                Change::AddLearner(NodeId(add.id), member)
-            }
-            C::Promote(promote) => Change::Promote(promote.ids.into_iter().map(NodeId).collect(), promote.force),
+            C::MayPromote(these) => Change::MayPromote(these.ids.into_iter().map(NodeId).collect()),
+            C::MayRemove(id) => Change::MayRemove(NodeId(id)),
+            C::CarryOut(serial) => Change::CarryOut(serial),
             C::Transfer(transfer) => Change::Transfer(Some(NodeId(transfer.to)).filter(|id| id.0 != 0)),
-            C::Remove(remove) => Change::Remove(NodeId(remove.id), remove.check_only),
         };
         let result = match self.node.change_here(&change, Instant::now() + limit).await {
             Changed::Done(index) => R::Index(index),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
+use quorate_core::record_key::RecordKey;
 use quorate_core::seeded::{self, Bug};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,7 @@ use super::{RaftEntry, membership_view};
 use crate::disk::is_full;
 use crate::error::Problem;
 use crate::journal::{Checkpoint, Command, JournalWriter};
+use crate::roster::SignedRoster;
 use crate::shared::{Sessions, Shared};
 use crate::state::{
     Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,
@@ -71,7 +73,7 @@ impl ApplyThread {
         shared: Arc<Shared>,
         reopen: impl Fn(Arc<StateFiles>) -> io::Result<State> + Send + 'static,
     ) -> io::Result<Self> {
-        take_up_sessions(&state, &shared)?;
+        take_up(&state, &shared)?;
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
         // It was opened from what is durable.
@@ -125,7 +127,7 @@ impl ApplyThread {
 fn publish(state: &State, shared: &Shared) -> io::Result<()> {
     let meta = state.meta();
     let membership = decode_membership(&meta.membership).map_err(invalid)?;
-    shared.roster.set_applied(membership_view(&membership));
+    shared.members.set_applied(membership_view(&membership));
     let applied = meta.applied.as_ref().map(|(_, id)| decode_log_id(id)).transpose().map_err(invalid)?;
     shared.set_applied_id(applied);
     shared.publish_applied(meta.applied.as_ref().map_or(0, |(index, _)| *index), meta.cluster_time_ms);
@@ -133,9 +135,10 @@ fn publish(state: &State, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// The sessions of a whole state.
-fn take_up_sessions(state: &State, shared: &Shared) -> io::Result<()> {
+/// The sessions and the roster of a whole state.
+fn take_up(state: &State, shared: &Shared) -> io::Result<()> {
     let view = state.view()?;
+    take_up_roster(&*view, shared)?;
     let mut sessions = Sessions::new();
     for member in &state.meta().members {
         if let Some(session) = session_of(&*view, *member)? {
@@ -143,6 +146,14 @@ fn take_up_sessions(state: &State, shared: &Shared) -> io::Result<()> {
         }
     }
     shared.set_sessions(|now| *now = sessions);
+    Ok(())
+}
+
+/// The roster of a state.
+fn take_up_roster(view: &dyn View, shared: &Shared) -> io::Result<()> {
+    if let Some(value) = get_value(view, &RecordKey::roster())? {
+        shared.members.set_roster(SignedRoster::decode(value).map_err(invalid)?);
+    }
     Ok(())
 }
 
@@ -271,6 +282,10 @@ impl Worker {
                 observer.applied(entry.index, &entry.touched);
             }
         }
+        let roster = RecordKey::roster();
+        if applied.iter().flat_map(|entry| &entry.touched).any(|(key, ..)| *key == roster) {
+            take_up_roster(&*self.state.view()?, &self.shared)?;
+        }
         self.follow_sessions(applied);
         publish(&self.state, &self.shared)?;
         // A node that has stopped serving may have met a forged batch under an id of its own.
@@ -327,7 +342,7 @@ impl Worker {
             let view = self.state.view()?;
             observer.replaced(index, &|key| get_value(&*view, key));
         }
-        take_up_sessions(&self.state, &self.shared)?;
+        take_up(&self.state, &self.shared)?;
         publish(&self.state, &self.shared)?;
         // What was met between the old state and this one, was not met here.
         let view = self.state.view()?;

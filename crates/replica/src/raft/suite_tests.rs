@@ -18,7 +18,7 @@ use super::{LeaderId, LogId, RaftEntry, TypeConfig};
 use crate::disk::RealDisk;
 use crate::handler::NoService;
 use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
-use crate::peer::roster::Roster;
+use crate::peer::members::Members;
 use crate::session::Sequences;
 use crate::shared::Shared;
 use crate::state::{State, StateFiles};
@@ -50,7 +50,7 @@ impl Stores {
         };
         let state = open(files.clone())?;
         let sequences = Sequences::new(ids.node, 1, &Salt);
-        let shared = Arc::new(Shared::new(Arc::new(NoService), Roster::new(None), sequences));
+        let shared = Arc::new(Shared::new(Arc::new(NoService), Members::new(None), sequences));
         let reopen = move |files: Arc<StateFiles>| open(files).map_err(std::io::Error::other);
         let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), reopen)?;
         Ok((dir, LogStore::new(writer, shared.applied())?, Machine::new(files, Arc::new(apply))))

@@ -21,6 +21,7 @@ use super::engine::{View, WriteSet, join_value, split_value};
 use super::meta::Meta;
 use super::session::{self, Verdict};
 use crate::journal::Checkpoint;
+use crate::roster::{SignedRoster, roster_of};
 
 /// Mismatches reported in a conflict.
 const MISMATCHES_MAX: usize = 8;
@@ -105,6 +106,9 @@ pub trait SealCheck: Send + Sync {
 
     /// Whether it signed what an origin claims.
     fn claims(&self, seal_config: &[u8], claim: &Claim, signature: &[u8; 64]) -> bool;
+
+    /// Whether it signed this list of all members.
+    fn lists(&self, seal_config: &[u8], list: &[u8], signature: &[u8; 64]) -> bool;
 
     /// Whether enough custodians of this configuration signed `next` (canonical bytes too) as its successor.
     fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool;
@@ -338,7 +342,7 @@ impl Step<'_, '_> {
                 mismatches.push(Expect { key: expect.key.clone(), rev });
             }
         }
-        if mismatches.is_empty() && !self.keeps_seal(&batch.ops)? {
+        if mismatches.is_empty() && !(self.keeps_seal(&batch.ops)? && self.keeps_roster(&batch)?) {
             return nothing(Outcome::Malformed);
         }
         session::settle(self.overlay, &batch.id, self.index, mismatches.is_empty())?;
@@ -393,6 +397,22 @@ impl Step<'_, '_> {
         }
     }
 
+    /// Whether a batch leaves the roster as it is, or puts there the next one that the anchor key signed: Raft's membership
+    /// follows it.
+    fn keeps_roster(&self, batch: &Batch) -> io::Result<bool> {
+        let key = RecordKey::roster();
+        if batch.ops.iter().all(|op| *op.key() != key) {
+            return Ok(true);
+        }
+        let Some(next) = roster_of(batch) else { return Ok(false) };
+        let value = |key: &RecordKey| self.overlay.value(key);
+        let now = value(&key)?.map(SignedRoster::decode).transpose().map_err(damaged)?;
+        let serial = now.map_or(0, |now| now.roster().serial);
+        let config = seal_config(&value)?;
+        Ok(next.roster().serial.checked_sub(1) == Some(serial)
+            && config.is_some_and(|config| next.holds(self.seals, &config, batch.cluster, batch.group)))
+    }
+
     /// What a member that has keys says, any node can check: so none without them gets a batch in under a session of its
     /// own making.
     fn open(&mut self, open: &Open) -> io::Result<Result<Effect, ApplyError>> {
@@ -432,6 +452,11 @@ fn unknown_format(entry: &[u8]) -> Option<u8> {
         [FORMAT, kind, ..] => Some(*kind),
         [format, ..] => Some(*format),
     }
+}
+
+/// A record that apply wrote does not read back.
+pub(super) fn damaged(e: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{e}: the state is damaged; {}", quorate_core::REPLACE_MEMBER))
 }
 
 /// A view with the writes of the group so far on top, and the digest of both together.

@@ -18,7 +18,7 @@ use quorate_core::id::{BatchId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::session::Session;
 
-use super::apply::Overlay;
+use super::apply::{Overlay, damaged};
 use super::engine::{View, get_record};
 
 /// Slots of one origin; its newest and oldest open batch are less than this apart.
@@ -139,8 +139,4 @@ fn stored(read: Read<'_>, origin: NodeId) -> io::Result<Option<Session>> {
     let session = Session { origin, boot: r.u32().map_err(damaged)?, process: r.array().map_err(damaged)? };
     r.finish().map_err(damaged)?;
     Ok(Some(session))
-}
-
-fn damaged(e: Malformed) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{e}: the state is damaged; {}", quorate_core::REPLACE_MEMBER))
 }

@@ -24,8 +24,8 @@ use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, KeyHolder, MadeOwnKey, Member, MembershipView, NodeIdentity, OwnKey, OwnKeys,
-    PeerHandler, PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
+    BatchVerifier, CompactionConfig, Introduction, KeyHolder, MadeOwnKey, Member, MembershipError, NodeIdentity,
+    OwnKey, OwnKeys, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, Roster, SealCheck, World,
 };
 use tokio::time::Instant;
 
@@ -149,6 +149,10 @@ pub fn signature(message: &[u8]) -> [u8; 64] {
     [mac(message), mac(message)].concat().try_into().expect("64 bytes")
 }
 
+pub fn roster_signature(list: &[u8]) -> [u8; 64] {
+    signature(&[b"roster", list].concat())
+}
+
 pub fn open(session: Session) -> Open {
     let (group, epoch) = (GroupId(0), Epoch(1));
     let mut open = Open { lineage: LINEAGE, cluster: CLUSTER, group, epoch, session, signature: [0; 64], mac: [0; 32] };
@@ -187,6 +191,9 @@ impl SealCheck for TestSeals {
     }
     fn claims(&self, seal_config: &[u8], claim: &Claim, told: &[u8; 64]) -> bool {
         seal_config == SEAL_CONFIG && *told == signature(&claim.encode())
+    }
+    fn lists(&self, seal_config: &[u8], list: &[u8], told: &[u8; 64]) -> bool {
+        seal_config == SEAL_CONFIG && *told == roster_signature(list)
     }
     fn succeeds(&self, _: &[u8], _: &[u8]) -> bool {
         false
@@ -228,7 +235,7 @@ pub fn confirm(id: BatchId, time_ms: u64) -> Bytes {
     put_at(id, RecordKey::clock(), 0, &ConfirmedTime { time_ms, by: "admin/root".into() }.encode())
 }
 
-fn put_at(id: BatchId, key: RecordKey, rev: u64, value: &[u8]) -> Bytes {
+pub fn put_at(id: BatchId, key: RecordKey, rev: u64, value: &[u8]) -> Bytes {
     let batch = Batch {
         lineage: LINEAGE,
         cluster: CLUSTER,
@@ -311,7 +318,7 @@ impl Site {
         }
     }
 
-    pub async fn create(&self, introduction: Option<MembershipView>) -> Replica {
+    pub async fn create(&self, introduction: Option<Introduction>) -> Replica {
         let cfg = ReplicaConfig { introduction, ..self.config() };
         let replica = Replica::create(cfg, self.world(), self.service.clone()).await.expect("created");
         *self.addr.lock().expect("lock") = replica.peer_addr();
@@ -400,9 +407,10 @@ impl Cluster {
     /// Adds the next site as a learner, the way a join does.
     pub async fn add(&mut self) -> NodeId {
         let site = &self.sites[self.nodes.len()];
-        let introduction = self.nodes[0].view().expect("a view").membership().clone();
-        let replica = site.create(Some(introduction)).await;
-        self.nodes[0].add_learner(site.id, site.member(), soon()).await.expect("added");
+        // Its address is known once it listens, so it is introduced to the roster before the one that it is in.
+        let replica = site.create(Some(introduction(&self.nodes[0]).await)).await;
+        let member = site.member();
+        change_roster(&self.nodes[0], |now| now.with(site.id, &member)).await.expect("added");
         self.nodes.push(replica);
         site.id
     }
@@ -420,7 +428,7 @@ impl Cluster {
             learners.push(cluster.add().await);
         }
         if !learners.is_empty() {
-            cluster.nodes[0].promote(learners, n == 2, soon()).await.expect("promoted");
+            promote(&cluster.nodes[0], learners, n == 2).await.expect("promoted");
         }
         cluster
     }
@@ -458,6 +466,50 @@ impl Cluster {
     pub async fn stop(&self) {
         futures::future::join_all(self.nodes.iter().map(Replica::shutdown)).await;
     }
+}
+
+/// What a joining node is told: the newest roster; the first one is written for it, if there is none.
+pub async fn introduction(by: &Replica) -> Introduction {
+    change_roster(by, |now| Ok(now.first())).await.expect("a roster");
+    let (_, roster) = by.view().expect("a view").roster().expect("readable").expect("one");
+    Introduction { seal_config: SEAL_CONFIG.to_vec(), roster }
+}
+
+/// As the service changes members: first the roster, by a batch, then the entries.
+pub async fn change_roster(
+    node: &Replica,
+    change: impl Fn(&Roster) -> Result<Option<Roster>, String>,
+) -> Result<u64, MembershipError> {
+    let failed = |e: &dyn std::fmt::Display| MembershipError::Unavailable(e.to_string());
+    for _ in 0..8 {
+        node.read_index(soon()).await.map_err(|e| failed(&e))?;
+        let view = node.view().map_err(|e| failed(&e))?;
+        let (rev, now) = match view.roster().map_err(|e| failed(&e))? {
+            Some((rev, signed)) => (rev, signed.roster().clone()),
+            None => (0, Roster::before_the_first(CLUSTER, GroupId(0), view.membership())),
+        };
+        let Some(next) = change(&now).map_err(MembershipError::Refused)? else {
+            return node.carry_out(now.serial, soon()).await;
+        };
+        let seq = node.open_seq(soon()).await.map_err(|e| failed(&e))?;
+        let batch = put_at(seq.id(), RecordKey::roster(), rev, &next.signed(roster_signature));
+        match node.propose(batch, soon()).await.map_err(|e| failed(&e))? {
+            Outcome::Applied(_) => return node.carry_out(next.serial, soon()).await,
+            Outcome::Conflict { .. } => {}
+            other => return Err(failed(&format!("{other:?}"))),
+        }
+    }
+    Err(failed(&"contended"))
+}
+
+pub async fn promote(by: &Replica, ids: Vec<NodeId>, force: bool) -> Result<u64, MembershipError> {
+    by.may_promote(ids.clone(), soon()).await?;
+    change_roster(by, |now| now.promoting(&ids, force)).await
+}
+
+pub async fn remove(by: &Replica, id: NodeId) -> Result<u64, MembershipError> {
+    by.may_remove(id, soon()).await?;
+    change_roster(by, |now| now.without(id)).await
 }
 
 /// Copies a folder with all that is in it: of a running node, what a process that is killed right now leaves behind.

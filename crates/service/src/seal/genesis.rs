@@ -12,7 +12,7 @@ use quorate_crypto::{
     AuditSecretKey, Envelope, EnvelopeContext, EnvelopeKind, FoundingParams, Keyring, KeyringContext, SealConfigHash,
     SealSignature, Secret, SignerKind, found,
 };
-use quorate_replica::{FoundError, MembershipView, OpenError, Replica, View};
+use quorate_replica::{FoundError, Introduction, OpenError, Replica, View};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -185,7 +185,8 @@ impl Node {
         Ok(answer)
     }
 
-    /// While the keyring is still at hand: this node's own Member record, and the key that opens audit segments.
+    /// While the keyring is still at hand: this node's own Member record, the first roster, and the key that opens audit
+    /// segments.
     async fn write_first_records(
         &self,
         replica: &Replica,
@@ -204,7 +205,7 @@ impl Node {
             seal_epoch: 0,
         };
         let audit = audit.encode();
-        let decide = |_: &View| {
+        let decide = |view: &View| {
             let put = |table, name: &[u8], body: &[u8]| Change::Put {
                 table,
                 name: name.to_vec(),
@@ -212,7 +213,9 @@ impl Node {
                 rev: 0,
             };
             let own = put(Table::Member, self.config.name.as_str().as_bytes(), &self.founder_record().encode());
-            Ok((vec![own, put(Table::Secret, AUDIT_SECRET, &audit)], ()))
+            let mut changes = vec![own, put(Table::Secret, AUDIT_SECRET, &audit)];
+            ledger.change_roster(view, &mut changes, |now| Ok(now.first()))?;
+            Ok((changes, ()))
         };
         let written = ledger.commit(Instant::now() + DEADLINE, decide).await;
         replica.set_keys(None);
@@ -222,7 +225,7 @@ impl Node {
     pub(crate) async fn create_replica(
         &self,
         id: NodeId,
-        introduction: Option<MembershipView>,
+        introduction: Option<Introduction>,
         pins: Vec<SealConfigHash>,
     ) -> Result<Replica, OpenError> {
         let config = self.replica_config(id, introduction, pins);

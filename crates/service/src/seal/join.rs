@@ -16,7 +16,7 @@ use quorate_replica::{PeerIdentity, View};
 use tokio::time::Instant;
 
 use super::join_wire::{Introduction, Request, Response, signed};
-use super::ledger::{Change, Ledger};
+use super::ledger::{Change, Ledger, unreadable};
 use super::open::Opened;
 use super::pins::configurations;
 use super::record::{Applicant, Invitation, MemberRecord, Statement};
@@ -232,8 +232,12 @@ impl Node {
                     from.name
                 )));
             }
+            let roster = view.roster().map_err(unreadable)?;
+            let Some((_, roster)) = roster.filter(|(_, signed)| signed.roster().members.contains_key(&id)) else {
+                return Ok(Response::Waiting { membership: membership.clone() });
+            };
             let configurations = configurations(&view, opened.seal.config.generation)?;
-            return Ok(Response::Approved { id, group: GROUP, membership: membership.clone(), configurations });
+            return Ok(Response::Approved { id, group: GROUP, roster: roster.encode().to_vec(), configurations });
         }
         let invitations = ledger.list(&view, Table::Invitation, Invitation::decode)?;
         let now = self.now_ms(&view);

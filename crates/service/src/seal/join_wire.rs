@@ -70,8 +70,8 @@ pub enum Response {
         id: NodeId,
         /// Your group.
         group: GroupId,
-        /// Who else is, so that you recognise them before your own log tells you.
-        membership: MembershipView,
+        /// All members, you among them, as signed by the anchor key: so you recognise them before your own log tells you.
+        roster: Vec<u8>,
         /// Every seal configuration from the first to the one in force, encoded; they lead to the one in your token.
         configurations: Vec<Vec<u8>>,
     },
@@ -131,8 +131,8 @@ impl Response {
         match self {
             Self::Challenge { nonce, ct } => w.u8(1).raw(nonce).field(ct),
             Self::Waiting { membership } => w.u8(2).field(&membership.encode()),
-            Self::Approved { id, group, membership, configurations } => {
-                let w = w.u8(3).u64(id.0).u32(group.0).field(&membership.encode()).u16(configurations.len() as u16);
+            Self::Approved { id, group, roster, configurations } => {
+                let w = w.u8(3).u64(id.0).u32(group.0).field(roster).u16(configurations.len() as u16);
                 configurations.iter().fold(w, |w, config| w.field(config))
             }
             Self::Unknown => w.u8(4),
@@ -154,7 +154,7 @@ impl Response {
                 3 => Self::Approved {
                     id: NodeId(r.u64()?),
                     group: GroupId(r.u32()?),
-                    membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)?,
+                    roster: r.field(MEMBERSHIP_LEN_MAX)?.to_vec(),
                     configurations: (0..r.u16()?)
                         .map(|_| Ok(r.field(SEAL_CONFIG_LEN_MAX)?.to_vec()))
                         .collect::<Result<_, Malformed>>()?,
@@ -200,7 +200,7 @@ mod tests {
             Response::Approved {
                 id: NodeId(9),
                 group: GroupId(0),
-                membership: MembershipView::default(),
+                roster: vec![5; 400],
                 configurations: vec![vec![6; 3000], vec![7; 100]],
             },
         ];

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use quorate_core::id::NodeId;
 use quorate_crypto::{SealConfigHash, kem_secret};
-use quorate_replica::{CallError, MembershipView, PeerExpectation, Replica};
+use quorate_replica::{CallError, Introduction, MembershipView, PeerExpectation, Replica, SignedRoster};
 use zeroize::Zeroizing;
 
 use super::join::proof_of_possession;
-use super::join_wire::{Introduction, Request, Response, signed};
+use super::join_wire::{self, Request, Response, signed};
 use super::pins::leads_to;
+use super::public::PublicSeals;
 use super::record::Statement;
 use super::sha256;
+use super::token::JoinToken;
 use crate::node::{GROUP, JoinConfig, Node, Sealed, StartError, State};
 
 /// Between two questions whether an operator has decided.
@@ -94,9 +96,9 @@ impl Node {
                 ));
                 Some(POLL_EVERY)
             }
-            Ok(Some((id, membership))) => {
+            Ok(Some((id, introduction))) => {
                 let pin = self.config.join.as_ref()?.token.seal_config_hash;
-                if let Err(why) = self.become_member(id, membership, pin).await {
+                if let Err(why) = self.become_member(id, introduction, pin).await {
                     self.become_damaged(why);
                 }
                 None
@@ -117,21 +119,14 @@ impl Node {
         &self,
         join: &JoinConfig,
         known: &mut MembershipView,
-    ) -> Result<Option<(NodeId, MembershipView)>, JoinError> {
+    ) -> Result<Option<(NodeId, Introduction)>, JoinError> {
         let mut response = self.poll(join, known).await?;
         if response == Response::Unknown {
             response = self.introduce(join).await?;
         }
         match response {
-            Response::Approved { id, group, membership, configurations } if group == GROUP => {
-                if !leads_to(&configurations, &join.token.seal_config_hash) {
-                    return Err(JoinError::Refused(
-                        "the member's seal configuration is not the one that the token names, nor signed on from it by the \
-                         custodians: do not trust that member; make a new token at another one"
-                            .into(),
-                    ));
-                }
-                Ok(Some((id, membership)))
+            Response::Approved { id, group, roster, configurations } if group == GROUP => {
+                self.introduced(&join.token, id, roster, configurations).map(|told| Some((id, told)))
             }
             Response::Waiting { membership } => {
                 *known = membership;
@@ -139,6 +134,38 @@ impl Node {
             }
             _ => Err(out_of_turn()),
         }
+    }
+
+    /// What a member told of the cluster, when all of it follows from what the token says: any member may have answered.
+    fn introduced(
+        &self,
+        token: &JoinToken,
+        id: NodeId,
+        roster: Vec<u8>,
+        mut configurations: Vec<Vec<u8>>,
+    ) -> Result<Introduction, JoinError> {
+        let no = |what: &str| {
+            JoinError::Refused(format!("{what}: do not trust that member; make a new token at another one"))
+        };
+        let newest = configurations.last().filter(|_| leads_to(&configurations, &token.seal_config_hash));
+        if newest.is_none() {
+            return Err(no(
+                "the member's seal configuration is not the one that the token names, nor signed on from it by \
+                           the custodians",
+            ));
+        }
+        let seal_config = configurations.pop().unwrap_or_default();
+        let roster = SignedRoster::decode(roster.into()).ok().filter(|signed| {
+            let me = signed.roster().members.get(&id);
+            signed.holds(&PublicSeals, &seal_config, self.config.cluster, GROUP)
+                && signed.roster().serial >= token.roster_serial
+                && me.is_some_and(|me| me.identity_spki == self.keys.identity && me.name == self.config.name.as_str())
+        });
+        let roster = roster.ok_or_else(|| {
+            no("the member's list of members is not signed by this cluster's anchor key, is older than the token, or lacks \
+                this node")
+        })?;
+        Ok(Introduction { seal_config, roster })
     }
 
     /// Asks the inviter, and when it can't answer, the members it told of: any unsealed one knows.
@@ -167,7 +194,7 @@ impl Node {
             .sign_identity(&signed(self.config.cluster, &statement))
             .await
             .map_err(|e| JoinError::Later(format!("this node's HSM failed: {e}")))?;
-        let introduction = || Introduction {
+        let introduction = || join_wire::Introduction {
             secret: Zeroizing::new(*join.token.secret),
             statement: statement.clone(),
             signature: signature.clone(),
@@ -214,12 +241,12 @@ impl Node {
         }
     }
 
-    async fn become_member(&self, id: NodeId, membership: MembershipView, pin: SealConfigHash) -> Result<(), String> {
+    async fn become_member(&self, id: NodeId, told: Introduction, pin: SealConfigHash) -> Result<(), String> {
         let _moving = self.transition.lock().await;
         if self.stopping.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let replica = self.create_replica(id, Some(membership), vec![pin]).await.map_err(|e| e.to_string())?;
+        let replica = self.create_replica(id, Some(told), vec![pin]).await.map_err(|e| e.to_string())?;
         self.set_pins(vec![pin]).map_err(|e| e.to_string())?;
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold: None })));
         self.set_problem("catching up with the cluster".into());

@@ -9,7 +9,7 @@ use quorate_core::batch::{Batch, Expect, Op, Outcome, Rev};
 use quorate_core::id::{ClusterId, Lineage};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_crypto::{Keyring, WriterId};
-use quorate_replica::{ProposeError, Replica, View, World};
+use quorate_replica::{ProposeError, Replica, Roster, View, World};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -131,6 +131,24 @@ impl Ledger {
             }
         }
         Err(Error::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    /// Adds to `changes` what the roster becomes, if it becomes another one, signed; returns the serial to be carried out. Of
+    /// a state that has no roster, it goes on from Raft's membership.
+    pub(crate) fn change_roster(
+        &self,
+        view: &View,
+        changes: &mut Vec<Change>,
+        next: impl FnOnce(&Roster) -> Result<Option<Roster>, String>,
+    ) -> Result<u64, Error> {
+        let (rev, now) = match view.roster().map_err(unreadable)? {
+            Some((rev, signed)) => (rev, signed.roster().clone()),
+            None => (0, Roster::before_the_first(self.cluster, GROUP, view.membership())),
+        };
+        let Some(next) = next(&now).map_err(Error::WrongState)? else { return Ok(now.serial) };
+        let value = next.signed(|list| self.keyring.sign_roster(list));
+        changes.push(Change::PutSeal { key: RecordKey::roster(), value, rev });
+        Ok(next.serial)
     }
 
     async fn propose(&self, changes: Vec<Change>, deadline: Instant) -> Result<Outcome, Error> {

@@ -93,8 +93,9 @@ impl Node {
         self.world.entropy.fill(&mut secret[..]);
         let hash = token_hash(self.config.cluster, &secret).to_vec();
         let ledger = &opened.ledger;
-        let (_, expires_ms) = ledger
+        let (_, (expires_ms, roster_serial)) = ledger
             .commit(deadline, |view| {
+                let roster_serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
                 let is_member =
                     ledger.get(view, Table::Member, name.as_str().as_bytes(), MemberRecord::decode)?.is_some();
                 if is_member || view.membership().by_name(name.as_str()).is_some() {
@@ -120,7 +121,7 @@ impl Node {
                     Invitation { for_name: name.clone(), invited_by: caller.to_string(), expires_ms, applicant: None };
                 let body = invitation.encode().into();
                 changes.push(Change::Put { table: Table::Invitation, name: hash.clone(), body, rev: 0 });
-                Ok((changes, expires_ms))
+                Ok((changes, (expires_ms, roster_serial)))
             })
             .await?;
         let token = JoinToken {
@@ -131,7 +132,7 @@ impl Node {
             inviter_addr: self.config.peer_addr.clone(),
             inviter_spki: self.keys.identity.clone(),
             seal_config_hash: opened.seal.config.hash(),
-            roster_serial: 0,
+            roster_serial,
             secret,
         };
         Ok(Invited { token: token.to_text(), expires_ms })
@@ -153,20 +154,25 @@ impl Node {
         let opened = self.opened()?;
         let ledger = &opened.ledger;
         let stamp_ms = self.world.wall.now_ms();
-        let (_, (record, unfinished)) = ledger
+        let (_, (record, unfinished, serial)) = ledger
             .commit(deadline, |view| {
+                let mut changes = Vec::new();
                 let member = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
                 if let Some(member) = member {
                     check_fingerprint(name, &member.body.statement, fingerprint)?;
-                    let unfinished = !view.membership().members.contains_key(&member.body.id);
-                    return Ok((Vec::new(), (member.body, unfinished)));
+                    let (id, statement) = (member.body.id, &member.body.statement);
+                    let unfinished = !view.membership().members.contains_key(&id);
+                    let serial = ledger.change_roster(view, &mut changes, |now| now.with(id, &statement.member()))?;
+                    return Ok((changes, (member.body, unfinished, serial)));
                 }
                 let (invitation, record) = self.applicant(&opened, view, caller, name, fingerprint, stamp_ms)?;
                 let keyring = current_keyring(&opened, view)?;
                 let envelope = self.envelope_for(&opened.seal, &opened.root_key, &record.statement)?;
                 let envelope_key = RecordKey::envelope(name);
                 let envelope_rev = view.get(&envelope_key).map_err(unreadable)?.map_or(0, |(rev, _)| rev);
-                let changes = vec![
+                let member = record.statement.member();
+                let serial = ledger.change_roster(view, &mut changes, |now| now.with(record.id, &member))?;
+                changes.extend([
                     Change::Delete { table: Table::Invitation, name: invitation.name, rev: invitation.rev },
                     Change::Put {
                         table: Table::Member,
@@ -177,17 +183,15 @@ impl Node {
                     Change::PutSeal { key: envelope_key, value: envelope.encode(), rev: envelope_rev },
                     // Written anew, unchanged: an approval and a rotation never pass each other unseen.
                     Change::PutSeal { key: RecordKey::keyring(), value: opened.seal.keyring.to_vec(), rev: keyring },
-                ];
-                Ok((changes, (record, true)))
+                ]);
+                Ok((changes, (record, true, serial)))
             })
             .await?;
         // Once a member, a sealed node is the custodians' to open: approving it again is no way around them.
         if unfinished {
             self.handover.approved(record.id);
         }
-        if !ledger.replica.status().members().contains_key(&record.id) {
-            ledger.replica.add_learner(record.id, record.statement.member(), deadline).await.map_err(not_changed)?;
-        }
+        ledger.replica.carry_out(serial, deadline).await.map_err(not_changed)?;
         tracing::info!(by = %caller, node = %name, id = record.id.0, "member approved");
         // Half the time that is left, so that the answer still arrives.
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
@@ -276,20 +280,36 @@ impl Node {
         if names.is_empty() {
             return Err(Error::InvalidArgument("no member is named; name the learners to promote".into()));
         }
+        let ids_of = |view: &View| {
+            let id = |name: &String| {
+                // Approved, and a member under the id it was approved with.
+                let record = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
+                let id = record.map(|r| r.body.id).filter(|id| view.membership().members.contains_key(id));
+                id.ok_or_else(|| Error::NotFound(format!("{name} is no approved member; `members list` shows who is")))
+            };
+            names.iter().map(id).collect::<Result<Vec<_>, _>>()
+        };
+        let promoting = |view: &View| {
+            let (ids, mut changes) = (ids_of(view)?, Vec::new());
+            let serial = ledger.change_roster(view, &mut changes, |now| now.promoting(&ids, force))?;
+            Ok((changes, (ids, serial)))
+        };
         let view = ledger.view(deadline).await?;
-        let mut ids = Vec::with_capacity(names.len());
-        for name in names {
-            // Approved, and a member under the id it was approved with.
-            let record = ledger.get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
-            let id = record.map(|r| r.body.id).filter(|id| view.membership().members.contains_key(id));
-            ids.push(id.ok_or_else(|| {
-                Error::NotFound(format!("{name} is no approved member; `members list` shows who is"))
-            })?);
-        }
+        // What can be refused at once is, before anything waits for the learners.
+        let (_, (ids, _)) = promoting(&view)?;
         drop(view);
         let replica = &ledger.replica;
-        replica.promote(ids, force, deadline).await.map_err(not_changed)?;
-        Ok(replica.status().voters().collect())
+        replica.may_promote(ids, deadline).await.map_err(not_changed)?;
+        let (_, (_, serial)) = ledger.commit(deadline, promoting).await?;
+        replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        let voters: Vec<_> = replica.status().voters().collect();
+        if voters.len().is_multiple_of(2) {
+            tracing::warn!(
+                voters = voters.len(),
+                "an even number of voters tolerates no more losses than one fewer would"
+            );
+        }
+        Ok(voters)
     }
 
     /// Hands leadership to the voter called `name`, or to the best one: reachable, level with the log, unsealed if there

@@ -15,7 +15,7 @@ use quorate_core::record_key::RecordKey;
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::Keyring;
-use quorate_replica::{BatchVerifier, KeyHolder, PeerHandler, PeerIdentity, ReadRecord, Standing};
+use quorate_replica::{BatchVerifier, KeyHolder, PeerHandler, PeerIdentity, ReadRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -115,24 +115,6 @@ impl PeerHandler for NodeLink {
 
     fn serves(&self, id: NodeId) -> bool {
         self.0.upgrade().is_some_and(|node| node.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok))
-    }
-
-    /// Who is approved has an envelope in table 0, and who was removed has none: only a batch with a MAC under the keyring
-    /// changes that, so only an unsealed node at which an administrator asked for it. A sealed leader can tell as well.
-    fn objection(&self, to: Standing<'_>) -> Option<String> {
-        let (Standing::Member(name) | Standing::Removed(name)) = to;
-        let envelope = self.0.upgrade().and_then(|node| {
-            let view = node.current().replica()?.view().ok()?;
-            view.get(&RecordKey::envelope(name)).ok().map(|found| found.is_some())
-        });
-        match (to, envelope) {
-            (Standing::Member(_), Some(true)) | (Standing::Removed(_), Some(false)) => None,
-            (Standing::Member(_), Some(false)) => Some(format!("{name} was not approved by an administrator")),
-            (Standing::Removed(_), Some(true)) => Some(format!(
-                "{name} was not removed by an administrator: `quorate operator members remove {name}` at an unsealed member"
-            )),
-            (_, None) => Some("the leader can't read its state now; try again".into()),
-        }
     }
 
     fn join(&self, from: PeerIdentity, body: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {

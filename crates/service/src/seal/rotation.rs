@@ -4,8 +4,9 @@
 //! may it go?                      ask the leader: a majority with and without it
 //! RK_{r+1}, keyring + epoch e+1   made here, from public keys alone: no custodian is needed
 //!   ──► every unsealed member     sealed to its HSM; it reads with the new keyring from now on
-//! one batch                       Member record and envelope gone, keyring under RK_{r+1}, an envelope for each that stays
-//! membership                      unpinned at apply: its connections are cut
+//! one batch                       Member record and envelope gone, keyring under RK_{r+1}, an envelope for each that stays,
+//!                                 a roster without it: its connections are cut, its votes and answers count no more
+//! membership                      follows the roster
 //! ```
 //!
 //! The batch comes first: after a crash in between, the member is one without a record, to which nothing is handed over,
@@ -89,31 +90,32 @@ impl Node {
         // Asked first: without a majority there is no view either, and this says why.
         let check_until = deadline.min(Instant::now() + CHECK_LIMIT);
         if let Some((id, _)) = replica.status().membership.by_name(name) {
-            replica.remove_member(id, true, check_until).await.map_err(not_changed)?;
+            replica.may_remove(id, check_until).await.map_err(not_changed)?;
         }
         let view = ledger.view(check_until).await?;
         let record = ledger.get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
         let pinned = view.membership().by_name(name).map(|(id, _)| id);
+        let mut serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
         drop(view);
         let id = record.as_ref().map(|r| r.body.id).or(pinned);
         let id = id
             .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is")))?;
         if record.is_some() {
-            self.rotate_without(&opened, name, deadline).await?;
+            serial = self.rotate_without(&opened, name, deadline).await?;
         }
-        replica.remove_member(id, false, deadline).await.map_err(not_changed)?;
+        replica.carry_out(serial, deadline).await.map_err(not_changed)?;
         let root_generation = self.opened()?.root_key.generation();
         tracing::info!(by = %caller, node = %name, id = id.0, root_generation, "member removed, root key rotated");
         Ok(Removed { id, voters: replica.status().voters().collect(), root_generation })
     }
 
-    /// The batch that takes `name` out of who may open anything.
+    /// The batch that takes `name` out of who may open anything, and out of the roster, whose serial it answers.
     pub(super) async fn rotate_without(
         &self,
         opened: &Arc<Opened>,
         name: &str,
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let ledger = &opened.ledger;
         let hsm_random = self.hsm.random(32).await.map_err(|e| Error::Unavailable(e.to_string()))?;
         let hsm_random = Secret::<32>::from_slice(&hsm_random).ok_or(Error::Internal("the HSM gave too few bytes"))?;
@@ -141,14 +143,16 @@ impl Node {
         self.make_ready(opened, boxed.clone(), root_key, Arc::new(keyring));
 
         // The root key is in `next` now; envelopes are made of it and of public keys.
-        ledger
+        let (_, serial) = ledger
             .commit(deadline, |view| {
                 let keyring_rev = current_keyring(opened, view)?;
                 let mut changes = Vec::new();
                 let key = RecordKey::keyring();
                 changes.push(Change::PutSeal { key, value: boxed.to_vec(), rev: keyring_rev });
                 let gone = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
+                let mut serial = 0;
                 if let Some(gone) = gone {
+                    serial = ledger.change_roster(view, &mut changes, |now| now.without(gone.body.id))?;
                     changes.push(Change::Delete { table: Table::Member, name: gone.name, rev: gone.rev });
                 }
                 let rev_of =
@@ -166,7 +170,7 @@ impl Node {
                     let value = self.envelope_for(&seal, &next.root_key, &member.statement)?.encode();
                     changes.push(Change::PutSeal { rev: rev_of(&key)?, key, value });
                 }
-                Ok((changes, ()))
+                Ok((changes, serial))
             })
             .await?;
         for (member, told) in unsealed.iter().zip(told) {
@@ -181,7 +185,7 @@ impl Node {
             _ => true,
         };
         let _ = tokio::time::timeout_at(deadline, self.state.subscribe().wait_for(turned)).await;
-        Ok(())
+        Ok(serial)
     }
 
     /// Gives an unsealed member the next root key.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quorate_core::id::NodeId;
 use quorate_crypto::SealConfigHash;
 use quorate_hsm::Hsm;
-use quorate_replica::{MembershipView, OpenError, Replica, ReplicaConfig, World};
+use quorate_replica::{Introduction, OpenError, Replica, ReplicaConfig, World};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -192,7 +192,7 @@ impl Node {
     pub(crate) fn replica_config(
         &self,
         id: NodeId,
-        introduction: Option<MembershipView>,
+        introduction: Option<Introduction>,
         pins: Vec<SealConfigHash>,
     ) -> ReplicaConfig {
         let own = &self.config;

@@ -274,13 +274,21 @@ async fn a_joiner_believes_the_token_and_not_the_member() {
     let hash = opened(&n1).seal.config.hash();
     let invited = n1.invite(&admin(), "n2", 0, soon()).await.expect("invited");
     let token = JoinToken::parse(&invited.token).expect("a token");
-    assert_eq!((token.seal_config_hash, token.roster_serial), (hash, 0));
+    assert_eq!((token.seal_config_hash, token.roster_serial), (hash, 1));
     let misled = JoinToken { seal_config_hash: [9; 32], ..token.clone() };
     let join = |token| Options { join: Some(JoinConfig { addresses: vec![], token }), ..Options::default() };
     let n2 = rig.start("n2", join(misled)).await.expect("starts");
     let fingerprint = pending_fingerprint(&n1, "n2").await;
     n1.approve(&admin(), "n2", &fingerprint, soon()).await.expect("approved");
     eventually("it refuses", || n2.problem().contains("seal configuration is not the one that the token names")).await;
+    assert_eq!(n2.health(), Health::Uninitialized);
+    n2.shutdown().await;
+    drop(n2);
+
+    // A list of members from before the token is no introduction, nor is any that n2 is not in.
+    let later = JoinToken { roster_serial: 99, ..token.clone() };
+    let n2 = rig.start("n2", join(later)).await.expect("starts");
+    eventually("it refuses", || n2.problem().contains("is older than the token")).await;
     assert_eq!(n2.health(), Health::Uninitialized);
     n2.shutdown().await;
     drop(n2);

@@ -111,6 +111,9 @@ impl SealCheck for OfKeyring {
     fn claims(&self, _: &[u8], _: &Claim, _: &[u8; 64]) -> bool {
         false
     }
+    fn lists(&self, _: &[u8], _: &[u8], _: &[u8; 64]) -> bool {
+        false
+    }
     fn succeeds(&self, _: &[u8], _: &[u8]) -> bool {
         false
     }

@@ -1,0 +1,181 @@
+//! What a node takes for its cluster's members: a roster with a good signature, wherever it comes from, and no membership
+//! entry beyond one (trust.md §3.4).
+//!
+//! An entry is judged by the rosters that stand in the log before it, applied or not: a new leader commits what an older one
+//! left only together with its own first entry behind it, so to wait for apply could be to wait for ever.
+
+use std::io;
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+use openraft::raft::AppendEntriesRequest;
+use quorate_core::id::NodeId;
+use quorate_core::record_key::RecordKey;
+use quorate_core::seeded::{self, Bug};
+use tonic::Status;
+
+use crate::grants::Doubt;
+use crate::journal::JournalReader;
+use crate::member::MembershipView;
+use crate::node::Node;
+use crate::raft::codec::{from_journal, invalid};
+use crate::raft::machine::applied_state;
+use crate::raft::settings::LOG_READ_BYTES_MAX;
+use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
+use crate::roster::{Roster, SignedRoster, roster_in};
+use crate::state::{Engine as _, Meta, View, get_value};
+
+/// What there is to say of an append.
+enum Judgement {
+    /// All the members that it makes are listed.
+    Listed,
+    /// Its first entry that makes others.
+    Unlisted(u64),
+    /// It does not go on from this node's log.
+    Apart,
+}
+
+impl Node {
+    /// A member told a roster.
+    pub(crate) fn hear_roster(&self, from: NodeId, told: Bytes) {
+        if told.is_empty() {
+            return;
+        }
+        let Ok(told) = SignedRoster::decode(told) else { return self.grants.doubts.note(from, Doubt::FalseRoster) };
+        if told.roster().serial <= self.shared.members.serial() {
+            return;
+        }
+        // Seeded bug: whoever tells of members is believed.
+        let good = seeded::is(Bug::SkipRoster) || self.is_signed(&told).unwrap_or_default();
+        if !good {
+            self.grants.doubts.note(from, Doubt::FalseRoster);
+        } else if self.shared.members.hear(told) {
+            self.hello.notify_one();
+            self.shared.note_change();
+        }
+    }
+
+    fn is_signed(&self, roster: &SignedRoster) -> io::Result<bool> {
+        let config = self.seal_config()?;
+        Ok(config.is_some_and(|config| roster.holds(&*self.seals, &config, self.cluster, self.group)))
+    }
+
+    /// The roster as applied here.
+    pub(crate) fn applied_roster(&self) -> io::Result<Option<SignedRoster>> {
+        let value = get_value(&*self.files.view()?, &RecordKey::roster())?;
+        value.map(SignedRoster::decode).transpose().map_err(invalid)
+    }
+
+    /// Refuses an append that would make members of whom no roster names, or unmake whom it names. Of one that does not go on
+    /// from this node's log it takes the entries off: they can't be judged, and Raft would not take them.
+    ///
+    /// # Errors
+    /// With the refusal.
+    pub(crate) fn refuse_unlisted(
+        &self,
+        from: NodeId,
+        append: &mut AppendEntriesRequest<TypeConfig>,
+    ) -> Result<(), Status> {
+        // Seeded bug: a leader makes whom it likes a member.
+        let changes = append.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Membership(_)));
+        if !changes || seeded::is(Bug::SkipRoster) {
+            return Ok(());
+        }
+        let judge = || -> io::Result<Judgement> {
+            let view = self.files.view()?;
+            self.judge(append, &*view)
+        };
+        match judge() {
+            Ok(Judgement::Listed) => Ok(()),
+            Ok(Judgement::Apart) => {
+                append.entries.clear();
+                Ok(())
+            }
+            Ok(Judgement::Unlisted(index)) => {
+                self.grants.doubts.note(from, Doubt::Unlisted { index });
+                Err(Status::failed_precondition(format!("entry {index} makes members of whom no signed roster names")))
+            }
+            Err(e) => Err(Status::unavailable(format!("this node's log or state can't be read: {e}"))),
+        }
+    }
+
+    fn judge(&self, append: &AppendEntriesRequest<TypeConfig>, view: &dyn View) -> io::Result<Judgement> {
+        let (applied, membership) = applied_state(&Meta::read(view)?)?;
+        let roster = get_value(view, &RecordKey::roster())?.map(SignedRoster::decode).transpose().map_err(invalid)?;
+        let mut course = Course {
+            serial: roster.as_ref().map_or(0, |signed| signed.roster().serial),
+            rosters: roster.into_iter().map(|signed| signed.roster().clone()).collect(),
+            members: membership_view(&membership),
+        };
+        let next = applied.map_or(0, |id| id.index + 1);
+        let sent = append.prev_log_id.map_or(0, |id| id.index + 1);
+        let mut end = applied;
+        for entry in between(&self.journal, next, sent) {
+            let entry = entry?;
+            end = Some(entry.log_id);
+            course.take(entry, |signed| self.is_signed(signed))?;
+        }
+        if sent >= next && append.prev_log_id != end {
+            return Ok(Judgement::Apart);
+        }
+        for entry in append.entries.iter().filter(|entry| entry.log_id.index >= next) {
+            if !course.permits(entry) {
+                return Ok(Judgement::Unlisted(entry.log_id.index));
+            }
+            course.take(entry.clone(), |signed| self.is_signed(signed))?;
+        }
+        Ok(Judgement::Listed)
+    }
+}
+
+/// The entries of the log from one index to before another, a bounded piece in memory at a time.
+fn between(journal: &JournalReader, from: u64, to: u64) -> impl Iterator<Item = io::Result<RaftEntry>> {
+    let (mut next, mut piece) = (from, Vec::new().into_iter());
+    std::iter::from_fn(move || {
+        if piece.len() == 0 && next < to {
+            piece = match journal.entries(next..to, LOG_READ_BYTES_MAX) {
+                Ok(entries) => entries.into_iter(),
+                Err(e) => return Some(Err(e)),
+            };
+        }
+        let entry = piece.next()?;
+        next = entry.index + 1;
+        Some(from_journal(&entry).map_err(invalid))
+    })
+}
+
+/// What a log says of members, up to an entry.
+struct Course {
+    /// The applied roster, and each signed one that stands in the log after it: which of these will be applied, only apply
+    /// can tell (a batch may conflict).
+    rosters: Vec<Roster>,
+    /// The applied one's serial.
+    serial: u64,
+    members: MembershipView,
+}
+
+impl Course {
+    fn permits(&self, entry: &RaftEntry) -> bool {
+        let EntryPayload::Membership(next) = &entry.payload else { return true };
+        let next = config_view(next);
+        // The founder's own is the log's first entry.
+        let founds = entry.log_id.index == 0 && self.members.members.is_empty() && self.rosters.is_empty();
+        founds || self.rosters.iter().any(|roster| roster.permits(&self.members, &next))
+    }
+
+    fn take(&mut self, entry: RaftEntry, is_signed: impl Fn(&SignedRoster) -> io::Result<bool>) -> io::Result<()> {
+        match &entry.payload {
+            EntryPayload::Membership(next) => self.members = config_view(next),
+            EntryPayload::Normal(payload) => {
+                if let Some(roster) = roster_in(&payload.0)
+                    && roster.roster().serial > self.serial
+                    && is_signed(&roster)?
+                {
+                    self.rosters.push(roster.roster().clone());
+                }
+            }
+            EntryPayload::Blank => {}
+        }
+        Ok(())
+    }
+}

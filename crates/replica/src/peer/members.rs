@@ -1,0 +1,199 @@
+//! Who the members are, and who may speak for which node id.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quorate_core::id::NodeId;
+
+use super::preface::Refusal;
+use crate::member::{Member, MembershipView};
+use crate::net::PeerIdentity;
+use crate::roster::SignedRoster;
+
+/// Committed membership as applied here, and the newest signed roster that is known, applied here or told.
+///
+/// The roster is ahead of every change of membership: a node that is behind learns from it of members that came since, the
+/// leader it must catch up from among them. Whom it leaves out counts for nothing, whatever was applied here.
+pub(crate) struct Members(RwLock<Known>);
+
+struct Known {
+    applied: Arc<MembershipView>,
+    roster: Option<Newest>,
+}
+
+struct Newest {
+    signed: SignedRoster,
+    view: Arc<MembershipView>,
+}
+
+impl Known {
+    fn member(&self, id: NodeId) -> Option<&Member> {
+        let listed = self.roster.as_ref().map(|newest| newest.view.members.get(&id));
+        match listed {
+            // What is applied changes no pin.
+            Some(listed) => listed.map(|member| self.applied.members.get(&id).unwrap_or(member)),
+            None => self.applied.members.get(&id),
+        }
+    }
+
+    fn serial(&self) -> u64 {
+        self.roster.as_ref().map_or(0, |newest| newest.signed.roster().serial)
+    }
+}
+
+impl Members {
+    /// What is known to begin with: a joining node's introduction.
+    pub(crate) fn new(introduction: Option<SignedRoster>) -> Self {
+        let members = Self(RwLock::new(Known { applied: Arc::default(), roster: None }));
+        introduction.map(|roster| members.hear(roster));
+        members
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Known) -> T) -> T {
+        f(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Apply moved on.
+    pub(crate) fn set_applied(&self, view: MembershipView) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *known.applied != view {
+            known.applied = Arc::new(view);
+        }
+    }
+
+    /// The roster as applied here: of two with one serial it is the one that counts.
+    pub(crate) fn set_roster(&self, signed: SignedRoster) {
+        self.take(signed, |new, known| new >= known);
+    }
+
+    /// A roster that was told, with a good signature; false when it is no news.
+    pub(crate) fn hear(&self, signed: SignedRoster) -> bool {
+        self.take(signed, |new, known| new > known)
+    }
+
+    fn take(&self, signed: SignedRoster, is_news: impl FnOnce(u64, u64) -> bool) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let news = is_news(signed.roster().serial, known.serial());
+        if news {
+            let view = Arc::new(signed.roster().view());
+            known.roster = Some(Newest { signed, view });
+        }
+        news
+    }
+
+    /// Serial of the newest roster known; 0: none.
+    pub(crate) fn serial(&self) -> u64 {
+        self.read(Known::serial)
+    }
+
+    /// The newest roster known.
+    pub(crate) fn roster(&self) -> Option<SignedRoster> {
+        self.read(|known| known.roster.as_ref().map(|newest| newest.signed.clone()))
+    }
+
+    /// The memberships of which any one may elect a leader: the one applied here and, for a node that lags behind, the
+    /// newest roster's. Of neither counts whom that roster leaves out ([`Self::member`]).
+    pub(crate) fn electorates(&self) -> Vec<Arc<MembershipView>> {
+        std::iter::once(self.applied()).chain(self.listed()).collect()
+    }
+
+    /// The newest roster's members and voters.
+    pub(crate) fn listed(&self) -> Option<Arc<MembershipView>> {
+        self.read(|known| known.roster.as_ref().map(|newest| newest.view.clone()))
+    }
+
+    /// Committed membership as applied here.
+    pub(crate) fn applied(&self) -> Arc<MembershipView> {
+        self.read(|known| known.applied.clone())
+    }
+
+    /// The pinned member of that id; none for whom the newest roster leaves out.
+    pub(crate) fn member(&self, id: NodeId) -> Option<Member> {
+        self.read(|known| known.member(id).cloned())
+    }
+
+    /// Whether that id is a member's.
+    pub(crate) fn has(&self, id: NodeId) -> bool {
+        self.read(|known| known.member(id).is_some())
+    }
+
+    /// All nodes to talk to.
+    pub(crate) fn all(&self) -> Vec<(NodeId, Member)> {
+        self.read(|known| {
+            let all = known.roster.as_ref().map_or(&known.applied, |newest| &newest.view);
+            all.members.keys().filter_map(|id| Some((*id, known.member(*id)?.clone()))).collect()
+        })
+    }
+
+    /// Whether the bearer of a certificate may speak for a node id.
+    pub(crate) fn admit(&self, claimed: NodeId, who: &PeerIdentity) -> Result<(), Refusal> {
+        let pinned =
+            |k: &Known| k.member(claimed).is_some_and(|m| m.name == who.name && m.identity_spki == who.identity_spki);
+        if self.read(pinned) { Ok(()) } else { Err(Refusal::NotPinned) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use quorate_core::id::{ClusterId, GroupId};
+
+    use super::*;
+    use crate::roster::Roster;
+
+    fn member(name: &str, spki: u8) -> Member {
+        Member { name: name.into(), identity_spki: vec![spki], ..Member::default() }
+    }
+
+    fn view(index: u64, members: &[(u64, Member)]) -> MembershipView {
+        let members: BTreeMap<_, _> = members.iter().map(|(id, m)| (NodeId(*id), m.clone())).collect();
+        MembershipView { index, voters: vec![members.keys().copied().collect()], members }
+    }
+
+    fn roster(serial: u64, members: &[(u64, Member)]) -> SignedRoster {
+        let base = Roster::before_the_first(ClusterId([0; 16]), GroupId(0), &view(0, members));
+        let bytes = Roster { serial, ..base }.signed(|_| [0; 64]);
+        SignedRoster::decode(bytes.into()).expect("well formed")
+    }
+
+    fn who(name: &str, spki: u8) -> PeerIdentity {
+        PeerIdentity { name: name.into(), cluster: ClusterId([0; 16]), identity_spki: vec![spki] }
+    }
+
+    #[test]
+    fn only_the_pinned_key_and_name_speak_for_an_id() {
+        let members = Members::new(None);
+        assert_eq!(members.admit(NodeId(1), &who("a", 1)), Err(Refusal::NotPinned), "nobody is known yet");
+        members.set_applied(view(5, &[(1, member("a", 1)), (2, member("b", 2))]));
+        assert_eq!(members.admit(NodeId(1), &who("a", 1)), Ok(()));
+        for (id, name, key) in [(1, "a", 2), (1, "b", 1), (2, "a", 1), (3, "a", 1)] {
+            assert_eq!(members.admit(NodeId(id), &who(name, key)), Err(Refusal::NotPinned), "{id} {name} {key}");
+        }
+    }
+
+    #[test]
+    fn the_newest_roster_adds_members_changes_no_pin_and_cuts_off_whom_it_leaves_out() {
+        let (a, b, c) = (member("a", 1), member("b", 2), member("c", 3));
+        let members = Members::new(Some(roster(3, &[(1, a.clone()), (3, c.clone())])));
+        assert_eq!(members.admit(NodeId(3), &who("c", 3)), Ok(()), "introduced");
+        members.set_applied(view(5, &[(1, a.clone()), (2, b.clone())]));
+        assert_eq!(
+            members.admit(NodeId(3), &who("c", 3)),
+            Ok(()),
+            "replaying its log, it still follows a later member"
+        );
+        assert_eq!(members.admit(NodeId(2), &who("b", 2)), Err(Refusal::NotPinned), "gone since");
+        assert!(members.member(NodeId(2)).is_none() && !members.has(NodeId(2)));
+        assert_eq!(members.all().len(), 2);
+
+        assert!(!members.hear(roster(3, &[(2, b.clone())])) && !members.hear(roster(2, &[(2, b.clone())])), "no news");
+        assert!(members.hear(roster(4, &[(1, member("evil", 66)), (3, c)])));
+        assert!(members.has(NodeId(3)));
+        // What was told and never applied gives way to what was.
+        members.set_roster(roster(4, &[(1, a.clone())]));
+        assert!(!members.has(NodeId(3)));
+        assert_eq!(members.admit(NodeId(1), &who("evil", 66)), Err(Refusal::NotPinned));
+        assert_eq!(members.admit(NodeId(1), &who("a", 1)), Ok(()));
+        assert_eq!((members.serial(), members.electorates().len()), (4, 2));
+    }
+}
