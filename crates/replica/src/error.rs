@@ -57,6 +57,14 @@ pub enum Loss {
     /// It was found out before, and is written in the node file.
     #[error("this node was found to have less than it had said, at an earlier start")]
     Before,
+    /// The state and the log end before what the token says to have been there.
+    #[error("this node had applied entry {known} of the log, as its token says, but here the log ends at entry {mine}")]
+    Applied {
+        /// Index of the entry that was applied.
+        known: u64,
+        /// Index of the last one that is here.
+        mine: u64,
+    },
     /// The vote that was given is gone.
     #[error("this node's newest vote is of term {mine}, but it has given one in term {known}")]
     Vote {

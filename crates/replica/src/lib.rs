@@ -14,6 +14,7 @@ mod gate;
 mod grants;
 pub mod handler;
 mod identity;
+mod mark;
 pub mod member;
 pub mod net;
 mod node;
@@ -43,6 +44,7 @@ pub use error::{
 };
 pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Standing, Touched};
 pub use identity::{NodeIdentity, signed_by};
+pub use mark::Marks;
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::NodeFile;

@@ -297,6 +297,11 @@ impl Replica {
         }
     }
 
+    /// Why this node's token does not keep how far it is, if so: a data directory that is put back may then go unnoticed.
+    pub fn unmarked(&self) -> Option<String> {
+        self.0.node.marked.failed()
+    }
+
     /// How much room this node's disk has.
     pub fn space(&self) -> Space {
         self.0.node.journal.space()

@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// This node has less than it said: it takes no further part, for others count on its answers.
-    fn lose(&self, loss: Loss) {
+    pub(crate) fn lose(&self, loss: Loss) {
         if self.own.lose() {
             self.review_candidacy();
             self.shared.set_problem(Problem::Lost(loss));
@@ -119,8 +119,18 @@ impl Node {
     }
 }
 
-/// Asks until a majority has answered, then takes part.
+/// Asks until a majority has answered and the token too, then takes part.
 pub(crate) async fn ask(node: Arc<Node>) {
+    tokio::join!(node.mark(), ask_others(&node));
+    if node.own.take_part() {
+        tracing::info!(node = %node.me, "a majority knows nothing of this node that it does not know itself: it takes part");
+        node.review_candidacy();
+        node.hello.notify_one();
+        node.shared.note_change();
+    }
+}
+
+async fn ask_others(node: &Node) {
     while node.own.standing() == Standing::Asking {
         let electorate = node.electorate().await;
         let mut answered = node.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -131,12 +141,6 @@ pub(crate) async fn ask(node: Arc<Node>) {
         }
         node.hello.notify_one();
         let _ = tokio::time::timeout(ASK_INTERVAL, node.witness.news.notified()).await;
-    }
-    if node.own.take_part() {
-        tracing::info!(node = %node.me, "a majority knows nothing of this node that it does not know itself: it takes part");
-        node.review_candidacy();
-        node.hello.notify_one();
-        node.shared.note_change();
     }
 }
 

@@ -212,7 +212,8 @@ impl Own {
         acked.filter(|(under, _)| *under == leadership).map(|(_, id)| id)
     }
 
-    fn vote(&self) -> Option<Vote> {
+    /// The newest vote that is synced.
+    pub(crate) fn vote(&self) -> Option<Vote> {
         self.journal.vote().and_then(|vote| decode_vote(&vote).ok())
     }
 
