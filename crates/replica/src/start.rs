@@ -168,7 +168,8 @@ async fn start_on(
     });
     let apply = Arc::new(apply.map_err(OpenError::io("starting the state's writer"))?);
 
-    let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
+    let words = Arc::new(Words::recovered(recovered.seen.as_ref()));
+    let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, words.clone(), handle));
     let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
     let log = LogStore::new(writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
@@ -186,7 +187,7 @@ async fn start_on(
         (false, false) => Standing::Asking,
     };
     let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
-    let (own, words) = (Arc::new(own), Arc::new(Words::recovered(recovered.seen.as_ref())));
+    let own = Arc::new(own);
     let raft = Raft::build(
         me.0,
         Arc::new(config),

@@ -58,6 +58,13 @@ impl Node {
         }
     }
 
+    /// What anybody says that this node has said; what is no word of its own tells nothing of anybody.
+    pub(crate) fn judge_told(&self, word: &Bytes) {
+        if let Ok(Some(loss)) = self.own.judge(word, |id| self.has(id)) {
+            self.lose(loss);
+        }
+    }
+
     /// Whether an entry is in the log here, or in the state.
     fn has(&self, id: &LogId) -> bool {
         // What can't be read now is not known to be gone. The log first: what it lets go of is applied by then.

@@ -45,7 +45,7 @@ impl Hostile {
         let (site, world) = (&cluster.sites[place], cluster.sites[place].world());
         let boot = Session { origin: site.id, boot: 1, process: [9; 16] };
         let key = BootKey::make(REALM, boot, &*world.identity, &*world.entropy).expect("certified");
-        let links = Links::new(world.net.clone(), CLUSTER, GroupId(0), site.id, Handle::current());
+        let links = Links::new(world.net.clone(), CLUSTER, GroupId(0), site.id, Arc::default(), Handle::current());
         Self { id: site.id, links, key }
     }
 
