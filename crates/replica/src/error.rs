@@ -188,10 +188,10 @@ pub enum ProposeError {
     /// It may have been applied, or may still be.
     #[error("the outcome is unknown: the deadline passed while the change was under way ({0})")]
     Unknown(String),
-    /// Certainly not applied.
+    /// Certainly not applied: it has not left this node.
     #[error("the change was not accepted: {0}")]
     NotAccepted(String),
-    /// Certainly not applied: too few voters have disk space to store it. Says which have not.
+    /// Certainly not applied, it has not left this node: too few voters have disk space to store it. Says which have not.
     #[error("the change was not accepted: {0}")]
     NoSpace(String),
 }

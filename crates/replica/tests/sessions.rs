@@ -204,8 +204,8 @@ async fn a_sealed_leader_takes_batches_only_of_who_has_the_keys() {
     let seq = forger.open_seq(soon()).await.expect("a number");
     let limit = Instant::now() + Duration::from_millis(300);
     let refused = forger.propose(support::forged(seq.id(), "x"), limit).await;
-    let Err(ProposeError::NotAccepted(why)) = refused else { panic!("{refused:?}") };
-    assert!(why.contains("claim"), "{why}");
+    // It can't know what a leader does with what it was given.
+    assert!(matches!(refused, Err(ProposeError::Unknown(_))), "{refused:?}");
     assert_eq!(honest.status().last_log, before, "nothing was appended");
     // With the keys again it shows its session, and goes on.
     forger.set_keys(Some(Arc::new(TestKeys)));

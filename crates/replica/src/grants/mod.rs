@@ -19,6 +19,8 @@ mod hostile_tests;
 #[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
+mod outcome_tests;
+#[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 
