@@ -21,6 +21,8 @@ mod liveness_tests;
 #[cfg(test)]
 mod outcome_tests;
 #[cfg(test)]
+mod shows_less_tests;
+#[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 
