@@ -133,6 +133,12 @@ pub enum HsmError {
         /// The value it has.
         found: String,
     },
+    /// A data object is there whose value the token does not tell.
+    #[error("the token does not tell the value of its data object {label:?}; destroy it with the vendor's tool")]
+    DataUnreadable {
+        /// Its label.
+        label: String,
+    },
     /// There is a key already, of another kind than asked for.
     #[error(
         "the token already holds a key {label:?} for {found}, not {asked}; use it, or destroy it with the vendor's tool"

@@ -212,6 +212,24 @@ impl Hsm {
         self.inner.worker.call_blocking(deadline, move |c| c.sign(Signing::Identity, &message))
     }
 
+    /// What the token's data objects with this label hold: several where a crash kept [`Hsm::replace_data`] from its end.
+    ///
+    /// # Errors
+    /// The token fails, keeps no data objects, or does not answer in time.
+    pub async fn read_data(&self, label: &str) -> Result<Vec<Vec<u8>>, HsmError> {
+        let label = label.to_owned();
+        self.inner.worker.call(self.soon(), move |c| c.read_data(&label)).await
+    }
+
+    /// Keeps `value` in the token as the one data object with this label; only who logs in can read or destroy it.
+    ///
+    /// # Errors
+    /// The token fails, keeps no data objects, or does not answer in time; then it may hold the old value, the new one or both.
+    pub async fn replace_data(&self, label: &str, value: &[u8]) -> Result<(), HsmError> {
+        let (label, value) = (label.to_owned(), value.to_vec());
+        self.inner.worker.call(self.soon(), move |c| c.replace_data(&label, &value)).await
+    }
+
     /// The deadline of a call made now.
     pub fn soon(&self) -> Instant {
         Instant::now() + self.inner.deadline

@@ -10,6 +10,7 @@
 mod attributes;
 mod config;
 mod crash;
+mod data;
 mod environment;
 mod error;
 mod hsm;

@@ -14,7 +14,7 @@ use crate::attributes::Usage;
 use crate::error::Failure;
 use crate::keys::{self, Handles, KemChoice, KeyRole, KeySelection, NodeKeys, Pair};
 use crate::module::ModuleUse;
-use crate::{HsmConfig, HsmError, Pin, TokenProfile, mechanism};
+use crate::{HsmConfig, HsmError, Pin, TokenProfile, data, mechanism};
 
 /// The token as the worker thread sees it.
 pub(crate) struct Connection {
@@ -326,6 +326,16 @@ impl Connection {
         }
         out.copy_from_slice(&bytes);
         Ok(())
+    }
+
+    /// The values of the data objects with this label.
+    pub(crate) fn read_data(&mut self, label: &str) -> Result<Vec<Vec<u8>>, HsmError> {
+        self.attempt(|live| data::read(&live.session, label))
+    }
+
+    /// Keeps this value alone under this label.
+    pub(crate) fn replace_data(&mut self, label: &str, value: &[u8]) -> Result<(), HsmError> {
+        self.attempt(|live| data::replace(&live.session, label, value))
     }
 
     /// Reads the keys afresh from the token: they are there, whole and safe.

@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::handler::SealCheck;
 use crate::identity::NodeIdentity;
 use crate::journal::JournalConfig;
+use crate::mark::Marks;
 use crate::net::Net;
 use crate::node_file::Introduction;
 use crate::word::OwnKeys;
@@ -41,6 +42,8 @@ pub struct World {
     pub seals: Arc<dyn SealCheck>,
     /// The node's own secret, boxed to its HSM.
     pub own_keys: Arc<dyn OwnKeys>,
+    /// What the node's HSM keeps for it.
+    pub marks: Arc<dyn Marks>,
     /// The node's identity key, in its HSM.
     pub identity: Arc<dyn NodeIdentity>,
     /// The clock that nobody sets.

@@ -107,7 +107,8 @@ async fn followed(node: &Node, lead: &Lead, also: Option<Ack>) -> bool {
     }
     let configs = lead.membership.get_joint_config();
     let mut acked = BTreeSet::from([node.me.0]);
-    acked.extend(also.filter(|ack| ack.leader == lead.leader).map(|ack| ack.from.0));
+    let counts = |id: u64| !node.words.shows_less(NodeId(id));
+    acked.extend(also.filter(|ack| ack.leader == lead.leader).map(|ack| ack.from.0).filter(|id| counts(*id)));
     if is_quorum(configs, &acked) {
         return true;
     }
@@ -120,7 +121,7 @@ async fn followed(node: &Node, lead: &Lead, also: Option<Ack>) -> bool {
     let mut asked = FuturesUnordered::new();
     let ask = |id: u64| async move {
         let Some(link) = node.link(NodeId(id)) else { return (id, false) };
-        (id, link.rounds().ask(Question::Confirm, lead.leader).await == Ok(Some(0)))
+        (id, link.rounds().ask(Question::Confirm, lead.leader).await == Ok(Some(0)) && counts(id))
     };
     let mut others = others.into_iter();
     asked.extend(others.by_ref().take(first).map(ask));

@@ -57,6 +57,14 @@ pub enum Loss {
     /// It was found out before, and is written in the node file.
     #[error("this node was found to have less than it had said, at an earlier start")]
     Before,
+    /// The state and the log end before what the token says to have been there.
+    #[error("this node had applied entry {known} of the log, as its token says, but here the log ends at entry {mine}")]
+    Applied {
+        /// Index of the entry that was applied.
+        known: u64,
+        /// Index of the last one that is here.
+        mine: u64,
+    },
     /// The vote that was given is gone.
     #[error("this node's newest vote is of term {mine}, but it has given one in term {known}")]
     Vote {
@@ -180,10 +188,10 @@ pub enum ProposeError {
     /// It may have been applied, or may still be.
     #[error("the outcome is unknown: the deadline passed while the change was under way ({0})")]
     Unknown(String),
-    /// Certainly not applied.
+    /// Certainly not applied: it has not left this node.
     #[error("the change was not accepted: {0}")]
     NotAccepted(String),
-    /// Certainly not applied: too few voters have disk space to store it. Says which have not.
+    /// Certainly not applied, it has not left this node: too few voters have disk space to store it. Says which have not.
     #[error("the change was not accepted: {0}")]
     NoSpace(String),
 }

@@ -16,6 +16,7 @@ mod grants;
 pub mod handler;
 mod identity;
 mod listed;
+mod mark;
 pub mod member;
 pub mod net;
 mod node;
@@ -46,6 +47,7 @@ pub use error::{
 };
 pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Touched};
 pub use identity::{NodeIdentity, signed_by};
+pub use mark::Marks;
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::{Introduction, NodeFile};

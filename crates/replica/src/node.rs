@@ -17,6 +17,7 @@ use crate::gate::ReadGate;
 use crate::grants::Grants;
 use crate::handler::SealCheck;
 use crate::journal::JournalReader;
+use crate::mark::Marked;
 use crate::origins::Origins;
 use crate::peer::hello::Heard;
 use crate::peer::link::{Link, Links};
@@ -82,6 +83,8 @@ pub(crate) struct Node {
     pub(crate) own: Arc<Own>,
     /// What the others have said of themselves.
     pub(crate) words: Arc<Words>,
+    /// What its token says of this node.
+    pub(crate) marked: Marked,
     /// Who has answered since the start.
     pub(crate) witness: Witness,
 }

@@ -1,5 +1,7 @@
 //! Proposals (key-log §1.5): the same bytes to whoever leads, until this node's own apply has met them or the deadline has
-//! passed. What a leader says of the outcome is a hint to wait, no more: it may have been deposed, or lie.
+//! passed. What a leader says of the outcome is a hint to wait, no more: it may have been deposed, or lie. That goes for a refusal
+//! too: whoever was given the bytes may bring them into the log as long as the session lasts. So "not accepted" is said only of
+//! what has never left this node.
 
 use std::future::Future;
 use std::time::Duration;
@@ -36,22 +38,22 @@ pub(crate) enum Proposal {
     Open(Bytes),
 }
 
-/// What became of one attempt to have an entry sequenced.
+/// What became of one attempt to have an entry sequenced: certain of an attempt of this node's own, else another's word.
 #[derive(Debug)]
 pub(crate) enum Attempt {
     /// This node leads, and has applied it with this outcome.
     Done(Outcome),
     /// The leader says that it has been applied.
     Sequenced,
-    /// Not the leader; certainly not appended by this attempt.
+    /// Not the leader; not appended by this attempt.
     NotLeader(Option<NodeId>),
     /// It may have been appended.
     Unknown(String),
     /// Refused; will not be accepted however often it is sent.
     Refused(String),
-    /// Not now; certainly not appended by this attempt.
+    /// Not now; not appended by this attempt.
     Busy(String),
-    /// Too few disks have room for it; certainly not appended by this attempt.
+    /// Too few disks have room for it; not appended by this attempt.
     NoSpace(Short),
     /// The leader, sealed, wants its origin's claim under this leadership first; not appended.
     Claim(LeaderId),
@@ -233,8 +235,8 @@ impl Node {
         met: impl Future<Output = T>,
     ) -> Result<(T, u32), ProposeError> {
         tokio::pin!(met);
-        // Whether any attempt may have put it into the log.
-        let mut maybe = None;
+        // Whether some attempt may have put it into the log; and whether another node was given it, which may do so yet.
+        let (mut maybe, mut given) = (false, false);
         // Set while the last attempt failed for want of disk space.
         let mut short = None;
         let mut reason = "no leader is known".to_owned();
@@ -257,9 +259,18 @@ impl Node {
                 }
                 continue;
             };
+            let here = leader == self.me;
+            // What the leader would say as well; before it is given anything, it is certain.
+            if !here
+                && !maybe
+                && !given
+                && let Some(why) = self.lacks_space()
+            {
+                return Err(ProposeError::NoSpace(why));
+            }
             attempts += 1;
             let attempt = async {
-                if leader == self.me {
+                if here {
                     self.sequence(what, self.me, None).await
                 } else {
                     self.forward(leader, what, deadline - now).await
@@ -279,29 +290,29 @@ impl Node {
             if !matches!(attempt, Attempt::NoSpace(_)) {
                 short = None;
             }
+            maybe |= matches!(attempt, Attempt::Done(_) | Attempt::Sequenced | Attempt::Unknown(_));
+            given |= !here;
             let mut wait = pause;
             match attempt {
                 Attempt::Done(_) | Attempt::Sequenced => {
-                    maybe = Some(format!("node {leader} says that it is in the log, where it has not been met here"));
+                    reason = format!("node {leader} says that it is in the log, where it has not been met here");
                     wait = arrival;
                     arrival *= 2;
                 }
-                Attempt::Refused(why) => {
-                    return Err(match maybe {
-                        None => ProposeError::NotAccepted(why),
-                        // An earlier attempt may have got in all the same.
-                        Some(_) => ProposeError::Unknown(why),
-                    });
-                }
+                Attempt::Refused(why) if maybe || given => return Err(ProposeError::Unknown(why)),
+                Attempt::Refused(why) => return Err(ProposeError::NotAccepted(why)),
                 Attempt::NotLeader(_) => reason = format!("node {leader} does not lead, or has lost its majority"),
                 Attempt::Busy(why) => reason = why,
                 Attempt::Claim(_) => reason = "this node, which leads, is sealed".into(),
                 // Nobody is about to take over who has space: that is the answer.
-                Attempt::NoSpace(Short { why, moving: false }) if maybe.is_none() => {
-                    return Err(ProposeError::NoSpace(why));
+                Attempt::NoSpace(Short { why, moving: false }) if !maybe => {
+                    return Err(if given { ProposeError::Unknown(why) } else { ProposeError::NoSpace(why) });
                 }
-                Attempt::NoSpace(now) => short = Some(now.why),
-                Attempt::Unknown(why) => maybe = Some(why),
+                Attempt::NoSpace(Short { why, .. }) => {
+                    reason.clone_from(&why);
+                    short = Some(why);
+                }
+                Attempt::Unknown(why) => reason = why,
             }
             // Our own watch tells of a new leader; what the asked one believes is not followed.
             let wait = wait.min(deadline.saturating_duration_since(Instant::now()));
@@ -312,9 +323,9 @@ impl Node {
             }
             pause = PAUSE_MAX.min(pause * 2);
         }
-        Err(match maybe {
-            Some(why) => ProposeError::Unknown(why),
-            None if short.is_some() => ProposeError::NoSpace(short.unwrap_or_default()),
+        Err(match short {
+            _ if maybe || given => ProposeError::Unknown(reason),
+            Some(why) => ProposeError::NoSpace(why),
             None if self.shared.problem().is_some() => ProposeError::NotAccepted(reason),
             None => ProposeError::NotAccepted(format!("the deadline passed: {reason}")),
         })

@@ -298,6 +298,11 @@ impl Replica {
         }
     }
 
+    /// Why this node's token does not keep how far it is, if so: a data directory that is put back may then go unnoticed.
+    pub fn unmarked(&self) -> Option<String> {
+        self.0.node.marked.failed()
+    }
+
     /// How much room this node's disk has.
     pub fn space(&self) -> Space {
         self.0.node.journal.space()
@@ -402,9 +407,17 @@ impl Replica {
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
         let stamp = Stamp { cluster: expect.cluster, group, from: NodeId(0), to: NodeId(0) };
-        let mut client = pb::join_client::JoinClient::new(transport(net, addr, expect, stamp, Purpose::Join))
-            .max_decoding_message_size(MESSAGE_LEN_MAX)
-            .max_encoding_message_size(MESSAGE_LEN_MAX);
+        let mut client = pb::join_client::JoinClient::new(transport(
+            net,
+            addr,
+            expect,
+            stamp,
+            Purpose::Join,
+            // Who joins has heard of nobody.
+            Arc::default(),
+        ))
+        .max_decoding_message_size(MESSAGE_LEN_MAX)
+        .max_encoding_message_size(MESSAGE_LEN_MAX);
         use pb::join_response::Result as R;
         let response = bounded(deadline, client.join(pb::JoinRequest { body })).await;
         match response.map_err(call_error)?.result {

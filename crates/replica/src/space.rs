@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use openraft::EntryPayload;
 use quorate_core::batch::Entry;
+use quorate_core::id::NodeId;
 use tokio::time::MissedTickBehavior;
 
 use crate::change::Changed;
@@ -122,7 +123,7 @@ impl Node {
             return None;
         }
         let membership = self.shared.members.applied();
-        let low: Vec<_> = (membership.voter_ids().into_iter())
+        let low: BTreeSet<_> = (membership.voter_ids().into_iter())
             .filter(|id| if *id == self.me { own.low } else { self.peers.is_reachable(*id) && self.peers.is_low(*id) })
             .collect();
         if !own.low {
@@ -132,13 +133,32 @@ impl Node {
                 return None;
             }
         }
+        let moving = own.low && self.successor_with_space().is_some();
+        Some(Short { why: self.in_short(&low, own), moving })
+    }
+
+    /// As any node: whether too many voters have no space for a change to be stored anywhere, as far as they have told. Who is
+    /// not heard of may have some.
+    pub(crate) fn lacks_space(&self) -> Option<String> {
+        let own = self.journal.space();
+        if !own.low && !self.peers.any_is_low() {
+            return None;
+        }
+        let membership = self.shared.members.applied();
+        let is_low = |id: &NodeId| match *id == self.me {
+            true => own.low,
+            false => self.peers.is_reachable(*id) && self.peers.is_low(*id),
+        };
+        let (low, able): (BTreeSet<_>, BTreeSet<_>) = membership.voter_ids().into_iter().partition(is_low);
+        (!low.is_empty() && !membership.is_majority(&able)).then(|| self.in_short(&low, own))
+    }
+
+    fn in_short(&self, low: &BTreeSet<NodeId>, own: Space) -> String {
         let each = low.iter().map(|id| match *id == self.me {
             true => format!("{} ({})", self.name_of(self.me), in_words(own)),
             false => format!("{} ({} MiB free)", self.name_of(*id), self.peers.free_bytes(*id) >> 20),
         });
-        let names = each.collect::<Vec<_>>().join(", ");
-        let moving = own.low && self.successor_with_space().is_some();
-        Some(Short { why: format!("short of disk space: {names}"), moving })
+        format!("short of disk space: {}", each.collect::<Vec<_>>().join(", "))
     }
 
     /// Hands leadership to a voter that has space, if there is one.

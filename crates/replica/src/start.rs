@@ -19,6 +19,7 @@ use crate::grants::Grants;
 use crate::grants::wire::{BootKey, Realm};
 use crate::handler::PeerHandler;
 use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
+use crate::mark::Marked;
 use crate::net::Listener;
 use crate::node::{Limits, Node};
 use crate::node_file::NodeFile;
@@ -37,7 +38,7 @@ use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{carry_out, clock, compact, gate, peer, space, succession, verify, witness};
+use crate::{carry_out, clock, compact, gate, mark, peer, space, succession, verify, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -98,6 +99,7 @@ impl Running {
         // What the others said last; what can't be written is said again.
         let _ = witness::write_down(node, &self.writer).await;
         self.writer.stop().await;
+        let _ = tokio::time::timeout(STOP_LIMIT, node.mark()).await;
         node.files.close();
         if let Some(runtime) = self.runtime.0.take() {
             let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
@@ -167,7 +169,8 @@ async fn start_on(
     });
     let apply = Arc::new(apply.map_err(OpenError::io("starting the state's writer"))?);
 
-    let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, handle));
+    let words = Arc::new(Words::recovered(recovered.seen.as_ref()));
+    let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, words.clone(), handle));
     let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
     let log = LogStore::new(writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
@@ -185,7 +188,7 @@ async fn start_on(
         (false, false) => Standing::Asking,
     };
     let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
-    let (own, words) = (Arc::new(own), Arc::new(Words::recovered(recovered.seen.as_ref())));
+    let own = Arc::new(own);
     let raft = Raft::build(
         me.0,
         Arc::new(config),
@@ -229,6 +232,7 @@ async fn start_on(
         tail: Tail::of(&cfg.journal),
         own,
         words,
+        marked: Marked::new(world.marks.clone(), (cluster, me), apply.clone(), create),
         witness: Default::default(),
     });
     let addr = listener.local_addr();
@@ -267,6 +271,7 @@ fn spawn_tasks(
         tokio::spawn(carry_out::drive(node.clone())),
         tokio::spawn(witness::ask(node.clone())),
         tokio::spawn(witness::keep(node.clone(), writer)),
+        tokio::spawn(mark::keep(node.clone())),
         tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),
     ]
 }
@@ -294,6 +299,7 @@ async fn identify(cfg: &ReplicaConfig, world: &World, create: bool) -> Result<(N
                 }
             }
         }
+        mark::begin_anew(&*world.marks, cfg.cluster, cfg.node).await?;
         let made = world.own_keys.make().await;
         let (boxed, own_key) = made.map_err(OpenError::io("making this node's own key"))?;
         let file = NodeFile {

@@ -58,6 +58,13 @@ impl Node {
         }
     }
 
+    /// What anybody says that this node has said; what is no word of its own tells nothing of anybody.
+    pub(crate) fn judge_told(&self, word: &Bytes) {
+        if let Ok(Some(loss)) = self.own.judge(word, |id| self.has(id)) {
+            self.lose(loss);
+        }
+    }
+
     /// Whether an entry is in the log here, or in the state.
     fn has(&self, id: &LogId) -> bool {
         // What can't be read now is not known to be gone. The log first: what it lets go of is applied by then.
@@ -68,7 +75,7 @@ impl Node {
     }
 
     /// This node has less than it said: it takes no further part, for others count on its answers.
-    fn lose(&self, loss: Loss) {
+    pub(crate) fn lose(&self, loss: Loss) {
         if self.own.lose() {
             self.review_candidacy();
             self.shared.set_problem(Problem::Lost(loss));
@@ -118,8 +125,18 @@ impl Node {
     }
 }
 
-/// Asks until a majority has answered, then takes part.
+/// Asks until a majority has answered and the token too, then takes part.
 pub(crate) async fn ask(node: Arc<Node>) {
+    tokio::join!(node.mark(), ask_others(&node));
+    if node.own.take_part() {
+        tracing::info!(node = %node.me, "a majority knows nothing of this node that it does not know itself: it takes part");
+        node.review_candidacy();
+        node.hello.notify_one();
+        node.shared.note_change();
+    }
+}
+
+async fn ask_others(node: &Node) {
     while node.own.standing() == Standing::Asking {
         let electorates = node.electorates().await;
         let mut answered = node.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -130,12 +147,6 @@ pub(crate) async fn ask(node: Arc<Node>) {
         }
         node.hello.notify_one();
         let _ = tokio::time::timeout(ASK_INTERVAL, node.witness.news.notified()).await;
-    }
-    if node.own.take_part() {
-        tracing::info!(node = %node.me, "a majority knows nothing of this node that it does not know itself: it takes part");
-        node.review_candidacy();
-        node.hello.notify_one();
-        node.shared.note_change();
     }
 }
 

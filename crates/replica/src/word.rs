@@ -93,6 +93,16 @@ impl Word {
         self.vote.map(|vote| vote.leader_id)
     }
 
+    /// Whether a node that said this shows less: an earlier start, an older vote, or under the same leadership an end before
+    /// what it acknowledged.
+    fn exceeds(&self, now: &Shown) -> bool {
+        let is_newer = |said: Vote| now.vote.is_none_or(|vote| said.partial_cmp(&vote).is_none_or(Ordering::is_gt));
+        let lacks = |acked: LogId| now.last < Some(acked) && now.applied < acked.index;
+        self.session.boot > now.boot
+            || self.vote.is_some_and(is_newer)
+            || (now.vote.map(|vote| vote.leader_id) == self.leadership() && self.acked.is_some_and(lacks))
+    }
+
     /// What it says that the node it is of does not have; `has`: whether an entry is in its log or its state.
     fn loss(
         &self,
@@ -115,6 +125,16 @@ impl Word {
         let acked = lacks.filter(|_| vote.map(|vote| vote.leader_id) == self.leadership())?;
         Some(Loss::Entries { acked: acked.index })
     }
+}
+
+/// How far a node shows itself to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shown {
+    pub(crate) boot: u32,
+    pub(crate) vote: Option<Vote>,
+    /// The end of its log, and what its state has applied.
+    pub(crate) last: Option<LogId>,
+    pub(crate) applied: u64,
 }
 
 /// What this node does.
@@ -212,7 +232,8 @@ impl Own {
         acked.filter(|(under, _)| *under == leadership).map(|(_, id)| id)
     }
 
-    fn vote(&self) -> Option<Vote> {
+    /// The newest vote that is synced.
+    pub(crate) fn vote(&self) -> Option<Vote> {
         self.journal.vote().and_then(|vote| decode_vote(&vote).ok())
     }
 
@@ -252,14 +273,23 @@ impl Own {
     }
 }
 
-/// What was heard from the others of themselves: of each its newest word, and the newest of the process before.
+/// What was heard from the others of themselves.
 #[derive(Default)]
 pub(crate) struct Words(Mutex<Book>);
 
 #[derive(Default)]
 struct Book {
-    all: BTreeMap<NodeId, (Bytes, Option<Bytes>)>,
+    all: BTreeMap<NodeId, Said>,
     changed: bool,
+}
+
+/// What a member has said of itself.
+struct Said {
+    newest: Bytes,
+    /// The newest of the process before.
+    before: Option<Bytes>,
+    /// What it showed last was less.
+    shows_less: bool,
 }
 
 impl Words {
@@ -282,33 +312,61 @@ impl Words {
         if word.session.origin != from || (!book.all.contains_key(&from) && book.all.len() >= KEPT_MAX) {
             return;
         }
-        let kept = book.all.entry(from).or_insert_with(|| (told.clone(), None));
-        if kept.0 == told {
+        let first = || Said { newest: told.clone(), before: None, shows_less: false };
+        let kept = book.all.entry(from).or_insert_with(first);
+        if kept.newest == told {
             book.changed = true;
             return;
         }
-        let Ok(known) = Word::read(&kept.0) else { return };
+        let Ok(known) = Word::read(&kept.newest) else { return };
         if known.session.process == word.session.process {
             if (known.vote, known.acked) >= (word.vote, word.acked) {
                 return;
             }
-            kept.0 = told;
+            kept.newest = told;
         } else if word.session.boot >= known.session.boot {
-            *kept = (told, Some(kept.0.clone()));
+            kept.before = Some(std::mem::replace(&mut kept.newest, told));
         }
         book.changed = true;
+    }
+
+    /// What a member has shown in answer to a question that was asked once it had said `known`; messages cross, so a later word
+    /// proves nothing. Whether that is less.
+    pub(crate) fn shown(&self, from: NodeId, known: &Bytes, now: &Shown) -> bool {
+        let less = Word::read(known).is_ok_and(|known| known.exceeds(now));
+        if let Some(said) = self.0.lock().unwrap_or_else(PoisonError::into_inner).all.get_mut(&from) {
+            said.shows_less = less;
+        }
+        less
+    }
+
+    /// Whether a member shows less than it has said: nothing that it promises or acknowledges counts.
+    pub(crate) fn shows_less(&self, id: NodeId) -> bool {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.all.get(&id).is_some_and(|said| said.shows_less)
+    }
+
+    /// What a member has said to have acknowledged under this leadership.
+    pub(crate) fn acked(&self, id: NodeId, leadership: LeaderId) -> Option<LogId> {
+        let word = Word::read(&self.newest(id)).ok()?;
+        word.acked.filter(|_| word.leadership() == Some(leadership))
     }
 
     /// What that member said, the newest first.
     pub(crate) fn of(&self, id: NodeId) -> Vec<Bytes> {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.all.get(&id).into_iter().flat_map(|(now, before)| std::iter::once(now).chain(before)).cloned().collect()
+        book.all
+            .get(&id)
+            .into_iter()
+            .flat_map(|said| std::iter::once(&said.newest).chain(&said.before))
+            .cloned()
+            .collect()
     }
 
     /// Its newest.
     pub(crate) fn newest(&self, id: NodeId) -> Bytes {
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.all.get(&id).map(|(now, _)| now.clone()).unwrap_or_default()
+        book.all.get(&id).map(|said| said.newest.clone()).unwrap_or_default()
     }
 
     /// They are to be written down again.
@@ -323,7 +381,7 @@ impl Words {
             return None;
         }
         // The older first, as they were said.
-        let words = book.all.values().flat_map(|(now, before)| before.iter().chain([now]));
+        let words = book.all.values().flat_map(|said| said.before.iter().chain([&said.newest]));
         Some(words.flat_map(|word| word.iter().copied()).collect::<Vec<_>>().into())
     }
 }
@@ -431,6 +489,42 @@ mod tests {
         assert_eq!(words.news(), None);
         let again = Words::recovered(Some(&kept));
         assert_eq!((again.of(NodeId(3)), again.news()), (words.of(NodeId(3)), None));
+    }
+
+    /// Of a node that said at start 5 that it follows (4, 1) and has acknowledged entry 10 to it.
+    #[test]
+    fn who_shows_less_than_it_said_is_seen() {
+        let words = Words::default();
+        let said = bytes(word(5, 1, vote(4, 1, true), entry(4, 10)));
+        let shown = |known: &Bytes, now: &Shown| {
+            let less = words.shown(NodeId(3), known, now);
+            assert_eq!(words.shows_less(NodeId(3)), less);
+            less
+        };
+        let less = |boot, vote, last| shown(&said, &Shown { boot, vote, last, applied: 9 });
+        let nothing = Shown { boot: 1, vote: None, last: None, applied: 0 };
+        assert!(!shown(&Bytes::new(), &nothing), "it has said nothing");
+        words.keep(NodeId(3), said.clone());
+        let now = vote(4, 1, true);
+        for (boot, vote, last) in [
+            (5, now, entry(4, 10)),
+            (6, now, entry(4, 12)),
+            (5, vote(5, 2, false), entry(3, 2)),
+            (5, vote(5, 2, true), None),
+        ] {
+            assert!(!less(boot, vote, last), "{vote:?} {last:?}");
+        }
+        assert!(less(4, now, entry(4, 10)), "an earlier start");
+        assert!(less(5, vote(4, 1, false), entry(4, 10)) && less(5, vote(3, 1, true), None) && less(5, None, None));
+        assert!(less(6, now, entry(4, 9)) && less(5, now, entry(3, 11)) && less(5, now, None));
+        assert!(!less(6, now, entry(4, 10)), "it has it again");
+        assert!(!shown(&said, &Shown { boot: 5, vote: now, last: None, applied: 10 }), "it is in its state");
+        assert!(shown(&said, &nothing));
+        assert_eq!(words.acked(NodeId(3), LeaderId::new(4, 1)), entry(4, 10));
+        assert_eq!(
+            (words.acked(NodeId(3), LeaderId::new(5, 1)), words.acked(NodeId(4), LeaderId::new(4, 1))),
+            (None, None)
+        );
     }
 
     proptest! {

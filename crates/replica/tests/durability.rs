@@ -55,6 +55,8 @@ async fn a_follower_whose_disk_took_back_what_it_acknowledged_is_told_and_takes_
     cluster.nodes[follower].shutdown().await;
     std::fs::rename(&dir, dir.with_extension("lost")).expect("moved");
     std::fs::rename(&before, &dir).expect("moved");
+    // It did not stop in order, so it has marked nothing of it in its token.
+    cluster.sites[follower].token.objects.lock().expect("lock").clear();
     cluster.nodes[follower] = cluster.sites[follower].open().await;
 
     let told = || match cluster.nodes[follower].status().problem {

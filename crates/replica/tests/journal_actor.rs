@@ -140,26 +140,3 @@ fn the_thread_ends_when_the_last_door_is_closed() {
     drop(writer);
     assert_eq!(open(&disk).reader().synced(), Some(0));
 }
-
-#[tokio::test]
-async fn a_barrier_waits_for_what_came_before_it_and_for_nothing_else() {
-    let disk = SimDisk::default();
-    let (writer, run) = JournalWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
-    writer.append(vec![entry(0)], Box::new(|_| ())).await.expect("enqueued");
-    let barrier = tokio::spawn({
-        let writer = writer.clone();
-        async move { writer.barrier().await }
-    });
-    tokio::task::yield_now().await;
-    assert!(!barrier.is_finished());
-    tokio::spawn(run);
-    barrier.await.expect("ran").expect("synced");
-    assert_eq!(writer.reader().synced(), Some(0));
-    // Not even until the journal is next idle.
-    tokio::time::pause();
-    let began = tokio::time::Instant::now();
-    writer.barrier().await.expect("synced");
-    assert_eq!(began.elapsed(), std::time::Duration::ZERO);
-    writer.stop().await;
-    assert!(writer.barrier().await.is_err());
-}

@@ -8,12 +8,14 @@
 pub mod desk;
 pub mod error;
 mod identity;
+mod marks;
 pub mod node;
 mod own_keys;
 pub mod seal;
 
 pub use error::{Error, Reason};
 pub use identity::HsmIdentity;
+pub use marks::HsmMarks;
 pub use own_keys::HsmOwnKeys;
 pub use quorate_core as core;
 

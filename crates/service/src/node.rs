@@ -238,7 +238,10 @@ impl Node {
 
     /// What keeps it from doing its part, or will before long.
     pub(crate) fn problem(&self) -> String {
-        let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(unmarked) = self.current().replica().and_then(Replica::unmarked) {
+            problem = if problem.is_empty() { unmarked } else { format!("{problem}; {unmarked}") };
+        }
         let ends = self.certificate_ends_ms.load(Ordering::Relaxed);
         let warning = if ends == 0 { None } else { certificate_warning(ends, self.world.wall.now_ms()) };
         match warning {

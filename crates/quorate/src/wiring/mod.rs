@@ -18,7 +18,7 @@ use quorate_replica::{Profile, Replica, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig};
 use quorate_service::seal::PublicSeals;
 use quorate_service::seal::token::JoinToken;
-use quorate_service::{HsmIdentity, HsmOwnKeys};
+use quorate_service::{HsmIdentity, HsmMarks, HsmOwnKeys};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -114,6 +114,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         wall: wall.clone(),
         seals: Arc::new(PublicSeals),
         own_keys: Arc::new(own_keys),
+        marks: Arc::new(HsmMarks::new(hsm.clone())),
         identity: Arc::new(HsmIdentity::new(hsm.clone()).map_err(token)?),
         boot_clock: Arc::new(SystemBootClock),
     };

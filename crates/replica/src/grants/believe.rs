@@ -73,6 +73,9 @@ impl Node {
         if let Some(doubt @ Doubt::Contradicted { .. }) = book.doubts.of(candidate) {
             return Err(Status::failed_precondition(doubt.to_string()));
         }
+        if self.words.shows_less(candidate) {
+            return Err(Status::failed_precondition(Doubt::ShowsLess.to_string()));
+        }
         ballot.leadership_transfer &= book.is_successor(candidate);
         Ok(ballot)
     }

@@ -28,6 +28,10 @@ pub(crate) enum Doubt {
     #[error("it tells as this node's own word what this node never said, and is not believed")]
     FalseWord,
     #[error(
+        "it shows less than it has said of itself: its disk took something back, or it is hostile; nothing it says counts"
+    )]
+    ShowsLess,
+    #[error(
         "as the leader it contradicted entry {index}, which is applied here: there are two histories, or it is hostile; it \
          gets no vote of this node for 10 minutes"
     )]
@@ -61,8 +65,17 @@ impl Doubts {
 
     /// A claim turned out to be true.
     pub(super) fn clear_claim(&self, id: NodeId) {
+        self.clear(id, |doubt| matches!(doubt, Doubt::NotGranted { .. }));
+    }
+
+    /// It has again what it had said.
+    pub(crate) fn clear_shows_less(&self, id: NodeId) {
+        self.clear(id, |doubt| *doubt == Doubt::ShowsLess);
+    }
+
+    fn clear(&self, id: NodeId, which: impl Fn(&Doubt) -> bool) {
         self.with(|all| {
-            if matches!(all.get(&id), Some((Doubt::NotGranted { .. }, _))) {
+            if all.get(&id).is_some_and(|(doubt, _)| which(doubt)) {
                 all.remove(&id);
             }
         });

@@ -3,8 +3,8 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::vote::RaftLeaderId;
@@ -45,7 +45,7 @@ impl Hostile {
         let (site, world) = (&cluster.sites[place], cluster.sites[place].world());
         let boot = Session { origin: site.id, boot: 1, process: [9; 16] };
         let key = BootKey::make(REALM, boot, &*world.identity, &*world.entropy).expect("certified");
-        let links = Links::new(world.net.clone(), CLUSTER, GroupId(0), site.id, Handle::current());
+        let links = Links::new(world.net.clone(), CLUSTER, GroupId(0), site.id, Arc::default(), Handle::current());
         Self { id: site.id, links, key }
     }
 
@@ -66,6 +66,27 @@ impl Hostile {
         bounded(PATIENCE, self.link(to).control().vote(ballot)).await
     }
 
+    /// Is elected by the rules: by one that hears of no other leader, with a log longer than all. Its grants.
+    pub(super) async fn elected_by(&self, to: &Site, term: u64) -> Vec<Bytes> {
+        let ballot = pb::VoteRequest {
+            vote: vote_id(term, self.id, false),
+            last_log_id: Some(pb::LogId { term: 1 << 10, node: self.id.0, index: 1 << 30 }),
+            leadership_transfer: true,
+            pre_vote: false,
+        };
+        // Refused for as long as the old leader's lease lasts.
+        let elected = async {
+            loop {
+                let answer = self.ask(to, ballot).await.expect("an answer");
+                if answer.granted {
+                    return answer.grant;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        vec![tokio::time::timeout(PATIENCE, elected).await.expect("elected"), self.grant(term)]
+    }
+
     pub(super) async fn install(
         &self,
         to: &Site,
@@ -75,25 +96,32 @@ impl Hostile {
     }
 }
 
-/// The answering half: says to every leader that somebody else leads.
-pub(super) struct FalseAnswers {
-    pub(super) append: pb::VoteId,
-    pub(super) vote: pb::VoteId,
-    /// So many answers; then it says nothing.
-    pub(super) left: AtomicU64,
+type Answering<A, B> = Box<dyn Fn(A) -> Result<B, Status> + Send + Sync>;
+
+/// The answering half: what it says to each question.
+pub(super) struct Answers {
+    pub(super) vote: Answering<pb::VoteRequest, pb::VoteResponse>,
+    pub(super) append: Answering<pb::AppendRequest, pb::AppendResponse>,
+    pub(super) hello: Answering<pb::HelloMessage, pb::HelloMessage>,
+    pub(super) propose: Answering<pb::ProposeRequest, pb::ProposeResponse>,
 }
 
-impl FalseAnswers {
-    fn next(&self) -> Result<(), Status> {
-        let took = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        took.map(drop).map_err(|_| Status::unavailable("silent"))
-    }
+fn silent<A, B>(_: A) -> Result<B, Status> {
+    Err(Status::unavailable("silent"))
+}
 
+impl Default for Answers {
+    fn default() -> Self {
+        Self { vote: Box::new(silent), append: Box::new(silent), hello: Box::new(silent), propose: Box::new(silent) }
+    }
+}
+
+impl Answers {
     /// Answers in the place of a site's replica.
-    pub(super) async fn serve(self: Arc<Self>, site: &Site) {
+    pub(super) async fn serve(self, site: &Site) {
         let mut listener = site.world().net.listen(&site.member().peer_addr).await.expect("free");
         let (tx, rx) = mpsc::channel::<io::Result<Raw>>(16);
-        let server = Server::builder().add_service(PeerServer::from_arc(self));
+        let server = Server::builder().add_service(PeerServer::new(self));
         tokio::spawn(server.serve_with_incoming(ReceiverStream::new(rx)));
         tokio::spawn(async move {
             while let Ok(handshake) = listener.accept().await {
@@ -111,42 +139,39 @@ impl FalseAnswers {
 }
 
 #[tonic::async_trait]
-impl Peer for FalseAnswers {
-    async fn vote(&self, _: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
-        self.next()?;
-        Ok(Response::new(pb::VoteResponse { vote: Some(self.vote), ..Default::default() }))
+impl Peer for Answers {
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        (self.vote)(request.into_inner()).map(Response::new)
     }
-    async fn append(&self, _: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
-        self.next()?;
-        let result = Some(pb::append_response::Result::HigherVote(self.append));
-        Ok(Response::new(pb::AppendResponse { result, ..Default::default() }))
+    async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
+        (self.append)(request.into_inner()).map(Response::new)
+    }
+    async fn hello(&self, request: Request<pb::HelloMessage>) -> Result<Response<pb::HelloMessage>, Status> {
+        (self.hello)(request.into_inner()).map(Response::new)
+    }
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeResponse>, Status> {
+        (self.propose)(request.into_inner()).map(Response::new)
     }
     async fn transfer_leader(
         &self,
         _: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        Err(Status::unavailable("silent"))
-    }
-    async fn hello(&self, _: Request<pb::HelloMessage>) -> Result<Response<pb::HelloMessage>, Status> {
-        Err(Status::unavailable("silent"))
-    }
-    async fn propose(&self, _: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeResponse>, Status> {
-        Err(Status::unavailable("silent"))
+        silent(())
     }
     async fn change_membership(
         &self,
         _: Request<pb::ChangeMembershipRequest>,
     ) -> Result<Response<pb::ChangeMembershipResponse>, Status> {
-        Err(Status::unavailable("silent"))
+        silent(())
     }
     async fn call(&self, _: Request<pb::CallRequest>) -> Result<Response<pb::CallResponse>, Status> {
-        Err(Status::unavailable("silent"))
+        silent(())
     }
     async fn install_snapshot(
         &self,
         _: Request<Streaming<pb::SnapshotPart>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        Err(Status::unavailable("silent"))
+        silent(())
     }
 }
 

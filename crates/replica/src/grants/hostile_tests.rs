@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
 use openraft::vote::RaftLeaderId;
 use quorate_core::id::NodeId;
+use tonic::Status;
 
 use super::doubt::Doubt;
-use super::hostile::{FalseAnswers, Hostile, vote_id};
+use super::hostile::{Answers, Hostile, vote_id};
 use crate::peer::{RpcFailure, pb};
 use crate::raft::codec::{encode_log_id, to_wire};
 use crate::raft::{LeaderId, LogId, RaftEntry, Vote};
@@ -21,7 +23,7 @@ use crate::testing::{Cluster, PATIENCE, Site, change_roster, introduction, soon}
 /// How far the claims of these tests are above the term in force: not out of reach.
 const AHEAD: u64 = 20;
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waited = async {
         while !holds() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -253,7 +255,24 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
         let (ahead, whose) = told;
         let named = cluster.sites[if whose == 2 { liar } else { leader }].id;
         let vote = vote_id(before + ahead, named, true).expect("one");
-        let answers = Arc::new(FalseAnswers { append: vote, vote, left: AtomicU64::new(5) });
+        // So many answers; then it says nothing.
+        let left = Arc::new(AtomicU64::new(5));
+        let next = |left: &Arc<AtomicU64>| {
+            let left = left.clone();
+            move || match left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Status::unavailable("silent")),
+            }
+        };
+        let (voted, appended) = (next(&left), next(&left));
+        let higher = Some(pb::append_response::Result::HigherVote(vote));
+        let answers = Answers {
+            vote: Box::new(move |_| voted().map(|()| pb::VoteResponse { vote: Some(vote), ..Default::default() })),
+            append: Box::new(move |_| {
+                appended().map(|()| pb::AppendResponse { result: higher.clone(), ..Default::default() })
+            }),
+            ..Default::default()
+        };
         let honest = [leader, other];
         let followed: Vec<_> = honest
             .iter()
@@ -263,9 +282,8 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
                 tokio::spawn(async move { watch.wait_for(|now| *now == Some(liar)).await.is_ok() })
             })
             .collect();
-        answers.clone().serve(&cluster.sites[liar]).await;
-        let left = || answers.left.load(std::sync::atomic::Ordering::SeqCst);
-        until("the answers are given", || left() == 0).await;
+        answers.serve(&cluster.sites[liar]).await;
+        until("the answers are given", || left.load(SeqCst) == 0).await;
         if moves {
             let term = |place: &usize| cluster.nodes[*place].status().term;
             until("the term moves", || honest.iter().all(|place| term(place) > before + AHEAD)).await;
@@ -284,32 +302,6 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
     }
 }
 
-/// A ballot with the longest of all logs.
-fn ballot(term: u64, id: NodeId) -> pb::VoteRequest {
-    pb::VoteRequest {
-        vote: vote_id(term, id, false),
-        last_log_id: Some(pb::LogId { term: 1 << 10, node: id.0, index: 1 << 30 }),
-        leadership_transfer: true,
-        pre_vote: false,
-    }
-}
-
-/// Elected by the rules, by `to` and itself: its term, and grants that are real.
-async fn elected(hostile: &Hostile, to: &Site, node: &Replica) -> (u64, [Bytes; 2]) {
-    let term = node.status().term + AHEAD;
-    // Refused for as long as the old leader's lease lasts.
-    let elected = async {
-        loop {
-            let answer = hostile.ask(to, ballot(term, hostile.id)).await.expect("an answer");
-            if answer.granted {
-                return answer.grant;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    (term, [tokio::time::timeout(PATIENCE, elected).await.expect("elected"), hostile.grant(term)])
-}
-
 /// Its grants are real. It then makes members of whom it likes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_elected_leader_can_t_change_members() {
@@ -321,7 +313,8 @@ async fn an_elected_leader_can_t_change_members() {
         cluster.nodes[gone].shutdown().await;
     }
     let (hostile, to, node) = (Hostile::new(&cluster, liar), &cluster.sites[honest], cluster.nodes[honest].clone());
-    let (term, grants) = elected(&hostile, to, &node).await;
+    let term = node.status().term + AHEAD;
+    let grants = hostile.elected_by(to, term).await;
     let end = node.node().raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
     let end = end.expect("a log");
     let now = node.node().effective_now().await;
@@ -385,7 +378,8 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     }
     let hostile = Hostile::new(&cluster, liar);
     let to = &cluster.sites[honest];
-    let (term, grants) = elected(&hostile, to, &node).await;
+    let term = node.status().term + AHEAD;
+    let grants = hostile.elected_by(to, term).await;
 
     let here = |index| node.node().raft.with_raft_state(move |state| state.log_ids.get(index));
     let mine = here(last).await.expect("running").expect("there");
@@ -404,7 +398,8 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     assert_eq!(here(last).await.expect("running"), Some(mine), "nothing was cut off");
     // It may go on from what there is; but it is not elected here again.
     hostile.append(to, append(mine, &[])).await.expect("taken");
-    refused(hostile.ask(to, ballot(term + 1, hostile.id)).await, "two histories");
+    let ballot = pb::VoteRequest { vote: vote_id(term + 1, hostile.id, false), ..Default::default() };
+    refused(hostile.ask(to, ballot).await, "two histories");
 
     cluster.nodes[leader] = cluster.sites[leader].open().await;
     cluster.write(leader, "after", b"1").await;

@@ -19,6 +19,10 @@ mod hostile_tests;
 #[cfg(test)]
 mod liveness_tests;
 #[cfg(test)]
+mod outcome_tests;
+#[cfg(test)]
+mod shows_less_tests;
+#[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 

@@ -88,14 +88,6 @@ impl JournalWriter {
         synced.await.map_err(|_| stopped())?
     }
 
-    /// Waits until everything enqueued so far is durable.
-    ///
-    /// # Errors
-    /// The disk failed, or the journal has stopped.
-    pub async fn barrier(&self) -> io::Result<()> {
-        self.append_synced(Vec::new()).await
-    }
-
     /// Writes what waits, writes the mark, closes the files and releases the lock.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -160,12 +152,11 @@ async fn write_all(
     loop {
         let message = next(journal, queue).await?;
         let (ended, idle) = (matches!(message, Next::Ended), matches!(message, Next::Idle));
-        let (mut message, mut bytes, mut stop, mut barrier) = (message.message(), 0, None, false);
+        let (mut message, mut bytes, mut stop) = (message.message(), 0, None);
         while let Some(taken) = message.take() {
             match taken {
                 Message::Append { staged, bytes: more, on_synced } => {
                     bytes += more;
-                    barrier |= staged.is_empty();
                     held.extend(staged);
                     waiting.push_back(on_synced);
                 }
@@ -181,7 +172,7 @@ async fn write_all(
         let last = ended || stop.is_some();
         let can_wait = held.len() < QUEUE_MAX
             && held.iter().all(|s| matches!(s.command, Command::Committed(_) | Command::Seen(_)));
-        if last || idle || barrier || !can_wait {
+        if last || idle || !can_wait {
             let voted = held.iter().any(|s| matches!(s.command, Command::Vote(_)));
             journal.write_staged(std::mem::take(&mut held))?;
             for call in waiting.drain(..) {

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::link::PAUSE_REFUSED;
 use super::{RpcFailure, bounded, convert, pb};
 use crate::clock::witness::Witness;
+use crate::grants::Doubt;
 use crate::node::Node;
 use crate::raft::codec::{decode_log_id, decode_vote};
 use crate::status::PeerStatus;
+use crate::word::Shown;
 
 /// How often everyone says Hello.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,6 +47,15 @@ struct LastHello {
     app: Bytes,
     error: Option<RpcFailure>,
     asking: bool,
+}
+
+/// A Hello of ours.
+struct Question {
+    hello: pb::HelloMessage,
+    /// When, by boot time.
+    sent: Duration,
+    /// What its receiver had said of itself until then.
+    known: Bytes,
 }
 
 impl Heard {
@@ -117,10 +128,10 @@ impl Node {
     /// Asks a member right now whether it is there.
     pub(crate) async fn ping(&self, id: NodeId) -> Result<(), RpcFailure> {
         let link = self.link(id).ok_or_else(|| RpcFailure::Unreachable("it is no known member".into()))?;
-        let sent = self.boot_clock.now();
-        match bounded(LIMIT, link.control().hello(self.my_hello(id))).await {
+        let question = self.question(id);
+        match bounded(LIMIT, link.control().hello(question.hello.clone())).await {
             Ok(hello) => {
-                self.hear_answer(id, hello, sent);
+                self.hear_answer(id, hello, &question);
                 Ok(())
             }
             Err(failure) => {
@@ -166,10 +177,24 @@ impl Node {
         }
     }
 
-    /// Takes in what a member told in answer to a Hello of ours, which was sent then by boot time.
-    fn hear_answer(&self, from: NodeId, hello: pb::HelloMessage, sent: Duration) {
+    fn question(&self, to: NodeId) -> Question {
+        Question { known: self.words.newest(to), sent: self.boot_clock.now(), hello: self.my_hello(to) }
+    }
+
+    /// Takes in what a member told in answer to a Hello of ours.
+    fn hear_answer(&self, from: NodeId, hello: pb::HelloMessage, question: &Question) {
         let standing = hello.standing;
-        self.hear(from, hello, Some(sent));
+        let now = Shown {
+            boot: hello.boot,
+            vote: convert::vote_in(hello.vote).ok(),
+            last: hello.last_log_id.as_ref().map(convert::log_id_in),
+            applied: hello.applied,
+        };
+        match self.words.shown(from, &question.known, &now) {
+            true => self.grants.doubts.note(from, Doubt::ShowsLess),
+            false => self.grants.doubts.clear_shows_less(from),
+        }
+        self.hear(from, hello, Some(question.sent));
         self.witnessed_by(from, standing);
     }
 
@@ -246,15 +271,15 @@ pub(crate) async fn drive(node: Arc<Node>) {
             let node = node.clone();
             tokio::spawn(async move {
                 let mut client = node.links.to(id, &member).control();
-                let (hello, sent) = (node.my_hello(id), node.boot_clock.now());
-                let answer = bounded(LIMIT, client.hello(hello)).await;
+                let question = node.question(id);
+                let answer = bounded(LIMIT, client.hello(question.hello.clone())).await;
                 node.peers.with(|all| {
                     if let Some(heard) = all.get_mut(&id) {
                         heard.asking = false;
                     }
                 });
                 match answer {
-                    Ok(hello) => node.hear_answer(id, hello, sent),
+                    Ok(hello) => node.hear_answer(id, hello, &question),
                     Err(failure) => node.unheard(id, &failure),
                 }
             });

@@ -18,12 +18,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::pb::peer_client::PeerClient;
-use super::preface::{self, Purpose, Stamp};
+use super::preface::{self, Preface, Purpose, Stamp};
 use super::rounds::Rounds;
 use super::{CONNECT_LIMIT, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES};
 use crate::member::Member;
 use crate::net::{BoxStream, Net, PeerExpectation};
 use crate::raft::{LeaderId, LogId, Vote};
+use crate::word::Words;
 
 /// The metadata key of the stamp.
 pub(crate) const STAMP_KEY: &str = "quorate-peer-bin";
@@ -69,6 +70,8 @@ pub(super) struct Connector {
     expect: PeerExpectation,
     stamp: Stamp,
     purpose: Purpose,
+    /// What was heard from the member that is called, among others.
+    words: Arc<Words>,
     failures: Arc<Mutex<Failures>>,
 }
 
@@ -92,8 +95,15 @@ impl Failures {
 }
 
 impl Connector {
-    fn new(net: Arc<dyn Net>, addr: &str, expect: PeerExpectation, stamp: Stamp, purpose: Purpose) -> Self {
-        Self { net, addr: addr.into(), expect, stamp, purpose, failures: Arc::default() }
+    fn new(
+        net: Arc<dyn Net>,
+        addr: &str,
+        expect: PeerExpectation,
+        stamp: Stamp,
+        purpose: Purpose,
+        words: Arc<Words>,
+    ) -> Self {
+        Self { net, addr: addr.into(), expect, stamp, purpose, words, failures: Arc::default() }
     }
 
     pub(super) async fn connect(self) -> io::Result<BoxStream> {
@@ -105,7 +115,8 @@ impl Connector {
         }
         let attempt = async {
             let mut stream = self.net.connect(&self.addr, &self.expect).await?;
-            preface::offer(&mut stream, &self.stamp, self.purpose).await?;
+            let about = self.words.newest(self.stamp.to);
+            preface::offer(&mut stream, &Preface { stamp: self.stamp, purpose: self.purpose, about }).await?;
             Ok(stream)
         };
         let result = match tokio::time::timeout(CONNECT_LIMIT, attempt).await {
@@ -152,8 +163,9 @@ pub(crate) fn transport(
     expect: PeerExpectation,
     stamp: Stamp,
     purpose: Purpose,
+    words: Arc<Words>,
 ) -> Transport {
-    let connector = Connector::new(net, addr, expect, stamp, purpose);
+    let connector = Connector::new(net, addr, expect, stamp, purpose, words);
     let channel = Endpoint::from_static("http://peer.quorate")
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_LIMIT)
@@ -239,6 +251,7 @@ pub(crate) struct Links {
     cluster: ClusterId,
     group: GroupId,
     me: NodeId,
+    words: Arc<Words>,
     runtime: tokio::runtime::Handle,
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
 }
@@ -249,9 +262,10 @@ impl Links {
         cluster: ClusterId,
         group: GroupId,
         me: NodeId,
+        words: Arc<Words>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
-        Self { net, cluster, group, me, runtime, links: Mutex::default() }
+        Self { net, cluster, group, me, words, runtime, links: Mutex::default() }
     }
 
     /// The connections to a member; new ones when its address or keys have changed.
@@ -268,7 +282,8 @@ impl Links {
             identity_spki: Some(member.identity_spki.clone()),
         };
         let client = |purpose| {
-            let transport = transport(self.net.clone(), &member.peer_addr, expect(), stamp, purpose);
+            let words = self.words.clone();
+            let transport = transport(self.net.clone(), &member.peer_addr, expect(), stamp, purpose, words);
             PeerClient::new(transport)
                 .max_decoding_message_size(MESSAGE_LEN_MAX)
                 .max_encoding_message_size(MESSAGE_LEN_MAX)
@@ -281,7 +296,14 @@ impl Links {
             snapshot: client(Purpose::Snapshot),
             acked: Mutex::default(),
             follows: Mutex::default(),
-            rounds: Rounds::new(Connector::new(self.net.clone(), &member.peer_addr, expect(), stamp, Purpose::Rounds)),
+            rounds: Rounds::new(Connector::new(
+                self.net.clone(),
+                &member.peer_addr,
+                expect(),
+                stamp,
+                Purpose::Rounds,
+                self.words.clone(),
+            )),
         });
         links.insert(id, link.clone());
         link

@@ -79,6 +79,18 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Who shows less than it has said is sent nothing of Raft's, and nothing that it answers counts; nor what one answers whom
+    /// the roster leaves out, whatever membership is still in force.
+    fn heeded(&self) -> Result<(), Unreachable<TypeConfig>> {
+        if self.network.words.shows_less(self.link.id) {
+            return Err(Unreachable::from_string("it shows less than it has said of itself"));
+        }
+        match self.network.shared.members.has(self.link.id) {
+            true => Ok(()),
+            false => Err(Unreachable::from_string("the roster leaves it out")),
+        }
+    }
+
     fn error(&self, action: RPCTypes, failure: RpcFailure) -> Error {
         match failure {
             RpcFailure::Deadline(timeout) => {
@@ -120,7 +132,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
-        self.is_member()?;
+        self.heeded()?;
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
         let mut request = self.with_grants(&rpc.vote, convert::append_out(&rpc));
         request.about = self.network.words.newest(self.link.id);
@@ -138,6 +150,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         })?;
         let (grant, word) = (response.grant.clone(), response.word.clone());
         self.network.words.keep(self.link.id, word);
+        self.heeded()?;
         let response = match convert::appended_in(response).map_err(malformed)? {
             AppendEntriesResponse::HigherVote(vote) => AppendEntriesResponse::HigherVote(self.told(vote, &rpc.vote)?),
             followed => {
@@ -145,7 +158,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 followed
             }
         };
-        match plausible(&response, before, last, self.link.acked(&rpc.vote)) {
+        let acked = self.link.acked(&rpc.vote).max(self.network.words.acked(self.link.id, rpc.vote.leader_id));
+        match plausible(&response, before, last, acked) {
             Ok(()) => {
                 let has = match &response {
                     AppendEntriesResponse::Success => last,
@@ -184,6 +198,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        self.heeded()?;
         let (StateSnapshot::View(view), Some(last)) = (snapshot.snapshot, snapshot.meta.last_log_id) else {
             return Err(Unreachable::from_string("nothing was applied yet that could be sent").into());
         };
@@ -208,6 +223,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
+        self.heeded()?;
         self.network.grants.note_successor(NodeId(*req.to_node_id()));
         let mut client = self.link.control();
         let response = bounded(option.soft_ttl(), client.transfer_leader(convert::transfer_out(&req)))
@@ -227,11 +243,12 @@ impl Peer {
         pre_vote: bool,
         limit: Duration,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
-        self.is_member()?;
+        self.heeded()?;
         let mut client = self.link.control();
         let response = bounded(limit, client.vote(convert::ballot_out(&rpc, pre_vote)))
             .await
             .map_err(|e| self.error(RPCTypes::Vote, e))?;
+        self.heeded()?;
         let grant = response.grant.clone();
         self.network.words.keep(self.link.id, response.word.clone());
         let mut response = convert::voted_in(response).map_err(malformed)?;
@@ -240,14 +257,6 @@ impl Peer {
             pre_vote || self.network.grants.collect(rpc.vote.leader_id, self.link.id, self.link.identity(), &grant);
         response.vote = self.told(response.vote, &rpc.vote)?;
         Ok(response)
-    }
-
-    /// Whom the roster leaves out votes no more and acknowledges nothing, whatever membership is still in force.
-    fn is_member(&self) -> Result<(), Error> {
-        match self.network.shared.members.has(self.link.id) {
-            true => Ok(()),
-            false => Err(Unreachable::from_string("the roster leaves it out").into()),
-        }
     }
 
     /// Shows who granted this leadership, until the member has answered it.

@@ -1,18 +1,25 @@
 //! The first bytes of a connection, and the stamp each call repeats.
+//!
+//! ```text
+//! stamp   = format u8 ‖ C 16 ‖ group u32 ‖ from u64 ‖ to u64
+//! preface = "QRPEER" ‖ stamp ‖ purpose u8 ‖ word 85 (what was last heard from the one that is called; zeros: nothing)
+//! ```
 
 use std::io;
 
+use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::net::BoxStream;
+use crate::word::WORD_LEN;
 
 /// Format of stamp, preface and every message of this build.
 pub(crate) const FORMAT: u8 = 1;
 const MAGIC: &[u8; 6] = b"QRPEER";
 const STAMP_LEN: usize = 37;
-const PREFACE_LEN: usize = MAGIC.len() + STAMP_LEN + 1;
+const PREFACE_LEN: usize = MAGIC.len() + STAMP_LEN + 1 + WORD_LEN;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,12 +100,24 @@ impl Refusal {
     }
 }
 
+/// What is said first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Preface {
+    pub(crate) stamp: Stamp,
+    pub(crate) purpose: Purpose,
+    /// The newest word of the one that is called, as the caller knows it; empty: it knows none. Who is called reads it
+    /// whoever calls: its folder may be older than the caller's membership.
+    pub(crate) about: Bytes,
+}
+
 /// The connecting side: says who it is and waits for the welcome.
-pub(crate) async fn offer(stream: &mut BoxStream, stamp: &Stamp, purpose: Purpose) -> io::Result<()> {
+pub(crate) async fn offer(stream: &mut BoxStream, preface: &Preface) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(PREFACE_LEN);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&stamp.encode());
-    bytes.push(purpose as u8);
+    bytes.extend_from_slice(&preface.stamp.encode());
+    bytes.push(preface.purpose as u8);
+    bytes.extend_from_slice(&preface.about);
+    bytes.resize(PREFACE_LEN, 0);
     stream.write_all(&bytes).await?;
     stream.flush().await?;
     match stream.read_u8().await? {
@@ -111,18 +130,20 @@ pub(crate) async fn offer(stream: &mut BoxStream, stamp: &Stamp, purpose: Purpos
 }
 
 /// The accepting side: reads the preface; the caller answers with [`answer`].
-pub(crate) async fn read(stream: &mut BoxStream) -> io::Result<Result<(Stamp, Purpose), Refusal>> {
+pub(crate) async fn read(stream: &mut BoxStream) -> io::Result<Result<Preface, Refusal>> {
     let mut bytes = [0; PREFACE_LEN];
     stream.read_exact(&mut bytes).await?;
     let (magic, rest) = bytes.split_at(MAGIC.len());
-    let (stamp, purpose) = rest.split_at(STAMP_LEN);
+    let (stamp, rest) = rest.split_at(STAMP_LEN);
+    let (purpose, about) = rest.split_at(1);
     if magic != MAGIC {
         return Ok(Err(Refusal::Format));
     }
     Ok(Stamp::decode(stamp).and_then(|stamp| {
         let purposes = [Purpose::Control, Purpose::Log, Purpose::Snapshot, Purpose::Join, Purpose::Rounds];
         let purpose = purposes.into_iter().find(|p| *p as u8 == purpose[0]).ok_or(Refusal::Purpose)?;
-        Ok((stamp, purpose))
+        let about = if about == [0; WORD_LEN] { Bytes::new() } else { Bytes::copy_from_slice(about) };
+        Ok(Preface { stamp, purpose, about })
     }))
 }
 
@@ -152,23 +173,26 @@ mod tests {
         assert_eq!(Stamp::decode(&[&[2], &bytes[1..]].concat()), Err(Refusal::Format));
     }
 
-    async fn exchange(refusal: Option<Refusal>) -> io::Result<()> {
+    async fn exchange(about: &'static [u8], refusal: Option<Refusal>) -> io::Result<()> {
         let (a, b) = tokio::io::duplex(256);
         let (mut a, mut b): (BoxStream, BoxStream) = (Box::new(a), Box::new(b));
+        let said = || Preface { stamp: stamp(), purpose: Purpose::Log, about: Bytes::from_static(about) };
         let accept = async {
-            assert_eq!(read(&mut b).await?, Ok((self::stamp(), Purpose::Log)));
+            assert_eq!(read(&mut b).await?, Ok(said()));
             answer(&mut b, refusal).await
         };
-        let stamp = stamp();
-        let (offered, accepted) = tokio::join!(offer(&mut a, &stamp, Purpose::Log), accept);
+        let said = said();
+        let (offered, accepted) = tokio::join!(offer(&mut a, &said), accept);
         accepted?;
         offered
     }
 
     #[tokio::test]
     async fn a_refusal_reaches_the_other_side_in_words() {
-        assert!(exchange(None).await.is_ok());
-        let e = exchange(Some(Refusal::ForeignCluster)).await.expect_err("refused");
+        for about in [&[][..], &[7; WORD_LEN]] {
+            assert!(exchange(about, None).await.is_ok());
+        }
+        let e = exchange(&[], Some(Refusal::ForeignCluster)).await.expect_err("refused");
         assert_eq!(e.kind(), io::ErrorKind::PermissionDenied);
         assert!(e.to_string().contains("another cluster"), "{e}");
     }
@@ -177,7 +201,7 @@ mod tests {
     async fn a_stranger_s_first_bytes_are_refused() {
         let (a, b) = tokio::io::duplex(256);
         let (mut a, mut b): (BoxStream, BoxStream) = (Box::new(a), Box::new(b));
-        a.write_all(b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n").await.expect("written");
+        a.write_all(&b"GET / HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n".repeat(3)).await.expect("written");
         assert_eq!(read(&mut b).await.expect("read"), Err(Refusal::Format));
     }
 }

@@ -13,7 +13,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
 use super::link::stamp_of;
-use super::preface::{self, Purpose, Refusal, Stamp};
+use super::preface::{self, Preface, Purpose, Refusal, Stamp};
 use super::rounds;
 use super::services::{JoinDesk, PeerDesk};
 use super::{CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb};
@@ -189,7 +189,7 @@ async fn accept(
         };
         let (node, gatekeeper, tx) = (node.clone(), gatekeeper.clone(), tx.clone());
         tokio::spawn(async move {
-            match tokio::time::timeout(CONNECT_LIMIT, welcome(gatekeeper, handshake)).await {
+            match tokio::time::timeout(CONNECT_LIMIT, welcome(&node, gatekeeper, handshake)).await {
                 Ok(Ok(stream)) if stream.info.purpose == Purpose::Rounds => {
                     drop(permit);
                     let from = stream.stamp.from;
@@ -207,9 +207,11 @@ async fn accept(
     }
 }
 
-async fn welcome(gatekeeper: Gatekeeper, handshake: Handshake) -> std::io::Result<ServerStream> {
+async fn welcome(node: &Node, gatekeeper: Gatekeeper, handshake: Handshake) -> std::io::Result<ServerStream> {
     let (mut stream, identity) = handshake.await?;
-    let checked = preface::read(&mut stream).await?.and_then(|(stamp, purpose)| {
+    let checked = preface::read(&mut stream).await?.and_then(|Preface { stamp, purpose, about }| {
+        // Whoever calls: this node may not know it yet, for the very reason that its folder was put back.
+        node.judge_told(&about);
         gatekeeper.check(&stamp, purpose, &identity)?;
         Ok((stamp, purpose))
     });

@@ -10,8 +10,9 @@ pub mod disk;
 pub mod identity;
 pub mod net;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +25,7 @@ use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
 use quorate_replica::{
-    BatchVerifier, CompactionConfig, Introduction, KeyHolder, MadeOwnKey, Member, MembershipError, NodeIdentity,
+    BatchVerifier, CompactionConfig, Introduction, KeyHolder, MadeOwnKey, Marks, Member, MembershipError, NodeIdentity,
     OwnKey, OwnKeys, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, Roster, SealCheck, World,
 };
 use tokio::time::Instant;
@@ -182,6 +183,43 @@ impl OwnKeys for TestOwnKeys {
     }
 }
 
+/// What a node's token keeps: it outlives the node's folder.
+#[derive(Default)]
+pub struct TestToken {
+    pub objects: Mutex<BTreeMap<String, Vec<Vec<u8>>>>,
+    /// It keeps nothing, as some do.
+    pub refuses: AtomicBool,
+    pub is_read_only: AtomicBool,
+}
+
+impl TestToken {
+    fn with<T>(
+        &self,
+        f: impl FnOnce(&mut BTreeMap<String, Vec<Vec<u8>>>) -> T,
+    ) -> BoxFuture<'static, std::io::Result<T>>
+    where
+        T: Send + 'static,
+    {
+        let answer = match self.refuses.load(Ordering::Relaxed) {
+            true => Err(std::io::Error::other("CKR_FUNCTION_NOT_SUPPORTED")),
+            false => Ok(f(&mut self.objects.lock().expect("lock"))),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Marks for TestToken {
+    fn read<'a>(&'a self, label: &'a str) -> BoxFuture<'a, std::io::Result<Vec<Vec<u8>>>> {
+        self.with(|objects| objects.get(label).cloned().unwrap_or_default())
+    }
+    fn replace<'a>(&'a self, label: &'a str, value: &'a [u8]) -> BoxFuture<'a, std::io::Result<()>> {
+        if self.is_read_only.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(std::io::Error::other("CKR_TOKEN_WRITE_PROTECTED"))));
+        }
+        self.with(|objects| drop(objects.insert(label.to_owned(), vec![value.to_vec()])))
+    }
+}
+
 /// Checks them.
 pub struct TestSeals;
 
@@ -274,6 +312,7 @@ pub struct Site {
     pub entropy: Arc<TestEntropy>,
     pub boot: Arc<TestBoot>,
     pub service: Arc<TestService>,
+    pub token: Arc<TestToken>,
     /// Changes what the next start is told.
     pub compaction: Mutex<CompactionConfig>,
     addr: Mutex<String>,
@@ -288,6 +327,7 @@ impl Site {
             wall: self.wall.clone(),
             seals: Arc::new(TestSeals),
             own_keys: Arc::new(TestOwnKeys),
+            marks: self.token.clone(),
             identity: self.identity.clone(),
             boot_clock: self.boot.clone(),
         }
@@ -383,6 +423,7 @@ impl Cluster {
                     hellos: Mutex::default(),
                     problems: Mutex::default(),
                 }),
+                token: Arc::default(),
                 compaction: Mutex::default(),
                 addr: Mutex::new("127.0.0.1:0".into()),
             })

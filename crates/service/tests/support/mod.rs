@@ -20,7 +20,7 @@ use quorate_replica::disk::RealDisk;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
-use quorate_service::{Error, HsmIdentity, HsmOwnKeys};
+use quorate_service::{Error, HsmIdentity, HsmMarks, HsmOwnKeys};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -210,6 +210,7 @@ impl Rig {
                 name.parse().expect("a name"),
                 Arc::new(OsEntropy),
             )),
+            marks: Arc::new(HsmMarks::new(hsm.clone())),
             identity: Arc::new(HsmIdentity::new(hsm.clone()).expect("loaded")),
             boot_clock: Arc::new(SteadyClock(std::time::Instant::now())),
         };

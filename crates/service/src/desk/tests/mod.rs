@@ -30,7 +30,7 @@ use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
 use quorate_replica::disk::RealDisk;
 use quorate_replica::{
-    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, MadeOwnKey, Member, Net, OwnKey, OwnKeys,
+    BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, MadeOwnKey, Marks, Member, Net, OwnKey, OwnKeys,
     PeerExpectation, PeerHandler, PeerIdentity, ReadRecord, Replica, ReplicaConfig, SealCheck, World,
 };
 use tempfile::TempDir;
@@ -99,6 +99,17 @@ impl OwnKeys for PlainOwnKeys {
     }
     fn open<'a>(&'a self, _: &'a [u8]) -> BoxFuture<'a, io::Result<Arc<dyn OwnKey>>> {
         async { Ok(Arc::new(Self) as Arc<dyn OwnKey>) }.boxed()
+    }
+}
+
+/// A token that keeps nothing.
+struct NoMarks;
+impl Marks for NoMarks {
+    fn read<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<Vec<u8>>>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn replace<'a>(&'a self, _: &'a str, _: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        async { Ok(()) }.boxed()
     }
 }
 
@@ -185,6 +196,7 @@ impl Rig {
             wall: wall.clone(),
             seals: Arc::new(OfKeyring(keyring.clone())),
             own_keys: Arc::new(PlainOwnKeys),
+            marks: Arc::new(NoMarks),
             identity: Arc::new(SoftIdentity::default()),
             boot_clock: boot.clone(),
         };

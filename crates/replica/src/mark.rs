@@ -1,0 +1,257 @@
+//! The mark in the node's token (trust.md §2.6): what was certainly on the disk, kept where the disk is not. A data
+//! directory that is older than the mark was put back, or its disk lied: a single voter has nobody else to ask.
+//!
+//! ```text
+//! quorate/C/N = 1 ‖ boot u32 ‖ term u64 ‖ applied u64    21 bytes
+//! ```
+//!
+//! Whatever is marked was synced here before, so no crash puts a healthy node below its mark. It is written at each
+//! start, before this node takes part, once an hour (tokens wear) and at a clean stop.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::{ClusterId, NodeId};
+use tokio::time::Instant;
+
+use crate::error::{Loss, OpenError};
+use crate::node::Node;
+use crate::raft::apply_thread::ApplyThread;
+use crate::word::Standing;
+
+const FORMAT: u8 = 1;
+/// How often it is written while all goes well.
+const EVERY: Duration = Duration::from_secs(3600);
+/// How soon it is tried again when the token has refused.
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// Keeps a few bytes for this node in its HSM's token.
+pub trait Marks: Send + Sync {
+    /// What is kept under this label: several values where a crash kept [`Marks::replace`] from its end.
+    ///
+    /// # Errors
+    /// The token fails, or keeps nothing. `TimedOut`: it may do so the next time.
+    fn read<'a>(&'a self, label: &'a str) -> BoxFuture<'a, io::Result<Vec<Vec<u8>>>>;
+
+    /// Keeps `value` under this label in the place of all that was there.
+    ///
+    /// # Errors
+    /// As [`Marks::read`]; then the old values, the new one or both are there.
+    fn replace<'a>(&'a self, label: &'a str, value: &'a [u8]) -> BoxFuture<'a, io::Result<()>>;
+}
+
+/// How far a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Mark {
+    /// Its start.
+    boot: u32,
+    /// Term of its newest vote.
+    term: u64,
+    /// The last entry of its state.
+    applied: u64,
+}
+
+impl Mark {
+    fn encode(&self) -> Vec<u8> {
+        Writer::new().u8(FORMAT).u32(self.boot).u64(self.term).u64(self.applied).finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("mark", bytes);
+        if r.u8()? != FORMAT {
+            return Err(Malformed("mark: unknown format, a newer version wrote it"));
+        }
+        let mark = Self { boot: r.u32()?, term: r.u64()?, applied: r.u64()? };
+        r.finish()?;
+        Ok(mark)
+    }
+
+    /// The highest of both: each was true.
+    fn max(self, other: Self) -> Self {
+        Self {
+            boot: self.boot.max(other.boot),
+            term: self.term.max(other.term),
+            applied: self.applied.max(other.applied),
+        }
+    }
+
+    /// What it says that a node lacks which has just begun the start `here.boot`, which is in no mark yet.
+    fn loss(self, here: Self) -> Option<Loss> {
+        if self.boot >= here.boot {
+            Some(Loss::Superseded { mine: here.boot, known: self.boot })
+        } else if self.term > here.term {
+            Some(Loss::Vote { mine: here.term, known: self.term })
+        } else if self.applied > here.applied {
+            Some(Loss::Applied { mine: here.applied, known: self.applied })
+        } else {
+            None
+        }
+    }
+}
+
+/// Where a node's mark is kept.
+fn label(cluster: ClusterId, node: NodeId) -> String {
+    format!("quorate/{cluster}/{node}")
+}
+
+async fn read(marks: &dyn Marks, label: &str) -> io::Result<Option<Mark>> {
+    let mut highest = None;
+    for value in marks.read(label).await? {
+        let mark = Mark::decode(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        highest = Some(mark.max(highest.unwrap_or_default()));
+    }
+    Ok(highest)
+}
+
+/// A founder's id is always the same: who begins anew in an empty folder is not held to what the token knows of an earlier
+/// life under that id. A token that keeps nothing keeps no such thing either.
+///
+/// # Errors
+/// There is such a mark and it stays, so that the next start would be taken for a loss; or that is not known now.
+pub(crate) async fn begin_anew(marks: &dyn Marks, cluster: ClusterId, node: NodeId) -> Result<(), OpenError> {
+    let label = label(cluster, node);
+    match marks.read(&label).await {
+        Ok(found) if !found.is_empty() => marks.replace(&label, &Mark::default().encode()).await,
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(e),
+        Ok(_) | Err(_) => Ok(()),
+    }
+    .map_err(OpenError::io("replacing the mark that an earlier node of this id left in the HSM's token"))
+}
+
+/// This node's mark.
+pub(crate) struct Marked {
+    marks: Arc<dyn Marks>,
+    label: String,
+    apply: Arc<ApplyThread>,
+    /// The one in the token; unknown until it was read and this node found to have what it says.
+    known: tokio::sync::Mutex<Option<Mark>>,
+    tried: Mutex<Tried>,
+}
+
+struct Tried {
+    at: Instant,
+    /// Why the token has no mark of now.
+    failed: Option<String>,
+}
+
+impl Marked {
+    /// `new`: there is no earlier one.
+    pub(crate) fn new(
+        marks: Arc<dyn Marks>,
+        (cluster, node): (ClusterId, NodeId),
+        apply: Arc<ApplyThread>,
+        new: bool,
+    ) -> Self {
+        let known = tokio::sync::Mutex::new(new.then(Mark::default));
+        let tried = Mutex::new(Tried { at: Instant::now(), failed: None });
+        Self { marks, label: label(cluster, node), apply, known, tried }
+    }
+
+    /// Why the token does not keep it, if so.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
+    }
+
+    /// Whether it was not failing before.
+    fn note(&self, failed: Option<String>) -> bool {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = tried.failed != failed;
+        *tried = Tried { at: Instant::now(), failed };
+        news
+    }
+
+    fn is_due(&self) -> bool {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.at.elapsed() >= if tried.failed.is_some() { AGAIN } else { EVERY }
+    }
+}
+
+impl Node {
+    /// Has the token keep how far this node is, once it is known to have what the token says. A token that does not do so
+    /// keeps this node from nothing: the status tells.
+    pub(crate) async fn mark(&self) {
+        let failed = self.try_to_mark().await.err().map(|error| {
+            format!("its token does not keep this node's mark, by which a data directory that was put back is known ({error})")
+        });
+        if self.marked.note(failed.clone()) {
+            if let Some(failed) = failed {
+                tracing::warn!(node = %self.me, label = self.marked.label, "{failed}");
+            }
+            self.shared.note_change();
+        }
+    }
+
+    async fn try_to_mark(&self) -> io::Result<()> {
+        let Marked { marks, label, apply, known, .. } = &self.marked;
+        let mut known = known.lock().await;
+        let term = || self.own.vote().map_or(0, |vote| vote.leader_id.term);
+        if self.own.standing() == Standing::Lost {
+            return Ok(());
+        }
+        let before = match *known {
+            Some(known) => known,
+            None => {
+                let before = read(&**marks, label).await?.unwrap_or_default();
+                let applied = self.shared.applied_now().max(self.journal.last_index().unwrap_or(0));
+                if let Some(loss) = before.loss(Mark { boot: self.boot, term: term(), applied }) {
+                    self.lose(loss);
+                    return Ok(());
+                }
+                before
+            }
+        };
+        *known = Some(before);
+        // A state that was put back alone comes after the log that leads on from it.
+        let now = before.max(Mark { boot: self.boot, term: term(), applied: apply.durable().unwrap_or(0) });
+        if now != before {
+            marks.replace(label, &now.encode()).await?;
+            *known = Some(now);
+        }
+        Ok(())
+    }
+}
+
+/// Marks for as long as the replica runs; the first time is the start's.
+pub(crate) async fn keep(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        if node.marked.is_due() {
+            node.mark().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_as_written_down() {
+        let mark = Mark { boot: 7, term: 4, applied: 12 };
+        let bytes = [&[1][..], &7u32.to_be_bytes(), &4u64.to_be_bytes(), &12u64.to_be_bytes()].concat();
+        assert_eq!((mark.encode(), Mark::decode(&bytes)), (bytes.clone(), Ok(mark)));
+        for len in 0..bytes.len() {
+            assert!(Mark::decode(&bytes[..len]).is_err(), "cut at {len}");
+        }
+        assert!(Mark::decode(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(Mark::decode(&[&[2], &bytes[1..]].concat()).is_err(), "another format");
+    }
+
+    #[test]
+    fn a_disk_below_the_mark_is_lost_and_none_that_is_not() {
+        let marked = Mark { boot: 7, term: 4, applied: 12 };
+        let here = |boot, term, applied| marked.loss(Mark { boot, term, applied });
+        // The next start, one after starts that did not come so far as to mark, and one that is further.
+        for (boot, term, applied) in [(8, 4, 12), (10, 4, 12), (8, 5, 13), (8, 4, 900)] {
+            assert_eq!(here(boot, term, applied), None);
+        }
+        assert_eq!(here(7, 4, 12), Some(Loss::Superseded { mine: 7, known: 7 }), "from one start earlier");
+        assert_eq!(here(2, 9, 90), Some(Loss::Superseded { mine: 2, known: 7 }));
+        assert_eq!(here(8, 3, 12), Some(Loss::Vote { mine: 3, known: 4 }), "a disk that lied");
+        assert_eq!(here(8, 4, 11), Some(Loss::Applied { mine: 11, known: 12 }));
+        assert_eq!(Mark::default().loss(Mark { boot: 1, term: 0, applied: 0 }), None, "nothing was marked yet");
+    }
+}
