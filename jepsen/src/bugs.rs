@@ -48,7 +48,7 @@ pub struct Caught {
 }
 
 /// Every bug that the product can be built with.
-pub const BUGS: [Seeded; 15] = [
+pub const BUGS: [Seeded; 21] = [
     bug(
         "skip-read-index",
         "reads are answered from what the node has applied",
@@ -89,7 +89,7 @@ pub const BUGS: [Seeded; 15] = [
         "skip-boot-sync",
         "the count of starts is not kept: batch ids repeat",
         ("durability", "kill", 3, 30, 150),
-        &["durability", "linear", "ids", "sealed"],
+        &["durability", "linear", "ids", "sealed", "recovery", "logs"],
     ),
     bug(
         "publish-before-apply",
@@ -121,6 +121,42 @@ pub const BUGS: [Seeded; 15] = [
         "a leader answers reads for 2 s without asking",
         ("revoke", "partition", 3, 40, 150),
         &["revocation", "linear"],
+    ),
+    bug(
+        "word-while-asking",
+        "who starts says what it has while it asks what it had",
+        ("durability", "rollback", 2, 40, 150),
+        &["recovery", "logs"],
+    ),
+    bug(
+        "unsynced-word",
+        "a node's word tells the end of its log, synced or not",
+        ("durability", "power", 3, 40, 300),
+        &["recovery", "logs"],
+    ),
+    bug(
+        "skip-tag",
+        "a word about a node is believed whoever made it",
+        ("durability", "hostile", 3, 30, 150),
+        &["hostile"],
+    ),
+    bug(
+        "trust-answer-vote",
+        "a vote told in an answer is adopted as it comes",
+        ("durability", "hostile", 3, 60, 150),
+        &["hostile"],
+    ),
+    bug(
+        "count-unsigned",
+        "whoever says that it leads is followed, whoever voted",
+        ("durability", "hostile", 3, 60, 150),
+        &["hostile"],
+    ),
+    bug(
+        "skip-roster",
+        "whoever tells of members, or leads, says who they are",
+        ("durability", "hostile", 3, 40, 60),
+        &["hostile"],
     ),
     bug(
         "own-offset",

@@ -82,6 +82,26 @@ fn nothing_is_lost_with_the_power_and_with_members() {
     );
 }
 
+#[test]
+fn a_node_that_was_put_back_takes_nothing_back() {
+    let Some(run) = attack("durability", &["rollback"], 1) else { return };
+    assert!(run.results["calls"]["create"]["ok"].as_u64() >= Some(1), "{}", run.results);
+}
+
+#[test]
+fn of_a_node_that_runs_twice_at_most_one_takes_part() {
+    let Some(run) = attack("durability", &["twin"], 1) else { return };
+    assert!(run.results["calls"]["create"]["ok"].as_u64() >= Some(1), "{}", run.results);
+}
+
+/// With this seed it comes to the doors `append`, `snapshot` and `transfer`, as the leader that it was.
+#[test]
+fn a_hostile_member_finds_the_doors_shut() {
+    let Some(run) = attack("durability", &["hostile"], 1) else { return };
+    let hostile = run.results["findings"].as_array().into_iter().flatten().find(|f| f["checker"] == "hostile");
+    assert!(hostile.is_some_and(|f| f["checked"].as_u64() >= Some(1)), "{}", run.results);
+}
+
 /// With this seed the first partition cuts off the leader.
 #[test]
 fn revocation_holds_when_the_leader_is_cut_off_and_clocks_are_wrong() {

@@ -32,16 +32,16 @@ pub enum Bug {
     LoseVote,
     /// A leader answers reads for two seconds without asking anybody.
     LeaderLease,
-    /// Who starts votes at once, and asks nobody what it said before.
-    VoteBeforeWitness,
+    /// Who starts says what it has while it asks what it had.
+    WordWhileAsking,
+    /// A node's word tells the end of its log, synced or not.
+    UnsyncedWord,
+    /// A word about a node is believed whoever made it.
+    SkipTag,
     /// A vote told in an answer is adopted as it comes.
     TrustAnswerVote,
     /// Whoever says that it leads is followed, whoever voted.
     CountUnsigned,
-    /// Any seal configuration in the state is believed.
-    SkipPin,
-    /// The anchor key is not asked for: neither for a keyring that opens, nor for an offer of a root key.
-    SkipAnchorKey,
     /// Whoever tells of members, or leads, says who they are.
     SkipRoster,
     /// The offset of a peer's clock is kept, not its clock, and a majority's median is believed at once.
@@ -103,11 +103,11 @@ mod chosen {
         ("accept-bad-mac", Bug::AcceptBadMac),
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
-        ("vote-before-witness", Bug::VoteBeforeWitness),
+        ("word-while-asking", Bug::WordWhileAsking),
+        ("unsynced-word", Bug::UnsyncedWord),
+        ("skip-tag", Bug::SkipTag),
         ("trust-answer-vote", Bug::TrustAnswerVote),
         ("count-unsigned", Bug::CountUnsigned),
-        ("skip-pin", Bug::SkipPin),
-        ("skip-anchor-key", Bug::SkipAnchorKey),
         ("skip-roster", Bug::SkipRoster),
         ("own-offset", Bug::OwnOffset),
         ("duty-at-once", Bug::DutyAtOnce),

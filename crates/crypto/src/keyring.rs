@@ -16,7 +16,6 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Epoch, GroupId, Lineage};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::Entropy;
-use quorate_core::seeded::{self, Bug};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -251,9 +250,7 @@ impl Keyring {
         let pt = boxes::open(&box_key(root), Label::KeyringBox, &hdr, b"", &bytes[HEADER_LEN..])
             .map_err(|_| KeyringError::NotOpened)?;
         let keyring = Self::decode(version, &pt)?;
-        // Seeded bug: whatever a root key opens is taken for the cluster's keys.
-        let genuine = keyring.anchor_public_key() == ctx.pk_anchor || seeded::is(Bug::SkipAnchorKey);
-        if genuine { Ok(keyring) } else { Err(KeyringError::OtherAnchor) }
+        if keyring.anchor_public_key() == ctx.pk_anchor { Ok(keyring) } else { Err(KeyringError::OtherAnchor) }
     }
 
     pub(crate) fn encode(&self) -> SecretBytes {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use quorate_core::id::NodeId;
-use quorate_core::seeded::{self, Bug};
 use tokio::sync::Notify;
 use tonic::Status;
 
@@ -101,8 +100,6 @@ impl Node {
     pub(crate) fn takes_part(&self) -> Result<(), Status> {
         match self.own.standing() {
             Standing::TakesPart => {}
-            // Seeded bug: who starts votes at once.
-            Standing::Asking if seeded::is(Bug::VoteBeforeWitness) => {}
             Standing::Asking => {
                 return Err(Status::failed_precondition(
                     "this node has just started, and first asks what is known of it",

@@ -21,11 +21,12 @@ use futures::future::BoxFuture;
 use openraft::vote::RaftLeaderId as _;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::seeded::{self, Bug};
 use quorate_core::session::Session;
 
 use crate::error::Loss;
 use crate::journal::JournalReader;
-use crate::raft::codec::decode_vote;
+use crate::raft::codec::{decode_log_id, decode_vote};
 use crate::raft::{LeaderId, LogId, Vote};
 
 const TAG_LEN: usize = 16;
@@ -209,8 +210,11 @@ impl Own {
 
     /// What this node says of itself; nothing while it asks, for that would overwrite the past it asks for.
     pub(crate) fn word(&self) -> Bytes {
-        if self.standing() != Standing::TakesPart {
-            return Bytes::new();
+        match self.standing() {
+            Standing::TakesPart => {}
+            // Seeded bug: it is heard, though it may know less than the process before.
+            Standing::Asking if seeded::is(Bug::WordWhileAsking) => {}
+            Standing::Asking | Standing::Lost => return Bytes::new(),
         }
         let vote = self.vote();
         let acked = vote.and_then(|vote| self.acked_under(&vote));
@@ -218,6 +222,11 @@ impl Own {
     }
 
     fn acked_under(&self, vote: &Vote) -> Option<LogId> {
+        // Seeded bug: what the next loss of power may take.
+        if seeded::is(Bug::UnsyncedWord) {
+            let last = self.journal.state().ok()?.last;
+            return last.and_then(|(_, id)| decode_log_id(&id).ok()).filter(|id| id.leader_id == vote.leader_id);
+        }
         // Its own entries count for themselves once they are synced.
         if vote.committed && vote.leader_id.node_id == self.session.origin.0 {
             let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,9 +269,9 @@ impl Own {
         }
         let word = Word::read(told)?;
         let (said, tag) = told.split_at(WORD_LEN - TAG_LEN);
-        if word.session.origin != self.session.origin
-            || verify_slices_are_equal(&self.key.tag(&self.message(said)), tag).is_err()
-        {
+        let genuine = verify_slices_are_equal(&self.key.tag(&self.message(said)), tag).is_ok();
+        // Seeded bug: whoever reaches this node can declare it lost.
+        if word.session.origin != self.session.origin || !(genuine || seeded::is(Bug::SkipTag)) {
             return Err(Malformed("word: it is none of this node's"));
         }
         let loss = word.loss(self.session, || self.vote(), has);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_update, reason = "the protocol grows")]
 
+use bytes::Bytes;
 use clap::ValueEnum;
 use quorate_core::codec::Writer;
 use quorate_core::id::NodeId;
@@ -17,6 +18,9 @@ const AHEAD: u64 = 20;
 const TOLD_SERIAL: u64 = 1 << 62;
 /// Under this id nobody was ever admitted.
 pub const STRANGER: NodeId = NodeId(999);
+
+/// In a Hello, of who has less than it said.
+const LOST: u32 = 3;
 
 /// A way in.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
@@ -34,6 +38,8 @@ pub enum Door {
     Transfer,
     /// A roster that is told, far ahead of the cluster's, with the member under another id and the signature of the real one
     Told,
+    /// What the other is said to have said of itself, by a later process of it
+    Word,
 }
 
 impl Door {
@@ -46,6 +52,7 @@ impl Door {
             Self::Answer => "answer",
             Self::Transfer => "transfer",
             Self::Told => "told",
+            Self::Word => "word",
         }
     }
 }
@@ -96,6 +103,18 @@ pub fn told(told: &[u8], me: NodeId) -> Option<Vec<u8>> {
     roster.members.insert(STRANGER, member);
     roster.serial = TOLD_SERIAL;
     Some(roster.signed(|_| *real.encode().last_chunk().expect("it ends in its signature")))
+}
+
+/// A word of `other` by which it would be superseded, under a tag that it never made.
+pub fn word(other: NodeId) -> Bytes {
+    const LATER: [u8; 16] = [0xEE; 16];
+    let said = Writer::new().u64(other.0).u32(u32::MAX).raw(&LATER).u64(0).u64(0).u8(0).u64(0).u64(0).u64(0);
+    said.raw(&[0; 16]).finish().into()
+}
+
+/// Whether a node gave itself up for lost between two answers.
+pub fn is_lost_since(before: &pb::HelloMessage, after: &pb::HelloMessage) -> bool {
+    before.standing != LOST && after.standing == LOST
 }
 
 /// Whether an answer to an Append says that the claim was believed: all that comes after the look at the vote does.
@@ -156,6 +175,15 @@ mod tests {
         assert!(!believes(Some(pb::VoteId { node: 1, ..vote }), 7, ME));
         assert!(!believes(Some(pb::VoteId { term: 5, ..vote }), 7, ME), "it led once, rightly");
         assert!(!believes(None, 7, ME));
+    }
+
+    #[test]
+    fn a_word_is_as_long_as_they_are_and_only_who_was_whole_is_lost_by_it() {
+        let word = word(ME);
+        assert_eq!((word.len(), &word[..12]), (85, &[0, 0, 0, 0, 0, 0, 0, 3, 255, 255, 255, 255][..]));
+        let of = |standing| pb::HelloMessage { standing, ..Default::default() };
+        assert!(is_lost_since(&of(2), &of(3)) && is_lost_since(&of(1), &of(3)));
+        assert!(!is_lost_since(&of(3), &of(3)) && !is_lost_since(&of(2), &of(2)));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Peer for Liar {
     async fn hello(&self, request: Request<pb::HelloMessage>) -> Answer<pb::HelloMessage> {
         let hello = request.into_inner();
         self.0.learn(hello.vote.map_or(0, |vote| vote.term));
-        Ok(Response::new(pb::HelloMessage { membership: Default::default(), ..hello }))
+        Ok(Response::new(pb::HelloMessage { roster: Default::default(), ..hello }))
     }
 
     async fn transfer_leader(&self, _: Request<pb::TransferLeaderRequest>) -> Answer<pb::TransferLeaderResponse> {

@@ -283,6 +283,11 @@ impl Member {
                 }
                 return self.come_as(STRANGER, door, peer).await;
             }
+            Door::Word => {
+                let about = vec![doors::word(NodeId(peer.id))];
+                let after = self.hello(&mut calls, pb::HelloMessage { about, ..pb::HelloMessage::default() }).await?;
+                (doors::is_lost_since(&before, &after), format!("stands at {}", after.standing))
+            }
         };
         sleep(EFFECT_TIME).await;
         let after = self.hello(&mut calls, pb::HelloMessage::default()).await;

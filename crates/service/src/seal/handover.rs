@@ -21,7 +21,6 @@ use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
 use quorate_core::record_key::Table;
-use quorate_core::seeded::{self, Bug};
 use quorate_crypto::kdf::Label;
 use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
 use quorate_replica::Replica;
@@ -95,10 +94,7 @@ impl Offer {
     fn decode(bytes: &[u8], config: &SealConfig, recipient: &str, nonce: &[u8; 32]) -> Result<Self, Error> {
         let (ceremony, envelope, signature) = Self::parts(bytes).map_err(|e| refused(&e))?;
         let said = &bytes[..bytes.len() - signature.len() - envelope.len() - 4];
-        // Seeded bug: whoever reaches this node may hand it a root key.
-        let skip = seeded::is(Bug::SkipAnchorKey);
-        if !skip && !config.is_signed_by_anchor(Label::Handover, &fields(recipient, nonce, said, envelope), &signature)
-        {
+        if !config.is_signed_by_anchor(Label::Handover, &fields(recipient, nonce, said, envelope), &signature) {
             return Err(refused(
                 &"the anchor key of the seal configuration did not sign it: its sender is not unsealed",
             ));

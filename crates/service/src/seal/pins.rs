@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::record_key::RecordKey;
-use quorate_core::seeded::{self, Bug};
 use quorate_crypto::{SealConfig, SealConfigHash, descends};
 use quorate_replica::{OpenError, Replica, View};
 
@@ -61,10 +60,6 @@ pub(super) fn unpinned(config: &SealConfig) -> Error {
 
 /// Whether `config`, which is in force in `view`, is pinned or was signed on to, link by link, from one that is.
 pub(super) fn is_believed(view: &View, config: &SealConfig, pins: &[SealConfigHash]) -> Result<bool, Error> {
-    // Seeded bug: whatever stands in the state is believed.
-    if seeded::is(Bug::SkipPin) {
-        return Ok(true);
-    }
     let mut chain = vec![config.clone()];
     while let Some(newest) = chain.last().filter(|config| !pins.contains(&config.hash())) {
         let generation = newest.generation.saturating_sub(1);
