@@ -262,9 +262,7 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
         let higher = Some(pb::append_response::Result::HigherVote(vote));
         let answers = Answers {
             vote: Box::new(move |_| voted().map(|()| pb::VoteResponse { vote: Some(vote), ..Default::default() })),
-            append: Box::new(move |_| {
-                appended().map(|()| pb::AppendResponse { result: higher.clone(), ..Default::default() })
-            }),
+            append: Box::new(move |_| appended().map(|()| pb::AppendResponse { result: higher, ..Default::default() })),
             ..Default::default()
         };
         let honest = [leader, other];
