@@ -15,6 +15,8 @@ mod grants;
 pub mod handler;
 mod identity;
 mod mark;
+#[cfg(test)]
+mod mark_tests;
 pub mod member;
 pub mod net;
 mod node;

@@ -185,7 +185,6 @@ pub struct TestToken {
     pub objects: Mutex<BTreeMap<String, Vec<Vec<u8>>>>,
     /// It keeps nothing, as some do.
     pub refuses: AtomicBool,
-    pub is_read_only: AtomicBool,
 }
 
 impl TestToken {
@@ -209,9 +208,6 @@ impl Marks for TestToken {
         self.with(|objects| objects.get(label).cloned().unwrap_or_default())
     }
     fn replace<'a>(&'a self, label: &'a str, value: &'a [u8]) -> BoxFuture<'a, std::io::Result<()>> {
-        if self.is_read_only.load(Ordering::Relaxed) {
-            return Box::pin(std::future::ready(Err(std::io::Error::other("CKR_TOKEN_WRITE_PROTECTED"))));
-        }
         self.with(|objects| drop(objects.insert(label.to_owned(), vec![value.to_vec()])))
     }
 }
