@@ -75,10 +75,13 @@ pub(crate) async fn drive(node: Arc<Node>) {
             continue;
         }
         // A change of this leader's own holds this until it is whole.
-        let _one = node.changing.write().await;
+        let one = node.changing.write().await;
         if let Changed::Refused(why) | Changed::Unknown(why) = node.carry_out(0, Instant::now() + LIMIT).await {
             tracing::warn!(why, "a change of members can't be carried out yet");
         }
+        drop(one);
+        // Another roster may be the way out of this one.
+        look.reset();
     }
 }
 
@@ -111,7 +114,7 @@ impl Node {
         }
         loop {
             let now = self.effective_now().await;
-            let Some(step) = next_step(&now, &roster) else { return self.spread(now).await };
+            let Some(step) = next_step(&now, &roster) else { return Changed::Done(now.index) };
             if let Step::Vote(ids) = &step
                 && let learners = ids.iter().copied().filter(|id| !now.is_voter(*id)).collect()
                 && let Err(laggard) = self.await_caught_up(&learners, deadline).await
@@ -138,7 +141,8 @@ impl Node {
 
     /// A change of voters is whole once the voters within reach have applied it: until then they follow nobody whom the old
     /// ones did not elect, be it that those are gone.
-    async fn spread(&self, now: MembershipView) -> Changed {
+    pub(crate) async fn spread(&self) -> Changed {
+        let now = self.effective_now().await;
         self.await_applied(&now.voter_ids(), now.index, Instant::now() + SPREAD_LIMIT).await;
         Changed::Done(now.index)
     }

@@ -57,9 +57,6 @@ impl Node {
         if !self.leads() {
             return Changed::NotLeader(self.leader_now());
         }
-        let Ok(_one) = timeout_at(deadline, self.changing.write()).await else {
-            return Changed::Refused("another membership change is under way; wait for it to end".into());
-        };
         if !matches!(change, Change::Transfer(_))
             && let Some(short) = self.short_of_space()
         {
@@ -68,15 +65,29 @@ impl Node {
                 false => Changed::Refused(format!("{}; make room there first", short.why)),
             };
         }
+        // Any member may ask, as often as it likes: what only waits for others keeps nobody waiting.
         match change {
-            Change::MayPromote(ids) => self.may_promote(ids, deadline).await,
-            Change::MayRemove(id) => self.may_remove(*id).await,
-            Change::CarryOut(serial) => self.carry_out(*serial, deadline).await,
+            Change::MayPromote(ids) => return self.may_promote(ids, deadline).await,
+            Change::MayRemove(id) if *id != self.me => return self.may_remove(*id).await,
+            _ => {}
+        }
+        let Ok(one) = timeout_at(deadline, self.changing.write()).await else {
+            return Changed::Refused("another membership change is under way; wait for it to end".into());
+        };
+        match change {
+            Change::CarryOut(serial) => match self.carry_out(*serial, deadline).await {
+                Changed::Done(_) => {
+                    drop(one);
+                    self.spread().await
+                }
+                other => other,
+            },
             Change::Transfer(Some(to)) if self.peers.is_low(*to) => Changed::Refused(format!(
                 "{} is short of disk space and would hand leadership on at once; make room there first",
                 self.name_of(*to)
             )),
             Change::Transfer(to) => self.transfer_here(*to).await,
+            Change::MayPromote(_) | Change::MayRemove(_) => self.may_remove(self.me).await,
         }
     }
 
@@ -197,7 +208,7 @@ impl Node {
     pub(crate) async fn await_applied(&self, ids: &BTreeSet<NodeId>, index: u64, until: Instant) -> Option<NodeId> {
         let waits = ids.iter().filter(|id| **id != self.me).map(|id| async move {
             while self.peers.status(*id).applied < index {
-                if Instant::now() >= until || self.ping(*id).await.is_err() {
+                if Instant::now() >= until || self.reach(*id).await.is_err() {
                     return Some(*id);
                 }
                 tokio::time::sleep(PAUSE / 5).await;

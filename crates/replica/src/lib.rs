@@ -17,6 +17,8 @@ pub mod handler;
 mod identity;
 mod listed;
 mod mark;
+#[cfg(test)]
+mod mark_tests;
 pub mod member;
 pub mod net;
 mod node;

@@ -4,10 +4,12 @@
 //! An entry is judged by the rosters that stand in the log before it, applied or not: a new leader commits what an older one
 //! left only together with its own first entry behind it, so to wait for apply could be to wait for ever.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
+use openraft::alias::SnapshotMetaOf;
 use openraft::raft::AppendEntriesRequest;
 use quorate_core::id::NodeId;
 use quorate_core::record_key::RecordKey;
@@ -23,7 +25,7 @@ use crate::raft::machine::applied_state;
 use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
 use crate::roster::{Roster, SignedRoster, roster_in};
-use crate::state::{Engine as _, Meta, View, get_value};
+use crate::state::{Engine as _, Incoming, Meta, View, get_value};
 
 /// What there is to say of an append.
 enum Judgement {
@@ -49,9 +51,52 @@ impl Node {
         let good = seeded::is(Bug::SkipRoster) || self.is_signed(&told).unwrap_or_default();
         if !good {
             self.grants.doubts.note(from, Doubt::FalseRoster);
-        } else if self.shared.members.hear(told) {
+        } else if self.shared.members.hear(from, told) {
             self.hello.notify_one();
             self.shared.note_change();
+        }
+    }
+
+    /// Whether a log that this node knows nothing of may begin with this membership: one node's, the one that the newest
+    /// roster lists under its id if it lists any.
+    fn may_found(&self, view: &MembershipView) -> bool {
+        let listed = self.shared.members.listed();
+        let known = |(id, member)| listed.as_ref().and_then(|l| l.members.get(id)).is_none_or(|known| known == member);
+        view.members.len() == 1 && view.voters.len() == 1 && view.members.iter().all(known)
+    }
+
+    /// Refuses a state whose roster the anchor key has not signed, or is older than the one applied here; or whose voters are
+    /// neither that roster's nor the ones known here.
+    pub(crate) fn refuse_unlisted_state(
+        &self,
+        from: NodeId,
+        incoming: &Incoming,
+        meta: &SnapshotMetaOf<TypeConfig>,
+    ) -> Result<(), Status> {
+        // Seeded bug: a state says who the members are.
+        if seeded::is(Bug::SkipRoster) {
+            return Ok(());
+        }
+        let judge = || -> io::Result<bool> {
+            let applied = self.applied_roster()?;
+            let Some(told) = incoming.value(&RecordKey::roster())? else { return Ok(applied.is_none()) };
+            let Ok(told) = SignedRoster::decode(told) else { return Ok(false) };
+            let (next, known) = (config_view(meta.last_membership.membership()), self.shared.members.electorates());
+            let voters = |set: &BTreeSet<NodeId>| {
+                *set == told.roster().voters || known.iter().any(|view| view.voters.contains(set))
+            };
+            let newer = applied.is_none_or(|applied| applied.roster().serial <= told.roster().serial);
+            // Nobody is elected without a majority of each set.
+            Ok(self.is_signed(&told)? && newer && next.voters.iter().any(voters))
+        };
+        match judge() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let index = meta.last_log_id.map_or(0, |id| id.index);
+                self.grants.doubts.note(from, Doubt::Unlisted { index });
+                Err(Status::failed_precondition("its members and voters are not those of a signed roster"))
+            }
+            Err(e) => Err(Status::unavailable(format!("this node's state can't be read: {e}"))),
         }
     }
 
@@ -118,11 +163,15 @@ impl Node {
         if sent >= next && append.prev_log_id != end {
             return Ok(Judgement::Apart);
         }
-        for entry in append.entries.iter().filter(|entry| entry.log_id.index >= next) {
-            if !course.permits(entry) {
-                return Ok(Judgement::Unlisted(entry.log_id.index));
+        for sent in append.entries.iter().filter(|entry| entry.log_id.index >= next) {
+            let index = sent.log_id.index;
+            // What is in this log under that id stays there, whatever is sent as it.
+            let kept = self.journal.entry(index)?.map(|kept| from_journal(&kept)).transpose().map_err(invalid)?;
+            let entry = kept.filter(|kept| kept.log_id == sent.log_id).unwrap_or_else(|| sent.clone());
+            if !course.permits(&entry, |founder| self.may_found(founder)) {
+                return Ok(Judgement::Unlisted(index));
             }
-            course.take(entry.clone(), |signed| self.is_signed(signed))?;
+            course.take(entry, |signed| self.is_signed(signed))?;
         }
         Ok(Judgement::Listed)
     }
@@ -155,20 +204,26 @@ struct Course {
 }
 
 impl Course {
-    fn permits(&self, entry: &RaftEntry) -> bool {
+    fn permits(&self, entry: &RaftEntry, may_found: impl FnOnce(&MembershipView) -> bool) -> bool {
         let EntryPayload::Membership(next) = &entry.payload else { return true };
         let next = config_view(next);
         // The founder's own is the log's first entry.
-        let founds = entry.log_id.index == 0 && self.members.members.is_empty() && self.rosters.is_empty();
-        founds || self.rosters.iter().any(|roster| roster.permits(&self.members, &next))
+        let first = entry.log_id.index == 0 && self.members.members.is_empty() && self.rosters.is_empty();
+        first && may_found(&next) || self.rosters.iter().any(|roster| roster.permits(&self.members, &next))
     }
 
     fn take(&mut self, entry: RaftEntry, is_signed: impl Fn(&SignedRoster) -> io::Result<bool>) -> io::Result<()> {
         match &entry.payload {
             EntryPayload::Membership(next) => self.members = config_view(next),
             EntryPayload::Normal(payload) => {
+                let follows = |roster: &Roster| {
+                    let serial = roster.serial.checked_sub(1);
+                    serial == Some(self.serial) || self.rosters.iter().any(|known| serial == Some(known.serial))
+                };
                 if let Some(roster) = roster_in(&payload.0)
                     && roster.roster().serial > self.serial
+                    && follows(roster.roster())
+                    && !self.rosters.contains(roster.roster())
                     && is_signed(&roster)?
                 {
                     self.rosters.push(roster.roster().clone());

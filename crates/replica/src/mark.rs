@@ -2,8 +2,11 @@
 //! directory that is older than the mark was put back, or its disk lied: a single voter has nobody else to ask.
 //!
 //! ```text
-//! quorate/C/N = 1 ‖ boot u32 ‖ term u64 ‖ applied u64    21 bytes
+//! quorate/C/N = 1 ‖ boot u32 ‖ term u64 ‖ applied u64 ‖ tag 16    37 bytes
 //! ```
+//!
+//! The tag is the one that a word bears (trust.md §2.1): what another wrote there, a damaged token tells or a node of this id
+//! left behind whose folder was emptied is not believed, and replaced.
 //!
 //! Whatever is marked was synced here before, so no crash puts a healthy node below its mark. It is written at each
 //! start, before this node takes part, once an hour (tokens wear) and at a clean stop.
@@ -17,10 +20,10 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, NodeId};
 use tokio::time::Instant;
 
-use crate::error::{Loss, OpenError};
+use crate::error::Loss;
 use crate::node::Node;
 use crate::raft::apply_thread::ApplyThread;
-use crate::word::Standing;
+use crate::word::{Own, Standing};
 
 const FORMAT: u8 = 1;
 /// How often it is written while all goes well.
@@ -45,31 +48,37 @@ pub trait Marks: Send + Sync {
 
 /// How far a node is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Mark {
+pub(crate) struct Mark {
     /// Its start.
-    boot: u32,
+    pub(crate) boot: u32,
     /// Term of its newest vote.
-    term: u64,
+    pub(crate) term: u64,
     /// The last entry of its state.
-    applied: u64,
+    pub(crate) applied: u64,
 }
 
 impl Mark {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         Writer::new().u8(FORMAT).u32(self.boot).u64(self.term).u64(self.applied).finish()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("mark", bytes);
         if r.u8()? != FORMAT {
-            return Err(Malformed("mark: unknown format, a newer version wrote it"));
+            return Err(Malformed("mark"));
         }
         let mark = Self { boot: r.u32()?, term: r.u64()?, applied: r.u64()? };
         r.finish()?;
         Ok(mark)
     }
 
-    /// The highest of both: each was true.
+    /// The highest of those that a node has written; each was true.
+    pub(crate) fn of(own: &Own, found: &[Vec<u8>]) -> Self {
+        let own = found.iter().filter_map(|value| Self::decode(own.untagged(value)?).ok());
+        own.fold(Self::default(), Self::max)
+    }
+
+    /// The highest of both.
     fn max(self, other: Self) -> Self {
         Self {
             boot: self.boot.max(other.boot),
@@ -95,30 +104,6 @@ impl Mark {
 /// Where a node's mark is kept.
 fn label(cluster: ClusterId, node: NodeId) -> String {
     format!("quorate/{cluster}/{node}")
-}
-
-async fn read(marks: &dyn Marks, label: &str) -> io::Result<Option<Mark>> {
-    let mut highest = None;
-    for value in marks.read(label).await? {
-        let mark = Mark::decode(&value).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        highest = Some(mark.max(highest.unwrap_or_default()));
-    }
-    Ok(highest)
-}
-
-/// A founder's id is always the same: who begins anew in an empty folder is not held to what the token knows of an earlier
-/// life under that id. A token that keeps nothing keeps no such thing either.
-///
-/// # Errors
-/// There is such a mark and it stays, so that the next start would be taken for a loss; or that is not known now.
-pub(crate) async fn begin_anew(marks: &dyn Marks, cluster: ClusterId, node: NodeId) -> Result<(), OpenError> {
-    let label = label(cluster, node);
-    match marks.read(&label).await {
-        Ok(found) if !found.is_empty() => marks.replace(&label, &Mark::default().encode()).await,
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(e),
-        Ok(_) | Err(_) => Ok(()),
-    }
-    .map_err(OpenError::io("replacing the mark that an earlier node of this id left in the HSM's token"))
 }
 
 /// This node's mark.
@@ -194,7 +179,7 @@ impl Node {
         let before = match *known {
             Some(known) => known,
             None => {
-                let before = read(&**marks, label).await?.unwrap_or_default();
+                let before = Mark::of(&self.own, &marks.read(label).await?);
                 let applied = self.shared.applied_now().max(self.journal.last_index().unwrap_or(0));
                 if let Some(loss) = before.loss(Mark { boot: self.boot, term: term(), applied }) {
                     self.lose(loss);
@@ -207,7 +192,7 @@ impl Node {
         // A state that was put back alone comes after the log that leads on from it.
         let now = before.max(Mark { boot: self.boot, term: term(), applied: apply.durable().unwrap_or(0) });
         if now != before {
-            marks.replace(label, &now.encode()).await?;
+            marks.replace(label, &self.own.tagged(now.encode())).await?;
             *known = Some(now);
         }
         Ok(())

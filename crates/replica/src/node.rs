@@ -21,7 +21,7 @@ use crate::mark::Marked;
 use crate::origins::Origins;
 use crate::peer::hello::Heard;
 use crate::peer::link::{Link, Links};
-use crate::peer::{CALLS_MAX, FORWARDS_MAX, JOINS_MAX};
+use crate::peer::{CALLS_MAX, CHANGES_MAX, FORWARDS_MAX, JOINS_MAX};
 use crate::raft::promise::Promise;
 use crate::raft::{LeaderId, Raft};
 use crate::shared::Shared;
@@ -102,6 +102,8 @@ pub(crate) struct PeerLimits {
     pub(crate) forwards: Arc<Semaphore>,
     /// Its application calls.
     pub(crate) calls: Arc<Semaphore>,
+    /// Its questions about members and leadership.
+    pub(crate) changes: Arc<Semaphore>,
 }
 
 impl Limits {
@@ -115,6 +117,7 @@ impl Limits {
         let fresh = || PeerLimits {
             forwards: Arc::new(Semaphore::new(FORWARDS_MAX)),
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            changes: Arc::new(Semaphore::new(CHANGES_MAX)),
         };
         all.entry(peer).or_insert_with(fresh).clone()
     }

@@ -12,7 +12,7 @@ use openraft::vote::RaftLeaderId as _;
 use quorate_core::batch::{Batch, ENTRY_LEN_MAX, Entry, Outcome};
 use quorate_core::id::{BatchId, NodeId};
 use quorate_core::seeded;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::error::ProposeError;
 use crate::handler::KeyHolder;
@@ -27,6 +27,8 @@ use crate::space::Short;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// How long a roster waits for an earlier one to be carried out.
+const CARRIED_OUT_LIMIT: Duration = Duration::from_secs(8);
 /// How long what a leader says to be in the log may take to arrive here before it is sent once more.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(1);
 
@@ -129,7 +131,7 @@ impl Node {
         }
         // What is being carried out stays the newest roster in the log: followers check membership by that.
         let _unchanged = match batch {
-            Some(Admitted { has_roster: true, .. }) => match self.changing.try_read() {
+            Some(Admitted { has_roster: true, .. }) => match timeout(CARRIED_OUT_LIMIT, self.changing.read()).await {
                 Ok(unchanged) => Some(unchanged),
                 Err(_) => return Attempt::Busy("an earlier change of members is being carried out".into()),
             },

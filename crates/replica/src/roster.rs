@@ -107,21 +107,37 @@ impl Roster {
         Ok(Some(next))
     }
 
-    /// The next one, without a member; none when it is not there.
+    /// The next one, in which a member has no vote; none when it has none.
     ///
     /// # Errors
     /// When nobody would be left to vote.
-    pub fn without(&self, id: NodeId) -> Result<Option<Self>, String> {
-        if !self.members.contains_key(&id) {
+    pub fn demoting(&self, id: NodeId) -> Result<Option<Self>, String> {
+        if !self.voters.contains(&id) {
             return Ok(None);
         }
         let mut next = self.next()?;
-        next.members.remove(&id);
         next.voters.remove(&id);
         match next.voters.is_empty() {
             true => Err("it is the only voter: without it there is no cluster; promote others first".into()),
             false => Ok(Some(next)),
         }
+    }
+
+    /// The next one, without a member; none when it is not there. Whom a roster leaves out counts for nothing, while the
+    /// change of voters that takes a vote away needs the old voters still: so the vote goes first.
+    ///
+    /// # Errors
+    /// When it votes.
+    pub fn without(&self, id: NodeId) -> Result<Option<Self>, String> {
+        if self.voters.contains(&id) {
+            return Err("it votes; its vote is to be taken first".into());
+        }
+        if !self.members.contains_key(&id) {
+            return Ok(None);
+        }
+        let mut next = self.next()?;
+        next.members.remove(&id);
+        Ok(Some(next))
     }
 
     fn next(&self) -> Result<Self, String> {
@@ -290,10 +306,13 @@ mod tests {
         assert!(now.promoting(&[NodeId(2)], true).unwrap().is_some());
         assert!(now.promoting(&[NodeId(7)], true).unwrap_err().contains("no member"));
 
-        let two = three.without(NodeId(1)).unwrap().expect("the next");
-        assert_eq!((two.members.len(), two.voters.len()), (2, 2));
-        assert_eq!(two.without(NodeId(1)), Ok(None));
-        assert!(now.without(NodeId(1)).unwrap_err().contains("only voter"));
+        assert!(three.without(NodeId(1)).unwrap_err().contains("its vote"));
+        let two = three.demoting(NodeId(1)).unwrap().expect("the next");
+        assert_eq!((two.serial, two.members.len(), two.voters.len()), (7, 3, 2));
+        assert_eq!(two.demoting(NodeId(1)), Ok(None));
+        let gone = two.without(NodeId(1)).unwrap().expect("the next");
+        assert_eq!((gone.serial, gone.members.len(), gone.without(NodeId(1))), (8, 2, Ok(None)));
+        assert!(now.demoting(NodeId(1)).unwrap_err().contains("only voter"));
     }
 
     #[test]

@@ -299,7 +299,6 @@ async fn identify(cfg: &ReplicaConfig, world: &World, create: bool) -> Result<(N
                 }
             }
         }
-        mark::begin_anew(&*world.marks, cfg.cluster, cfg.node).await?;
         let made = world.own_keys.make().await;
         let (boxed, own_key) = made.map_err(OpenError::io("making this node's own key"))?;
         let file = NodeFile {

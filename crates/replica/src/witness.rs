@@ -137,6 +137,7 @@ async fn ask_others(node: &Node) {
     while node.own.standing() == Standing::Asking {
         let electorates = node.electorates().await;
         let mut answered = node.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        answered.retain(|id| node.shared.members.has(*id));
         answered.insert(node.me);
         // Without voters there was nobody to promise anything to.
         if electorates.is_empty() || electorates.iter().any(|voters| voters.is_majority(&answered)) {

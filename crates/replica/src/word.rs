@@ -248,14 +248,26 @@ impl Own {
 
     /// Puts the tag on.
     pub(crate) fn say(&self, word: Word) -> Bytes {
-        let mut bytes = word.encode();
-        let tag = self.key.tag(&self.message(&bytes));
-        bytes.extend_from_slice(&tag);
-        bytes.into()
+        self.tagged(word.encode()).into()
     }
 
-    fn message(&self, word: &[u8]) -> Vec<u8> {
-        Writer::new().field(&self.cluster.0).u32(self.group.0).field(word).finish()
+    /// What this node says of its past, with its tag. What says different things has different lengths.
+    pub(crate) fn tagged(&self, mut said: Vec<u8>) -> Vec<u8> {
+        let tag = self.tag(&said);
+        said.extend_from_slice(&tag);
+        said
+    }
+
+    /// What bears this node's tag, without it.
+    pub(crate) fn untagged<'a>(&self, told: &'a [u8]) -> Option<&'a [u8]> {
+        let (said, tag) = told.split_at_checked(told.len().checked_sub(TAG_LEN)?)?;
+        let genuine = verify_slices_are_equal(&self.tag(said), tag).is_ok();
+        // Seeded bug: whoever reaches this node can declare it lost.
+        (genuine || seeded::is(Bug::SkipTag)).then_some(said)
+    }
+
+    fn tag(&self, said: &[u8]) -> [u8; TAG_LEN] {
+        self.key.tag(&Writer::new().field(&self.cluster.0).u32(self.group.0).field(said).finish())
     }
 
     /// Looks at what another says that this node has said. `has`: whether an entry is in its log or its state.
@@ -268,10 +280,7 @@ impl Own {
             return Ok(None);
         }
         let word = Word::read(told)?;
-        let (said, tag) = told.split_at(WORD_LEN - TAG_LEN);
-        let genuine = verify_slices_are_equal(&self.key.tag(&self.message(said)), tag).is_ok();
-        // Seeded bug: whoever reaches this node can declare it lost.
-        if word.session.origin != self.session.origin || !(genuine || seeded::is(Bug::SkipTag)) {
+        if word.session.origin != self.session.origin || self.untagged(told).is_none() {
             return Err(Malformed("word: it is none of this node's"));
         }
         let loss = word.loss(self.session, || self.vote(), has);

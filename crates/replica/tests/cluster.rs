@@ -216,6 +216,24 @@ async fn membership_changes_keep_their_rules_on_leader_and_follower() {
     cluster.stop().await;
 }
 
+/// Each change of voters needs those that go, and whom the roster leaves out is asked nothing more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_shrinks_to_one_voter_and_grows_again() {
+    let mut cluster = Cluster::sites(4).start(3).await;
+    for (by, gone) in [(0, 2), (0, 1)] {
+        support::remove(&cluster.nodes[by], cluster.sites[gone].id).await.expect("removed");
+        cluster.nodes[gone].shutdown().await;
+        cluster.write(by, "after", &[gone as u8]).await;
+    }
+    let view = cluster.nodes[0].view().expect("a view");
+    assert_eq!((view.membership().members.len(), view.membership().voter_ids().len()), (1, 1));
+    drop(view);
+    let id = cluster.add().await;
+    support::promote(&cluster.nodes[0], vec![id], true).await.expect("promoted");
+    cluster.write(3, "two", b"1").await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_is_founded_once() {
     let cluster = Cluster::founded(1).await;

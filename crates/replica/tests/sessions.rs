@@ -124,8 +124,8 @@ async fn a_folder_older_than_the_members_that_are_left_is_found_out() {
     cluster.nodes[victim] = cluster.sites[victim].open().await;
     cluster.leader(&[0, 1]).await;
     let third = cluster.add().await;
-    cluster.nodes[0].promote(vec![third], false, soon()).await.expect("promoted");
-    cluster.nodes[2].remove_member(cluster.sites[0].id, false, soon()).await.expect("removed");
+    support::promote(&cluster.nodes[0], vec![third], false).await.expect("promoted");
+    support::remove(&cluster.nodes[2], cluster.sites[0].id).await.expect("removed");
     cluster.nodes[0].shutdown().await;
     cluster.write(victim, "since", b"1").await;
     cluster.nodes[victim].shutdown().await;

@@ -55,7 +55,7 @@ impl Node {
         let grants: Vec<Grant> = grants.iter().filter_map(|bytes| Grant::read(bytes).ok()).collect();
         let holds = |grant: &Grant, identity: &[u8]| {
             let mut state = self.grants.lock();
-            members.has(grant.by)
+            members.member(grant.by).is_some_and(|pinned| pinned.identity_spki == identity)
                 && self.grants.is_certified(&mut state, grant, identity)
                 && grant.is_for(self.grants.realm, leadership)
         };

@@ -268,9 +268,7 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
         let higher = Some(pb::append_response::Result::HigherVote(vote));
         let answers = Answers {
             vote: Box::new(move |_| voted().map(|()| pb::VoteResponse { vote: Some(vote), ..Default::default() })),
-            append: Box::new(move |_| {
-                appended().map(|()| pb::AppendResponse { result: higher, ..Default::default() })
-            }),
+            append: Box::new(move |_| appended().map(|()| pb::AppendResponse { result: higher, ..Default::default() })),
             ..Default::default()
         };
         let honest = [leader, other];
@@ -344,6 +342,10 @@ async fn an_elected_leader_can_t_change_members() {
         refused(hostile.append(to, append(view, None)).await, "no signed roster");
         assert_eq!(node.node().grants.doubts.of(hostile.id), Some(Doubt::Unlisted { index: end.index + 1 }));
     }
+    // Nor by a state that lists nobody.
+    let view = node.node().files.view().expect("a view");
+    refused(hostile.install(to, state(&*view, false, term, hostile.id, &grants)).await, "signed roster");
+    drop(view);
     // Nor by a roster of its own before it in the log.
     let signed = node.view().expect("a view").roster().expect("readable").expect("one").1.roster().clone();
     let next = signed.with(NodeId(999), &crate::Member { name: "n9".into(), identity_spki: vec![9], ..stranger });

@@ -204,6 +204,7 @@ impl Node {
         self.judge_words(from, hello.about.iter().take(2));
         self.words.keep(from, hello.word);
         self.hear_roster(from, hello.roster);
+        self.shared.members.note_serial(from, hello.roster_serial);
         let (answered, own_ms) = (self.boot_clock.now(), self.wall.now_ms());
         let clock = sent.and_then(|sent| Witness::new(hello.wall_ms, sent, answered, own_ms));
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };

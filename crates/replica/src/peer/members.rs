@@ -1,5 +1,6 @@
 //! Who the members are, and who may speak for which node id.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_core::id::NodeId;
@@ -12,7 +13,9 @@ use crate::roster::SignedRoster;
 /// Committed membership as applied here, and the newest signed roster that is known, applied here or told.
 ///
 /// The roster is ahead of every change of membership: a node that is behind learns from it of members that came since, the
-/// leader it must catch up from among them. Whom it leaves out counts for nothing, whatever was applied here.
+/// leader it must catch up from among them. Whom it leaves out counts for nothing, whatever membership was applied here. One
+/// that was only told may never have come into force, though its signature is good: by one member's word alone it cuts off
+/// nobody whom this node's own log has.
 pub(crate) struct Members(RwLock<Known>);
 
 struct Known {
@@ -23,15 +26,18 @@ struct Known {
 struct Newest {
     signed: SignedRoster,
     view: Arc<MembershipView>,
+    /// Who has told it, or of a later one; none that was applied here needs.
+    tellers: BTreeSet<NodeId>,
+    in_force: bool,
 }
 
 impl Known {
     fn member(&self, id: NodeId) -> Option<&Member> {
-        let listed = self.roster.as_ref().map(|newest| newest.view.members.get(&id));
-        match listed {
-            // What is applied changes no pin.
-            Some(listed) => listed.map(|member| self.applied.members.get(&id).unwrap_or(member)),
-            None => self.applied.members.get(&id),
+        let applied = || self.applied.members.get(&id);
+        match &self.roster {
+            None => applied(),
+            // What is signed goes before what an entry said.
+            Some(newest) => newest.view.members.get(&id).or_else(|| applied().filter(|_| !newest.is_believed())),
         }
     }
 
@@ -40,11 +46,19 @@ impl Known {
     }
 }
 
+impl Newest {
+    fn is_believed(&self) -> bool {
+        self.in_force || self.tellers.len() > 1
+    }
+}
+
 impl Members {
     /// What is known to begin with: a joining node's introduction.
     pub(crate) fn new(introduction: Option<SignedRoster>) -> Self {
         let members = Self(RwLock::new(Known { applied: Arc::default(), roster: None }));
-        introduction.map(|roster| members.hear(roster));
+        if let Some(roster) = introduction {
+            members.set_roster(roster);
+        }
         members
     }
 
@@ -62,22 +76,35 @@ impl Members {
 
     /// The roster as applied here: of two with one serial it is the one that counts.
     pub(crate) fn set_roster(&self, signed: SignedRoster) {
-        self.take(signed, |new, known| new >= known);
-    }
-
-    /// A roster that was told, with a good signature; false when it is no news.
-    pub(crate) fn hear(&self, signed: SignedRoster) -> bool {
-        self.take(signed, |new, known| new > known)
-    }
-
-    fn take(&self, signed: SignedRoster, is_news: impl FnOnce(u64, u64) -> bool) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let news = is_news(signed.roster().serial, known.serial());
+        if signed.roster().serial >= known.serial() {
+            let view = Arc::new(signed.roster().view());
+            known.roster = Some(Newest { signed, view, tellers: BTreeSet::new(), in_force: true });
+        }
+    }
+
+    /// A member told a roster, with a good signature; false when it is no news.
+    pub(crate) fn hear(&self, from: NodeId, signed: SignedRoster) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let news = signed.roster().serial > known.serial();
         if news {
             let view = Arc::new(signed.roster().view());
-            known.roster = Some(Newest { signed, view });
+            known.roster = Some(Newest { signed, view, tellers: [from].into(), in_force: false });
         }
         news
+    }
+
+    /// A member says that it knows a roster with this serial.
+    pub(crate) fn note_serial(&self, from: NodeId, serial: u64) {
+        let waits = |known: &Known| known.roster.as_ref().is_some_and(|newest| !newest.is_believed());
+        if self.read(waits) {
+            let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            if serial >= known.serial()
+                && let Some(newest) = &mut known.roster
+            {
+                newest.tellers.insert(from);
+            }
+        }
     }
 
     /// Serial of the newest roster known; 0: none.
@@ -119,8 +146,9 @@ impl Members {
     /// All nodes to talk to.
     pub(crate) fn all(&self) -> Vec<(NodeId, Member)> {
         self.read(|known| {
-            let all = known.roster.as_ref().map_or(&known.applied, |newest| &newest.view);
-            all.members.keys().filter_map(|id| Some((*id, known.member(*id)?.clone()))).collect()
+            let listed = known.roster.iter().flat_map(|newest| newest.view.members.keys());
+            let ids: BTreeSet<NodeId> = known.applied.members.keys().chain(listed).copied().collect();
+            ids.into_iter().filter_map(|id| Some((id, known.member(id)?.clone()))).collect()
         })
     }
 
@@ -172,28 +200,41 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_roster_adds_members_changes_no_pin_and_cuts_off_whom_it_leaves_out() {
+    fn the_newest_roster_adds_members_and_cuts_off_whom_it_leaves_out() {
         let (a, b, c) = (member("a", 1), member("b", 2), member("c", 3));
         let members = Members::new(Some(roster(3, &[(1, a.clone()), (3, c.clone())])));
         assert_eq!(members.admit(NodeId(3), &who("c", 3)), Ok(()), "introduced");
-        members.set_applied(view(5, &[(1, a.clone()), (2, b.clone())]));
+        members.set_applied(view(5, &[(1, member("a", 66)), (2, b.clone())]));
         assert_eq!(
             members.admit(NodeId(3), &who("c", 3)),
             Ok(()),
             "replaying its log, it still follows a later member"
         );
         assert_eq!(members.admit(NodeId(2), &who("b", 2)), Err(Refusal::NotPinned), "gone since");
+        assert_eq!(members.admit(NodeId(1), &who("a", 1)), Ok(()));
+        assert_eq!(members.admit(NodeId(1), &who("a", 66)), Err(Refusal::NotPinned), "what is signed goes first");
         assert!(members.member(NodeId(2)).is_none() && !members.has(NodeId(2)));
         assert_eq!(members.all().len(), 2);
+        assert_eq!((members.serial(), members.electorates().len()), (3, 2));
+        let told = |serial| members.hear(NodeId(1), roster(serial, &[(2, b.clone())]));
+        assert!(!told(3) && !told(2), "no news");
+    }
 
-        assert!(!members.hear(roster(3, &[(2, b.clone())])) && !members.hear(roster(2, &[(2, b.clone())])), "no news");
-        assert!(members.hear(roster(4, &[(1, member("evil", 66)), (3, c)])));
-        assert!(members.has(NodeId(3)));
+    #[test]
+    fn what_is_told_by_one_alone_and_not_applied_cuts_off_nobody_of_the_own_log() {
+        let (a, b, c) = (member("a", 1), member("b", 2), member("c", 3));
+        let members = Members::new(None);
+        members.set_applied(view(5, &[(1, a.clone()), (2, b.clone())]));
+        members.set_roster(roster(3, &[(1, a.clone()), (2, b.clone())]));
+        assert!(members.hear(NodeId(2), roster(4, &[(2, b.clone()), (3, c.clone())])));
+        assert!(members.has(NodeId(1)) && members.has(NodeId(3)), "it adds");
+        members.note_serial(NodeId(2), 4);
+        members.note_serial(NodeId(3), 3);
+        assert!(members.has(NodeId(1)));
+        members.note_serial(NodeId(3), 7);
+        assert!(!members.has(NodeId(1)), "two know of it");
         // What was told and never applied gives way to what was.
-        members.set_roster(roster(4, &[(1, a.clone())]));
-        assert!(!members.has(NodeId(3)));
-        assert_eq!(members.admit(NodeId(1), &who("evil", 66)), Err(Refusal::NotPinned));
-        assert_eq!(members.admit(NodeId(1), &who("a", 1)), Ok(()));
-        assert_eq!((members.serial(), members.electorates().len()), (4, 2));
+        members.set_roster(roster(4, &[(1, a.clone()), (2, b)]));
+        assert!(members.has(NodeId(1)) && !members.has(NodeId(3)));
     }
 }

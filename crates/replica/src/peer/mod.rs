@@ -38,6 +38,8 @@ use tonic::{Code, Status};
 pub(crate) const MESSAGE_LEN_MAX: usize = 4 * 1024 * 1024;
 /// Proposals of one peer in flight here; more are told RESOURCE_EXHAUSTED.
 pub(crate) const FORWARDS_MAX: usize = 1024;
+/// Questions about members and leadership of one peer at once; operators ask one after the other.
+pub(crate) const CHANGES_MAX: usize = 2;
 /// Application calls of one peer in flight here.
 pub(crate) const CALLS_MAX: usize = 64;
 /// Join calls in flight here, from anyone.

@@ -84,7 +84,7 @@ pub(crate) enum Refusal {
     #[error("that group is not served here")]
     Group = 3,
     #[error(
-        "the sender's name or identity key is not the one pinned for its node id in committed membership; approve the node first"
+        "the sender's name or identity key is not the one pinned for its node id, or it was removed; a new node has to be approved first"
     )]
     NotPinned = 4,
     #[error("another node answers at this address; check the peer addresses of the members")]

@@ -165,6 +165,10 @@ impl Peer for PeerDesk {
     ) -> Answer<pb::ChangeMembershipResponse> {
         use pb::change_membership_request::Change as C;
         use pb::change_membership_response::Result as R;
+        let from = sender(&request)?;
+        let Ok(_permit) = self.node.limits.of(from).changes.try_acquire_owned() else {
+            return Err(Status::resource_exhausted("too many questions about members at once"));
+        };
         let request = request.into_inner();
         let limit = SERVE_LIMIT.min(std::time::Duration::from_millis(request.deadline_ms));
         let change = match request.change.ok_or_else(|| Status::invalid_argument("no change"))? {

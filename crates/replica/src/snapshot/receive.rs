@@ -75,6 +75,7 @@ pub(crate) async fn receive(
         _ = turn.wait_for(|n| *n != me) => return Err(Status::aborted("a newer snapshot has begun")),
         incoming = take(node, last.index, identity, parts) => incoming?,
     };
+    node.refuse_unlisted_state(from, &incoming, &meta)?;
     tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
     // Raft may have moved on meanwhile. It panics over what no honest leader sends.
     node.refuse_contradictions(vote.leader_id, vec![last]).await?;

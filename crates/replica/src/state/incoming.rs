@@ -9,7 +9,7 @@ use quorate_core::record_key::RecordKey;
 use thiserror::Error;
 
 use super::digest::LtHash;
-use super::engine::{Engine, RedbEngine, View, WriteSet};
+use super::engine::{Engine, RedbEngine, View, WriteSet, get_value};
 use super::files::StateFiles;
 use super::meta::{Meta, RECORDS_END};
 use super::verify::SCAN_STEP;
@@ -157,13 +157,24 @@ impl Incoming {
         Ok(())
     }
 
+    /// A record's value, once it is whole.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(crate) fn value(&self, key: &RecordKey) -> io::Result<Option<Bytes>> {
+        get_value(&*self.engine()?.view()?, key)
+    }
+
+    fn engine(&self) -> io::Result<&Arc<RedbEngine>> {
+        self.engine.as_ref().ok_or_else(|| io::Error::other("this state was installed"))
+    }
+
     /// What the journal is to know before it is put in force.
     ///
     /// # Errors
     /// When it can't be read.
     pub fn stands_at(&self) -> io::Result<Option<Checkpoint>> {
-        let engine = self.engine.as_ref().ok_or_else(|| io::Error::other("this state was installed"))?;
-        let meta = Meta::read(&*engine.view()?)?;
+        let meta = Meta::read(&*self.engine()?.view()?)?;
         let digest = self.digest.hash();
         Ok(meta.applied.map(|(index, _)| Checkpoint { index, digest, chain: meta.chain }))
     }

@@ -189,7 +189,6 @@ pub struct TestToken {
     pub objects: Mutex<BTreeMap<String, Vec<Vec<u8>>>>,
     /// It keeps nothing, as some do.
     pub refuses: AtomicBool,
-    pub is_read_only: AtomicBool,
 }
 
 impl TestToken {
@@ -213,9 +212,6 @@ impl Marks for TestToken {
         self.with(|objects| objects.get(label).cloned().unwrap_or_default())
     }
     fn replace<'a>(&'a self, label: &'a str, value: &'a [u8]) -> BoxFuture<'a, std::io::Result<()>> {
-        if self.is_read_only.load(Ordering::Relaxed) {
-            return Box::pin(std::future::ready(Err(std::io::Error::other("CKR_TOKEN_WRITE_PROTECTED"))));
-        }
         self.with(|objects| drop(objects.insert(label.to_owned(), vec![value.to_vec()])))
     }
 }
@@ -550,6 +546,7 @@ pub async fn promote(by: &Replica, ids: Vec<NodeId>, force: bool) -> Result<u64,
 
 pub async fn remove(by: &Replica, id: NodeId) -> Result<u64, MembershipError> {
     by.may_remove(id, soon()).await?;
+    change_roster(by, |now| now.demoting(id)).await?;
     change_roster(by, |now| now.without(id)).await
 }
 

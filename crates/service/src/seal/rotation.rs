@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! may it go?                      ask the leader: a majority with and without it
+//! its vote                        goes first, by a roster of its own, while it counts still
 //! RK_{r+1}, keyring + epoch e+1   made here, from public keys alone: no custodian is needed
 //!   ──► every unsealed member     sealed to its HSM; it reads with the new keyring from now on
 //! one batch                       Member record and envelope gone, keyring under RK_{r+1}, an envelope for each that stays,
@@ -95,15 +96,22 @@ impl Node {
         let view = ledger.view(check_until).await?;
         let record = ledger.get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
         let pinned = view.membership().by_name(name).map(|(id, _)| id);
-        let mut serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
         drop(view);
         let id = record.as_ref().map(|r| r.body.id).or(pinned);
         let id = id
             .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is")))?;
-        if record.is_some() {
-            serial = self.rotate_without(&opened, name, deadline).await?;
-        }
+        // While the voters change, those that go count still; from then on it is the roster that cuts off.
+        let demoting = |view: &View| {
+            let mut changes = Vec::new();
+            let serial = ledger.change_roster(view, &mut changes, |now| now.demoting(id))?;
+            Ok((changes, (serial, view.roster().map_err(unreadable)?)))
+        };
+        let (_, (mut serial, roster)) = ledger.commit(deadline, demoting).await?;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        if record.is_some() || roster.is_some_and(|(_, signed)| signed.roster().members.contains_key(&id)) {
+            serial = self.rotate_without(&opened, name, id, deadline).await?;
+            replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        }
         let root_generation = self.opened()?.root_key.generation();
         tracing::info!(by = %caller, node = %name, id = id.0, root_generation, "member removed, root key rotated");
         Ok(Removed { id, voters: replica.status().voters().collect(), root_generation })
@@ -114,6 +122,7 @@ impl Node {
         &self,
         opened: &Arc<Opened>,
         name: &str,
+        id: NodeId,
         deadline: Instant,
     ) -> Result<u64, Error> {
         let ledger = &opened.ledger;
@@ -150,9 +159,8 @@ impl Node {
                 let key = RecordKey::keyring();
                 changes.push(Change::PutSeal { key, value: boxed.to_vec(), rev: keyring_rev });
                 let gone = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
-                let mut serial = 0;
+                let serial = ledger.change_roster(view, &mut changes, |now| now.without(id))?;
                 if let Some(gone) = gone {
-                    serial = ledger.change_roster(view, &mut changes, |now| now.without(gone.body.id))?;
                     changes.push(Change::Delete { table: Table::Member, name: gone.name, rev: gone.rev });
                 }
                 let rev_of =

@@ -461,11 +461,18 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     let rig = Rig::new();
     let (n1, n2, n3, _) = three(&rig).await;
     let blob = key_and_blob(&n1, b"text").await;
-    n1.rotate_without(&opened(&n1), "n3", soon()).await.expect("the batch");
+    let id = n3.current().replica().expect("a member").id();
+    let demoting = |view: &View| {
+        let mut changes = Vec::new();
+        let serial = opened(&n1).ledger.change_roster(view, &mut changes, |now| now.demoting(id))?;
+        Ok((changes, serial))
+    };
+    let (_, serial) = opened(&n1).ledger.commit(soon(), demoting).await.expect("written");
+    opened(&n1).ledger.replica.carry_out(serial, soon()).await.expect("it votes no more");
+    n1.rotate_without(&opened(&n1), "n3", id, soon()).await.expect("the batch");
     n1.shutdown().await;
     drop(n1);
     eventually("n2 has turned", || opened(&n2).root_key.generation() == 2).await;
-    let id = n3.current().replica().expect("a member").id();
     assert!(n2.hand_over(&opened(&n2), id).await.is_err(), "a member still, but it gets nothing");
     // Whom the roster leaves out is listened to no more, so the first has to come back.
     let n1 = rig.node("n1").await;

@@ -225,6 +225,10 @@ async fn a_node_believes_no_custodians_but_those_it_was_introduced_to() {
     node.shutdown().await;
     drop(node);
 
+    // The token knows of a start with that node file, which the own folder does not know of.
+    let hsm = rig.hsm("n1", "n1", Options::default().kem);
+    hsm.replace_data(&format!("quorate/{}/1", rig.cluster), &[]).await.expect("forgotten");
+    hsm.close();
     let node = rig.node("n1").await;
     unseal(&node, &shares[..2]).await;
     assert_eq!(node.pins.get(), pinned);
