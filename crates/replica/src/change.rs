@@ -65,29 +65,28 @@ impl Node {
                 false => Changed::Refused(format!("{}; make room there first", short.why)),
             };
         }
-        // Any member may ask, as often as it likes: what only waits for others keeps nobody waiting.
         match change {
-            Change::MayPromote(ids) => return self.may_promote(ids, deadline).await,
-            Change::MayRemove(id) if *id != self.me => return self.may_remove(*id).await,
-            _ => {}
-        }
-        let Ok(one) = timeout_at(deadline, self.changing.write()).await else {
-            return Changed::Refused("another membership change is under way; wait for it to end".into());
-        };
-        match change {
-            Change::CarryOut(serial) => match self.carry_out(*serial, deadline).await {
-                Changed::Done(_) => {
-                    drop(one);
-                    self.spread().await
-                }
+            // Any member may ask, as often as it likes: what only waits for others keeps nobody waiting.
+            Change::MayPromote(ids) => self.may_promote(ids, deadline).await,
+            Change::MayRemove(id) if *id != self.me => self.may_remove(*id).await,
+            Change::MayRemove(_) => self.alone(deadline, self.may_remove(self.me)).await,
+            Change::CarryOut(serial) => match self.alone(deadline, self.carry_out(*serial, deadline)).await {
+                Changed::Done(_) => self.spread().await,
                 other => other,
             },
             Change::Transfer(Some(to)) if self.peers.is_low(*to) => Changed::Refused(format!(
                 "{} is short of disk space and would hand leadership on at once; make room there first",
                 self.name_of(*to)
             )),
-            Change::Transfer(to) => self.transfer_here(*to).await,
-            Change::MayPromote(_) | Change::MayRemove(_) => self.may_remove(self.me).await,
+            Change::Transfer(to) => self.alone(deadline, self.transfer_here(*to)).await,
+        }
+    }
+
+    /// Makes a change while no other is made.
+    async fn alone(&self, deadline: Instant, change: impl Future<Output = Changed>) -> Changed {
+        match timeout_at(deadline, self.changing.write()).await {
+            Ok(_one) => change.await,
+            Err(_) => Changed::Refused("another membership change is under way; wait for it to end".into()),
         }
     }
 
