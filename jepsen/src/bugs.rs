@@ -48,7 +48,7 @@ pub struct Caught {
 }
 
 /// Every bug that the product can be built with.
-pub const BUGS: [Seeded; 20] = [
+pub const BUGS: [Seeded; 19] = [
     bug(
         "skip-read-index",
         "reads are answered from what the node has applied",
@@ -126,12 +126,6 @@ pub const BUGS: [Seeded; 20] = [
         "word-while-asking",
         "who starts says what it has while it asks what it had",
         ("durability", "rollback", 2, 40, 150),
-        &["recovery", "logs"],
-    ),
-    bug(
-        "unsynced-word",
-        "a node's word tells the end of its log, synced or not",
-        ("durability", "power", 3, 40, 300),
         &["recovery", "logs"],
     ),
     bug(
