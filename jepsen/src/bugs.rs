@@ -143,7 +143,7 @@ pub const BUGS: [Seeded; 19] = [
     bug(
         "count-unsigned",
         "whoever says that it leads is followed, whoever voted",
-        ("durability", "hostile", 3, 60, 150),
+        ("durability", "hostile", 3, 30, 150),
         &["hostile"],
     ),
     bug(
