@@ -48,7 +48,7 @@ pub struct Caught {
 }
 
 /// Every bug that the product can be built with.
-pub const BUGS: [Seeded; 21] = [
+pub const BUGS: [Seeded; 20] = [
     bug(
         "skip-read-index",
         "reads are answered from what the node has applied",
@@ -129,12 +129,6 @@ pub const BUGS: [Seeded; 21] = [
         &["recovery", "logs"],
     ),
     bug(
-        "unsynced-word",
-        "a node's word tells the end of its log, synced or not",
-        ("durability", "power", 3, 40, 300),
-        &["recovery", "logs"],
-    ),
-    bug(
         "skip-tag",
         "a word about a node is believed whoever made it",
         ("durability", "hostile", 3, 30, 150),
@@ -149,7 +143,7 @@ pub const BUGS: [Seeded; 21] = [
     bug(
         "count-unsigned",
         "whoever says that it leads is followed, whoever voted",
-        ("durability", "hostile", 3, 60, 150),
+        ("durability", "hostile", 3, 30, 150),
         &["hostile"],
     ),
     bug(

@@ -34,8 +34,6 @@ pub enum Bug {
     LeaderLease,
     /// Who starts says what it has while it asks what it had.
     WordWhileAsking,
-    /// A node's word tells the end of its log, synced or not.
-    UnsyncedWord,
     /// A word about a node is believed whoever made it.
     SkipTag,
     /// A vote told in an answer is adopted as it comes.
@@ -89,7 +87,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 21] = [
+    pub const ALL: [(&str, Bug); 20] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -104,7 +102,6 @@ mod chosen {
         ("lose-vote", Bug::LoseVote),
         ("leader-lease", Bug::LeaderLease),
         ("word-while-asking", Bug::WordWhileAsking),
-        ("unsynced-word", Bug::UnsyncedWord),
         ("skip-tag", Bug::SkipTag),
         ("trust-answer-vote", Bug::TrustAnswerVote),
         ("count-unsigned", Bug::CountUnsigned),

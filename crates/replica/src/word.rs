@@ -26,7 +26,7 @@ use quorate_core::session::Session;
 
 use crate::error::Loss;
 use crate::journal::JournalReader;
-use crate::raft::codec::{decode_log_id, decode_vote};
+use crate::raft::codec::decode_vote;
 use crate::raft::{LeaderId, LogId, Vote};
 
 const TAG_LEN: usize = 16;
@@ -222,11 +222,6 @@ impl Own {
     }
 
     fn acked_under(&self, vote: &Vote) -> Option<LogId> {
-        // Seeded bug: what the next loss of power may take.
-        if seeded::is(Bug::UnsyncedWord) {
-            let last = self.journal.state().ok()?.last;
-            return last.and_then(|(_, id)| decode_log_id(&id).ok()).filter(|id| id.leader_id == vote.leader_id);
-        }
         // Its own entries count for themselves once they are synced.
         if vote.committed && vote.leader_id.node_id == self.session.origin.0 {
             let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);

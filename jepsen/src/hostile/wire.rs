@@ -24,8 +24,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 const ALPN: &[u8] = b"quorate-peer/1";
 const MAGIC: &[u8; 6] = b"QRPEER";
 const FORMAT: u8 = 1;
-/// Of magic, stamp and purpose.
-const PREFACE_LEN: usize = 6 + 37 + 1;
+/// What was last heard from the one that is called: zeros, for nothing.
+const WORD_LEN: usize = 85;
+/// Of magic, stamp, purpose and word.
+const PREFACE_LEN: usize = 6 + 37 + 1 + WORD_LEN;
 const WELCOME: u8 = 0;
 const WRONG_PURPOSE: u8 = 6;
 
@@ -106,7 +108,7 @@ impl Wire {
         let tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
         let mut tls = TlsConnector::from(self.client.clone()).connect(ServerName::from(addr.ip()), tcp).await?;
-        tls.write_all(&[&MAGIC[..], &stamp.encode(), &[purpose as u8]].concat()).await?;
+        tls.write_all(&[&MAGIC[..], &stamp.encode(), &[purpose as u8], &[0; WORD_LEN]].concat()).await?;
         tls.flush().await?;
         match tls.read_u8().await? {
             WELCOME => Ok(tls),
@@ -123,7 +125,8 @@ impl Wire {
         let mut tls = TlsAcceptor::from(self.server.clone()).accept(tcp).await?;
         let mut preface = [0; PREFACE_LEN];
         tls.read_exact(&mut preface).await?;
-        let is_for_calls = (Purpose::Control as u8..=Purpose::Snapshot as u8).contains(&preface[PREFACE_LEN - 1]);
+        let is_for_calls =
+            (Purpose::Control as u8..=Purpose::Snapshot as u8).contains(&preface[PREFACE_LEN - WORD_LEN - 1]);
         tls.write_u8(if is_for_calls { WELCOME } else { WRONG_PURPOSE }).await?;
         tls.flush().await?;
         if is_for_calls { Ok(tls) } else { Err(io::Error::other("for something else")) }

@@ -19,6 +19,8 @@ pub(crate) enum Doubt {
     NotGranted { term: u64 },
     #[error("it tells of term {term}, which no elections can have led to, and is not believed")]
     FarTerm { term: u64 },
+    #[error("it tells of one higher term after the other, the last {term}, and is not believed for a while")]
+    EndlessTerms { term: u64 },
     #[error("it tells of a vote of this node's in term {term} that this node never gave, and is not believed")]
     FalseVote { term: u64 },
     #[error("it tells a roster of members that the cluster's anchor key has not signed, and is not believed")]

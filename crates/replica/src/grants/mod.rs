@@ -43,6 +43,11 @@ use wire::{BootKey, Grant, Realm};
 
 /// A term this far above the own is no election's: a vote that names it is dropped, since terms can run out.
 const TERMS_AHEAD_MAX: u64 = 1 << 20;
+/// So often, within [`RAISES_PER`], a member's answers may move this node's term. One that is honest tells of an election once;
+/// one that went on for ever would unseat whoever is elected.
+const RAISES_MAX: usize = 2;
+/// See [`RAISES_MAX`].
+const RAISES_PER: Duration = Duration::from_secs(10);
 /// For so long after its leader has named a successor a node grants that one's ballot although the leader lives.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
 
@@ -63,6 +68,8 @@ struct State {
     collected: Option<(LeaderId, BTreeMap<NodeId, Bytes>)>,
     /// The last grant given: it may be asked for again.
     given: Option<(LeaderId, Bytes)>,
+    /// When each member's answers have moved this node's term.
+    raises: BTreeMap<NodeId, Vec<Instant>>,
     /// Whom the leader wants to lead next, and when it said so.
     successor: Option<(NodeId, Instant)>,
     /// The certificate that was found good last, of each node and under which identity key.
@@ -76,6 +83,7 @@ impl Grants {
             believed: vote.filter(|vote| vote.committed).map(|vote| vote.leader_id),
             collected: None,
             given: None,
+            raises: BTreeMap::new(),
             successor: None,
             certified: BTreeMap::new(),
         };
@@ -161,6 +169,10 @@ impl Grants {
                 self.doubts.note(from, Doubt::FarTerm { term: vote.leader_id.term });
                 return Err("it tells of a term that is out of reach of all elections");
             }
+            if !self.lock().may_raise(from) {
+                self.doubts.note(from, Doubt::EndlessTerms { term: vote.leader_id.term });
+                return Err("it tells of one higher term after the other");
+            }
         }
         Ok(Vote { committed: false, ..vote })
     }
@@ -182,6 +194,17 @@ impl Grants {
 }
 
 impl State {
+    /// Whether a member's answer may move this node's term now; it counts.
+    fn may_raise(&mut self, from: NodeId) -> bool {
+        let raises = self.raises.entry(from).or_default();
+        raises.retain(|at| at.elapsed() < RAISES_PER);
+        let may = raises.len() < RAISES_MAX;
+        if may {
+            raises.push(Instant::now());
+        }
+        may
+    }
+
     /// The grants for a leadership, unless a later one was asked for since.
     fn collected_for(&mut self, leadership: LeaderId) -> Option<&mut BTreeMap<NodeId, Bytes>> {
         if self.collected.as_ref().is_none_or(|(of, _)| *of < leadership) {

@@ -91,3 +91,18 @@ fn a_node_that_starts_believes_in_whom_its_journal_says_was_elected() {
     assert_eq!(believed(vote(5, 1, true)), Some(LeaderId::new(5, 1)));
     assert_eq!(believed(vote(5, 1, false)), None, "a vote is no election");
 }
+
+/// Whoever tells of ever higher terms would else unseat every leader as soon as it is elected.
+#[tokio::test(start_paused = true)]
+async fn a_member_s_answers_move_the_term_now_and_then_and_not_again_and_again() {
+    let book = book(1);
+    let sent = vote(5, 1, true);
+    let told = |from: u64, term| book.told(NodeId(from), vote(term, from, true), &sent);
+    assert_eq!(told(2, 6), Ok(vote(6, 2, false)));
+    assert_eq!(told(2, 7), Ok(vote(7, 2, false)));
+    assert!(told(2, 8).is_err());
+    assert_eq!(book.doubts.of(NodeId(2)), Some(Doubt::EndlessTerms { term: 8 }));
+    assert_eq!(told(3, 9), Ok(vote(9, 3, false)), "another is listened to");
+    tokio::time::advance(RAISES_PER).await;
+    assert_eq!(told(2, 9), Ok(vote(9, 2, false)));
+}

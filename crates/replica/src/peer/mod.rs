@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! stamp   = format u8 ‖ C 16 ‖ group u32 ‖ from u64 ‖ to u64                       37 bytes
-//! preface = "QRPEER" ‖ stamp ‖ purpose u8                                         →
+//! preface = "QRPEER" ‖ stamp ‖ purpose u8 ‖ word 85                              →
 //!           answer u8: 0 = welcome, else why not                                  ←
 //! ```
 //!
