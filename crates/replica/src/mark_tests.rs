@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::error::{Loss, Problem};
 use crate::mark::Mark;
 use crate::replica::Replica;
-use crate::testing::{Cluster, PATIENCE, copy, genesis, soon, write};
+use crate::testing::{Cluster, copy, genesis, problem, soon, write};
 
 const LABEL: &str = "quorate/c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1/1";
 
@@ -53,19 +53,6 @@ async fn kill(cluster: &mut Cluster) -> PathBuf {
     *cluster.sites[0].token.objects.lock().expect("lock") = objects;
     put_back(cluster, &left);
     left
-}
-
-async fn problem(node: &Replica) -> Problem {
-    let mut changed = node.watch();
-    let found = async {
-        loop {
-            if let Some(problem) = node.problem() {
-                return problem;
-            }
-            changed.changed().await.expect("running");
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.expect("it finds out")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

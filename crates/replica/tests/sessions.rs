@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quorate_core::batch::Outcome;
 use quorate_replica::{Loss, OpenError, Problem, ProposeError, Replica};
-use support::{Cluster, Forger, PATIENCE, Site, TestKeys, copy, put, soon, write};
+use support::{Cluster, Forger, Site, TestKeys, copy, problem, put, soon, write};
 use tokio::time::Instant;
 
 /// Puts a copy in the place of what is there.
@@ -23,19 +23,6 @@ fn put_back(copied: &Path, dir: &Path) {
 fn put_back_with_token(copied: &Path, site: &Site) {
     put_back(copied, &site.dir);
     site.token.objects.lock().expect("lock").clear();
-}
-
-async fn problem(node: &Replica) -> Problem {
-    let mut changed = node.watch();
-    let found = async {
-        loop {
-            if let Some(problem) = node.problem() {
-                return problem;
-            }
-            changed.changed().await.expect("running");
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.expect("it finds out")
 }
 
 /// A virtual machine that was restored from a snapshot, a folder from a backup: what it acknowledged since then must not

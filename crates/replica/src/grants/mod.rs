@@ -169,7 +169,7 @@ impl Grants {
                 self.doubts.note(from, Doubt::FarTerm { term: vote.leader_id.term });
                 return Err("it tells of a term that is out of reach of all elections");
             }
-            if !self.lock().may_raise(from) {
+            if self.promise.now() < Some(vote.leader_id) && !self.lock().may_raise(from) {
                 self.doubts.note(from, Doubt::EndlessTerms { term: vote.leader_id.term });
                 return Err("it tells of one higher term after the other");
             }

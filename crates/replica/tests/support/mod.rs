@@ -550,6 +550,20 @@ pub async fn remove(by: &Replica, id: NodeId) -> Result<u64, MembershipError> {
     change_roster(by, |now| now.without(id)).await
 }
 
+/// What a node finds wrong with itself, once it does.
+pub async fn problem(node: &Replica) -> Problem {
+    let mut changed = node.watch();
+    let found = async {
+        loop {
+            if let Some(problem) = node.problem() {
+                return problem;
+            }
+            changed.changed().await.expect("running");
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("it finds out")
+}
+
 /// Copies a folder with all that is in it: of a running node, what a process that is killed right now leaves behind.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
