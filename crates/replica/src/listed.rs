@@ -27,13 +27,13 @@ use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
 use crate::roster::{Roster, SignedRoster, roster_in};
 use crate::state::{Engine as _, Incoming, Meta, View, get_value};
 
-/// What there is to say of an append.
+/// What there is to say of an append, or of a state.
 enum Judgement {
     /// All the members that it makes are listed.
     Listed,
     /// Its first entry that makes others.
     Unlisted(u64),
-    /// It does not go on from this node's log.
+    /// It does not go on from what is here.
     Apart,
 }
 
@@ -77,24 +77,31 @@ impl Node {
         if seeded::is(Bug::SkipRoster) {
             return Ok(());
         }
-        let judge = || -> io::Result<bool> {
-            let applied = self.applied_roster()?;
-            let Some(told) = incoming.value(&RecordKey::roster())? else { return Ok(applied.is_none()) };
-            let Ok(told) = SignedRoster::decode(told) else { return Ok(false) };
+        let judge = || -> io::Result<Judgement> {
+            let (applied, index) = (self.applied_roster()?, meta.last_log_id.map_or(0, |id| id.index));
+            let told = incoming.value(&RecordKey::roster())?.map(SignedRoster::decode).transpose();
+            let told = match told {
+                Ok(None) if applied.is_none() => return Ok(Judgement::Listed),
+                Ok(Some(told)) if self.is_signed(&told)? => told,
+                _ => return Ok(Judgement::Unlisted(index)),
+            };
             let (next, known) = (config_view(meta.last_membership.membership()), self.shared.members.electorates());
             let voters = |set: &BTreeSet<NodeId>| {
                 *set == told.roster().voters || known.iter().any(|view| view.voters.contains(set))
             };
             let newer = applied.is_none_or(|applied| applied.roster().serial <= told.roster().serial);
             // Nobody is elected without a majority of each set.
-            Ok(self.is_signed(&told)? && newer && next.voters.iter().any(voters))
+            Ok(if newer && next.voters.iter().any(voters) { Judgement::Listed } else { Judgement::Apart })
         };
         match judge() {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let index = meta.last_log_id.map_or(0, |id| id.index);
+            Ok(Judgement::Listed) => Ok(()),
+            Ok(Judgement::Unlisted(index)) => {
                 self.grants.doubts.note(from, Doubt::Unlisted { index });
-                Err(Status::failed_precondition("its members and voters are not those of a signed roster"))
+                Err(Status::failed_precondition("its members are not those of a signed roster"))
+            }
+            // An honest leader's too, until it has carried out a roster that is new.
+            Ok(Judgement::Apart) => {
+                Err(Status::failed_precondition("its voters are neither its roster's nor known here"))
             }
             Err(e) => Err(Status::unavailable(format!("this node's state can't be read: {e}"))),
         }
