@@ -400,6 +400,13 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     assert_eq!(here(last).await.expect("running"), Some(mine), "nothing was cut off");
     // It may go on from what there is; but it is not elected here again.
     hostile.append(to, append(mine, &[])).await.expect("taken");
+    // What was acknowledged to it, it can't cut off either: others would call this node lost that lacks it.
+    let end = node.node().raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
+    let end = end.expect("a log");
+    hostile.append(to, append(end, &[other(end.index + 1)])).await.expect("taken");
+    let older = LogId::new(LeaderId::new(term - 1, hostile.id.0), end.index + 1);
+    refused(hostile.append(to, append(end, &[older])).await, "contradicts");
+    assert_eq!(here(end.index + 1).await.expect("running"), Some(other(end.index + 1)));
     let ballot = pb::VoteRequest { vote: vote_id(term + 1, hostile.id, false), ..Default::default() };
     refused(hostile.ask(to, ballot).await, "two histories");
 
