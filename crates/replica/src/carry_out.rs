@@ -88,9 +88,12 @@ pub(crate) async fn drive(node: Arc<Node>) {
 impl Node {
     /// Whether this node leads a membership that is not the roster's.
     fn has_steps_left(&self) -> bool {
+        if !self.leads() {
+            return false;
+        }
         let now = self.effective_membership();
         let step = || self.applied_roster().ok().flatten().and_then(|signed| next_step(&now, signed.roster()));
-        self.leads() && (now.voters.len() > 1 || step().is_some())
+        now.voters.len() > 1 || step().is_some()
     }
 
     /// Makes the membership what the roster says, which has this serial at least. Call it with `changing` held: so no other

@@ -17,15 +17,14 @@ use quorate_core::seeded::{self, Bug};
 use tonic::Status;
 
 use crate::grants::Doubt;
-use crate::journal::JournalReader;
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::{from_journal, invalid};
+use crate::raft::log_store::Pieces;
 use crate::raft::machine::applied_state;
-use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
 use crate::roster::{Roster, SignedRoster, roster_in};
-use crate::state::{Engine as _, Incoming, Meta, View, get_value};
+use crate::state::{Engine as _, Incoming, Meta, View, get_value, recorded_roster};
 
 /// What there is to say of an append, or of a state.
 enum Judgement {
@@ -114,8 +113,7 @@ impl Node {
 
     /// The roster as applied here.
     pub(crate) fn applied_roster(&self) -> io::Result<Option<SignedRoster>> {
-        let value = get_value(&*self.files.view()?, &RecordKey::roster())?;
-        value.map(SignedRoster::decode).transpose().map_err(invalid)
+        recorded_roster(&|key| self.record(key))
     }
 
     /// Refuses an append that would make members of whom no roster names, or unmake whom it names. Of one that does not go on
@@ -153,7 +151,7 @@ impl Node {
 
     fn judge(&self, append: &AppendEntriesRequest<TypeConfig>, view: &dyn View) -> io::Result<Judgement> {
         let (applied, membership) = applied_state(&Meta::read(view)?)?;
-        let roster = get_value(view, &RecordKey::roster())?.map(SignedRoster::decode).transpose().map_err(invalid)?;
+        let roster = recorded_roster(&|key| get_value(view, key))?;
         let mut course = Course {
             serial: roster.as_ref().map_or(0, |signed| signed.roster().serial),
             rosters: roster.into_iter().map(|signed| signed.roster().clone()).collect(),
@@ -162,7 +160,7 @@ impl Node {
         let next = applied.map_or(0, |id| id.index + 1);
         let sent = append.prev_log_id.map_or(0, |id| id.index + 1);
         let mut end = applied;
-        for entry in between(&self.journal, next, sent) {
+        for entry in Pieces::new(self.journal.clone(), next..sent) {
             let entry = entry?;
             end = Some(entry.log_id);
             course.take(entry, |signed| self.is_signed(signed))?;
@@ -182,22 +180,6 @@ impl Node {
         }
         Ok(Judgement::Listed)
     }
-}
-
-/// The entries of the log from one index to before another, a bounded piece in memory at a time.
-fn between(journal: &JournalReader, from: u64, to: u64) -> impl Iterator<Item = io::Result<RaftEntry>> {
-    let (mut next, mut piece) = (from, Vec::new().into_iter());
-    std::iter::from_fn(move || {
-        if piece.len() == 0 && next < to {
-            piece = match journal.entries(next..to, LOG_READ_BYTES_MAX) {
-                Ok(entries) => entries.into_iter(),
-                Err(e) => return Some(Err(e)),
-            };
-        }
-        let entry = piece.next()?;
-        next = entry.index + 1;
-        Some(from_journal(&entry).map_err(invalid))
-    })
 }
 
 /// What a log says of members, up to an entry.

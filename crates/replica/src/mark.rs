@@ -9,7 +9,7 @@
 //! left behind whose folder was emptied is not believed, and replaced.
 //!
 //! Whatever is marked was synced here before, so no crash puts a healthy node below its mark. It is written at each
-//! start, before this node takes part, once an hour (tokens wear) and at a clean stop.
+//! start, before this node takes part if the token answers, once an hour (tokens wear) and at a clean stop.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

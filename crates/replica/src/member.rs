@@ -102,11 +102,6 @@ impl MembershipView {
     /// Format of the encoded form.
     const FORMAT: u8 = 1;
 
-    /// Whether this one replaces `other`; one without members is none at all.
-    pub fn is_newer_than(&self, other: &Self) -> bool {
-        !self.members.is_empty() && (other.members.is_empty() || self.index > other.index)
-    }
-
     /// Whether `id` votes.
     pub fn is_voter(&self, id: NodeId) -> bool {
         self.voters.iter().any(|set| set.contains(&id))

@@ -32,7 +32,7 @@ use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
 use crate::node::Node;
 use crate::node_file::NodeFile;
-use crate::peer::link::transport;
+use crate::peer::link::{Connector, transport};
 use crate::peer::preface::{Purpose, Stamp};
 use crate::peer::{MESSAGE_LEN_MAX, RpcFailure, bounded, pb};
 use crate::propose::Attempt;
@@ -407,17 +407,11 @@ impl Replica {
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
         let stamp = Stamp { cluster: expect.cluster, group, from: NodeId(0), to: NodeId(0) };
-        let mut client = pb::join_client::JoinClient::new(transport(
-            net,
-            addr,
-            expect,
-            stamp,
-            Purpose::Join,
-            // Who joins has heard of nobody.
-            Arc::default(),
-        ))
-        .max_decoding_message_size(MESSAGE_LEN_MAX)
-        .max_encoding_message_size(MESSAGE_LEN_MAX);
+        // Who joins has heard of nobody.
+        let connector = Connector::new(net, addr, expect, stamp, Purpose::Join, Arc::default());
+        let mut client = pb::join_client::JoinClient::new(transport(connector))
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+            .max_encoding_message_size(MESSAGE_LEN_MAX);
         use pb::join_response::Result as R;
         let response = bounded(deadline, client.join(pb::JoinRequest { body })).await;
         match response.map_err(call_error)?.result {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use quorate_core::batch::{Batch, Entry, Op, VALUE_LEN_MAX};
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_core::record_key::RecordKey;
+use quorate_core::record_key::{RecordKey, Table};
 
 use crate::handler::SealCheck;
 use crate::member::{Member, MembershipView};
@@ -76,6 +76,7 @@ impl Roster {
         }
         let mut next = self.next()?;
         next.members.insert(id, member.clone());
+        next.view().check().map_err(|e| e.to_string())?;
         match next.list().len() + SIGNATURE_LEN {
             len if len > LEN_MAX => Err(format!(
                 "the members' addresses and keys take {len} bytes together, more than the {LEN_MAX} that any node reads"
@@ -237,8 +238,11 @@ pub(crate) fn roster_in(entry: &[u8]) -> Option<SignedRoster> {
 
 /// The same of a batch.
 pub(crate) fn roster_of(batch: &Batch) -> Option<SignedRoster> {
+    // A key of table 0 is a hash, and nearly no batch has one.
+    let mut of_seal = batch.ops.iter().filter(|op| op.key().table() == Table::Seal).peekable();
+    of_seal.peek()?;
     let key = RecordKey::roster();
-    batch.ops.iter().find_map(|op| match op {
+    of_seal.find_map(|op| match op {
         Op::Put(at, value) if *at == key => SignedRoster::decode(Bytes::copy_from_slice(value)).ok(),
         _ => None,
     })
@@ -298,6 +302,14 @@ mod tests {
         let same_key = Member { identity_spki: member(2).identity_spki, ..member(9) };
         assert!(now.with(NodeId(9), &same_key).unwrap_err().contains("node 2"));
         assert!(now.with(NodeId(9), &Member { name: String::new(), ..member(9) }).is_err());
+
+        // A membership of more can't be read.
+        let mut full = now.clone();
+        full.members.extend((4..257).map(|id| (NodeId(id), member(id))));
+        let last = Member { identity_spki: vec![0; 5], ..member(900) };
+        assert!(full.with(NodeId(900), &last).unwrap_err().contains("too many members"));
+        full.members.remove(&NodeId(256));
+        assert!(full.with(NodeId(900), &last).unwrap().is_some());
 
         let three = now.promoting(&[NodeId(2), NodeId(3)], false).unwrap().expect("the next");
         assert_eq!((three.serial, three.voters.len()), (6, 3));

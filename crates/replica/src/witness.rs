@@ -20,7 +20,7 @@ use crate::journal::{Command, JournalWriter};
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::decode_log_id;
-use crate::raft::{LeaderId, LogId, config_view};
+use crate::raft::{LeaderId, LogId};
 use crate::word::Standing;
 
 /// How often who asks asks again.
@@ -115,9 +115,8 @@ impl Node {
 
     /// Of which voters a majority must answer: those of the newest membership in the log, or of the newest roster known.
     async fn electorates(&self) -> Vec<MembershipView> {
-        let effective = self.raft.with_raft_state(|state| config_view(state.membership_state.effective().membership()));
         let listed = self.shared.members.listed().map(|listed| (*listed).clone());
-        let known = effective.await.ok().into_iter().chain(listed);
+        let known = std::iter::once(self.effective_now().await).chain(listed);
         known.filter(|view| !view.voters.is_empty()).collect()
     }
 }

@@ -64,7 +64,7 @@ pub(crate) type Transport = InterceptedService<Channel, StampCalls>;
 
 /// Makes streams of one kind to one node.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     net: Arc<dyn Net>,
     addr: String,
     expect: PeerExpectation,
@@ -95,7 +95,7 @@ impl Failures {
 }
 
 impl Connector {
-    fn new(
+    pub(crate) fn new(
         net: Arc<dyn Net>,
         addr: &str,
         expect: PeerExpectation,
@@ -157,15 +157,8 @@ impl tower::Service<Uri> for Connector {
 }
 
 /// A transport over the seam; connects when first used. Must be called on the runtime that is to drive it.
-pub(crate) fn transport(
-    net: Arc<dyn Net>,
-    addr: &str,
-    expect: PeerExpectation,
-    stamp: Stamp,
-    purpose: Purpose,
-    words: Arc<Words>,
-) -> Transport {
-    let connector = Connector::new(net, addr, expect, stamp, purpose, words);
+pub(crate) fn transport(connector: Connector) -> Transport {
+    let stamp = connector.stamp;
     let channel = Endpoint::from_static("http://peer.quorate")
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_LIMIT)
@@ -281,10 +274,10 @@ impl Links {
             cluster: self.cluster,
             identity_spki: Some(member.identity_spki.clone()),
         };
+        let connector =
+            |purpose| Connector::new(self.net.clone(), &member.peer_addr, expect(), stamp, purpose, self.words.clone());
         let client = |purpose| {
-            let words = self.words.clone();
-            let transport = transport(self.net.clone(), &member.peer_addr, expect(), stamp, purpose, words);
-            PeerClient::new(transport)
+            PeerClient::new(transport(connector(purpose)))
                 .max_decoding_message_size(MESSAGE_LEN_MAX)
                 .max_encoding_message_size(MESSAGE_LEN_MAX)
         };
@@ -296,14 +289,7 @@ impl Links {
             snapshot: client(Purpose::Snapshot),
             acked: Mutex::default(),
             follows: Mutex::default(),
-            rounds: Rounds::new(Connector::new(
-                self.net.clone(),
-                &member.peer_addr,
-                expect(),
-                stamp,
-                Purpose::Rounds,
-                self.words.clone(),
-            )),
+            rounds: Rounds::new(connector(Purpose::Rounds)),
         });
         links.insert(id, link.clone());
         link

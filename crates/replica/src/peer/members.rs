@@ -24,7 +24,7 @@ struct Known {
 }
 
 struct Newest {
-    signed: SignedRoster,
+    signed: Arc<SignedRoster>,
     view: Arc<MembershipView>,
     /// Who has told it, or of a later one; none that was applied here needs.
     tellers: BTreeSet<NodeId>,
@@ -79,7 +79,7 @@ impl Members {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if signed.roster().serial >= known.serial() {
             let view = Arc::new(signed.roster().view());
-            known.roster = Some(Newest { signed, view, tellers: BTreeSet::new(), in_force: true });
+            known.roster = Some(Newest { signed: Arc::new(signed), view, tellers: BTreeSet::new(), in_force: true });
         }
     }
 
@@ -89,7 +89,7 @@ impl Members {
         let news = signed.roster().serial > known.serial();
         if news {
             let view = Arc::new(signed.roster().view());
-            known.roster = Some(Newest { signed, view, tellers: [from].into(), in_force: false });
+            known.roster = Some(Newest { signed: Arc::new(signed), view, tellers: [from].into(), in_force: false });
         }
         news
     }
@@ -113,7 +113,7 @@ impl Members {
     }
 
     /// The newest roster known.
-    pub(crate) fn roster(&self) -> Option<SignedRoster> {
+    pub(crate) fn roster(&self) -> Option<Arc<SignedRoster>> {
         self.read(|known| known.roster.as_ref().map(|newest| newest.signed.clone()))
     }
 

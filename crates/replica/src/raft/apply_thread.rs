@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
-use quorate_core::record_key::RecordKey;
+use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,11 +20,10 @@ use super::{RaftEntry, membership_view};
 use crate::disk::is_full;
 use crate::error::Problem;
 use crate::journal::{Checkpoint, Command, JournalWriter};
-use crate::roster::SignedRoster;
 use crate::shared::{Sessions, Shared};
 use crate::state::{
     Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,
-    get_value, outcome_of, session_of,
+    get_value, outcome_of, recorded_roster, session_of,
 };
 
 /// Groups waiting for the thread: apply is sequential, so one is in work and one waits.
@@ -151,8 +150,8 @@ fn take_up(state: &State, shared: &Shared) -> io::Result<()> {
 
 /// The roster of a state.
 fn take_up_roster(view: &dyn View, shared: &Shared) -> io::Result<()> {
-    if let Some(value) = get_value(view, &RecordKey::roster())? {
-        shared.members.set_roster(SignedRoster::decode(value).map_err(invalid)?);
+    if let Some(roster) = recorded_roster(&|key| get_value(view, key))? {
+        shared.members.set_roster(roster);
     }
     Ok(())
 }
@@ -282,8 +281,8 @@ impl Worker {
                 observer.applied(entry.index, &entry.touched);
             }
         }
-        let roster = RecordKey::roster();
-        if applied.iter().flat_map(|entry| &entry.touched).any(|(key, ..)| *key == roster) {
+        let touched = || applied.iter().flat_map(|entry| &entry.touched);
+        if touched().any(|(key, ..)| key.table() == Table::Seal && *key == RecordKey::roster()) {
             take_up_roster(&*self.state.view()?, &self.shared)?;
         }
         self.follow_sessions(applied);

@@ -100,15 +100,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let reader = self.reader.clone();
-        let mut range = to_range(range);
-        range.end = range.end.min(reader.last_index().map_or(0, |last| last + 1));
-        futures::stream::iter(Pieces { reader, next: range.start, end: range.end, piece: Vec::new().into_iter() })
+        futures::stream::iter(Pieces::new(self.reader.clone(), to_range(range)))
     }
 }
 
-/// Iterates over a range of the log, reading a bounded piece at a time.
-struct Pieces {
+/// Iterates over a range of the log, as far as it reaches, reading a bounded piece at a time.
+pub(crate) struct Pieces {
     reader: JournalReader,
     next: u64,
     end: u64,
@@ -132,6 +129,11 @@ impl Iterator for Pieces {
 }
 
 impl Pieces {
+    pub(crate) fn new(reader: JournalReader, range: std::ops::Range<u64>) -> Self {
+        let end = range.end.min(reader.last_index().map_or(0, |last| last + 1));
+        Self { reader, next: range.start, end, piece: Vec::new().into_iter() }
+    }
+
     fn next_entry(&mut self) -> io::Result<RaftEntry> {
         if self.piece.len() == 0 {
             self.piece = self.reader.entries(self.next..self.end, LOG_READ_BYTES_MAX)?.into_iter();

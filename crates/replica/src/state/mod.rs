@@ -22,8 +22,8 @@ mod session;
 mod verify;
 mod writer;
 
-pub(crate) use apply::seal_config;
 pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, SealCheck, ToApply, Touched, What, Whose};
+pub(crate) use apply::{recorded_roster, seal_config};
 pub use digest::LtHash;
 pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, get_value, scan_table};
 pub use files::{StateFiles, is_state_file};

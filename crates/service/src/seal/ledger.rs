@@ -151,6 +151,20 @@ impl Ledger {
         Ok(next.serial)
     }
 
+    /// Writes what the roster becomes, and nothing else, if it becomes another one; returns the serial to be carried out.
+    pub(crate) async fn commit_roster(
+        &self,
+        deadline: Instant,
+        next: impl Fn(&Roster) -> Result<Option<Roster>, String>,
+    ) -> Result<u64, Error> {
+        let decide = |view: &View| {
+            let mut changes = Vec::new();
+            let serial = self.change_roster(view, &mut changes, &next)?;
+            Ok((changes, serial))
+        };
+        Ok(self.commit(deadline, decide).await?.1)
+    }
+
     async fn propose(&self, changes: Vec<Change>, deadline: Instant) -> Result<Outcome, Error> {
         let seq = self.replica.open_seq(deadline).await.map_err(not_proposed)?;
         let batch = self.batch(&seq.id(), changes)?;

@@ -101,15 +101,11 @@ impl Node {
         let id = id
             .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is")))?;
         // While the voters change, those that go count still; from then on it is the roster that cuts off.
-        let demoting = |view: &View| {
-            let mut changes = Vec::new();
-            let serial = ledger.change_roster(view, &mut changes, |now| now.demoting(id))?;
-            Ok((changes, (serial, view.roster().map_err(unreadable)?)))
-        };
-        let (_, (mut serial, roster)) = ledger.commit(deadline, demoting).await?;
+        let serial = ledger.commit_roster(deadline, |now| now.demoting(id)).await?;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        let roster = ledger.view(deadline).await?.roster().map_err(unreadable)?;
         if record.is_some() || roster.is_some_and(|(_, signed)| signed.roster().members.contains_key(&id)) {
-            serial = self.rotate_without(&opened, name, id, deadline).await?;
+            let serial = self.rotate_without(&opened, name, id, deadline).await?;
             replica.carry_out(serial, deadline).await.map_err(not_changed)?;
         }
         let root_generation = self.opened()?.root_key.generation();

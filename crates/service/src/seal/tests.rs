@@ -9,7 +9,7 @@ use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
     CeremonyId, Envelope, EnvelopeContext, EnvelopeKind, HandoverContext, RootKey, Secret, SetId, Share,
 };
-use quorate_replica::{Member, PeerHandler as _, View};
+use quorate_replica::{Member, PeerHandler as _};
 use tokio::time::Instant;
 
 use super::handover::Offer;
@@ -134,12 +134,7 @@ async fn membership_alone_entitles_nobody_to_the_root_key() {
     // Listed, by whoever could sign that, with an envelope, and made a member; but no administrator has approved it.
     let good = node.own_context(&opened.seal).expect("readable");
     put_envelope(&node, "n2", &own_envelope(&node, &opened, &good)).await;
-    let list = |view: &View| {
-        let mut changes = Vec::new();
-        let serial = opened.ledger.change_roster(view, &mut changes, |now| now.with(NodeId(99), &rogue))?;
-        Ok((changes, serial))
-    };
-    let (_, serial) = opened.ledger.commit(soon(), list).await.expect("written");
+    let serial = opened.ledger.commit_roster(soon(), |now| now.with(NodeId(99), &rogue)).await.expect("written");
     opened.ledger.replica.carry_out(serial, soon()).await.expect("Raft takes it");
     let error = node.hand_over(&opened, NodeId(99)).await.expect_err("refused");
     assert!(matches!(&error, Error::WrongState(why) if why.contains("no approved member")), "{error}");
@@ -462,12 +457,7 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     let (n1, n2, n3, _) = three(&rig).await;
     let blob = key_and_blob(&n1, b"text").await;
     let id = n3.current().replica().expect("a member").id();
-    let demoting = |view: &View| {
-        let mut changes = Vec::new();
-        let serial = opened(&n1).ledger.change_roster(view, &mut changes, |now| now.demoting(id))?;
-        Ok((changes, serial))
-    };
-    let (_, serial) = opened(&n1).ledger.commit(soon(), demoting).await.expect("written");
+    let serial = opened(&n1).ledger.commit_roster(soon(), |now| now.demoting(id)).await.expect("written");
     opened(&n1).ledger.replica.carry_out(serial, soon()).await.expect("it votes no more");
     n1.rotate_without(&opened(&n1), "n3", id, soon()).await.expect("the batch");
     n1.shutdown().await;
