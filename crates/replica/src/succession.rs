@@ -5,6 +5,9 @@
 //! time lost. So then this node asks for pre-votes as soon as that can succeed. Safety and calm rest on what they always
 //! rest on: while the leader's lease holds here, openraft refuses the attempt; while it holds elsewhere, a majority does.
 //! What goes silent without a word (a pulled cable, a stopped process) is left to the timer.
+//!
+//! All survivors learn of it in the same instant, so they go one after the other: the highest id first, since within a
+//! term a higher one unseats a lower one. And who has promised its vote lets nobody else try for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,10 +44,35 @@ async fn succeed(node: &Node, leader: NodeId) {
             Err(RpcFailure::Deadline(_)) => continue,
             _ => return,
         }
+        let Some(turn) = node.turn(leader) else { return };
+        if turn > Instant::now() {
+            tokio::time::sleep_until(turn.min(until)).await;
+            continue;
+        }
         if node.raft.trigger().elect(true).await.is_err() {
             return;
         }
         tokio::time::sleep(STEP).await;
+    }
+}
+
+impl Node {
+    /// From when on this node may try to succeed `leader`: after its lease, and after each voter of a higher id had time to.
+    /// `None`: it was not heard since this node's start.
+    fn turn(&self, leader: NodeId) -> Option<Instant> {
+        let config = self.raft.config();
+        let lease = Duration::from_millis(config.election_timeout_max);
+        let before = self.shared.members.applied().voter_ids().into_iter().filter(|id| *id > self.me && *id != leader);
+        // A round of pre-votes, one of votes and what is synced between them.
+        let each = Duration::from_millis(config.heartbeat_interval) / 2;
+        self.grants.heard().map(|heard| heard + lease + each * before.count() as u32)
+    }
+
+    /// Whether this node has just voted for somebody else than `candidate`, who may be about to be elected: its first entries
+    /// are on their way, and a later term would unseat it.
+    pub(crate) fn is_another_s_turn(&self, candidate: NodeId) -> bool {
+        let a_while = Duration::from_millis(self.raft.config().election_timeout_min);
+        self.promise.went_elsewhere(candidate, a_while)
     }
 }
 

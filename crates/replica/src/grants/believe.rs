@@ -34,7 +34,7 @@ impl Node {
     /// node's own vote passes too, for Raft refuses it.
     pub(crate) fn believe(&self, vote: &Vote, grants: &[Bytes]) -> Result<(), Status> {
         let (book, leadership) = (&self.grants, vote.leader_id);
-        if book.lock().believed == Some(leadership) || book.promise.now() > Some(leadership) {
+        if book.lock().hear(leadership) || book.promise.now() > Some(leadership) {
             return Ok(());
         }
         let leader = NodeId(leadership.node_id);
@@ -45,6 +45,7 @@ impl Node {
         }
         let mut state = book.lock();
         state.believed = state.believed.max(Some(leadership));
+        state.hear(leadership);
         drop(state);
         book.doubts.clear_claim(leader);
         Ok(())

@@ -66,14 +66,19 @@ impl Hostile {
         bounded(PATIENCE, self.link(to).control().vote(ballot)).await
     }
 
-    /// Is elected by the rules: by one that hears of no other leader, with a log longer than all. Its grants.
-    pub(super) async fn elected_by(&self, to: &Site, term: u64) -> Vec<Bytes> {
-        let ballot = pb::VoteRequest {
+    /// A ballot of its own, with a log longer than all.
+    pub(super) fn ballot(&self, term: u64, pre_vote: bool) -> pb::VoteRequest {
+        pb::VoteRequest {
             vote: vote_id(term, self.id, false),
             last_log_id: Some(pb::LogId { term: 1 << 10, node: self.id.0, index: 1 << 30 }),
-            leadership_transfer: true,
-            pre_vote: false,
-        };
+            leadership_transfer: !pre_vote,
+            pre_vote,
+        }
+    }
+
+    /// Is elected by the rules: by one that hears of no other leader. Its grants.
+    pub(super) async fn elected_by(&self, to: &Site, term: u64) -> Vec<Bytes> {
+        let ballot = self.ballot(term, false);
         // Refused for as long as the old leader's lease lasts.
         let elected = async {
             loop {

@@ -1,7 +1,11 @@
 //! Whoever was elected is followed: by who lags, by who becomes a voter, by who starts again.
 
-use quorate_core::id::NodeId;
+use std::time::Duration;
 
+use quorate_core::id::NodeId;
+use tokio::time::Instant;
+
+use super::hostile::Hostile;
 use crate::testing::{self, Cluster, PATIENCE, soon};
 
 fn isolate(cluster: &Cluster, node: usize, silent: bool) {
@@ -66,5 +70,42 @@ async fn who_starts_again_follows_whom_it_followed() {
     let grants = &cluster.nodes[follower].node().grants;
     assert!(grants.lock().believed.is_some(), "the journal says whom");
     cluster.write(follower, "after", b"1").await;
+    cluster.stop().await;
+}
+
+/// In a later term another would unseat the one that is about to be elected, before its first entries have arrived.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_just_voted_lets_nobody_else_try_for_a_while() {
+    let cluster = Cluster::voters(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (place, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let (voter, to) = (cluster.nodes[place].node(), &cluster.sites[place]);
+    voter.raft.runtime_config().elect(false);
+    let [first, second] = [leader, other].map(|gone| Hostile::new(&cluster, gone));
+    for gone in [leader, other] {
+        cluster.nodes[gone].shutdown().await;
+    }
+    let mut term = voter.promise.now().expect("it follows").term + 1;
+    first.elected_by(to, term).await;
+    let a_while = Duration::from_millis(voter.raft.config().election_timeout_min);
+    // On a busy machine a while may be over before the question arrives.
+    let refused = async {
+        loop {
+            term += 1;
+            let began = Instant::now();
+            assert!(first.ask(to, first.ballot(term, false)).await.expect("an answer").granted, "the lease is over");
+            let granted = second.ask(to, second.ballot(term + 1, true)).await.expect("an answer").granted;
+            if began.elapsed() < a_while {
+                return granted;
+            }
+        }
+    };
+    assert!(!tokio::time::timeout(PATIENCE, refused).await.expect("in time"), "the first may be elected");
+    let granted = async {
+        while !second.ask(to, second.ballot(term + 1, true)).await.expect("an answer").granted {
+            tokio::time::sleep(a_while / 4).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, granted).await.expect("a while is not for ever");
     cluster.stop().await;
 }

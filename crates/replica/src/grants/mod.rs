@@ -64,6 +64,8 @@ pub(crate) struct Grants {
 struct State {
     /// The newest leadership whose grants were seen.
     believed: Option<LeaderId>,
+    /// When it was heard last.
+    heard: Option<Instant>,
     /// For the newest leadership that this node has asked for.
     collected: Option<(LeaderId, BTreeMap<NodeId, Bytes>)>,
     /// The last grant given: it may be asked for again.
@@ -81,6 +83,7 @@ impl Grants {
     pub(crate) fn new(realm: Realm, me: NodeId, key: BootKey, promise: Arc<Promise>, vote: Option<Vote>) -> Self {
         let state = State {
             believed: vote.filter(|vote| vote.committed).map(|vote| vote.leader_id),
+            heard: None,
             collected: None,
             given: None,
             raises: BTreeMap::new(),
@@ -177,6 +180,11 @@ impl Grants {
         Ok(Vote { committed: false, ..vote })
     }
 
+    /// When the believed leader was heard last.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.lock().heard
+    }
+
     /// The believed leader, or this node as the leader, wants `to` to lead next.
     pub(crate) fn note_successor(&self, to: NodeId) {
         self.lock().successor = Some((to, Instant::now()));
@@ -194,6 +202,15 @@ impl Grants {
 }
 
 impl State {
+    /// Whether it is the believed leadership that speaks, which is noted.
+    fn hear(&mut self, leadership: LeaderId) -> bool {
+        let believed = self.believed == Some(leadership);
+        if believed {
+            self.heard = Some(Instant::now());
+        }
+        believed
+    }
+
     /// Whether a member's answer may move this node's term now; it counts.
     fn may_raise(&mut self, from: NodeId) -> bool {
         let raises = self.raises.entry(from).or_default();

@@ -63,7 +63,8 @@ impl Peer for PeerDesk {
             true => self.node.raft.pre_vote(ballot).await,
             false => self.node.raft.vote(ballot).await,
         };
-        let response = response.map_err(stopped)?;
+        let mut response = response.map_err(stopped)?;
+        response.vote_granted &= !pre_vote || !self.node.is_another_s_turn(from);
         let granted = response.vote_granted && !pre_vote;
         let grant = granted.then(|| self.node.grants.give(leadership));
         let word = if granted { self.node.own.word() } else { Bytes::new() };

@@ -6,27 +6,39 @@
 //! be missing here.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate_core::id::NodeId;
+use tokio::time::Instant;
 
 use super::{LeaderId, Vote};
 
-/// The highest leadership this node has voted for, or followed.
-pub(crate) struct Promise(Mutex<Option<LeaderId>>);
+/// The highest leadership this node has voted for, or followed, and when it first did; since its start, at most.
+pub(crate) struct Promise(Mutex<Option<(LeaderId, Option<Instant>)>>);
 
 impl Promise {
     /// What the journal says at the start.
     pub(crate) fn new(vote: Option<&Vote>) -> Self {
-        Self(Mutex::new(vote.map(|vote| vote.leader_id)))
+        Self(Mutex::new(vote.map(|vote| (vote.leader_id, None))))
     }
 
     /// A vote is about to be saved.
     pub(super) fn raise(&self, vote: &Vote) {
         let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *promised = (*promised).max(Some(vote.leader_id));
+        if promised.is_none_or(|(leadership, _)| leadership < vote.leader_id) {
+            *promised = Some((vote.leader_id, Some(Instant::now())));
+        }
     }
 
     /// The promise as it is now.
     pub(crate) fn now(&self) -> Option<LeaderId> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|(leadership, _)| leadership)
+    }
+
+    /// Whether this was promised to somebody else than `candidate` less than `ago` ago.
+    pub(crate) fn went_elsewhere(&self, candidate: NodeId, ago: Duration) -> bool {
+        let promised = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        promised.is_some_and(|(to, at)| to.node_id != candidate.0 && at.is_some_and(|at| at.elapsed() < ago))
     }
 }
 
@@ -50,5 +62,18 @@ mod tests {
             assert_eq!(promise.now(), Some(LeaderId::new(now.0, now.1)));
         }
         assert_eq!(Promise::new(Some(&vote(4, 1))).now(), Some(LeaderId::new(4, 1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_promise_is_another_s_for_a_while() {
+        let ago = Duration::from_millis(90);
+        let promise = Promise::new(Some(&vote(4, 1)));
+        assert!(!promise.went_elsewhere(NodeId(2), ago), "before this start: it may be long ago");
+        promise.raise(&vote(5, 1));
+        tokio::time::advance(ago / 2).await;
+        promise.raise(&Vote { committed: true, ..vote(5, 1) });
+        assert!(promise.went_elsewhere(NodeId(2), ago) && !promise.went_elsewhere(NodeId(1), ago));
+        tokio::time::advance(ago / 2).await;
+        assert!(!promise.went_elsewhere(NodeId(2), ago));
     }
 }
