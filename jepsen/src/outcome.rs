@@ -28,6 +28,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("WRONG_STATE", Effect::None),
     ("LIMIT_EXCEEDED", Effect::None),
     ("TOKEN_REUSED", Effect::None),
+    ("TOKEN_TIME", Effect::None),
     ("WRONG_KEY", Effect::None),
     ("WRONG_LINEAGE", Effect::None),
     ("UNKNOWN_KEY", Effect::None),
@@ -38,6 +39,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     (reason::SEALED, Effect::None),
     (reason::UNINITIALIZED, Effect::None),
     (reason::DAMAGED, Effect::None),
+    (reason::UPGRADE_NEEDED, Effect::None),
     (reason::UNAVAILABLE, Effect::None),
     (reason::CONTENDED, Effect::None),
     (reason::BUSY, Effect::None),
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     fn error(reason: &str) -> ClientError {
-        ClientError { reason: reason.into(), message: String::new(), code: 2.into(), endpoint: None }
+        ClientError { reason: reason.into(), message: String::new(), code: 2.into(), endpoint: None, node_time_ms: None }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One method per call of the protocol.
 
-use bytes::Bytes;
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::operator_client::OperatorClient;
 use quorate_proto::v1::*;
@@ -8,9 +7,6 @@ use quorate_proto::v1::*;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::retry::Safety;
-
-/// Length of a client token, in bytes.
-const TOKEN_LEN: usize = 16;
 
 macro_rules! calls {
     ($service:ident: $($(#[$doc:meta])* $safety:ident $name:ident($request:ty) -> $response:ty;)*) => {
@@ -90,42 +86,30 @@ calls! { OperatorClient:
     Once confirm_time(ConfirmTimeRequest) -> ConfirmTimeResponse;
 }
 
-impl Client {
-    /// Creates a key. Without a token in the request the client makes one: retries of this call give the same key.
-    pub async fn create_key(&self, mut request: CreateKeyRequest) -> Result<KeyResponse, ClientError> {
-        fill_token(&mut request.token)?;
-        self.call(Safety::Token, request, |channel, request| async move {
-            KeysClient::new(channel).create_key(request).await
-        })
-        .await
-    }
-
-    /// Creates many keys with one request. Token as in [`Self::create_key`]: retries of this call do what is missing, and
-    /// give the same keys.
-    pub async fn create_keys(&self, mut request: CreateKeysRequest) -> Result<CreateKeysResponse, ClientError> {
-        fill_token(&mut request.token)?;
-        self.call(Safety::Token, request, |channel, request| async move {
-            KeysClient::new(channel).create_keys(request).await
-        })
-        .await
-    }
-
-    /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
-    pub async fn rotate_key(&self, mut request: RotateKeyRequest) -> Result<KeyResponse, ClientError> {
-        fill_token(&mut request.token)?;
-        self.call(Safety::Token, request, |channel, request| async move {
-            KeysClient::new(channel).rotate_key(request).await
-        })
-        .await
-    }
+macro_rules! with_token {
+    ($($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                pub async fn $name(&self, request: $request) -> Result<$response, ClientError> {
+                    self.with_token(request, |request| &mut request.token, |request| {
+                        self.call(Safety::Token, request, |channel, request| async move {
+                            KeysClient::new(channel).$name(request).await
+                        })
+                    })
+                    .await
+                }
+            )*
+        }
+    };
 }
 
-fn fill_token(token: &mut Bytes) -> Result<(), ClientError> {
-    if token.is_empty() {
-        let mut fresh = [0; TOKEN_LEN];
-        aws_lc_rs::rand::fill(&mut fresh)
-            .map_err(|_| ClientError::config("the operating system gives no random bytes"))?;
-        *token = Bytes::copy_from_slice(&fresh);
-    }
-    Ok(())
+with_token! {
+    /// Creates a key. Without a token in the request the client makes one: retries of this call give the same key.
+    create_key(CreateKeyRequest) -> KeyResponse;
+    /// Creates many keys with one request. Token as in [`Self::create_key`]: retries of this call do what is missing, and
+    /// give the same keys.
+    create_keys(CreateKeysRequest) -> CreateKeysResponse;
+    /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
+    rotate_key(RotateKeyRequest) -> KeyResponse;
 }

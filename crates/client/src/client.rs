@@ -13,6 +13,7 @@ use crate::config::{Address, ClientConfig};
 use crate::error::{ClientError, reason};
 use crate::retry::{Effect, Safety, classify, late, unknown_outcome};
 use crate::tls::{Connector, ServerIdentity, Tls, Watch};
+use crate::tokens::TokenClock;
 
 /// A node is asked for a sign of life this often on an open connection …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,6 +62,7 @@ pub struct Client {
     deadline: Duration,
     /// Tries every node once, and no second time.
     impatient: bool,
+    pub(crate) clock: Arc<TokenClock>,
 }
 
 impl Client {
@@ -82,6 +84,7 @@ impl Client {
             preferred: Arc::default(),
             deadline: config.deadline,
             impatient: false,
+            clock: Arc::default(),
         })
     }
 
@@ -98,7 +101,7 @@ impl Client {
     /// The same client for one node alone, by its place among the addresses (from 0); no fail-over.
     pub fn node(&self, place: usize) -> Option<Self> {
         let one = self.endpoints.get(place)?.clone();
-        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), ..*self })
+        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), clock: self.clock.clone(), ..*self })
     }
 
     /// The same client with another deadline per call.
@@ -134,7 +137,7 @@ impl Client {
         };
         let endpoints = self.endpoints.iter().map(fresh).collect::<Result<Vec<_>, _>>()?;
         let preferred = Arc::new(AtomicUsize::new(self.preferred.load(Ordering::Relaxed)));
-        Ok(Self { endpoints: Arc::new(endpoints), preferred, ..*self })
+        Ok(Self { endpoints: Arc::new(endpoints), preferred, clock: self.clock.clone(), ..*self })
     }
 
     /// Who answered the last handshake at the preferred address; `None` before the first call.
@@ -177,6 +180,10 @@ impl Client {
                     Err(_) => (Effect::Unknown, late(&endpoint.address)),
                 };
                 match (effect, safety) {
+                    // What an earlier attempt did, this answer doesn't say.
+                    (Effect::Answered, _) if doubt && error.node_time_ms.is_some() => {
+                        return Err(unknown_outcome(&error));
+                    }
                     (Effect::Answered, _) => return Err(error),
                     (Effect::Unknown, Safety::Once) => return Err(unknown_outcome(&error)),
                     (Effect::Unknown, Safety::Token) => doubt = true,

@@ -11,6 +11,8 @@ pub mod reason {
     pub const UNINITIALIZED: &str = "UNINITIALIZED";
     /// The node found its own data damaged. Nothing was done.
     pub const DAMAGED: &str = "DAMAGED";
+    /// A newer version wrote what the node would have to read. Nothing was done.
+    pub const UPGRADE_NEEDED: &str = "UPGRADE_NEEDED";
     /// The node can't serve just now. Nothing was done.
     pub const UNAVAILABLE: &str = "UNAVAILABLE";
     /// The record changed too often while the node decided. Nothing was done.
@@ -45,11 +47,13 @@ pub struct ClientError {
     pub code: Code,
     /// The node that gave the answer (`host:port`), when one did.
     pub endpoint: Option<String>,
+    /// The node's time (ms since 1970), when the token's was too far off it.
+    pub node_time_ms: Option<u64>,
 }
 
 impl ClientError {
     pub(crate) fn new(reason: &str, code: Code, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), code, endpoint: None }
+        Self { reason: reason.to_owned(), message: message.into(), code, endpoint: None, node_time_ms: None }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {

@@ -17,6 +17,7 @@ mod config;
 mod error;
 mod retry;
 mod tls;
+mod tokens;
 
 pub use client::Client;
 pub use config::ClientConfig;

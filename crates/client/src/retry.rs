@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use quorate_proto::REASON_KEY;
+use quorate_proto::{REASON_KEY, TIME_KEY};
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::error::{ClientError, reason};
@@ -42,11 +42,15 @@ pub(crate) fn classify(
     if let Some(given) = given {
         let effect = match given.as_str() {
             reason::UNAVAILABLE | reason::CONTENDED | reason::BUSY => Effect::None,
-            reason::SEALED | reason::UNINITIALIZED | reason::DAMAGED | reason::NO_SPACE => Effect::NoneForNow,
+            reason::SEALED | reason::UNINITIALIZED | reason::DAMAGED | reason::UPGRADE_NEEDED | reason::NO_SPACE => {
+                Effect::NoneForNow
+            }
             reason::UNKNOWN_OUTCOME => Effect::Unknown,
             _ => Effect::Answered,
         };
-        return (effect, ClientError::new(&given, status.code(), status.message()).at(endpoint));
+        let time = status.metadata().get(TIME_KEY).and_then(|v| v.to_str().ok()?.parse().ok());
+        let error = ClientError::new(&given, status.code(), status.message()).at(endpoint);
+        return (effect, ClientError { node_time_ms: time, ..error });
     }
     if let Some(failure) = find::<ConnectFailure>(status) {
         let (effect, why) = match failure {
@@ -100,6 +104,7 @@ pub(crate) fn unknown_outcome(last: &ClientError) -> ClientError {
         message,
         code: Code::Unknown,
         endpoint: last.endpoint.clone(),
+        node_time_ms: None,
     }
 }
 

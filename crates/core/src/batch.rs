@@ -80,7 +80,7 @@ pub struct Batch {
     pub stamp_ms: u64,
     /// Hash of the audit event that goes with it; zero until audit exists.
     pub audit: [u8; 32],
-    /// Everything the decision read.
+    /// Everything the decision read, ascending by key and none twice.
     pub expects: Vec<Expect>,
     /// What it writes; every key also stands in `expects`.
     pub ops: Vec<Op>,
@@ -90,7 +90,7 @@ impl Batch {
     /// The bytes before the MAC.
     ///
     /// # Errors
-    /// When a rule of key-log §1.2 is broken (counts, lengths, an op whose key is not expected).
+    /// When a rule of key-log §1.2 is broken (counts, lengths, order, an op whose key is not expected).
     pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
         self.check()?;
         let mut w =
@@ -149,14 +149,15 @@ impl Batch {
         if self.expects.len() > EXPECTS_MAX || self.ops.len() > OPS_MAX {
             return Err(Malformed("batch: too many expectations or operations"));
         }
-        for (i, e) in self.expects.iter().enumerate() {
-            if e.key.table() == Table::Session || self.expects[..i].iter().any(|o| o.key == e.key) {
-                return Err(Malformed("batch: expectation"));
-            }
+        let ascending = self.expects.windows(2).all(|pair| pair[0].key < pair[1].key);
+        if !ascending || self.expects.iter().any(|e| e.key.table() == Table::Session) {
+            return Err(Malformed("batch: expectation"));
         }
-        for (i, op) in self.ops.iter().enumerate() {
-            if !self.expects.iter().any(|e| e.key == *op.key()) || self.ops[..i].iter().any(|o| o.key() == op.key()) {
-                return Err(Malformed("batch: an operation without an expectation, or twice"));
+        let mut written = [false; EXPECTS_MAX];
+        for op in &self.ops {
+            match self.expects.binary_search_by(|e| e.key.cmp(op.key())) {
+                Ok(i) if !written[i] => written[i] = true,
+                _ => return Err(Malformed("batch: an operation without an expectation, or twice")),
             }
             if matches!(op, Op::Put(_, v) if v.len() > VALUE_LEN_MAX) {
                 return Err(Malformed("batch: value too long"));

@@ -54,9 +54,39 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// A key's id: 16 random bytes, shown as a UUID.
+    /// A key's id: a UUIDv7 (RFC 9562 §5.7), of which 32 bits are the list's that the key stands in.
+    ///
+    /// ```text
+    /// ms since 1970 u48 ‖ 7 u4 ‖ free u12 ‖ 2 u2 ‖ free u30 ‖ list tag u32
+    /// ```
     KeyId, "key id"
 );
+
+impl KeyId {
+    /// The id of a key made at `time_ms` (display time, ms since 1970) in the list of that tag; of `free` the lower 42 bits
+    /// count.
+    pub fn new(time_ms: u64, free: u64, list_tag: [u8; 4]) -> Self {
+        let mut id = uuid7(time_ms, free >> 30, free);
+        id[12..].copy_from_slice(&list_tag);
+        Self(id)
+    }
+    /// The time in it, 6 bytes.
+    pub fn time(&self) -> &[u8] {
+        &self.0[..6]
+    }
+    /// Tells which list the key stands in to whoever has the tag's key, and to everybody else whether two ids are of one.
+    pub fn list_tag(&self) -> &[u8] {
+        &self.0[12..]
+    }
+}
+
+/// Time, version and variant of a UUIDv7, `a` in the 12 bits before the variant and `b` in the 30 after it; the last 4 bytes
+/// are left 0.
+fn uuid7(time_ms: u64, a: u64, b: u64) -> [u8; 16] {
+    let high = time_ms << 16 | 0x7000 | a & 0xfff;
+    let low = (0b10 << 62) | (b & 0x3fff_ffff) << 32;
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+}
 uuid_id!(
     /// C: identity of one running cluster. In certificates, Raft calls, envelopes; new at a restore (key-hierarchy §1).
     ClusterId, "cluster id"
@@ -101,6 +131,15 @@ impl fmt::Display for KeyVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// A tenant: names are unique within one, and never seen from another. Only the first exists today.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Namespace(pub u32);
+
+impl Namespace {
+    /// The first, which stands above the others.
+    pub const FIRST: Self = Self(0);
 }
 
 /// A generation of the keys that encrypt records (never "term": Raft owns that word).
@@ -178,6 +217,16 @@ impl fmt::Display for BatchId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_id_is_a_uuid_of_version_7() {
+        let id = KeyId::new(0x0192_f000_abcd, u64::MAX, [1, 2, 3, 4]);
+        assert_eq!(id.to_string(), "0192f000-abcd-7fff-bfff-ffff01020304");
+        assert_eq!((id.time(), id.list_tag()), (&[1, 0x92, 0xf0, 0, 0xab, 0xcd][..], &[1, 2, 3, 4][..]));
+        assert_eq!(KeyId::new(1, 0, [0; 4]).to_string(), "00000000-0001-7000-8000-000000000000");
+        let ids: std::collections::BTreeSet<_> = (0..42).map(|bit| KeyId::new(9, 1 << bit, [0; 4])).collect();
+        assert_eq!((ids.len(), KeyId::new(9, 1 << 42, [0; 4])), (42, KeyId::new(9, 0, [0; 4])));
+    }
 
     #[test]
     fn what_a_caller_wrote_comes_back_cut_and_escaped() {

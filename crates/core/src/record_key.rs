@@ -1,4 +1,8 @@
-//! Keys of replicated records: `table u8 ‖ blind 32 ‖ the table's fixed-length clear suffix` (key-hierarchy §1a).
+//! Keys of replicated records: `table u8 ‖ clear prefix ‖ blind 32 ‖ clear suffix`, both of a length that the table fixes
+//! (key-hierarchy §1a, key-model §4.1).
+//!
+//! What is written at one time lies side by side: a prefix begins with a time wherever records are many. A disk's reader
+//! learns from it when an object was made, and nothing of its name.
 
 use std::fmt;
 
@@ -13,15 +17,15 @@ pub enum Table {
     Seal = 0,
     /// Sessions of origins; written by apply itself, never by a batch.
     Session = 1,
-    /// Keys: metadata.
+    /// Keys: metadata. Prefix: list tag, 4 bytes, and the id's time, 6: a namespace's keys are one range.
     Key = 2,
-    /// Key versions: material. Suffix: version, u32.
+    /// Key versions: material. Prefix: the id's time. Suffix: version, u32.
     KeyVersion = 3,
     /// Aliases.
     Alias = 4,
-    /// Keys to be destroyed. Suffix: due hour since 1970, u32.
+    /// What falls due. Prefix: hour since 1970, u32.
     Due = 5,
-    /// Answers to client tokens.
+    /// Answers to client tokens. Prefix: the token's time, 6 bytes.
     Idempotency = 6,
     /// Duty leases.
     Duty = 7,
@@ -30,57 +34,58 @@ pub enum Table {
     /// Invitations by token hash.
     Invitation = 9,
     /// The cluster's own secrets by name, such as the key that opens audit segments.
-    Secret = 10,
+    Internal = 10,
 }
 
 impl Table {
     /// The table of a first byte.
     pub fn from_byte(b: u8) -> Option<Self> {
         use Table::*;
-        [Seal, Session, Key, KeyVersion, Alias, Due, Idempotency, Duty, Member, Invitation, Secret]
+        [Seal, Session, Key, KeyVersion, Alias, Due, Idempotency, Duty, Member, Invitation, Internal]
             .into_iter()
             .find(|t| *t as u8 == b)
+    }
+    /// Length of the clear prefix, in bytes.
+    pub const fn prefix_len(self) -> usize {
+        match self {
+            Self::Key => 10,
+            Self::KeyVersion | Self::Idempotency => 6,
+            Self::Due => 4,
+            _ => 0,
+        }
     }
     /// Length of the clear suffix, in bytes.
     pub const fn suffix_len(self) -> usize {
         match self {
-            Self::KeyVersion | Self::Due => 4,
+            Self::KeyVersion => 4,
             _ => 0,
         }
     }
     /// Length of a whole key of this table, in bytes.
     pub const fn key_len(self) -> usize {
-        33 + self.suffix_len()
+        1 + self.prefix_len() + 32 + self.suffix_len()
     }
 }
 
-/// The key of one record, 33 to 37 bytes; ordered as its bytes.
+/// The key of one record, 33 to 43 bytes; ordered as its bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey(Vec<u8>);
 
 impl RecordKey {
-    /// A key in a table without suffix.
+    /// A key in a table that has neither prefix nor suffix.
     ///
     /// # Panics
-    /// When the table has a suffix: that is a bug in the caller.
+    /// When the table has one: that is a bug in the caller.
     pub fn new(table: Table, blind: [u8; 32]) -> Self {
-        assert_eq!(table.suffix_len(), 0, "{table:?} needs a suffix");
-        Self::build(table, blind, &[])
+        Self::with(table, &[], blind, &[])
     }
-    /// A key in a table whose suffix is a number (a key version or a due hour).
+    /// A key with what stands in clear before and after the blinded name.
     ///
     /// # Panics
-    /// When the table has no suffix: that is a bug in the caller.
-    pub fn with_number(table: Table, blind: [u8; 32], number: u32) -> Self {
-        assert_eq!(table.suffix_len(), 4, "{table:?} has no suffix");
-        Self::build(table, blind, &number.to_be_bytes())
-    }
-    fn build(table: Table, blind: [u8; 32], suffix: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(table.key_len());
-        bytes.push(table as u8);
-        bytes.extend_from_slice(&blind);
-        bytes.extend_from_slice(suffix);
-        Self(bytes)
+    /// When these are not as long as the table says: that is a bug in the caller.
+    pub fn with(table: Table, prefix: &[u8], blind: [u8; 32], suffix: &[u8]) -> Self {
+        assert_eq!((prefix.len(), suffix.len()), (table.prefix_len(), table.suffix_len()), "clear parts of {table:?}");
+        Self([&[table as u8], prefix, &blind, suffix].concat())
     }
     /// A record of table 0: nothing there is blinded, the 32 bytes are a plain BLAKE3 hash of kind and name.
     fn seal(kind: &str, name: &[u8]) -> Self {
@@ -132,13 +137,20 @@ impl RecordKey {
     pub fn table(&self) -> Table {
         Table::from_byte(self.0[0]).expect("built or parsed with a known table")
     }
+    /// What stands in clear before the name.
+    pub fn prefix(&self) -> &[u8] {
+        &self.0[1..self.blind_at()]
+    }
     /// The blinded (table 0: hashed) name.
     pub fn blind(&self) -> [u8; 32] {
-        self.0[1..33].try_into().expect("32 bytes")
+        self.0[self.blind_at()..][..32].try_into().expect("32 bytes")
     }
-    /// The numeric suffix, where the table has one.
-    pub fn number(&self) -> Option<u32> {
-        self.0[33..].try_into().ok().map(u32::from_be_bytes)
+    /// What stands in clear after the name.
+    pub fn suffix(&self) -> &[u8] {
+        &self.0[self.blind_at() + 32..]
+    }
+    fn blind_at(&self) -> usize {
+        1 + self.table().prefix_len()
     }
     /// All bytes.
     pub fn as_bytes(&self) -> &[u8] {
@@ -159,9 +171,13 @@ impl RecordKey {
 }
 
 impl fmt::Debug for RecordKey {
-    /// Table, the first 4 bytes of the blinded name, the suffix: enough to follow a record in a log.
+    /// Table, the clear parts, the first 4 bytes of the blinded name: enough to follow a record in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{:08x}", self.table(), u32::from_be_bytes(self.0[1..5].try_into().expect("4 bytes")))?;
-        self.number().map_or(Ok(()), |n| write!(f, "/{n}"))
+        write!(f, "{:?}", self.table())?;
+        for part in [self.prefix(), &self.blind()[..4], self.suffix()].into_iter().filter(|part| !part.is_empty()) {
+            f.write_str("/")?;
+            part.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        }
+        Ok(())
     }
 }

@@ -127,36 +127,37 @@ impl FromStr for Description {
     }
 }
 
-/// A client token: 128 random bits that make a retry recognisable, through any node (key-log §1.6).
+/// A client token: a UUIDv7 (RFC 9562), which makes a retry recognisable, through any node (key-model §5.4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Token(pub [u8; 16]);
 
 impl Token {
+    /// How far its time may lie behind: a retry later than this is refused, before what it did is forgotten.
+    pub const BEHIND_MS_MAX: u64 = crate::time::HOUR_MS;
+    /// How far it may lie ahead.
+    pub const AHEAD_MS_MAX: u64 = 10 * 60 * 1000;
+    /// What it did is remembered for so long after its time.
+    pub const KEPT_MS: u64 = 2 * crate::time::HOUR_MS;
+
     /// Parses the field of a request: empty means none.
     ///
     /// # Errors
-    /// Any other length than 0 or 16 bytes.
+    /// Anything but 16 bytes that are a UUIDv7.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, InvalidRequest> {
-        match bytes.len() {
-            0 => Ok(None),
-            _ => bytes.try_into().map(|b| Some(Self(b))).map_err(|_| {
-                InvalidRequest(format!(
-                    "the token is {} bytes long; it must be 16 random bytes, or absent",
-                    bytes.len()
-                ))
-            }),
+        if bytes.is_empty() {
+            return Ok(None);
         }
+        let token = bytes.try_into().ok().filter(|b| uuid::Uuid::from_bytes_ref(b).get_version_num() == 7);
+        let wrong = || InvalidRequest("the token is no UUIDv7: it must be the 16 bytes of one, or absent".to_owned());
+        token.map(|bytes| Some(Self(bytes))).ok_or_else(wrong)
     }
-}
-
-impl Token {
-    /// The token of the `n`th part of a request that is done in several.
-    pub fn part(self, n: u32) -> Self {
-        let mut hash = blake3::Hasher::new_derive_key("quorate/v1/token-of-part");
-        hash.update(&self.0).update(&n.to_be_bytes());
-        let mut part = [0; 16];
-        hash.finalize_xof().fill(&mut part);
-        Self(part)
+    /// The time in it, 6 bytes.
+    pub fn time(&self) -> &[u8] {
+        &self.0[..6]
+    }
+    /// The time in it, milliseconds since 1970.
+    pub fn time_ms(&self) -> u64 {
+        self.time().iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte))
     }
 }
 
@@ -278,8 +279,10 @@ mod tests {
         assert!("d".repeat(257).parse::<Description>().is_err());
         assert!("a\nb".parse::<Description>().is_err());
         assert_eq!(Token::parse(&[]), Ok(None));
-        assert_eq!(Token::parse(&[1; 16]), Ok(Some(Token([1; 16]))));
-        assert!(Token::parse(&[1; 15]).is_err());
+        let token = "0192f000-abcd-7000-8000-000000000000".parse::<KeyId>().unwrap().0;
+        assert_eq!(Token::parse(&token), Ok(Some(Token(token))));
+        assert_eq!(Token(token).time_ms(), 0x0192_f000_abcd);
+        assert!(Token::parse(&token[1..]).is_err() && Token::parse(&[1; 16]).is_err());
         assert!(DeletionWindow::from_days(6).is_err() && DeletionWindow::from_days(31).is_err());
         assert_eq!(DeletionWindow::from_days(0), DeletionWindow::from_days(30));
         assert_eq!(DeletionWindow::parse(7, 0), DeletionWindow::from_days(7));

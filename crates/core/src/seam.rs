@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use crate::id::KeyId;
+use crate::principal::Principal;
+use crate::request::Token;
+
 /// Where random bytes come from. Production: the operating system by way of aws-lc's DRBG.
 pub trait Entropy: Send + Sync {
     /// Fills `out` with bytes nobody can predict.
@@ -18,4 +22,12 @@ pub trait WallClock: Send + Sync {
 pub trait BootClock: Send + Sync {
     /// Time since some fixed point, counting while the process is stopped and while the machine sleeps.
     fn now(&self) -> Duration;
+}
+
+/// Where the ids of new keys come from (key-model §1.2).
+pub trait NewIds {
+    /// An id of that time (display time, ms since 1970), which nobody can predict.
+    fn fresh(&self, time_ms: u64) -> KeyId;
+    /// The id of the `n`th key that a principal's token makes: always the same, so that a retry finds the key itself.
+    fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId;
 }

@@ -6,12 +6,12 @@ use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, KeyId, Lineage, Name,
 use quorate_core::record_key::{RecordKey, Table};
 
 fn record_key() -> impl Strategy<Value = RecordKey> {
-    (2u8..=9, any::<[u8; 32]>(), any::<u32>()).prop_map(|(table, blind, number)| {
+    (2u8..=9, any::<[u8; 32]>(), any::<[u8; 16]>()).prop_map(|(table, blind, clear)| {
         let table = Table::from_byte(table).expect("a table");
-        match table.suffix_len() {
-            0 => RecordKey::new(table, blind),
-            _ => RecordKey::with_number(table, blind, number),
-        }
+        let (prefix, suffix) = (&clear[..table.prefix_len()], &clear[..table.suffix_len()]);
+        let key = RecordKey::with(table, prefix, blind, suffix);
+        assert_eq!((key.table(), key.prefix(), key.blind(), key.suffix()), (table, prefix, blind, suffix));
+        key
     })
 }
 
@@ -26,6 +26,7 @@ fn batch() -> impl Strategy<Value = Batch> {
         .prop_map(|(keys, (origin, boot, seq, stamp_ms), hash, facts)| {
             let expects: Vec<_> =
                 keys.iter().zip(&facts).map(|(key, f)| Expect { key: key.clone(), rev: f.0 }).collect();
+            // BTreeSet: ascending.
             let ops = (keys.into_iter().zip(facts))
                 .filter(|(_, f)| f.2)
                 .map(|(key, f)| f.1.map_or(Op::Delete(key.clone()), |value| Op::Put(key, value)))
@@ -111,13 +112,14 @@ fn small_batch() -> Batch {
 fn a_batch_that_breaks_a_rule_is_neither_written_nor_read() {
     let other = RecordKey::new(Table::Alias, [9; 32]);
     type Breach = fn(&mut Batch, RecordKey);
-    let breaches: [(&str, Breach); 6] = [
+    let breaches: [(&str, Breach); 7] = [
+        ("expectations in no order", |b, other| b.expects.insert(0, Expect { key: other, rev: 1 })),
         ("an op without expectation", |b, other| b.ops.push(Op::Delete(other))),
         ("two ops on one record", |b, _| b.ops.push(b.ops[0].clone())),
         ("two expectations on one record", |b, _| b.expects.push(b.expects[0].clone())),
         ("a session record", |b, _| b.expects[0].key = RecordKey::session(NodeId(1), None)),
         ("too many ops", |b, _| {
-            let keys = (0..=OPS_MAX as u32).map(|n| RecordKey::with_number(Table::Due, [3; 32], n));
+            let keys = (0..=OPS_MAX as u32).map(|n| RecordKey::with(Table::Due, &n.to_be_bytes(), [3; 32], &[]));
             b.expects = keys.clone().map(|key| Expect { key, rev: 0 }).collect();
             b.ops = keys.map(Op::Delete).collect();
         }),
@@ -130,7 +132,7 @@ fn a_batch_that_breaks_a_rule_is_neither_written_nor_read() {
     }
     let mut long = small_batch();
     for n in 0..8 {
-        let key = RecordKey::new(Table::Key, [n; 32]);
+        let key = RecordKey::new(Table::Member, [n; 32]);
         long.expects.push(Expect { key: key.clone(), rev: 0 });
         long.ops.push(Op::Put(key, vec![0; VALUE_LEN_MAX]));
     }
@@ -179,7 +181,7 @@ fn tables_are_told_apart_and_keys_of_wrong_length_refused() {
     for byte in 0..=255u8 {
         let table = Table::from_byte(byte);
         assert_eq!(table.map(|t| t as u8).unwrap_or(byte), byte);
-        for len in 0..40usize {
+        for len in 0..50usize {
             let mut bytes = vec![0; len];
             if let Some(first) = bytes.first_mut() {
                 *first = byte;

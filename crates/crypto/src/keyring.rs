@@ -3,9 +3,11 @@
 //! ```text
 //! keyring = ver u8 ‖ suite u8 ‖ r u32 ‖ v u32
 //!           ‖ box(kdf(RK_r, "keyring", [], 32), "keyring-box", hdr = [L, C, g u32, r u32, v u32, SHA-256(SealConfig_G)], pt)
-//! pt      = ver u8 ‖ n u16 × {e u32 ‖ E_e 32 ‖ created index u64 ‖ state u8} ‖ K_name generation u32 ‖ K_name 32 ‖ anchor seed 32
+//! pt      = ver u8 ‖ n u16 × {e u32 ‖ E_e 32 ‖ created index u64 ‖ state u8} ‖ K_name generation u32 ‖ K_name 32
+//!           ‖ K_mid 32 ‖ anchor seed 32
 //! K_rec(e) = kdf(E_e, "record-key", [e u32], 32)      K_mac(e) = kdf(E_e, "batch-mac", [e u32], 32)
-//! blind    = BLAKE3 keyed_hash(K_name, [table u8, namespace, name])      (no namespaces yet: the empty one)
+//! blind    = BLAKE3 keyed_hash(K_name, [table u8, namespace u32, name])
+//! list tag = the first 4 bytes of BLAKE3 keyed_hash(K_mid, ["list", namespace u32, class u8])
 //! MAC      = HMAC-SHA-256(K_mac(e), all of the batch before it)
 //! ```
 
@@ -13,8 +15,9 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use quorate_core::batch::{Batch, MAC_LEN};
 use quorate_core::codec::{Malformed, Reader, Writer};
-use quorate_core::id::{ClusterId, Epoch, GroupId, Lineage};
+use quorate_core::id::{ClusterId, Epoch, GroupId, Lineage, Namespace};
 use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -104,6 +107,14 @@ pub enum EpochState {
     Deactivated = 2,
 }
 
+/// The lists that objects stand in, for each namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum List {
+    /// Keys.
+    Keys = 1,
+}
+
 struct EpochKeys {
     epoch: Epoch,
     key: Secret<32>,
@@ -135,6 +146,8 @@ pub struct Keyring {
     epochs: Vec<EpochKeys>,
     name_key_generation: u32,
     name_key: Secret<32>,
+    /// K_mid: never changes, since ids are made with it.
+    id_key: Secret<32>,
     anchor_seed: Secret<32>,
 }
 
@@ -147,6 +160,7 @@ impl Keyring {
             epochs: vec![EpochKeys::new(Epoch(1), key, 0, EpochState::Active)],
             name_key_generation: 1,
             name_key: fresh(Purpose::NameKey, hsm_random, entropy),
+            id_key: fresh(Purpose::IdKey, hsm_random, entropy),
             anchor_seed: fresh(Purpose::AnchorSeed, hsm_random, entropy),
         }
     }
@@ -186,6 +200,7 @@ impl Keyring {
             && self.epochs.iter().zip(&earlier.epochs).all(same)
             && self.name_key_generation == earlier.name_key_generation
             && self.name_key.ct_eq(&earlier.name_key)
+            && self.id_key.ct_eq(&earlier.id_key)
             && self.anchor_seed.ct_eq(&earlier.anchor_seed)
     }
 
@@ -255,7 +270,7 @@ impl Keyring {
 
     pub(crate) fn encode(&self) -> SecretBytes {
         // Reserved at once: growing would leave keys behind in the old allocation.
-        let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 4 + 32 + 32));
+        let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 4 + 3 * 32));
         out.push(PLAINTEXT_VERSION);
         out.extend_from_slice(&(self.epochs.len() as u16).to_be_bytes());
         for e in &self.epochs {
@@ -266,6 +281,7 @@ impl Keyring {
         }
         out.extend_from_slice(&self.name_key_generation.to_be_bytes());
         out.extend_from_slice(self.name_key.expose());
+        out.extend_from_slice(self.id_key.expose());
         out.extend_from_slice(self.anchor_seed.expose());
         out
     }
@@ -293,12 +309,13 @@ impl Keyring {
         }
         let name_key_generation = r.u32()?;
         let name_key = read_key(&mut r)?;
+        let id_key = read_key(&mut r)?;
         let anchor_seed = read_key(&mut r)?;
         r.finish()?;
         if epochs.is_empty() || epochs.len() > EPOCHS_MAX {
             return Err(Malformed("keyring: number of epochs").into());
         }
-        Ok(Self { version, epochs, name_key_generation, name_key, anchor_seed })
+        Ok(Self { version, epochs, name_key_generation, name_key, id_key, anchor_seed })
     }
 
     fn active(&self) -> &EpochKeys {
@@ -314,24 +331,33 @@ impl Keyring {
 
     /// The blinded form of a name in a table: equal names give equal blinds, and nothing else can be told.
     pub fn blind(&self, table: Table, name: &[u8]) -> [u8; 32] {
-        let fields = Writer::new().u8(table as u8).field(b"").field(name).finish();
+        let fields = Writer::new().u8(table as u8).u32(Namespace::FIRST.0).field(name).finish();
         *blake3::keyed_hash(self.name_key.expose(), &fields).as_bytes()
     }
 
-    /// The record key of a name in a table without suffix.
+    /// The record key of a name in a table without clear parts.
     ///
     /// # Panics
-    /// When the table has a suffix: that is a bug in the caller.
+    /// When the table has some: that is a bug in the caller.
     pub fn record_key(&self, table: Table, name: &[u8]) -> RecordKey {
         RecordKey::new(table, self.blind(table, name))
     }
 
-    /// The record key of a name and a number in a table with a suffix.
-    ///
-    /// # Panics
-    /// When the table has no suffix: that is a bug in the caller.
-    pub fn record_key_with_number(&self, table: Table, name: &[u8], number: u32) -> RecordKey {
-        RecordKey::with_number(table, self.blind(table, name), number)
+    /// What the ids of a list of a namespace have in common (key-model §1.2): who has this key tells the list from it, anybody
+    /// else whether two ids are of one.
+    pub fn list_tag(&self, namespace: Namespace, list: List) -> [u8; 4] {
+        let hash = self.id_hash(Writer::new().field(b"list").u32(namespace.0).u8(list as u8));
+        [hash[0], hash[1], hash[2], hash[3]]
+    }
+
+    /// What is free in the id of the `n`th object that a principal's token makes.
+    pub fn free_of_token(&self, who: &str, token: Token, n: u32) -> u64 {
+        let hash = self.id_hash(Writer::new().field(b"token").field(who.as_bytes()).raw(&token.0).u32(n));
+        hash[..8].iter().fold(0, |free, byte| free << 8 | u64::from(*byte))
+    }
+
+    fn id_hash(&self, fields: Writer) -> [u8; 32] {
+        *blake3::keyed_hash(self.id_key.expose(), &fields.finish()).as_bytes()
     }
 
     /// Encodes a batch and puts its MAC on. The batch must name the current epoch.
@@ -482,7 +508,24 @@ mod tests {
         let other = Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5));
         assert_ne!(k.blind(Table::Key, b"a"), other.blind(Table::Key, b"a"));
         assert_eq!(k.record_key(Table::Alias, b"a").blind(), k.blind(Table::Alias, b"a"));
-        assert_eq!(k.record_key_with_number(Table::KeyVersion, b"a", 4).number(), Some(4));
+    }
+
+    #[test]
+    fn ids_depend_on_the_key_and_on_everything_they_are_made_of() {
+        let (k, other) = (keyring(), Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5)));
+        let tag = |k: &Keyring, namespace| k.list_tag(Namespace(namespace), List::Keys);
+        assert_ne!(tag(&k, 0), tag(&k, 1));
+        assert_ne!(tag(&k, 0), tag(&other, 0));
+        let token = Token([7; 16]);
+        let id = k.free_of_token("admin/a", token, 0);
+        assert_eq!(id, Keyring::decode(3, &k.encode()).ok().unwrap().free_of_token("admin/a", token, 0));
+        let others = [
+            k.free_of_token("admin/b", token, 0),
+            k.free_of_token("admin/a", Token([8; 16]), 0),
+            k.free_of_token("admin/a", token, 1),
+            other.free_of_token("admin/a", token, 0),
+        ];
+        assert!(!others.contains(&id));
     }
 
     #[test]

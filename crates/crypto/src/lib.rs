@@ -41,7 +41,7 @@ pub use envelope::{Envelope, EnvelopeContext, EnvelopeError, EnvelopeKind, Hando
 pub use founding::{Founding, FoundingError, FoundingParams, found};
 pub use hsm_kem::{HsmAlg, KemError, check_ciphertext, encapsulate, kem_secret};
 pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKey, QuorumSecretKey};
-pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader};
+pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader, List};
 pub use own_key::{BoxedOwnKey, OWN_TAG_LEN, OwnKey, OwnKeyError};
 pub use record::{OpenedRecord, RecordError, WriterId};
 pub use root::RootKey;

@@ -184,6 +184,9 @@ mod tests {
     fn keyring() -> Keyring {
         Keyring::generate(&Secret::from_array([4; 32]), &TestEntropy::new(1))
     }
+    fn version(k: &Keyring, name: &[u8], n: u32) -> RecordKey {
+        RecordKey::with(Table::KeyVersion, &[0; 6], k.blind(Table::KeyVersion, name), &n.to_be_bytes())
+    }
     fn writer() -> WriterId {
         WriterId { batch: BatchId { origin: NodeId(1), boot: 2, seq: 3 }, op: 4 }
     }
@@ -215,15 +218,16 @@ mod tests {
     #[test]
     fn moved_renamed_and_edited_records_do_not_open() {
         let k = keyring();
-        let key = k.record_key_with_number(Table::KeyVersion, b"id", 1);
+        let key = version(&k, b"id", 1);
         let value = k.seal_record(L, G, &key, writer(), b"id", b"material", &TestEntropy::new(2));
         let open = |l, g, key: &RecordKey, name: Option<&[u8]>, v: &[u8]| k.open_record(l, g, key, name, v).err();
         assert_eq!(open(L, G, &key, Some(b"id"), &value), None);
         let moved = [
-            k.record_key_with_number(Table::KeyVersion, b"id", 2),
-            k.record_key_with_number(Table::KeyVersion, b"other", 1),
-            k.record_key_with_number(Table::Due, b"id", 1),
-            k.record_key(Table::Key, b"id"),
+            version(&k, b"id", 2),
+            version(&k, b"other", 1),
+            RecordKey::with(Table::KeyVersion, &[1; 6], key.blind(), key.suffix()),
+            RecordKey::with(Table::Due, &[0; 4], k.blind(Table::Due, b"id"), &[]),
+            k.record_key(Table::Alias, b"id"),
         ];
         for other in &moved {
             assert_eq!(open(L, G, other, None, &value), Some(RecordError::NotOpened), "{other:?}");
@@ -295,7 +299,7 @@ mod tests {
         #[test]
         fn round_trip(name: Vec<u8>, body in prop::collection::vec(any::<u8>(), 0..3000)) {
             let k = keyring();
-            let key = k.record_key(Table::Key, &name);
+            let key = k.record_key(Table::Alias, &name);
             let value = k.seal_record(L, G, &key, writer(), &name, &body, &TestEntropy::new(2));
             let r = k.open_record(L, G, &key, Some(&name), &value).ok().unwrap();
             prop_assert_eq!((&r.name, &r.body[..]), (&name, &body[..]));
@@ -305,7 +309,7 @@ mod tests {
         fn random_values_never_open_and_never_panic(bytes: Vec<u8>, head in prop::bool::ANY) {
             let k = keyring();
             let bytes = if head { [&[1, 1, 0, 0, 0, 1], &bytes[..]].concat() } else { bytes };
-            prop_assert!(k.open_record(L, G, &k.record_key(Table::Key, b"a"), None, &bytes).is_err());
+            prop_assert!(k.open_record(L, G, &k.record_key(Table::Alias, b"a"), None, &bytes).is_err());
             let _ = unpad(&bytes);
         }
     }

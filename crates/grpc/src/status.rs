@@ -1,7 +1,8 @@
 //! The service's errors as gRPC statuses: a code for the machine at large, the reason in a trailer for ours, and the
 //! message for people.
 
-use quorate_proto::REASON_KEY;
+use quorate_proto::{REASON_KEY, TIME_KEY};
+use quorate_service::core::decide::Refusal;
 use quorate_service::core::request::InvalidRequest;
 use quorate_service::{Error, Reason};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -15,6 +16,7 @@ fn code(reason: Reason) -> Code {
         Reason::InvalidArgument
         | Reason::TooLarge
         | Reason::TokenReused
+        | Reason::TokenTime
         | Reason::WrongKey
         | Reason::WrongLineage
         | Reason::Tampered
@@ -26,7 +28,9 @@ fn code(reason: Reason) -> Code {
         Reason::LimitExceeded | Reason::Busy | Reason::NoSpace => Code::ResourceExhausted,
         Reason::Contended => Code::Aborted,
         // Another node may serve: a client that knows no reasons should try one.
-        Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::Unavailable => Code::Unavailable,
+        Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::UpgradeNeeded | Reason::Unavailable => {
+            Code::Unavailable
+        }
         Reason::UnknownOutcome => Code::Unknown,
         Reason::Internal => Code::Internal,
     }
@@ -40,6 +44,9 @@ pub(crate) fn status(error: &Error) -> Status {
     let reason = error.reason();
     let mut metadata = MetadataMap::with_capacity(1);
     metadata.insert(REASON_KEY, MetadataValue::from_static(reason.as_str()));
+    if let Error::Refused(Refusal::TokenTime { now_ms }) = error {
+        metadata.insert(TIME_KEY, MetadataValue::from(*now_ms));
+    }
     let mut message = error.to_string();
     if let Some((end, _)) = message.char_indices().nth(MESSAGE_MAX) {
         message.truncate(end);

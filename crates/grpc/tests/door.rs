@@ -4,9 +4,11 @@
 #[path = "../../service/tests/support/mod.rs"]
 mod support;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use quorate_core::id::KeyId;
 use quorate_core::principal::{Principal, Role};
 use quorate_grpc::{Caller, WatchSeat, router};
 use quorate_proto::v1::keys_client::KeysClient;
@@ -20,6 +22,13 @@ use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+/// The `n`th token of this process.
+fn token(n: u64) -> Bytes {
+    static STARTED: LazyLock<u64> =
+        LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64);
+    Bytes::copy_from_slice(&KeyId::new(*STARTED, n, [0; 4]).0)
+}
 
 /// A connection to the node, of somebody or of nobody.
 async fn connect(node: &Arc<Node>, caller: Option<Principal>) -> Channel {
@@ -301,7 +310,7 @@ async fn many_keys_on_the_wire() {
     let rig = Rig::new();
     let (node, _) = rig.unsealed().await;
     let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
-    let request = v1::CreateKeysRequest { count: 130, description: "tenant".into(), token: vec![7; 16].into() };
+    let request = v1::CreateKeysRequest { count: 130, description: "tenant".into(), token: token(7) };
     let made = admin.create_keys(request.clone()).await.unwrap().into_inner().keys;
     assert_eq!(made.len(), 130);
     assert!(made.iter().all(|key| key.state() == KeyState::Enabled && key.description == "tenant"));
@@ -321,8 +330,7 @@ async fn a_key_on_the_wire() {
     let rig = Rig::new();
     let (node, _) = rig.unsealed().await;
     let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
-    let request =
-        v1::CreateKeyRequest { alias: "db".into(), description: "the database's".into(), token: vec![7; 16].into() };
+    let request = v1::CreateKeyRequest { alias: "db".into(), description: "the database's".into(), token: token(7) };
     let made = admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap();
     assert_eq!((made.state(), made.algorithm.as_str(), made.current_version), (KeyState::Enabled, "AES_256", 1));
     assert_eq!((made.description.as_str(), made.deletion_ms, made.rotated_ms), ("the database's", 0, 0));
@@ -337,7 +345,7 @@ async fn a_key_on_the_wire() {
     let encrypt = v1::EncryptRequest { aad: bound.clone(), ..plain("alias/db", b"secret") };
     let sealed = user.encrypt(encrypt).await.unwrap().into_inner();
     assert_eq!((&sealed.key_id, sealed.key_version), (&made.key_id, 1));
-    let rotation = v1::RotateKeyRequest { key: "db".into(), token: vec![8; 16].into() };
+    let rotation = v1::RotateKeyRequest { key: "db".into(), token: token(8) };
     let rotated = admin.rotate_key(rotation).await.unwrap().into_inner().key.unwrap();
     assert_eq!(rotated.current_version, 2);
     let decrypt = v1::DecryptRequest {

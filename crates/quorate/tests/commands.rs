@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_hsm::soft_token::SoftToken;
 use serde_json::Value;
@@ -42,9 +42,16 @@ fn every_command_does_what_it_says() {
         (&made["alias"], &made["state"], &made["current_version"]),
         (&"pay".into(), &"enabled".into(), &1.into())
     );
-    let token = "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab";
+    let made_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let token = uuid::Builder::from_unix_timestamp_millis(made_ms, &[7; 10]).into_uuid().to_string();
+    let token = token.as_str();
+    let late = uuid::Builder::from_unix_timestamp_millis(made_ms - 2 * 3_600_000, &[7; 10]).into_uuid().to_string();
     let twice: Vec<Value> = (0..2).map(|_| json(&ok(&["keys", "create", "--token", token], b""))).collect();
     assert_eq!(twice[0]["key_id"], twice[1]["key_id"], "the same token gives the same key");
+    for (wrong, why) in [(late.as_str(), "TOKEN_TIME"), ("6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab", "INVALID_ARGUMENT")] {
+        let refused = dev.cli(&["keys", "create", "--token", wrong], b"");
+        assert!(!refused.status.success() && text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    }
     assert_eq!(json(&ok(&["keys", "list", "--output", "json"], b""))["keys"].as_array().map(Vec::len), Some(2));
     assert_eq!(json(&ok(&["keys", "list", "--limit", "1"], b""))["keys"].as_array().map(Vec::len), Some(1));
     let many = json(&ok(&["keys", "create", "--count", "1100", "--description", "many"], b""));

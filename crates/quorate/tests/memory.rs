@@ -145,6 +145,7 @@ impl Story {
             ("epoch key", &loot.epoch_key),
             ("record key", &loot.record_key),
             ("name key", &loot.name_key),
+            ("id key", &loot.id_key),
             ("anchor seed", &loot.anchor_seed),
             ("material 1", &loot.materials[0]),
             ("material 2", &loot.materials[1]),

@@ -521,6 +521,21 @@ impl View {
         state::scan_table(&*self.view, table, from, limit)
     }
 
+    /// At most `limit` records of one table whose keys begin, after the table, with `prefix`, the last first; with `before`,
+    /// those before that one.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub fn scan_back(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        before: Option<&RecordKey>,
+        limit: usize,
+    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+        state::scan_prefix_back(&*self.view, table, prefix, before, limit)
+    }
+
     /// The signed roster of all members, with its revision; `None` before there is one.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub enum Reason {
     Sealed,
     /// The node found its own data damaged.
     Damaged,
+    /// A newer version wrote what this node would have to read.
+    UpgradeNeeded,
     /// The request itself is wrong.
     InvalidArgument,
     /// Part of the request is longer than its limit.
@@ -39,6 +41,8 @@ pub enum Reason {
     LimitExceeded,
     /// The token was used for another request.
     TokenReused,
+    /// The token's time is too far off.
+    TokenTime,
     /// The key named by the caller is not the ciphertext's.
     WrongKey,
     /// The ciphertext is of another lineage.
@@ -67,13 +71,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
         Self::AlreadyInitialized,
         Self::Sealed,
         Self::Damaged,
+        Self::UpgradeNeeded,
         Self::InvalidArgument,
         Self::TooLarge,
         Self::NotFound,
@@ -83,6 +88,7 @@ impl Reason {
         Self::WrongState,
         Self::LimitExceeded,
         Self::TokenReused,
+        Self::TokenTime,
         Self::WrongKey,
         Self::WrongLineage,
         Self::UnknownKey,
@@ -106,6 +112,7 @@ impl Reason {
             Self::AlreadyInitialized => "ALREADY_INITIALIZED",
             Self::Sealed => "SEALED",
             Self::Damaged => "DAMAGED",
+            Self::UpgradeNeeded => "UPGRADE_NEEDED",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::TooLarge => "TOO_LARGE",
             Self::NotFound => "NOT_FOUND",
@@ -115,6 +122,7 @@ impl Reason {
             Self::WrongState => "WRONG_STATE",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
             Self::TokenReused => "TOKEN_REUSED",
+            Self::TokenTime => "TOKEN_TIME",
             Self::WrongKey => "WRONG_KEY",
             Self::WrongLineage => "WRONG_LINEAGE",
             Self::UnknownKey => "UNKNOWN_KEY",
@@ -158,6 +166,9 @@ pub enum Error {
     /// The node found its own data damaged: what, and what to do.
     #[error("this node is damaged: {0}")]
     Damaged(String),
+    /// A newer version wrote what this node would have to read: what.
+    #[error("this node is too old: there is a {0} of a newer version in its state; upgrade this node, or ask another")]
+    Newer(&'static str),
     /// The request itself is wrong: what, and what is expected.
     #[error("{0}")]
     InvalidArgument(String),
@@ -251,6 +262,7 @@ impl Error {
             Self::AlreadyInitialized(_) => Reason::AlreadyInitialized,
             Self::Sealed => Reason::Sealed,
             Self::Damaged(_) => Reason::Damaged,
+            Self::Newer(_) => Reason::UpgradeNeeded,
             Self::InvalidArgument(_) => Reason::InvalidArgument,
             Self::TooLarge { .. } => Reason::TooLarge,
             Self::NotFound(_) => Reason::NotFound,
@@ -265,6 +277,7 @@ impl Error {
                 Refusal::NotDue { .. } => Reason::WrongState,
                 Refusal::AliasesMax(_) | Refusal::VersionsMax(_) => Reason::LimitExceeded,
                 Refusal::TokenReused => Reason::TokenReused,
+                Refusal::TokenTime { .. } => Reason::TokenTime,
             },
             Self::WrongKey { .. } => Reason::WrongKey,
             Self::WrongLineage => Reason::WrongLineage,

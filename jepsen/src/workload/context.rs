@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quorate_client::v1::*;
@@ -55,6 +55,7 @@ pub struct Context {
 struct Kept {
     keys: BTreeSet<String>,
     texts: BTreeMap<u64, Text>,
+    tokens: BTreeMap<u64, [u8; 16]>,
     aliases: BTreeSet<u64>,
     /// Keys whose deletion was, or may have been, scheduled for soon, and that were not spared for certain.
     doomed: BTreeSet<String>,
@@ -236,6 +237,17 @@ impl Context {
         (outcome, id)
     }
 
+    /// The client token of that number: a UUIDv7 of the time of its first use.
+    fn token(&self, number: u64) -> Bytes {
+        let mut kept = self.kept();
+        let token = kept.tokens.entry(number).or_insert_with(|| {
+            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+            let free = [&self.seed.to_be_bytes()[6..], &number.to_be_bytes()].concat().try_into().unwrap_or_default();
+            *uuid::Builder::from_unix_timestamp_millis(now_ms, &free).as_uuid().as_bytes()
+        });
+        Bytes::copy_from_slice(token)
+    }
+
     async fn send(&self, client: &Client, key: &str, call: &Call) -> Result<(Answer, Option<String>), ClientError> {
         let of_key = || KeyRequest { key: key.to_owned() };
         let key_answer = |response: KeyResponse| {
@@ -246,7 +258,7 @@ impl Context {
             Call::Create { token } => {
                 let request = CreateKeyRequest {
                     description: format!("{}{token}", Self::name_canary(self.seed)),
-                    token: Bytes::copy_from_slice(&[self.seed.to_be_bytes(), token.to_be_bytes()].concat()),
+                    token: self.token(*token),
                     ..Default::default()
                 };
                 client.create_key(request).await.map(key_answer)

@@ -33,6 +33,6 @@ pub fn decide<V: View>(
     }
     key.aliases.insert(name.clone());
     let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: time.stamp_ms() };
-    let writes = vec![Write::Put(Record::Key(key)), Write::Put(Record::Alias(alias.clone()))];
+    let writes = vec![Write::Update(Record::Key(key)), Write::Create(Record::Alias(alias.clone()))];
     Ok(Change { writes, answer: alias })
 }

@@ -16,7 +16,7 @@ pub fn decide<V: View>(view: &mut V, _by: &Authorized<ManageKeys>, name: &AliasN
     if let Some(mut key) = read::key(view, &RecordName::Key(alias.key))?
         && key.aliases.remove(name)
     {
-        writes.push(Write::Put(Record::Key(key)));
+        writes.push(Write::Update(Record::Key(key)));
     }
     Ok(Change { writes, answer: () })
 }

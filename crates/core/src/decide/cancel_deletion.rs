@@ -3,7 +3,7 @@
 use super::{Change, View, Write, resolve, step};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::lifecycle::{KeyState, Transition};
-use crate::record::{DueRecord, KeyRecord, Record, RecordName};
+use crate::record::{Due, DueRecord, KeyRecord, Record, RecordName};
 use crate::request::KeyHandle;
 
 /// Decides it; the answer is the key, disabled.
@@ -18,9 +18,9 @@ pub fn decide<V: View>(
     let mut key = resolve(view, key)?;
     let before = key.state;
     key.state = step(&key, Transition::CancelDeletion)?;
-    let mut writes = vec![Write::Put(Record::Key(key.clone()))];
+    let mut writes = vec![Write::Update(Record::Key(key.clone()))];
     if let KeyState::PendingDeletion { at_ms } = before {
-        let due = RecordName::Due(DueRecord::hour(at_ms), key.id);
+        let due = RecordName::Due((DueRecord::hour(at_ms), Due::Deletion(key.id)));
         if view.read(&due)?.is_some() {
             writes.push(Write::Delete(due));
         }

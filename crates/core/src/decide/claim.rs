@@ -33,5 +33,5 @@ pub fn decide<V: View>(
         }
     }
     let lease = DutyRecord { duty, holder, boot, until_ms: now.saturating_add(LEASE_MS) };
-    Ok(Change { writes: vec![Write::Put(Record::Duty(lease))], answer: true })
+    Ok(Change { writes: vec![Write::Update(Record::Duty(lease))], answer: true })
 }

@@ -1,16 +1,16 @@
 //! Create a key, with an alias if wanted. Enabled at once; its first version is made with it.
+//!
+//! With a token, the token makes the id: a retry finds the key itself, and no answer has to be kept.
 
 use std::collections::BTreeSet;
 
-use super::{Change, Refusal, View, Write, read, replay};
+use super::{Change, Refusal, View, Write, read, timely};
 use crate::authorize::{Authorized, ManageKeys};
-use crate::id::{KeyId, KeyVersion};
+use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::lifecycle::KeyState;
-use crate::record::{
-    Algorithm, AliasRecord, Answer, IdempotencyRecord, KeyRecord, KeyVersionRecord, Record, RecordName, request_hash,
-};
-use crate::request::{AliasName, Description, Token};
-use crate::seam::Entropy;
+use crate::record::{Algorithm, AliasRecord, KeyRecord, KeyVersionRecord, Record, RecordName, request_hash};
+use crate::request::{AliasName, Description, KeyHandle, Token};
+use crate::seam::NewIds;
 use crate::time::Time;
 
 /// What is wanted.
@@ -24,26 +24,25 @@ pub struct Request {
     pub token: Option<Token>,
 }
 
-/// Decides the creation; the answer is the new key, or the one that the same token made before.
+/// Decides the creation; the answer is the new key, or the one that the same token made before, as it is now.
 ///
 /// # Errors
-/// [`Refusal::AliasTaken`], [`Refusal::TokenReused`].
+/// [`Refusal::AliasTaken`], [`Refusal::TokenReused`], [`Refusal::TokenTime`]; the token's key is destroyed already.
 pub fn decide<V: View>(
     view: &mut V,
     by: &Authorized<ManageKeys>,
     request: &Request,
     time: Time,
-    entropy: &dyn Entropy,
+    ids: &dyn NewIds,
 ) -> Result<Change<KeyRecord>, V::Error> {
-    let hash = request_hash(
-        "create",
-        &[request.alias.as_ref().map_or("", AliasName::as_str).as_bytes(), request.description.as_str().as_bytes()],
-    );
-    let idempotency = request.token.map(|token| (token, RecordName::Idempotency(by.principal().clone(), token)));
-    if let Some((_, name)) = &idempotency
-        && let Some(earlier) = replay(view, name, hash)?
-    {
-        return Ok(Change::none(earlier.first));
+    let alias = request.alias.as_ref().map_or("", AliasName::as_str);
+    let birth = birth("create", &[alias.as_bytes(), request.description.as_str().as_bytes()]);
+    let id = match request.token {
+        None => unused(view, time, ids)?,
+        Some(token) => ids.of_token(by.principal(), timely(token, time)?, 0),
+    };
+    if let Some(earlier) = made_before(view, id, birth)? {
+        return Ok(Change::none(earlier));
     }
     if let Some(name) = &request.alias
         && let Some(taken) = read::alias(view, &RecordName::Alias(name.clone()))?
@@ -51,60 +50,64 @@ pub fn decide<V: View>(
         return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
     }
 
-    let aliases = request.alias.iter().cloned().collect::<BTreeSet<_>>();
-    let (key, mut writes) = fresh(view, request.description.clone(), aliases, time, entropy)?;
+    let mut key = fresh(id, birth, request.description.clone(), time);
+    key.aliases.extend(request.alias.clone());
+    let mut writes = creation(&key).to_vec();
     if let Some(name) = &request.alias {
         let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
-        writes.push(Write::Put(Record::Alias(alias)));
-    }
-    if let Some((token, _)) = idempotency {
-        writes.push(answered(by, token, hash, time, key.clone().into()));
+        writes.push(Write::Create(Record::Alias(alias)));
     }
     Ok(Change { writes, answer: key })
 }
 
-/// A new key with its first version, and what writes them.
-pub(super) fn fresh<V: View>(
-    view: &mut V,
-    description: Description,
-    aliases: BTreeSet<AliasName>,
-    time: Time,
-    entropy: &dyn Entropy,
-) -> Result<(KeyRecord, Vec<Write>), V::Error> {
-    let mut id = [0; 16];
-    entropy.fill(&mut id);
-    let key = KeyRecord {
-        id: KeyId(id),
+/// What a key keeps of the request that made it.
+pub(super) fn birth(verb: &str, fields: &[&[u8]]) -> [u8; 16] {
+    let hash = request_hash(verb, fields);
+    std::array::from_fn(|i| hash[i])
+}
+
+/// An id that no key has. Fresh ones nearly never meet: 42 random bits in one millisecond.
+pub(super) fn unused<V: View>(view: &mut V, time: Time, ids: &dyn NewIds) -> Result<KeyId, V::Error> {
+    loop {
+        let id = ids.fresh(time.stamp_ms());
+        if read::key(view, &RecordName::Key(id))?.is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+/// The key of that id, if the same request made it before.
+///
+/// # Errors
+/// [`Refusal::TokenReused`] when another did, [`Refusal::KeyNotFound`] when it is being destroyed.
+pub(super) fn made_before<V: View>(view: &mut V, id: KeyId, birth: [u8; 16]) -> Result<Option<KeyRecord>, V::Error> {
+    match read::key(view, &RecordName::Key(id))? {
+        None => Ok(None),
+        Some(key) if key.birth != birth => Err(Refusal::TokenReused.into()),
+        Some(key) if key.state == KeyState::Destroyed => Err(Refusal::KeyNotFound(KeyHandle::Id(id)).into()),
+        Some(key) => Ok(Some(key)),
+    }
+}
+
+/// A new key.
+pub(super) fn fresh(id: KeyId, birth: [u8; 16], description: Description, time: Time) -> KeyRecord {
+    KeyRecord {
+        id,
+        namespace: Namespace::FIRST,
         state: KeyState::Enabled,
         algorithm: Algorithm::Aes256,
+        birth,
         current: KeyVersion::FIRST,
         destroyed_through: 0,
         created_ms: time.stamp_ms(),
         rotated_ms: 0,
         description,
-        aliases,
-    };
-    let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.created_ms };
-    // Both are absent, unless 128 random bits repeat; then the expectation of absence fails and a new id is drawn.
-    view.read(&RecordName::Key(key.id))?;
-    view.read(&RecordName::KeyVersion(key.id, key.current))?;
-    let writes = vec![Write::Put(Record::Key(key.clone())), Write::Put(Record::KeyVersion(version))];
-    Ok((key, writes))
+        aliases: BTreeSet::new(),
+    }
 }
 
-/// The record of an answer, written in the same batch.
-pub(super) fn answered(
-    by: &Authorized<ManageKeys>,
-    token: Token,
-    request_hash: [u8; 32],
-    time: Time,
-    answer: Answer,
-) -> Write {
-    Write::Put(Record::Idempotency(Box::new(IdempotencyRecord {
-        principal: by.principal().clone(),
-        token,
-        request_hash,
-        created_ms: time.cluster_ms,
-        answer,
-    })))
+/// What makes a new key, with its first version.
+pub(super) fn creation(key: &KeyRecord) -> [Write; 2] {
+    let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.created_ms };
+    [Write::Create(Record::Key(key.clone())), Write::Create(Record::KeyVersion(version))]
 }

@@ -1,21 +1,19 @@
 //! Create many keys at once, without aliases: one part of a request, which one batch holds.
 //!
-//! A request for more keys than fit into a batch is several parts. Each part is all or nothing, and has a token of its
-//! own that follows from the request's: a retry finds the parts that were done, and does the others.
+//! A request for more keys than fit into a batch is several parts. Each part is all or nothing. With a token each key's id
+//! follows from it: a retry finds the parts that were done, and does the others.
 
-use std::collections::BTreeSet;
-
-use super::create::{answered, fresh};
-use super::{Change, View, replay};
+use super::create::{birth, creation, fresh, made_before, unused};
+use super::{Change, View, timely};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::batch::OPS_MAX;
-use crate::record::{Answer, KeyRecord, RecordName, request_hash};
+use crate::record::KeyRecord;
 use crate::request::{Description, KeyCount, Token};
-use crate::seam::Entropy;
+use crate::seam::NewIds;
 use crate::time::Time;
 
-/// Most keys of one part: each is two records, and there is one for the answer.
-pub const PART_LEN_MAX: u32 = (OPS_MAX as u32 - 1) / 2;
+/// Most keys of one part: each is two records.
+pub const PART_LEN_MAX: u32 = OPS_MAX as u32 / 2;
 
 /// What is wanted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,25 +29,23 @@ pub struct Request {
 /// One part of a request: [`Request::parts`] makes them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
-    /// How many, 1 to [`PART_LEN_MAX`].
-    len: u32,
+    /// Which of the request's keys.
+    keys: std::ops::Range<u32>,
     description: Description,
     token: Option<Token>,
-    hash: [u8; 32],
+    birth: [u8; 16],
 }
 
 impl Request {
     /// Its parts, always the same ones.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
         let count = self.count.get();
-        (0..count.div_ceil(PART_LEN_MAX)).map(move |n| Part {
-            len: PART_LEN_MAX.min(count - n * PART_LEN_MAX),
+        let birth = birth("create many", &[&count.to_be_bytes(), self.description.as_str().as_bytes()]);
+        (0..count).step_by(PART_LEN_MAX as usize).map(move |first| Part {
+            keys: first..count.min(first + PART_LEN_MAX),
             description: self.description.clone(),
-            token: self.token.map(|token| token.part(n)),
-            hash: request_hash(
-                "create many",
-                &[&count.to_be_bytes(), &n.to_be_bytes(), self.description.as_str().as_bytes()],
-            ),
+            token: self.token,
+            birth,
         })
     }
 }
@@ -57,32 +53,29 @@ impl Request {
 /// Decides the creation of a part's keys; the answer is the new keys, or those that the same token made before.
 ///
 /// # Errors
-/// [`super::Refusal::TokenReused`].
+/// [`super::Refusal::TokenReused`], [`super::Refusal::TokenTime`]; one of the token's keys is destroyed already.
 pub fn decide<V: View>(
     view: &mut V,
     by: &Authorized<ManageKeys>,
     part: &Part,
     time: Time,
-    entropy: &dyn Entropy,
+    ids: &dyn NewIds,
 ) -> Result<Change<Vec<KeyRecord>>, V::Error> {
-    let idempotency = part.token.map(|token| (token, RecordName::Idempotency(by.principal().clone(), token)));
-    if let Some((_, name)) = &idempotency
-        && let Some(earlier) = replay(view, name, part.hash)?
-    {
-        return Ok(Change::none(earlier.iter().cloned().collect()));
-    }
-    let mut one = || fresh(view, part.description.clone(), BTreeSet::new(), time, entropy);
-    let (first, mut writes) = one()?;
-    let mut more = Vec::with_capacity(part.len as usize - 1);
-    for _ in 1..part.len {
-        let (key, of_it) = one()?;
-        more.push(key);
-        writes.extend(of_it);
-    }
-    let answer = Answer { first, more };
-    let keys = answer.iter().cloned().collect();
-    if let Some((token, _)) = idempotency {
-        writes.push(answered(by, token, part.hash, time, answer));
+    let token = part.token.map(|token| timely(token, time)).transpose()?;
+    let (mut keys, mut writes) = (Vec::new(), Vec::new());
+    for n in part.keys.clone() {
+        let id = match token {
+            None => unused(view, time, ids)?,
+            Some(token) => ids.of_token(by.principal(), token, n),
+        };
+        keys.push(match made_before(view, id, part.birth)? {
+            Some(earlier) => earlier,
+            None => {
+                let key = fresh(id, part.birth, part.description.clone(), time);
+                writes.extend(creation(&key));
+                key
+            }
+        });
     }
     Ok(Change { writes, answer: keys })
 }

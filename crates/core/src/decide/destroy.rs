@@ -7,7 +7,7 @@
 use super::{Change, Refusal, View, Write, read, step};
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::{KeyState, Transition};
-use crate::record::{DueRecord, Record, RecordName};
+use crate::record::{Due, DueRecord, Record, RecordName};
 use crate::time::DutyTime;
 
 /// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
@@ -27,7 +27,7 @@ pub enum Progress {
 /// # Errors
 /// [`Refusal::NotDue`] while duty time has not come to it.
 pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Progress>, V::Error> {
-    let due_name = RecordName::Due(hour, key);
+    let due_name = RecordName::Due((hour, Due::Deletion(key)));
     let Some(due) = read::due(view, &due_name)? else {
         return Ok(Change::none(Progress::Done));
     };
@@ -51,14 +51,14 @@ pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: DutyTime) -> R
     let last = record.current.get();
     let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
     for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
-        let name = RecordName::KeyVersion(key, version);
+        let name = RecordName::KeyVersion((key, version));
         if view.read(&name)?.is_some() {
             writes.push(Write::Delete(name));
         }
     }
     record.destroyed_through = until;
     if until < last {
-        writes.push(Write::Put(Record::Key(record)));
+        writes.push(Write::Update(Record::Key(record)));
         return Ok(Change { writes, answer: Progress::More });
     }
 

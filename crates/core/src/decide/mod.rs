@@ -24,8 +24,9 @@ use thiserror::Error;
 
 use crate::id::KeyId;
 use crate::lifecycle::{KeyState, NoWay, Transition};
-use crate::record::{AliasRecord, Answer, DueRecord, IdempotencyRecord, KeyRecord, Record, RecordName};
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle};
+use crate::record::{AliasRecord, DueRecord, IdempotencyRecord, KeyRecord, Record, RecordName};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle, Token};
+use crate::time::Time;
 
 /// Facts at exactly one index; notes what was read.
 pub trait View {
@@ -39,12 +40,14 @@ pub trait View {
     fn read(&mut self, name: &RecordName) -> Result<Option<Record>, Self::Error>;
 }
 
-/// One write of a change.
+/// One write of a change. A key version is written *with fresh material*, which the shell makes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
-    /// Writes the record. For a key version this means *with fresh material*, which the shell makes.
-    Put(Record),
-    /// Removes the record.
+    /// Writes a record that is not there: whether the decision has looked or not, the change stands only if it is not.
+    Create(Record),
+    /// Writes a record that the decision has read. Others may want to write it too, so such changes queue.
+    Update(Record),
+    /// Removes a record that the decision has read; likewise.
     Delete(RecordName),
 }
 
@@ -52,7 +55,7 @@ impl Write {
     /// The record it writes.
     pub fn name(&self) -> RecordName {
         match self {
-            Self::Put(record) => record.name(),
+            Self::Create(record) | Self::Update(record) => record.name(),
             Self::Delete(name) => name.clone(),
         }
     }
@@ -122,6 +125,16 @@ pub enum Refusal {
     /// The token stands for another request.
     #[error("this token was used before with other parameters; use a fresh token for a new request")]
     TokenReused,
+    /// The token's time is too far off: a retry could be one of a request that is forgotten.
+    #[error(
+        "the token's time is more than an hour behind, or ten minutes ahead: it is {} here; make the token, a UUIDv7, right \
+         before the request, and look whether an earlier request with it was carried out",
+        crate::time::utc(*now_ms)
+    )]
+    TokenTime {
+        /// The time here, ms since 1970.
+        now_ms: u64,
+    },
 }
 
 /// The records of one kind that `name` calls for. A view that answers with another kind has broken its contract; that
@@ -131,7 +144,7 @@ macro_rules! typed {
         $(#[$doc])*
         pub fn $fn<V: View>(view: &mut V, name: &RecordName) -> Result<Option<$record>, V::Error> {
             Ok(match view.read(name)? {
-                Some(Record::$kind(record)) => Some(record.into()),
+                Some(Record::$kind(record)) => Some(record),
                 _ => None,
             })
         }
@@ -156,7 +169,7 @@ pub mod read {
     );
     typed!(
         /// An answer to a token.
-        idempotency, Idempotency, Box<IdempotencyRecord>
+        idempotency, Idempotency, IdempotencyRecord
     );
     typed!(
         /// A duty's lease.
@@ -197,14 +210,16 @@ fn set_state(mut key: KeyRecord, transition: Transition) -> Result<Change<KeyRec
         return Ok(Change::none(key));
     }
     key.state = state;
-    Ok(Change { writes: vec![Write::Put(Record::Key(key.clone()))], answer: key })
+    Ok(Change { writes: vec![Write::Update(Record::Key(key.clone()))], answer: key })
 }
 
-/// What was answered to `token` before, if it was: the caller answers the same again and writes nothing.
-fn replay<V: View>(view: &mut V, name: &RecordName, request_hash: [u8; 32]) -> Result<Option<Answer>, V::Error> {
-    match read::idempotency(view, name)? {
-        None => Ok(None),
-        Some(earlier) if earlier.request_hash == request_hash => Ok(Some(earlier.answer)),
-        Some(_) => Err(Refusal::TokenReused.into()),
-    }
+/// Whether a token's time is one that a request of now may have.
+///
+/// # Errors
+/// [`Refusal::TokenTime`]: a day later nobody could tell whether the request was carried out.
+fn timely(token: Token, time: Time) -> Result<Token, Refusal> {
+    let at_ms = token.time_ms();
+    let ahead = time.cluster_ms.max(time.local_ms).saturating_add(Token::AHEAD_MS_MAX);
+    let behind = time.cluster_ms.saturating_sub(Token::BEHIND_MS_MAX);
+    if (behind..=ahead).contains(&at_ms) { Ok(token) } else { Err(Refusal::TokenTime { now_ms: time.stamp_ms() }) }
 }

@@ -10,9 +10,9 @@ use super::*;
 use crate::authorize::{Authorized, ManageKeys, authorize};
 use crate::id::{KeyVersion, NodeId};
 use crate::principal::{Principal, Role};
-use crate::record::{Duty, MATERIAL_LEN};
+use crate::record::{Due, Duty, MATERIAL_LEN};
 use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Token};
-use crate::seam::Entropy;
+use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
 
 /// Records at one index, as bodies: what is written is read back through the codec each time.
@@ -37,19 +37,23 @@ impl Store {
     fn run<A>(&mut self, decide: impl FnOnce(&mut StoreView<'_>) -> Result<Change<A>, Refusal>) -> Result<A, Refusal> {
         let mut view = StoreView { store: self, read: BTreeSet::new() };
         let change = decide(&mut view)?;
-        let read = view.read;
+        let mut read = view.read;
         let mut written = BTreeSet::new();
         for write in &change.writes {
-            assert!(read.contains(&write.name()), "writes {:?} without having read it", write.name());
-            assert!(written.insert(write.name()), "writes {:?} twice", write.name());
+            let (name, creates) = (write.name(), matches!(write, Write::Create(_)));
+            assert!(creates || read.contains(&name), "writes {name:?} without having read it");
+            assert!(!creates || !self.has(&name), "creates {name:?}, which is there");
+            assert!(written.insert(name), "writes a record twice");
         }
+        read.extend(written.iter().cloned());
         assert!(written.len() <= crate::batch::OPS_MAX && read.len() < crate::batch::EXPECTS_MAX);
         for write in change.writes {
             match write {
                 Write::Delete(name) => assert!(self.0.remove(&name).is_some(), "deletes what is not there"),
-                Write::Put(record) => {
+                Write::Create(record) | Write::Update(record) => {
                     let mut body = record.encode();
                     if matches!(record, Record::KeyVersion(_)) {
+                        body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
                         body.extend_from_slice(&[0; MATERIAL_LEN]);
                     }
                     self.0.insert(record.name(), body);
@@ -78,8 +82,8 @@ impl Store {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
-                Record::Due(due) => match keys[&due.key].state {
-                    KeyState::PendingDeletion { at_ms } => assert_eq!(at_ms, due.at_ms),
+                Record::Due(DueRecord { what: Due::Deletion(key), at_ms: due_ms }) => match keys[&key].state {
+                    KeyState::PendingDeletion { at_ms } => assert_eq!(at_ms, due_ms),
                     KeyState::Destroyed => {}
                     state => panic!("due, but {state:?}"),
                 },
@@ -91,10 +95,16 @@ impl Store {
                 assert!(self.has(&RecordName::Alias(alias.clone())), "{alias} is missing");
             }
             for n in key.destroyed_through + 1..=key.current.get() {
-                assert!(self.has(&RecordName::KeyVersion(key.id, KeyVersion::new(n).unwrap())), "version {n} is lost");
+                assert!(
+                    self.has(&RecordName::KeyVersion((key.id, KeyVersion::new(n).unwrap()))),
+                    "version {n} is lost"
+                );
             }
             if let KeyState::PendingDeletion { at_ms } = key.state {
-                assert!(self.has(&RecordName::Due(DueRecord::hour(at_ms), key.id)), "nobody would destroy it");
+                assert!(
+                    self.has(&RecordName::Due((DueRecord::hour(at_ms), Due::Deletion(key.id)))),
+                    "nobody would destroy it"
+                );
             }
             assert!(key.state == KeyState::Destroyed || key.destroyed_through == 0);
         }
@@ -103,16 +113,17 @@ impl Store {
 
 /// Counts up: no two ids are equal, and a run can be repeated.
 #[derive(Default)]
-struct TestEntropy(Mutex<u64>);
+struct TestIds(Mutex<u64>);
 
-impl Entropy for TestEntropy {
-    fn fill(&self, out: &mut [u8]) {
+impl NewIds for TestIds {
+    fn fresh(&self, time_ms: u64) -> KeyId {
         let mut counter = self.0.lock().unwrap();
         *counter += 1;
-        out.fill(0);
-        for (byte, n) in out.iter_mut().zip(counter.to_le_bytes()) {
-            *byte = n;
-        }
+        KeyId::new(time_ms, *counter, [1; 4])
+    }
+    fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
+        let hash = crate::record::request_hash("id", &[by.to_string().as_bytes(), &token.0, &n.to_be_bytes()]);
+        KeyId::new(token.time_ms(), u64::from_be_bytes(hash[..8].try_into().unwrap()), [1; 4])
     }
 }
 
@@ -135,7 +146,7 @@ enum Step {
     Cancel(Handle),
     AddAlias { alias: u8, key: Handle },
     RemoveAlias(u8),
-    Days(u64),
+    Minutes(u64),
     Duty,
     Sweep,
 }
@@ -160,7 +171,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => handle().prop_map(Step::Cancel),
         3 => (0..4u8, handle()).prop_map(|(alias, key)| Step::AddAlias { alias, key }),
         1 => (0..4u8).prop_map(Step::RemoveAlias),
-        2 => (0..9u64).prop_map(Step::Days),
+        2 => prop_oneof![0..50u64, (0..9u64).prop_map(|days| days * 24 * 60)].prop_map(Step::Minutes),
         2 => Just(Step::Duty),
         1 => Just(Step::Sweep),
     ]
@@ -177,10 +188,10 @@ struct Model {
     keys: BTreeMap<KeyId, Plain>,
     order: Vec<KeyId>,
     aliases: BTreeMap<AliasName, KeyId>,
-    /// Token → (what was asked, which key and version was answered, when).
-    tokens: BTreeMap<u8, (String, KeyId, u32, u64)>,
-    /// Token and part → (how many keys the request was for, which were answered, when).
-    parts: BTreeMap<(u8, u32), (u32, Vec<KeyId>, u64)>,
+    /// Token → which key was rotated.
+    rotations: BTreeMap<Token, (KeyHandle, KeyId)>,
+    /// Token → what was asked, which keys it made.
+    creations: BTreeMap<Token, (String, Vec<KeyId>)>,
 }
 
 impl Model {
@@ -207,43 +218,41 @@ impl Model {
             found => Ok(found),
         }
     }
-    /// An answer given to the token before, or that it was another question's.
-    fn replayed(&self, token: Option<u8>, asked: &str) -> Option<Result<(KeyId, u32), Refusal>> {
-        let (before, key, version, _) = self.tokens.get(&token?)?;
-        Some(if before == asked { Ok((*key, *version)) } else { Err(Refusal::TokenReused) })
-    }
 }
 
-fn token(n: Option<u8>) -> Option<Token> {
-    n.map(|n| Token([n; 16]))
+/// The `n`th token of this half hour: within it, a request with the same number is a retry.
+fn token(n: Option<u8>, now: u64) -> Option<Token> {
+    const HALF_HOUR_MS: u64 = 30 * 60_000;
+    n.map(|n| Token(KeyId::new(now / HALF_HOUR_MS * HALF_HOUR_MS, u64::from(n), [0; 4]).0))
 }
 
 fn play(steps: Vec<Step>) {
-    let (by, entropy) = (admin(), TestEntropy::default());
+    let (by, ids) = (admin(), TestIds::default());
     let (mut store, mut model) = (Store::default(), Model::default());
     let mut now = 1_800_000_000_000;
     for step in steps {
         let before = store.clone();
         let time = Time { cluster_ms: now, local_ms: now + 3 };
         let refused = match step {
-            Step::Days(days) => {
-                now += days * DAY_MS;
+            Step::Minutes(minutes) => {
+                now += minutes * 60_000;
                 None
             }
             Step::Create { alias: n, token: t } => {
-                let name = n.map(alias);
-                let request =
-                    create::Request { alias: name.clone(), description: Description::default(), token: token(t) };
-                let answer = store.run(|view| create::decide(view, &by, &request, time, &entropy));
+                let (name, token) = (n.map(alias), token(t, now));
+                let request = create::Request { alias: name.clone(), description: Description::default(), token };
+                let answer = store.run(|view| create::decide(view, &by, &request, time, &ids));
                 let asked = format!("create {n:?}");
                 let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
-                match (model.replayed(t, &asked), taken) {
-                    (Some(earlier), _) => {
-                        let told = answer.clone().map(|key| (key.id, key.current.get()));
-                        assert_eq!(told, earlier);
-                        // Answered again: nothing was written either.
-                        Some(earlier.map(|_| ()))
+                match (token.and_then(|token| model.creations.get(&token)), taken) {
+                    (Some((before, keys)), _) if *before == asked => {
+                        // The same key, as it is now; nothing was written either.
+                        let key = answer.unwrap();
+                        let now = Plain { state: key.state, version: key.current.get() };
+                        assert_eq!((&[key.id][..], &now), (&keys[..], &model.keys[&key.id]));
+                        Some(Ok(()))
                     }
+                    (Some(_), _) => Some(Err(answer.expect_err("another request made that key"))),
                     (None, Some((name, key))) => {
                         assert_eq!(answer, Err(Refusal::AliasTaken { name, key }));
                         Some(Err(answer.unwrap_err()))
@@ -256,8 +265,8 @@ fn play(steps: Vec<Step>) {
                         if let Some(name) = name {
                             model.aliases.insert(name, key.id);
                         }
-                        if let Some(t) = t {
-                            model.tokens.insert(t, (asked, key.id, 1, now));
+                        if let Some(token) = token {
+                            model.creations.insert(token, (asked, vec![key.id]));
                         }
                         None
                     }
@@ -265,31 +274,30 @@ fn play(steps: Vec<Step>) {
             }
             // As many parts as were done before the node died, perhaps none; a later repetition may go further.
             Step::CreateMany { count, parts, token: t } => {
-                let request = create_many::Request {
-                    count: KeyCount::parse(count).unwrap(),
-                    description: Description::default(),
-                    token: token(t),
-                };
+                let (count, token) = (KeyCount::parse(count).unwrap(), token(t, now));
+                let asked = format!("create {} keys", count.get());
+                let request = create_many::Request { count, description: Description::default(), token };
                 let mut wrote = false;
-                for (n, part) in (0..).zip(request.parts()).take(parts as usize) {
-                    let answer = store.run(|view| create_many::decide(view, &by, &part, time, &entropy));
-                    match t.and_then(|t| model.parts.get(&(t, n))) {
-                        Some((before, keys, _)) if *before == count => {
-                            let told: Vec<_> = answer.unwrap().iter().map(|key| key.id).collect();
-                            assert_eq!(told, *keys);
-                        }
-                        Some(_) => assert_eq!(answer, Err(Refusal::TokenReused)),
+                for (first, part) in (0..).step_by(64).zip(request.parts()).take(parts as usize) {
+                    let answer = store.run(|view| create_many::decide(view, &by, &part, time, &ids));
+                    let before = token.and_then(|token| model.creations.get(&token));
+                    if before.is_some_and(|(before, _)| *before != asked) {
+                        // And whoever asked goes no further.
+                        assert_eq!(answer, Err(Refusal::TokenReused));
+                        break;
+                    }
+                    let keys: Vec<_> = answer.unwrap().iter().map(|key| key.id).collect();
+                    assert_eq!(keys.len() as u32, (count.get() - first).min(64));
+                    match before.and_then(|(_, made)| made.get(first as usize..)).filter(|made| !made.is_empty()) {
+                        Some(made) => assert_eq!(keys[..], made[..keys.len()]),
                         None => {
-                            let keys: Vec<_> = answer.unwrap().iter().map(|key| key.id).collect();
-                            let len = if n == 0 { count.min(63) } else { count - 63 };
-                            assert_eq!(keys.len(), len as usize);
                             for id in &keys {
                                 model.order.push(*id);
                                 let new = model.keys.insert(*id, Plain { state: KeyState::Enabled, version: 1 });
                                 assert!(new.is_none());
                             }
-                            if let Some(t) = t {
-                                model.parts.insert((t, n), (count, keys, now));
+                            if let Some(token) = token {
+                                model.creations.entry(token).or_insert((asked.clone(), Vec::new())).1.extend(keys);
                             }
                             wrote = true;
                         }
@@ -316,33 +324,33 @@ fn play(steps: Vec<Step>) {
                 }
             }
             Step::Rotate { key, token: t } => {
-                let h = model.handle(&key);
-                let request = rotate::Request { key: h.clone(), token: token(t) };
+                let (h, token) = (model.handle(&key), token(t, now));
+                let request = rotate::Request { key: h.clone(), token };
                 let answer = store.run(|view| rotate::decide(view, &by, &request, time));
-                let asked = format!("rotate {h}");
-                if let Some(earlier) = model.replayed(t, &asked) {
-                    assert_eq!(answer.map(|key| (key.id, key.current.get())), earlier);
-                    Some(earlier.map(|_| ()))
-                } else {
-                    match model.not_pending(&h) {
-                        Ok((id, plain)) if plain.state == KeyState::Enabled => {
-                            let key = answer.unwrap();
-                            let plain = model.keys.get_mut(&id).unwrap();
-                            plain.version += 1;
-                            assert_eq!(key.current.get(), plain.version);
-                            if let Some(t) = t {
-                                model.tokens.insert(t, (asked, id, plain.version, now));
-                            }
-                            None
-                        }
-                        Ok((id, _)) => {
-                            assert_eq!(answer.unwrap_err(), Refusal::Disabled(id));
-                            Some(Err(Refusal::Disabled(id)))
-                        }
-                        Err(e) => {
-                            assert_eq!(answer.unwrap_err(), e);
-                            Some(Err(e))
-                        }
+                match (token.and_then(|token| model.rotations.get(&token)), model.not_pending(&h)) {
+                    (Some((before, id)), _) if *before == h => {
+                        assert_eq!(answer.map(|key| (key.id, key.current.get())), Ok((*id, model.keys[id].version)));
+                        Some(Ok(()))
+                    }
+                    (Some(_), _) => {
+                        assert_eq!(answer.unwrap_err(), Refusal::TokenReused);
+                        Some(Err(Refusal::TokenReused))
+                    }
+                    (None, Ok((id, plain))) if plain.state == KeyState::Enabled => {
+                        let key = answer.unwrap();
+                        let plain = model.keys.get_mut(&id).unwrap();
+                        plain.version += 1;
+                        assert_eq!(key.current.get(), plain.version);
+                        model.rotations.extend(token.map(|token| (token, (h, id))));
+                        None
+                    }
+                    (None, Ok((id, _))) => {
+                        assert_eq!(answer.unwrap_err(), Refusal::Disabled(id));
+                        Some(Err(Refusal::Disabled(id)))
+                    }
+                    (None, Err(e)) => {
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
                     }
                 }
             }
@@ -433,12 +441,13 @@ fn play(steps: Vec<Step>) {
             }
             Step::Sweep => {
                 let tokens: Vec<_> =
-                    store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(..))).cloned().collect();
+                    store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(_))).cloned().collect();
                 for tokens in tokens.chunks(sweep::RECORDS_MAX) {
                     store.run(|view| sweep::decide(view, tokens, duty(now))).unwrap();
                 }
-                model.tokens.retain(|_, (.., at)| *at + DAY_MS > now);
-                model.parts.retain(|_, (.., at)| *at + DAY_MS > now);
+                model.rotations.retain(|token, _| token.time_ms() + Token::KEPT_MS > now);
+                let kept = store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(_))).count();
+                assert_eq!(kept, model.rotations.len());
                 None
             }
         };
@@ -459,7 +468,7 @@ fn duty(now: u64) -> DutyTime {
 fn destroy_all_due(store: &mut Store, time: DutyTime) {
     let dues: Vec<_> = store.0.keys().cloned().collect();
     for name in dues {
-        let RecordName::Due(hour, key) = name else { continue };
+        let RecordName::Due((hour, Due::Deletion(key))) = name else { continue };
         loop {
             match store.run(|view| destroy::decide(view, hour, key, time)) {
                 Ok(destroy::Progress::More) => store.check(),
@@ -499,18 +508,18 @@ proptest! {
     }
 }
 
-fn new_key(store: &mut Store, time: Time, entropy: &dyn Entropy) -> KeyId {
+fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
     let request = create::Request { alias: None, description: Description::default(), token: None };
-    store.run(|view| create::decide(view, &admin(), &request, time, entropy)).unwrap().id
+    store.run(|view| create::decide(view, &admin(), &request, time, ids)).unwrap().id
 }
 
 /// Destruction of a key with many versions takes several steps; wherever it is taken over, it ends.
 #[test]
 fn destruction_resumes_wherever_it_stopped() {
-    let (by, entropy) = (admin(), TestEntropy::default());
+    let (by, ids) = (admin(), TestIds::default());
     let mut store = Store::default();
     let start = Time { cluster_ms: 1_000_000_000, local_ms: 1_000_000_000 };
-    let id = new_key(&mut store, start, &entropy);
+    let id = new_key(&mut store, start, &ids);
     let handle = KeyHandle::Id(id);
     for n in 0..64 {
         store.run(|view| alias_create::decide(view, &by, &alias(n), &handle, start)).unwrap();
@@ -552,11 +561,11 @@ fn destruction_resumes_wherever_it_stopped() {
 /// A due record that outlived a cancellation (written by nobody, but harmless) destroys nothing.
 #[test]
 fn a_stray_due_record_destroys_nothing() {
-    let entropy = TestEntropy::default();
+    let ids = TestIds::default();
     let mut store = Store::default();
     let time = Time { cluster_ms: 9 * DAY_MS, local_ms: 9 * DAY_MS };
-    let id = new_key(&mut store, time, &entropy);
-    let stray = Record::Due(DueRecord { key: id, at_ms: DAY_MS });
+    let id = new_key(&mut store, time, &ids);
+    let stray = Record::Due(DueRecord { what: Due::Deletion(id), at_ms: DAY_MS });
     store.0.insert(stray.name(), stray.encode());
     let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, duty(time.cluster_ms)));
     assert_eq!(step, Ok(destroy::Progress::Done));
@@ -586,26 +595,56 @@ fn a_lease_is_one_nodes_until_it_ends_and_of_its_start() {
 
 #[test]
 fn a_token_with_other_parameters_is_refused() {
-    let (by, entropy) = (admin(), TestEntropy::default());
+    let (by, ids) = (admin(), TestIds::default());
     let mut store = Store::default();
     let time = Time { cluster_ms: 5, local_ms: 5 };
-    let mut request = create::Request { alias: None, description: "a".parse().unwrap(), token: Some(Token([1; 16])) };
-    let first = store.run(|view| create::decide(view, &by, &request, time, &entropy)).unwrap();
-    assert_eq!(store.run(|view| create::decide(view, &by, &request, time, &entropy)).unwrap(), first);
+    let token = token(Some(1), 5);
+    let mut request = create::Request { alias: None, description: "a".parse().unwrap(), token };
+    let first = store.run(|view| create::decide(view, &by, &request, time, &ids)).unwrap();
+    assert_eq!(store.run(|view| create::decide(view, &by, &request, time, &ids)).unwrap(), first);
     request.description = "b".parse().unwrap();
-    let other = store.run(|view| create::decide(view, &by, &request, time, &entropy));
+    let other = store.run(|view| create::decide(view, &by, &request, time, &ids));
     assert_eq!(other, Err(Refusal::TokenReused));
-    let rotate = rotate::Request { key: KeyHandle::Id(first.id), token: request.token };
-    assert_eq!(store.run(|view| rotate::decide(view, &by, &rotate, time)), Err(Refusal::TokenReused));
+    let request = create_many::Request { count: KeyCount::parse(2).unwrap(), description: "a".parse().unwrap(), token };
+    let part = request.parts().next().unwrap();
+    let other = store.run(|view| create_many::decide(view, &by, &part, time, &ids));
+    assert_eq!(other, Err(Refusal::TokenReused));
+}
+
+/// A retry that comes late could be one of a request that is forgotten: it never acts twice, since it does not act.
+#[test]
+fn a_token_that_is_late_or_early_is_refused() {
+    let (by, ids) = (admin(), TestIds::default());
+    let mut store = Store::default();
+    let made_ms = 1_800_000_000_000;
+    let token = token(Some(1), made_ms);
+    let request = create::Request { alias: None, description: Description::default(), token };
+    let mut create = |cluster_ms, local_ms| {
+        let time = Time { cluster_ms, local_ms };
+        store.run(|view| create::decide(view, &by, &request, time, &ids)).map(|key| key.id)
+    };
+    let minutes = |n: u64| n * 60_000;
+    assert_eq!(
+        create(made_ms - minutes(11), made_ms - minutes(11)),
+        Err(Refusal::TokenTime { now_ms: made_ms - minutes(11) })
+    );
+    let id = create(made_ms - minutes(10), made_ms - minutes(10)).unwrap();
+    // After a long rest cluster time is old until its first tick.
+    assert_eq!(create(made_ms - DAY_MS, made_ms), Ok(id));
+    assert_eq!(create(made_ms + minutes(60), made_ms), Ok(id));
+    let late = made_ms + minutes(60) + 1;
+    assert_eq!(create(late, made_ms), Err(Refusal::TokenTime { now_ms: late }));
+    // And what a token did is remembered for longer than a retry is taken.
+    assert!(!sweep::is_old(token.unwrap(), duty(late)) && sweep::is_old(token.unwrap(), duty(made_ms + minutes(120))));
 }
 
 /// Two nodes decide by two clocks, one of which may be wrong; what came later is still never dated earlier.
 #[test]
 fn a_version_is_never_dated_before_the_one_before_it() {
-    let (by, entropy) = (admin(), TestEntropy::default());
+    let (by, ids) = (admin(), TestIds::default());
     let mut store = Store::default();
     let at = |local_ms| Time { cluster_ms: 1_000_000, local_ms };
-    let id = new_key(&mut store, at(1_000_700), &entropy);
+    let id = new_key(&mut store, at(1_000_700), &ids);
     let mut last = 1_000_700;
     for local_ms in [1_000_200, 1_000_900, 0, 1_000_901] {
         let request = rotate::Request { key: KeyHandle::Id(id), token: None };

@@ -1,10 +1,9 @@
 //! Rotate a key: a fresh version becomes the one that encrypts; all before it go on decrypting.
 
-use super::create::answered;
-use super::{Change, Refusal, View, Write, replay, resolve, step};
+use super::{Change, Refusal, View, Write, read, resolve, step, timely};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::lifecycle::Transition;
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName, handle_bytes, request_hash};
+use crate::record::{IdempotencyRecord, KeyRecord, KeyVersionRecord, Record, RecordName, handle_bytes, request_hash};
 use crate::request::{KeyHandle, Token};
 use crate::time::Time;
 
@@ -17,10 +16,11 @@ pub struct Request {
     pub token: Option<Token>,
 }
 
-/// Decides it; the answer is the key with its new current version.
+/// Decides it; the answer is the key with its new current version, or as it is now if the same token rotated it before.
 ///
 /// # Errors
-/// The key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::TokenReused`].
+/// The key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::TokenReused`],
+/// [`Refusal::TokenTime`].
 pub fn decide<V: View>(
     view: &mut V,
     by: &Authorized<ManageKeys>,
@@ -28,11 +28,16 @@ pub fn decide<V: View>(
     time: Time,
 ) -> Result<Change<KeyRecord>, V::Error> {
     let hash = request_hash("rotate", &[&handle_bytes(&request.key)]);
-    let idempotency = request.token.map(|token| (token, RecordName::Idempotency(by.principal().clone(), token)));
-    if let Some((_, name)) = &idempotency
-        && let Some(earlier) = replay(view, name, hash)?
+    let token = request.token.map(|token| timely(token, time)).transpose()?;
+    if let Some(token) = token
+        && let Some(earlier) = read::idempotency(view, &RecordName::Idempotency((by.principal().clone(), token)))?
     {
-        return Ok(Change::none(earlier.first));
+        let done = if earlier.request_hash == hash {
+            resolve(view, &KeyHandle::Id(earlier.key))
+        } else {
+            Err(Refusal::TokenReused.into())
+        };
+        return done.map(Change::none);
     }
 
     let mut key = resolve(view, &request.key)?;
@@ -41,11 +46,12 @@ pub fn decide<V: View>(
     // The node of the last rotation may have had a faster clock.
     key.rotated_ms = time.stamp_ms().max(key.rotated_ms).max(key.created_ms);
     let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.rotated_ms };
-    view.read(&RecordName::KeyVersion(key.id, key.current))?;
 
-    let mut writes = vec![Write::Put(Record::Key(key.clone())), Write::Put(Record::KeyVersion(version))];
-    if let Some((token, _)) = idempotency {
-        writes.push(answered(by, token, hash, time, key.clone().into()));
+    let mut writes = vec![Write::Update(Record::Key(key.clone())), Write::Create(Record::KeyVersion(version))];
+    if let Some(token) = token {
+        let principal = by.principal().clone();
+        let answered = IdempotencyRecord { principal, token, request_hash: hash, key: key.id };
+        writes.push(Write::Create(Record::Idempotency(answered)));
     }
     Ok(Change { writes, answer: key })
 }

@@ -3,7 +3,7 @@
 use super::{Change, View, Write, resolve, step};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::lifecycle::Transition;
-use crate::record::{DueRecord, KeyRecord, Record};
+use crate::record::{Due, DueRecord, KeyRecord, Record};
 use crate::request::{DeletionWindow, KeyHandle};
 use crate::time::Time;
 
@@ -21,7 +21,8 @@ pub fn decide<V: View>(
     let mut key = resolve(view, key)?;
     let at_ms = time.cluster_ms.saturating_add(window.millis());
     key.state = step(&key, Transition::ScheduleDeletion { at_ms })?;
-    let due = Record::Due(DueRecord { key: key.id, at_ms });
+    let due = Record::Due(DueRecord { what: Due::Deletion(key.id), at_ms });
+    // One may be there: a deletion that was cancelled leaves none, but nothing rests on that.
     view.read(&due.name())?;
-    Ok(Change { writes: vec![Write::Put(Record::Key(key.clone())), Write::Put(due)], answer: key })
+    Ok(Change { writes: vec![Write::Update(Record::Key(key.clone())), Write::Update(due)], answer: key })
 }

@@ -9,8 +9,9 @@ use aws_lc_rs::rsa::{OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use aws_lc_rs::signature::{ED25519, KeyPair};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, Op};
 use quorate_core::codec::Writer;
-use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, KeyId, KeyVersion, Lineage, NodeId};
-use quorate_core::record_key::Table;
+use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, KeyId, KeyVersion, Lineage, Namespace, NodeId};
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
 use serde_json::Value;
 
@@ -123,7 +124,7 @@ fn fields_kdf_and_boxes() {
         assert_eq!(*opened, pt);
     }
     use Purpose::*;
-    let purposes = [UnsealKey, RootKey, EpochKey, NameKey, AnchorSeed, QuorumX25519, AuditX25519];
+    let purposes = [UnsealKey, RootKey, EpochKey, NameKey, IdKey, AnchorSeed, QuorumX25519, AuditX25519];
     assert_eq!(v.at("root_gen").list().count(), purposes.len());
     for (case, purpose) in v.at("root_gen").list().zip(purposes) {
         assert_eq!(case.at("purpose").text(), purpose.as_str());
@@ -250,16 +251,17 @@ fn records_and_a_batch() {
     let (lineage, group) = (v.lineage(), GroupId(v.at("group").int() as u32));
     let epoch = Epoch(v.at("epoch").int() as u32);
     assert!(keyring.record_key_of(epoch).unwrap().ct_eq(&v.at("record_key").secret()));
+    assert_eq!(keyring.list_tag(Namespace(3), List::Keys), v.at("list_tag").array());
+    let token = Token(v.at("token").array());
+    assert_eq!(keyring.free_of_token("admin/a", token, 5).to_be_bytes(), v.at("free_of_token").array());
     let id = BatchId { origin: NodeId(v.at("origin").int()), boot: v.at("boot").int() as u32, seq: v.at("seq").int() };
     let (mut expects, mut ops) = (Vec::new(), Vec::new());
     for case in v.at("records").list() {
         let table = Table::from_byte(case.at("table").int() as u8).unwrap();
         let (name, body, value) = (case.at("name").bytes(), case.at("body").bytes(), case.at("value").bytes());
         assert_eq!(keyring.blind(table, &name), case.at("blind").array());
-        let key = match case.at("number").0.as_u64() {
-            Some(n) => keyring.record_key_with_number(table, &name, n as u32),
-            None => keyring.record_key(table, &name),
-        };
+        let blind = keyring.blind(table, &name);
+        let key = RecordKey::with(table, &case.at("prefix").bytes(), blind, &case.at("suffix").bytes());
         assert_eq!(key.as_bytes(), case.at("key").bytes());
         let writer = WriterId { batch: id, op: case.at("op").int() as u16 };
         let read = keyring.open_record(lineage, group, &key, Some(&name), &value).ok().unwrap();
@@ -273,6 +275,7 @@ fn records_and_a_batch() {
     let gone = keyring.record_key(Table::Alias, &v.at("deleted").at("name").bytes());
     expects.push(Expect { key: gone.clone(), rev: v.at("deleted").at("rev").int() });
     ops.push(Op::Delete(gone));
+    expects.sort_by(|a, b| a.key.cmp(&b.key));
     let batch = Batch {
         lineage,
         cluster: v.cluster(),

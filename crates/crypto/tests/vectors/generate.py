@@ -230,6 +230,7 @@ PK_Q, SK_Q = hybrid_pair(SETUP)
 PK_AUD, SK_AUD = hybrid_pair(SETUP)
 T, LABELS, GENERATION, R = 3, ["Ada", "Ben", "Çelik", "Dee", "Eva"], 1, 1
 E1, E2, K_NAME, ANCHOR = SETUP.take(32), SETUP.take(32), SETUP.take(32), SETUP.take(32)
+K_MID = Stream(90).take(32)
 SHARES = split(UK, T, len(LABELS), SETUP)
 IDS = {"lineage": L, "cluster": C, "set_id": SET}
 
@@ -264,7 +265,7 @@ def primitives():
             ],
             "root_gen": [
                 {"purpose": p, "hsm": RK, "entropy": UK, "out": kdf(UK + RK, b"root-gen", f(p.encode()), 32)}
-                for p in ("unseal-key", "root-key", "epoch-key", "name-key", "anchor-seed", "quorum-x25519", "audit-x25519")
+                for p in ("unseal-key", "root-key", "epoch-key", "name-key", "id-key", "anchor-seed", "quorum-x25519", "audit-x25519")
             ],
         },
     )
@@ -324,7 +325,7 @@ def shares():
 
 
 def keyring(config):
-    pt = u8(1) + u16(2) + u32(1) + E1 + u64(0) + u8(2) + u32(2) + E2 + u64(77) + u8(1) + u32(1) + K_NAME + ANCHOR
+    pt = u8(1) + u16(2) + u32(1) + E1 + u64(0) + u8(2) + u32(2) + E2 + u64(77) + u8(1) + u32(1) + K_NAME + K_MID + ANCHOR
     v, group, entropy = 2, 0, Stream(40)
     hdr = f(L) + f(C) + u32(group) + u32(R) + u32(v) + f(sha256(config))
     boxed = u8(1) + u8(1) + u32(R) + u32(v)
@@ -341,34 +342,36 @@ def keyring(config):
 
 def records(keyring_pt):
     group, epoch, origin, boot, seq = 0, 2, 7, 3, 12345
+    token = bytes(range(100, 116))
     k_rec, k_mac = (kdf(E2, label, u32(epoch), 32) for label in (b"record-key", b"batch-mac"))
-    out, expects, ops = [], b"", b""
-    for op, (table, name, number, body) in enumerate(
+    out, expects, ops = [], [], b""
+    for op, (table, prefix, name, suffix, body) in enumerate(
         [
-            (4, b"alias/shop", None, b"a short body"),
-            (3, bytes(range(16)), 1, E1),
-            (2, bytes(range(16)), None, b"x" * 3000),
-            (6, b"", None, b""),
+            (4, b"", b"alias/shop", b"", b"a short body"),
+            (3, bytes(range(6)), bytes(range(16)), u32(1), E1),
+            (2, bytes(range(12, 16)) + bytes(range(6)), bytes(range(16)), b"", b"x" * 3000),
+            (6, bytes(6), b"", b"", b""),
         ]
     ):
-        blind = blake3(u8(table) + f(b"") + f(name), key=K_NAME).digest()
-        key = u8(table) + blind + (b"" if number is None else u32(number))
+        blind = blake3(u8(table) + u32(0) + f(name), key=K_NAME).digest()
+        key = u8(table) + prefix + blind + suffix
         writer = u64(origin) + u32(boot) + u64(seq) + u16(op)
         hdr = f(L) + u32(group) + f(key) + u32(epoch) + writer
         entropy = Stream(50 + op)
         value = u8(1) + u8(1) + u32(epoch) + writer + box0(k_rec, b"record", hdr, b"", pad(f(name) + f(body)), entropy)
         out.append(
             {
-                "table": table, "name": name, "number": number, "body": body, "op": op, "key": key, "blind": blind,
-                "entropy": entropy.drawn, "value": value,
+                "table": table, "prefix": prefix, "name": name, "suffix": suffix, "body": body, "op": op, "key": key,
+                "blind": blind, "entropy": entropy.drawn, "value": value,
             }
         )
-        expects += key + u64(100 * op)
+        expects.append(key + u64(100 * op))
         ops += u8(1) + key + f(value)
-    gone = u8(4) + blake3(u8(4) + f(b"") + f(b"alias/old"), key=K_NAME).digest()
+    gone = u8(4) + blake3(u8(4) + u32(0) + f(b"alias/old"), key=K_NAME).digest()
+    expects = b"".join(sorted(expects + [gone + u64(5)]))
     stamp, audit = 1764000000000, sha256(b"audit event")
     batch = u8(1) + L + C + u32(group) + u32(epoch) + u64(origin) + u32(boot) + u64(seq) + u64(stamp) + audit
-    batch += u16(len(out) + 1) + expects + gone + u64(5) + u16(len(out) + 1) + ops + u8(2) + gone
+    batch += u16(len(out) + 1) + expects + u16(len(out) + 1) + ops + u8(2) + gone
     batch += hmac.new(k_mac, batch, "sha256").digest()
     write(
         "records",
@@ -376,6 +379,8 @@ def records(keyring_pt):
             **IDS, "group": group, "keyring": keyring_pt, "epoch": epoch, "origin": origin, "boot": boot, "seq": seq,
             "record_key": k_rec, "records": out, "deleted": {"name": b"alias/old", "key": gone, "rev": 5},
             "stamp_ms": stamp, "audit": audit, "batch": batch,
+            "list_tag": blake3(f(b"list") + u32(3) + u8(1), key=K_MID).digest()[:4], "token": token,
+            "free_of_token": blake3(f(b"token") + f(b"admin/a") + token + u32(5), key=K_MID).digest()[:8],
         },
     )
 

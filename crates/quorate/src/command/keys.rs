@@ -42,7 +42,7 @@ enum Action {
         /// What it is for, at most 256 bytes
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
-        /// A UUID of yours: a repetition with the same one answers the same key
+        /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
@@ -77,7 +77,7 @@ enum Action {
     Rotate {
         #[command(flatten)]
         which: Which,
-        /// A UUID of yours: a repetition with the same one rotates only once
+        /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, rotates only once
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },

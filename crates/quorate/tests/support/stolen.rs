@@ -44,6 +44,7 @@ pub struct Loot {
     pub epoch_key: Vec<u8>,
     pub record_key: Vec<u8>,
     pub name_key: Vec<u8>,
+    pub id_key: Vec<u8>,
     pub anchor_seed: Vec<u8>,
     /// Of every version of every key.
     pub materials: Vec<Vec<u8>>,
@@ -113,6 +114,7 @@ pub fn open(data: &Path, token: &SoftToken, name: &str, shares: &[String]) -> Lo
         epoch_key: Vec::new(),
         record_key: Vec::new(),
         name_key: Vec::new(),
+        id_key: Vec::new(),
         anchor_seed: Vec::new(),
         materials: Vec::new(),
         cluster_secrets: Vec::new(),
@@ -142,11 +144,12 @@ fn open_records(config: &SealConfig, view: &dyn quorate_replica::state::View, lo
     loot.epoch_key = r.raw(32).expect("E_e").to_vec();
     r.raw(8 + 1 + 4).expect("index, state, generation of K_name");
     loot.name_key = r.raw(32).expect("K_name").to_vec();
+    loot.id_key = r.raw(32).expect("K_mid").to_vec();
     loot.anchor_seed = r.raw(32).expect("the anchor's seed").to_vec();
     let record_key: Secret<32> = derive(&loot.epoch_key, Label::RecordKey, &Writer::new().u32(epoch).finish());
     loot.record_key = record_key.expose().to_vec();
 
-    for table in [Table::KeyVersion, Table::Secret] {
+    for table in [Table::KeyVersion, Table::Internal] {
         for (key, _, value) in scan_table(view, table, std::ops::Bound::Unbounded, 1000).expect("readable") {
             let writer = &value[6..6 + BatchId::LEN + 2];
             let head = Writer::new().field(&config.lineage.0).u32(0).field(key.as_bytes()).u32(epoch).raw(writer);

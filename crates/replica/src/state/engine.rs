@@ -44,8 +44,18 @@ pub trait View: Send + Sync {
     ///
     /// # Errors
     /// When the engine or its disk fails.
-    fn scan(&self, range: (Bound<&[u8]>, Bound<&[u8]>), limit: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>>;
+    fn scan(&self, range: Range<'_>, limit: usize) -> io::Result<Pairs>;
+    /// At most `limit` pairs of the range, from its end backwards.
+    ///
+    /// # Errors
+    /// When the engine or its disk fails.
+    fn scan_back(&self, range: Range<'_>, limit: usize) -> io::Result<Pairs>;
 }
+
+/// From where to where.
+pub type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+/// Keys with their values.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One record: its revision and value.
 ///
@@ -82,15 +92,38 @@ pub fn scan_table(
         Bound::Included(key) => Bound::Included(key.as_bytes()),
         Bound::Excluded(key) => Bound::Excluded(key.as_bytes()),
     };
-    let found = view.scan((from, Bound::Excluded(&end)), limit)?;
-    found
-        .into_iter()
-        .map(|(key, value)| {
-            let key = RecordKey::parse(&key).map_err(|_| not_a_record())?;
-            let (rev, value) = split_value(value)?;
-            Ok((key, rev, value))
-        })
-        .collect()
+    records(view.scan((from, Bound::Excluded(&end)), limit)?)
+}
+
+/// At most `limit` records of `table` whose keys go on with `prefix`, the last first; with `before`, those before it.
+///
+/// # Errors
+/// As [`scan_table`].
+pub fn scan_prefix_back(
+    view: &dyn View,
+    table: Table,
+    prefix: &[u8],
+    before: Option<&RecordKey>,
+    limit: usize,
+) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+    let first = [&[table as u8], prefix].concat();
+    // No key is longer than this.
+    let last = [&first[..], &[0xff; 64]].concat();
+    let end = match before {
+        Some(key) if key.as_bytes() < &first[..] => return Ok(Vec::new()),
+        Some(key) if key.as_bytes() < &last[..] => Bound::Excluded(key.as_bytes()),
+        _ => Bound::Included(&last[..]),
+    };
+    records(view.scan_back((Bound::Included(&first), end), limit)?)
+}
+
+fn records(pairs: Pairs) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+    let record = |(key, value): (Vec<u8>, _)| {
+        let key = RecordKey::parse(&key).map_err(|_| not_a_record())?;
+        let (rev, value) = split_value(value)?;
+        Ok((key, rev, value))
+    };
+    pairs.into_iter().map(record).collect()
 }
 
 /// Revision and value of a stored record.
@@ -235,7 +268,21 @@ impl RedbView {
     fn failed(&self, e: redb::StorageError) -> io::Error {
         to_io(&self.damage, e.into())
     }
+
+    fn pairs<'a>(
+        &self,
+        found: impl Iterator<Item = Result<(Slice<'a>, Slice<'a>), redb::StorageError>>,
+    ) -> io::Result<Pairs> {
+        found
+            .map(|pair| {
+                let (key, value) = pair.map_err(|e| self.failed(e))?;
+                Ok((key.value().to_vec(), value.value().to_vec()))
+            })
+            .collect()
+    }
 }
+
+type Slice<'a> = redb::AccessGuard<'a, &'static [u8]>;
 
 impl View for RedbView {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -243,15 +290,14 @@ impl View for RedbView {
         Ok(value.map(|v| v.value().to_vec()))
     }
 
-    fn scan(&self, range: (Bound<&[u8]>, Bound<&[u8]>), limit: usize) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn scan(&self, range: Range<'_>, limit: usize) -> io::Result<Pairs> {
         let found = self.table.range::<&[u8]>(range).map_err(|e| self.failed(e))?;
-        found
-            .take(limit)
-            .map(|pair| {
-                let (key, value) = pair.map_err(|e| self.failed(e))?;
-                Ok((key.value().to_vec(), value.value().to_vec()))
-            })
-            .collect()
+        self.pairs(found.take(limit))
+    }
+
+    fn scan_back(&self, range: Range<'_>, limit: usize) -> io::Result<Pairs> {
+        let found = self.table.range::<&[u8]>(range).map_err(|e| self.failed(e))?;
+        self.pairs(found.rev().take(limit))
     }
 }
 

@@ -25,7 +25,7 @@ mod writer;
 pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, SealCheck, ToApply, Touched, What, Whose};
 pub(crate) use apply::{recorded_roster, seal_config};
 pub use digest::LtHash;
-pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, get_value, scan_table};
+pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, get_value, scan_prefix_back, scan_table};
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::Meta;

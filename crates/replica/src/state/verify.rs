@@ -2,11 +2,10 @@
 
 use std::io;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use quorate_core::record_key::Table;
 use tokio::time::Instant;
 
 use super::digest::LtHash;
@@ -18,8 +17,6 @@ use super::writer::StateError;
 pub(super) const SCAN_STEP: usize = 256;
 /// More threads would take the machine from everybody else.
 const THREADS_MAX: usize = 4;
-/// Each table is cut into so many pieces by the first byte of its blinded names, which are spread evenly.
-const PIECES_PER_TABLE: usize = 16;
 
 /// A scrub rests for so many times as long as it has worked …
 const RESTS: u32 = 3;
@@ -57,14 +54,21 @@ type Pause<'a> = &'a (dyn Fn(Duration) -> io::Result<()> + Sync);
 
 fn compare(view: &dyn View, threads: usize, pause: Pause<'_>) -> Result<u64, StateError> {
     let (meta, stored) = (Meta::read(view)?, Meta::read_digest(view)?);
-    let pieces = pieces();
-    let next = AtomicUsize::new(0);
+    let pages = Pages { view, after: Mutex::default() };
     let work = || -> io::Result<(LtHash, u64)> {
         let (mut digest, mut records) = (LtHash::default(), 0);
-        while let Some((from, to)) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
-            records += scan(view, from, to, &mut digest, pause)?;
+        loop {
+            let began = Instant::now();
+            let page = pages.next()?;
+            if page.is_empty() {
+                return Ok((digest, records));
+            }
+            records += page.len() as u64;
+            for (key, value) in &page {
+                digest.add(key, value);
+            }
+            pause(began.elapsed())?;
         }
-        Ok((digest, records))
     };
     let (mut digest, mut records) = (LtHash::default(), 0);
     thread::scope(|scope| -> io::Result<()> {
@@ -89,46 +93,21 @@ fn compare(view: &dyn View, threads: usize, pause: Pause<'_>) -> Result<u64, Sta
     }
 }
 
-type Piece = (Vec<u8>, Vec<u8>);
-
-/// Everything before what is no record, in pieces without gaps: whatever stands between tables counts too.
-fn pieces() -> Vec<Piece> {
-    let cuts = (0..RECORDS_END[0])
-        .filter(|table| Table::from_byte(*table).is_some())
-        .flat_map(|table| (0..PIECES_PER_TABLE).map(move |n| vec![table, (n * 256 / PIECES_PER_TABLE) as u8]));
-    let mut cuts: Vec<Vec<u8>> = std::iter::once(Vec::new()).chain(cuts).collect();
-    cuts.push(RECORDS_END.to_vec());
-    cuts.windows(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+/// Everything before what is no record, page by page, each handed out once: whatever stands between tables counts too. Who
+/// takes a page reads it and then hashes it, which takes longer, so that threads hardly wait for one another; nothing is
+/// assumed of how keys are spread.
+struct Pages<'a> {
+    view: &'a dyn View,
+    after: Mutex<Vec<u8>>,
 }
 
-fn scan(view: &dyn View, from: &[u8], to: &[u8], digest: &mut LtHash, pause: Pause<'_>) -> io::Result<u64> {
-    let mut records = 0;
-    let mut after = Bound::Included(from.to_vec());
-    loop {
-        let began = Instant::now();
-        let page = view.scan((after.as_ref().map(|k| &k[..]), Bound::Excluded(to)), SCAN_STEP)?;
-        records += page.len() as u64;
-        for (key, value) in &page {
-            digest.add(key, value);
+impl Pages<'_> {
+    fn next(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = self.view.scan((Bound::Excluded(&after), Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
+        if let Some((last, _)) = page.last() {
+            after.clone_from(last);
         }
-        match page.into_iter().next_back() {
-            Some((last, _)) => after = Bound::Excluded(last),
-            None => return Ok(records),
-        }
-        pause(began.elapsed())?;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pieces_leave_nothing_out() {
-        let pieces = pieces();
-        assert!(pieces[0].0.is_empty() && pieces.last().is_some_and(|(_, to)| *to == RECORDS_END));
-        assert!(pieces.iter().all(|(from, to)| from < to));
-        assert!(pieces.windows(2).all(|pair| pair[0].1 == pair[1].0));
-        assert!(pieces.len() > 100);
+        Ok(page)
     }
 }

@@ -1,18 +1,21 @@
 //! List the aliases.
 
+use std::ops::Bound;
+
 use quorate_core::authorize::{ReadKeys, authorize};
 use quorate_core::principal::Principal;
 use quorate_core::record::{AliasRecord, Record};
-use quorate_core::record_key::Table;
+use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::PageLen;
+use quorate_replica::View;
 use tokio::time::Instant;
 
 use super::Kms;
-use super::list::Page;
+use super::list::{CHUNK, Page};
 use crate::error::Error;
 
 impl Kms {
-    /// The aliases.
+    /// The aliases, in no order that means anything.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::InvalidArgument`] for a token of another list.
@@ -28,6 +31,9 @@ impl Kms {
             Record::Alias(alias) => Some(alias),
             _ => None,
         };
-        self.page(Table::Alias, len, token, deadline, pick).await
+        let rows = |view: &View, last: Option<&RecordKey>| {
+            view.scan(Table::Alias, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
+        };
+        self.page(Table::Alias, len, token, deadline, rows, pick).await
     }
 }

@@ -7,7 +7,7 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
-use quorate_core::record::{KeyVersionRecord, MATERIAL_LEN, Record, RecordName};
+use quorate_core::record::{MATERIAL_LEN, Record, RecordName, Unreadable};
 use quorate_core::record_key::RecordKey;
 use quorate_core::seam::Entropy;
 use quorate_crypto::{Keyring, Secret, SecretBytes, WriterId};
@@ -64,7 +64,7 @@ impl Barrier {
 
     /// Where the record called `name` is kept.
     pub fn key_of(keyring: &Keyring, name: &RecordName) -> RecordKey {
-        name.key(keyring.blind(name.table(), &name.true_name()))
+        name.key(|table, true_name| keyring.blind(table, true_name))
     }
 
     /// Opens a stored value; the result is the record's name and its body. With `name`, that must be its name.
@@ -92,7 +92,7 @@ impl Barrier {
     /// Opens and decodes a stored value; a version's material stays inside.
     ///
     /// # Errors
-    /// [`Error::Damaged`] likewise.
+    /// [`Error::Damaged`] likewise; [`Error::Newer`].
     pub fn record(
         &self,
         keyring: &Keyring,
@@ -101,7 +101,7 @@ impl Barrier {
         value: &[u8],
     ) -> Result<Record, Error> {
         let (name, body) = self.open(keyring, key, name, value)?;
-        Record::decode(&name, &body).map_err(|_| damaged(key))
+        Record::decode(&name, &body).map_err(|why| unreadable(key, why))
     }
 
     /// The batch of a change, encrypted, with its MAC. Versions that are put get fresh material, here and only here.
@@ -124,7 +124,7 @@ impl Barrier {
             let key = Self::key_of(&keyring, &name);
             ops.push(match write {
                 Write::Delete(_) => Op::Delete(key),
-                Write::Put(record) => {
+                Write::Create(record) | Write::Update(record) => {
                     let body = self.body(record);
                     let writer = WriterId { batch: id, op: i as u16 };
                     let value = keyring.seal_record(
@@ -155,13 +155,24 @@ impl Barrier {
     }
 
     fn body(&self, record: &Record) -> SecretBytes {
-        let mut body = SecretBytes::new(Vec::with_capacity(KeyVersionRecord::HEAD_LEN + MATERIAL_LEN));
-        body.extend_from_slice(&record.encode());
+        let head = record.encode();
+        // Reserved at once: growing would leave material behind in the old allocation.
+        let mut body = SecretBytes::new(Vec::with_capacity(head.len() + 4 + MATERIAL_LEN));
+        body.extend_from_slice(&head);
         if matches!(record, Record::KeyVersion(_)) {
             let material = Secret::<MATERIAL_LEN>::generate(&*self.entropy);
+            body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
             body.extend_from_slice(material.expose());
         }
         body
+    }
+}
+
+/// A record that opens, and is not what this version reads.
+pub fn unreadable(key: &RecordKey, why: Unreadable) -> Error {
+    match why {
+        Unreadable::Malformed(_) => damaged(key),
+        Unreadable::Newer(what) => Error::Newer(what),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_core::batch::{Expect, Outcome};
 use quorate_core::decide::{Change, Write};
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record_key::RecordKey;
 use quorate_core::time::Time;
 use quorate_replica::ProposeError;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ struct Decided<A> {
     answer: A,
     writes: Vec<Write>,
     expects: Vec<Expect>,
-    /// The records it writes that others may want to write too.
+    /// The records it changes, which others may want to change too.
     contended: Vec<RecordKey>,
     stamp_ms: u64,
 }
@@ -78,13 +78,15 @@ impl Kms {
         let time = self.time(&view);
         let mut facts = EngineFacts::new(&view, &self.barrier, self.seal_epoch)?;
         let Change { writes, answer } = decide(&mut facts, time)?;
-        let written: Vec<_> = writes.iter().map(|write| Barrier::key_of(facts.keyring(), &write.name())).collect();
-        let expects = facts.into_expects();
-        let absent = |key: &RecordKey| expects.iter().any(|e| e.key == *key && e.rev == 0);
-        // A record under a fresh key id is this request's own; an absent alias or token may be somebody else's next.
-        let own = |key: &RecordKey| absent(key) && matches!(key.table(), Table::Key | Table::KeyVersion | Table::Due);
-        let contended = written.into_iter().filter(|key| !own(key)).collect();
-        Ok(Decided { answer, writes, expects, contended, stamp_ms: time.stamp_ms() })
+        let mut contended = Vec::new();
+        for write in &writes {
+            let key = Barrier::key_of(facts.keyring(), &write.name());
+            match write {
+                Write::Create(_) => facts.expect_absence(key)?,
+                Write::Update(_) | Write::Delete(_) => contended.push(key),
+            }
+        }
+        Ok(Decided { answer, writes, expects: facts.into_expects(), contended, stamp_ms: time.stamp_ms() })
     }
 
     /// Proposes the batch; `None` after a conflict, once this node has applied as far as where it was found.

@@ -13,7 +13,7 @@ impl Kms {
     /// Creates a key, with an alias if wanted; with a token, a retry through any node answers the same key.
     ///
     /// # Errors
-    /// [`Error::Denied`]; the alias is taken; the token was used for another request; those of every change.
+    /// [`Error::Denied`]; the alias is taken; the token was used for another request, or is too old; those of every change.
     pub async fn create_key(
         &self,
         caller: &Principal,
@@ -21,6 +21,6 @@ impl Kms {
         deadline: Instant,
     ) -> Result<KeyRecord, Error> {
         let by = authorize::<ManageKeys>(caller)?;
-        self.change(deadline, |facts, time| decide(facts, &by, request, time, &*self.world.entropy)).await
+        self.change(deadline, |facts, time| decide(facts, &by, request, time, &self.new_ids()?)).await
     }
 }

@@ -2,7 +2,7 @@
 
 use futures::stream::{StreamExt, TryStreamExt};
 use quorate_core::authorize::{ManageKeys, authorize};
-use quorate_core::decide::create_many::{Request, decide};
+use quorate_core::decide::create_many::{Part, Request, decide};
 use quorate_core::principal::Principal;
 use quorate_core::record::KeyRecord;
 use tokio::time::Instant;
@@ -27,9 +27,17 @@ impl Kms {
         deadline: Instant,
     ) -> Result<Vec<KeyRecord>, Error> {
         let by = &authorize::<ManageKeys>(caller)?;
-        let parts = request.parts().map(|part| async move {
-            self.change(deadline, |facts, time| decide(facts, by, &part, time, &*self.world.entropy)).await
-        });
-        futures::stream::iter(parts).buffered(AT_ONCE).try_concat().await
+        let do_part = |part: Part| async move {
+            self.change(deadline, |facts, time| decide(facts, by, &part, time, &self.new_ids()?)).await
+        };
+        let mut parts = request.parts();
+        // The first tells whether the token stands for another request: then nothing of this one happens.
+        let mut keys = match parts.next() {
+            Some(first) => do_part(first).await?,
+            None => Vec::new(),
+        };
+        let others = futures::stream::iter(parts.map(do_part)).buffered(AT_ONCE);
+        keys.extend(others.try_concat().await?);
+        Ok(keys)
     }
 }

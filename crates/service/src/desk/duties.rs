@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use quorate_core::decide::{Refusal, claim, destroy, sweep};
 use quorate_core::id::KeyId;
-use quorate_core::record::{DueRecord, Duty, Record, RecordName};
+use quorate_core::record::{Due, DueRecord, Duty, Record, RecordName};
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::time::{DAY_MS, DutyTime, HOUR_MS};
+use quorate_core::time::{DutyTime, HOUR_MS};
 use quorate_replica::{DUTY_WAIT, Role};
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ const DEV_PERIOD: Duration = Duration::from_secs(2);
 const DEV_WAIT: Duration = Duration::from_secs(2);
 /// How much later a node looks that does not lead: the leader claims first, if it is unsealed.
 const FOLLOWER_LAG: Duration = Duration::from_secs(5);
-/// How often old answers are swept; they live a day.
+/// How often old answers are swept.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// What one step of a duty may take.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ async fn run(kms: Weak<Kms>) {
                 Ok(swept) => {
                     next_sweep = Instant::now() + SWEEP_PERIOD;
                     if swept > 0 {
-                        tracing::info!(swept, "forgot answers to client tokens that were a day old");
+                        tracing::info!(swept, "forgot old answers to client tokens");
                     }
                 }
                 Err(e) => tracing::debug!(reason = e.reason().as_str(), "old answers will be swept later"),
@@ -99,7 +99,7 @@ impl Kms {
         Ok(destroyed)
     }
 
-    /// Keys that are due. Reads the clear suffixes and opens only those whose hour has come.
+    /// Keys that are due: hours that have not come are not read.
     async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
         let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let now = self.duty_time()?;
@@ -107,14 +107,17 @@ impl Kms {
         let mut last: Option<RecordKey> = None;
         loop {
             let rows = view.scan(Table::Due, from(&last), CHUNK).map_err(unreadable)?;
-            let more = rows.len() == CHUNK;
+            let come = |key: &RecordKey| {
+                DueRecord::hour_of(key.prefix()).is_some_and(|hour| now.is_due(u64::from(hour) * HOUR_MS))
+            };
+            let more = rows.last().is_some_and(|(key, _, _)| come(key)) && rows.len() == CHUNK;
             let keyring = self.barrier.keyring()?;
-            for (key, _, value) in rows {
-                if key.number().is_some_and(|hour| now.is_due(u64::from(hour) * HOUR_MS))
-                    && let Record::Due(record) = self.barrier.record(&keyring, &key, None, &value)?
-                    && now.is_due(record.at_ms)
+            for (key, _, value) in rows.into_iter().take_while(|(key, _, _)| come(key)) {
+                if let Record::Due(DueRecord { what: Due::Deletion(id), at_ms }) =
+                    self.barrier.record(&keyring, &key, None, &value)?
+                    && now.is_due(at_ms)
                 {
-                    due.push((DueRecord::hour(record.at_ms), record.key));
+                    due.push((DueRecord::hour(at_ms), id));
                 }
                 last = Some(key);
             }
@@ -142,47 +145,39 @@ impl Kms {
         }
     }
 
-    /// Removes answers that are a day old, if this node has or gets the lease; the answer is how many have gone.
+    /// Removes answers that are old, the oldest first, if this node has or gets the lease; the answer is how many have gone.
     pub(super) async fn sweep_answers(&self) -> Result<usize, Error> {
         let now = self.duty_time()?;
         if !self.claim(Duty::Sweep).await? {
             return Ok(0);
         }
         let mut swept = 0;
-        let mut last = None;
         loop {
-            let (old, next) = self.old_answers(now, last).await?;
-            for names in old.chunks(sweep::RECORDS_MAX) {
-                let deadline = Instant::now() + STEP_DEADLINE;
-                swept += self.change(deadline, |facts, _| sweep::decide(facts, names, now)).await?;
-            }
-            match next {
-                Some(_) => last = next,
-                None => return Ok(swept),
+            let old = self.old_answers(now).await?;
+            let deadline = Instant::now() + STEP_DEADLINE;
+            match self.change(deadline, |facts, _| sweep::decide(facts, &old, now)).await? {
+                0 => return Ok(swept),
+                n => swept += n,
             }
             tokio::task::yield_now().await;
         }
     }
 
-    /// The answers a day old among the next records after `last`, and where to go on.
-    async fn old_answers(
-        &self,
-        now: DutyTime,
-        last: Option<RecordKey>,
-    ) -> Result<(Vec<RecordName>, Option<RecordKey>), Error> {
+    /// The oldest answers, as far as they are old.
+    async fn old_answers(&self, now: DutyTime) -> Result<Vec<RecordName>, Error> {
         let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let keyring = self.barrier.keyring()?;
-        let rows = view.scan(Table::Idempotency, from(&last), CHUNK).map_err(unreadable)?;
-        let next = if rows.len() == CHUNK { rows.last().map(|(key, _, _)| key.clone()) } else { None };
+        let rows = view.scan(Table::Idempotency, Bound::Unbounded, sweep::RECORDS_MAX).map_err(unreadable)?;
         let mut old = Vec::new();
         for (key, _, value) in rows {
-            if let Record::Idempotency(record) = self.barrier.record(&keyring, &key, None, &value)?
-                && now.is_due(record.created_ms.saturating_add(DAY_MS))
-            {
-                old.push(RecordName::Idempotency(record.principal, record.token));
+            match self.barrier.record(&keyring, &key, None, &value)? {
+                Record::Idempotency(record) if sweep::is_old(record.token, now) => {
+                    old.push(RecordName::Idempotency((record.principal, record.token)));
+                }
+                _ => break,
             }
         }
-        Ok((old, next))
+        Ok(old)
     }
 
     /// Claims or renews the lease of a duty for this start of this node.

@@ -39,8 +39,22 @@ impl<'a> EngineFacts<'a> {
         &self.keyring
     }
 
-    /// Everything read, each once; the seal epoch first.
-    pub fn into_expects(self) -> Vec<Expect> {
+    /// The change stands only if there is no such record.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when one was read: a fault in the decision.
+    pub fn expect_absence(&mut self, key: RecordKey) -> Result<(), Error> {
+        match self.read.iter().find(|e| e.key == key) {
+            None => self.read.push(Expect { key, rev: 0 }),
+            Some(read) if read.rev == 0 => {}
+            Some(_) => return Err(Error::Internal("a decision creates what is there")),
+        }
+        Ok(())
+    }
+
+    /// Everything read or expected, each once, in the order of a batch.
+    pub fn into_expects(mut self) -> Vec<Expect> {
+        self.read.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         self.read
     }
 }

@@ -97,7 +97,7 @@ fn a_change_drops_exactly_what_it_touched() {
 }
 
 fn material(n: u8, of: u8) -> (RecordKey, Fact) {
-    let at = RecordKey::with_number(Table::KeyVersion, [n; 32], 1);
+    let at = RecordKey::with(Table::KeyVersion, &[0; 6], [n; 32], &[0, 0, 0, 1]);
     (at, Fact::Material(Arc::new(Secret::from_array([n; 32])), Arc::new(key(of))))
 }
 fn is_here(hot: &HotView, n: u8) -> bool {

@@ -1,13 +1,19 @@
-//! Lists, page by page, in memory for one page. A page is one view; pages together are no transaction.
+//! Lists, page by page, in memory for one page: the newest first, or in no order that means anything. A page is one view;
+//! pages together are no transaction.
 
-use std::ops::Bound;
+use std::io;
 
+use bytes::Bytes;
 use quorate_core::authorize::{ReadKeys, authorize};
+use quorate_core::batch::Rev;
+use quorate_core::id::Namespace;
 use quorate_core::lifecycle::KeyState;
 use quorate_core::principal::Principal;
 use quorate_core::record::{KeyRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::PageLen;
+use quorate_crypto::List;
+use quorate_replica::View;
 use tokio::time::Instant;
 
 use super::Kms;
@@ -15,10 +21,10 @@ use super::facts::unreadable;
 use crate::error::Error;
 
 /// Records read in one go, before other requests get their turn.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 
-/// Where the next page begins: the key of the last record of the page before. Its bytes tell nothing: names are
-/// blinded. A forged one can do no more than begin elsewhere in a list that its sender may read anyway.
+/// Where the next page begins: the key of the last record of the page before. Its bytes tell no name, those are blinded. A
+/// forged one can do no more than begin elsewhere in a list that its sender may read anyway.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PageToken(RecordKey);
 
@@ -47,14 +53,14 @@ impl PageToken {
 /// One page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page<T> {
-    /// The items, in no order that means anything.
+    /// The items.
     pub items: Vec<T>,
     /// Where the next page begins; `None` = this is the last.
     pub next: Option<PageToken>,
 }
 
 impl Kms {
-    /// The keys.
+    /// The keys, newest first.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::InvalidArgument`] for a token of another list.
@@ -66,20 +72,24 @@ impl Kms {
         deadline: Instant,
     ) -> Result<Page<KeyRecord>, Error> {
         authorize::<ReadKeys>(caller)?;
+        let tag = self.barrier.keyring()?.list_tag(Namespace::FIRST, List::Keys);
+        let rows = |view: &View, last: Option<&RecordKey>| view.scan_back(Table::Key, &tag, last, CHUNK);
         let pick = |record| match record {
-            Record::Key(key) if key.state != KeyState::Destroyed => Some(key),
+            // Another namespace may have the same tag.
+            Record::Key(key) if key.state != KeyState::Destroyed && key.namespace == Namespace::FIRST => Some(key),
             _ => None,
         };
-        self.page(Table::Key, len, token, deadline, pick).await
+        self.page(Table::Key, len, token, deadline, rows, pick).await
     }
 
-    /// One page of `table`: the records that `pick` takes.
+    /// One page of `table`: of the records that `rows` gives, at most [`CHUNK`] after that key, those that `pick` takes.
     pub(super) async fn page<T>(
         &self,
         table: Table,
         len: PageLen,
         token: &[u8],
         deadline: Instant,
+        rows: impl Fn(&View, Option<&RecordKey>) -> io::Result<Vec<(RecordKey, Rev, Bytes)>>,
         pick: impl Fn(Record) -> Option<T>,
     ) -> Result<Page<T>, Error> {
         let token = PageToken::parse(token, table)?;
@@ -87,8 +97,7 @@ impl Kms {
         let mut last = token.map(|token| token.0);
         let mut items = Vec::new();
         loop {
-            let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            let rows = view.scan(table, from, CHUNK).map_err(unreadable)?;
+            let rows = rows(&view, last.as_ref()).map_err(unreadable)?;
             let more = rows.len() == CHUNK;
             {
                 let keyring = self.barrier.keyring()?;

@@ -27,6 +27,7 @@ pub mod echo;
 mod enable;
 pub mod encrypt;
 mod list;
+mod new_ids;
 pub mod random;
 mod rotate;
 mod schedule_deletion;

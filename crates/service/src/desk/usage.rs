@@ -18,7 +18,7 @@ use quorate_replica::View;
 use tokio::time::Instant;
 
 use super::Kms;
-use super::barrier::{Barrier, damaged};
+use super::barrier::{Barrier, damaged, unreadable as undecoded};
 use super::facts::{revision, unreadable};
 use super::hot::{Fact, HotGuard};
 use crate::error::Error;
@@ -178,13 +178,13 @@ impl Source for ViewFacts<'_> {
 impl ViewFacts<'_> {
     fn open(&self, name: &RecordName, key: &RecordKey, value: &[u8]) -> Result<Fact, Error> {
         let (_, body) = self.barrier.open(self.keyring, key, Some(name), value)?;
-        if let RecordName::KeyVersion(id, version) = name {
-            let (_, material) = KeyVersionRecord::split(*id, *version, &body).map_err(|_| damaged(key))?;
+        if let RecordName::KeyVersion((id, version)) = name {
+            let (_, material) = KeyVersionRecord::split(*id, *version, &body).map_err(|why| undecoded(key, why))?;
             let material = Secret::from_slice(material).ok_or_else(|| damaged(key))?;
             let of = Barrier::key_of(self.keyring, &RecordName::Key(*id));
             return Ok(Fact::Material(Arc::new(material), Arc::new(of)));
         }
-        match Record::decode(name, &body).map_err(|_| damaged(key))? {
+        match Record::decode(name, &body).map_err(|why| undecoded(key, why))? {
             Record::Key(record) => Ok(Fact::Key(Arc::new(record))),
             Record::Alias(record) => Ok(Fact::Alias(record.key)),
             _ => Err(Error::Internal("a use asked for a record that is none of its facts")),
@@ -230,7 +230,7 @@ pub(super) fn material(
     id: KeyId,
     version: KeyVersion,
 ) -> Result<Arc<Secret<MATERIAL_LEN>>, Gap> {
-    match source.fact(&RecordName::KeyVersion(id, version))? {
+    match source.fact(&RecordName::KeyVersion((id, version)))? {
         Fact::Material(material, _) => Ok(material),
         _ => Err(Gap::Error(Error::Damaged(format!(
             "version {version} of key {id} is missing in its state; {REPLACE_MEMBER}"

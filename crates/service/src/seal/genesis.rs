@@ -213,7 +213,7 @@ impl Node {
                 rev: 0,
             };
             let own = put(Table::Member, self.config.name.as_str().as_bytes(), &self.founder_record().encode());
-            let mut changes = vec![own, put(Table::Secret, AUDIT_SECRET, &audit)];
+            let mut changes = vec![own, put(Table::Internal, AUDIT_SECRET, &audit)];
             ledger.change_roster(view, &mut changes, |now| Ok(now.first()))?;
             Ok((changes, ()))
         };

@@ -199,6 +199,7 @@ impl Ledger {
         if !expects.iter().any(|e| e.key == seal) {
             expects.push(Expect { key: seal, rev: self.seal_epoch });
         }
+        expects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         let batch = Batch {
             lineage: self.lineage,
             cluster: self.cluster,

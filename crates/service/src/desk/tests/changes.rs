@@ -53,7 +53,7 @@ async fn of_many_who_want_an_alias_one_gets_it() {
 async fn the_same_token_makes_one_key_however_often_and_wherever_it_is_sent() {
     let rig = Rig::new().await;
     let other = rig.other();
-    let request = wanted(Some("t"), Some(7));
+    let request = wanted(Some("t"), Some(rig.token(7)));
     let tasks = (0..12).map(|n| {
         let (kms, request) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, request.clone());
         tokio::spawn(async move { kms.create_key(&admin(), &request, soon()).await.unwrap() })
@@ -62,13 +62,13 @@ async fn the_same_token_makes_one_key_however_often_and_wherever_it_is_sent() {
     assert!(keys.iter().all(|key| *key == keys[0]));
     assert_eq!(rig.count(Table::Key), 1);
 
-    let request = rotate::Request { key: named("t"), token: Some(Token([8; 16])) };
+    let request = rotate::Request { key: named("t"), token: Some(rig.token(8)) };
     for kms in [&rig.kms, &other, &rig.kms] {
         assert_eq!(kms.rotate_key(&admin(), &request, soon()).await.unwrap().current.get(), 2);
     }
     // Another principal's token is another token.
     let theirs = Principal { role: Role::Admin, name: "another".parse().unwrap() };
-    let key = rig.kms.create_key(&theirs, &wanted(None, Some(7)), soon()).await.unwrap();
+    let key = rig.kms.create_key(&theirs, &wanted(None, Some(rig.token(7))), soon()).await.unwrap();
     assert_ne!(key.id, keys[0].id);
 }
 
@@ -81,7 +81,7 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
     let request = create_many::Request {
         count: KeyCount::parse(300).unwrap(),
         description: "for tests".parse().unwrap(),
-        token: Some(Token([7; 16])),
+        token: Some(rig.token(7)),
     };
     let tasks = (0..12u64).map(|n| {
         let (kms, request) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, request.clone());
@@ -96,7 +96,7 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
     assert_eq!(last.len(), 300);
     assert!(answers.iter().all(|keys| *keys == last));
     assert_eq!((rig.count(Table::Key), rig.count(Table::KeyVersion)), (300, 300));
-    assert_eq!(rig.count(Table::Idempotency), 300usize.div_ceil(63));
+    assert_eq!(rig.count(Table::Idempotency), 0, "the keys are the answer");
     for key in [&last[0], &last[299]] {
         rig.kms.encrypt(&user(), &id(key.id), b"x", &no_aad(), soon()).await.unwrap();
     }

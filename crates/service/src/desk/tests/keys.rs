@@ -121,6 +121,8 @@ async fn lists_come_in_pages() {
             token = next.as_bytes().to_vec();
             alias_token = alias_next.as_bytes().to_vec();
         }
+        // Newest first, by the id's time; those of one millisecond in any order.
+        assert!(keys.is_sorted_by(|a, b| a.time() >= b.time()));
         keys.sort();
         assert_eq!((keys, turned), (made.clone(), pages));
         aliases.sort_by(|a, b| a.name.cmp(&b.name));
@@ -187,7 +189,7 @@ async fn what_is_used_is_kept_hot_until_it_changes_or_the_desk_closes() {
         use quorate_core::id::KeyVersion;
         use quorate_core::record::RecordName;
         let guard = kms.hot.read();
-        [RecordName::Key(key), RecordName::KeyVersion(key, KeyVersion::FIRST)]
+        [RecordName::Key(key), RecordName::KeyVersion((key, KeyVersion::FIRST))]
             .map(|name| guard.get(&super::super::barrier::Barrier::key_of(&rig.keyring, &name)).is_some())
     };
     assert_eq!(hot(&rig.kms), [false, false]);

@@ -230,6 +230,11 @@ impl Rig {
         rig
     }
 
+    /// The `n`th token of now, by the rig's clock.
+    fn token(&self, n: u64) -> Token {
+        Token(KeyId::new(self.wall.now_ms(), n, [0; 4]).0)
+    }
+
     /// Another desk over the same state, with locks and a hot view of its own: as good as another node.
     fn other(&self) -> Arc<Kms> {
         self.with_clock(self.boot.clone())
@@ -290,12 +295,8 @@ fn admin() -> Principal {
 fn user() -> Principal {
     as_role(Role::User)
 }
-fn wanted(alias: Option<&str>, token: Option<u8>) -> create::Request {
-    create::Request {
-        alias: alias.map(|name| name.parse().unwrap()),
-        description: "for tests".parse().unwrap(),
-        token: token.map(|n| Token([n; 16])),
-    }
+fn wanted(alias: Option<&str>, token: Option<Token>) -> create::Request {
+    create::Request { alias: alias.map(|name| name.parse().unwrap()), description: "for tests".parse().unwrap(), token }
 }
 fn id(key: KeyId) -> KeyHandle {
     KeyHandle::Id(key)

@@ -86,11 +86,11 @@ async fn sizes_and_names_out_of_bounds() {
     refused(AssociatedData::new([("", "1")].into_iter()), Reason::InvalidArgument);
 
     let len = PageLen::parse(0).unwrap();
-    for token in [&b"x"[..], &[2; 33], &[4; 33], &[2; 34], &[255; 33]] {
+    for token in [&b"x"[..], &[2; 43], &[4; 33], &[2; 44], &[255; 43]] {
         let result = kms.list_keys(&user(), len, token, soon()).await;
         match token {
             // A token that could be one merely begins elsewhere.
-            [2, ..] if token.len() == 33 => assert!(result.is_ok()),
+            [2, ..] if token.len() == 43 => assert!(result.is_ok()),
             _ => drop(refused(result, Reason::InvalidArgument)),
         }
     }
@@ -101,21 +101,25 @@ async fn sizes_and_names_out_of_bounds() {
 async fn a_change_that_is_refused_changes_nothing() {
     let rig = Rig::new().await;
     let kms = &rig.kms;
-    let enabled = kms.create_key(&admin(), &wanted(Some("taken"), Some(1)), soon()).await.unwrap().id;
+    let enabled = kms.create_key(&admin(), &wanted(Some("taken"), Some(rig.token(1))), soon()).await.unwrap().id;
     let (disabled, doomed) = (rig.key().await, rig.key().await);
     let window = DeletionWindow::from_days(30).unwrap();
     kms.disable_key(&admin(), &id(disabled), soon()).await.unwrap();
     kms.schedule_key_deletion(&admin(), &id(doomed), window, soon()).await.unwrap();
+    let rotated = rotate::Request { key: id(disabled), token: Some(rig.token(3)) };
+    kms.enable_key(&admin(), &id(disabled), soon()).await.unwrap();
+    kms.rotate_key(&admin(), &rotated, soon()).await.unwrap();
+    kms.disable_key(&admin(), &id(disabled), soon()).await.unwrap();
     let before = rig.records();
     let (nobody, name) = (id(KeyId([9; 16])), "free".parse().unwrap());
     let by = admin();
     let rotate =
-        |key: &KeyHandle, token: Option<u8>| rotate::Request { key: key.clone(), token: token.map(|n| Token([n; 16])) };
+        |key: &KeyHandle, token: Option<u64>| rotate::Request { key: key.clone(), token: token.map(|n| rig.token(n)) };
 
     use Reason::*;
     refused(kms.create_key(&by, &wanted(Some("taken"), None), soon()).await, AlreadyExists);
-    refused(kms.create_key(&by, &wanted(None, Some(1)), soon()).await, TokenReused);
-    refused(kms.rotate_key(&by, &rotate(&id(enabled), Some(1)), soon()).await, TokenReused);
+    refused(kms.create_key(&by, &wanted(None, Some(rig.token(1))), soon()).await, TokenReused);
+    refused(kms.rotate_key(&by, &rotate(&id(enabled), Some(3)), soon()).await, TokenReused);
     refused(kms.rotate_key(&by, &rotate(&nobody, Some(2)), soon()).await, NotFound);
     refused(kms.rotate_key(&by, &rotate(&id(disabled), Some(2)), soon()).await, KeyDisabled);
     refused(kms.rotate_key(&by, &rotate(&id(doomed), None), soon()).await, KeyPendingDeletion);

@@ -78,10 +78,11 @@ const MINUTE: u64 = 60_000;
 async fn a_key_is_destroyed_on_its_day_and_not_before() {
     let rig = Rig::new().await;
     let kms = &rig.kms;
-    let key = kms.create_key(&admin(), &wanted(Some("doomed"), Some(1)), soon()).await.unwrap().id;
+    let key = kms.create_key(&admin(), &wanted(Some("doomed"), Some(rig.token(1))), soon()).await.unwrap().id;
     let spared = rig.key().await;
-    for _ in 0..40 {
-        kms.rotate_key(&admin(), &rotate::Request { key: id(key), token: None }, soon()).await.unwrap();
+    let first = Some(rig.token(1));
+    for token in [first].into_iter().chain([None; 39]) {
+        kms.rotate_key(&admin(), &rotate::Request { key: id(key), token }, soon()).await.unwrap();
     }
     let blob = kms.encrypt(&user(), &id(key), b"x", &no_aad(), soon()).await.unwrap().ciphertext;
     let window = DeletionWindow::from_days(7).unwrap();
@@ -111,13 +112,17 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
     // Its name is free again.
     kms.create_key(&admin(), &wanted(Some("doomed"), None), soon()).await.unwrap();
 
-    // The answer to the first token is a week old.
-    kms.create_key(&admin(), &wanted(None, Some(2)), soon()).await.unwrap();
+    // The answer to the first token is a week old. A retry would be refused whether it is remembered or not.
+    kms.enable_key(&admin(), &id(spared), soon()).await.unwrap();
+    let second = rotate::Request { key: id(spared), token: Some(rig.token(2)) };
+    kms.rotate_key(&admin(), &second, soon()).await.unwrap();
     assert_eq!(rig.count(Table::Idempotency), 2);
+    let late = rotate::Request { key: id(spared), token: first };
+    refused(kms.rotate_key(&admin(), &late, soon()).await, Reason::TokenTime);
     assert_eq!(kms.sweep_answers().await.unwrap(), 1);
     assert_eq!((kms.sweep_answers().await.unwrap(), rig.count(Table::Idempotency)), (0, 1));
-    let fresh = kms.create_key(&admin(), &wanted(Some("again"), Some(1)), soon()).await.unwrap();
-    assert_ne!(fresh.id, key, "a token is worth a day");
+    refused(kms.rotate_key(&admin(), &late, soon()).await, Reason::TokenTime);
+    assert_eq!(kms.rotate_key(&admin(), &second, soon()).await.unwrap().current.get(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,68 @@
+//! One version of a key.
+
+use super::{Kind, Place, Unreadable, begin};
+use crate::codec::{Malformed, Reader, Writer};
+use crate::id::{KeyId, KeyVersion};
+use crate::record_key::Table;
+
+/// Length of the material of an AES-256 key, in bytes.
+pub const MATERIAL_LEN: usize = 32;
+
+/// One version of a key: `format u8 ‖ created_ms u64 ‖ material field`, the material only in the boxed body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyVersionRecord {
+    /// Which key.
+    pub key: KeyId,
+    /// Which version.
+    pub version: KeyVersion,
+    /// When it was made (display time, ms since 1970).
+    pub created_ms: u64,
+}
+
+impl KeyVersionRecord {
+    /// Divides an opened body into what is known about the version and its material (borrowed: nothing is copied).
+    ///
+    /// # Errors
+    /// When it has not exactly that form.
+    pub fn split(key: KeyId, version: KeyVersion, body: &[u8]) -> Result<(Self, &[u8; MATERIAL_LEN]), Unreadable> {
+        let mut r = begin::<Self>(body)?;
+        let (record, material) = Self::read_split(key, version, &mut r)?;
+        r.finish()?;
+        Ok((record, material))
+    }
+
+    fn read_split<'a>(
+        key: KeyId,
+        version: KeyVersion,
+        from: &mut Reader<'a>,
+    ) -> Result<(Self, &'a [u8; MATERIAL_LEN]), Malformed> {
+        let record = Self { key, version, created_ms: from.u64()? };
+        let material = from.field(MATERIAL_LEN)?.try_into().map_err(|_| Malformed(Self::WHAT))?;
+        Ok((record, material))
+    }
+}
+
+impl Kind for KeyVersionRecord {
+    type Name = (KeyId, KeyVersion);
+    const TABLE: Table = Table::KeyVersion;
+    const WHAT: &'static str = "key version record";
+    const FORMAT: u8 = 2;
+
+    fn name(&self) -> Self::Name {
+        (self.key, self.version)
+    }
+    fn place((id, version): &Self::Name) -> Place {
+        Place { prefix: id.time().into(), suffix: version.get().to_be_bytes().into(), ..Place::named(id.0) }
+    }
+    fn find(place: &Place) -> Option<Self::Name> {
+        let version = u32::from_be_bytes(place.suffix[..].try_into().ok()?);
+        Some((KeyId(place.true_name[..].try_into().ok()?), KeyVersion::new(version)?))
+    }
+    /// The material has to follow, as a field.
+    fn write(&self, to: Writer) -> Writer {
+        to.u64(self.created_ms)
+    }
+    fn read((key, version): &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+        Ok(Self::read_split(*key, *version, from)?.0)
+    }
+}

@@ -1,0 +1,201 @@
+//! The records that decisions read and write: what they say, what they are called, and their bytes. A file for each kind.
+//!
+//! These are the bytes *inside* the box of key-hierarchy §1a, after the true name. The first byte is the version of that
+//! kind's format. Material never appears here: a version's body ends with it, and only the service, with `crypto`, adds and
+//! takes it off ([`KeyVersionRecord::split`]).
+
+mod alias;
+mod due;
+mod duty;
+mod idempotency;
+mod key;
+mod key_version;
+mod optional;
+
+use thiserror::Error;
+
+use crate::codec::{Malformed, Reader, Writer};
+use crate::record_key::{RecordKey, Table};
+use crate::request::KeyHandle;
+
+pub use alias::AliasRecord;
+pub use due::{Due, DueRecord};
+pub use duty::{Duty, DutyRecord};
+pub use idempotency::IdempotencyRecord;
+pub use key::{Algorithm, KeyRecord};
+pub use key_version::{KeyVersionRecord, MATERIAL_LEN};
+
+/// A kind of record: where it is kept, and its bytes.
+pub trait Kind: Sized {
+    /// What tells it from others of its kind.
+    type Name;
+    /// Where it is kept.
+    const TABLE: Table;
+    /// What it is called in errors.
+    const WHAT: &'static str;
+    /// Version of the format that this build writes.
+    const FORMAT: u8;
+
+    /// Its name.
+    fn name(&self) -> Self::Name;
+    /// Where a record of that name is.
+    fn place(name: &Self::Name) -> Place;
+    /// The name of the record in a place. Whoever calls this compares the name's own place with it.
+    fn find(place: &Place) -> Option<Self::Name>;
+    /// Appends what follows the format.
+    fn write(&self, to: Writer) -> Writer;
+    /// Reads what follows the format, of the record of that name.
+    ///
+    /// # Errors
+    /// When it is not canonical, or has what this version does not know.
+    fn read(name: &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable>;
+}
+
+/// What a record's key is made of, but for the table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// Stands in clear before the name.
+    pub prefix: Vec<u8>,
+    /// Is blinded into the key, and stands in clear at the head of the boxed value.
+    pub true_name: Vec<u8>,
+    /// Stands in clear after the name.
+    pub suffix: Vec<u8>,
+}
+
+impl Place {
+    /// In a table that has neither prefix nor suffix.
+    fn named(true_name: impl Into<Vec<u8>>) -> Self {
+        Self { true_name: true_name.into(), ..Self::default() }
+    }
+}
+
+/// Why a record can't be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Unreadable {
+    /// It is not what was written.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A newer version wrote it.
+    #[error("{0} of a format that this version does not know")]
+    Newer(&'static str),
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident($record:ident)),+ $(,)?) => {
+        /// Any record of the tables that decisions write.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub enum Record { $($(#[$doc])* $kind($record)),+ }
+
+        /// The name of any record, before blinding.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        pub enum RecordName { $($(#[$doc])* $kind(<$record as Kind>::Name)),+ }
+
+        impl Record {
+            /// Its name.
+            pub fn name(&self) -> RecordName {
+                match self { $(Self::$kind(record) => RecordName::$kind(record.name())),+ }
+            }
+            /// Its body; a version's without the material that has to follow.
+            pub fn encode(&self) -> Vec<u8> {
+                match self { $(Self::$kind(record) => record.write(Writer::new().u8($record::FORMAT)).finish()),+ }
+            }
+            /// Reads the body of the record called `name`; a version's material is skipped.
+            ///
+            /// # Errors
+            /// When the body is not canonical, or of a format a newer version wrote.
+            pub fn decode(name: &RecordName, body: &[u8]) -> Result<Self, Unreadable> {
+                match name { $(RecordName::$kind(name) => decode(name, body).map(Self::$kind)),+ }
+            }
+        }
+
+        impl RecordName {
+            /// Its table.
+            pub fn table(&self) -> Table {
+                match self { $(Self::$kind(_) => $record::TABLE),+ }
+            }
+            /// Where it is in the table.
+            pub fn place(&self) -> Place {
+                match self { $(Self::$kind(name) => $record::place(name)),+ }
+            }
+            fn find(table: Table, place: &Place) -> Option<Self> {
+                $(if table == $record::TABLE {
+                    return $record::find(place).map(Self::$kind);
+                })+
+                None
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A key.
+    Key(KeyRecord),
+    /// A version of a key.
+    KeyVersion(KeyVersionRecord),
+    /// An alias.
+    Alias(AliasRecord),
+    /// That something falls due in an hour since 1970.
+    Due(DueRecord),
+    /// The answer to a principal's token.
+    Idempotency(IdempotencyRecord),
+    /// A duty's lease.
+    Duty(DutyRecord),
+}
+
+fn decode<K: Kind>(name: &K::Name, body: &[u8]) -> Result<K, Unreadable> {
+    let mut r = begin::<K>(body)?;
+    let record = K::read(name, &mut r)?;
+    r.finish()?;
+    Ok(record)
+}
+
+/// What follows the format of a body.
+fn begin<K: Kind>(body: &[u8]) -> Result<Reader<'_>, Unreadable> {
+    let mut r = Reader::new(K::WHAT, body);
+    match r.u8()? {
+        format if format == K::FORMAT => Ok(r),
+        format if format > K::FORMAT => Err(Unreadable::Newer(K::WHAT)),
+        _ => Err(Malformed(K::WHAT).into()),
+    }
+}
+
+impl RecordName {
+    /// The bytes that are blinded into the key and stand, in clear, at the head of the boxed value.
+    pub fn true_name(&self) -> Vec<u8> {
+        self.place().true_name
+    }
+    /// The key of the record; `blind` makes the blinded name of a true one.
+    pub fn key(&self, blind: impl FnOnce(Table, &[u8]) -> [u8; 32]) -> RecordKey {
+        let Place { prefix, true_name, suffix } = self.place();
+        RecordKey::with(self.table(), &prefix, blind(self.table(), &true_name), &suffix)
+    }
+    /// The name of a record found by scanning, from its key and the true name in its box.
+    ///
+    /// # Errors
+    /// When that is no name of its table, or what stands in clear in the key is not the name's.
+    pub fn parse(key: &RecordKey, true_name: &[u8]) -> Result<Self, Malformed> {
+        let (prefix, suffix) = (key.prefix().to_vec(), key.suffix().to_vec());
+        let place = Place { prefix, true_name: true_name.to_vec(), suffix };
+        Self::find(key.table(), &place).filter(|name| name.place() == place).ok_or(Malformed("true name of a record"))
+    }
+}
+
+/// Hash of a request's parameters: verb and fields, canonically encoded. The same token for others is refused.
+pub fn request_hash(verb: &str, fields: &[&[u8]]) -> [u8; 32] {
+    let mut w = Writer::new().field(verb.as_bytes());
+    for field in fields {
+        w = w.field(field);
+    }
+    blake3::derive_key("quorate/v1/request-hash", &w.finish())
+}
+
+/// The canonical bytes of a handle, for [`request_hash`].
+pub fn handle_bytes(handle: &KeyHandle) -> Vec<u8> {
+    match handle {
+        KeyHandle::Id(id) => Writer::new().u8(1).raw(&id.0).finish(),
+        KeyHandle::Alias(name) => Writer::new().u8(2).raw(name.as_str().as_bytes()).finish(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
+use crate::lifecycle::KeyState;
+use crate::principal::{Principal, Role};
+use crate::request::{AliasName, Token};
+
+fn key_id() -> impl Strategy<Value = KeyId> {
+    any::<[u8; 16]>().prop_map(KeyId)
+}
+fn alias() -> impl Strategy<Value = AliasName> {
+    "[a-zA-Z0-9][a-zA-Z0-9_./-]{0,40}".prop_filter_map("an alias", |s| s.parse().ok())
+}
+fn version() -> impl Strategy<Value = KeyVersion> {
+    (1..=u32::MAX).prop_map(|n| KeyVersion::new(n).unwrap())
+}
+fn state() -> impl Strategy<Value = KeyState> {
+    prop_oneof![
+        Just(KeyState::Enabled),
+        Just(KeyState::Disabled),
+        any::<u64>().prop_map(|at_ms| KeyState::PendingDeletion { at_ms }),
+        Just(KeyState::Destroyed)
+    ]
+}
+fn key_record() -> impl Strategy<Value = KeyRecord> {
+    let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
+    let aliases = proptest::collection::btree_set(alias(), 0..5);
+    (key_id(), state(), version(), any::<([u8; 16], u32, u32, u64, u64)>(), description, aliases).prop_map(
+        |(id, state, current, (birth, namespace, destroyed_through, created_ms, rotated_ms), description, aliases)| {
+            KeyRecord {
+                id,
+                namespace: Namespace(namespace),
+                state,
+                algorithm: Algorithm::Aes256,
+                birth,
+                current,
+                destroyed_through,
+                created_ms,
+                rotated_ms,
+                description,
+                aliases,
+            }
+        },
+    )
+}
+fn record() -> impl Strategy<Value = Record> {
+    let principal = ("[a-z][a-z/]{0,20}", 0..5usize)
+        .prop_map(|(name, role)| Principal { role: Role::ALL[role], name: name.parse().unwrap() });
+    let duty = prop_oneof![Just(Duty::Destroy), Just(Duty::Sweep)];
+    prop_oneof![
+        key_record().prop_map(Record::Key),
+        (key_id(), version(), any::<u64>())
+            .prop_map(|(key, version, created_ms)| Record::KeyVersion(KeyVersionRecord { key, version, created_ms })),
+        (alias(), key_id(), any::<u64>()).prop_map(|(name, key, created_ms)| Record::Alias(AliasRecord {
+            name,
+            key,
+            created_ms
+        })),
+        (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
+        (principal, any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
+            Record::Idempotency(IdempotencyRecord { principal, token: Token(token), request_hash, key })
+        }),
+        (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
+            duty,
+            holder: NodeId(holder),
+            boot,
+            until_ms
+        })),
+    ]
+}
+/// As it would be opened: a version's body ends with material.
+fn body(record: &Record) -> Vec<u8> {
+    let mut body = record.encode();
+    if matches!(record, Record::KeyVersion(_)) {
+        body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
+        body.extend_from_slice(&[7; MATERIAL_LEN]);
+    }
+    body
+}
+
+proptest! {
+    #[test]
+    fn a_record_reads_back_as_it_was_written(record in record()) {
+        prop_assert_eq!(Record::decode(&record.name(), &body(&record)).unwrap(), record);
+    }
+
+    #[test]
+    fn a_name_reads_back_from_key_and_true_name(record in record()) {
+        let name = record.name();
+        let key = name.key(|_, _| [9; 32]);
+        prop_assert_eq!(RecordName::parse(&key, &name.true_name()).unwrap(), name);
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_record_is_refused(record in record(), cut in any::<proptest::sample::Index>()) {
+        let body = body(&record);
+        prop_assert!(Record::decode(&record.name(), &body[..cut.index(body.len())]).is_err());
+        let mut longer = body.clone();
+        longer.push(0);
+        prop_assert!(Record::decode(&record.name(), &longer).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(record in record(), bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Record::decode(&record.name(), &bytes);
+        let mut bytes = bytes;
+        bytes.insert(0, record.encode()[0]);
+        let _ = Record::decode(&record.name(), &bytes);
+        let _ = RecordName::parse(&record.name().key(|_, _| [1; 32]), &bytes);
+    }
+}
+
+#[test]
+fn a_key_record_to_the_byte() {
+    let record = KeyRecord {
+        id: KeyId([1; 16]),
+        namespace: Namespace(6),
+        state: KeyState::PendingDeletion { at_ms: 0x0102 },
+        algorithm: Algorithm::Aes256,
+        birth: [9; 16],
+        current: KeyVersion::new(3).unwrap(),
+        destroyed_through: 0,
+        created_ms: 4,
+        rotated_ms: 5,
+        description: "d".parse().unwrap(),
+        aliases: BTreeSet::from(["b".parse().unwrap(), "a".parse().unwrap()]),
+    };
+    let mut expected = vec![2, 0, 0, 0, 6, 3];
+    expected.extend_from_slice(&0x0102u64.to_be_bytes());
+    expected.push(1);
+    expected.extend_from_slice(&[9; 16]);
+    expected.extend_from_slice(&[0, 0, 0, 3, 0, 0, 0, 0]);
+    expected.extend_from_slice(&4u64.to_be_bytes());
+    expected.extend_from_slice(&5u64.to_be_bytes());
+    expected.extend_from_slice(&[0, 2, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    let name = RecordName::Key(record.id);
+    assert_eq!(Record::Key(record.clone()).encode(), expected);
+
+    // Fields that most keys do not have take no room; what this version does not know is a newer one's.
+    let plain = KeyRecord { description: Default::default(), aliases: BTreeSet::new(), ..record };
+    let bytes = Record::Key(plain).encode();
+    assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
+    let newer = Err(Unreadable::Newer("key record"));
+    let with = |optional: &[u8]| [&bytes[..bytes.len() - 2], optional].concat();
+    assert_eq!(Record::decode(&name, &with(&[0, 1, 77, 0, 0, 0, 1, 5])), newer);
+    assert_eq!(Record::decode(&name, &[&[3], &bytes[1..]].concat()), newer);
+    for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
+        assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
+    }
+    assert_eq!(Record::decode(&name, &[&[1], &bytes[1..]].concat()), Err(Malformed("key record").into()));
+}
+
+/// What stands in clear in a key follows from the name: a record can't be filed under another time or list.
+#[test]
+fn clear_parts_that_are_not_the_name_s_are_refused() {
+    let id = KeyId::new(0x0102_0304_0506, 7, [0xa, 0xb, 0xc, 0xd]);
+    let token = Token(KeyId::new(99, 1, [0; 4]).0);
+    let who = Principal { role: Role::User, name: "a".parse().unwrap() };
+    let names = [
+        (RecordName::Key(id), &[0xa, 0xb, 0xc, 0xd, 1, 2, 3, 4, 5, 6][..], &[][..]),
+        (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Due((5, Due::Deletion(id))), &[0, 0, 0, 5], &[]),
+        (RecordName::Idempotency((who, token)), &[0, 0, 0, 0, 0, 99], &[]),
+    ];
+    for (name, prefix, suffix) in names {
+        let key = name.key(|_, _| [9; 32]);
+        assert_eq!((key.prefix(), key.suffix()), (prefix, suffix));
+        assert_eq!(RecordName::parse(&key, &name.true_name()), Ok(name.clone()));
+        let mut moved = key.as_bytes().to_vec();
+        moved[1] ^= 1;
+        let moved = RecordName::parse(&RecordKey::parse(&moved).unwrap(), &name.true_name());
+        // A due record's hour is in its body, too; everything else is in its name.
+        assert_eq!(moved.is_ok(), matches!(name, RecordName::Due(_)));
+    }
+}
+
+#[test]
+fn names_in_different_tables_or_of_different_principals_differ() {
+    let token = Token([3; 16]);
+    let who = |role, name: &str| Principal { role, name: name.parse().unwrap() };
+    let a = RecordName::Idempotency((who(Role::Admin, "a"), token)).true_name();
+    assert_ne!(a, RecordName::Idempotency((who(Role::User, "a"), token)).true_name());
+    assert_ne!(a, RecordName::Idempotency((who(Role::Admin, "b"), token)).true_name());
+}
