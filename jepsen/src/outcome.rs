@@ -91,7 +91,13 @@ mod tests {
     use super::*;
 
     fn error(reason: &str) -> ClientError {
-        ClientError { reason: reason.into(), message: String::new(), code: 2.into(), endpoint: None, node_time_ms: None }
+        ClientError {
+            reason: reason.into(),
+            message: String::new(),
+            code: 2.into(),
+            endpoint: None,
+            node_time_ms: None,
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn look(
 }
 
 /// What a node keeps in `Secret` memory: out of reach with `memfd_secret`, and else the proof that a scan finds things.
-const LIVE: [&str; 6] = ["root key", "epoch key", "record key", "name key", "anchor seed", "material"];
+const LIVE: [&str; 7] = ["root key", "epoch key", "record key", "name key", "id key", "anchor seed", "material"];
 
 /// A cluster whose secrets are known, sealed.
 struct Story {

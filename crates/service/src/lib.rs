@@ -11,6 +11,7 @@ mod identity;
 mod marks;
 pub mod node;
 mod own_keys;
+pub(crate) mod records;
 pub mod seal;
 
 pub use error::{Error, Reason};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Refusal, View, Write, read, timely};
+use super::{Change, Refusal, Slot, View, Write, read, timely};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::lifecycle::KeyState;
@@ -24,7 +24,8 @@ pub struct Request {
     pub token: Option<Token>,
 }
 
-/// Decides the creation; the answer is the new key, or the one that the same token made before, as it is now.
+/// Decides the creation, with the material in slot 0; the answer is the new key, or the one that the same token made before,
+/// as it is now.
 ///
 /// # Errors
 /// [`Refusal::AliasTaken`], [`Refusal::TokenReused`], [`Refusal::TokenTime`]; the token's key is destroyed already.
@@ -52,7 +53,7 @@ pub fn decide<V: View>(
 
     let mut key = fresh(id, birth, request.description.clone(), time);
     key.aliases.extend(request.alias.clone());
-    let mut writes = creation(&key).to_vec();
+    let mut writes = creation(&key, Slot(0)).to_vec();
     if let Some(name) = &request.alias {
         let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
         writes.push(Write::Create(Record::Alias(alias)));
@@ -106,8 +107,8 @@ pub(super) fn fresh(id: KeyId, birth: [u8; 16], description: Description, time: 
     }
 }
 
-/// What makes a new key, with its first version.
-pub(super) fn creation(key: &KeyRecord) -> [Write; 2] {
+/// What makes a new key, with its first version of that material.
+pub(super) fn creation(key: &KeyRecord, material: Slot) -> [Write; 2] {
     let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.created_ms };
-    [Write::Create(Record::Key(key.clone())), Write::Create(Record::KeyVersion(version))]
+    [Write::Create(Record::Key(key.clone())), Write::CreateWith(Record::KeyVersion(version), material)]
 }

@@ -4,7 +4,7 @@
 //! follows from it: a retry finds the parts that were done, and does the others.
 
 use super::create::{birth, creation, fresh, made_before, unused};
-use super::{Change, View, timely};
+use super::{Change, Slot, View, timely};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::batch::OPS_MAX;
 use crate::record::KeyRecord;
@@ -36,6 +36,17 @@ pub struct Part {
     birth: [u8; 16],
 }
 
+impl Part {
+    /// How many keys it makes, and materials it needs.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+    /// Whether it makes none; no part of a request does.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
 impl Request {
     /// Its parts, always the same ones.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
@@ -50,7 +61,7 @@ impl Request {
     }
 }
 
-/// Decides the creation of a part's keys; the answer is the new keys, or those that the same token made before.
+/// Decides the creation of a part's keys, each with the material in its slot; the answer is the new keys, or those that the same token made before.
 ///
 /// # Errors
 /// [`super::Refusal::TokenReused`], [`super::Refusal::TokenTime`]; one of the token's keys is destroyed already.
@@ -63,7 +74,7 @@ pub fn decide<V: View>(
 ) -> Result<Change<Vec<KeyRecord>>, V::Error> {
     let token = part.token.map(|token| timely(token, time)).transpose()?;
     let (mut keys, mut writes) = (Vec::new(), Vec::new());
-    for n in part.keys.clone() {
+    for (slot, n) in part.keys.clone().enumerate() {
         let id = match token {
             None => unused(view, time, ids)?,
             Some(token) => ids.of_token(by.principal(), token, n),
@@ -72,7 +83,7 @@ pub fn decide<V: View>(
             Some(earlier) => earlier,
             None => {
                 let key = fresh(id, part.birth, part.description.clone(), time);
-                writes.extend(creation(&key));
+                writes.extend(creation(&key, Slot(slot)));
                 key
             }
         });

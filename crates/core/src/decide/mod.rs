@@ -40,11 +40,17 @@ pub trait View {
     fn read(&mut self, name: &RecordName) -> Result<Option<Record>, Self::Error>;
 }
 
-/// One write of a change. A key version is written *with fresh material*, which the shell makes.
+/// A secret that the shell has, by its place among those that it gave: a decision says where it goes, and never sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot(pub usize);
+
+/// One write of a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
     /// Writes a record that is not there: whether the decision has looked or not, the change stands only if it is not.
     Create(Record),
+    /// The same, with a secret at the end of its body.
+    CreateWith(Record, Slot),
     /// Writes a record that the decision has read. Others may want to write it too, so such changes queue.
     Update(Record),
     /// Removes a record that the decision has read; likewise.
@@ -55,7 +61,7 @@ impl Write {
     /// The record it writes.
     pub fn name(&self) -> RecordName {
         match self {
-            Self::Create(record) | Self::Update(record) => record.name(),
+            Self::Create(record) | Self::CreateWith(record, _) | Self::Update(record) => record.name(),
             Self::Delete(name) => name.clone(),
         }
     }

@@ -40,7 +40,7 @@ impl Store {
         let mut read = view.read;
         let mut written = BTreeSet::new();
         for write in &change.writes {
-            let (name, creates) = (write.name(), matches!(write, Write::Create(_)));
+            let (name, creates) = (write.name(), matches!(write, Write::Create(_) | Write::CreateWith(..)));
             assert!(creates || read.contains(&name), "writes {name:?} without having read it");
             assert!(!creates || !self.has(&name), "creates {name:?}, which is there");
             assert!(written.insert(name), "writes a record twice");
@@ -50,7 +50,7 @@ impl Store {
         for write in change.writes {
             match write {
                 Write::Delete(name) => assert!(self.0.remove(&name).is_some(), "deletes what is not there"),
-                Write::Create(record) | Write::Update(record) => {
+                Write::Create(record) | Write::CreateWith(record, _) | Write::Update(record) => {
                     let mut body = record.encode();
                     if matches!(record, Record::KeyVersion(_)) {
                         body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());

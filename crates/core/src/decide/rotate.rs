@@ -1,6 +1,6 @@
 //! Rotate a key: a fresh version becomes the one that encrypts; all before it go on decrypting.
 
-use super::{Change, Refusal, View, Write, read, resolve, step, timely};
+use super::{Change, Refusal, Slot, View, Write, read, resolve, step, timely};
 use crate::authorize::{Authorized, ManageKeys};
 use crate::lifecycle::Transition;
 use crate::record::{IdempotencyRecord, KeyRecord, KeyVersionRecord, Record, RecordName, handle_bytes, request_hash};
@@ -16,7 +16,7 @@ pub struct Request {
     pub token: Option<Token>,
 }
 
-/// Decides it; the answer is the key with its new current version, or as it is now if the same token rotated it before.
+/// Decides it, with the material in slot 0; the answer is the key with its new current version, or as it is now if the same token rotated it before.
 ///
 /// # Errors
 /// The key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::TokenReused`],
@@ -47,7 +47,8 @@ pub fn decide<V: View>(
     key.rotated_ms = time.stamp_ms().max(key.rotated_ms).max(key.created_ms);
     let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.rotated_ms };
 
-    let mut writes = vec![Write::Update(Record::Key(key.clone())), Write::Create(Record::KeyVersion(version))];
+    let mut writes =
+        vec![Write::Update(Record::Key(key.clone())), Write::CreateWith(Record::KeyVersion(version), Slot(0))];
     if let Some(token) = token {
         let principal = by.principal().clone();
         let answered = IdempotencyRecord { principal, token, request_hash: hash, key: key.id };

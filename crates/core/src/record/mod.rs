@@ -8,9 +8,13 @@ mod alias;
 mod due;
 mod duty;
 mod idempotency;
+mod internal;
+mod invitation;
 mod key;
 mod key_version;
+mod member;
 mod optional;
+mod seal;
 
 use thiserror::Error;
 
@@ -22,8 +26,12 @@ pub use alias::AliasRecord;
 pub use due::{Due, DueRecord};
 pub use duty::{Duty, DutyRecord};
 pub use idempotency::IdempotencyRecord;
+pub use internal::InternalRecord;
+pub use invitation::{Applicant, Invitation, TokenHash};
 pub use key::{Algorithm, KeyRecord};
 pub use key_version::{KeyVersionRecord, MATERIAL_LEN};
+pub use member::{MemberRecord, Statement};
+pub use seal::SealRecord;
 
 /// A kind of record: where it is kept, and its bytes.
 pub trait Kind: Sized {
@@ -84,38 +92,55 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident($record:ident)),+ $(,)?) => {
         /// Any record of the tables that decisions write.
         #[derive(Clone, PartialEq, Eq, Debug)]
-        pub enum Record { $($(#[$doc])* $kind($record)),+ }
+        pub enum Record {
+            $($(#[$doc])* $kind($record),)+
+            /// One of table 0, which is not boxed.
+            Seal(SealRecord),
+        }
 
         /// The name of any record, before blinding.
         #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-        pub enum RecordName { $($(#[$doc])* $kind(<$record as Kind>::Name)),+ }
+        pub enum RecordName {
+            $($(#[$doc])* $kind(<$record as Kind>::Name),)+
+            /// One of table 0, where nothing is blinded.
+            Seal(RecordKey),
+        }
 
         impl Record {
             /// Its name.
             pub fn name(&self) -> RecordName {
-                match self { $(Self::$kind(record) => RecordName::$kind(record.name())),+ }
+                match self {
+                    $(Self::$kind(record) => RecordName::$kind(record.name()),)+
+                    Self::Seal(record) => RecordName::Seal(record.key.clone()),
+                }
             }
-            /// Its body; a version's without the material that has to follow.
+            /// Its body, but for the secret that may have to follow.
             pub fn encode(&self) -> Vec<u8> {
-                match self { $(Self::$kind(record) => record.write(Writer::new().u8($record::FORMAT)).finish()),+ }
+                match self {
+                    $(Self::$kind(record) => record.write(Writer::new().u8($record::FORMAT)).finish(),)+
+                    Self::Seal(record) => record.value.clone(),
+                }
             }
-            /// Reads the body of the record called `name`; a version's material is skipped.
+            /// Reads the body of the record called `name`; a secret in it is skipped.
             ///
             /// # Errors
             /// When the body is not canonical, or of a format a newer version wrote.
             pub fn decode(name: &RecordName, body: &[u8]) -> Result<Self, Unreadable> {
-                match name { $(RecordName::$kind(name) => decode(name, body).map(Self::$kind)),+ }
+                match name {
+                    $(RecordName::$kind(name) => decode(name, body).map(Self::$kind),)+
+                    RecordName::Seal(key) => Ok(Self::Seal(SealRecord { key: key.clone(), value: body.to_vec() })),
+                }
             }
         }
 
         impl RecordName {
             /// Its table.
             pub fn table(&self) -> Table {
-                match self { $(Self::$kind(_) => $record::TABLE),+ }
+                match self { $(Self::$kind(_) => $record::TABLE,)+ Self::Seal(_) => Table::Seal }
             }
-            /// Where it is in the table.
-            pub fn place(&self) -> Place {
-                match self { $(Self::$kind(name) => $record::place(name)),+ }
+            /// Where it is in the table; nothing of table 0 is blinded.
+            fn place(&self) -> Place {
+                match self { $(Self::$kind(name) => $record::place(name),)+ Self::Seal(_) => Place::default() }
             }
             fn find(table: Table, place: &Place) -> Option<Self> {
                 $(if table == $record::TABLE {
@@ -140,6 +165,12 @@ kinds! {
     Idempotency(IdempotencyRecord),
     /// A duty's lease.
     Duty(DutyRecord),
+    /// An approved member.
+    Member(MemberRecord),
+    /// An invitation.
+    Invitation(Invitation),
+    /// A secret of the cluster's own.
+    Internal(InternalRecord),
 }
 
 fn decode<K: Kind>(name: &K::Name, body: &[u8]) -> Result<K, Unreadable> {
@@ -166,6 +197,9 @@ impl RecordName {
     }
     /// The key of the record; `blind` makes the blinded name of a true one.
     pub fn key(&self, blind: impl FnOnce(Table, &[u8]) -> [u8; 32]) -> RecordKey {
+        if let Self::Seal(key) = self {
+            return key.clone();
+        }
         let Place { prefix, true_name, suffix } = self.place();
         RecordKey::with(self.table(), &prefix, blind(self.table(), &true_name), &suffix)
     }
@@ -174,6 +208,9 @@ impl RecordName {
     /// # Errors
     /// When that is no name of its table, or what stands in clear in the key is not the name's.
     pub fn parse(key: &RecordKey, true_name: &[u8]) -> Result<Self, Malformed> {
+        if key.table() == Table::Seal {
+            return Ok(Self::Seal(key.clone()));
+        }
         let (prefix, suffix) = (key.prefix().to_vec(), key.suffix().to_vec());
         let place = Place { prefix, true_name: true_name.to_vec(), suffix };
         Self::find(key.table(), &place).filter(|name| name.place() == place).ok_or(Malformed("true name of a record"))

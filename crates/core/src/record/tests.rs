@@ -8,6 +8,18 @@ use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
 use crate::request::{AliasName, Token};
 
+pub(super) fn statement() -> Statement {
+    Statement {
+        name: "n2".parse().unwrap(),
+        peer_addr: "127.0.0.1:7611".into(),
+        api_addr: "127.0.0.1:7610".into(),
+        identity_spki: vec![1; 91],
+        kem_alg: 2,
+        kem_spki: vec![2; 91],
+        audit_spki: vec![3; 91],
+        assurance: "software".into(),
+    }
+}
 fn key_id() -> impl Strategy<Value = KeyId> {
     any::<[u8; 16]>().prop_map(KeyId)
 }
@@ -63,6 +75,18 @@ fn record() -> impl Strategy<Value = Record> {
         (principal, any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
             Record::Idempotency(IdempotencyRecord { principal, token: Token(token), request_hash, key })
         }),
+        any::<(u64, u64)>().prop_map(|(id, approved_ms)| Record::Member(MemberRecord {
+            id: NodeId(id),
+            statement: statement(),
+            approved_by: "admin/root".into(),
+            approved_ms
+        })),
+        (any::<([u8; 32], u64, u64, bool)>()).prop_map(|(token, expires_ms, id, used)| {
+            let applicant = used.then(|| Applicant { id: NodeId(id), statement: statement(), signature: vec![8; 64] });
+            let (for_name, invited_by) = ("n2".parse().unwrap(), "admin/root".into());
+            Record::Invitation(Invitation { token, for_name, invited_by, expires_ms, applicant })
+        }),
+        "[a-z ]{1,20}".prop_map(|name| Record::Internal(InternalRecord { name })),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
             holder: NodeId(holder),
@@ -71,10 +95,10 @@ fn record() -> impl Strategy<Value = Record> {
         })),
     ]
 }
-/// As it would be opened: a version's body ends with material.
+/// As it would be opened: some bodies end with a secret.
 fn body(record: &Record) -> Vec<u8> {
     let mut body = record.encode();
-    if matches!(record, Record::KeyVersion(_)) {
+    if matches!(record, Record::KeyVersion(_) | Record::Internal(_)) {
         body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
         body.extend_from_slice(&[7; MATERIAL_LEN]);
     }

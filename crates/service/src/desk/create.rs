@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Kms;
 use crate::error::Error;
+use crate::records::EngineFacts;
 
 impl Kms {
     /// Creates a key, with an alias if wanted; with a token, a retry through any node answers the same key.
@@ -21,6 +22,7 @@ impl Kms {
         deadline: Instant,
     ) -> Result<KeyRecord, Error> {
         let by = authorize::<ManageKeys>(caller)?;
-        self.change(deadline, |facts, time| decide(facts, &by, request, time, &self.new_ids()?)).await
+        let decide = |facts: &mut EngineFacts<'_>, time| decide(facts, &by, request, time, &self.records.new_ids()?);
+        Ok(self.records.change(deadline, &self.materials(1), decide).await?.answer)
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Kms;
 use crate::error::Error;
+use crate::records::EngineFacts;
 
 /// Batches of one request that are under way at the same time.
 const AT_ONCE: usize = 4;
@@ -28,7 +29,8 @@ impl Kms {
     ) -> Result<Vec<KeyRecord>, Error> {
         let by = &authorize::<ManageKeys>(caller)?;
         let do_part = |part: Part| async move {
-            self.change(deadline, |facts, time| decide(facts, by, &part, time, &self.new_ids()?)).await
+            let decide = |facts: &mut EngineFacts<'_>, time| decide(facts, by, &part, time, &self.records.new_ids()?);
+            Ok::<_, Error>(self.records.change(deadline, &self.materials(part.len()), decide).await?.answer)
         };
         let mut parts = request.parts();
         // The first tells whether the token stands for another request: then nothing of this one happens.

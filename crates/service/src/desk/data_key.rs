@@ -52,8 +52,9 @@ impl Kms {
             |source| to_protect(source, key),
             |usable| {
                 let key = KeyRef { lineage: self.lineage(), key_id: usable.id, version: usable.version };
-                let (plaintext, ciphertext) = data_key(&usable.material, key, &aad.0, len, &*self.world.entropy)
-                    .map_err(|e| Error::InvalidArgument(e.to_string()))?;
+                let (plaintext, ciphertext) =
+                    data_key(&usable.material, key, &aad.0, len, &*self.records.world.entropy)
+                        .map_err(|e| Error::InvalidArgument(e.to_string()))?;
                 let plaintext = with_plaintext.then_some(plaintext);
                 Ok(DataKey { ciphertext, plaintext, key: usable.id, version: usable.version })
             },

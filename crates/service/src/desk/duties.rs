@@ -17,8 +17,8 @@ use quorate_replica::{DUTY_WAIT, Role};
 use tokio::time::Instant;
 
 use super::Kms;
-use super::facts::unreadable;
 use crate::error::Error;
+use crate::records::facts::unreadable;
 
 /// How often duties are looked at.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -47,14 +47,14 @@ async fn run(kms: Weak<Kms>) {
     loop {
         let pause = match kms.upgrade() {
             Some(kms) => {
-                let lag = if kms.replica.status().role == Role::Leader { Duration::ZERO } else { FOLLOWER_LAG };
+                let lag = if kms.records.replica.status().role == Role::Leader { Duration::ZERO } else { FOLLOWER_LAG };
                 lag + if kms.dev { DEV_PERIOD } else { PERIOD }
             }
             None => return,
         };
         tokio::time::sleep(pause).await;
         let Some(kms) = kms.upgrade() else { return };
-        if kms.check_open().is_err() {
+        if kms.records.check_open().is_err() {
             return;
         }
         match kms.destroy_due().await {
@@ -83,7 +83,7 @@ impl Kms {
     /// [`Error::Unavailable`]: nothing may, and why.
     pub(super) fn duty_time(&self) -> Result<DutyTime, Error> {
         let wait = if self.dev { DEV_WAIT } else { DUTY_WAIT };
-        self.replica.duty_time(wait).map_err(|why| Error::Unavailable(why.to_string()))
+        self.records.replica.duty_time(wait).map_err(|why| Error::Unavailable(why.to_string()))
     }
 
     /// Destroys the keys that are due, if this node has or gets the lease; the answer is how many have gone.
@@ -101,7 +101,7 @@ impl Kms {
 
     /// Keys that are due: hours that have not come are not read.
     async fn due_keys(&self) -> Result<Vec<(u32, KeyId)>, Error> {
-        let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
+        let view = self.records.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let now = self.duty_time()?;
         let mut due = Vec::new();
         let mut last: Option<RecordKey> = None;
@@ -111,10 +111,10 @@ impl Kms {
                 DueRecord::hour_of(key.prefix()).is_some_and(|hour| now.is_due(u64::from(hour) * HOUR_MS))
             };
             let more = rows.last().is_some_and(|(key, _, _)| come(key)) && rows.len() == CHUNK;
-            let keyring = self.barrier.keyring()?;
+            let keyring = self.records.barrier.keyring()?;
             for (key, _, value) in rows.into_iter().take_while(|(key, _, _)| come(key)) {
                 if let Record::Due(DueRecord { what: Due::Deletion(id), at_ms }) =
-                    self.barrier.record(&keyring, &key, None, &value)?
+                    self.records.barrier.record(&keyring, &key, None, &value)?
                     && now.is_due(at_ms)
                 {
                     due.push((DueRecord::hour(at_ms), id));
@@ -165,12 +165,12 @@ impl Kms {
 
     /// The oldest answers, as far as they are old.
     async fn old_answers(&self, now: DutyTime) -> Result<Vec<RecordName>, Error> {
-        let view = self.fresh_view(Instant::now() + STEP_DEADLINE).await?;
-        let keyring = self.barrier.keyring()?;
+        let view = self.records.fresh_view(Instant::now() + STEP_DEADLINE).await?;
+        let keyring = self.records.barrier.keyring()?;
         let rows = view.scan(Table::Idempotency, Bound::Unbounded, sweep::RECORDS_MAX).map_err(unreadable)?;
         let mut old = Vec::new();
         for (key, _, value) in rows {
-            match self.barrier.record(&keyring, &key, None, &value)? {
+            match self.records.barrier.record(&keyring, &key, None, &value)? {
                 Record::Idempotency(record) if sweep::is_old(record.token, now) => {
                     old.push(RecordName::Idempotency((record.principal, record.token)));
                 }
@@ -182,7 +182,7 @@ impl Kms {
 
     /// Claims or renews the lease of a duty for this start of this node.
     async fn claim(&self, duty: Duty) -> Result<bool, Error> {
-        let me = self.replica.status();
+        let me = self.records.replica.status();
         self.change(Instant::now() + STEP_DEADLINE, |facts, time| claim::decide(facts, duty, me.id, me.boot, time))
             .await
     }

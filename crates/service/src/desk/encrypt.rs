@@ -53,7 +53,7 @@ impl Kms {
             |usable| {
                 let key = KeyRef { lineage: self.lineage(), key_id: usable.id, version: usable.version };
                 let ciphertext =
-                    encrypt(&usable.material, key, BlobKind::Direct, &aad.0, plaintext, &*self.world.entropy);
+                    encrypt(&usable.material, key, BlobKind::Direct, &aad.0, plaintext, &*self.records.world.entropy);
                 Ok(Ciphertext { ciphertext, key: usable.id, version: usable.version })
             },
         )

@@ -17,8 +17,8 @@ use quorate_replica::View;
 use tokio::time::Instant;
 
 use super::Kms;
-use super::facts::unreadable;
 use crate::error::Error;
+use crate::records::facts::unreadable;
 
 /// Records read in one go, before other requests get their turn.
 pub(super) const CHUNK: usize = 128;
@@ -72,7 +72,7 @@ impl Kms {
         deadline: Instant,
     ) -> Result<Page<KeyRecord>, Error> {
         authorize::<ReadKeys>(caller)?;
-        let tag = self.barrier.keyring()?.list_tag(Namespace::FIRST, List::Keys);
+        let tag = self.records.barrier.keyring()?.list_tag(Namespace::FIRST, List::Keys);
         let rows = |view: &View, last: Option<&RecordKey>| view.scan_back(Table::Key, &tag, last, CHUNK);
         let pick = |record| match record {
             // Another namespace may have the same tag.
@@ -93,20 +93,20 @@ impl Kms {
         pick: impl Fn(Record) -> Option<T>,
     ) -> Result<Page<T>, Error> {
         let token = PageToken::parse(token, table)?;
-        let view = self.fresh_view(deadline).await?;
+        let view = self.records.fresh_view(deadline).await?;
         let mut last = token.map(|token| token.0);
         let mut items = Vec::new();
         loop {
             let rows = rows(&view, last.as_ref()).map_err(unreadable)?;
             let more = rows.len() == CHUNK;
             {
-                let keyring = self.barrier.keyring()?;
+                let keyring = self.records.barrier.keyring()?;
                 for (key, _, value) in rows {
                     if items.len() == len.get() {
                         // One record more than fits: there is a next page, and it begins with it.
                         return Ok(Page { items, next: last.map(PageToken) });
                     }
-                    items.extend(pick(self.barrier.record(&keyring, &key, None, &value)?));
+                    items.extend(pick(self.records.barrier.record(&keyring, &key, None, &value)?));
                     last = Some(key);
                 }
             }

@@ -1,16 +1,12 @@
 //! Using and managing keys: what an unsealed node does for a client. One file per verb.
 //!
 //! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8).
-//! Uses look at the [hot view](hot) and write nothing; changes are decided by `core::decide`, encrypted here, and take
-//! effect by being applied ([`change`]).
+//! Uses look at the [hot view](hot) and write nothing; changes are decided by `core::decide`, and take effect by being
+//! applied ([`crate::records`]).
 
 pub mod aad;
-mod barrier;
-mod change;
 mod duties;
-mod facts;
 mod hot;
-mod locks;
 mod usage;
 
 mod alias_create;
@@ -27,7 +23,6 @@ pub mod echo;
 mod enable;
 pub mod encrypt;
 mod list;
-mod new_ids;
 pub mod random;
 mod rotate;
 mod schedule_deletion;
@@ -37,14 +32,11 @@ pub mod turn;
 pub(crate) mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use quorate_core::batch::Rev;
-use quorate_core::id::{ClusterId, GroupId, Lineage};
-use quorate_core::record_key::RecordKey;
+use quorate_core::decide::Change;
+use quorate_core::id::Lineage;
+use quorate_core::record::MATERIAL_LEN;
 use quorate_core::time::Time;
-use quorate_crypto::Keyring;
-use quorate_replica::{ReadError, Replica, View, World};
 use tokio::time::Instant;
 
 pub use self::data_key::DataKey;
@@ -53,31 +45,17 @@ pub use self::encrypt::Ciphertext;
 pub use self::list::{Page, PageToken};
 pub use quorate_crypto::SecretBytes;
 
-use self::barrier::Barrier;
 use self::hot::HotView;
-use self::locks::Locks;
 use self::turn::Turn;
 use crate::error::Error;
+use crate::records::{EngineFacts, Records};
 
 /// What the desk works with.
 pub struct KmsConfig {
-    /// The replicated state.
-    pub replica: Replica,
-    /// The seams.
-    pub world: World,
-    /// What encrypts the records.
-    pub keyring: Arc<Keyring>,
-    /// The same as its record in the state holds it.
+    /// The records.
+    pub records: Arc<Records>,
+    /// The keyring as its record in the state holds it.
     pub keyring_box: bytes::Bytes,
-    /// Identity of the data.
-    pub lineage: Lineage,
-    /// Identity of the cluster.
-    pub cluster: ClusterId,
-    /// The Raft group.
-    pub group: GroupId,
-    /// The revision of the cluster-wide seal that the right to serve rests on: with another one in a view, this desk
-    /// is closed (see [`quorate_core::record_key::RecordKey::cluster_seal`]).
-    pub seal_epoch: Rev,
     /// Whether the cluster is marked for development: deletions may wait for seconds, and duties hardly wait at all.
     pub dev: bool,
     /// Bytes the hot view may take. A use needs two records of a few hundred bytes.
@@ -86,18 +64,10 @@ pub struct KmsConfig {
 
 /// The service for keys; there is one while the node is unsealed.
 pub struct Kms {
-    replica: Replica,
-    world: World,
-    barrier: Arc<Barrier>,
-    cluster: ClusterId,
-    seal_epoch: Rev,
-    /// Where the cluster-wide seal is kept; its key is a hash that need not be made for every request.
-    seal_key: RecordKey,
+    records: Arc<Records>,
     dev: bool,
     hot: Arc<HotView>,
-    locks: Locks,
     turn: Arc<Turn>,
-    closed: AtomicBool,
 }
 
 impl Kms {
@@ -110,32 +80,18 @@ impl Kms {
     }
 
     fn open(config: KmsConfig) -> Arc<Self> {
-        let hot = Arc::new(HotView::new(config.hot_bytes));
-        let barrier = Barrier::new(config.keyring, config.lineage, config.group, config.world.entropy.clone());
-        let barrier = Arc::new(barrier);
-        let turn = Arc::new(Turn::new(hot.clone(), barrier.clone(), config.keyring_box));
-        config.replica.set_observer(turn.clone());
-        Arc::new(Self {
-            replica: config.replica,
-            world: config.world,
-            barrier,
-            cluster: config.cluster,
-            seal_epoch: config.seal_epoch,
-            seal_key: RecordKey::cluster_seal(),
-            dev: config.dev,
-            hot,
-            locks: Locks::default(),
-            turn,
-            closed: AtomicBool::new(false),
-        })
+        let KmsConfig { records, keyring_box, dev, hot_bytes } = config;
+        let hot = Arc::new(HotView::new(hot_bytes));
+        let turn = Arc::new(Turn::new(hot.clone(), records.barrier.clone(), keyring_box));
+        records.replica.set_observer(turn.clone());
+        Arc::new(Self { records, dev, hot, turn })
     }
 
     /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still
     /// under way, is refused as sealed.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        self.records.barrier.close();
         self.hot.close();
-        self.barrier.close();
     }
 
     /// The turns of its keyring.
@@ -145,47 +101,25 @@ impl Kms {
 
     /// Identity of the data.
     pub fn lineage(&self) -> Lineage {
-        self.barrier.lineage()
+        self.records.barrier.lineage()
     }
 
-    /// Whether what was read until now may be answered. The replica says that it stops serving before it applies what
-    /// it stops for, so a look after the facts catches those that were read too late.
-    fn check_open(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::Sealed);
-        }
-        self.replica.problem().map_or(Ok(()), |problem| Err(Error::Damaged(problem.to_string())))
+    /// A change that needs no secret.
+    async fn change<A>(
+        &self,
+        deadline: Instant,
+        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+    ) -> Result<A, Error> {
+        Ok(self.records.change(deadline, &[], decide).await?.answer)
     }
 
-    /// A read index of a round that starts now; the state here is at or past it.
-    async fn read_index(&self, deadline: Instant) -> Result<u64, Error> {
-        self.check_open()?;
-        let index = self.replica.read_index(deadline).await.map_err(not_read)?;
-        self.check_open()?;
-        Ok(index)
-    }
-
-    /// A view at or past a round that starts now, of the seal epoch this desk serves in.
-    async fn fresh_view(&self, deadline: Instant) -> Result<View, Error> {
-        self.read_index(deadline).await?;
-        let view = self.view()?;
-        if facts::revision(&view, &self.seal_key)? == self.seal_epoch { Ok(view) } else { Err(Error::Sealed) }
-    }
-
-    fn view(&self) -> Result<View, Error> {
-        let view = self.replica.view().map_err(not_read)?;
-        self.check_open()?;
-        Ok(view)
-    }
-
-    fn time(&self, view: &View) -> Time {
-        Time { cluster_ms: view.cluster_time_ms(), local_ms: self.world.wall.now_ms() }
-    }
-}
-
-fn not_read(e: ReadError) -> Error {
-    match e {
-        ReadError::Unavailable(why) => Error::Unavailable(why),
-        ReadError::Stopped(problem) => Error::Damaged(problem.to_string()),
+    /// Fresh materials for `n` key versions.
+    fn materials(&self, n: usize) -> Vec<SecretBytes> {
+        let fresh = || {
+            let mut material = SecretBytes::new(vec![0; MATERIAL_LEN]);
+            self.records.world.entropy.fill(&mut material);
+            material
+        };
+        std::iter::repeat_with(fresh).take(n).collect()
     }
 }

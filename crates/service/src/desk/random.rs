@@ -28,7 +28,7 @@ impl Kms {
             |_| Ok(()),
             |()| {
                 let mut random = SecretBytes::new(vec![0; len]);
-                self.world.entropy.fill(&mut random);
+                self.records.world.entropy.fill(&mut random);
                 Ok(random)
             },
         )

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Kms;
 use crate::error::Error;
+use crate::records::EngineFacts;
 
 impl Kms {
     /// Gives the key a fresh version, which encrypts from now on; with a token, a retry does not rotate twice.
@@ -22,6 +23,7 @@ impl Kms {
         deadline: Instant,
     ) -> Result<KeyRecord, Error> {
         let by = authorize::<ManageKeys>(caller)?;
-        self.change(deadline, |facts, time| decide(facts, &by, request, time)).await
+        let decide = |facts: &mut EngineFacts<'_>, time| decide(facts, &by, request, time);
+        Ok(self.records.change(deadline, &self.materials(1), decide).await?.answer)
     }
 }

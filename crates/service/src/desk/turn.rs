@@ -11,8 +11,8 @@ use quorate_crypto::Keyring;
 use quorate_replica::{ApplyObserver, ReadRecord, Touched};
 use tokio::sync::watch;
 
-use super::barrier::Barrier;
 use super::hot::HotView;
+use crate::records::barrier::Barrier;
 
 /// Where a desk stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

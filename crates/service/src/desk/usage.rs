@@ -18,10 +18,11 @@ use quorate_replica::View;
 use tokio::time::Instant;
 
 use super::Kms;
-use super::barrier::{Barrier, damaged, unreadable as undecoded};
-use super::facts::{revision, unreadable};
+
 use super::hot::{Fact, HotGuard};
 use crate::error::Error;
+use crate::records::barrier::{Barrier, damaged, unreadable as undecoded};
+use crate::records::facts::{revision, unreadable};
 
 /// How old a round may be when the answer goes out. A machine that slept, or a process that was stopped, in between
 /// takes a new round and looks again; what happens after that last look can't be bounded by anybody.
@@ -74,17 +75,17 @@ impl Kms {
         act: impl Fn(G) -> Result<T, Error>,
     ) -> Result<T, Error> {
         loop {
-            let began = self.world.boot_clock.now();
+            let began = self.records.world.boot_clock.now();
             // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
             let early = if seeded::is(Bug::TwoViews) { self.collect(0, &gather).ok() } else { None };
-            let index = self.read_index(deadline).await?;
+            let index = self.records.read_index(deadline).await?;
             let facts = match early {
                 Some(early) => self.collect(index, &|_| Ok(())).map(|()| early)?,
                 None => self.collect(index, &gather)?,
             };
             let answer = act(facts)?;
-            self.check_open()?;
-            if self.world.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
+            self.records.check_open()?;
+            if self.records.world.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {
@@ -95,14 +96,14 @@ impl Kms {
 
     /// All facts at one index, which is at or past `index`. Nothing in here awaits.
     fn collect<G>(&self, index: u64, gather: &impl Fn(&mut dyn Source) -> Result<G, Gap>) -> Result<G, Error> {
-        let keyring = self.barrier.keyring()?;
+        let keyring = self.records.barrier.keyring()?;
         let gather = |source: &mut dyn Source| {
-            if source.seal()? == self.seal_epoch { gather(source) } else { Err(Gap::Error(Error::Sealed)) }
+            if source.seal()? == self.records.seal_epoch { gather(source) } else { Err(Gap::Error(Error::Sealed)) }
         };
 
         let guard = self.hot.read();
         if guard.index() >= index {
-            let mut source = HotFacts { guard: &guard, keyring: &keyring, seal: &self.seal_key };
+            let mut source = HotFacts { guard: &guard, keyring: &keyring, seal: &self.records.seal_key };
             match gather(&mut source) {
                 Ok(facts) => return Ok(facts),
                 Err(Gap::Error(e)) => return Err(e),
@@ -111,15 +112,15 @@ impl Kms {
         }
         drop(guard);
 
-        let view = self.view()?;
+        let view = self.records.view()?;
         if view.applied() < index {
             return Err(Error::Internal("the state is behind the read index"));
         }
         let mut source = ViewFacts {
             view: &view,
-            barrier: &self.barrier,
+            barrier: &self.records.barrier,
             keyring: &keyring,
-            seal: &self.seal_key,
+            seal: &self.records.seal_key,
             read: Vec::with_capacity(4),
         };
         let facts = gather(&mut source);

@@ -1,15 +1,17 @@
 //! An operator vouches for the time, where too few clocks witness it, or where cluster time is wrong (trust.md §6).
 
 use quorate_core::authorize::{ManageCluster, authorize};
+use quorate_core::decide::{Change, Write};
 use quorate_core::principal::Principal;
+use quorate_core::record::{Record, SealRecord};
 use quorate_core::record_key::RecordKey;
 use quorate_core::time::{ConfirmedTime, utc};
 use quorate_replica::OUTRUN_MAX_MS;
 use tokio::time::Instant;
 
-use super::ledger::{Change, unreadable};
 use crate::error::Error;
 use crate::node::Node;
+use crate::records::{Done, EngineFacts};
 
 impl Node {
     /// Sets cluster time, back too, to what the clocks say: a majority's median, or in a cluster of one or two voters this
@@ -22,8 +24,8 @@ impl Node {
     pub async fn confirm_time(&self, caller: &Principal, operator_ms: u64, deadline: Instant) -> Result<u64, Error> {
         authorize::<ManageCluster>(caller)?;
         let opened = self.opened()?;
-        let decide = |view: &quorate_replica::View| {
-            let time_ms = opened.ledger.replica.reference_ms().ok_or_else(|| {
+        let decide = |facts: &mut EngineFacts<'_>, _| {
+            let time_ms = opened.records.replica.reference_ms().ok_or_else(|| {
                 Error::Unavailable("the clocks of no majority of voters are known to this node".into())
             })?;
             if time_ms.abs_diff(operator_ms) > OUTRUN_MAX_MS {
@@ -33,17 +35,17 @@ impl Node {
                     utc(operator_ms)
                 )));
             }
-            if time_ms.abs_diff(view.cluster_time_ms()) <= OUTRUN_MAX_MS {
+            if time_ms.abs_diff(facts.view().cluster_time_ms()) <= OUTRUN_MAX_MS {
                 return Err(Error::WrongState(
                     "cluster time is within a minute of the nodes' clocks: there is nothing to confirm".into(),
                 ));
             }
             let key = RecordKey::clock();
-            let rev = view.get(&key).map_err(unreadable)?.map_or(0, |(rev, _)| rev);
+            facts.seal_value(&key)?;
             let value = ConfirmedTime { time_ms, by: caller.to_string() }.encode();
-            Ok((vec![Change::PutSeal { key, value, rev }], time_ms))
+            Ok(Change { writes: vec![Write::Update(Record::Seal(SealRecord { key, value }))], answer: time_ms })
         };
-        let (index, time_ms) = opened.ledger.commit(deadline, decide).await?;
+        let Done { index, answer: time_ms } = opened.records.change(deadline, &[], decide).await?;
         tracing::warn!(by = %caller, time_ms, index, "an operator confirmed the time: cluster time goes on from there");
         Ok(time_ms)
     }

@@ -5,25 +5,27 @@ use std::time::Duration;
 
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::batch::Genesis;
+use quorate_core::decide::{Change, Slot, Write};
 use quorate_core::id::{ClusterId, Lineage, NodeId};
 use quorate_core::principal::Principal;
-use quorate_core::record_key::Table;
+use quorate_core::record::{InternalRecord, Record};
 use quorate_crypto::{
     AuditSecretKey, Envelope, EnvelopeContext, EnvelopeKind, FoundingParams, Keyring, KeyringContext, SealConfigHash,
     SealSignature, Secret, SignerKind, found,
 };
-use quorate_replica::{FoundError, Introduction, OpenError, Replica, View};
+use quorate_replica::{FoundError, Introduction, OpenError, Replica};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::ledger::{Change, Ledger};
 use super::peers::MacVerifier;
 use super::sha256;
+use super::statement::as_member;
 use crate::error::Error;
 use crate::node::{FOUNDER, GROUP, Node, Sealed, State};
+use crate::records::{EngineFacts, Records, RecordsConfig};
 
 /// Name of the record that holds SK_aud, the key that opens audit segments.
-const AUDIT_SECRET: &[u8] = b"audit-secret-key";
+const AUDIT_SECRET: &str = "audit-secret-key";
 /// How long founding may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -165,7 +167,7 @@ impl Node {
             lineage,
             seal_config: genesis.seal_config.clone(),
         };
-        match replica.found(self.own_statement().member(), genesis, Instant::now() + DEADLINE).await {
+        match replica.found(as_member(&self.own_statement()), genesis, Instant::now() + DEADLINE).await {
             Ok(_) => self.move_pin(pin),
             Err(FoundError::AlreadyFounded(cluster)) => return Err(Error::AlreadyInitialized(cluster)),
             Err(e) => {
@@ -196,29 +198,20 @@ impl Node {
     ) -> Result<(), Error> {
         let keyring = Arc::new(keyring);
         replica.set_keys(Some(Arc::new(MacVerifier::new(keyring.clone(), lineage, self.config.cluster))));
-        let ledger = Ledger {
-            replica: replica.clone(),
-            world: self.world.clone(),
-            keyring,
-            lineage,
-            cluster: self.config.cluster,
-            seal_epoch: 0,
-        };
+        let (cluster, group, seal_epoch) = (self.config.cluster, GROUP, 0);
+        let (replica, world) = (replica.clone(), self.world.clone());
+        let records = Records::new(RecordsConfig { replica, world, keyring, lineage, cluster, group, seal_epoch });
         let audit = audit.encode();
-        let decide = |view: &View| {
-            let put = |table, name: &[u8], body: &[u8]| Change::Put {
-                table,
-                name: name.to_vec(),
-                body: Zeroizing::new(body.to_vec()),
-                rev: 0,
-            };
-            let own = put(Table::Member, self.config.name.as_str().as_bytes(), &self.founder_record().encode());
-            let mut changes = vec![own, put(Table::Internal, AUDIT_SECRET, &audit)];
-            ledger.change_roster(view, &mut changes, |now| Ok(now.first()))?;
-            Ok((changes, ()))
+        let decide = |facts: &mut EngineFacts<'_>, _| {
+            let mut writes = vec![
+                Write::Create(Record::Member(self.founder_record())),
+                Write::CreateWith(Record::Internal(InternalRecord { name: AUDIT_SECRET.into() }), Slot(0)),
+            ];
+            records.change_roster(facts, &mut writes, |now| Ok(now.first()))?;
+            Ok(Change { writes, answer: () })
         };
-        let written = ledger.commit(Instant::now() + DEADLINE, decide).await;
-        replica.set_keys(None);
+        let written = records.change(Instant::now() + DEADLINE, &[audit], decide).await;
+        records.replica.set_keys(None);
         written.map(|_| ())
     }
 

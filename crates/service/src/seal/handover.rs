@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
-use quorate_core::record_key::Table;
+use quorate_core::record::Statement;
 use quorate_crypto::kdf::Label;
 use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
 use quorate_replica::Replica;
@@ -29,7 +29,6 @@ use tokio::time::Instant;
 use super::held::Hold;
 use super::open::{CompletedCeremony, Opened, SealState};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
-use super::record::{MemberRecord, Statement};
 use super::sha256;
 use crate::error::Error;
 use crate::node::{Node, State};
@@ -197,18 +196,14 @@ impl Node {
     }
 
     pub(crate) async fn hand_over(&self, opened: &Arc<Opened>, to: NodeId) -> Result<String, Error> {
-        let ledger = &opened.ledger;
+        let records = &opened.records;
         // A fresh view: neither a removed member nor a node of a sealed cluster gets anything.
-        let view = ledger.view(Instant::now() + Duration::from_secs(5)).await?;
+        let view = records.fresh_view(Instant::now() + Duration::from_secs(5)).await?;
         let not_approved = || Error::WrongState(format!("node {to} is no approved member; approve it first"));
         let name = view.membership().members.get(&to).map(|m| m.name.clone()).ok_or_else(not_approved)?;
-        let record = ledger
-            .get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?
-            .filter(|record| record.body.id == to)
-            .ok_or_else(not_approved)?
-            .body;
+        let record = records.facts(&view)?.member(&name)?.filter(|member| member.id == to).ok_or_else(not_approved)?;
         let call = |kind, body: Vec<u8>| {
-            let replica = ledger.replica.clone();
+            let replica = records.replica.clone();
             async move {
                 replica.call_peer(to, kind, body.into(), DEADLINE).await.map_err(|e| Error::Unavailable(e.to_string()))
             }
@@ -243,7 +238,7 @@ impl Node {
         let envelope = Envelope::seal_handover(&context, alg, &them.kem_spki, root_key, &*self.world.entropy)
             .map_err(|e| Error::WrongState(e.to_string()))?;
         let expected = envelope.handover_ack(&context, root_key).to_vec();
-        let keyring = &opened.ledger.keyring;
+        let keyring = &opened.keyring;
         Ok((Offer::sign(keyring, name, &nonce, opened.ceremony.clone(), envelope.encode()), expected))
     }
 
@@ -293,11 +288,11 @@ impl Node {
         let opened = self.opened()?;
         let offer = Offer::decode(offer, &opened.seal.config, self.config.name.as_str(), &nonce)?;
         let seal = SealState { keyring: boxed, ..opened.seal.clone() };
-        let (root_key, ack) = self.open_offer(from, nonce, &offer, &opened.ledger.replica, &seal).await?;
+        let (root_key, ack) = self.open_offer(from, nonce, &offer, &opened.records.replica, &seal).await?;
         let keyring = seal.open_keyring(&root_key).map_err(|e| refused(&e))?;
         // The sender may have kept an older one, and may not skip one.
         if root_key.generation().checked_sub(1) != Some(opened.root_key.generation())
-            || !keyring.succeeds(&opened.ledger.keyring)
+            || !keyring.succeeds(&opened.keyring)
         {
             return Err(refused(&"its keyring does not follow this node's"));
         }

@@ -7,22 +7,25 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use quorate_core::batch::Rev;
 use quorate_core::codec::Writer;
+use quorate_core::decide::{Change, Write};
 use quorate_core::id::{ClusterId, NodeId};
-use quorate_core::record_key::Table;
+use quorate_core::record::{Applicant, Invitation, Record, RecordName, Statement};
 use quorate_crypto::kdf::{Label, derive};
 use quorate_crypto::{HsmAlg, Secret, encapsulate};
 use quorate_replica::{PeerIdentity, View};
 use tokio::time::Instant;
 
 use super::join_wire::{Introduction, Request, Response, signed};
-use super::ledger::{Change, Ledger, unreadable};
 use super::open::Opened;
 use super::pins::configurations;
-use super::record::{Applicant, Invitation, MemberRecord, Statement};
 use super::sha256;
+use super::statement::fingerprint;
 use crate::error::Error;
 use crate::node::{GROUP, Node};
+use crate::records::facts::unreadable;
+use crate::records::{EngineFacts, Records};
 
 /// How long a challenge can be answered.
 const CHALLENGE_KEPT: Duration = Duration::from_secs(60);
@@ -89,8 +92,8 @@ impl Node {
             Request::Prove { introduction, nonce, mac } => {
                 let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
                 self.check_possession(&introduction, &nonce, &mac)?;
-                self.note_applicant(&opened.ledger, &introduction, statement, deadline).await?;
-                Response::Waiting { membership: opened.ledger.view(deadline).await?.membership().clone() }
+                self.note_applicant(&opened.records, &introduction, statement, deadline).await?;
+                Response::Waiting { membership: opened.records.fresh_view(deadline).await?.membership().clone() }
             }
         };
         Ok(response.encode())
@@ -104,8 +107,8 @@ impl Node {
         introduction: &Introduction,
         deadline: Instant,
     ) -> Result<Statement, Error> {
-        let view = opened.ledger.view(deadline).await?;
-        let invitation = self.invitation(&opened.ledger, &view, &introduction.secret)?.1;
+        let view = opened.records.fresh_view(deadline).await?;
+        let invitation = self.invitation(&mut opened.records.facts(&view)?, &introduction.secret)?.1;
         let statement = Statement::decode(&introduction.statement).map_err(|e| refused(e.to_string()))?;
         if statement.name.as_str() != from.name || statement.identity_spki != from.identity_spki {
             return Err(refused(format!("node {} says it is another node than its certificate does", from.name)));
@@ -123,26 +126,26 @@ impl Node {
         match &invitation.applicant {
             Some(a) if a.statement != statement => Err(refused(format!(
                 "this invitation was used already, by a node with fingerprint {}; make another one",
-                a.statement.fingerprint()
+                fingerprint(&a.statement)
             ))),
             _ => Ok(statement),
         }
     }
 
-    /// The invitation of this secret, if it can be used: its revision and body.
-    fn invitation(&self, ledger: &Ledger, view: &View, secret: &[u8; 32]) -> Result<(u64, Invitation), Error> {
-        let hash = token_hash(self.config.cluster, secret);
-        let record = ledger.get(view, Table::Invitation, &hash, Invitation::decode)?.ok_or_else(|| {
-            refused(
+    /// The invitation of this secret, if it can be used, and its revision.
+    fn invitation(&self, facts: &mut EngineFacts<'_>, secret: &[u8; 32]) -> Result<(Rev, Invitation), Error> {
+        let name = RecordName::Invitation(token_hash(self.config.cluster, secret));
+        let Some((rev, Record::Invitation(invitation))) = facts.read_at(&name)? else {
+            return Err(refused(
                 "no such invitation: it was used, replaced by a newer one, has expired, or is another cluster's; make \
                  one with `members invite`"
                     .into(),
-            )
-        })?;
-        if self.now_ms(view) >= record.body.expires_ms {
+            ));
+        };
+        if self.now_ms(facts.view()) >= invitation.expires_ms {
             return Err(refused("this invitation has expired; make one with `members invite`".into()));
         }
-        Ok((record.rev, record.body))
+        Ok((rev, invitation))
     }
 
     /// Rights end by the later of both clocks (key-log §1.7).
@@ -183,43 +186,40 @@ impl Node {
     /// From here on the invitation is used, by this statement alone.
     async fn note_applicant(
         &self,
-        ledger: &Ledger,
+        records: &Records,
         introduction: &Introduction,
         statement: Statement,
         deadline: Instant,
     ) -> Result<(), Error> {
-        let name = token_hash(self.config.cluster, &introduction.secret).to_vec();
-        let fingerprint = statement.fingerprint();
-        ledger
-            .commit(deadline, |view| {
-                let (rev, mut invitation) = self.invitation(ledger, view, &introduction.secret)?;
-                if let Some(applicant) = &invitation.applicant {
-                    return if applicant.statement == statement {
-                        Ok((Vec::new(), ()))
-                    } else {
-                        Err(refused("this invitation was used already, by another node; make another one".into()))
-                    };
-                }
-                invitation.applicant = Some(Applicant {
-                    // The entry that committed the invitation: unused as an id until now, and never again.
-                    id: NodeId(rev),
-                    statement: statement.clone(),
-                    signature: introduction.signature.clone(),
-                });
-                let body = invitation.encode().into();
-                Ok((vec![Change::Put { table: Table::Invitation, name: name.clone(), body, rev }], ()))
-            })
-            .await?;
+        let fingerprint = fingerprint(&statement);
+        let decide = |facts: &mut EngineFacts<'_>, _| {
+            let (rev, mut invitation) = self.invitation(facts, &introduction.secret)?;
+            if let Some(applicant) = &invitation.applicant {
+                return if applicant.statement == statement {
+                    Ok(Change::none(()))
+                } else {
+                    Err(refused("this invitation was used already, by another node; make another one".into()))
+                };
+            }
+            invitation.applicant = Some(Applicant {
+                // The entry that committed the invitation: unused as an id until now, and never again.
+                id: NodeId(rev),
+                statement: statement.clone(),
+                signature: introduction.signature.clone(),
+            });
+            Ok(Change { writes: vec![Write::Update(Record::Invitation(invitation))], answer: () })
+        };
+        records.change(deadline, &[], decide).await?;
         tracing::info!(node = %statement.name, %fingerprint, "a node asks to join; approve it with `members approve`");
         Ok(())
     }
 
     async fn answer_poll(&self, opened: &Opened, from: &PeerIdentity, deadline: Instant) -> Result<Response, Error> {
-        let ledger = &opened.ledger;
-        let view = ledger.view(deadline).await?;
-        let member = ledger.get(&view, Table::Member, from.name.as_bytes(), MemberRecord::decode)?;
-        if let Some(member) = member.filter(|m| m.body.statement.identity_spki == from.identity_spki) {
-            let id = member.body.id;
+        let view = opened.records.fresh_view(deadline).await?;
+        let mut facts = opened.records.facts(&view)?;
+        let member = facts.member(&from.name)?;
+        if let Some(member) = member.filter(|m| m.statement.identity_spki == from.identity_spki) {
+            let id = member.id;
             let membership = view.membership();
             if !membership.members.contains_key(&id) {
                 // Approval is under way.
@@ -239,12 +239,12 @@ impl Node {
             let configurations = configurations(&view, opened.seal.config.generation)?;
             return Ok(Response::Approved { id, group: GROUP, roster: roster.encode().to_vec(), configurations });
         }
-        let invitations = ledger.list(&view, Table::Invitation, Invitation::decode)?;
         let now = self.now_ms(&view);
-        let known = invitations
+        let known = facts
+            .invitations()?
             .iter()
-            .filter(|i| now < i.body.expires_ms)
-            .any(|i| i.body.applicant.as_ref().is_some_and(|a| a.statement.identity_spki == from.identity_spki));
+            .filter(|i| now < i.expires_ms)
+            .any(|i| i.applicant.as_ref().is_some_and(|a| a.statement.identity_spki == from.identity_spki));
         Ok(if known { Response::Waiting { membership: view.membership().clone() } } else { Response::Unknown })
     }
 }

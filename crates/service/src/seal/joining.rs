@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_core::id::NodeId;
+use quorate_core::record::Statement;
 use quorate_crypto::{SealConfigHash, kem_secret};
 use quorate_replica::{CallError, Introduction, MembershipView, PeerExpectation, Replica, SignedRoster};
 use zeroize::Zeroizing;
@@ -13,7 +14,6 @@ use super::join::proof_of_possession;
 use super::join_wire::{self, Request, Response, signed};
 use super::pins::leads_to;
 use super::public::PublicSeals;
-use super::record::Statement;
 use super::sha256;
 use super::token::JoinToken;
 use crate::node::{GROUP, JoinConfig, Node, Sealed, StartError, State};

@@ -1,23 +1,26 @@
 //! Inviting, approving and promoting members (design §6, step 5).
 
 use quorate_core::authorize::{ManageCluster, ReadStatus, authorize};
+use quorate_core::decide::{Change, Write};
 use quorate_core::id::{Name, NodeId};
 use quorate_core::principal::Principal;
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record::{Invitation, MemberRecord, Record, RecordName, SealRecord, Statement};
+use quorate_core::record_key::RecordKey;
 use quorate_crypto::{Envelope, EnvelopeKind, HsmAlg, RootKey};
-use quorate_replica::{MembershipError, View};
+use quorate_replica::MembershipError;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::join::token_hash;
-use super::ledger::{Change, Record, unreadable};
 use super::open::{Opened, SealState};
-use super::record::{Invitation, MemberRecord, Statement};
 use super::sha256;
+use super::statement::{self, as_member};
 use super::status::{Health, Members, Pending};
 use super::token::JoinToken;
 use crate::error::Error;
 use crate::node::{FOUNDER, Node, State};
+use crate::records::EngineFacts;
+use crate::records::facts::unreadable;
 
 /// How long an invitation is valid unless said otherwise.
 const VALID_MINUTES: u32 = 60;
@@ -52,13 +55,6 @@ pub struct Leader {
     pub name: String,
 }
 
-impl Statement {
-    /// What an operator compares: SHA-256 over the three public keys.
-    pub(crate) fn fingerprint(&self) -> String {
-        quorate_hsm::fingerprint(&self.identity_spki, &self.kem_spki, &self.audit_spki)
-    }
-}
-
 /// Fingerprints are compared as people copy them: without regard to case, dashes, colons and spaces.
 fn same_fingerprint(a: &str, b: &str) -> bool {
     let digits = |s: &str| -> String {
@@ -91,39 +87,30 @@ impl Node {
         let minutes = if minutes == 0 { VALID_MINUTES } else { minutes };
         let mut secret = Zeroizing::new([0; 32]);
         self.world.entropy.fill(&mut secret[..]);
-        let hash = token_hash(self.config.cluster, &secret).to_vec();
-        let ledger = &opened.ledger;
-        let (_, (expires_ms, roster_serial)) = ledger
-            .commit(deadline, |view| {
-                let roster_serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
-                let is_member =
-                    ledger.get(view, Table::Member, name.as_str().as_bytes(), MemberRecord::decode)?.is_some();
-                if is_member || view.membership().by_name(name.as_str()).is_some() {
-                    return Err(Error::AlreadyExists(format!(
-                        "a member is called {name} already; choose another name"
-                    )));
-                }
-                let now = self.now_ms(view);
-                let expires_ms = now.saturating_add(u64::from(minutes) * 60_000);
-                let invitations = ledger.list(view, Table::Invitation, Invitation::decode)?;
-                if invitations.len() >= MEMBERS_MAX {
-                    return Err(Error::WrongState(
-                        "too many invitations are open; approve some or let them expire".into(),
-                    ));
-                }
-                // Expired ones go with the occasion, and an older one for this name is void.
-                let void = invitations.into_iter().filter(|i| i.body.expires_ms <= now || i.body.for_name == name);
-                let mut changes: Vec<Change> =
-                    void.map(|i| Change::Delete { table: Table::Invitation, name: i.name, rev: i.rev }).collect();
-                // Nobody becomes a member under that name while this is decided.
-                changes.push(Change::Expect { key: ledger.key(Table::Member, name.as_str().as_bytes()), rev: 0 });
-                let invitation =
-                    Invitation { for_name: name.clone(), invited_by: caller.to_string(), expires_ms, applicant: None };
-                let body = invitation.encode().into();
-                changes.push(Change::Put { table: Table::Invitation, name: hash.clone(), body, rev: 0 });
-                Ok((changes, (expires_ms, roster_serial)))
-            })
-            .await?;
+        let token = token_hash(self.config.cluster, &secret);
+        let decide = |facts: &mut EngineFacts<'_>, _| {
+            let view = facts.view();
+            let roster_serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
+            // Nobody becomes a member under that name while this is decided: it has been read.
+            let is_member = facts.member(name.as_str())?.is_some();
+            if is_member || view.membership().by_name(name.as_str()).is_some() {
+                return Err(Error::AlreadyExists(format!("a member is called {name} already; choose another name")));
+            }
+            let now = self.now_ms(view);
+            let expires_ms = now.saturating_add(u64::from(minutes) * 60_000);
+            let invitations = facts.invitations()?;
+            if invitations.len() >= MEMBERS_MAX {
+                return Err(Error::WrongState("too many invitations are open; approve some or let them expire".into()));
+            }
+            // Expired ones go with the occasion, and an older one for this name is void.
+            let void = invitations.into_iter().filter(|i| i.expires_ms <= now || i.for_name == name);
+            let mut writes: Vec<Write> = void.map(|i| Write::Delete(RecordName::Invitation(i.token))).collect();
+            let invited_by = caller.to_string();
+            let invitation = Invitation { token, for_name: name.clone(), invited_by, expires_ms, applicant: None };
+            writes.push(Write::Create(Record::Invitation(invitation)));
+            Ok(Change { writes, answer: (expires_ms, roster_serial) })
+        };
+        let (expires_ms, roster_serial) = opened.records.change(deadline, &[], decide).await?.answer;
         let token = JoinToken {
             cluster: self.config.cluster,
             root_sha256: sha256(&self.config.root_spki),
@@ -152,46 +139,40 @@ impl Node {
     ) -> Result<Approved, Error> {
         authorize::<ManageCluster>(caller)?;
         let opened = self.opened()?;
-        let ledger = &opened.ledger;
+        let records = &opened.records;
         let stamp_ms = self.world.wall.now_ms();
-        let (_, (record, unfinished, serial)) = ledger
-            .commit(deadline, |view| {
-                let mut changes = Vec::new();
-                let member = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
-                if let Some(member) = member {
-                    check_fingerprint(name, &member.body.statement, fingerprint)?;
-                    let (id, statement) = (member.body.id, &member.body.statement);
-                    let unfinished = !view.membership().members.contains_key(&id);
-                    let serial = ledger.change_roster(view, &mut changes, |now| now.with(id, &statement.member()))?;
-                    return Ok((changes, (member.body, unfinished, serial)));
-                }
-                let (invitation, record) = self.applicant(&opened, view, caller, name, fingerprint, stamp_ms)?;
-                let keyring = current_keyring(&opened, view)?;
-                let envelope = self.envelope_for(&opened.seal, &opened.root_key, &record.statement)?;
-                let envelope_key = RecordKey::envelope(name);
-                let envelope_rev = view.get(&envelope_key).map_err(unreadable)?.map_or(0, |(rev, _)| rev);
-                let member = record.statement.member();
-                let serial = ledger.change_roster(view, &mut changes, |now| now.with(record.id, &member))?;
-                changes.extend([
-                    Change::Delete { table: Table::Invitation, name: invitation.name, rev: invitation.rev },
-                    Change::Put {
-                        table: Table::Member,
-                        name: name.as_bytes().to_vec(),
-                        body: record.encode().into(),
-                        rev: 0,
-                    },
-                    Change::PutSeal { key: envelope_key, value: envelope.encode(), rev: envelope_rev },
-                    // Written anew, unchanged: an approval and a rotation never pass each other unseen.
-                    Change::PutSeal { key: RecordKey::keyring(), value: opened.seal.keyring.to_vec(), rev: keyring },
-                ]);
-                Ok((changes, (record, true, serial)))
-            })
-            .await?;
+        let decide = |facts: &mut EngineFacts<'_>, _| {
+            let mut writes = Vec::new();
+            if let Some(member) = facts.member(name)? {
+                check_fingerprint(name, &member.statement, fingerprint)?;
+                let unfinished = !facts.view().membership().members.contains_key(&member.id);
+                let (id, pinned) = (member.id, as_member(&member.statement));
+                let serial = records.change_roster(facts, &mut writes, |now| now.with(id, &pinned))?;
+                return Ok(Change { writes, answer: (member, unfinished, serial) });
+            }
+            let (invitation, record) = self.applicant(facts, caller, name, fingerprint, stamp_ms)?;
+            current_keyring(&opened, facts)?;
+            let envelope = self.envelope_for(&opened.seal, &opened.root_key, &record.statement)?.encode();
+            let envelope_key = RecordKey::envelope(name);
+            facts.seal_value(&envelope_key)?;
+            let pinned = as_member(&record.statement);
+            let serial = records.change_roster(facts, &mut writes, |now| now.with(record.id, &pinned))?;
+            let put = |key, value| Write::Update(Record::Seal(SealRecord { key, value }));
+            writes.extend([
+                Write::Delete(RecordName::Invitation(invitation.token)),
+                Write::Create(Record::Member(record.clone())),
+                put(envelope_key, envelope),
+                // Written anew, unchanged: an approval and a rotation never pass each other unseen.
+                put(RecordKey::keyring(), opened.seal.keyring.to_vec()),
+            ]);
+            Ok(Change { writes, answer: (record, true, serial) })
+        };
+        let (record, unfinished, serial) = records.change(deadline, &[], decide).await?.answer;
         // Once a member, a sealed node is the custodians' to open: approving it again is no way around them.
         if unfinished {
             self.handover.approved(record.id);
         }
-        ledger.replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        records.replica.carry_out(serial, deadline).await.map_err(not_changed)?;
         tracing::info!(by = %caller, node = %name, id = record.id.0, "member approved");
         // Half the time that is left, so that the answer still arrives.
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
@@ -200,20 +181,19 @@ impl Node {
 
     fn applicant(
         &self,
-        opened: &Opened,
-        view: &View,
+        facts: &mut EngineFacts<'_>,
         caller: &Principal,
         name: &str,
         fingerprint: &str,
         stamp_ms: u64,
-    ) -> Result<(Record<Invitation>, MemberRecord), Error> {
-        let now = self.now_ms(view);
-        let mut invitations = opened.ledger.list(view, Table::Invitation, Invitation::decode)?;
-        invitations.retain(|i| i.body.for_name.as_str() == name && now < i.body.expires_ms);
+    ) -> Result<(Invitation, MemberRecord), Error> {
+        let now = self.now_ms(facts.view());
+        let mut invitations = facts.invitations()?;
+        invitations.retain(|i| i.for_name.as_str() == name && now < i.expires_ms);
         let Some(invitation) = invitations.pop() else {
             return Err(Error::NotFound(format!("nobody called {name} is invited; `members list` shows who is")));
         };
-        let Some(applicant) = invitation.body.applicant.clone() else {
+        let Some(applicant) = invitation.applicant.clone() else {
             return Err(Error::WrongState(format!(
                 "{name} has not used its invitation yet; start its server with the token, then approve it"
             )));
@@ -276,31 +256,30 @@ impl Node {
     ) -> Result<Vec<NodeId>, Error> {
         authorize::<ManageCluster>(caller)?;
         let opened = self.opened()?;
-        let ledger = &opened.ledger;
+        let records = &opened.records;
         if names.is_empty() {
             return Err(Error::InvalidArgument("no member is named; name the learners to promote".into()));
         }
-        let ids_of = |view: &View| {
-            let id = |name: &String| {
+        let promoting = |facts: &mut EngineFacts<'_>, _| {
+            let (mut ids, mut writes) = (Vec::with_capacity(names.len()), Vec::new());
+            for name in names {
                 // Approved, and a member under the id it was approved with.
-                let record = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
-                let id = record.map(|r| r.body.id).filter(|id| view.membership().members.contains_key(id));
-                id.ok_or_else(|| Error::NotFound(format!("{name} is no approved member; `members list` shows who is")))
-            };
-            names.iter().map(id).collect::<Result<Vec<_>, _>>()
+                let id = facts.member(name)?.map(|member| member.id);
+                let id = id.filter(|id| facts.view().membership().members.contains_key(id));
+                ids.push(id.ok_or_else(|| {
+                    Error::NotFound(format!("{name} is no approved member; `members list` shows who is"))
+                })?);
+            }
+            let serial = records.change_roster(facts, &mut writes, |now| now.promoting(&ids, force))?;
+            Ok(Change { writes, answer: (ids, serial) })
         };
-        let promoting = |view: &View| {
-            let (ids, mut changes) = (ids_of(view)?, Vec::new());
-            let serial = ledger.change_roster(view, &mut changes, |now| now.promoting(&ids, force))?;
-            Ok((changes, (ids, serial)))
-        };
-        let view = ledger.view(deadline).await?;
+        let view = records.fresh_view(deadline).await?;
         // What can be refused at once is, before anything waits for the learners.
-        let (_, (ids, _)) = promoting(&view)?;
+        let (ids, _) = promoting(&mut records.facts(&view)?, records.time(&view))?.answer;
         drop(view);
-        let replica = &ledger.replica;
+        let replica = &records.replica;
         replica.may_promote(ids, deadline).await.map_err(not_changed)?;
-        let (_, (_, serial)) = ledger.commit(deadline, promoting).await?;
+        let (_, serial) = records.change(deadline, &[], promoting).await?.answer;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
         let voters: Vec<_> = replica.status().voters().collect();
         if voters.len().is_multiple_of(2) {
@@ -351,13 +330,13 @@ impl Node {
         let pending = match &*self.current() {
             State::Uninitialized(_) => return Err(Error::Uninitialized),
             State::Unsealed(u) => {
-                let view = u.opened.ledger.view(deadline).await?;
+                let view = u.opened.records.fresh_view(deadline).await?;
                 let now = self.now_ms(&view);
-                let invitations = u.opened.ledger.list(&view, Table::Invitation, Invitation::decode)?;
-                let open = invitations.into_iter().map(|i| i.body).filter(|i| now < i.expires_ms);
+                let invitations = u.opened.records.facts(&view)?.invitations()?;
+                let open = invitations.into_iter().filter(|i| now < i.expires_ms);
                 open.map(|i| Pending {
                     name: i.for_name.to_string(),
-                    fingerprint: i.applicant.map(|a| a.statement.fingerprint()),
+                    fingerprint: i.applicant.map(|a| statement::fingerprint(&a.statement)),
                     expires_ms: i.expires_ms,
                 })
                 .collect()
@@ -378,16 +357,16 @@ impl Node {
     }
 }
 
-/// The revision of the keyring, when it is still the one that `opened` has.
-pub(super) fn current_keyring(opened: &Opened, view: &View) -> Result<quorate_core::batch::Rev, Error> {
-    match view.get(&RecordKey::keyring()).map_err(unreadable)? {
-        Some((rev, value)) if value == opened.seal.keyring => Ok(rev),
+/// The keyring is still the one that `opened` has; the change stands only while it is.
+pub(super) fn current_keyring(opened: &Opened, facts: &mut EngineFacts<'_>) -> Result<(), Error> {
+    match facts.seal_value(&RecordKey::keyring())? {
+        Some(value) if value == opened.seal.keyring => Ok(()),
         _ => Err(Error::Unavailable("the root key is being rotated; try again".into())),
     }
 }
 
 fn check_fingerprint(name: &str, statement: &Statement, given: &str) -> Result<(), Error> {
-    let actual = statement.fingerprint();
+    let actual = statement::fingerprint(statement);
     if same_fingerprint(&actual, given) {
         return Ok(());
     }

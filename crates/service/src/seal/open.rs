@@ -19,13 +19,14 @@ use quorate_replica::{Replica, View};
 use tokio::time::Instant;
 
 use super::held::{self, Hold};
-use super::ledger::{Ledger, seal_epoch, unreadable};
 use super::peers::MacVerifier;
 use super::pins::{is_believed, unpinned};
 use super::sha256;
 use crate::desk::Kms;
 use crate::error::Error;
 use crate::node::{GROUP, Node, State, Unsealed};
+use crate::records::facts::{seal_epoch, unreadable};
+use crate::records::{Records, RecordsConfig};
 
 /// What an unsealed node holds; dropped as one when it is sealed.
 pub(crate) struct Opened {
@@ -33,8 +34,10 @@ pub(crate) struct Opened {
     pub(crate) root_key: RootKey,
     /// The service for keys.
     pub(crate) kms: Arc<Kms>,
-    /// The records of members, invitations and seals.
-    pub(crate) ledger: Ledger,
+    /// The records of keys, members, invitations and seals.
+    pub(crate) records: Arc<Records>,
+    /// What the log stands at; the records may open with its successor already.
+    pub(crate) keyring: Arc<Keyring>,
     /// Checks the MACs of batches.
     pub(crate) verifier: Arc<MacVerifier>,
     /// The seal configuration in force.
@@ -231,23 +234,18 @@ impl Node {
             self.become_damaged(what.clone());
             return Err(Error::Damaged(what));
         }
-        let ledger = Ledger {
+        let records = Arc::new(Records::new(RecordsConfig {
             replica: replica.clone(),
             world: self.world.clone(),
             keyring: keyring.clone(),
             lineage: seal.config.lineage,
             cluster: seal.config.cluster,
-            seal_epoch: ceremony.seal_epoch,
-        };
-        let kms = Kms::new(crate::desk::KmsConfig {
-            replica: replica.clone(),
-            world: self.world.clone(),
-            keyring,
-            keyring_box: seal.keyring.clone(),
-            lineage: seal.config.lineage,
-            cluster: seal.config.cluster,
             group: GROUP,
             seal_epoch: ceremony.seal_epoch,
+        }));
+        let kms = Kms::new(crate::desk::KmsConfig {
+            records: records.clone(),
+            keyring_box: seal.keyring.clone(),
             dev: seal.config.flags.dev,
             hot_bytes: self.config.hot_bytes,
         });
@@ -258,7 +256,7 @@ impl Node {
             replica.set_keys(None);
             return Err(Error::Unavailable("the root key was rotated in this moment; unseal this node again".into()));
         }
-        let opened = Arc::new(Opened { root_key, kms, ledger, verifier, seal, ceremony });
+        let opened = Arc::new(Opened { root_key, kms, records, keyring, verifier, seal, ceremony });
         let unsealed = Arc::new(State::Unsealed(Unsealed { replica: replica.clone(), opened: opened.clone() }));
         // Damage found meanwhile stays.
         let still_sealed = self.state.send_if_modified(|state| {

@@ -9,9 +9,9 @@ use quorate_core::record_key::RecordKey;
 use quorate_crypto::{SealConfig, SealConfigHash, descends};
 use quorate_replica::{OpenError, Replica, View};
 
-use super::ledger::unreadable;
 use crate::error::Error;
 use crate::node::Node;
+use crate::records::facts::unreadable;
 
 /// The pins of this node, as in its node file.
 pub(crate) struct Pins(Mutex<Vec<SealConfigHash>>);

@@ -20,23 +20,24 @@ use bytes::Bytes;
 use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::codec::Writer;
+use quorate_core::decide::{Change, Write};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record::{MemberRecord, Record, RecordName, SealRecord};
+use quorate_core::record_key::RecordKey;
 use quorate_crypto::{Keyring, RootKey, Secret};
-use quorate_replica::View;
 use tokio::time::Instant;
 
-use super::ledger::{Change, Ledger, unreadable};
 use super::members::{current_keyring, not_changed};
 use super::open::{Opened, SealState};
 use super::peers::{KIND_ROTATION, KIND_ROTATION_NONCE};
-use super::record::MemberRecord;
 use super::status::Health;
 use crate::desk::Kms;
 use crate::desk::turn::Turned;
 use crate::error::Error;
 use crate::node::{Node, State, Unsealed};
+use crate::records::EngineFacts;
+use crate::records::facts::unreadable;
 
 /// How long one member may take to open the next root key; who misses it asks for it later.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(5);
@@ -86,24 +87,24 @@ impl Node {
     async fn remove(&self, caller: &Principal, name: &str, deadline: Instant) -> Result<Removed, Error> {
         let _one = self.handover.rotating.lock().await;
         let opened = self.opened()?;
-        let ledger = &opened.ledger;
-        let replica = &ledger.replica;
+        let records = &opened.records;
+        let replica = &records.replica;
         // Asked first: without a majority there is no view either, and this says why.
         let check_until = deadline.min(Instant::now() + CHECK_LIMIT);
         if let Some((id, _)) = replica.status().membership.by_name(name) {
             replica.may_remove(id, check_until).await.map_err(not_changed)?;
         }
-        let view = ledger.view(check_until).await?;
-        let record = ledger.get(&view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
+        let view = records.fresh_view(check_until).await?;
+        let record = records.facts(&view)?.member(name)?;
         let pinned = view.membership().by_name(name).map(|(id, _)| id);
         drop(view);
-        let id = record.as_ref().map(|r| r.body.id).or(pinned);
+        let id = record.as_ref().map(|r| r.id).or(pinned);
         let id = id
             .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is")))?;
         // While the voters change, those that go count still; from then on it is the roster that cuts off.
-        let serial = ledger.commit_roster(deadline, |now| now.demoting(id)).await?;
+        let serial = records.commit_roster(deadline, |now| now.demoting(id)).await?;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
-        let roster = ledger.view(deadline).await?.roster().map_err(unreadable)?;
+        let roster = records.fresh_view(deadline).await?.roster().map_err(unreadable)?;
         if record.is_some() || roster.is_some_and(|(_, signed)| signed.roster().members.contains_key(&id)) {
             let serial = self.rotate_without(&opened, name, id, deadline).await?;
             replica.carry_out(serial, deadline).await.map_err(not_changed)?;
@@ -121,7 +122,7 @@ impl Node {
         id: NodeId,
         deadline: Instant,
     ) -> Result<u64, Error> {
-        let ledger = &opened.ledger;
+        let records = &opened.records;
         let hsm_random = self.hsm.random(32).await.map_err(|e| Error::Unavailable(e.to_string()))?;
         let hsm_random = Secret::<32>::from_slice(&hsm_random).ok_or(Error::Internal("the HSM gave too few bytes"))?;
         let entropy = &*self.world.entropy;
@@ -132,12 +133,15 @@ impl Node {
             keyring.begin_epoch(applied, &hsm_random, entropy).map_err(|e| Error::WrongState(e.to_string()))?;
             Ok((RootKey::generate(generation, &hsm_random, entropy), keyring))
         };
-        let view = ledger.view(deadline).await?;
-        current_keyring(opened, &view)?;
+        let view = records.fresh_view(deadline).await?;
+        let stay = {
+            let mut facts = records.facts(&view)?;
+            current_keyring(opened, &mut facts)?;
+            members_but(&mut facts, name)?
+        };
         let (root_key, keyring) = next(view.applied())?;
         let boxed = Bytes::from(keyring.seal(&root_key, &opened.seal.keyring_context(), entropy));
         let seal = SealState { keyring: boxed.clone(), ..opened.seal.clone() };
-        let stay: Vec<MemberRecord> = members_but(ledger, &view, name)?.into_iter().map(|r| r.1).collect();
         drop(view);
 
         let serves = |id| self.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok);
@@ -148,35 +152,31 @@ impl Node {
         self.make_ready(opened, boxed.clone(), root_key, Arc::new(keyring));
 
         // The root key is in `next` now; envelopes are made of it and of public keys.
-        let (_, serial) = ledger
-            .commit(deadline, |view| {
-                let keyring_rev = current_keyring(opened, view)?;
-                let mut changes = Vec::new();
-                let key = RecordKey::keyring();
-                changes.push(Change::PutSeal { key, value: boxed.to_vec(), rev: keyring_rev });
-                let gone = ledger.get(view, Table::Member, name.as_bytes(), MemberRecord::decode)?;
-                let serial = ledger.change_roster(view, &mut changes, |now| now.without(id))?;
-                if let Some(gone) = gone {
-                    changes.push(Change::Delete { table: Table::Member, name: gone.name, rev: gone.rev });
-                }
-                let rev_of =
-                    |key: &RecordKey| view.get(key).map_err(unreadable).map(|found| found.map_or(0, |(rev, _)| rev));
-                let key = RecordKey::envelope(name);
-                changes.push(Change::DeleteSeal { rev: rev_of(&key)?, key });
-                let next = self.handover.next.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(next) = next.as_ref().filter(|next| next.boxed == boxed) else {
-                    return Err(Error::Unavailable("another rotation is under way; try again".into()));
-                };
-                for (rev, member) in members_but(ledger, view, name)? {
-                    let name = member.statement.name.as_str();
-                    changes.push(Change::Expect { key: ledger.key(Table::Member, name.as_bytes()), rev });
-                    let key = RecordKey::envelope(name);
-                    let value = self.envelope_for(&seal, &next.root_key, &member.statement)?.encode();
-                    changes.push(Change::PutSeal { rev: rev_of(&key)?, key, value });
-                }
-                Ok((changes, serial))
-            })
-            .await?;
+        let put = |key, value| Write::Update(Record::Seal(SealRecord { key, value }));
+        let decide = |facts: &mut EngineFacts<'_>, _| {
+            current_keyring(opened, facts)?;
+            let mut writes = vec![put(RecordKey::keyring(), boxed.to_vec())];
+            let serial = records.change_roster(facts, &mut writes, |now| now.without(id))?;
+            if let Some(gone) = facts.member(name)? {
+                writes.push(Write::Delete(RecordName::Member(gone.statement.name)));
+            }
+            let envelope = RecordKey::envelope(name);
+            if facts.seal_value(&envelope)?.is_some() {
+                writes.push(Write::Delete(RecordName::Seal(envelope)));
+            }
+            let next = self.handover.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(next) = next.as_ref().filter(|next| next.boxed == boxed) else {
+                return Err(Error::Unavailable("another rotation is under way; try again".into()));
+            };
+            for member in members_but(facts, name)? {
+                let envelope = RecordKey::envelope(member.statement.name.as_str());
+                facts.seal_value(&envelope)?;
+                let value = self.envelope_for(&seal, &next.root_key, &member.statement)?.encode();
+                writes.push(put(envelope, value));
+            }
+            Ok(Change { writes, answer: serial })
+        };
+        let serial = records.change(deadline, &[], decide).await?.answer;
         for (member, told) in unsealed.iter().zip(told) {
             if let Err(why) = told {
                 tracing::warn!(to = %member.statement.name, %why, "it missed the rotation, and will be sealed until it asks");
@@ -200,7 +200,7 @@ impl Node {
         root_key: &RootKey,
         to: &MemberRecord,
     ) -> Result<(), Error> {
-        let replica = &opened.ledger.replica;
+        let replica = &opened.records.replica;
         let unavailable = |e: quorate_replica::CallError| Error::Unavailable(e.to_string());
         let nonce = replica.call_peer(to.id, KIND_ROTATION_NONCE, Bytes::new(), HAND_ON_LIMIT).await;
         let (offer, expected) = self.seal_offer(seal, root_key, opened, &to.statement, &nonce.map_err(unavailable)?)?;
@@ -271,17 +271,8 @@ impl Node {
         let Some(Next { root_key, keyring, .. }) = next.filter(|next| next.boxed == seal.keyring) else {
             return false;
         };
-        let old = &opened.ledger;
-        let ledger = Ledger {
-            replica: replica.clone(),
-            world: self.world.clone(),
-            keyring,
-            lineage: old.lineage,
-            cluster: old.cluster,
-            seal_epoch: old.seal_epoch,
-        };
-        let (kms, verifier) = (opened.kms.clone(), opened.verifier.clone());
-        let opened = Opened { root_key, kms, ledger, verifier, seal, ceremony: opened.ceremony.clone() };
+        let (kms, records, verifier) = (opened.kms.clone(), opened.records.clone(), opened.verifier.clone());
+        let opened = Opened { root_key, kms, records, keyring, verifier, seal, ceremony: opened.ceremony.clone() };
         let state = State::Unsealed(Unsealed { replica: replica.clone(), opened: Arc::new(opened) });
         // Damage found meanwhile stays.
         let state = Arc::new(state);
@@ -297,8 +288,9 @@ impl Node {
     }
 }
 
-/// The records of all members but one, with their revisions.
-fn members_but(ledger: &Ledger, view: &View, name: &str) -> Result<Vec<(u64, MemberRecord)>, Error> {
-    let all = ledger.list(view, Table::Member, MemberRecord::decode)?;
-    Ok(all.into_iter().filter(|r| r.body.statement.name.as_str() != name).map(|r| (r.rev, r.body)).collect())
+/// The records of all members but one.
+fn members_but(facts: &mut EngineFacts<'_>, name: &str) -> Result<Vec<MemberRecord>, Error> {
+    let mut all = facts.members()?;
+    all.retain(|member| member.statement.name.as_str() != name);
+    Ok(all)
 }

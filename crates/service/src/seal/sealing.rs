@@ -11,19 +11,22 @@ use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::batch::Rev;
 use quorate_core::codec::{Reader, Writer};
+use quorate_core::decide::{Change, Write};
 use quorate_core::principal::Principal;
+use quorate_core::record::{Record, SealRecord};
 use quorate_core::record_key::RecordKey;
 use quorate_core::seeded::{self, Bug};
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
 use super::held::{self, Hold};
-use super::ledger::{Change, seal_epoch};
 use super::open::SealState;
 use super::peers::KIND_CLUSTER_SEALED;
 use super::status::Health;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State, Unsealed};
+use crate::records::EngineFacts;
+use crate::records::facts::seal_epoch;
 
 /// How long the others get to say that they have erased their keys; the seal holds with or without it.
 const BROADCAST: Duration = Duration::from_secs(2);
@@ -73,15 +76,14 @@ impl Node {
     async fn seal_cluster(&self, caller: &Principal, deadline: Instant) -> Result<Vec<String>, Error> {
         let opened = self.opened()?;
         let at_ms = self.world.wall.now_ms();
-        let (rev, ()) = opened
-            .ledger
-            .commit(deadline, |view| {
-                let (key, value) = (RecordKey::cluster_seal(), seal_record(caller, at_ms));
-                Ok((vec![Change::PutSeal { key, value, rev: seal_epoch(view)? }], ()))
-            })
-            .await?;
+        let decide = |_: &mut EngineFacts<'_>, _| {
+            let (key, value) = (RecordKey::cluster_seal(), seal_record(caller, at_ms));
+            // Every change has read it.
+            Ok(Change { writes: vec![Write::Update(Record::Seal(SealRecord { key, value }))], answer: () })
+        };
+        let rev = opened.records.change(deadline, &[], decide).await?.index;
         tracing::info!(by = %caller, index = rev, "the cluster was sealed");
-        let replica = opened.ledger.replica.clone();
+        let replica = opened.records.replica.clone();
         let status = replica.status();
         drop(opened);
         self.drop_if_sealed_at(rev).await;

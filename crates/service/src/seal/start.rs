@@ -15,12 +15,12 @@ use super::ceremony::CeremonyDesk;
 use super::handover::HandoverDesk;
 use super::held;
 use super::join::JoinDesk;
-use super::ledger::seal_epoch;
 use super::open::SealState;
 use super::peers::{NodeLink, Peers};
 use super::pins::Pins;
 use crate::error::Error;
 use crate::node::{FOUNDER, GROUP, Node, NodeConfig, Sealed, StartError, State};
+use crate::records::facts::seal_epoch;
 
 /// Between two looks whether this node's envelope has arrived, or its HSM is back.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use quorate_replica::{Member, OFFSET_ALARM_MS, OUTRUN_MAX_MS, ReplicaStatus, Rol
 
 use super::hello::AppHello;
 use super::open::SealState;
+use super::statement::as_member;
 use super::status::{CeremonyStatus, Health, NodeStatus, Status};
 use crate::error::Error;
 use crate::node::{Node, State};
@@ -139,7 +140,7 @@ impl Node {
             reachable: true,
             sealed: health != Health::Ok,
             problem: hello.problem.clone(),
-            ..described(&self.own_statement().member(), Some(&hello))
+            ..described(&as_member(&self.own_statement()), Some(&hello))
         }
     }
 

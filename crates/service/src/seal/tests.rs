@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorate_core::decide::{Change, Write};
 use quorate_core::id::{ClusterId, Lineage, NodeId};
+use quorate_core::record::{Record, SealRecord};
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
     CeremonyId, Envelope, EnvelopeContext, EnvelopeKind, HandoverContext, RootKey, Secret, SetId, Share,
@@ -14,13 +16,14 @@ use tokio::time::Instant;
 
 use super::handover::Offer;
 use super::held::Hold;
-use super::ledger::Change;
 use super::open::{CompletedCeremony, Opened, SealState, hsm_half};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
+use super::statement::as_member;
 use super::support::*;
 use crate::desk::tests::Turning;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State};
+use crate::records::EngineFacts;
 use crate::seal::Health;
 
 pub(super) fn opened(node: &Node) -> Arc<Opened> {
@@ -39,13 +42,22 @@ async fn replace_envelope(node: &Node, envelope: &Envelope) {
     put_envelope(node, node.name().as_str(), envelope).await;
 }
 
+/// Writes records of table 0.
+pub(super) async fn put_seal_value(node: &Node, records: &[(RecordKey, Vec<u8>)]) -> Result<(), Error> {
+    let decide = |facts: &mut EngineFacts<'_>, _| {
+        let mut writes = Vec::new();
+        for (key, value) in records {
+            facts.seal_value(key)?;
+            writes.push(Write::Update(Record::Seal(SealRecord { key: key.clone(), value: value.clone() })));
+        }
+        Ok(Change { writes, answer: () })
+    };
+    opened(node).records.change(soon(), &[], decide).await.map(|_| ())
+}
+
 async fn put_envelope(node: &Node, name: &str, envelope: &Envelope) {
     let key = RecordKey::envelope(name);
-    let decide = |view: &quorate_replica::View| {
-        let rev = view.get(&key).expect("readable").map_or(0, |(rev, _)| rev);
-        Ok((vec![Change::PutSeal { key: key.clone(), value: envelope.encode(), rev }], ()))
-    };
-    opened(node).ledger.commit(soon(), decide).await.expect("written");
+    put_seal_value(node, &[(key, envelope.encode())]).await.expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,14 +140,14 @@ async fn membership_alone_entitles_nobody_to_the_root_key() {
         name: "n2".into(),
         peer_addr: rig.address("n2"),
         identity_spki: vec![7; 91],
-        ..node.own_statement().member()
+        ..as_member(&node.own_statement())
     };
     let opened = opened(&node);
     // Listed, by whoever could sign that, with an envelope, and made a member; but no administrator has approved it.
     let good = node.own_context(&opened.seal).expect("readable");
     put_envelope(&node, "n2", &own_envelope(&node, &opened, &good)).await;
-    let serial = opened.ledger.commit_roster(soon(), |now| now.with(NodeId(99), &rogue)).await.expect("written");
-    opened.ledger.replica.carry_out(serial, soon()).await.expect("Raft takes it");
+    let serial = opened.records.commit_roster(soon(), |now| now.with(NodeId(99), &rogue)).await.expect("written");
+    opened.records.replica.carry_out(serial, soon()).await.expect("Raft takes it");
     let error = node.hand_over(&opened, NodeId(99)).await.expect_err("refused");
     assert!(matches!(&error, Error::WrongState(why) if why.contains("no approved member")), "{error}");
     let error = node.promote(&admin(), &["n2".into()], true, soon()).await.expect_err("refused");
@@ -178,7 +190,7 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
             Envelope::seal_handover(&context, kem.alg, &kem.spki_der, root, &OsEntropy).expect("sealed").encode();
         let holds = hold.into_iter().map(|hold| (me, hold)).collect();
         let ceremony = CompletedCeremony::new([3; 16], epoch, holds, std::time::Duration::ZERO);
-        let offer = Offer::sign(&real.0.ledger.keyring, "n1", &nonce, ceremony, envelope).encode();
+        let offer = Offer::sign(&real.0.keyring, "n1", &nonce, ceremony, envelope).encode();
         link.handle(crate::node::FOUNDER, KIND_HANDOVER, offer.into()).await
     };
     let offer = async |root: &RootKey, nonce, epoch| offer_of(root, nonce, Some(hold), epoch).await;
@@ -259,12 +271,10 @@ async fn after_a_failure_of_the_hsm_any_share_completes_the_ceremony() {
 async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_opened() {
     let rig = Rig::new();
     let (node, shares) = rig.unsealed().await;
-    let replica = opened(&node).ledger.replica.clone();
+    let replica = opened(&node).records.replica.clone();
     replica.set_keys(Some(Turning::new(opened(&node).verifier.clone())));
     let key = RecordKey::cluster_seal();
-    let forged =
-        |_: &quorate_replica::View| Ok((vec![Change::PutSeal { key: key.clone(), value: vec![1], rev: 0 }], ()));
-    let committed = opened(&node).ledger.commit(soon(), forged).await;
+    let committed = put_seal_value(&node, &[(key, vec![1])]).await;
     assert!(
         matches!(committed, Err(Error::UnknownOutcome)),
         "nobody is told that a forged batch was applied: {committed:?}"
@@ -386,12 +396,12 @@ async fn a_removed_member_is_out_and_the_others_never_stop_serving() {
 
     // It can neither use a key, nor is it handed one; its old keys open nothing of what is now.
     let now = opened(&n1);
-    assert!(now.ledger.keyring.current_epoch() > old.ledger.keyring.current_epoch());
+    assert!(now.keyring.current_epoch() > old.keyring.current_epoch());
     assert!(now.seal.open_keyring(&old.root_key).is_err(), "the old root key");
     let context = now.seal.envelope_context("n3", &n3.keys.kem.spki_der, &n3.keys.identity).expect("readable");
     let half = hsm_half(&n3.hsm, &old_envelope, &n3.keys.kem.spki_der).await.expect("its HSM still works");
     assert!(!old_envelope.check_hsm(&context, &half), "the old envelope");
-    let view = now.ledger.view(soon()).await.expect("a view");
+    let view = now.records.fresh_view(soon()).await.expect("a view");
     assert!(view.get(&RecordKey::envelope("n3")).expect("readable").is_none());
     drop((view, old));
     let brief = Instant::now() + std::time::Duration::from_secs(2);
@@ -457,8 +467,8 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     let (n1, n2, n3, _) = three(&rig).await;
     let blob = key_and_blob(&n1, b"text").await;
     let id = n3.current().replica().expect("a member").id();
-    let serial = opened(&n1).ledger.commit_roster(soon(), |now| now.demoting(id)).await.expect("written");
-    opened(&n1).ledger.replica.carry_out(serial, soon()).await.expect("it votes no more");
+    let serial = opened(&n1).records.commit_roster(soon(), |now| now.demoting(id)).await.expect("written");
+    opened(&n1).records.replica.carry_out(serial, soon()).await.expect("it votes no more");
     n1.rotate_without(&opened(&n1), "n3", id, soon()).await.expect("the batch");
     n1.shutdown().await;
     drop(n1);

@@ -9,14 +9,13 @@ use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
     CeremonyId, Envelope, EnvelopeKind, HandoverContext, Keyring, KeyringContext, RootKey, SealConfig, Secret, Share,
 };
-use quorate_replica::{Replica, View};
+use quorate_replica::Replica;
 
 use super::handover::Offer;
-use super::ledger::Change;
 use super::open::{CompletedCeremony, SealState};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE, KIND_ROTATION, KIND_ROTATION_NONCE};
 use super::support::*;
-use super::tests::{key_and_blob, opened, opens, three};
+use super::tests::{key_and_blob, opened, opens, put_seal_value, three};
 use crate::error::Error;
 use crate::node::{JoinConfig, Node};
 use crate::seal::{Health, JoinToken};
@@ -80,14 +79,7 @@ async fn put_seal(writer: &Node, records: &[(RecordKey, Vec<u8>)]) {
 }
 
 async fn try_put_seal(writer: &Node, records: &[(RecordKey, Vec<u8>)]) -> Result<(), Error> {
-    let decide = |view: &View| {
-        let change = |(key, value): &(RecordKey, Vec<u8>)| {
-            let rev = view.get(key).expect("readable").map_or(0, |(rev, _)| rev);
-            Change::PutSeal { key: key.clone(), value: value.clone(), rev }
-        };
-        Ok((records.iter().map(change).collect(), ()))
-    };
-    opened(writer).ledger.commit(soon(), decide).await.map(|_| ())
+    put_seal_value(writer, records).await
 }
 
 /// At a ceremony, all shares right: the envelope opens, and the keyring does, and both are a stranger's.
@@ -157,7 +149,7 @@ async fn an_offer_altered_in_any_part_is_refused() {
         let nonce: [u8; 32] = nonce.await.expect("sealed")[..].try_into().expect("32 bytes");
         let holds = [(NodeId(1), super::held::Hold([9; 16]))].into();
         let ceremony = CompletedCeremony::new([3; 16], 1 << 40, holds, Duration::from_secs(1));
-        let mut offer = Offer::sign(&real.ledger.keyring, recipient, &nonce, ceremony, sealed.clone()).encode();
+        let mut offer = Offer::sign(&real.keyring, recipient, &nonce, ceremony, sealed.clone()).encode();
         alter(&mut offer);
         let answer = quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER, offer.into());
         answer.await.expect_err("refused")

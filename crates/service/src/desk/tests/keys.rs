@@ -190,7 +190,7 @@ async fn what_is_used_is_kept_hot_until_it_changes_or_the_desk_closes() {
         use quorate_core::record::RecordName;
         let guard = kms.hot.read();
         [RecordName::Key(key), RecordName::KeyVersion((key, KeyVersion::FIRST))]
-            .map(|name| guard.get(&super::super::barrier::Barrier::key_of(&rig.keyring, &name)).is_some())
+            .map(|name| guard.get(&crate::records::barrier::Barrier::key_of(&rig.keyring, &name)).is_some())
     };
     assert_eq!(hot(&rig.kms), [false, false]);
     let blob = encrypt(&rig.kms, &id(key), b"x").await.unwrap();

@@ -41,6 +41,7 @@ use super::aad::AssociatedData;
 use super::usage::{Source, to_protect};
 use super::{Kms, KmsConfig};
 use crate::error::{Error, Reason};
+use crate::records::{Records, RecordsConfig};
 use crate::seal::peers::MacVerifier;
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
@@ -269,15 +270,12 @@ impl Rig {
 }
 
 fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Rev) -> KmsConfig {
+    let (replica, world, keyring) = (replica.clone(), world.clone(), keyring.clone());
+    let (lineage, cluster, group) = (LINEAGE, CLUSTER, GroupId(0));
+    let records = Records::new(RecordsConfig { replica, world, keyring, lineage, cluster, group, seal_epoch });
     KmsConfig {
-        replica: replica.clone(),
-        world: world.clone(),
-        keyring: keyring.clone(),
+        records: Arc::new(records),
         keyring_box: bytes::Bytes::from_static(&[3]),
-        lineage: LINEAGE,
-        cluster: CLUSTER,
-        group: GroupId(0),
-        seal_epoch,
         dev: false,
         hot_bytes: 64 << 20,
     }

@@ -7,11 +7,12 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
-use quorate_core::record::{MATERIAL_LEN, Record, RecordName, Unreadable};
-use quorate_core::record_key::RecordKey;
+use quorate_core::record::{Record, RecordName, SealRecord, Unreadable};
+use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::Entropy;
-use quorate_crypto::{Keyring, Secret, SecretBytes, WriterId};
+use quorate_crypto::{Keyring, SecretBytes, WriterId};
 
+use super::Secrets;
 use crate::error::Error;
 
 /// Seals and opens records, while the desk is open.
@@ -100,11 +101,14 @@ impl Barrier {
         name: Option<&RecordName>,
         value: &[u8],
     ) -> Result<Record, Error> {
+        if key.table() == Table::Seal {
+            return Ok(Record::Seal(SealRecord { key: key.clone(), value: value.to_vec() }));
+        }
         let (name, body) = self.open(keyring, key, name, value)?;
         Record::decode(&name, &body).map_err(|why| unreadable(key, why))
     }
 
-    /// The batch of a change, encrypted, with its MAC. Versions that are put get fresh material, here and only here.
+    /// The batch of a change, encrypted, with its MAC; `secrets` are those that its slots name.
     ///
     /// # Errors
     /// [`Error::Internal`] when the change breaks a rule of the format: a fault in the decision.
@@ -115,6 +119,7 @@ impl Barrier {
         stamp_ms: u64,
         expects: Vec<Expect>,
         writes: &[Write],
+        secrets: &Secrets,
     ) -> Result<Vec<u8>, Error> {
         let keyring = self.keyring()?;
         let keyring = self.writing.load_full().unwrap_or(keyring);
@@ -122,23 +127,26 @@ impl Barrier {
         for (i, write) in writes.iter().enumerate() {
             let name = write.name();
             let key = Self::key_of(&keyring, &name);
-            ops.push(match write {
-                Write::Delete(_) => Op::Delete(key),
-                Write::Create(record) | Write::Update(record) => {
-                    let body = self.body(record);
-                    let writer = WriterId { batch: id, op: i as u16 };
-                    let value = keyring.seal_record(
-                        self.lineage,
-                        self.group,
-                        &key,
-                        writer,
-                        &name.true_name(),
-                        &body,
-                        &*self.entropy,
-                    );
-                    Op::Put(key, value)
+            let (record, secret) = match write {
+                Write::Delete(_) => {
+                    ops.push(Op::Delete(key));
+                    continue;
                 }
-            });
+                Write::Create(Record::Seal(record)) | Write::Update(Record::Seal(record)) => {
+                    ops.push(Op::Put(key, record.value.clone()));
+                    continue;
+                }
+                Write::Create(record) | Write::Update(record) => (record, None),
+                Write::CreateWith(record, slot) => {
+                    let secret =
+                        secrets.get(slot.0).ok_or(Error::Internal("a decision names a secret that is not there"))?;
+                    (record, Some(secret))
+                }
+            };
+            let (body, writer) = (body(record, secret), WriterId { batch: id, op: i as u16 });
+            let true_name = name.true_name();
+            let value = keyring.seal_record(self.lineage, self.group, &key, writer, &true_name, &body, &*self.entropy);
+            ops.push(Op::Put(key, value));
         }
         let batch = Batch {
             lineage: self.lineage,
@@ -153,19 +161,19 @@ impl Barrier {
         };
         keyring.seal_batch(&batch).map_err(|_| Error::Internal("a batch breaks a rule of its format"))
     }
+}
 
-    fn body(&self, record: &Record) -> SecretBytes {
-        let head = record.encode();
-        // Reserved at once: growing would leave material behind in the old allocation.
-        let mut body = SecretBytes::new(Vec::with_capacity(head.len() + 4 + MATERIAL_LEN));
-        body.extend_from_slice(&head);
-        if matches!(record, Record::KeyVersion(_)) {
-            let material = Secret::<MATERIAL_LEN>::generate(&*self.entropy);
-            body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
-            body.extend_from_slice(material.expose());
-        }
-        body
+/// A record's body, with the secret at its end.
+fn body(record: &Record, secret: Option<&SecretBytes>) -> SecretBytes {
+    let head = record.encode();
+    // Reserved at once: growing would leave secrets behind in the old allocation.
+    let mut body = SecretBytes::new(Vec::with_capacity(head.len() + secret.map_or(0, |secret| 4 + secret.len())));
+    body.extend_from_slice(&head);
+    if let Some(secret) = secret {
+        body.extend_from_slice(&u32::try_from(secret.len()).expect("a secret is far below 4 GiB").to_be_bytes());
+        body.extend_from_slice(secret);
     }
+    body
 }
 
 /// A record that opens, and is not what this version reads.

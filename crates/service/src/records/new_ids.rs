@@ -8,7 +8,7 @@ use quorate_core::request::Token;
 use quorate_core::seam::{Entropy, NewIds};
 use quorate_crypto::{Keyring, List};
 
-use super::Kms;
+use super::Records;
 use crate::error::Error;
 
 /// Makes them for one decision; holds the keyring, so it is never kept across an await.
@@ -17,10 +17,10 @@ pub struct KeyringIds {
     entropy: Arc<dyn Entropy>,
 }
 
-impl Kms {
+impl Records {
     /// # Errors
     /// [`Error::Sealed`] once the desk is closed.
-    pub(super) fn new_ids(&self) -> Result<KeyringIds, Error> {
+    pub fn new_ids(&self) -> Result<KeyringIds, Error> {
         Ok(KeyringIds { keyring: self.barrier.keyring()?, entropy: self.world.entropy.clone() })
     }
 }

@@ -9,10 +9,10 @@ use quorate_core::time::Time;
 use quorate_replica::ProposeError;
 use tokio::time::Instant;
 
-use super::Kms;
 use super::barrier::Barrier;
 use super::facts::EngineFacts;
 use super::locks::Held;
+use super::{Records, Secrets};
 use crate::error::Error;
 
 /// How often a change is proposed before the caller is told that others keep interfering.
@@ -20,6 +20,8 @@ const ATTEMPTS_MAX: u32 = 8;
 
 /// A decision, ready to be made into a batch.
 struct Decided<A> {
+    /// Of the view.
+    index: u64,
     answer: A,
     writes: Vec<Write>,
     expects: Vec<Expect>,
@@ -28,24 +30,35 @@ struct Decided<A> {
     stamp_ms: u64,
 }
 
-impl Kms {
-    /// Decides by `decide` and gets the change applied. A decision without writes is answered from its view.
+/// A change that is applied, or an answer that needed none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done<A> {
+    /// The index of its batch; of the view, when nothing had to be written.
+    pub index: u64,
+    /// What the decision answered.
+    pub answer: A,
+}
+
+impl Records {
+    /// Decides by `decide` and gets the change applied. A decision without writes is answered from its view. `secrets` are
+    /// those that its slots name: made once, and kept over conflicts.
     ///
     /// # Errors
     /// What `decide` refuses; [`Error::Contended`] after 8 conflicts; [`Error::UnknownOutcome`] when the deadline
     /// passes after the change was sent; [`Error::Unavailable`] and [`Error::Sealed`], with nothing changed.
-    pub(super) async fn change<A>(
+    pub async fn change<A>(
         &self,
         deadline: Instant,
+        secrets: &Secrets,
         decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
-    ) -> Result<A, Error> {
+    ) -> Result<Done<A>, Error> {
         let mut held: Option<Held> = None;
         let mut conflicts = 0;
         loop {
             self.read_index(deadline).await?;
             let decided = self.decide(&decide)?;
             if decided.writes.is_empty() {
-                return Ok(decided.answer);
+                return Ok(Done { index: decided.index, answer: decided.answer });
             }
             if !held.as_ref().is_some_and(|held| held.covers(&decided.contended)) {
                 drop(held.take());
@@ -58,7 +71,7 @@ impl Kms {
                     continue;
                 }
             }
-            if let Some(answer) = self.propose(decided, deadline).await? {
+            if let Some(answer) = self.propose(decided, secrets, deadline).await? {
                 return Ok(answer);
             }
             conflicts += 1;
@@ -76,26 +89,32 @@ impl Kms {
     ) -> Result<Decided<A>, Error> {
         let view = self.view()?;
         let time = self.time(&view);
-        let mut facts = EngineFacts::new(&view, &self.barrier, self.seal_epoch)?;
+        let mut facts = self.facts(&view)?;
         let Change { writes, answer } = decide(&mut facts, time)?;
         let mut contended = Vec::new();
         for write in &writes {
             let key = Barrier::key_of(facts.keyring(), &write.name());
             match write {
-                Write::Create(_) => facts.expect_absence(key)?,
+                Write::Create(_) | Write::CreateWith(..) => facts.expect_absence(key)?,
                 Write::Update(_) | Write::Delete(_) => contended.push(key),
             }
         }
-        Ok(Decided { answer, writes, expects: facts.into_expects(), contended, stamp_ms: time.stamp_ms() })
+        let (index, expects) = (view.applied(), facts.into_expects());
+        Ok(Decided { index, answer, writes, expects, contended, stamp_ms: time.stamp_ms() })
     }
 
     /// Proposes the batch; `None` after a conflict, once this node has applied as far as where it was found.
-    async fn propose<A>(&self, decided: Decided<A>, deadline: Instant) -> Result<Option<A>, Error> {
+    async fn propose<A>(
+        &self,
+        decided: Decided<A>,
+        secrets: &Secrets,
+        deadline: Instant,
+    ) -> Result<Option<Done<A>>, Error> {
         let seq = self.replica.open_seq(deadline).await.map_err(not_proposed)?;
         let Decided { answer, writes, expects, stamp_ms, .. } = decided;
-        let batch = self.barrier.batch(self.cluster, seq.id(), stamp_ms, expects, &writes)?;
+        let batch = self.barrier.batch(self.cluster, seq.id(), stamp_ms, expects, &writes, secrets)?;
         match self.replica.propose(batch.into(), deadline).await.map_err(not_proposed)? {
-            Outcome::Applied(_) => Ok(Some(answer)),
+            Outcome::Applied(index) => Ok(Some(Done { index, answer })),
             Outcome::Conflict { .. } => Ok(None),
             Outcome::Fenced => {
                 Err(Error::Unavailable("this node was removed, or a newer start of it exists; ask another".into()))

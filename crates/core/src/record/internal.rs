@@ -1,0 +1,40 @@
+//! A secret of the cluster's own, such as the key that opens audit segments.
+
+use super::{Kind, Place, Unreadable};
+use crate::codec::{Reader, Writer};
+use crate::record_key::Table;
+
+/// Longest secret, in bytes.
+const SECRET_LEN_MAX: usize = 1024;
+
+/// One of them: `format u8 ‖ secret field`, the secret only in the boxed body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InternalRecord {
+    /// Its name.
+    pub name: String,
+}
+
+impl Kind for InternalRecord {
+    type Name = String;
+    const TABLE: Table = Table::Internal;
+    const WHAT: &'static str = "internal record";
+    const FORMAT: u8 = 1;
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+    fn place(name: &String) -> Place {
+        Place::named(name.as_str())
+    }
+    fn find(place: &Place) -> Option<String> {
+        String::from_utf8(place.true_name.clone()).ok()
+    }
+    /// The secret has to follow, as a field.
+    fn write(&self, to: Writer) -> Writer {
+        to
+    }
+    fn read(name: &String, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+        from.field(SECRET_LEN_MAX)?;
+        Ok(Self { name: name.clone() })
+    }
+}
