@@ -1,7 +1,5 @@
 //! Replicates the encrypted key log: journal, state, Raft, peers and the read gate. It knows only ciphertext.
 
-pub mod disk;
-pub mod journal;
 pub mod state;
 
 mod carry_out;

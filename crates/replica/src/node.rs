@@ -9,6 +9,7 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::{BootClock, WallClock};
+use quorate_journal::JournalReader;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
@@ -16,7 +17,6 @@ use crate::confirm::Confirmations;
 use crate::gate::ReadGate;
 use crate::grants::Grants;
 use crate::handler::SealCheck;
-use crate::journal::JournalReader;
 use crate::mark::Marked;
 use crate::origins::Origins;
 use crate::peer::hello::Heard;

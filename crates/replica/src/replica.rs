@@ -14,6 +14,8 @@ use quorate_core::id::{GroupId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::time::DutyTime;
+use quorate_journal::Space;
+use quorate_journal::disk::Disk;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -22,12 +24,10 @@ use crate::change::Change;
 use crate::clock::DUTY_WAIT;
 use crate::clock::NoDuty;
 use crate::config::{ReplicaConfig, World};
-use crate::disk::Disk;
 use crate::error::{
     CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
-use crate::journal::Space;
 use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
 use crate::node::Node;

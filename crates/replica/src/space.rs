@@ -12,10 +12,10 @@ use std::time::Duration;
 use openraft::EntryPayload;
 use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
+use quorate_journal::{JournalConfig, JournalReader, Space};
 use tokio::time::MissedTickBehavior;
 
 use crate::change::Changed;
-use crate::journal::{JournalConfig, JournalReader, Space};
 use crate::node::Node;
 use crate::raft::RaftEntry;
 use crate::replica::off_runtime;

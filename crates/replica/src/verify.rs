@@ -11,10 +11,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use quorate_core::batch::{Batch, Entry};
 use quorate_core::record_key::RecordKey;
+use quorate_journal::JournalReader;
 use tokio::time::Instant;
 
 use crate::error::{Problem, StateMismatch};
-use crate::journal::JournalReader;
 use crate::node::Node;
 use crate::raft::codec::{decode_log_id, from_journal, invalid};
 use crate::raft::settings::LOG_READ_BYTES_MAX;

@@ -11,12 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use quorate_core::id::NodeId;
+use quorate_journal::{Command, JournalWriter};
 use tokio::sync::Notify;
 use tonic::Status;
 
 use crate::error::{Loss, Problem};
 use crate::grants::Doubt;
-use crate::journal::{Command, JournalWriter};
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::decode_log_id;

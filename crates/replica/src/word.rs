@@ -23,9 +23,9 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::Session;
+use quorate_journal::JournalReader;
 
 use crate::error::Loss;
-use crate::journal::JournalReader;
 use crate::raft::codec::decode_vote;
 use crate::raft::{LeaderId, LogId, Vote};
 

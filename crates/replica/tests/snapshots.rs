@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_core::id::GroupId;
-use quorate_replica::disk::RealDisk;
-use quorate_replica::journal::{Command, Journal, JournalIds};
+use quorate_journal::disk::RealDisk;
+use quorate_journal::{Command, Journal, JournalIds};
 use quorate_replica::state::{RedbEngine, State};
 use quorate_replica::{ApplyObserver, CompactionConfig, ReadRecord, Replica, Touched};
 use support::{CLUSTER, Cluster, PATIENCE, TestSeals, soon, write};

@@ -2,22 +2,19 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use common::sim_disk::SimDisk;
-use common::{Rng, seed};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, MAC_LEN, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
-use quorate_replica::journal::{Checkpoint, Stands};
+use quorate_journal::testing::{Rng, SimDisk, seed};
+use quorate_journal::{Checkpoint, Stands};
 use quorate_replica::state::{
     Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
     What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,

@@ -12,14 +12,14 @@ use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
+use quorate_journal::disk::is_full;
+use quorate_journal::{Checkpoint, Command, JournalWriter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{decode_log_id, decode_membership, encode_log_id, encode_membership, invalid, node_ids};
 use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
-use crate::disk::is_full;
 use crate::error::Problem;
-use crate::journal::{Checkpoint, Command, JournalWriter};
 use crate::shared::{Sessions, Shared};
 use crate::state::{
     Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,

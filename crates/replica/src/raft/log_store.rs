@@ -10,13 +10,13 @@ use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use quorate_core::seeded::{self, Bug};
+use quorate_journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry};
 use tokio::sync::watch;
 
 use super::codec::{decode_log_id, decode_vote, encode_log_id, encode_vote, from_journal, invalid, to_journal};
 use super::promise::Promise;
 use super::settings::LOG_READ_BYTES_MAX;
 use super::{LogId, RaftEntry, TypeConfig, Vote};
-use crate::journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry};
 
 /// The journal as openraft sees it.
 #[derive(Clone)]

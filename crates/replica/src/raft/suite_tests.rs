@@ -10,14 +10,14 @@ use openraft::vote::RaftLeaderId as _;
 use openraft::{EntryPayload, StorageError};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::Entropy;
+use quorate_journal::disk::RealDisk;
+use quorate_journal::{Journal, JournalConfig, JournalIds, JournalWriter};
 
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::{LeaderId, LogId, RaftEntry, TypeConfig};
-use crate::disk::RealDisk;
 use crate::handler::NoService;
-use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
 use crate::peer::members::Members;
 use crate::session::Sequences;
 use crate::shared::Shared;

@@ -5,8 +5,6 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,10 +14,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Rng, TestEntropy, seed};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::disk::RealDisk;
-use quorate_replica::journal::{
+use quorate_journal::disk::RealDisk;
+use quorate_journal::testing::{Rng, TestEntropy, seed};
+use quorate_journal::{
     Checkpoint, Command, Journal, JournalConfig, JournalIds, JournalReader, JournalWriter, LogEntry, abort_process,
 };
 

@@ -2,16 +2,14 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::TestEntropy;
-use common::sim_disk::SimDisk;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::journal::{Command, Journal, JournalConfig, JournalIds, LogEntry};
+use quorate_journal::testing::SimDisk;
+use quorate_journal::testing::TestEntropy;
+use quorate_journal::{Command, Journal, JournalConfig, JournalIds, LogEntry};
 
 const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
 

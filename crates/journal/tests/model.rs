@@ -2,19 +2,15 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::sim_disk::SimDisk;
-use common::{Rng, TestEntropy, seed};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::journal::{
-    Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, LogEntry, Recovered,
-};
+use quorate_journal::testing::SimDisk;
+use quorate_journal::testing::{Rng, TestEntropy, seed};
+use quorate_journal::{Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, LogEntry, Recovered};
 
 const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
 

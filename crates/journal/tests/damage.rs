@@ -5,20 +5,16 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::TestEntropy;
-use common::sim_disk::SimDisk;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::disk::Disk;
-use quorate_replica::journal::{
-    Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, JournalReader, LogEntry,
-};
+use quorate_journal::disk::Disk;
+use quorate_journal::testing::SimDisk;
+use quorate_journal::testing::TestEntropy;
+use quorate_journal::{Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, JournalReader, LogEntry};
 
 const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
 

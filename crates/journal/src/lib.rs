@@ -9,6 +9,7 @@
 //! ```
 
 mod actor;
+pub mod disk;
 mod header;
 mod index;
 mod reader;
@@ -16,6 +17,8 @@ mod record;
 mod recover;
 mod space;
 mod spare;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod writer;
 
 use std::io;
