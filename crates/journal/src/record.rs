@@ -10,10 +10,7 @@
 //! before it was lost or changed. As the group number is in `seq`, any one record of a later group proves that the
 //! groups before it had been synced (§4.3).
 
-use bytes::Bytes;
-use quorate_core::codec::{Malformed, Reader, Writer};
-
-use super::{Checkpoint, Command, IndexedId, LogEntry};
+use quorate_core::codec::Reader;
 
 /// Bytes before the body.
 pub(super) const HEAD_LEN: usize = 17;
@@ -23,34 +20,15 @@ pub(super) const TAG_LEN: usize = 16;
 pub(super) const OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 /// Longest body. Checked before anything is allocated or searched by it.
 pub(super) const BODY_LEN_MAX: usize = 1 << 20;
-/// Longest encoded log id.
-pub(super) const ID_LEN_MAX: usize = 64;
-/// Longest encoded vote or committed id.
-pub(super) const META_LEN_MAX: usize = 256;
+/// Highest kind of a record that an owner writes. They begin with 1; 0 is none, so that zeros are never a record.
+pub(super) const OWNER_KIND_MAX: u8 = 127;
+/// A start of the process: its number u32 ‖ the kernel's boot id 16.
+pub(super) const BOOT: u8 = 128;
+/// The group's end: how many records it has before this one, u32.
+pub(super) const GROUP_END: u8 = 129;
+/// Length of the body of [`GROUP_END`].
+pub(super) const GROUP_END_LEN: usize = 4;
 const PLACE_BITS: u32 = 20;
-
-/// Kinds of records; 0 is none, so that zeros are never a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(super) enum Kind {
-    Entry = 1,
-    Vote = 2,
-    Committed = 3,
-    TruncateAfter = 4,
-    Purge = 5,
-    Checkpoint = 6,
-    Boot = 7,
-    GroupEnd = 8,
-    Seen = 9,
-}
-
-impl Kind {
-    fn from_byte(b: u8) -> Option<Self> {
-        use Kind::*;
-        let all = [Entry, Vote, Committed, TruncateAfter, Purge, Checkpoint, Boot, GroupEnd, Seen];
-        all.into_iter().find(|k| *k as u8 == b)
-    }
-}
 
 /// Where a record stands in the stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -70,105 +48,6 @@ impl Seq {
     }
 }
 
-/// A record, decoded.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Record {
-    /// What a caller can write.
-    Command(Command),
-    /// A start of the process, with the kernel's boot id.
-    Boot(u32, [u8; 16]),
-    /// The group's end: how many records it has before this one.
-    GroupEnd(u32),
-}
-
-impl Record {
-    pub(super) fn kind(&self) -> Kind {
-        match self {
-            Self::Command(Command::Entry(_)) => Kind::Entry,
-            Self::Command(Command::Vote(_)) => Kind::Vote,
-            Self::Command(Command::Committed(_)) => Kind::Committed,
-            Self::Command(Command::TruncateAfter(_)) => Kind::TruncateAfter,
-            Self::Command(Command::Purge(_)) => Kind::Purge,
-            Self::Command(Command::Checkpoint(_)) => Kind::Checkpoint,
-            Self::Command(Command::Seen(_)) => Kind::Seen,
-            Self::Boot(..) => Kind::Boot,
-            Self::GroupEnd(_) => Kind::GroupEnd,
-        }
-    }
-
-    pub(super) fn body(&self) -> Vec<u8> {
-        let w = Writer::new();
-        match self {
-            Self::Command(Command::Entry(e)) => w.u64(e.index).field(&e.id).raw(&e.payload),
-            Self::Command(Command::Vote(bytes) | Command::Committed(bytes) | Command::Seen(bytes)) => w.raw(bytes),
-            Self::Command(Command::TruncateAfter(None)) => w.u8(0),
-            Self::Command(Command::TruncateAfter(Some(index))) => w.u8(1).u64(*index),
-            Self::Command(Command::Purge((index, id))) => w.u64(*index).field(id),
-            Self::Command(Command::Checkpoint(c)) => c.write(w),
-            Self::Boot(n, kernel) => w.u32(*n).raw(kernel),
-            Self::GroupEnd(records) => w.u32(*records),
-        }
-        .finish()
-    }
-
-    /// Length of the body, without making it.
-    pub(super) fn body_len(command: &Command) -> usize {
-        match command {
-            Command::Entry(e) => 12 + e.id.len() + e.payload.len(),
-            Command::Vote(bytes) | Command::Committed(bytes) | Command::Seen(bytes) => bytes.len(),
-            Command::TruncateAfter(index) => 1 + if index.is_some() { 8 } else { 0 },
-            Command::Purge((_, id)) => 12 + id.len(),
-            Command::Checkpoint(_) => Checkpoint::LEN,
-        }
-    }
-
-    pub(super) fn decode(kind: Kind, body: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new("journal record", body);
-        let record = match kind {
-            Kind::Entry => return Ok(Self::Command(Command::Entry(decode_entry(body)?))),
-            Kind::Vote => return Ok(Self::Command(Command::Vote(Bytes::copy_from_slice(body)))),
-            Kind::Committed => return Ok(Self::Command(Command::Committed(Bytes::copy_from_slice(body)))),
-            Kind::Seen => return Ok(Self::Command(Command::Seen(Bytes::copy_from_slice(body)))),
-            Kind::TruncateAfter => Self::Command(Command::TruncateAfter(match r.u8()? {
-                0 => None,
-                1 => Some(r.u64()?),
-                _ => return Err(Malformed("journal record: truncation")),
-            })),
-            Kind::Purge => Self::Command(Command::Purge(read_indexed_id(&mut r)?)),
-            Kind::Checkpoint => Self::Command(Command::Checkpoint(Checkpoint::read(&mut r)?)),
-            Kind::Boot => Self::Boot(r.u32()?, r.array()?),
-            Kind::GroupEnd => Self::GroupEnd(r.u32()?),
-        };
-        r.finish()?;
-        Ok(record)
-    }
-}
-
-pub(super) fn decode_entry(body: &[u8]) -> Result<LogEntry, Malformed> {
-    let (index, id, payload) = split_entry(body)?;
-    Ok(LogEntry { index, id: Bytes::copy_from_slice(id), payload: Bytes::copy_from_slice(payload) })
-}
-
-/// Index, log id, payload of an entry's body.
-pub(super) fn split_entry(body: &[u8]) -> Result<(u64, &[u8], &[u8]), Malformed> {
-    let mut r = Reader::new("journal entry", body);
-    Ok((r.u64()?, r.field(ID_LEN_MAX)?, r.rest()))
-}
-
-pub(super) fn read_indexed_id(r: &mut Reader<'_>) -> Result<IndexedId, Malformed> {
-    Ok((r.u64()?, Bytes::copy_from_slice(r.field(ID_LEN_MAX)?)))
-}
-
-impl Checkpoint {
-    pub(super) const LEN: usize = 72;
-    pub(super) fn write(&self, w: Writer) -> Writer {
-        w.u64(self.index).raw(&self.digest).raw(&self.chain)
-    }
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { index: r.u64()?, digest: r.array()?, chain: r.array()? })
-    }
-}
-
 /// The running end of a segment's chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Chain {
@@ -178,7 +57,7 @@ pub(super) struct Chain {
 
 /// A record found in a segment's bytes.
 pub(super) struct Found<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: u8,
     pub(super) body: &'a [u8],
     /// The chain after it.
     pub(super) chain: Chain,
@@ -187,24 +66,23 @@ pub(super) struct Found<'a> {
 }
 
 impl Chain {
-    fn step(&self, kind: Kind, seq: Seq, body: &[u8]) -> Self {
+    fn step(&self, kind: u8, seq: Seq, body: &[u8]) -> Self {
         let mut hash = blake3::Hasher::new();
-        hash.update(&self.tag).update(&[kind as u8]).update(&seq.0.to_be_bytes()).update(body);
+        hash.update(&self.tag).update(&[kind]).update(&seq.0.to_be_bytes()).update(body);
         let mut tag = [0; TAG_LEN];
         tag.copy_from_slice(&hash.finalize().as_bytes()[..TAG_LEN]);
         Self { salt: self.salt, tag }
     }
 
     /// Appends a record to `out` and moves the chain past it.
-    pub(super) fn append(&mut self, out: &mut Vec<u8>, seq: Seq, record: &Record) {
-        let (kind, body) = (record.kind(), record.body());
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, seq: Seq, kind: u8, body: &[u8]) {
         let len = u32::try_from(body.len()).expect("bodies are checked to be at most 1 MiB");
         out.extend_from_slice(&len.to_be_bytes());
-        out.push(kind as u8);
+        out.push(kind);
         out.extend_from_slice(&seq.0.to_be_bytes());
-        out.extend_from_slice(&crc(&self.salt, len, kind as u8, seq, &body).to_be_bytes());
-        out.extend_from_slice(&body);
-        *self = self.step(kind, seq, &body);
+        out.extend_from_slice(&crc(&self.salt, len, kind, seq, body).to_be_bytes());
+        out.extend_from_slice(body);
+        *self = self.step(kind, seq, body);
         out.extend_from_slice(&self.tag);
     }
 
@@ -226,20 +104,17 @@ fn crc(salt: &[u8; 16], len: u32, kind: u8, seq: Seq, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, body)
 }
 
-fn head(bytes: &[u8]) -> Option<(u32, Kind, Seq, u32)> {
+fn head(bytes: &[u8]) -> Option<(u32, u8, Seq, u32)> {
     let mut r = Reader::new("journal record head", bytes.get(..HEAD_LEN)?);
     let (len, kind, seq, crc) = (r.u32().ok()?, r.u8().ok()?, r.u64().ok()?, r.u32().ok()?);
-    if len as usize > BODY_LEN_MAX {
-        return None;
-    }
-    Some((len, Kind::from_byte(kind)?, Seq(seq), crc))
+    (len as usize <= BODY_LEN_MAX && (1..=GROUP_END).contains(&kind)).then_some((len, kind, Seq(seq), crc))
 }
 
 /// The record at the start of `bytes` whose crc holds, whatever came before it; its tag is not looked at.
-pub(super) fn recognise<'a>(salt: &[u8; 16], bytes: &'a [u8]) -> Option<(Seq, Kind, &'a [u8])> {
+pub(super) fn recognise<'a>(salt: &[u8; 16], bytes: &'a [u8]) -> Option<(Seq, u8, &'a [u8])> {
     let (len, kind, seq, expected) = head(bytes)?;
     let body = bytes.get(HEAD_LEN..HEAD_LEN + len as usize)?;
-    (crc(salt, len, kind as u8, seq, body) == expected).then_some((seq, kind, body))
+    (crc(salt, len, kind, seq, body) == expected).then_some((seq, kind, body))
 }
 
 /// The first record in `bytes` that belongs to a group after `group`: proof that `group` had been synced.
@@ -277,35 +152,24 @@ mod tests {
         Chain { salt: SALT, tag: [1; 16] }
     }
 
-    fn examples() -> Vec<Record> {
-        let id = Bytes::from_static(b"term 1");
-        vec![
-            Record::Command(Command::Entry(LogEntry { index: 9, id: id.clone(), payload: Bytes::from_static(b"abc") })),
-            Record::Command(Command::Vote(Bytes::from_static(b"vote"))),
-            Record::Command(Command::Committed(Bytes::new())),
-            Record::Command(Command::TruncateAfter(None)),
-            Record::Command(Command::TruncateAfter(Some(3))),
-            Record::Command(Command::Purge((4, id))),
-            Record::Command(Command::Checkpoint(Checkpoint { index: 5, digest: [2; 32], chain: [3; 32] })),
-            Record::Command(Command::Seen(Bytes::from_static(b"words"))),
-            Record::Boot(6, [8; 16]),
-            Record::GroupEnd(8),
-        ]
+    const EXAMPLES: [(u8, &[u8]); 5] =
+        [(1, b"abc"), (2, b""), (OWNER_KIND_MAX, &[0; 300]), (BOOT, b"6"), (GROUP_END, b"4")];
+
+    fn append(chain: &mut Chain, out: &mut Vec<u8>, seq: Seq, example: usize) {
+        let (kind, body) = EXAMPLES[example];
+        chain.append(out, seq, kind, body);
     }
 
     #[test]
     fn records_read_back_as_written() {
         let (mut writer, mut bytes) = (chain(), Vec::new());
-        for (i, record) in examples().iter().enumerate() {
-            writer.append(&mut bytes, Seq(Seq::first_of(5).0 + i as u64), record);
+        for i in 0..EXAMPLES.len() {
+            append(&mut writer, &mut bytes, Seq(Seq::first_of(5).0 + i as u64), i);
         }
         let (mut reader, mut at) = (chain(), 0);
-        for (i, record) in examples().iter().enumerate() {
+        for (i, (kind, body)) in EXAMPLES.into_iter().enumerate() {
             let found = reader.read(&bytes[at..], Seq(Seq::first_of(5).0 + i as u64)).expect("reads back");
-            assert!(Record::decode(found.kind, found.body).expect("decodes") == *record);
-            if let Record::Command(c) = record {
-                assert_eq!(Record::body_len(c), found.body.len());
-            }
+            assert_eq!((found.kind, found.body), (kind, body));
             reader = found.chain;
             at += found.len;
         }
@@ -315,7 +179,7 @@ mod tests {
     #[test]
     fn any_changed_byte_other_segment_or_other_place_is_refused() {
         let mut bytes = Vec::new();
-        chain().append(&mut bytes, Seq::first_of(1), &examples()[0]);
+        append(&mut chain(), &mut bytes, Seq::first_of(1), 0);
         for i in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[i] ^= 0x40;
@@ -333,7 +197,7 @@ mod tests {
     fn a_later_group_is_found_wherever_it_begins() {
         for gap in [0, 1, 16, 17, 4079, 4080, 4095, 4096, 9000] {
             let mut bytes = vec![0; gap];
-            chain().append(&mut bytes, Seq::first_of(6), &examples()[0]);
+            append(&mut chain(), &mut bytes, Seq::first_of(6), 0);
             assert_eq!(find_later_group(&SALT, &bytes, 5), Some(gap), "after {gap} zeros");
             assert_eq!(find_later_group(&SALT, &bytes, 6), None);
             assert_eq!(find_later_group(&[0; 16], &bytes, 5), None);

@@ -1,131 +1,50 @@
-//! The journal against a model: random commands, clean reopens, kills and power cuts at any operation.
+//! The journal against a model: random records, clean reopens, kills and power cuts at any operation.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+mod list;
 
-use bytes::Bytes;
-use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_journal::testing::SimDisk;
-use quorate_journal::testing::{Rng, TestEntropy, seed};
-use quorate_journal::{Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, LogEntry, Recovered};
-
-const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
+use list::{IDS, Items, Listed, drop_before, item, note};
+use quorate_journal::testing::{Rng, SimDisk, seed};
+use quorate_journal::{Haste, JournalConfig, JournalError, Record};
 
 fn config() -> JournalConfig {
-    // Small, so that segments roll and the ring overflows all the time.
-    JournalConfig { segment_bytes: 24 << 10, ring_bytes: 3000, low_space_bytes: 0, ..JournalConfig::default() }
+    // Small, so that segments roll all the time.
+    JournalConfig { segment_bytes: 12 << 10, low_space_bytes: 0 }
 }
 
-/// What the journal must amount to.
-#[derive(Clone, PartialEq, Default)]
-struct Model {
-    entries: BTreeMap<u64, LogEntry>,
-    next: u64,
-    vote: Option<Bytes>,
-    committed: Option<Bytes>,
-    checkpoint: Option<Checkpoint>,
-    purged: Option<(u64, Bytes)>,
-}
-
-impl Model {
-    fn apply(&mut self, command: &Command) {
-        match command.clone() {
-            Command::Entry(e) => {
-                self.next = e.index + 1;
-                self.entries.insert(e.index, e);
-            }
-            Command::Vote(v) => self.vote = Some(v),
-            Command::Committed(c) => self.committed = Some(c),
-            Command::TruncateAfter(i) => {
-                let next = i.map_or(0, |i| i + 1);
-                self.entries.split_off(&next);
-                self.next = self.next.min(next);
-            }
-            Command::Purge((i, id)) => {
-                self.entries = self.entries.split_off(&(i + 1));
-                self.next = self.next.max(i + 1);
-                self.purged = Some((i, id));
-            }
-            Command::Checkpoint(c) => self.checkpoint = Some(c),
-            // Nothing of Raft's.
-            Command::Seen(_) => {}
-        }
-    }
-}
-
-/// One random command that can follow.
-fn command(rng: &mut Rng, model: &Model) -> Command {
-    let first = model.purged.as_ref().map_or(0, |(i, _)| i + 1);
-    match rng.below(20) {
-        0 => Command::Vote(rng.bytes(17).into()),
-        1 | 2 => Command::Committed(rng.bytes(24).into()),
-        6 => Command::Seen(rng.bytes(85).into()),
-        3 if model.next > first => {
-            let keep = first + rng.below(model.next - first);
-            Command::TruncateAfter(keep.checked_sub(1).filter(|_| keep > 0))
-        }
-        4 => {
-            let index = model.next + rng.below(3);
-            Command::Checkpoint(Checkpoint { index, digest: [index as u8; 32], chain: [rng.next() as u8; 32] })
-        }
-        5 if model.checkpoint.is_some_and(|c| c.index >= first) => {
-            let highest = model.checkpoint.map_or(0, |c| c.index);
-            let index = first + rng.below(highest - first + 1);
-            Command::Purge((index, rng.bytes(20).into()))
-        }
-        _ => {
-            let payload_len = if rng.chance(5) { 3000 } else { rng.below(300) } as usize;
-            let (id, payload) = (rng.bytes(20).into(), rng.bytes(payload_len).into());
-            Command::Entry(LogEntry { index: model.next, id, payload })
-        }
-    }
-}
-
-fn group(rng: &mut Rng, model: &Model) -> (Vec<Command>, Model) {
-    let (mut after, mut commands) = (model.clone(), Vec::new());
+/// Some random records that can follow, and what is there after them.
+fn group(rng: &mut Rng, items: &Items, next: u64) -> (Vec<Record>, Items, u64) {
+    let (mut records, mut after, mut next) = (Vec::new(), items.clone(), next);
     for _ in 0..=rng.below(5) {
-        let command = command(rng, &after);
-        after.apply(&command);
-        commands.push(command);
+        match rng.below(12) {
+            0 => {
+                let text = rng.bytes(20);
+                after.note = Some(text.clone().into());
+                records.push(note(text, [Haste::Rides, Haste::Syncs, Haste::Marks][rng.below(3) as usize]));
+            }
+            1 if next > after.needed_from => {
+                after.needed_from += rng.below(next - after.needed_from + 1);
+                after.numbers.retain(|number| *number >= after.needed_from);
+                records.push(drop_before(after.needed_from));
+            }
+            _ => {
+                after.numbers.push(next);
+                records.push(item(next));
+                next += 1;
+            }
+        }
     }
-    (commands, after)
-}
-
-fn check(journal: &Journal, model: &Model) -> Result<(), String> {
-    let reader = journal.reader();
-    let entries = reader.entries(0..u64::MAX, usize::MAX).map_err(|e| e.to_string())?;
-    let expected: Vec<_> = model.entries.values().cloned().collect();
-    if entries != expected {
-        let indexes: Vec<_> = entries.iter().map(|e| e.index).collect();
-        return Err(format!("entries {indexes:?} instead of {:?}", model.entries.keys()));
-    }
-    let state = reader.state().map_err(|e| e.to_string())?;
-    let last = expected.last().map(|e| (e.index, e.id.clone())).or(model.purged.clone());
-    let same = state.purged == model.purged
-        && state.last == last
-        && reader.vote() == model.vote
-        && reader.committed() == model.committed
-        && reader.checkpoint() == model.checkpoint
-        && reader.synced().map_or(0, |i| i + 1) == model.next;
-    if same { Ok(()) } else { Err("vote, committed, purged, checkpoint or last differ".to_owned()) }
-}
-
-fn open(disk: &SimDisk) -> Result<(Journal, Recovered), JournalError> {
-    Journal::open(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()))
+    (records, after, next)
 }
 
 /// Runs one life after another over one disk; in each the power may fail at any operation.
 fn lives(seed: u64, lives: u64) {
     let mut rng = Rng(seed);
     let disk = SimDisk::default();
-    let dir = Path::new("/j");
-    let created = Journal::create(dir, IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()));
-    let (mut journal, recovered) = created.expect("creates");
-    assert_eq!(recovered.boot, 1);
-    let (mut model, mut boot) = (Model::default(), 1);
+    let mut listed = Listed::create(disk.clone(), IDS, config()).expect("creates");
+    let (mut items, mut next, mut boot) = (Items::default(), 0, listed.recovered.boot);
+    assert_eq!(boot, 1);
     for life in 0..lives {
         if rng.chance(70) {
             disk.cut_power_after(rng.below(120));
@@ -133,57 +52,50 @@ fn lives(seed: u64, lives: u64) {
         // What may be there although it was not acknowledged.
         let mut unsure = None;
         for _ in 0..rng.below(80) {
-            let (commands, after) = group(&mut rng, &model);
-            match journal.write_group(commands) {
-                Ok(()) => model = after,
+            let (records, after, then) = group(&mut rng, &items, next);
+            match listed.journal.write(records) {
+                Ok(()) => (items, next) = (after, then),
                 Err(_) => {
-                    unsure = Some(after);
+                    unsure = Some((after, then));
                     break;
                 }
             }
-            check(&journal, &model).unwrap_or_else(|e| panic!("seed {seed}, life {life}, running: {e}"));
+            assert_eq!(listed.items(), items, "seed {seed}, life {life}, running");
             let housekeeping = match rng.below(6) {
-                0 => journal.write_mark(),
-                1 => journal.idle().map(|_| ()),
+                0 => listed.journal.write_mark(),
+                1 => listed.journal.idle().map(|_| ()),
                 _ => Ok(()),
             };
             if housekeeping.is_err() {
                 break;
             }
         }
-        if disk.is_off() || rng.chance(20) {
-            drop(journal);
-            disk.reboot(&mut rng);
-        } else if rng.chance(50) {
-            drop(journal);
+        if !disk.is_off() && rng.chance(40) {
+            drop(listed);
             disk.kill();
         } else {
-            journal.write_mark().ok();
-            drop(journal);
+            drop(listed);
             disk.reboot(&mut rng);
         }
         // The power may fail again while it recovers, any number of times.
-        loop {
+        listed = loop {
             if rng.chance(30) {
                 disk.cut_power_after(rng.below(40));
             }
-            match open(&disk) {
-                Ok((opened, recovered)) => {
-                    disk.cut_power_after(u64::MAX);
-                    assert!(recovered.boot > boot, "seed {seed}, life {life}: boot {} after {boot}", recovered.boot);
-                    boot = recovered.boot;
-                    journal = opened;
-                    break;
-                }
+            match Listed::open(disk.clone(), IDS, config()) {
+                Ok(opened) => break opened,
                 Err(JournalError::Io { .. }) if disk.is_off() => disk.reboot(&mut rng),
                 Err(e) => panic!("seed {seed}, life {life}: {e}"),
             }
-        }
-        if let Err(why) = check(&journal, &model) {
-            match unsure.filter(|unsure| check(&journal, unsure).is_ok()) {
-                Some(unsure) => model = unsure,
-                None => panic!("seed {seed}, life {life}, after recovery: {why}"),
-            }
+        };
+        disk.cut_power_after(u64::MAX);
+        assert!(listed.recovered.boot > boot, "seed {seed}, life {life}: {} after {boot}", listed.recovered.boot);
+        boot = listed.recovered.boot;
+        let found = listed.items();
+        if found != items {
+            (items, next) = unsure
+                .filter(|(unsure, _)| *unsure == found)
+                .unwrap_or_else(|| panic!("seed {seed}, life {life}, after recovery: {found:?} instead of {items:?}"));
         }
     }
 }
@@ -192,7 +104,7 @@ fn lives(seed: u64, lives: u64) {
 fn random_lives_with_power_cuts_match_the_model() {
     let mut seeds = Rng(seed(1));
     for _ in 0..60 {
-        lives(seeds.next(), 25);
+        lives(seeds.next_u64(), 25);
     }
 }
 
@@ -203,15 +115,12 @@ fn a_journal_whose_making_was_cut_short_can_be_made_again_or_opens() {
     for operations in 0..60 {
         let disk = SimDisk::default();
         disk.cut_power_after(operations);
-        let create = || {
-            let entropy = Arc::new(TestEntropy::default());
-            Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy)
-        };
+        let create = || Listed::create(disk.clone(), IDS, config());
         let acknowledged = create().is_ok();
         disk.reboot(&mut rng);
-        match open(&disk) {
-            Ok((_, recovered)) => {
-                assert!(recovered.boot > u32::from(acknowledged));
+        match Listed::open(disk.clone(), IDS, config()) {
+            Ok(listed) => {
+                assert!(listed.recovered.boot > u32::from(acknowledged));
                 opened += 1;
             }
             Err(JournalError::Absent(_)) => {

@@ -1,5 +1,6 @@
 //! Replicates the encrypted key log: journal, state, Raft, peers and the read gate. It knows only ciphertext.
 
+pub mod log;
 pub mod state;
 
 mod carry_out;

@@ -9,7 +9,6 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::{BootClock, WallClock};
-use quorate_journal::JournalReader;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
@@ -17,6 +16,7 @@ use crate::confirm::Confirmations;
 use crate::gate::ReadGate;
 use crate::grants::Grants;
 use crate::handler::SealCheck;
+use crate::log::LogReader;
 use crate::mark::Marked;
 use crate::origins::Origins;
 use crate::peer::hello::Heard;
@@ -43,7 +43,7 @@ pub(crate) struct Node {
     pub(crate) shared: Arc<Shared>,
     pub(crate) raft: Raft,
     pub(crate) links: Arc<Links>,
-    pub(crate) journal: JournalReader,
+    pub(crate) journal: LogReader,
     pub(crate) wall: Arc<dyn WallClock>,
     pub(crate) boot_clock: Arc<dyn BootClock>,
     /// What this node has promised in elections.

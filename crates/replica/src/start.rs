@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::NodeId;
 use quorate_journal::disk::{Disk, is_full};
-use quorate_journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
+use quorate_journal::{JournalError, JournalIds, abort_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use crate::error::{Loss, OpenError, Problem};
 use crate::grants::Grants;
 use crate::grants::wire::{BootKey, Realm};
 use crate::handler::PeerHandler;
+use crate::log::{Command, Log, LogConfig, LogWriter, Recovered};
 use crate::mark::Marked;
 use crate::net::Listener;
 use crate::node::{Limits, Node};
@@ -81,7 +82,7 @@ impl Drop for OwnRuntime {
 /// What has to be stopped.
 pub(crate) struct Running {
     apply: Arc<ApplyThread>,
-    writer: JournalWriter,
+    writer: LogWriter,
     tasks: Vec<JoinHandle<()>>,
     runtime: OwnRuntime,
 }
@@ -137,12 +138,12 @@ async fn start_on(
     let listener = world.net.listen(&cfg.listen).await.map_err(OpenError::io("listening for peers"))?;
     let (mut file, own_key) = identify(&cfg, &world, create).await?;
     let me = file.node;
-    let (journal, recovered) = open_journal(&cfg, &world, me, create)?;
+    let (log, recovered) = open_log(&cfg, &world, me, create)?;
     if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "an unfinished group at the end of the journal was cut off");
     }
-    let writer = JournalWriter::spawn(
-        journal,
+    let writer = LogWriter::spawn(
+        log,
         // A second fsync may lie, and what was acknowledged must not be unsaid (key-log §4.6).
         Box::new(abort_process),
     )
@@ -253,7 +254,7 @@ fn spawn_tasks(
     listener: Box<dyn Listener>,
     leader: watch::Sender<Option<NodeId>>,
     apply: Arc<ApplyThread>,
-    writer: JournalWriter,
+    writer: LogWriter,
     world: &World,
     cfg: &ReplicaConfig,
 ) -> Vec<JoinHandle<()>> {
@@ -350,18 +351,14 @@ fn clear(data_dir: &Path, disk: &dyn Disk) -> std::io::Result<()> {
     disk.fsync_dir(data_dir)
 }
 
-fn open_journal(
-    cfg: &ReplicaConfig,
-    world: &World,
-    node: NodeId,
-    create: bool,
-) -> Result<(Journal, Recovered), OpenError> {
+fn open_log(cfg: &ReplicaConfig, world: &World, node: NodeId, create: bool) -> Result<(Log, Recovered), OpenError> {
     let dir = cfg.data_dir.join(JOURNAL);
-    let ids = JournalIds { cluster: cfg.cluster, node, group: cfg.group };
-    let make = |f: fn(&Path, _, _, _, _) -> Result<(Journal, Recovered), JournalError>| {
-        f(&dir, ids, cfg.journal.clone(), world.disk.clone(), world.entropy.clone())
+    let ids = JournalIds { cluster: cfg.cluster, node, stream: cfg.group.0 };
+    let config = LogConfig { journal: cfg.journal.clone(), ..LogConfig::default() };
+    let make = |f: fn(&Path, _, _, _, _) -> Result<(Log, Recovered), JournalError>| {
+        f(&dir, ids, config, world.disk.clone(), world.entropy.clone())
     };
-    let opened = if create { make(Journal::create) } else { make(Journal::open) };
+    let opened = if create { make(Log::create) } else { make(Log::open) };
     opened.map_err(|e| match e {
         JournalError::Io { source, .. } => OpenError::Io { doing: "opening the journal", error: source },
         e @ JournalError::InUse(_) => OpenError::InUse(e.to_string()),
@@ -370,6 +367,10 @@ fn open_journal(
              under its id. Put the journal back if it was moved. The other members serve as long as they are a majority; \
              else {REPLACE_MEMBER}",
             dir.display()
+        )),
+        e @ JournalError::Damaged { .. } => OpenError::Damaged(format!(
+            "{e}. This node may have acknowledged entries or votes that are no longer here, so it must not vote again under \
+             its id. The other members serve as long as they are a majority; {REPLACE_MEMBER}"
         )),
         e => OpenError::Damaged(e.to_string()),
     })
@@ -385,7 +386,7 @@ fn open_files(world: &World, cfg: &ReplicaConfig) -> Result<Arc<StateFiles>, Ope
 }
 
 /// After a crash the state may be the one before the newest that the journal knows of. It is what the next one follows.
-async fn note_state(state: &State, recovered: &Recovered, writer: &JournalWriter) -> Result<(), OpenError> {
+async fn note_state(state: &State, recovered: &Recovered, writer: &LogWriter) -> Result<(), OpenError> {
     match state.stands_at().filter(|here| Some(*here) != recovered.stands.newest) {
         Some(here) => writer.append_synced(vec![Command::Checkpoint(here)]).await,
         None => Ok(()),

@@ -11,10 +11,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use quorate_core::batch::{Batch, Entry};
 use quorate_core::record_key::RecordKey;
-use quorate_journal::JournalReader;
 use tokio::time::Instant;
 
 use crate::error::{Problem, StateMismatch};
+use crate::log::LogReader;
 use crate::node::Node;
 use crate::raft::codec::{decode_log_id, from_journal, invalid};
 use crate::raft::settings::LOG_READ_BYTES_MAX;
@@ -134,7 +134,7 @@ pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch>
 
 /// The first batch in the log, up to and with index `through`, whose MAC is wrong.
 fn find_forged(
-    journal: &JournalReader,
+    journal: &LogReader,
     through: u64,
     view: &View,
     verifier: &dyn BatchVerifier,

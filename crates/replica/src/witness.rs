@@ -11,12 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use quorate_core::id::NodeId;
-use quorate_journal::{Command, JournalWriter};
 use tokio::sync::Notify;
 use tonic::Status;
 
 use crate::error::{Loss, Problem};
 use crate::grants::Doubt;
+use crate::log::{Command, LogWriter};
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::decode_log_id;
@@ -148,7 +148,7 @@ async fn ask_others(node: &Node) {
 }
 
 /// Writes the others' words down, for as long as the replica runs.
-pub(crate) async fn keep(node: Arc<Node>, writer: JournalWriter) {
+pub(crate) async fn keep(node: Arc<Node>, writer: LogWriter) {
     loop {
         tokio::time::sleep(KEEP_INTERVAL).await;
         if !write_down(&node, &writer).await {
@@ -158,7 +158,7 @@ pub(crate) async fn keep(node: Arc<Node>, writer: JournalWriter) {
 }
 
 /// Whether the journal took them.
-pub(crate) async fn write_down(node: &Node, writer: &JournalWriter) -> bool {
+pub(crate) async fn write_down(node: &Node, writer: &LogWriter) -> bool {
     match node.words.news() {
         Some(words) => writer.append(vec![Command::Seen(words)], Box::new(|_| ())).await.is_ok(),
         None => true,

@@ -23,9 +23,9 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::Session;
-use quorate_journal::JournalReader;
 
 use crate::error::Loss;
+use crate::log::LogReader;
 use crate::raft::codec::decode_vote;
 use crate::raft::{LeaderId, LogId, Vote};
 
@@ -156,7 +156,7 @@ pub(crate) struct Own {
     group: GroupId,
     session: Session,
     key: Arc<dyn OwnKey>,
-    journal: JournalReader,
+    journal: LogReader,
     /// Newest entry acknowledged to a leader, by the leadership.
     acked: Mutex<Option<(LeaderId, LogId)>>,
     /// Last entry that is synced here: what counts while this node leads.
@@ -171,7 +171,7 @@ impl Own {
         (cluster, group): (ClusterId, GroupId),
         session: Session,
         key: Arc<dyn OwnKey>,
-        journal: JournalReader,
+        journal: LogReader,
         synced: Arc<Mutex<Option<LogId>>>,
         standing: Standing,
     ) -> Self {

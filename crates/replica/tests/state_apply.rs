@@ -14,7 +14,7 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
 use quorate_journal::testing::{Rng, SimDisk, seed};
-use quorate_journal::{Checkpoint, Stands};
+use quorate_replica::log::{Checkpoint, Stands};
 use quorate_replica::state::{
     Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
     What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
@@ -723,7 +723,7 @@ fn random_batch(rng: &mut Rng, model: &Model) -> Batch {
 fn random_logs_match_the_model_however_they_are_cut_into_groups() {
     let mut seeds = Rng(seed(2));
     for _ in 0..12 {
-        let seed = seeds.next();
+        let seed = seeds.next_u64();
         let mut rng = Rng(seed);
         let mut model = Model::default();
         model.members([1, 2, 3].into());

@@ -13,7 +13,7 @@ use quorate_core::id::{BatchId, GroupId, NodeId};
 use quorate_core::session::Session;
 use quorate_journal::disk::is_full;
 use quorate_journal::testing::QuotaDisk;
-use quorate_journal::{Checkpoint, Stands};
+use quorate_replica::log::{Checkpoint, Stands};
 use quorate_replica::state::{ApplyError, Engine, State, StateFiles, ToApply, What, verify_state};
 use support::{CLUSTER, TestSeals, genesis, put};
 

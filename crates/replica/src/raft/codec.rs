@@ -18,9 +18,9 @@ use openraft::EntryPayload;
 use openraft::vote::RaftLeaderId;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
-use quorate_journal::LogEntry;
 
 use super::{LeaderId, LogId, Membership, Payload, RaftEntry, StoredMembership, Vote, config_view};
+use crate::log::LogEntry;
 use crate::member::MembershipView;
 
 /// Format of everything here that carries one.

@@ -14,13 +14,13 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
-use quorate_journal::Checkpoint;
 use thiserror::Error;
 
 use super::digest::LtHash;
 use super::engine::{View, WriteSet, join_value, split_value};
 use super::meta::Meta;
 use super::session::{self, Verdict};
+use crate::log::Checkpoint;
 use crate::roster::{SignedRoster, roster_of};
 
 /// Mismatches reported in a conflict.

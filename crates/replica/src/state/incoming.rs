@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::record_key::RecordKey;
-use quorate_journal::Checkpoint;
 use quorate_journal::disk::Disk;
 use thiserror::Error;
 
@@ -15,6 +14,7 @@ use super::engine::{Engine, RedbEngine, View, WriteSet, get_value};
 use super::files::StateFiles;
 use super::meta::{Meta, RECORDS_END};
 use super::verify::SCAN_STEP;
+use crate::log::Checkpoint;
 
 /// A stored value begins with its revision.
 const REV_LEN: usize = 8;

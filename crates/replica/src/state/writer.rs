@@ -5,13 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use quorate_core::id::{ClusterId, GroupId};
-use quorate_journal::{Checkpoint, Stands};
 use thiserror::Error;
 
 use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, ToApply, What};
 use super::digest::LtHash;
 use super::engine::{Engine, View, WriteSet};
 use super::meta::Meta;
+use crate::log::{Checkpoint, Stands};
 
 /// Most bytes of entries that should stay without a durable commit (key-log §5.1).
 const DURABLE_BYTES: usize = 32 << 20;
