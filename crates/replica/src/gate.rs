@@ -299,7 +299,7 @@ mod tests {
     use crate::error::Problem;
     use crate::handler::NoService;
     use crate::peer::members::Members;
-    use crate::session::Sequences;
+    use crate::sequences::Sequences;
 
     type Answer = oneshot::Sender<Result<u64, String>>;
 

@@ -28,8 +28,7 @@ mod propose;
 mod raft;
 mod replica;
 mod roster;
-mod session;
-
+mod sequences;
 mod shared;
 mod snapshot;
 mod space;
@@ -54,7 +53,7 @@ pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity
 pub use node_file::{Introduction, NodeFile};
 pub use replica::{Replica, View};
 pub use roster::{Roster, SignedRoster};
-pub use session::OpenSeq;
+pub use sequences::OpenSeq;
 pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
 pub use word::{MadeOwnKey, OwnKey, OwnKeys};
 

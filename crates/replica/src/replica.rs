@@ -39,7 +39,7 @@ use crate::propose::Attempt;
 use crate::raft::codec::{decode_membership, invalid};
 use crate::raft::membership_view;
 use crate::roster::SignedRoster;
-use crate::session::OpenSeq;
+use crate::sequences::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};

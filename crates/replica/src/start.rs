@@ -33,7 +33,7 @@ use crate::raft::log_store::{LogStore, decoded_vote};
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
 use crate::replica::off_runtime;
-use crate::session::Sequences;
+use crate::sequences::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};

@@ -20,7 +20,7 @@ use super::{LeaderId, LogId, RaftEntry, TypeConfig};
 use crate::handler::NoService;
 use crate::log::{Log, LogConfig, LogWriter};
 use crate::peer::members::Members;
-use crate::session::Sequences;
+use crate::sequences::Sequences;
 use crate::shared::Shared;
 use crate::state::{State, StateFiles};
 
