@@ -8,7 +8,6 @@ use bytes::Bytes;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_core::seam::{BootClock, WallClock};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
@@ -44,15 +43,13 @@ pub(crate) struct Node {
     pub(crate) raft: Raft,
     pub(crate) links: Arc<Links>,
     pub(crate) journal: LogReader,
-    pub(crate) wall: Arc<dyn WallClock>,
-    pub(crate) boot_clock: Arc<dyn BootClock>,
     /// What this node has promised in elections.
     pub(crate) promise: Arc<Promise>,
     /// What this node grants and was granted, and whom it believes to lead.
     pub(crate) grants: Arc<Grants>,
     pub(crate) gate: Arc<ReadGate>,
     pub(crate) confirmations: Confirmations,
-    pub(crate) peers: Heard,
+    pub(crate) peers: Arc<Heard>,
     pub(crate) clock: Clock,
     pub(crate) seals: Arc<dyn SealCheck>,
     /// The seal configuration that this node was introduced with, for as long as its state has none.

@@ -270,7 +270,7 @@ impl Replica {
         let node = &self.0.node;
         let (role, term) = node.role();
         let last_log = node.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
-        let offsets = node.offsets_ms();
+        let offsets = node.clock.offsets_ms();
         let peers = node.shared.members.all().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
         ReplicaStatus {
             id: node.me,
@@ -283,7 +283,7 @@ impl Replica {
             applied: node.shared.applied_now(),
             cluster_time_ms: node.shared.cluster_time_ms(),
             time_held_ms: node.clock.held_ms(),
-            reference_ms: node.reference_ms(),
+            reference_ms: node.clock.reference_ms(),
             clock_offset_ms: node.clock.offset_ms(),
             boot: node.boot,
             space: node.journal.space(),
@@ -432,13 +432,13 @@ impl Replica {
     /// # Errors
     /// Nothing may be destroyed now, and why.
     pub fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
-        self.0.node.duty_time(wait)
+        self.0.node.clock.duty_time(wait)
     }
 
     /// What a time that an operator confirms is measured by, in milliseconds since 1970: the median of a majority's clocks;
     /// with one or two voters this node's own. None while the clocks of no majority are known.
     pub fn reference_ms(&self) -> Option<u64> {
-        self.0.node.reference_ms()
+        self.0.node.clock.reference_ms()
     }
 
     /// Stops: hands on leadership, makes the state durable, closes journal and state. Afterwards the folder can be

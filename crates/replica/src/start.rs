@@ -14,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::clock::Clock;
 use crate::config::{ReplicaConfig, World};
 use crate::error::{Loss, OpenError, Problem};
 use crate::grants::Grants;
@@ -24,6 +25,7 @@ use crate::mark::Marked;
 use crate::net::Listener;
 use crate::node::{Limits, Node};
 use crate::node_file::NodeFile;
+use crate::peer::hello::Heard;
 use crate::peer::link::Links;
 use crate::peer::members::Members;
 use crate::peer::network::Network;
@@ -201,6 +203,8 @@ async fn start_on(
     .map_err(|e| OpenError::Damaged(format!("the log can't be taken up: {e}")))?;
 
     let (leader_tx, leader) = watch::channel(None);
+    let peers = Arc::new(Heard::default());
+    let clock = Clock::new(me, world.wall.clone(), world.boot_clock.clone(), shared.clone(), peers.clone());
     let node = Arc::new(Node {
         cluster,
         group,
@@ -210,14 +214,12 @@ async fn start_on(
         raft,
         links,
         journal: writer.reader(),
-        wall: world.wall.clone(),
-        boot_clock: world.boot_clock.clone(),
         promise,
         grants,
         gate: Default::default(),
         confirmations: Default::default(),
-        peers: Default::default(),
-        clock: Default::default(),
+        peers,
+        clock,
         seals: world.seals.clone(),
         introduced_by,
         origins: Default::default(),

@@ -89,7 +89,7 @@ impl Node {
     /// Whether another node's clock lets it lead, as far as is known here. One whose clock does not, does not campaign
     /// either: a transfer aimed at it could leave the cluster without a leader.
     pub(crate) fn may_lead(&self, id: NodeId) -> bool {
-        self.offsets_ms().get(&id).copied().is_none_or(is_fit)
+        self.clock.offsets_ms().get(&id).copied().is_none_or(is_fit)
     }
 
     /// Who should lead when this node no longer does.

@@ -73,7 +73,7 @@ impl Node {
                 Ok(records) => {
                     let ms = began.elapsed().as_millis() as u64;
                     tracing::info!(records, ms, "the state adds up to its digest");
-                    self.scans.good_ms.store(self.wall.now_ms(), Ordering::Relaxed);
+                    self.scans.good_ms.store(self.clock.wall_ms(), Ordering::Relaxed);
                     return Ok(());
                 }
                 // A snapshot took its place meanwhile.

@@ -83,7 +83,7 @@ impl Node {
 
     /// Whether this node may ask for votes.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.own.standing() == Standing::TakesPart && self.clock_may_lead()
+        self.own.standing() == Standing::TakesPart && self.clock.may_lead()
     }
 
     /// The one place that says so to Raft.
