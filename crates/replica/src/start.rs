@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::compact::Compactor;
 use crate::config::{ReplicaConfig, World};
 use crate::error::{Loss, OpenError, Problem};
 use crate::grants::Grants;
@@ -41,7 +42,7 @@ use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{carry_out, clock, compact, gate, mark, peer, space, succession, verify, witness};
+use crate::{carry_out, clock, gate, mark, peer, space, succession, verify, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -260,6 +261,16 @@ fn spawn_tasks(
     world: &World,
     cfg: &ReplicaConfig,
 ) -> Vec<JoinHandle<()>> {
+    let compactor = Compactor {
+        config: cfg.compaction,
+        shared: node.shared.clone(),
+        journal: node.journal.clone(),
+        files: node.files.clone(),
+        apply,
+        streams: node.streams.clone(),
+        words: node.words.clone(),
+        raft: node.raft.clone(),
+    };
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
         tokio::spawn(follow_leader(node.clone(), leader)),
@@ -267,7 +278,7 @@ fn spawn_tasks(
         tokio::spawn(gate::drive(node.gate.clone(), node.clone())),
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
-        tokio::spawn(compact::drive(node.clone(), apply, cfg.compaction)),
+        tokio::spawn(compactor.run()),
         tokio::spawn(verify::scrub(node.clone(), cfg.scrub_interval)),
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
