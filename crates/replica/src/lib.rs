@@ -1,4 +1,5 @@
-//! Replicates the encrypted key log: journal, state, Raft, peers and the read gate. It knows only ciphertext.
+//! Replicates the encrypted key log: the log, state, Raft, peers and the read gate. It knows only ciphertext.
+//! It leaves to others: disks and chained segments (`journal`).
 
 pub mod log;
 pub mod state;
