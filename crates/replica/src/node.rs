@@ -29,7 +29,7 @@ use crate::snapshot::streams::Streams;
 use crate::space::Tail;
 use crate::state::StateFiles;
 use crate::status::Role;
-use crate::verify::Scans;
+use crate::verify::Checker;
 use crate::witness::Witness;
 use crate::word::{Own, Words};
 
@@ -69,8 +69,8 @@ pub(crate) struct Node {
     pub(crate) limits: Limits,
     /// The leader this node knows of.
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
-    /// Scans of the whole state.
-    pub(crate) scans: Scans,
+    /// Checks the whole state.
+    pub(crate) checker: Arc<Checker>,
     /// Held while members are changed by this node as the leader; shared, while it sequences a roster: of what it carries out
     /// nobody writes another.
     pub(crate) changing: tokio::sync::RwLock<()>,

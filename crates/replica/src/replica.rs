@@ -44,7 +44,6 @@ use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
 use crate::status::{PeerStatus, ReadRounds, ReplicaStatus};
-use crate::verify::verify_macs;
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
 #[derive(Clone)]
@@ -200,7 +199,7 @@ impl Replica {
     /// When the whole state was last found to match its digest: milliseconds since 1970 by this machine's clock, 0 = not
     /// since the start.
     pub fn verified_ms(&self) -> u64 {
-        self.0.node.scans.good_ms()
+        self.0.node.checker.good_ms()
     }
 
     /// The state as applied here right now, at exactly one index. Fresh only after [`Replica::read_index`].
@@ -252,11 +251,9 @@ impl Replica {
     /// # Errors
     /// When either does not hold: the node must not serve.
     pub async fn verify_state(&self) -> Result<(), StateMismatch> {
-        let node = &self.0.node;
-        node.scan().await?;
-        let view = self.view().map_err(|e| node.mismatch(0, &e))?;
-        let (index, here) = (view.applied(), node.clone());
-        off_runtime("verify", move || verify_macs(&here, &view)).await.map_err(|e| node.mismatch(index, &e))?
+        let checker = &self.0.node.checker;
+        checker.scan().await?;
+        checker.verify_batches(self.view()).await
     }
 
     /// Its inside.

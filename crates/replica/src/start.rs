@@ -41,8 +41,9 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
+use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{carry_out, clock, gate, mark, peer, space, succession, verify, witness};
+use crate::{carry_out, clock, gate, mark, peer, space, succession, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -204,6 +205,7 @@ async fn start_on(
     .map_err(|e| OpenError::Damaged(format!("the log can't be taken up: {e}")))?;
 
     let (leader_tx, leader) = watch::channel(None);
+    let checker = Checker::new(files.clone(), writer.reader(), shared.clone(), world.wall.clone());
     let peers = Arc::new(Heard::default());
     let clock = Clock::new(me, world.wall.clone(), world.boot_clock.clone(), shared.clone(), peers.clone());
     let node = Arc::new(Node {
@@ -231,7 +233,7 @@ async fn start_on(
         receiving: Default::default(),
         limits: Limits::new(),
         leader,
-        scans: Default::default(),
+        checker,
         changing: Default::default(),
         tail: Tail::of(&cfg.journal),
         own,
@@ -247,7 +249,7 @@ async fn start_on(
         node.shared.set_problem(Problem::Lost(Loss::Before));
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
-    tokio::spawn(node.scan().map(drop));
+    tokio::spawn(node.checker.scan().map(drop));
     tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
 }
@@ -279,7 +281,7 @@ fn spawn_tasks(
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
         tokio::spawn(compactor.run()),
-        tokio::spawn(verify::scrub(node.clone(), cfg.scrub_interval)),
+        tokio::spawn(node.checker.clone().scrub(cfg.scrub_interval)),
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
         tokio::spawn(carry_out::drive(node.clone())),
