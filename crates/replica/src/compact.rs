@@ -8,8 +8,13 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::Problem;
-use crate::node::Node;
+use crate::log::LogReader;
+use crate::raft::Raft;
 use crate::raft::apply_thread::ApplyThread;
+use crate::shared::Shared;
+use crate::snapshot::streams::Streams;
+use crate::state::StateFiles;
+use crate::word::Words;
 
 /// How often the state is made durable (key-log §5.1); what is newer is applied again from the journal.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,16 +42,6 @@ impl Default for CompactionConfig {
     }
 }
 
-/// What of the log need not be kept. On a disk that is nearly full nothing is that lies in a segment which can go, also
-/// if members who were away get a snapshot for it.
-fn dispensable(node: &Node, keep_bytes: u64) -> Option<u64> {
-    let usual = node.journal.purge_keeping(keep_bytes);
-    match node.journal.low_space() {
-        true => usual.max(node.journal.purge_to_newest_segment()),
-        false => usual,
-    }
-}
-
 /// Up to where the log may go: what need not be kept, never past the durable checkpoint, never past what the receiver
 /// of a running snapshot goes on from.
 fn purge_bound(wanted: Option<u64>, checkpoint: Option<u64>, stream: Option<u64>) -> Option<u64> {
@@ -54,73 +49,108 @@ fn purge_bound(wanted: Option<u64>, checkpoint: Option<u64>, stream: Option<u64>
     Some(stream.map_or(upto, |stream| stream.min(upto)))
 }
 
-/// Runs as long as the replica.
-pub(crate) async fn drive(node: Arc<Node>, apply: Arc<ApplyThread>, cfg: CompactionConfig) {
-    let mut look = interval(LOOK_INTERVAL.min(cfg.interval));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut checkpointed, mut checkpointed_at, mut compacted_at) = (0, Instant::now(), Instant::now());
-    loop {
-        look.tick().await;
-        if let Some(what) = node.files.damage() {
-            // Whoever came upon it.
-            node.shared.set_problem(Problem::State(what));
-        }
-        let retained = node.journal.retained_bytes();
-        if retained >= cfg.stream_bytes {
-            let ended = node.streams.cancel();
-            if ended > 0 {
-                tracing::warn!(ended, retained, "snapshots being sent were given up: the log grew too long for them");
-            }
-        }
-        let applied = node.shared.applied_now();
-        let grown = retained >= cfg.keep_bytes.saturating_add(cfg.step_bytes);
-        let due = compacted_at.elapsed() >= cfg.interval;
-        if applied != checkpointed && (grown || due || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
-            match apply.checkpoint().await {
-                Ok(durable) => checkpointed = durable.map_or(0, |d| d.checkpoint.index),
-                // Told as a problem where it happened.
-                Err(_) => return,
-            }
-            checkpointed_at = Instant::now();
-        }
-        if (grown || due || node.journal.low_space()) && compact(&node, &apply, cfg.keep_bytes).await {
-            compacted_at = Instant::now();
-        }
-    }
+/// The compactor, and what it works on.
+pub(crate) struct Compactor {
+    pub(crate) config: CompactionConfig,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) journal: LogReader,
+    pub(crate) files: Arc<StateFiles>,
+    pub(crate) apply: Arc<ApplyThread>,
+    /// Snapshots being sent: the log is kept for them.
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) words: Arc<Words>,
+    pub(crate) raft: Raft,
 }
 
-/// Has Raft purge what it may; false when that has to wait.
-async fn compact(node: &Node, apply: &ApplyThread, keep_bytes: u64) -> bool {
-    let purged = node.journal.purged().map(|(index, _)| index);
-    let bound = || {
-        let bound = purge_bound(dispensable(node, keep_bytes), apply.durable(), node.streams.lowest());
-        bound.filter(|upto| Some(*upto) > purged)
-    };
-    let Some(upto) = bound() else { return true };
-    // Raft purges only below what it takes for its newest snapshot.
-    if node.raft.trigger().snapshot().await.is_err() {
-        return false;
-    }
-    let mut metrics = node.raft.metrics();
-    let known = async {
-        while metrics.borrow_watched().snapshot.is_none_or(|id| id.index < upto) {
-            if metrics.changed().await.is_err() {
-                return false;
+impl Compactor {
+    /// Runs as long as the replica.
+    pub(crate) async fn run(self) {
+        let config = self.config;
+        let mut look = interval(LOOK_INTERVAL.min(config.interval));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut checkpointed, mut checkpointed_at, mut compacted_at) = (0, Instant::now(), Instant::now());
+        loop {
+            look.tick().await;
+            if let Some(what) = self.files.damage() {
+                // Whoever came upon it.
+                self.shared.set_problem(Problem::State(what));
+            }
+            let retained = self.journal.retained_bytes();
+            if retained >= config.stream_bytes {
+                let ended = self.streams.cancel();
+                if ended > 0 {
+                    tracing::warn!(
+                        ended,
+                        retained,
+                        "snapshots being sent were given up: the log grew too long for them"
+                    );
+                }
+            }
+            let applied = self.shared.applied_now();
+            let grown = retained >= config.keep_bytes.saturating_add(config.step_bytes);
+            let due = compacted_at.elapsed() >= config.interval;
+            if applied != checkpointed && (grown || due || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
+                match self.apply.checkpoint().await {
+                    Ok(durable) => checkpointed = durable.map_or(0, |d| d.checkpoint.index),
+                    // Told as a problem where it happened.
+                    Err(_) => return,
+                }
+                checkpointed_at = Instant::now();
+            }
+            if (grown || due || self.journal.low_space()) && self.compact().await {
+                compacted_at = Instant::now();
             }
         }
-        true
-    };
-    if !matches!(tokio::time::timeout(KNOWN_LIMIT, known).await, Ok(true)) {
-        tracing::warn!(upto, "the log was not compacted: the snapshot is not known in time");
-        return false;
     }
-    // A stream may have begun meanwhile; it stands at a later index than the checkpoint, so this does not grow.
-    let Some(upto) = bound() else { return true };
-    assert!(apply.durable().is_some_and(|durable| upto <= durable), "a purge stays below the durable checkpoint");
-    // What goes may hold the only record of what the others have said.
-    node.words.touch();
-    tracing::info!(upto, "compacting the log");
-    node.raft.trigger().purge_log(upto).await.is_ok()
+
+    /// What of the log need not be kept. On a disk that is nearly full nothing is that lies in a segment which can go, also
+    /// if members who were away get a snapshot for it.
+    fn dispensable(&self) -> Option<u64> {
+        let usual = self.journal.purge_keeping(self.config.keep_bytes);
+        match self.journal.low_space() {
+            true => usual.max(self.journal.purge_to_newest_segment()),
+            false => usual,
+        }
+    }
+
+    /// Up to where the log may go now, if that is further than it went.
+    fn bound(&self) -> Option<u64> {
+        let purged = self.journal.purged().map(|(index, _)| index);
+        let bound = purge_bound(self.dispensable(), self.apply.durable(), self.streams.lowest());
+        bound.filter(|upto| Some(*upto) > purged)
+    }
+
+    /// Has Raft purge what it may; false when that has to wait.
+    async fn compact(&self) -> bool {
+        let Some(upto) = self.bound() else { return true };
+        // Raft purges only below what it takes for its newest snapshot.
+        if self.raft.trigger().snapshot().await.is_err() {
+            return false;
+        }
+        let mut metrics = self.raft.metrics();
+        let known = async {
+            while metrics.borrow_watched().snapshot.is_none_or(|id| id.index < upto) {
+                if metrics.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        if !matches!(tokio::time::timeout(KNOWN_LIMIT, known).await, Ok(true)) {
+            tracing::warn!(upto, "the log was not compacted: the snapshot is not known in time");
+            return false;
+        }
+        // A stream may have begun meanwhile; it stands at a later index than the checkpoint, so this does not grow.
+        let Some(upto) = self.bound() else { return true };
+        assert!(
+            self.apply.durable().is_some_and(|durable| upto <= durable),
+            "a purge stays below the durable checkpoint"
+        );
+        // What goes may hold the only record of what the others have said.
+        self.words.touch();
+        tracing::info!(upto, "compacting the log");
+        self.raft.trigger().purge_log(upto).await.is_ok()
+    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
+use quorate_journal::JournalConfig;
+use quorate_journal::disk::Disk;
 
 use crate::compact::CompactionConfig;
-use crate::disk::Disk;
 use crate::handler::SealCheck;
 use crate::identity::NodeIdentity;
-use crate::journal::JournalConfig;
 use crate::mark::Marks;
 use crate::net::Net;
 use crate::node_file::Introduction;

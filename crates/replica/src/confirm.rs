@@ -1,4 +1,5 @@
-//! The leader's side of a read-index round (key-log §1.8, §3): an index, and a quorum's word that it still leads.
+//! Where a read-index round gets its index (key-log §1.8, §3): from this node if it leads, and a quorum's word that it still
+//! does; else from the leader, by a question whose id is never used again ([`crate::peer::rounds`]).
 //!
 //! Why it is safe. Let the round begin at τ. The core tells, after τ, that this node is the leader by vote V = (term,
 //! node), and its commit index R. Then each member of a quorum tells, after τ too, that V is the highest leadership it
@@ -16,16 +17,20 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::vote::RaftLeaderId;
 use openraft::{Instant as _, LinearizerOption, LogIdOptionExt, ServerState};
 use quorate_core::id::NodeId;
 use quorate_core::seeded::{self, Bug};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::gate::ROUND_LIMIT;
+use crate::gate::{ROUND_LIMIT, Source};
 use crate::node::Node;
 use crate::peer::rounds::Question;
 use crate::raft::{LeaderId, StoredMembership};
+use crate::shared::Shared;
 
+/// Leaders a round follows before it is given up.
+const REDIRECTS_MAX: usize = 3;
 /// How long voters are waited for. It leaves the heartbeats time within the round.
 const VOTERS_LIMIT: Duration = Duration::from_millis(125);
 /// When the members asked first are slower than this, the others are asked too.
@@ -63,6 +68,49 @@ impl Confirmations {
     pub(crate) fn by_heartbeat(&self) -> u64 {
         self.by_heartbeat.load(Ordering::Relaxed)
     }
+}
+
+impl Source for Node {
+    async fn ask(&self) -> Result<u64, String> {
+        ask(self).await
+    }
+    async fn another_leader(&self, until: Instant) {
+        self.other_leader(self.leader_now(), until.saturating_duration_since(Instant::now())).await;
+    }
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+    fn left_behind(&self, index: u64) -> Option<String> {
+        Self::left_behind(self, index)
+    }
+}
+
+/// By this node itself if it leads, else by a question to the leader.
+async fn ask(node: &Node) -> Result<u64, String> {
+    let mut tried: Option<NodeId> = None;
+    for _ in 0..REDIRECTS_MAX {
+        if node.leader_now() == tried {
+            // Wait on the watch instead of following what a deposed leader believes.
+            node.other_leader(tried, ROUND_LIMIT).await;
+        }
+        let Some(leader) = node.leader_now() else { return Err("no leader is known".into()) };
+        tried = Some(leader);
+        let index = if leader == node.me {
+            confirm(node, None).await
+        } else {
+            let link = node.link(leader).ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
+            // Our own word goes along, given now: after the round began. With three voters that makes the quorum.
+            let promised = node.promised().unwrap_or(LeaderId::new(0, 0));
+            link.rounds()
+                .ask(Question::Ask, promised)
+                .await
+                .map_err(|why| format!("the leader, node {leader}, can't be asked: {why}"))?
+        };
+        if let Some(index) = index {
+            return Ok(index);
+        }
+    }
+    Err("the leader could not confirm that it leads".into())
 }
 
 /// An index, confirmed by a quorum after this call began. `None`: not the leader, or no quorum answered in time.

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::{ClusterId, NodeId};
+use quorate_journal::disk::is_full;
 use thiserror::Error;
-
-use crate::disk::is_full;
 
 /// Something found while running after which this node no longer serves.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]

@@ -1,25 +1,18 @@
 //! The read gate (key-log §3): many waiters share one read-index round, and none shares a round that began before it.
 //!
 //! Waiters join the *next* round. At most two rounds fly; a new one starts when a waiter exists and fewer fly. After
-//! 250 ms a round is given up and its waiters join a new one; what is asked of others for it has an id that is never used
-//! again ([`crate::peer::rounds`]). An index once had is waited for on our own applied watch. Leader and follower run the
-//! same code.
+//! 250 ms a round is given up and its waiters join a new one. An index once had is waited for on our own applied watch.
+//! Where it comes from is the [`Source`]'s ([`crate::confirm`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use openraft::vote::RaftLeaderId;
-use quorate_core::id::NodeId;
 use quorate_core::seeded::{self, Bug};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::confirm::confirm;
 use crate::error::ReadError;
-use crate::node::Node;
-use crate::peer::rounds::Question;
-use crate::raft::LeaderId;
 use crate::shared::Shared;
 
 /// How long a round may take.
@@ -29,8 +22,6 @@ const ROUNDS_MAX: usize = 2;
 /// How often the first waiter of a round lets everything else on its runtime run before the round may start: whatever has
 /// arrived by then shares it. Costs an idle node some microseconds, no timer, and a busy one nothing.
 const GATHERINGS: usize = 2;
-/// Leaders a round follows before it is given up.
-const REDIRECTS_MAX: usize = 3;
 /// Pause after a round that failed at once, so that a cluster without a leader is not asked in a hot loop.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -248,58 +239,16 @@ async fn round(source: &impl Source) -> Result<u64, String> {
     }
 }
 
-impl Source for Node {
-    async fn ask(&self) -> Result<u64, String> {
-        ask(self).await
-    }
-    async fn another_leader(&self, until: Instant) {
-        self.other_leader(self.leader_now(), until.saturating_duration_since(Instant::now())).await;
-    }
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
-    fn left_behind(&self, index: u64) -> Option<String> {
-        Self::left_behind(self, index)
-    }
-}
-
-/// By this node itself if it leads, else by a question to the leader.
-async fn ask(node: &Node) -> Result<u64, String> {
-    let mut tried: Option<NodeId> = None;
-    for _ in 0..REDIRECTS_MAX {
-        if node.leader_now() == tried {
-            // Wait on the watch instead of following what a deposed leader believes.
-            node.other_leader(tried, ROUND_LIMIT).await;
-        }
-        let Some(leader) = node.leader_now() else { return Err("no leader is known".into()) };
-        tried = Some(leader);
-        let index = if leader == node.me {
-            confirm(node, None).await
-        } else {
-            let link = node.link(leader).ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
-            // Our own word goes along, given now: after the round began. With three voters that makes the quorum.
-            let promised = node.promised().unwrap_or(LeaderId::new(0, 0));
-            link.rounds()
-                .ask(Question::Ask, promised)
-                .await
-                .map_err(|why| format!("the leader, node {leader}, can't be asked: {why}"))?
-        };
-        if let Some(index) = index {
-            return Ok(index);
-        }
-    }
-    Err("the leader could not confirm that it leads".into())
-}
-
 #[cfg(test)]
 mod tests {
+    use quorate_core::id::NodeId;
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::error::Problem;
     use crate::handler::NoService;
     use crate::peer::members::Members;
-    use crate::session::Sequences;
+    use crate::sequences::Sequences;
 
     type Answer = oneshot::Sender<Result<u64, String>>;
 

@@ -1,7 +1,7 @@
-//! Replicates the encrypted key log: journal, state, Raft, peers and the read gate. It knows only ciphertext.
+//! Replicates the encrypted key log: the log, state, Raft, peers and the read gate. It knows only ciphertext.
+//! It leaves to others: disks and chained segments (`journal`).
 
-pub mod disk;
-pub mod journal;
+pub mod log;
 pub mod state;
 
 mod carry_out;
@@ -29,8 +29,7 @@ mod propose;
 mod raft;
 mod replica;
 mod roster;
-mod session;
-
+mod sequences;
 mod shared;
 mod snapshot;
 mod space;
@@ -55,7 +54,7 @@ pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity
 pub use node_file::{Introduction, NodeFile};
 pub use replica::{Replica, View};
 pub use roster::{Roster, SignedRoster};
-pub use session::OpenSeq;
+pub use sequences::OpenSeq;
 pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
 pub use word::{MadeOwnKey, OwnKey, OwnKeys};
 

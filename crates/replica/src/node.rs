@@ -8,7 +8,6 @@ use bytes::Bytes;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_core::seam::{BootClock, WallClock};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Clock;
@@ -16,7 +15,7 @@ use crate::confirm::Confirmations;
 use crate::gate::ReadGate;
 use crate::grants::Grants;
 use crate::handler::SealCheck;
-use crate::journal::JournalReader;
+use crate::log::LogReader;
 use crate::mark::Marked;
 use crate::origins::Origins;
 use crate::peer::hello::Heard;
@@ -30,7 +29,7 @@ use crate::snapshot::streams::Streams;
 use crate::space::Tail;
 use crate::state::StateFiles;
 use crate::status::Role;
-use crate::verify::Scans;
+use crate::verify::Checker;
 use crate::witness::Witness;
 use crate::word::{Own, Words};
 
@@ -43,16 +42,14 @@ pub(crate) struct Node {
     pub(crate) shared: Arc<Shared>,
     pub(crate) raft: Raft,
     pub(crate) links: Arc<Links>,
-    pub(crate) journal: JournalReader,
-    pub(crate) wall: Arc<dyn WallClock>,
-    pub(crate) boot_clock: Arc<dyn BootClock>,
+    pub(crate) journal: LogReader,
     /// What this node has promised in elections.
     pub(crate) promise: Arc<Promise>,
     /// What this node grants and was granted, and whom it believes to lead.
     pub(crate) grants: Arc<Grants>,
     pub(crate) gate: Arc<ReadGate>,
     pub(crate) confirmations: Confirmations,
-    pub(crate) peers: Heard,
+    pub(crate) peers: Arc<Heard>,
     pub(crate) clock: Clock,
     pub(crate) seals: Arc<dyn SealCheck>,
     /// The seal configuration that this node was introduced with, for as long as its state has none.
@@ -72,8 +69,8 @@ pub(crate) struct Node {
     pub(crate) limits: Limits,
     /// The leader this node knows of.
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
-    /// Scans of the whole state.
-    pub(crate) scans: Scans,
+    /// Checks the whole state.
+    pub(crate) checker: Arc<Checker>,
     /// Held while members are changed by this node as the leader; shared, while it sequences a roster: of what it carries out
     /// nobody writes another.
     pub(crate) changing: tokio::sync::RwLock<()>,

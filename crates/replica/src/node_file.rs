@@ -14,8 +14,8 @@ use bytes::Bytes;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Name, NodeId};
+use quorate_journal::disk::{Disk, read_small, replace_small};
 
-use crate::disk::{Disk, read_small, replace_small};
 use crate::error::OpenError;
 use crate::roster::SignedRoster;
 

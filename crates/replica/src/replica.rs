@@ -14,6 +14,8 @@ use quorate_core::id::{GroupId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::time::DutyTime;
+use quorate_journal::Space;
+use quorate_journal::disk::Disk;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -22,12 +24,10 @@ use crate::change::Change;
 use crate::clock::DUTY_WAIT;
 use crate::clock::NoDuty;
 use crate::config::{ReplicaConfig, World};
-use crate::disk::Disk;
 use crate::error::{
     CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
-use crate::journal::Space;
 use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
 use crate::node::Node;
@@ -39,12 +39,11 @@ use crate::propose::Attempt;
 use crate::raft::codec::{decode_membership, invalid};
 use crate::raft::membership_view;
 use crate::roster::SignedRoster;
-use crate::session::OpenSeq;
+use crate::sequences::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Engine, Meta};
 use crate::status::{PeerStatus, ReadRounds, ReplicaStatus};
-use crate::verify::verify_macs;
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
 #[derive(Clone)]
@@ -200,7 +199,7 @@ impl Replica {
     /// When the whole state was last found to match its digest: milliseconds since 1970 by this machine's clock, 0 = not
     /// since the start.
     pub fn verified_ms(&self) -> u64 {
-        self.0.node.scans.good_ms()
+        self.0.node.checker.good_ms()
     }
 
     /// The state as applied here right now, at exactly one index. Fresh only after [`Replica::read_index`].
@@ -252,11 +251,9 @@ impl Replica {
     /// # Errors
     /// When either does not hold: the node must not serve.
     pub async fn verify_state(&self) -> Result<(), StateMismatch> {
-        let node = &self.0.node;
-        node.scan().await?;
-        let view = self.view().map_err(|e| node.mismatch(0, &e))?;
-        let (index, here) = (view.applied(), node.clone());
-        off_runtime("verify", move || verify_macs(&here, &view)).await.map_err(|e| node.mismatch(index, &e))?
+        let checker = &self.0.node.checker;
+        checker.scan().await?;
+        checker.verify_batches(self.view()).await
     }
 
     /// Its inside.
@@ -270,7 +267,7 @@ impl Replica {
         let node = &self.0.node;
         let (role, term) = node.role();
         let last_log = node.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
-        let offsets = node.offsets_ms();
+        let offsets = node.clock.offsets_ms();
         let peers = node.shared.members.all().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
         ReplicaStatus {
             id: node.me,
@@ -283,7 +280,7 @@ impl Replica {
             applied: node.shared.applied_now(),
             cluster_time_ms: node.shared.cluster_time_ms(),
             time_held_ms: node.clock.held_ms(),
-            reference_ms: node.reference_ms(),
+            reference_ms: node.clock.reference_ms(),
             clock_offset_ms: node.clock.offset_ms(),
             boot: node.boot,
             space: node.journal.space(),
@@ -432,13 +429,13 @@ impl Replica {
     /// # Errors
     /// Nothing may be destroyed now, and why.
     pub fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
-        self.0.node.duty_time(wait)
+        self.0.node.clock.duty_time(wait)
     }
 
     /// What a time that an operator confirms is measured by, in milliseconds since 1970: the median of a majority's clocks;
     /// with one or two voters this node's own. None while the clocks of no majority are known.
     pub fn reference_ms(&self) -> Option<u64> {
-        self.0.node.reference_ms()
+        self.0.node.clock.reference_ms()
     }
 
     /// Stops: hands on leadership, makes the state durable, closes journal and state. Afterwards the folder can be

@@ -12,7 +12,7 @@ use crate::error::{Loss, Problem};
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
 use crate::peer::members::Members;
 use crate::raft::LogId;
-use crate::session::Sequences;
+use crate::sequences::Sequences;
 
 /// The open session of each origin.
 pub(crate) type Sessions = BTreeMap<NodeId, Session>;

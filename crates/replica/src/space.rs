@@ -12,10 +12,11 @@ use std::time::Duration;
 use openraft::EntryPayload;
 use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
+use quorate_journal::{JournalConfig, Space};
 use tokio::time::MissedTickBehavior;
 
 use crate::change::Changed;
-use crate::journal::{JournalConfig, JournalReader, Space};
+use crate::log::LogReader;
 use crate::node::Node;
 use crate::raft::RaftEntry;
 use crate::replica::off_runtime;
@@ -72,12 +73,12 @@ impl Tail {
     }
 
     /// Whether so many bytes fit into what the journal has allocated, with as much again for what must follow.
-    pub(crate) fn has_room(&self, journal: &JournalReader, bytes: u64) -> bool {
+    pub(crate) fn has_room(&self, journal: &LogReader, bytes: u64) -> bool {
         journal.room() >= bytes + self.bytes
     }
 
     /// Whether entries of these sizes are still taken.
-    fn takes(&self, journal: &JournalReader, all: u64, clients: u64) -> bool {
+    fn takes(&self, journal: &LogReader, all: u64, clients: u64) -> bool {
         let spend = |left: u64| left.checked_sub(clients);
         // What the tail itself needs is not kept free for it twice.
         let room = if clients > 0 { journal.room() >= all } else { self.has_room(journal, all) };

@@ -8,21 +8,25 @@ use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::NodeId;
+use quorate_journal::disk::{Disk, is_full};
+use quorate_journal::{JournalError, JournalIds, abort_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::clock::Clock;
+use crate::compact::Compactor;
 use crate::config::{ReplicaConfig, World};
-use crate::disk::{Disk, is_full};
 use crate::error::{Loss, OpenError, Problem};
 use crate::grants::Grants;
 use crate::grants::wire::{BootKey, Realm};
 use crate::handler::PeerHandler;
-use crate::journal::{Command, Journal, JournalError, JournalIds, JournalWriter, Recovered, abort_process};
+use crate::log::{Command, Log, LogConfig, LogWriter, Recovered};
 use crate::mark::Marked;
 use crate::net::Listener;
 use crate::node::{Limits, Node};
 use crate::node_file::NodeFile;
+use crate::peer::hello::Heard;
 use crate::peer::link::Links;
 use crate::peer::members::Members;
 use crate::peer::network::Network;
@@ -32,13 +36,14 @@ use crate::raft::log_store::{LogStore, decoded_vote};
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
 use crate::replica::off_runtime;
-use crate::session::Sequences;
+use crate::sequences::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
+use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{carry_out, clock, compact, gate, mark, peer, space, succession, verify, witness};
+use crate::{carry_out, clock, gate, mark, peer, space, succession, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -81,7 +86,7 @@ impl Drop for OwnRuntime {
 /// What has to be stopped.
 pub(crate) struct Running {
     apply: Arc<ApplyThread>,
-    writer: JournalWriter,
+    writer: LogWriter,
     tasks: Vec<JoinHandle<()>>,
     runtime: OwnRuntime,
 }
@@ -137,12 +142,12 @@ async fn start_on(
     let listener = world.net.listen(&cfg.listen).await.map_err(OpenError::io("listening for peers"))?;
     let (mut file, own_key) = identify(&cfg, &world, create).await?;
     let me = file.node;
-    let (journal, recovered) = open_journal(&cfg, &world, me, create)?;
+    let (log, recovered) = open_log(&cfg, &world, me, create)?;
     if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "an unfinished group at the end of the journal was cut off");
     }
-    let writer = JournalWriter::spawn(
-        journal,
+    let writer = LogWriter::spawn(
+        log,
         // A second fsync may lie, and what was acknowledged must not be unsaid (key-log §4.6).
         Box::new(abort_process),
     )
@@ -200,6 +205,9 @@ async fn start_on(
     .map_err(|e| OpenError::Damaged(format!("the log can't be taken up: {e}")))?;
 
     let (leader_tx, leader) = watch::channel(None);
+    let checker = Checker::new(files.clone(), writer.reader(), shared.clone(), world.wall.clone());
+    let peers = Arc::new(Heard::default());
+    let clock = Clock::new(me, world.wall.clone(), world.boot_clock.clone(), shared.clone(), peers.clone());
     let node = Arc::new(Node {
         cluster,
         group,
@@ -209,14 +217,12 @@ async fn start_on(
         raft,
         links,
         journal: writer.reader(),
-        wall: world.wall.clone(),
-        boot_clock: world.boot_clock.clone(),
         promise,
         grants,
         gate: Default::default(),
         confirmations: Default::default(),
-        peers: Default::default(),
-        clock: Default::default(),
+        peers,
+        clock,
         seals: world.seals.clone(),
         introduced_by,
         origins: Default::default(),
@@ -227,7 +233,7 @@ async fn start_on(
         receiving: Default::default(),
         limits: Limits::new(),
         leader,
-        scans: Default::default(),
+        checker,
         changing: Default::default(),
         tail: Tail::of(&cfg.journal),
         own,
@@ -243,7 +249,7 @@ async fn start_on(
         node.shared.set_problem(Problem::Lost(Loss::Before));
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
-    tokio::spawn(node.scan().map(drop));
+    tokio::spawn(node.checker.scan().map(drop));
     tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
 }
@@ -253,10 +259,20 @@ fn spawn_tasks(
     listener: Box<dyn Listener>,
     leader: watch::Sender<Option<NodeId>>,
     apply: Arc<ApplyThread>,
-    writer: JournalWriter,
+    writer: LogWriter,
     world: &World,
     cfg: &ReplicaConfig,
 ) -> Vec<JoinHandle<()>> {
+    let compactor = Compactor {
+        config: cfg.compaction,
+        shared: node.shared.clone(),
+        journal: node.journal.clone(),
+        files: node.files.clone(),
+        apply,
+        streams: node.streams.clone(),
+        words: node.words.clone(),
+        raft: node.raft.clone(),
+    };
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
         tokio::spawn(follow_leader(node.clone(), leader)),
@@ -264,8 +280,8 @@ fn spawn_tasks(
         tokio::spawn(gate::drive(node.gate.clone(), node.clone())),
         tokio::spawn(peer::hello::drive(node.clone())),
         tokio::spawn(clock::drive(node.clone())),
-        tokio::spawn(compact::drive(node.clone(), apply, cfg.compaction)),
-        tokio::spawn(verify::scrub(node.clone(), cfg.scrub_interval)),
+        tokio::spawn(compactor.run()),
+        tokio::spawn(node.checker.clone().scrub(cfg.scrub_interval)),
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
         tokio::spawn(carry_out::drive(node.clone())),
@@ -350,18 +366,14 @@ fn clear(data_dir: &Path, disk: &dyn Disk) -> std::io::Result<()> {
     disk.fsync_dir(data_dir)
 }
 
-fn open_journal(
-    cfg: &ReplicaConfig,
-    world: &World,
-    node: NodeId,
-    create: bool,
-) -> Result<(Journal, Recovered), OpenError> {
+fn open_log(cfg: &ReplicaConfig, world: &World, node: NodeId, create: bool) -> Result<(Log, Recovered), OpenError> {
     let dir = cfg.data_dir.join(JOURNAL);
-    let ids = JournalIds { cluster: cfg.cluster, node, group: cfg.group };
-    let make = |f: fn(&Path, _, _, _, _) -> Result<(Journal, Recovered), JournalError>| {
-        f(&dir, ids, cfg.journal.clone(), world.disk.clone(), world.entropy.clone())
+    let ids = JournalIds { cluster: cfg.cluster, node, stream: cfg.group.0 };
+    let config = LogConfig { journal: cfg.journal.clone(), ..LogConfig::default() };
+    let make = |f: fn(&Path, _, _, _, _) -> Result<(Log, Recovered), JournalError>| {
+        f(&dir, ids, config, world.disk.clone(), world.entropy.clone())
     };
-    let opened = if create { make(Journal::create) } else { make(Journal::open) };
+    let opened = if create { make(Log::create) } else { make(Log::open) };
     opened.map_err(|e| match e {
         JournalError::Io { source, .. } => OpenError::Io { doing: "opening the journal", error: source },
         e @ JournalError::InUse(_) => OpenError::InUse(e.to_string()),
@@ -370,6 +382,10 @@ fn open_journal(
              under its id. Put the journal back if it was moved. The other members serve as long as they are a majority; \
              else {REPLACE_MEMBER}",
             dir.display()
+        )),
+        e @ JournalError::Damaged { .. } => OpenError::Damaged(format!(
+            "{e}. This node may have acknowledged entries or votes that are no longer here, so it must not vote again under \
+             its id. The other members serve as long as they are a majority; {REPLACE_MEMBER}"
         )),
         e => OpenError::Damaged(e.to_string()),
     })
@@ -385,7 +401,7 @@ fn open_files(world: &World, cfg: &ReplicaConfig) -> Result<Arc<StateFiles>, Ope
 }
 
 /// After a crash the state may be the one before the newest that the journal knows of. It is what the next one follows.
-async fn note_state(state: &State, recovered: &Recovered, writer: &JournalWriter) -> Result<(), OpenError> {
+async fn note_state(state: &State, recovered: &Recovered, writer: &LogWriter) -> Result<(), OpenError> {
     match state.stands_at().filter(|here| Some(*here) != recovered.stands.newest) {
         Some(here) => writer.append_synced(vec![Command::Checkpoint(here)]).await,
         None => Ok(()),

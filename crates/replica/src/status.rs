@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::id::NodeId;
+use quorate_journal::Space;
 
 use crate::error::Problem;
-use crate::journal::Space;
 use crate::member::{Member, MembershipView};
 
 /// A node's part in consensus.

@@ -1,4 +1,5 @@
-//! A leader whose process is gone is succeeded as soon as its lease has run out.
+//! Who leads next: whom a leader hands its leadership to, and how a leader whose process is gone is succeeded as soon as its
+//! lease has run out.
 //!
 //! Raft's own timer waits for the lease and then for a random while, since silence may have many reasons (key-log §6). But
 //! when the leader's connections end and nobody listens at its address any more, it is dead, and the random while is
@@ -15,6 +16,8 @@ use std::time::Duration;
 use quorate_core::id::NodeId;
 use tokio::time::Instant;
 
+use crate::change::LAG_MAX;
+use crate::clock::is_fit;
 use crate::node::Node;
 use crate::peer::RpcFailure;
 
@@ -73,6 +76,42 @@ impl Node {
     pub(crate) fn is_another_s_turn(&self, candidate: NodeId) -> bool {
         let a_while = Duration::from_millis(self.raft.config().election_timeout_min);
         self.promise.went_elsewhere(candidate, a_while)
+    }
+
+    /// Asks the most advanced reachable voter to lead, one that serves clients before one that is sealed. Without any
+    /// nothing happens: a wrong clock is better than no leader, and ticks carry the median anyway.
+    pub(crate) async fn hand_on_leadership(&self) -> Option<NodeId> {
+        let to = self.best_successor()?;
+        self.raft.trigger().transfer_leader(to.0).await.ok()?;
+        Some(to)
+    }
+
+    /// Whether another node's clock lets it lead, as far as is known here. One whose clock does not, does not campaign
+    /// either: a transfer aimed at it could leave the cluster without a leader.
+    pub(crate) fn may_lead(&self, id: NodeId) -> bool {
+        self.clock.offsets_ms().get(&id).copied().is_none_or(is_fit)
+    }
+
+    /// Who should lead when this node no longer does.
+    pub(crate) fn best_successor(&self) -> Option<NodeId> {
+        self.successor_with_space().or_else(|| self.successor(|_| true))
+    }
+
+    /// The same, if there is one whose disk is not nearly full.
+    pub(crate) fn successor_with_space(&self) -> Option<NodeId> {
+        self.successor(|id| !self.peers.is_low(id))
+    }
+
+    fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let mut others = self.shared.members.applied().voter_ids();
+        others.retain(|id| *id != self.me && fit(*id) && self.may_lead(*id));
+        let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
+        let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));
+        let serving = self.peers.most_advanced(serving);
+        serving
+            .filter(|id| self.peers.lag(*id, last) <= LAG_MAX)
+            .or_else(|| self.peers.most_advanced(others.into_iter()))
     }
 }
 

@@ -8,55 +8,67 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Entry};
 use quorate_core::record_key::RecordKey;
+use quorate_core::seam::WallClock;
 use tokio::time::Instant;
 
-use crate::error::{Problem, StateMismatch};
-use crate::journal::JournalReader;
-use crate::node::Node;
+use crate::error::{Problem, ReadError, StateMismatch};
+use crate::log::LogReader;
 use crate::raft::codec::{decode_log_id, from_journal, invalid};
 use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{Payload, RaftEntry};
 use crate::replica::{View, off_runtime};
-use crate::state::{self, BatchVerifier, Engine, Meta, StateError};
+use crate::shared::Shared;
+use crate::state::{self, BatchVerifier, Engine, Meta, StateError, StateFiles};
 
 /// A scan of the whole state; whoever needs one while it runs waits for it.
-type Scan = Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
+type Scan = futures::future::Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
 
-/// What is known of scans.
-#[derive(Default)]
-pub(crate) struct Scans {
-    /// The one that is under way, or the last one.
+/// Who checks the state, and what is known of it.
+pub(crate) struct Checker {
+    files: Arc<StateFiles>,
+    journal: LogReader,
+    shared: Arc<Shared>,
+    wall: Arc<dyn WallClock>,
+    /// The scan that is under way, or the last one.
     last: Mutex<Option<Scan>>,
     /// When the whole state was last found to be good, by this machine's clock; 0 = not since the start.
     good_ms: AtomicU64,
 }
 
-impl Scans {
+impl Checker {
+    pub(crate) fn new(
+        files: Arc<StateFiles>,
+        journal: LogReader,
+        shared: Arc<Shared>,
+        wall: Arc<dyn WallClock>,
+    ) -> Arc<Self> {
+        Arc::new(Self { files, journal, shared, wall, last: Mutex::default(), good_ms: AtomicU64::new(0) })
+    }
+
+    /// When the whole state was last found to be good.
     pub(crate) fn good_ms(&self) -> u64 {
         self.good_ms.load(Ordering::Relaxed)
     }
-}
 
-impl Node {
     /// Checks the whole state against its digest, on a thread of its own. A scan that runs already serves as well: it
     /// began after this start, and what was applied since this process applied itself. Damage ends this node's service,
     /// whether or not anybody waits for the answer.
     pub(crate) fn scan(self: &Arc<Self>) -> Scan {
-        let mut scans = self.scans.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(scan) = scans.as_ref().filter(|scan| scan.peek().is_none()) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scan) = last.as_ref().filter(|scan| scan.peek().is_none()) {
             return scan.clone();
         }
-        let node = self.clone();
+        let checker = self.clone();
         let scan = async move {
-            let here = node.clone();
+            let here = checker.clone();
             let checked = off_runtime("verify", move || here.check_digest(&state::verify_state)).await;
-            checked.unwrap_or_else(|e| Err(node.mismatch(0, &e)))
+            checked.unwrap_or_else(|e| Err(checker.mismatch(0, &e)))
         };
         let scan = scan.boxed().shared();
-        *scans = Some(scan.clone());
+        *last = Some(scan.clone());
         scan
     }
 
@@ -73,7 +85,7 @@ impl Node {
                 Ok(records) => {
                     let ms = began.elapsed().as_millis() as u64;
                     tracing::info!(records, ms, "the state adds up to its digest");
-                    self.scans.good_ms.store(self.wall.now_ms(), Ordering::Relaxed);
+                    self.good_ms.store(self.wall.now_ms(), Ordering::Relaxed);
                     return Ok(());
                 }
                 // A snapshot took its place meanwhile.
@@ -88,53 +100,58 @@ impl Node {
         }
     }
 
-    pub(crate) fn mismatch(&self, index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
+    fn mismatch(&self, index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
         StateMismatch::Digest { file: self.files.path(), index, what: what.to_string() }
     }
-}
 
-/// Checks the state again and again while the node runs: what nobody reads may rot (key-log §5.4). Damage ends this
-/// node's service. Runs as long as the replica.
-pub(crate) async fn scrub(node: Arc<Node>, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        // The file grows while it is looked at.
-        if node.journal.low_space() {
-            continue;
-        }
-        let here = node.clone();
-        let scrub = move || {
-            if let Err(error) = here.files.drop_cached() {
-                tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+    /// Checks the state again and again while the node runs: what nobody reads may rot (key-log §5.4). Damage ends this
+    /// node's service. Runs as long as the replica.
+    pub(crate) async fn scrub(self: Arc<Self>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            // The file grows while it is looked at.
+            if self.journal.low_space() {
+                continue;
             }
-            here.check_digest(&|view| state::scrub_state(view, &|| here.shared.is_stopping()))
-        };
-        match off_runtime("scrub", scrub).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
+            let here = self.clone();
+            let scrub = move || {
+                if let Err(error) = here.files.drop_cached() {
+                    tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+                }
+                here.check_digest(&|view| state::scrub_state(view, &|| here.shared.is_stopping()))
+            };
+            match off_runtime("scrub", scrub).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
+            }
         }
     }
-}
 
-/// With a verifier, checks the log up to a view. That is the retained log: what was purged, or came in a snapshot, is
-/// held to the digest alone until signed anchors of digests vouch for it.
-pub(crate) fn verify_macs(node: &Node, view: &View) -> Result<(), StateMismatch> {
-    let index = view.applied();
-    let unreadable = |e: io::Error| node.mismatch(index, &e);
-    let Some(keys) = node.shared.keys() else { return Ok(()) };
-    // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
-    let committed = node.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose();
-    let through = committed.map_err(unreadable)?.map_or(index, |id| id.index.max(index));
-    match find_forged(&node.journal, through, view, &*keys).map_err(unreadable)? {
-        Some(index) => Err(StateMismatch::Forged(Problem::BadMac { index })),
-        None => Ok(()),
+    /// With a verifier, checks the log up to a view, on a thread of its own. That is the retained log: what was purged, or came
+    /// in a snapshot, is held to the digest alone until signed anchors of digests vouch for it.
+    pub(crate) async fn verify_batches(self: &Arc<Self>, view: Result<View, ReadError>) -> Result<(), StateMismatch> {
+        let view = view.map_err(|e| self.mismatch(0, &e))?;
+        let (index, here) = (view.applied(), self.clone());
+        let forged = off_runtime("verify", move || here.find_forged(&view)).await.flatten();
+        match forged.map_err(|e| self.mismatch(index, &e))? {
+            Some(index) => Err(StateMismatch::Forged(Problem::BadMac { index })),
+            None => Ok(()),
+        }
+    }
+
+    fn find_forged(&self, view: &View) -> io::Result<Option<u64>> {
+        let Some(keys) = self.shared.keys() else { return Ok(None) };
+        // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
+        let committed = self.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose()?;
+        let through = committed.map_or(view.applied(), |id| id.index.max(view.applied()));
+        find_forged(&self.journal, through, view, &*keys)
     }
 }
 
 /// The first batch in the log, up to and with index `through`, whose MAC is wrong.
 fn find_forged(
-    journal: &JournalReader,
+    journal: &LogReader,
     through: u64,
     view: &View,
     verifier: &dyn BatchVerifier,

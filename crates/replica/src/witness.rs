@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::error::{Loss, Problem};
 use crate::grants::Doubt;
-use crate::journal::{Command, JournalWriter};
+use crate::log::{Command, LogWriter};
 use crate::member::MembershipView;
 use crate::node::Node;
 use crate::raft::codec::decode_log_id;
@@ -83,7 +83,7 @@ impl Node {
 
     /// Whether this node may ask for votes.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.own.standing() == Standing::TakesPart && self.clock_may_lead()
+        self.own.standing() == Standing::TakesPart && self.clock.may_lead()
     }
 
     /// The one place that says so to Raft.
@@ -148,7 +148,7 @@ async fn ask_others(node: &Node) {
 }
 
 /// Writes the others' words down, for as long as the replica runs.
-pub(crate) async fn keep(node: Arc<Node>, writer: JournalWriter) {
+pub(crate) async fn keep(node: Arc<Node>, writer: LogWriter) {
     loop {
         tokio::time::sleep(KEEP_INTERVAL).await;
         if !write_down(&node, &writer).await {
@@ -158,7 +158,7 @@ pub(crate) async fn keep(node: Arc<Node>, writer: JournalWriter) {
 }
 
 /// Whether the journal took them.
-pub(crate) async fn write_down(node: &Node, writer: &JournalWriter) -> bool {
+pub(crate) async fn write_down(node: &Node, writer: &LogWriter) -> bool {
     match node.words.news() {
         Some(words) => writer.append(vec![Command::Seen(words)], Box::new(|_| ())).await.is_ok(),
         None => true,

@@ -25,7 +25,7 @@ use quorate_core::seeded::{self, Bug};
 use quorate_core::session::Session;
 
 use crate::error::Loss;
-use crate::journal::JournalReader;
+use crate::log::LogReader;
 use crate::raft::codec::decode_vote;
 use crate::raft::{LeaderId, LogId, Vote};
 
@@ -156,7 +156,7 @@ pub(crate) struct Own {
     group: GroupId,
     session: Session,
     key: Arc<dyn OwnKey>,
-    journal: JournalReader,
+    journal: LogReader,
     /// Newest entry acknowledged to a leader, by the leadership.
     acked: Mutex<Option<(LeaderId, LogId)>>,
     /// Last entry that is synced here: what counts while this node leads.
@@ -171,7 +171,7 @@ impl Own {
         (cluster, group): (ClusterId, GroupId),
         session: Session,
         key: Arc<dyn OwnKey>,
-        journal: JournalReader,
+        journal: LogReader,
         synced: Arc<Mutex<Option<LogId>>>,
         standing: Standing,
     ) -> Self {

@@ -1,8 +1,6 @@
 //! Nodes whose disks are nearly full: what they refuse, what they go on doing, and that they recover by themselves.
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
-#[path = "common/quota_disk.rs"]
-mod quota_disk;
 mod support;
 
 use std::sync::Arc;
@@ -10,8 +8,8 @@ use std::time::Duration;
 
 use quorate_core::id::NodeId;
 use quorate_core::seam::WallClock;
+use quorate_journal::testing::QuotaDisk;
 use quorate_replica::{CompactionConfig, MembershipError, OpenError, Problem, ProposeError, ReadError, Replica, World};
-use quota_disk::QuotaDisk;
 use support::{Cluster, PATIENCE, genesis, put, soon, write};
 
 /// Two segments of the tests' size: the limit, as low_space_bytes is 0 there.

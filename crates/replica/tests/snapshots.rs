@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_core::id::GroupId;
-use quorate_replica::disk::RealDisk;
-use quorate_replica::journal::{Command, Journal, JournalIds};
+use quorate_journal::JournalIds;
+use quorate_journal::disk::RealDisk;
+use quorate_replica::log::{Command, Log, LogConfig};
 use quorate_replica::state::{RedbEngine, State};
 use quorate_replica::{ApplyObserver, CompactionConfig, ReadRecord, Replica, Touched};
 use support::{CLUSTER, Cluster, PATIENCE, TestSeals, soon, write};
@@ -191,11 +192,12 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
 fn tell_journal(site: &support::Site, state: &Path) {
     let engine = RedbEngine::open(&RealDisk, state, 1 << 20).expect("opens");
     let state = State::open(Arc::new(engine), CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
-    let ids = JournalIds { cluster: CLUSTER, node: site.id, group: GroupId(0) };
-    let (dir, config) = (site.dir.join("journal"), site.config().journal);
-    let opened = Journal::open(&dir, ids, config, Arc::new(RealDisk), site.entropy.clone());
-    let (mut journal, _) = opened.expect("a journal");
-    journal.write_group(vec![Command::Checkpoint(state.stands_at().expect("applied"))]).expect("written");
+    let ids = JournalIds { cluster: CLUSTER, node: site.id, stream: 0 };
+    let (dir, config) =
+        (site.dir.join("journal"), LogConfig { journal: site.config().journal, ..LogConfig::default() });
+    let opened = Log::open(&dir, ids, config, Arc::new(RealDisk), site.entropy.clone());
+    let (mut log, _) = opened.expect("a journal");
+    log.write(vec![Command::Checkpoint(state.stands_at().expect("applied"))]).expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

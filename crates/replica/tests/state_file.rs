@@ -2,15 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use common::sim_disk::SimDisk;
-use common::{Rng, seed};
+use quorate_journal::testing::{Rng, SimDisk, seed};
 use quorate_replica::state::{Engine, RedbEngine, WriteSet};
 
 const FILE: &str = "/state";

@@ -2,19 +2,18 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
 #[path = "support/mod.rs"]
 mod support;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use common::quota_disk::QuotaDisk;
 use quorate_core::batch::{Entry, Outcome};
 use quorate_core::id::{BatchId, GroupId, NodeId};
 use quorate_core::session::Session;
-use quorate_replica::disk::is_full;
-use quorate_replica::journal::{Checkpoint, Stands};
+use quorate_journal::disk::is_full;
+use quorate_journal::testing::QuotaDisk;
+use quorate_replica::log::{Checkpoint, Stands};
 use quorate_replica::state::{ApplyError, Engine, State, StateFiles, ToApply, What, verify_state};
 use support::{CLUSTER, TestSeals, genesis, put};
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bytes::Bytes;
 use quorate_core::codec::Writer;
-use quorate_replica::disk::RealDisk;
+use quorate_journal::disk::RealDisk;
 use quorate_replica::state::{Engine as _, Identity, LtHash, Meta, Records, StateFiles, is_state_file};
 
 use super::pb;

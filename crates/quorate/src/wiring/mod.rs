@@ -108,7 +108,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
     let own_keys = HsmOwnKeys::new(hsm.clone(), certificate.cluster, name.clone(), entropy.clone());
     let world = World {
-        disk: Arc::new(quorate_replica::disk::RealDisk),
+        disk: Arc::new(quorate_journal::disk::RealDisk),
         net: Arc::new(net),
         entropy,
         wall: wall.clone(),

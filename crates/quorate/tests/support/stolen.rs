@@ -15,7 +15,7 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_crypto::kdf::{Label, derive};
 use quorate_crypto::{Ceremony, CeremonyId, Envelope, Keyring, SealConfig, Secret, Share, boxes, kem_secret};
 use quorate_hsm::{Hsm, KeySelection, SoftToken};
-use quorate_replica::disk::RealDisk;
+use quorate_journal::disk::RealDisk;
 use quorate_replica::state::{Engine, StateFiles, get_record, scan_table};
 
 /// The raw bytes of a share.

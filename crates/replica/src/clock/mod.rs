@@ -5,19 +5,22 @@ mod judge;
 pub(crate) mod witness;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
+use quorate_core::seam::{BootClock, WallClock};
 use quorate_core::time::DutyTime;
 use tokio::time::Instant;
 
+pub(crate) use self::judge::is_fit;
 pub use self::judge::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
-use self::judge::{Judge, Tick, is_fit};
+use self::judge::{Judge, Tick};
 use self::witness::Clocks;
-use crate::change::LAG_MAX;
 use crate::node::Node;
+use crate::peer::hello::Heard;
+use crate::shared::Shared;
 use crate::status::Role;
 
 /// How often time moves on.
@@ -25,9 +28,15 @@ const TICK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often this node compares its clock with the others.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What this node thinks of the time.
-#[derive(Default)]
-pub(crate) struct Clock(Mutex<State>);
+/// The clocks of this machine, those that were heard of, and what this node thinks of the time.
+pub(crate) struct Clock {
+    me: NodeId,
+    wall: Arc<dyn WallClock>,
+    boot: Arc<dyn BootClock>,
+    shared: Arc<Shared>,
+    heard: Arc<Heard>,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -37,22 +46,90 @@ struct State {
 }
 
 impl Clock {
-    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn new(
+        me: NodeId,
+        wall: Arc<dyn WallClock>,
+        boot: Arc<dyn BootClock>,
+        shared: Arc<Shared>,
+        heard: Arc<Heard>,
+    ) -> Self {
+        Self { me, wall, boot, shared, heard, state: Mutex::default() }
+    }
+
+    /// This machine's idea of the time, milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.wall.now_ms()
+    }
+
+    /// Since some fixed point, by the clock that nobody sets.
+    pub(crate) fn boot_time(&self) -> Duration {
+        self.boot.now()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All clocks that are known here, now.
+    fn with_clocks<T>(&self, f: impl FnOnce(&Clocks<'_>) -> T) -> T {
+        let membership = self.shared.members.applied();
+        // The own clock first: what was heard while this looked is not older than it says.
+        let (own_ms, now) = (self.wall.now_ms(), self.boot.now());
+        f(&Clocks { me: self.me, membership: &membership, witnesses: self.heard.witnesses(), now, own_ms })
     }
 
     /// The leap that waits for an operator.
     pub(crate) fn held_ms(&self) -> Option<u64> {
-        self.with(|s| s.held_ms)
+        self.state().held_ms
     }
 
     /// This clock minus the majority's, as compared last.
     pub(crate) fn offset_ms(&self) -> Option<i64> {
-        self.with(|s| s.judge.offset_ms())
+        self.state().judge.offset_ms()
+    }
+
+    /// Compares this clock with the others; `leader_known`: somebody leads who is there.
+    fn look(&self, leader_known: bool) {
+        let cluster_ms = self.shared.cluster_time_ms();
+        self.with_clocks(|clocks| self.state().judge.look(clocks, cluster_ms, leader_known));
+    }
+
+    /// What a leader does with cluster time.
+    fn tick(&self) -> Tick {
+        let cluster_ms = self.shared.cluster_time_ms();
+        let tick = self.with_clocks(|clocks| self.state().judge.tick(clocks, cluster_ms));
+        self.hold(if let Tick::Held(t) = tick { Some(t) } else { None });
+        tick
     }
 
     fn hold(&self, held_ms: Option<u64>) {
-        self.with(|s| s.held_ms = held_ms);
+        self.state().held_ms = held_ms;
+    }
+
+    /// Whether this node's clock lets it lead: it is fit, or nobody leads.
+    pub(crate) fn may_lead(&self) -> bool {
+        self.state().judge.may_lead(self.boot.now())
+    }
+
+    /// What may be destroyed by, when cluster time has stood for `wait`.
+    pub(crate) fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
+        let cluster_ms = self.shared.cluster_time_ms();
+        self.with_clocks(|clocks| self.state().judge.duty_time(clocks, cluster_ms, wait))
+    }
+
+    /// What a confirmed time is measured by: the median of a majority's clocks; with one or two voters the own clock.
+    pub(crate) fn reference_ms(&self) -> Option<u64> {
+        self.with_clocks(|clocks| if clocks.is_witnessed() { clocks.median() } else { Some(clocks.own_ms) })
+    }
+
+    /// Each member's clock minus the majority's, of those known.
+    pub(crate) fn offsets_ms(&self) -> BTreeMap<NodeId, i64> {
+        self.with_clocks(|clocks| {
+            let Some(median) = clocks.median().filter(|_| clocks.is_witnessed()) else { return BTreeMap::new() };
+            let off = |ms: u64| i64::try_from(i128::from(ms) - i128::from(median)).unwrap_or(i64::MAX);
+            let members = clocks.witnesses.keys().copied().chain([self.me]);
+            members.filter_map(|id| Some((id, off(clocks.of(id)?)))).collect()
+        })
     }
 }
 
@@ -64,7 +141,7 @@ pub(crate) async fn drive(node: Arc<Node>) {
     let mut could_lead = true;
     loop {
         check.tick().await;
-        could_lead = node.judge_own_clock(could_lead).await;
+        could_lead = judge_own(&node, could_lead).await;
         if !matches!(node.role(), (Role::Leader, _)) {
             last_tick = None;
             node.clock.hold(None);
@@ -77,14 +154,11 @@ pub(crate) async fn drive(node: Arc<Node>) {
         if node.journal.low_space() && !node.tail.has_room(&node.journal, 0) {
             continue;
         }
-        let cluster_ms = node.shared.cluster_time_ms();
-        let to = node.with_clocks(|clocks| node.clock.with(|s| s.judge.tick(clocks, cluster_ms)));
-        node.clock.hold(if let Tick::Held(t) = to { Some(t) } else { None });
-        let t = match to {
+        let t = match node.clock.tick() {
             Tick::Wait => continue,
             Tick::Held(t) => {
                 tracing::warn!(
-                    cluster_time = cluster_ms,
+                    cluster_time = node.shared.cluster_time_ms(),
                     t,
                     "cluster time would jump with no majority of clocks to witness it: it stands still until an operator \
                      confirms that this node's clock is right"
@@ -106,102 +180,29 @@ pub(crate) async fn drive(node: Arc<Node>) {
     }
 }
 
-impl Node {
-    /// All clocks that are known here, now.
-    fn with_clocks<T>(&self, f: impl FnOnce(&Clocks<'_>) -> T) -> T {
-        let membership = self.shared.members.applied();
-        // The own clock first: what was heard while this looked is not older than it says.
-        let (own_ms, now) = (self.wall.now_ms(), self.boot_clock.now());
-        f(&Clocks { me: self.me, membership: &membership, witnesses: self.peers.witnesses(), now, own_ms })
+/// Looks at the clocks: alarms when ours is off the majority's, and gives up leading when it is far off. Whether this node
+/// could lead before, and now.
+async fn judge_own(node: &Node, could_lead: bool) -> bool {
+    let before = node.clock.offset_ms().unwrap_or(0);
+    // Raft names who was elected last, dead or not.
+    let here = |leader| leader == node.me || node.peers.is_reachable(leader);
+    node.clock.look(node.leader_now().is_some_and(here));
+    let offset_ms = node.clock.offset_ms().unwrap_or(0);
+    let alarming = |offset_ms: i64| offset_ms.saturating_abs() > OFFSET_ALARM_MS;
+    if alarming(offset_ms) && !alarming(before) {
+        tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
     }
-
-    /// Looks at the clocks: alarms when ours is off the majority's, and gives up leading when it is far off. Whether this node
-    /// could lead before, and now.
-    async fn judge_own_clock(&self, could_lead: bool) -> bool {
-        let before = self.clock.offset_ms().unwrap_or(0);
-        // Raft names who was elected last, dead or not.
-        let here = |leader| leader == self.me || self.peers.is_reachable(leader);
-        let (cluster_ms, leader_known) = (self.shared.cluster_time_ms(), self.leader_now().is_some_and(here));
-        self.with_clocks(|clocks| self.clock.with(|s| s.judge.look(clocks, cluster_ms, leader_known)));
-        let offset_ms = self.clock.offset_ms().unwrap_or(0);
-        let alarming = |offset_ms: i64| offset_ms.saturating_abs() > OFFSET_ALARM_MS;
-        if alarming(offset_ms) && !alarming(before) {
-            tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
-        }
-        if alarming(offset_ms) != alarming(before) {
-            self.shared.note_change();
-        }
-        let can_lead = self.clock_may_lead();
-        if can_lead != could_lead {
-            self.review_candidacy();
-            self.shared.note_change();
-        }
-        if !is_fit(offset_ms) && self.leads() {
-            tracing::error!(offset_ms, "this node's clock is too far off to lead; leadership is handed on");
-            self.hand_on_leadership().await;
-        }
-        can_lead
+    if alarming(offset_ms) != alarming(before) {
+        node.shared.note_change();
     }
-
-    /// Whether this node's clock lets it lead: it is fit, or nobody leads.
-    pub(crate) fn clock_may_lead(&self) -> bool {
-        self.clock.with(|s| s.judge.may_lead(self.boot_clock.now()))
+    let can_lead = node.clock.may_lead();
+    if can_lead != could_lead {
+        node.review_candidacy();
+        node.shared.note_change();
     }
-
-    /// What may be destroyed by, when cluster time has stood for `wait`.
-    pub(crate) fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
-        let cluster_ms = self.shared.cluster_time_ms();
-        self.with_clocks(|clocks| self.clock.with(|s| s.judge.duty_time(clocks, cluster_ms, wait)))
+    if !is_fit(offset_ms) && node.leads() {
+        tracing::error!(offset_ms, "this node's clock is too far off to lead; leadership is handed on");
+        node.hand_on_leadership().await;
     }
-
-    /// What a confirmed time is measured by: the median of a majority's clocks; with one or two voters the own clock.
-    pub(crate) fn reference_ms(&self) -> Option<u64> {
-        self.with_clocks(|clocks| if clocks.is_witnessed() { clocks.median() } else { Some(clocks.own_ms) })
-    }
-
-    /// Each member's clock minus the majority's, of those known.
-    pub(crate) fn offsets_ms(&self) -> BTreeMap<NodeId, i64> {
-        self.with_clocks(|clocks| {
-            let Some(median) = clocks.median().filter(|_| clocks.is_witnessed()) else { return BTreeMap::new() };
-            let off = |ms: u64| i64::try_from(i128::from(ms) - i128::from(median)).unwrap_or(i64::MAX);
-            let members = clocks.witnesses.keys().copied().chain([self.me]);
-            members.filter_map(|id| Some((id, off(clocks.of(id)?)))).collect()
-        })
-    }
-
-    /// Asks the most advanced reachable voter to lead, one that serves clients before one that is sealed. Without any
-    /// nothing happens: a wrong clock is better than no leader, and ticks carry the median anyway.
-    pub(crate) async fn hand_on_leadership(&self) -> Option<NodeId> {
-        let to = self.best_successor()?;
-        self.raft.trigger().transfer_leader(to.0).await.ok()?;
-        Some(to)
-    }
-
-    /// Whether another node's clock lets it lead, as far as is known here. One whose clock does not, does not campaign
-    /// either: a transfer aimed at it could leave the cluster without a leader.
-    pub(crate) fn may_lead(&self, id: NodeId) -> bool {
-        self.offsets_ms().get(&id).copied().is_none_or(is_fit)
-    }
-
-    /// Who should lead when this node no longer does.
-    pub(crate) fn best_successor(&self) -> Option<NodeId> {
-        self.successor_with_space().or_else(|| self.successor(|_| true))
-    }
-
-    /// The same, if there is one whose disk is not nearly full.
-    pub(crate) fn successor_with_space(&self) -> Option<NodeId> {
-        self.successor(|id| !self.peers.is_low(id))
-    }
-
-    fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
-        let mut others = self.shared.members.applied().voter_ids();
-        others.retain(|id| *id != self.me && fit(*id) && self.may_lead(*id));
-        let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
-        // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
-        let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));
-        let serving = self.peers.most_advanced(serving);
-        serving
-            .filter(|id| self.peers.lag(*id, last) <= LAG_MAX)
-            .or_else(|| self.peers.most_advanced(others.into_iter()))
-    }
+    can_lead
 }

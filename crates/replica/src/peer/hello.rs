@@ -164,7 +164,7 @@ impl Node {
             last_log_id: last.and_then(|(_, id)| decode_log_id(&id).ok()).map(|id| convert::log_id_out(&id)),
             vote: self.journal.vote().and_then(|v| decode_vote(&v).ok()).map(|v| convert::vote_out(&v)),
             applied: self.shared.applied_now(),
-            wall_ms: self.wall.now_ms(),
+            wall_ms: self.clock.wall_ms(),
             roster_serial: roster.as_ref().map_or(0, |roster| roster.roster().serial),
             roster: behind.map(|roster| roster.encode().clone()).unwrap_or_default(),
             level: LEVEL,
@@ -178,7 +178,7 @@ impl Node {
     }
 
     fn question(&self, to: NodeId) -> Question {
-        Question { known: self.words.newest(to), sent: self.boot_clock.now(), hello: self.my_hello(to) }
+        Question { known: self.words.newest(to), sent: self.clock.boot_time(), hello: self.my_hello(to) }
     }
 
     /// Takes in what a member told in answer to a Hello of ours.
@@ -205,7 +205,7 @@ impl Node {
         self.words.keep(from, hello.word);
         self.hear_roster(from, hello.roster);
         self.shared.members.note_serial(from, hello.roster_serial);
-        let (answered, own_ms) = (self.boot_clock.now(), self.wall.now_ms());
+        let (answered, own_ms) = (self.clock.boot_time(), self.clock.wall_ms());
         let clock = sent.and_then(|sent| Witness::new(hello.wall_ms, sent, answered, own_ms));
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
         let news = self.peers.with(|all| {

@@ -12,14 +12,14 @@ use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
+use quorate_journal::disk::is_full;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{decode_log_id, decode_membership, encode_log_id, encode_membership, invalid, node_ids};
 use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
-use crate::disk::is_full;
 use crate::error::Problem;
-use crate::journal::{Checkpoint, Command, JournalWriter};
+use crate::log::{Checkpoint, Command, LogWriter};
 use crate::shared::{Sessions, Shared};
 use crate::state::{
     Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,
@@ -68,7 +68,7 @@ impl ApplyThread {
     pub(crate) fn spawn(
         state: State,
         files: Arc<StateFiles>,
-        journal: JournalWriter,
+        journal: LogWriter,
         shared: Arc<Shared>,
         reopen: impl Fn(Arc<StateFiles>) -> io::Result<State> + Send + 'static,
     ) -> io::Result<Self> {
@@ -161,7 +161,7 @@ type Reopen = Box<dyn Fn(Arc<StateFiles>) -> io::Result<State> + Send>;
 struct Worker {
     state: State,
     files: Arc<StateFiles>,
-    journal: JournalWriter,
+    journal: LogWriter,
     shared: Arc<Shared>,
     reopen: Reopen,
     durable: Arc<AtomicU64>,

@@ -20,7 +20,7 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
 
 use super::{LeaderId, LogId, Membership, Payload, RaftEntry, StoredMembership, Vote, config_view};
-use crate::journal::LogEntry;
+use crate::log::LogEntry;
 use crate::member::MembershipView;
 
 /// Format of everything here that carries one.

@@ -16,13 +16,13 @@ use super::codec::{decode_log_id, decode_vote, encode_log_id, encode_vote, from_
 use super::promise::Promise;
 use super::settings::LOG_READ_BYTES_MAX;
 use super::{LogId, RaftEntry, TypeConfig, Vote};
-use crate::journal::{Command, IndexedId, JournalReader, JournalWriter, LogEntry};
+use crate::log::{Command, IndexedId, LogEntry, LogReader, LogWriter};
 
 /// The journal as openraft sees it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    writer: JournalWriter,
-    reader: JournalReader,
+    writer: LogWriter,
+    reader: LogReader,
     promise: Arc<Promise>,
     /// What the state has applied.
     applied: watch::Receiver<u64>,
@@ -33,7 +33,7 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// # Errors
     /// When the journal's vote can't be read.
-    pub(crate) fn new(writer: JournalWriter, applied: watch::Receiver<u64>) -> io::Result<Self> {
+    pub(crate) fn new(writer: LogWriter, applied: watch::Receiver<u64>) -> io::Result<Self> {
         let reader = writer.reader();
         let vote = decoded_vote(&reader)?;
         let last_synced = Arc::new(Mutex::new(decoded_id(reader.state()?.last)?));
@@ -70,7 +70,7 @@ fn to_range(range: impl RangeBounds<u64>) -> std::ops::Range<u64> {
 }
 
 /// The vote that the journal holds.
-pub(crate) fn decoded_vote(reader: &JournalReader) -> io::Result<Option<Vote>> {
+pub(crate) fn decoded_vote(reader: &LogReader) -> io::Result<Option<Vote>> {
     reader.vote().map(|bytes| decode_vote(&bytes).map_err(invalid)).transpose()
 }
 
@@ -106,7 +106,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
 
 /// Iterates over a range of the log, as far as it reaches, reading a bounded piece at a time.
 pub(crate) struct Pieces {
-    reader: JournalReader,
+    reader: LogReader,
     next: u64,
     end: u64,
     piece: std::vec::IntoIter<LogEntry>,
@@ -129,7 +129,7 @@ impl Iterator for Pieces {
 }
 
 impl Pieces {
-    pub(crate) fn new(reader: JournalReader, range: std::ops::Range<u64>) -> Self {
+    pub(crate) fn new(reader: LogReader, range: std::ops::Range<u64>) -> Self {
         let end = range.end.min(reader.last_index().map_or(0, |last| last + 1));
         Self { reader, next: range.start, end, piece: Vec::new().into_iter() }
     }

@@ -10,16 +10,17 @@ use openraft::vote::RaftLeaderId as _;
 use openraft::{EntryPayload, StorageError};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::Entropy;
+use quorate_journal::disk::RealDisk;
+use quorate_journal::{JournalConfig, JournalIds};
 
 use super::apply_thread::ApplyThread;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::{LeaderId, LogId, RaftEntry, TypeConfig};
-use crate::disk::RealDisk;
 use crate::handler::NoService;
-use crate::journal::{Journal, JournalConfig, JournalIds, JournalWriter};
+use crate::log::{Log, LogConfig, LogWriter};
 use crate::peer::members::Members;
-use crate::session::Sequences;
+use crate::sequences::Sequences;
 use crate::shared::Shared;
 use crate::state::{State, StateFiles};
 
@@ -39,11 +40,12 @@ impl Stores {
         let dir = tempfile::tempdir()?;
         let disk = Arc::new(RealDisk);
         let (cluster, group) = (ClusterId([1; 16]), GroupId(0));
-        let ids = JournalIds { cluster, node: NodeId(1), group };
+        let ids = JournalIds { cluster, node: NodeId(1), stream: group.0 };
         // The suite purges a log whose state it never applied.
-        let config = JournalConfig { segment_bytes: 1 << 20, purge_needs_checkpoint: false, ..Default::default() };
-        let (journal, _) = Journal::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
-        let writer = JournalWriter::spawn(journal, Box::new(|e| panic!("{e}")))?;
+        let journal = JournalConfig { segment_bytes: 1 << 20, ..Default::default() };
+        let config = LogConfig { journal, purge_needs_checkpoint: false, ..Default::default() };
+        let (log, _) = Log::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
+        let writer = LogWriter::spawn(log, Box::new(|e| panic!("{e}")))?;
         let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20, 0)?);
         let open = move |files: Arc<StateFiles>| {
             State::open(files, cluster, group, Arc::new(NoService), None).map(State::with_gaps)

@@ -141,9 +141,9 @@ mod tests {
     use quorate_core::record_key::{RecordKey, Table};
 
     use super::*;
-    use crate::disk::RealDisk;
     use crate::raft::LeaderId;
     use crate::state::{LtHash, Meta, StateFiles};
+    use quorate_journal::disk::RealDisk;
 
     struct Sent {
         identity: Identity,

@@ -20,7 +20,7 @@ use super::digest::LtHash;
 use super::engine::{View, WriteSet, join_value, split_value};
 use super::meta::Meta;
 use super::session::{self, Verdict};
-use crate::journal::Checkpoint;
+use crate::log::Checkpoint;
 use crate::roster::{SignedRoster, roster_of};
 
 /// Mismatches reported in a conflict.

@@ -20,9 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_journal::disk::DiskFile;
 use redb::StorageBackend;
-
-use crate::disk::DiskFile;
 
 const BLOCK: u64 = 4096;
 const GROUP_BLOCKS: u64 = 1024;

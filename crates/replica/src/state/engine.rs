@@ -9,11 +9,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::{RecordKey, Table};
+use quorate_journal::disk::{Disk, OpenMode};
 use redb::{Durability, ReadableDatabase, TableDefinition};
 
 use super::blocks::CheckedFile;
 use super::reserve::{Lender, Lent, Reserve};
-use crate::disk::{Disk, OpenMode};
 
 /// Writes of one transaction, by key; `None` removes.
 pub type WriteSet = BTreeMap<Vec<u8>, Option<Vec<u8>>>;

@@ -19,11 +19,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_journal::disk::{Disk, OpenMode, read_small, replace_small};
 
 use super::engine::{Engine, RedbEngine, View, WriteSet};
 use super::incoming::Incoming;
 use super::reserve::{RESERVE, Reserve};
-use crate::disk::{Disk, OpenMode, read_small, replace_small};
 
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "state.redb";
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_state_that_is_named_and_gone_is_not_made_anew() {
         let dir = tempfile::tempdir().expect("a folder");
-        let open = || StateFiles::open(Arc::new(crate::disk::RealDisk), dir.path(), 1 << 20, 0);
+        let open = || StateFiles::open(Arc::new(quorate_journal::disk::RealDisk), dir.path(), 1 << 20, 0);
         std::fs::write(dir.path().join("CURRENT"), encode_current("state-7.redb")).expect("written");
         assert!(open().is_err_and(|e| e.to_string().contains("state-7.redb")));
         std::fs::write(dir.path().join("CURRENT"), b"x").expect("written");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::record_key::RecordKey;
+use quorate_journal::disk::Disk;
 use thiserror::Error;
 
 use super::digest::LtHash;
@@ -13,8 +14,7 @@ use super::engine::{Engine, RedbEngine, View, WriteSet, get_value};
 use super::files::StateFiles;
 use super::meta::{Meta, RECORDS_END};
 use super::verify::SCAN_STEP;
-use crate::disk::Disk;
-use crate::journal::Checkpoint;
+use crate::log::Checkpoint;
 
 /// A stored value begins with its revision.
 const REV_LEN: usize = 8;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::disk::{Disk, DiskFile, OpenMode, is_full};
+use quorate_journal::disk::{Disk, DiskFile, OpenMode, is_full};
 
 /// The file that takes the room.
 pub(super) const RESERVE: &str = "state.reserve";

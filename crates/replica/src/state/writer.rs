@@ -11,7 +11,7 @@ use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, T
 use super::digest::LtHash;
 use super::engine::{Engine, View, WriteSet};
 use super::meta::Meta;
-use crate::journal::{Checkpoint, Stands};
+use crate::log::{Checkpoint, Stands};
 
 /// Most bytes of entries that should stay without a durable commit (key-log §5.1).
 const DURABLE_BYTES: usize = 32 << 20;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use quorate_replica::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use quorate_journal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
 #[derive(Default, Debug)]
 struct Gate {

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quorate_core::seam::Entropy;
-use quorate_replica::disk::{Disk, read_small, replace_small};
+use quorate_journal::disk::{Disk, read_small, replace_small};
 
 const LEN_MAX: usize = 4096;
 
@@ -70,7 +70,7 @@ pub(super) fn clear(disk: &dyn Disk, data_dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_replica::disk::RealDisk;
+    use quorate_journal::disk::RealDisk;
 
     use super::super::support::OsEntropy;
     use super::*;

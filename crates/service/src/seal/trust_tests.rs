@@ -291,6 +291,6 @@ async fn a_joiner_believes_the_token_and_not_the_member() {
 
     let n2 = rig.start("n2", join(token)).await.expect("starts");
     within(30, n2.wait_for(Health::Ok)).await;
-    let file = Replica::node_file(&quorate_replica::disk::RealDisk, &rig.data_dir("n2")).expect("readable");
+    let file = Replica::node_file(&quorate_journal::disk::RealDisk, &rig.data_dir("n2")).expect("readable");
     assert_eq!(file.expect("a member's").pins, [hash]);
 }

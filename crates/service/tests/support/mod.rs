@@ -16,7 +16,7 @@ use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_crypto::Share;
 use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
-use quorate_replica::disk::RealDisk;
+use quorate_journal::disk::RealDisk;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};

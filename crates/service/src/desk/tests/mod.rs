@@ -28,7 +28,7 @@ use quorate_core::request::{DeletionWindow, KeyCount, KeyHandle, PageLen, Token}
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
-use quorate_replica::disk::RealDisk;
+use quorate_journal::disk::RealDisk;
 use quorate_replica::{
     BatchVerifier, BoxStream, Handshake, KeyHolder, Listener, MadeOwnKey, Marks, Member, Net, OwnKey, OwnKeys,
     PeerExpectation, PeerHandler, PeerIdentity, ReadRecord, Replica, ReplicaConfig, SealCheck, World,

@@ -9,14 +9,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use quorate_core::codec::Reader;
 
-use super::header::{BadHeader, Fold, HEADER_LEN, Header, Mark, SLOT_LEN};
-use super::index::{Index, Location};
-use super::reader::SegmentFile;
-use super::record::{self, Chain, Kind, Record, Seq};
-use super::{Command, JournalError, JournalIds, LogEntry, SEGMENT_SUFFIX, mark_slot_at, segment_name};
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::header::{BadHeader, HEADER_LEN, Header, Mark, SLOT_LEN};
+use crate::reader::Segment;
+use crate::record::{self, BOOT, Chain, GROUP_END, Seq};
+use crate::{Contents, JournalError, JournalIds, Location, SEGMENT_SUFFIX, mark_slot_at, segment_name};
 
 /// Where the journal's writing end is.
 pub(super) struct End {
@@ -30,22 +29,15 @@ pub(super) struct End {
     pub(super) chain: Chain,
 }
 
-/// A segment that is kept, and the highest index of any entry ever written to it.
-pub(super) struct Kept {
-    pub(super) number: u64,
-    pub(super) index_max: Option<u64>,
-}
-
-/// What replay found.
+/// What replay found, beside the contents.
 pub(super) struct Recovery {
     pub(super) end: End,
-    pub(super) fold: Fold,
-    pub(super) index: Index,
-    pub(super) files: BTreeMap<u64, SegmentFile>,
-    pub(super) kept: Vec<Kept>,
+    /// The number of the newest start.
+    pub(super) boot: u32,
+    /// The number of the oldest segment.
+    pub(super) oldest: u64,
+    pub(super) segments: BTreeMap<u64, Segment>,
     pub(super) mark: Mark,
-    /// The newest words of the others.
-    pub(super) seen: Option<Bytes>,
     /// A torn group to be overwritten with zeros: from where, how many bytes.
     pub(super) torn: Option<(u64, usize)>,
 }
@@ -56,11 +48,6 @@ pub(super) fn segment_numbers(names: &[String]) -> Vec<u64> {
     let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
-}
-
-struct Segment {
-    header: Header,
-    file: Arc<dyn DiskFile>,
 }
 
 pub(super) fn read_header(
@@ -103,12 +90,12 @@ fn read_mark(disk: &dyn Disk, dir: &Path, ids: &JournalIds) -> Result<Option<Mar
     Ok(newest)
 }
 
-/// Reads everything, changes nothing.
+/// Reads everything, and tells the contents; changes nothing on the disk.
 pub(super) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     ids: &JournalIds,
-    ring_bytes: usize,
+    contents: &mut dyn Contents,
 ) -> Result<Recovery, JournalError> {
     let names = disk.list(dir).map_err(|e| JournalError::io("list", dir, e))?;
     let numbers = segment_numbers(&names);
@@ -118,8 +105,7 @@ pub(super) fn recover(
             let path = dir.join(segment_name(numbers[0] + i as u64));
             return Err(JournalError::damaged(&path, 0, "this segment is missing"));
         }
-        let (header, file) = read_header(disk, dir, *number)?;
-        segments.push(Segment { header, file });
+        segments.push(read_header(disk, dir, *number)?);
     }
     check_owner(dir, ids, &segments)?;
     let mark = read_mark(disk, dir, ids)?;
@@ -142,38 +128,35 @@ pub(super) fn recover(
     if mark.segment == 0 && *last > 1 {
         return Err(JournalError::damaged(&mark_path, 0, "the mark is older than the segments"));
     }
-    replay(dir, segments, mark, ring_bytes)
+    replay(dir, segments, mark, contents)
 }
 
-/// All segments belong to this node, or to one other node (a mix-up by people), or are mixed (damage).
-fn check_owner(dir: &Path, ids: &JournalIds, segments: &[Segment]) -> Result<(), JournalError> {
-    let Some(first) = segments.first() else { return Ok(()) };
-    let found = first.header.ids;
-    if let Some(stray) = segments.iter().find(|s| s.header.ids != found) {
-        let path = dir.join(segment_name(stray.header.number));
+/// All segments belong to this journal, or to one other (a mix-up by people), or are mixed (damage).
+fn check_owner(dir: &Path, ids: &JournalIds, segments: &[(Header, Arc<dyn DiskFile>)]) -> Result<(), JournalError> {
+    let Some((first, _)) = segments.first() else { return Ok(()) };
+    let found = first.ids;
+    if let Some((stray, _)) = segments.iter().find(|(header, _)| header.ids != found) {
+        let path = dir.join(segment_name(stray.number));
         return Err(JournalError::damaged(&path, 0, "this segment belongs to another journal than the ones before it"));
     }
-    if found.cluster != ids.cluster {
-        return Err(JournalError::WrongCluster { dir: dir.to_owned(), found: found.cluster, expected: ids.cluster });
-    }
     if found != *ids {
-        return Err(JournalError::WrongNode { dir: dir.to_owned(), found: found.node, expected: ids.node });
+        return Err(JournalError::Foreign { dir: dir.to_owned(), found, expected: *ids });
     }
     Ok(())
 }
 
-fn replay(dir: &Path, segments: Vec<Segment>, mark: Mark, ring_bytes: usize) -> Result<Recovery, JournalError> {
-    let oldest = &segments[0].header;
-    let mut replay = Replay {
-        fold: oldest.fold.clone(),
-        index: Index::new(oldest.fold.next, oldest.fold.purged.clone(), ring_bytes),
-        kept: Vec::new(),
-        seen: None,
-    };
-    let (mut previous, mut files, mut torn) = (None::<End>, BTreeMap::new(), None);
-    let (count, oldest_number) = (segments.len(), oldest.number);
-    for (i, segment) in segments.into_iter().enumerate() {
-        let Segment { header, file } = segment;
+fn replay(
+    dir: &Path,
+    found: Vec<(Header, Arc<dyn DiskFile>)>,
+    mark: Mark,
+    contents: &mut dyn Contents,
+) -> Result<Recovery, JournalError> {
+    let (oldest, mut boot) = (found[0].0.number, found[0].0.boot);
+    let begun = contents.begin(&found[0].0.summary);
+    begun.map_err(|e| JournalError::damaged(&dir.join(segment_name(oldest)), 0, e.to_string()))?;
+    let (mut previous, mut segments, mut torn) = (None::<End>, BTreeMap::new(), None);
+    let count = found.len();
+    for (i, (header, file)) in found.into_iter().enumerate() {
         let name = segment_name(header.number);
         let path = dir.join(&name);
         if let Some(previous) = &previous
@@ -184,37 +167,26 @@ fn replay(dir: &Path, segments: Vec<Segment>, mark: Mark, ring_bytes: usize) -> 
             let what = "what this segment ends with is not what the next one continues";
             return Err(JournalError::damaged(&path, previous.at, what));
         }
-        if header.fold != replay.fold {
+        if (header.boot, &header.summary) != (boot, &contents.summary()) {
             return Err(JournalError::damaged(&path, 0, "the header does not sum up the segments before it"));
         }
         let bytes = read_segment(&path, &file, header.capacity)?;
-        let end = replay.segment(&path, &header, Arc::clone(&file), &bytes, &mark)?;
+        let end = replay_segment(&path, &header, Arc::clone(&file), &bytes, &mark, &mut boot, contents)?;
         let newest = i + 1 == count;
         if newest {
             torn = judge_tail(&path, &end, &bytes, &mark)?;
         } else if header.number == mark.segment && end.at < mark.offset {
             return Err(JournalError::damaged(&path, end.at, "records are missing that had been synced"));
         }
-        files.insert(header.number, SegmentFile { file, salt: header.salt, name });
+        segments.insert(header.number, Segment { file, salt: header.salt, name });
         previous = Some(end);
     }
     let end = previous.expect("there is at least one segment");
-    let known_from = replay.fold.purged.as_ref().map_or(0, |(index, _)| index + 1);
-    if oldest_number > 1 && replay.index.first() > known_from {
-        let path = dir.join(segment_name(oldest_number - 1));
-        let what = format!("this segment is missing; it held log entries {known_from} to {}", replay.index.first() - 1);
-        return Err(JournalError::damaged(&path, 0, what));
-    }
-    Ok(Recovery {
-        end,
-        fold: replay.fold,
-        index: replay.index,
-        files,
-        kept: replay.kept,
-        mark,
-        seen: replay.seen,
-        torn,
-    })
+    contents.replayed(oldest > 1).map_err(|what| {
+        let path = dir.join(segment_name(oldest - 1));
+        JournalError::damaged(&path, 0, format!("this segment is missing; it held {what}"))
+    })?;
+    Ok(Recovery { end, boot, oldest, segments, mark, torn })
 }
 
 fn read_segment(path: &Path, file: &Arc<dyn DiskFile>, capacity: u64) -> Result<Vec<u8>, JournalError> {
@@ -249,61 +221,37 @@ fn judge_tail(path: &Path, end: &End, bytes: &[u8], mark: &Mark) -> Result<Optio
     Ok(rest.iter().rposition(|b| *b != 0).map(|last| (end.at, last + 1)))
 }
 
-struct Replay {
-    fold: Fold,
-    index: Index,
-    kept: Vec<Kept>,
-    seen: Option<Bytes>,
-}
-
-impl Replay {
-    /// Applies all whole groups of a segment; returns where they end.
-    fn segment(
-        &mut self,
-        path: &Path,
-        header: &Header,
-        file: Arc<dyn DiskFile>,
-        bytes: &[u8],
-        mark: &Mark,
-    ) -> Result<End, JournalError> {
-        let mut end = End {
-            number: header.number,
-            file,
-            capacity: header.capacity,
-            at: HEADER_LEN as u64,
-            group: header.group,
-            chain: header.chain(),
-        };
-        let mut index_max = None;
-        loop {
-            check_mark(path, &end, mark)?;
-            let Some((records, after)) = read_group(path, &end, bytes)? else { break };
-            for (at, record) in records {
-                if let Record::Command(Command::Entry(e)) = &record {
-                    index_max = index_max.max(Some(e.index));
-                }
-                self.record(record, at).map_err(|what| JournalError::damaged(path, u64::from(at.offset), what))?;
-            }
-            (end.at, end.chain, end.group) = (after.0, after.1, end.group + 1);
+/// Tells the contents all whole groups of a segment; returns where they end.
+fn replay_segment(
+    path: &Path,
+    header: &Header,
+    file: Arc<dyn DiskFile>,
+    bytes: &[u8],
+    mark: &Mark,
+    boot: &mut u32,
+    contents: &mut dyn Contents,
+) -> Result<End, JournalError> {
+    let mut end = End {
+        number: header.number,
+        file,
+        capacity: header.capacity,
+        at: HEADER_LEN as u64,
+        group: header.group,
+        chain: header.chain(),
+    };
+    loop {
+        check_mark(path, &end, mark)?;
+        let Some((records, after)) = read_group(path, &end, bytes)? else { break };
+        for (at, kind, body) in records {
+            let told = match kind {
+                BOOT => Reader::new("a start's record", body).u32().map(|n| *boot = n).map_err(|e| e.to_string()),
+                kind => contents.replay(kind, body, at),
+            };
+            told.map_err(|what| JournalError::damaged(path, u64::from(at.offset), what))?;
         }
-        self.kept.push(Kept { number: header.number, index_max });
-        Ok(end)
+        (end.at, end.chain, end.group) = (after.0, after.1, end.group + 1);
     }
-
-    fn record(&mut self, record: Record, at: Location) -> Result<(), String> {
-        if let Record::Command(command) = &record {
-            self.index.ends().follow(command)?;
-            match command {
-                Command::Entry(entry) => self.index.recovered(entry.index, at),
-                Command::TruncateAfter(index) => self.index.truncate_after(*index),
-                Command::Purge(id) => self.index.purge(id.clone()),
-                Command::Seen(words) => self.seen = Some(words.clone()),
-                Command::Vote(_) | Command::Committed(_) | Command::Checkpoint(_) => {}
-            }
-        }
-        self.fold.apply(&record);
-        Ok(())
-    }
+    Ok(end)
 }
 
 /// Where the mark was made, the chain must have its tag.
@@ -314,56 +262,22 @@ fn check_mark(path: &Path, end: &End, mark: &Mark) -> Result<(), JournalError> {
     Ok(())
 }
 
-type Group = (Vec<(Location, Record)>, (u64, Chain));
+type Group<'a> = (Vec<(Location, u8, &'a [u8])>, (u64, Chain));
 
-/// The group at `end`, if it is whole. Payloads of entries stay on disk.
-fn read_group(path: &Path, end: &End, bytes: &[u8]) -> Result<Option<Group>, JournalError> {
+/// The group at `end`, if it is whole.
+fn read_group<'a>(path: &Path, end: &End, bytes: &'a [u8]) -> Result<Option<Group<'a>>, JournalError> {
     let (mut at, mut chain, mut seq, mut records) = (end.at as usize, end.chain, Seq::first_of(end.group), Vec::new());
     while let Some(found) = bytes.get(at..).and_then(|rest| chain.read(rest, seq)) {
-        let malformed = |_| JournalError::damaged(path, at as u64, "a whole record of unknown content");
-        let record = match found.kind {
-            Kind::Entry => {
-                let (index, ..) = record::split_entry(found.body).map_err(malformed)?;
-                Record::Command(Command::Entry(LogEntry { index, id: Bytes::new(), payload: Bytes::new() }))
-            }
-            kind => Record::decode(kind, found.body).map_err(malformed)?,
-        };
         let location = Location { segment: end.number, offset: at as u32, len: found.len as u32 };
         (at, chain, seq) = (at + found.len, found.chain, seq.next());
-        match record {
-            Record::GroupEnd(count) if count as usize == records.len() => {
-                return Ok(Some((records, (at as u64, chain))));
-            }
-            Record::GroupEnd(_) => {
-                let at = u64::from(location.offset);
-                return Err(JournalError::damaged(path, at, "a group has not as many records as it says"));
-            }
-            record => records.push((location, record)),
+        if found.kind != GROUP_END {
+            records.push((location, found.kind, found.body));
+        } else if Reader::new("a group's end", found.body).u32().ok() == u32::try_from(records.len()).ok() {
+            return Ok(Some((records, (at as u64, chain))));
+        } else {
+            let what = "a group has not as many records as it says";
+            return Err(JournalError::damaged(path, u64::from(location.offset), what));
         }
     }
     Ok(None)
-}
-
-impl Fold {
-    /// Moves past a record.
-    pub(super) fn apply(&mut self, record: &Record) {
-        match record {
-            Record::Command(Command::Entry(LogEntry { index, .. })) => self.next = index + 1,
-            Record::Command(Command::Vote(vote)) => self.vote = Some(vote.clone()),
-            Record::Command(Command::Committed(id)) => self.committed = Some(id.clone()),
-            Record::Command(Command::TruncateAfter(index)) => {
-                self.next = self.next.min(index.map_or(0, |i| i.saturating_add(1)));
-            }
-            Record::Command(Command::Purge(id)) => {
-                if self.purged.as_ref().is_none_or(|(old, _)| *old < id.0) {
-                    self.next = self.next.max(id.0 + 1);
-                    self.purged = Some(id.clone());
-                }
-            }
-            Record::Command(Command::Checkpoint(c)) => self.earlier = self.checkpoint.replace(*c),
-            Record::Boot(n, _) => self.boot = *n,
-            // Written anew before anything that held it can go, and not Raft's.
-            Record::Command(Command::Seen(_)) | Record::GroupEnd(_) => {}
-        }
-    }
 }

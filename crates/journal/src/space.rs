@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::{Journal, Space};
+use crate::{Contents, Journal, Space};
 
-impl Journal {
+impl<C: Contents> Journal<C> {
     pub(super) fn look_at_space(&mut self) -> io::Result<()> {
         let segment_bytes = self.shared.config.segment_bytes;
         let mut free = self.free_bytes()?;
@@ -25,7 +25,7 @@ impl Journal {
         match (was_low, low) {
             (false, true) => warn!(
                 dir = %self.dir.display(), free_bytes = free, limit_bytes = limit,
-                "the disk is nearly full: this node refuses new log entries until there is twice the limit; make room"
+                "the disk is nearly full: nothing new is taken until there is twice the limit; make room"
             ),
             (true, false) => info!(dir = %self.dir.display(), free_bytes = free, "the disk has room again"),
             _ => {}
@@ -33,7 +33,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Of the journal's file system, or of that of the state, which lies beside the journal: whichever has less.
+    /// Of the journal's file system, or of that of the folder it lies in, where its owner keeps more: whichever has less.
     fn free_bytes(&self) -> io::Result<u64> {
         let here = self.disk.free_bytes(&self.dir)?;
         match self.dir.parent().filter(|beside| !beside.as_os_str().is_empty()) {

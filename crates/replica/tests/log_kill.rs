@@ -1,11 +1,9 @@
 //! Kill −9 at random points: whatever was acknowledged is there again.
 //!
 //! A child process (this test binary, started again) writes through the production actor on a real disk and prints
-//! what it is about to write and what was acknowledged; the parent kills it, opens the journal and compares.
+//! what it is about to write and what was acknowledged; the parent kills it, opens the log and compares.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -16,19 +14,19 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Rng, TestEntropy, seed};
-use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::disk::RealDisk;
-use quorate_replica::journal::{
-    Checkpoint, Command, Journal, JournalConfig, JournalIds, JournalReader, JournalWriter, LogEntry, abort_process,
-};
+use quorate_core::id::{ClusterId, NodeId};
+use quorate_journal::disk::RealDisk;
+use quorate_journal::testing::{Rng, TestEntropy, seed};
+use quorate_journal::{JournalConfig, JournalIds, abort_process};
+use quorate_replica::log::{Checkpoint, Command, Log, LogConfig, LogEntry, LogReader, LogWriter};
 
-const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
+const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), stream: 0 };
 const DIR_VARIABLE: &str = "QUORATE_TEST_JOURNAL_DIR";
 const KILLS: u64 = 300;
 
-fn config() -> JournalConfig {
-    JournalConfig { segment_bytes: 128 << 10, ring_bytes: 10_000, low_space_bytes: 0, ..JournalConfig::default() }
+fn config() -> LogConfig {
+    let journal = JournalConfig { segment_bytes: 128 << 10, low_space_bytes: 0 };
+    LogConfig { journal, ring_bytes: 10_000, ..LogConfig::default() }
 }
 
 /// A command in one word of text, from which both sides make the same command.
@@ -104,7 +102,7 @@ impl Model {
             }
         }
     }
-    fn is(&self, reader: &JournalReader) -> bool {
+    fn is(&self, reader: &LogReader) -> bool {
         let entries = reader.entries(0..u64::MAX, usize::MAX).expect("readable");
         let expected = self.entries.iter().map(|(index, salt)| Word::Entry(*index, *salt).commands());
         entries.into_iter().map(|e| vec![Command::Entry(e)]).eq(expected)
@@ -117,12 +115,12 @@ impl Model {
 #[test]
 fn child() {
     let Ok(dir) = std::env::var(DIR_VARIABLE) else { return };
-    let (journal, recovered) =
-        Journal::open(Path::new(&dir), IDS, config(), Arc::new(RealDisk), Arc::new(TestEntropy::default()))
-            .expect("the child opens the journal");
+    let (log, recovered) =
+        Log::open(Path::new(&dir), IDS, config(), Arc::new(RealDisk), Arc::new(TestEntropy::default()))
+            .expect("the child opens the log");
     let mut rng = Rng(u64::from(recovered.boot) * 7919);
-    let reader = journal.reader();
-    let writer = JournalWriter::spawn(journal, Box::new(abort_process)).expect("starts");
+    let reader = log.reader();
+    let writer = LogWriter::spawn(log, Box::new(abort_process)).expect("starts");
     let (mut next, mut purged) = (0, reader.purged().map(|(index, _)| index));
     if let Some((last, _)) = reader.state().expect("readable").last {
         next = last + 1;
@@ -135,7 +133,7 @@ fn child() {
                 0 => Word::Vote(rng.below(1000)),
                 1 if next > oldest + 10 => Word::Truncate(next - 1 - rng.below(5)),
                 2 if next > oldest + 400 => Word::Purge(oldest + rng.below(300)),
-                _ => Word::Entry(next, rng.next()),
+                _ => Word::Entry(next, rng.next_u64()),
             };
             match word {
                 Word::Entry(index, _) => next = index + 1,
@@ -173,7 +171,7 @@ fn acknowledged_records_survive_hundreds_of_kills() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("journal");
     let entropy = || Arc::new(TestEntropy::default());
-    drop(Journal::create(&dir, IDS, config(), Arc::new(RealDisk), entropy()).expect("creates"));
+    drop(Log::create(&dir, IDS, config(), Arc::new(RealDisk), entropy()).expect("creates"));
     let (mut model, mut boot, mut acknowledged, mut with_acks) = (Model::default(), 1, 0, 0);
     for kill in 0..KILLS {
         let mut child = Process::new(std::env::current_exe().expect("this binary"))
@@ -209,22 +207,22 @@ fn acknowledged_records_survive_hundreds_of_kills() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!stderr.contains("panicked"), "kill {kill}: the child failed by itself: {stderr}");
 
-        let opened = Journal::open(&dir, IDS, config(), Arc::new(RealDisk), entropy());
-        let (journal, recovered) = opened.unwrap_or_else(|e| panic!("kill {kill}: {e}"));
+        let opened = Log::open(&dir, IDS, config(), Arc::new(RealDisk), entropy());
+        let (log, recovered) = opened.unwrap_or_else(|e| panic!("kill {kill}: {e}"));
         assert!(recovered.boot > boot, "kill {kill}: boot {} after {boot}", recovered.boot);
         boot = recovered.boot;
-        let reader = journal.reader();
+        let reader = log.reader();
         words[..acked].iter().for_each(|word| model.apply(word));
         let mut unsure = words[acked..].iter();
         while !model.is(&reader) {
             let word = unsure.next().unwrap_or_else(|| {
-                panic!("kill {kill}: after {acked} acknowledged words the journal is none of its possible states")
+                panic!("kill {kill}: after {acked} acknowledged words the log is none of its possible states")
             });
             model.apply(word);
         }
         acknowledged += acked;
         with_acks += u64::from(acked > 0);
-        drop(journal);
+        drop(log);
     }
     println!("{KILLS} kills, {acknowledged} acknowledged records, all there");
     assert!(with_acks > KILLS / 2, "only {with_acks} children got as far as an acknowledgement");

@@ -1,13 +1,11 @@
 //! The real disk with a limit on how much of it may be used: what is allocated counts, in pages, as a file system does.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_replica::disk::{Disk, DiskFile, OpenMode, RealDisk};
+use crate::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
 const PAGE: u64 = 4096;
 
@@ -59,6 +57,7 @@ impl Used {
     }
 }
 
+/// Any number of pages, until [`QuotaDisk::fill_up`] or [`QuotaDisk::make_room`] says how many.
 #[derive(Default)]
 pub struct QuotaDisk(Arc<Mutex<Used>>);
 

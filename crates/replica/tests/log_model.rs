@@ -1,29 +1,27 @@
-//! The journal against a model: random commands, clean reopens, kills and power cuts at any operation.
+//! The log against a model: random commands, clean reopens, kills and power cuts at any operation.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::sim_disk::SimDisk;
-use common::{Rng, TestEntropy, seed};
-use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::journal::{
-    Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, LogEntry, Recovered,
-};
+use quorate_core::id::{ClusterId, NodeId};
+use quorate_journal::testing::SimDisk;
+use quorate_journal::testing::{Rng, TestEntropy, seed};
+use quorate_journal::{JournalConfig, JournalError, JournalIds};
+use quorate_replica::log::{Checkpoint, Command, Log, LogConfig, LogEntry, Recovered};
 
-const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
+const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), stream: 0 };
 
-fn config() -> JournalConfig {
+fn config() -> LogConfig {
     // Small, so that segments roll and the ring overflows all the time.
-    JournalConfig { segment_bytes: 24 << 10, ring_bytes: 3000, low_space_bytes: 0, ..JournalConfig::default() }
+    let journal = JournalConfig { segment_bytes: 24 << 10, low_space_bytes: 0 };
+    LogConfig { journal, ring_bytes: 3000, ..LogConfig::default() }
 }
 
-/// What the journal must amount to.
+/// What the log must amount to.
 #[derive(Clone, PartialEq, Default)]
 struct Model {
     entries: BTreeMap<u64, LogEntry>,
@@ -73,7 +71,7 @@ fn command(rng: &mut Rng, model: &Model) -> Command {
         }
         4 => {
             let index = model.next + rng.below(3);
-            Command::Checkpoint(Checkpoint { index, digest: [index as u8; 32], chain: [rng.next() as u8; 32] })
+            Command::Checkpoint(Checkpoint { index, digest: [index as u8; 32], chain: [rng.next_u64() as u8; 32] })
         }
         5 if model.checkpoint.is_some_and(|c| c.index >= first) => {
             let highest = model.checkpoint.map_or(0, |c| c.index);
@@ -98,8 +96,8 @@ fn group(rng: &mut Rng, model: &Model) -> (Vec<Command>, Model) {
     (commands, after)
 }
 
-fn check(journal: &Journal, model: &Model) -> Result<(), String> {
-    let reader = journal.reader();
+fn check(log: &Log, model: &Model) -> Result<(), String> {
+    let reader = log.reader();
     let entries = reader.entries(0..u64::MAX, usize::MAX).map_err(|e| e.to_string())?;
     let expected: Vec<_> = model.entries.values().cloned().collect();
     if entries != expected {
@@ -117,8 +115,8 @@ fn check(journal: &Journal, model: &Model) -> Result<(), String> {
     if same { Ok(()) } else { Err("vote, committed, purged, checkpoint or last differ".to_owned()) }
 }
 
-fn open(disk: &SimDisk) -> Result<(Journal, Recovered), JournalError> {
-    Journal::open(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()))
+fn open(disk: &SimDisk) -> Result<(Log, Recovered), JournalError> {
+    Log::open(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()))
 }
 
 /// Runs one life after another over one disk; in each the power may fail at any operation.
@@ -126,8 +124,8 @@ fn lives(seed: u64, lives: u64) {
     let mut rng = Rng(seed);
     let disk = SimDisk::default();
     let dir = Path::new("/j");
-    let created = Journal::create(dir, IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()));
-    let (mut journal, recovered) = created.expect("creates");
+    let created = Log::create(dir, IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()));
+    let (mut log, recovered) = created.expect("creates");
     assert_eq!(recovered.boot, 1);
     let (mut model, mut boot) = (Model::default(), 1);
     for life in 0..lives {
@@ -138,17 +136,17 @@ fn lives(seed: u64, lives: u64) {
         let mut unsure = None;
         for _ in 0..rng.below(80) {
             let (commands, after) = group(&mut rng, &model);
-            match journal.write_group(commands) {
+            match log.write(commands) {
                 Ok(()) => model = after,
                 Err(_) => {
                     unsure = Some(after);
                     break;
                 }
             }
-            check(&journal, &model).unwrap_or_else(|e| panic!("seed {seed}, life {life}, running: {e}"));
+            check(&log, &model).unwrap_or_else(|e| panic!("seed {seed}, life {life}, running: {e}"));
             let housekeeping = match rng.below(6) {
-                0 => journal.write_mark(),
-                1 => journal.idle().map(|_| ()),
+                0 => log.journal().write_mark(),
+                1 => log.journal().idle().map(|_| ()),
                 _ => Ok(()),
             };
             if housekeeping.is_err() {
@@ -156,14 +154,14 @@ fn lives(seed: u64, lives: u64) {
             }
         }
         if disk.is_off() || rng.chance(20) {
-            drop(journal);
+            drop(log);
             disk.reboot(&mut rng);
         } else if rng.chance(50) {
-            drop(journal);
+            drop(log);
             disk.kill();
         } else {
-            journal.write_mark().ok();
-            drop(journal);
+            log.journal().write_mark().ok();
+            drop(log);
             disk.reboot(&mut rng);
         }
         // The power may fail again while it recovers, any number of times.
@@ -176,15 +174,15 @@ fn lives(seed: u64, lives: u64) {
                     disk.cut_power_after(u64::MAX);
                     assert!(recovered.boot > boot, "seed {seed}, life {life}: boot {} after {boot}", recovered.boot);
                     boot = recovered.boot;
-                    journal = opened;
+                    log = opened;
                     break;
                 }
                 Err(JournalError::Io { .. }) if disk.is_off() => disk.reboot(&mut rng),
                 Err(e) => panic!("seed {seed}, life {life}: {e}"),
             }
         }
-        if let Err(why) = check(&journal, &model) {
-            match unsure.filter(|unsure| check(&journal, unsure).is_ok()) {
+        if let Err(why) = check(&log, &model) {
+            match unsure.filter(|unsure| check(&log, unsure).is_ok()) {
                 Some(unsure) => model = unsure,
                 None => panic!("seed {seed}, life {life}, after recovery: {why}"),
             }
@@ -196,35 +194,6 @@ fn lives(seed: u64, lives: u64) {
 fn random_lives_with_power_cuts_match_the_model() {
     let mut seeds = Rng(seed(1));
     for _ in 0..60 {
-        lives(seeds.next(), 25);
+        lives(seeds.next_u64(), 25);
     }
-}
-
-#[test]
-fn a_journal_whose_making_was_cut_short_can_be_made_again_or_opens() {
-    let mut rng = Rng(seed(5));
-    let (mut made_again, mut opened) = (0, 0);
-    for operations in 0..60 {
-        let disk = SimDisk::default();
-        disk.cut_power_after(operations);
-        let create = || {
-            let entropy = Arc::new(TestEntropy::default());
-            Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy)
-        };
-        let acknowledged = create().is_ok();
-        disk.reboot(&mut rng);
-        match open(&disk) {
-            Ok((_, recovered)) => {
-                assert!(recovered.boot > u32::from(acknowledged));
-                opened += 1;
-            }
-            Err(JournalError::Absent(_)) => {
-                assert!(!acknowledged, "cut after {operations}: a journal that was made is gone");
-                create().unwrap_or_else(|e| panic!("cut after {operations}: {e}"));
-                made_again += 1;
-            }
-            Err(e) => panic!("cut after {operations}: {e}"),
-        }
-    }
-    assert!(made_again > 0 && opened > 0);
 }

@@ -6,23 +6,15 @@
 
 use std::collections::VecDeque;
 
+use quorate_journal::Location;
+
 use super::{Command, IndexedId, LogEntry};
 
-/// Where an entry's record lies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Location {
-    pub(super) segment: u64,
-    pub(super) offset: u32,
-    /// Whole record, head and tag included.
-    pub(super) len: u32,
-}
+/// Enqueued, not yet on disk. Segment 0 does not exist.
+const NOWHERE: Location = Location { segment: 0, offset: 0, len: 0 };
 
-impl Location {
-    /// Enqueued, not yet on disk. Segment 0 does not exist.
-    const NOWHERE: Self = Self { segment: 0, offset: 0, len: 0 };
-    fn known(self) -> Option<Self> {
-        (self.segment != 0).then_some(self)
-    }
+fn known(location: Location) -> Option<Location> {
+    (location != NOWHERE).then_some(location)
 }
 
 struct Recent {
@@ -85,7 +77,7 @@ impl Index {
         self.tickets += 1;
         self.ring_size += size(&entry);
         self.ring.push_back(Recent { ticket: self.tickets, entry });
-        self.locations.push_back(Location::NOWHERE);
+        self.locations.push_back(NOWHERE);
         self.tickets
     }
 
@@ -116,7 +108,7 @@ impl Index {
     pub(super) fn trim(&mut self) {
         while self.ring_size > self.ring_size_max && !self.ring.is_empty() {
             let oldest = self.locations.len() - self.ring.len();
-            if self.locations[oldest].known().is_none() {
+            if known(self.locations[oldest]).is_none() {
                 return;
             }
             self.pop_ring_front();
@@ -174,7 +166,7 @@ impl Index {
     /// The highest index such that the entries after it fill at least `bytes` of segments of `segment_bytes`.
     pub(super) fn before_last_bytes(&self, bytes: u64, segment_bytes: u64) -> Option<u64> {
         let position = |l: Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset);
-        let written = self.locations.len() - self.locations.iter().rev().take_while(|l| l.known().is_none()).count();
+        let written = self.locations.len() - self.locations.iter().rev().take_while(|l| known(**l).is_none()).count();
         let end = position(*self.locations.get(written.checked_sub(1)?)?);
         let (mut low, mut high) = (0, written);
         // The first entry at less than `bytes` before the end; the one before it may go.
@@ -187,16 +179,16 @@ impl Index {
 
     /// The highest index before the segment of the newest entry written.
     pub(super) fn before_newest_segment(&self) -> Option<u64> {
-        let newest = self.locations.iter().rev().find(|l| l.known().is_some())?.segment;
-        let older = self.locations.partition_point(|l| l.known().is_some_and(|l| l.segment < newest));
+        let newest = self.locations.iter().rev().find(|l| known(**l).is_some())?.segment;
+        let older = self.locations.partition_point(|l| known(*l).is_some_and(|l| l.segment < newest));
         older.checked_sub(1).map(|at| self.first + at as u64)
     }
 
     /// Bytes from the oldest retained entry to the newest.
     pub(super) fn retained_bytes(&self, segment_bytes: u64) -> u64 {
         let position = |l: &Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset + l.len);
-        let known = |l: &&Location| l.known().is_some();
-        match (self.locations.front().filter(known), self.locations.iter().rev().find(known)) {
+        let written = |l: &&Location| known(**l).is_some();
+        match (self.locations.front().filter(written), self.locations.iter().rev().find(written)) {
             (Some(first), Some(last)) => position(last) - position(first) + u64::from(first.len),
             _ => 0,
         }
@@ -293,7 +285,7 @@ mod tests {
         index.truncate_after(Some(2));
         let new = index.enqueue(entry(3));
         index.settle(3, old, at(3));
-        assert_eq!(index.locations[3], Location::NOWHERE);
+        assert_eq!(index.locations[3], NOWHERE);
         index.settle(3, new, at(4));
         assert_eq!(index.locations[3], at(4));
         // Long gone, or not yet there: nothing happens.

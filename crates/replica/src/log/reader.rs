@@ -1,30 +1,19 @@
-//! What the journal's writer and its readers share.
+//! The log as readers see it.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use quorate_journal::{JournalReader, Location, Record, Segment, Space};
 use tokio::sync::watch;
 
-use super::index::{Index, Location, Place};
-use super::record::{self, BODY_LEN_MAX, ID_LEN_MAX, Kind, META_LEN_MAX, Record};
-use super::{Checkpoint, Command, IndexedId, JournalConfig, LogEntry, LogState, Space};
-use crate::disk::DiskFile;
-
-/// A segment that may be read.
-#[derive(Clone)]
-pub(super) struct SegmentFile {
-    pub(super) file: Arc<dyn DiskFile>,
-    pub(super) salt: [u8; 16],
-    pub(super) name: String,
-}
+use super::index::{Index, Place};
+use super::record::{self, ID_LEN_MAX, META_LEN_MAX};
+use super::{Checkpoint, Command, IndexedId, LogConfig, LogEntry, LogState};
 
 pub(super) struct Inner {
     pub(super) index: Index,
-    pub(super) files: BTreeMap<u64, SegmentFile>,
     /// Synced.
     pub(super) vote: Option<Bytes>,
     /// Enqueued.
@@ -36,42 +25,53 @@ pub(super) struct Inner {
 }
 
 pub(super) struct Shared {
-    pub(super) config: JournalConfig,
-    pub(super) inner: Mutex<Inner>,
-    pub(super) space: watch::Sender<Space>,
-    /// Bytes that can be written with what is allocated, without the votes' reserve.
-    pub(super) room: AtomicU64,
-}
-
-/// A command that is in the in-memory log and on its way to the disk.
-pub(super) struct Staged {
-    pub(super) command: Command,
-    pub(super) ticket: u64,
+    pub(super) ring_bytes: usize,
+    purge_needs_checkpoint: bool,
+    body_len_max: usize,
+    inner: Mutex<Inner>,
 }
 
 impl Shared {
+    /// An empty log.
+    pub(super) fn new(config: &LogConfig) -> Self {
+        let inner = Inner {
+            index: Index::new(0, None, config.ring_bytes),
+            vote: None,
+            committed: None,
+            checkpoint: None,
+            synced_next: 0,
+        };
+        Self {
+            ring_bytes: config.ring_bytes,
+            purge_needs_checkpoint: config.purge_needs_checkpoint,
+            body_len_max: config.journal.body_len_max(),
+            inner: Mutex::new(inner),
+        }
+    }
+
     /// Nothing that holds this lock can panic half way through a change.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks commands and makes them visible to readers: all of them or, on an error, none.
-    pub(super) fn stage(&self, inner: &mut Inner, commands: Vec<Command>) -> io::Result<Vec<Staged>> {
-        self.check(inner, &commands).map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
-        let mut staged = Vec::with_capacity(commands.len());
-        for command in commands {
-            let mut ticket = 0;
-            match &command {
-                Command::Entry(entry) => ticket = inner.index.enqueue(entry.clone()),
+    /// Checks commands, makes them visible to readers and has their records enqueued: all of them or, on an error, none.
+    pub(super) fn stage(&self, commands: &[Command], enqueue: impl FnOnce(Vec<Record>)) -> io::Result<()> {
+        let mut records: Vec<_> = commands.iter().map(record::encode).collect();
+        let mut inner = self.lock();
+        self.check(&inner, commands).map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        for (command, record) in commands.iter().zip(&mut records) {
+            match command {
+                Command::Entry(entry) => record.ticket = inner.index.enqueue(entry.clone()),
                 Command::TruncateAfter(index) => inner.index.truncate_after(*index),
                 Command::Purge(id) => inner.index.purge(id.clone()),
                 Command::Committed(id) => inner.committed = Some(id.clone()),
                 Command::Checkpoint(c) => inner.checkpoint = Some(*c),
                 Command::Vote(_) | Command::Seen(_) => {}
             }
-            staged.push(Staged { command, ticket });
         }
-        Ok(staged)
+        // Under the lock, so that the order in memory is the order in the queue.
+        enqueue(records);
+        Ok(())
     }
 
     fn check(&self, inner: &Inner, commands: &[Command]) -> Result<(), String> {
@@ -87,14 +87,14 @@ impl Shared {
             if id_len > id_len_max {
                 return Err(format!("an id of {id_len} bytes, at most {id_len_max} are kept"));
             }
-            let len = Record::body_len(command);
-            if len > BODY_LEN_MAX || (len + 2 * record::OVERHEAD + 4) as u64 > self.config.room_max() {
+            let len = record::body_len(command);
+            if len > self.body_len_max {
                 return Err(format!("a record of {len} bytes is longer than the journal takes"));
             }
             match command {
                 Command::Checkpoint(c) => checkpoint = Some(c.index),
                 // The state must be able to come back without the entries: asserted in every build (key-log §5.2).
-                Command::Purge((index, _)) if self.config.purge_needs_checkpoint && checkpoint < Some(*index) => {
+                Command::Purge((index, _)) if self.purge_needs_checkpoint && checkpoint < Some(*index) => {
                     return Err(format!("purge of {index} goes beyond the newest state checkpoint ({checkpoint:?})"));
                 }
                 _ => {}
@@ -107,9 +107,12 @@ impl Shared {
 
 /// Reads the log, from any thread. Entries are seen from the moment they are enqueued.
 #[derive(Clone)]
-pub struct JournalReader(pub(super) Arc<Shared>);
+pub struct LogReader {
+    pub(super) log: Arc<Shared>,
+    pub(super) journal: JournalReader,
+}
 
-impl JournalReader {
+impl LogReader {
     /// One entry; `None` when the log has none at that index.
     ///
     /// # Errors
@@ -122,11 +125,11 @@ impl JournalReader {
     /// not before the first).
     ///
     /// # Errors
-    /// As [`JournalReader::entry`].
+    /// As [`LogReader::entry`].
     pub fn entries(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
         let mut places = Vec::new();
         {
-            let inner = self.0.lock();
+            let inner = self.log.lock();
             let mut bytes = 0;
             for index in range.start.max(inner.index.first())..range.end.min(inner.index.next()) {
                 let Some(place) = inner.index.place(index) else { break };
@@ -137,9 +140,10 @@ impl JournalReader {
                 if bytes > bytes_max && !places.is_empty() {
                     break;
                 }
+                // Taken under the lock: what is purged later can still be read.
                 let segment = match &place {
                     Place::Memory(_) => None,
-                    Place::Disk(location) => inner.files.get(&location.segment).cloned(),
+                    Place::Disk(location) => self.journal.segment(location.segment),
                 };
                 places.push((index, place, segment));
             }
@@ -160,12 +164,12 @@ impl JournalReader {
     /// First and last of the log.
     ///
     /// # Errors
-    /// As [`JournalReader::entry`].
+    /// As [`LogReader::entry`].
     pub fn state(&self) -> io::Result<LogState> {
         // The last entry may be truncated between looking and reading: look again then.
         loop {
             let (purged, next, empty) = {
-                let inner = self.0.lock();
+                let inner = self.log.lock();
                 (inner.index.purged().cloned(), inner.index.next(), inner.index.is_empty())
             };
             if empty {
@@ -179,37 +183,37 @@ impl JournalReader {
 
     /// Index of the last entry, or of the last purged one when there is none, without reading it.
     pub fn last_index(&self) -> Option<u64> {
-        self.0.lock().index.next().checked_sub(1)
+        self.log.lock().index.next().checked_sub(1)
     }
 
     /// The newest vote that is synced.
     pub fn vote(&self) -> Option<Bytes> {
-        self.0.lock().vote.clone()
+        self.log.lock().vote.clone()
     }
     /// The newest committed id, synced or on its way.
     pub fn committed(&self) -> Option<Bytes> {
-        self.0.lock().committed.clone()
+        self.log.lock().committed.clone()
     }
     /// The last purged entry, synced or on its way.
     pub fn purged(&self) -> Option<IndexedId> {
-        self.0.lock().index.purged().cloned()
+        self.log.lock().index.purged().cloned()
     }
     /// The newest checkpoint, synced or on its way.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        self.0.lock().checkpoint
+        self.log.lock().checkpoint
     }
     /// Index of the last entry that is synced; `None` while there was none. What this node may be held to
     /// (key-log §4.7).
     pub fn synced(&self) -> Option<u64> {
-        self.0.lock().synced_next.checked_sub(1)
+        self.log.lock().synced_next.checked_sub(1)
     }
     /// How much room the disk has.
     pub fn space(&self) -> Space {
-        *self.0.space.borrow()
+        self.journal.space()
     }
     /// The same as it changes: it is looked at once a second.
     pub fn watch_space(&self) -> watch::Receiver<Space> {
-        self.0.space.subscribe()
+        self.journal.watch_space()
     }
     /// The disk is nearly full: refuse appends with entries, snapshots and proposals (key-log §4.6).
     pub fn low_space(&self) -> bool {
@@ -217,37 +221,35 @@ impl JournalReader {
     }
     /// Bytes of log that can be written into what is allocated already, votes aside: also on a disk that is full.
     pub fn room(&self) -> u64 {
-        self.0.room.load(Ordering::Relaxed)
+        self.journal.room()
     }
     /// Bytes of log from the oldest retained entry to the newest.
     pub fn retained_bytes(&self) -> u64 {
-        self.0.lock().index.retained_bytes(self.0.config.segment_bytes)
+        self.log.lock().index.retained_bytes(self.journal.config().segment_bytes)
     }
     /// The highest index whose purge lets go of every segment that can go; `None` when none can.
     pub fn purge_to_newest_segment(&self) -> Option<u64> {
-        self.0.lock().index.before_newest_segment()
+        self.log.lock().index.before_newest_segment()
     }
     /// The highest index whose purge leaves at least `bytes` of log; `None` when there is no such entry.
     pub fn purge_keeping(&self, bytes: u64) -> Option<u64> {
-        self.0.lock().index.before_last_bytes(bytes, self.0.config.segment_bytes)
+        self.log.lock().index.before_last_bytes(bytes, self.journal.config().segment_bytes)
     }
 }
 
-fn read_entry(segment: &SegmentFile, location: Location, index: u64) -> io::Result<LogEntry> {
-    let mut bytes = vec![0; location.len as usize];
-    let got = segment.file.pread(&mut bytes, u64::from(location.offset))?;
-    let entry = match record::recognise(&segment.salt, &bytes[..got]) {
-        Some((_, Kind::Entry, body)) => record::decode_entry(body).ok().filter(|e| e.index == index),
-        _ => None,
-    };
-    entry.ok_or_else(|| {
-        io::Error::new(
+fn read_entry(segment: &Segment, location: Location, index: u64) -> io::Result<LogEntry> {
+    let read = segment.read(location).and_then(|(kind, body)| {
+        let entry = record::decode_entry(kind, &body).filter(|entry| entry.index == index);
+        entry.ok_or_else(|| segment.not_as_written(location))
+    });
+    read.map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
-                "log entry {index} in {} at byte {} is not what was written: the disk returned other bytes. \
-                 Stop this node and keep its data folder as it is; the other members serve while they are a majority",
-                segment.name, location.offset
+                "log entry {index}: {e}. Stop this node and keep its data folder as it is; the other members serve while \
+                 they are a majority"
             ),
-        )
+        ),
+        _ => e,
     })
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::spare_name;
 use crate::disk::{Disk, DiskFile, OpenMode, is_full};
+use crate::spare_name;
 
 /// Zeros written and synced at a time: a group that arrives waits for at most one such step.
 const STEP_BYTES: u64 = 512 << 10;

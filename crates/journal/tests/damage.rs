@@ -5,81 +5,56 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod common;
+mod list;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use common::TestEntropy;
-use common::sim_disk::SimDisk;
-use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::disk::Disk;
-use quorate_replica::journal::{
-    Checkpoint, Command, Journal, JournalConfig, JournalError, JournalIds, JournalReader, LogEntry,
-};
-
-const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
+use list::{IDS, Items, List, Listed, drop_before, item, note};
+use quorate_core::codec::Malformed;
+use quorate_core::id::{ClusterId, NodeId};
+use quorate_journal::disk::Disk;
+use quorate_journal::testing::{SimDisk, TestEntropy};
+use quorate_journal::{Contents, Haste, Journal, JournalConfig, JournalError, JournalIds, Location, Record};
 
 fn config() -> JournalConfig {
-    JournalConfig { segment_bytes: 8 << 10, low_space_bytes: 0, ..JournalConfig::default() }
+    JournalConfig { segment_bytes: 8 << 10, low_space_bytes: 0 }
 }
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
-/// Indexes, vote, committed id, purged index.
-type Content = (Vec<u64>, Option<Bytes>, Option<Bytes>, Option<u64>);
 
-fn create(ids: JournalIds) -> (SimDisk, Journal) {
+fn create(ids: JournalIds) -> (SimDisk, Listed) {
     let disk = SimDisk::default();
-    let entropy = Arc::new(TestEntropy::default());
-    let (journal, _) =
-        Journal::create(Path::new("/j"), ids, config(), Arc::new(disk.clone()), entropy).expect("creates");
-    (disk, journal)
+    let listed = Listed::create(disk.clone(), ids, config()).expect("creates");
+    (disk, listed)
 }
 
-fn open_as(ids: JournalIds, files: &Files) -> Result<(Journal, u64), JournalError> {
-    let disk: Arc<dyn Disk> = Arc::new(SimDisk::load(files));
-    let (journal, recovered) = Journal::open(Path::new("/j"), ids, config(), disk, Arc::new(TestEntropy::default()))?;
-    Ok((journal, recovered.cut_bytes))
+fn open_as(ids: JournalIds, files: &Files) -> Result<Listed, JournalError> {
+    Listed::open(SimDisk::load(files), ids, config())
 }
 
-fn open(files: &Files) -> Result<Journal, JournalError> {
-    Ok(open_as(IDS, files)?.0)
-}
-
-fn entry(index: u64) -> Command {
-    let payload = Bytes::from(vec![index as u8; 60 + index as usize % 50]);
-    Command::Entry(LogEntry { index, id: Bytes::from(vec![1; 20]), payload })
-}
-
-/// Everything a reader can see.
-fn content(reader: &JournalReader) -> Content {
-    let entries = reader.entries(0..u64::MAX, usize::MAX).expect("readable");
-    for e in &entries {
-        assert!(entry(e.index) == Command::Entry(e.clone()), "entry {} has other bytes", e.index);
-    }
-    let purged = reader.purged().map(|(index, _)| index);
-    (entries.iter().map(|e| e.index).collect(), reader.vote(), reader.committed(), purged)
+fn open(files: &Files) -> Result<Listed, JournalError> {
+    open_as(IDS, files)
 }
 
 /// A journal of one segment: groups as given, the mark after `marked` of them; its files after each group.
-fn small(groups: usize, marked: usize) -> (Vec<Files>, Vec<Content>) {
-    let (disk, mut journal) = create(IDS);
-    let (mut files, mut contents) = (vec![disk.dump()], vec![content(&journal.reader())]);
+fn small(groups: usize, marked: usize) -> (Vec<Files>, Vec<Items>) {
+    let (disk, mut listed) = create(IDS);
+    let (mut files, mut contents) = (vec![disk.dump()], vec![listed.items()]);
     for g in 0..groups {
         let i = 3 * g as u64;
-        let commands = match g {
-            2 => vec![Command::Vote(Bytes::from_static(b"vote")), entry(i), entry(i + 1), entry(i + 2)],
-            4 => vec![Command::TruncateAfter(Some(i - 2)), entry(i - 1), entry(i), entry(i + 1), entry(i + 2)],
-            _ => vec![entry(i), entry(i + 1), Command::Committed(Bytes::from(vec![g as u8])), entry(i + 2)],
+        let records = match g {
+            2 => vec![note("two", Haste::Marks), item(i), item(i + 1), item(i + 2)],
+            4 => vec![drop_before(2), item(i), item(i + 1), item(i + 2)],
+            _ => vec![item(i), item(i + 1), note(vec![g as u8], Haste::Rides), item(i + 2)],
         };
-        journal.write_group(commands).expect("writes");
+        listed.journal.write(records).expect("writes");
         if g + 1 == marked {
-            journal.write_mark().expect("marks");
+            listed.journal.write_mark().expect("marks");
         }
         files.push(disk.dump());
-        contents.push(content(&journal.reader()));
+        contents.push(listed.items());
     }
     (files, contents)
 }
@@ -100,8 +75,8 @@ fn every_flipped_byte_is_noticed_or_harmless() {
                 let mut files = whole.clone();
                 files.get_mut(path).unwrap()[at] ^= 1 << (at % 8);
                 match open(&files) {
-                    Ok(journal) => {
-                        let found = content(&journal.reader());
+                    Ok(listed) => {
+                        let found = listed.items();
                         // Only the last group may go, and only when the mark does not cover it.
                         let fine = found == *all || (marked < 6 && found == *but_one);
                         assert!(fine, "byte {at} of {}: silently other content", path.display());
@@ -143,9 +118,9 @@ fn a_group_torn_anywhere_is_cut_unless_it_was_marked() {
             let mut files = whole.clone();
             files.get_mut(&segment(1)).unwrap()[cut..].fill(0);
             match open(&files) {
-                Ok(journal) => {
+                Ok(listed) => {
                     let expected = if cut == end || now[cut..end].iter().all(|b| *b == 0) { 6 } else { 5 };
-                    assert!(content(&journal.reader()) == contents[expected], "torn at {cut}");
+                    assert!(listed.items() == contents[expected], "torn at {cut}");
                     assert!(expected == 6 || marked == 5, "torn at {cut}: it had been marked");
                 }
                 Err(JournalError::Damaged { .. }) => assert_eq!(marked, 6, "torn at {cut}"),
@@ -155,8 +130,8 @@ fn a_group_torn_anywhere_is_cut_unless_it_was_marked() {
             let mut files = whole.clone();
             files.get_mut(&segment(1)).unwrap()[start..cut].fill(0);
             match open(&files) {
-                Ok(journal) => {
-                    let found = content(&journal.reader());
+                Ok(listed) => {
+                    let found = listed.items();
                     assert!(found == contents[5] && marked == 5 || found == contents[6], "head lost up to {cut}");
                 }
                 Err(JournalError::Damaged { .. }) => assert_eq!(marked, 6, "head lost up to {cut}"),
@@ -174,17 +149,15 @@ fn a_cut_tail_is_written_over_and_the_journal_goes_on() {
     let end = bytes.iter().rposition(|b| *b != 0).unwrap();
     bytes[end] ^= 1;
     let disk = SimDisk::load(&torn);
-    let entropy = || Arc::new(TestEntropy::default());
-    let dir = Path::new("/j");
-    let (mut journal, recovered) = Journal::open(dir, IDS, config(), Arc::new(disk.clone()), entropy()).expect("opens");
-    assert!(recovered.cut_bytes > 0);
-    assert_eq!(recovered.boot, 2);
-    assert!(content(&journal.reader()) == contents[5]);
-    journal.write_group(vec![entry(15), entry(16)]).expect("writes");
-    drop(journal);
-    let (journal, recovered) = Journal::open(dir, IDS, config(), Arc::new(disk), entropy()).expect("opens again");
-    assert_eq!((recovered.cut_bytes, recovered.boot), (0, 3));
-    assert_eq!(content(&journal.reader()).0, (0..17).collect::<Vec<_>>());
+    let mut listed = Listed::open(disk.clone(), IDS, config()).expect("opens");
+    assert!(listed.recovered.cut_bytes > 0);
+    assert_eq!(listed.recovered.boot, 2);
+    assert!(listed.items() == contents[5]);
+    listed.journal.write(vec![item(15), item(16)]).expect("writes");
+    drop(listed);
+    let listed = Listed::open(disk, IDS, config()).expect("opens again");
+    assert_eq!((listed.recovered.cut_bytes, listed.recovered.boot), (0, 3));
+    assert_eq!(listed.items().numbers, (2..17).collect::<Vec<_>>());
 }
 
 #[test]
@@ -198,15 +171,13 @@ fn a_shortened_file_is_refused_at_every_length() {
     }
 }
 
-/// Several segments, the oldest purged away.
+/// Several segments, the oldest no longer needed.
 fn large() -> (SimDisk, Files, Vec<u64>) {
-    let (disk, mut journal) = create(IDS);
+    let (disk, mut listed) = create(IDS);
     for i in 0..120 {
-        journal.write_group(vec![entry(i)]).expect("writes");
+        listed.journal.write(vec![item(i)]).expect("writes");
         if i == 100 {
-            let checkpoint = Checkpoint { index: 50, digest: [0; 32], chain: [0; 32] };
-            let purge = Command::Purge((50, Bytes::from(vec![1; 20])));
-            journal.write_group(vec![Command::Checkpoint(checkpoint), purge]).expect("writes");
+            listed.journal.write(vec![drop_before(51)]).expect("writes");
         }
     }
     let numbers = disk.list(Path::new("/j")).expect("lists");
@@ -215,12 +186,11 @@ fn large() -> (SimDisk, Files, Vec<u64>) {
 }
 
 #[test]
-fn purged_segments_go_and_the_rest_reads_back() {
+fn segments_that_are_not_needed_go_and_the_rest_reads_back() {
     let (_, files, numbers) = large();
     assert!(numbers[0] > 1 && numbers.len() >= 3, "segments {numbers:?}");
-    let journal = open(&files).expect("opens");
-    let (indexes, _, _, purged) = content(&journal.reader());
-    assert_eq!((indexes, purged), ((51..120).collect(), Some(50)));
+    let items = open(&files).expect("opens").items();
+    assert_eq!((items.numbers, items.needed_from), ((51..120).collect(), 51));
 }
 
 #[test]
@@ -232,7 +202,7 @@ fn a_missing_swapped_or_older_segment_is_refused() {
         let refused = open(&without).map(|_| ()).expect_err("a segment is missing");
         assert!(matches!(refused, JournalError::Damaged { .. }), "without {number}: {refused}");
         let text = refused.to_string();
-        assert!(text.contains("missing") && text.contains("/j/") && text.contains("must not vote"), "{text}");
+        assert!(text.contains("missing") && text.contains("/j/"), "{text}");
     }
     let (a, b) = (segment(numbers[0]), segment(numbers[1]));
     let mut swapped = files.clone();
@@ -254,9 +224,9 @@ fn a_missing_swapped_or_older_segment_is_refused() {
 fn a_segment_of_another_history_of_the_same_node_is_refused() {
     // Same node, same numbers, but another history: as when a backup is copied over.
     let (_, files, numbers) = large();
-    let (disk, mut journal) = create(IDS);
+    let (disk, mut listed) = create(IDS);
     for i in 0..120 {
-        journal.write_group(vec![entry(i), Command::Committed(Bytes::from_static(b"other"))]).expect("writes");
+        listed.journal.write(vec![item(i), note("other", Haste::Rides)]).expect("writes");
     }
     let other = disk.dump();
     for number in &numbers {
@@ -272,14 +242,17 @@ fn another_node_another_cluster_and_foreign_segments_are_refused() {
     let (_, files, numbers) = large();
     let other_node = JournalIds { node: NodeId(8), ..IDS };
     let other_cluster = JournalIds { cluster: ClusterId([2; 16]), ..IDS };
-    assert!(matches!(open_as(other_node, &files), Err(JournalError::WrongNode { found: NodeId(7), .. })));
-    assert!(matches!(open_as(other_cluster, &files), Err(JournalError::WrongCluster { .. })));
-    assert_eq!(Journal::identify(Path::new("/j"), &SimDisk::load(&files)).expect("identifies"), Some(IDS));
-    assert_eq!(Journal::identify(Path::new("/j"), &SimDisk::default()).expect("identifies"), None);
+    let other_stream = JournalIds { stream: 1, ..IDS };
+    for other in [other_node, other_cluster, other_stream] {
+        let refused = open_as(other, &files).map(|_| ()).expect_err("not its own");
+        let told =
+            matches!(refused, JournalError::Foreign { found, expected, .. } if found == IDS && expected == other);
+        assert!(told, "{refused}");
+    }
     // One segment of another node among ours.
-    let (disk, mut journal) = create(other_node);
+    let (disk, mut listed) = create(other_node);
     for i in 0..120 {
-        journal.write_group(vec![entry(i)]).expect("writes");
+        listed.journal.write(vec![item(i)]).expect("writes");
     }
     for number in &numbers {
         let mut mixed = files.clone();
@@ -304,54 +277,85 @@ fn a_rolled_back_tail_is_refused_when_the_mark_is_newer() {
 
 #[test]
 fn a_folder_is_used_once_and_by_one_process() {
-    let (disk, journal) = create(IDS);
-    let entropy = || Arc::new(TestEntropy::default());
-    let dir = Path::new("/j");
-    let again = Journal::open(dir, IDS, config(), Arc::new(disk.clone()), entropy());
-    assert!(matches!(again, Err(JournalError::InUse(_))));
-    drop(journal);
-    let again = Journal::create(dir, IDS, config(), Arc::new(disk.clone()), entropy());
-    assert!(matches!(again, Err(JournalError::Exists(_))));
-    assert!(Journal::open(dir, IDS, config(), Arc::new(disk), entropy()).is_ok());
-    let empty = Journal::open(dir, IDS, config(), Arc::new(SimDisk::default()), entropy());
-    assert!(matches!(empty, Err(JournalError::Absent(_))));
+    let (disk, listed) = create(IDS);
+    assert!(matches!(Listed::open(disk.clone(), IDS, config()), Err(JournalError::InUse(_))));
+    drop(listed);
+    assert!(matches!(Listed::create(disk.clone(), IDS, config()), Err(JournalError::Exists(_))));
+    assert!(Listed::open(disk, IDS, config()).is_ok());
+    assert!(matches!(Listed::open(SimDisk::default(), IDS, config()), Err(JournalError::Absent(_))));
 }
 
 #[test]
 fn a_disk_error_is_final() {
-    let (disk, mut journal) = create(IDS);
-    journal.write_group(vec![entry(0)]).expect("writes");
+    let (disk, mut listed) = create(IDS);
+    listed.journal.write(vec![item(0)]).expect("writes");
     disk.cut_power_after(1);
-    assert!(journal.write_group(vec![entry(1)]).is_err());
+    assert!(listed.journal.write(vec![item(1)]).is_err());
     disk.kill();
-    let refused = journal.write_group(vec![entry(2)]).expect_err("once failed, always failed");
+    let refused = listed.journal.write(vec![item(2)]).expect_err("once failed, always failed");
     assert!(refused.to_string().contains("must end"), "{refused}");
 }
 
 #[test]
-fn commands_that_cannot_follow_change_nothing() {
-    let (_, mut journal) = create(IDS);
-    journal.write_group((0..10).map(entry).collect()).expect("writes");
-    let id = Bytes::from_static(b"id");
-    let long = Bytes::from(vec![0; 1 << 20]);
-    let checkpoint = Command::Checkpoint(Checkpoint { index: 5, digest: [0; 32], chain: [0; 32] });
-    let bad = [
-        vec![entry(11)],
-        vec![entry(10), entry(12)],
-        vec![entry(9)],
-        vec![Command::Purge((5, id.clone()))],
-        vec![checkpoint.clone(), Command::Purge((6, id.clone()))],
-        vec![checkpoint.clone(), Command::Purge((5, id.clone())), Command::TruncateAfter(Some(4))],
-        vec![Command::Purge((u64::MAX, id.clone()))],
-        vec![Command::Vote(Bytes::from(vec![0; 257]))],
-        vec![Command::Entry(LogEntry { index: 10, id: Bytes::from(vec![0; 65]), payload: Bytes::new() })],
-        vec![Command::Entry(LogEntry { index: 10, id: id.clone(), payload: long })],
-    ];
-    let before = content(&journal.reader());
-    for commands in bad {
-        let refused = journal.write_group(commands).expect_err("cannot follow");
+fn what_is_no_record_is_refused_before_anything_is_written() {
+    let (disk, mut listed) = create(IDS);
+    let before = disk.operations();
+    let len_max = config().body_len_max();
+    for (kind, len) in [(0, 1), (128, 1), (255, 1), (2, len_max + 1), (2, 2 << 20)] {
+        let bad = Record { kind, ..note(vec![0; len], Haste::Syncs) };
+        let refused = listed.journal.write(vec![item(0), bad]).expect_err("no record");
         assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput, "{refused}");
-        assert!(content(&journal.reader()) == before && journal.reader().checkpoint().is_none());
     }
-    journal.write_group(vec![checkpoint, Command::Purge((5, id)), entry(10)]).expect("follows");
+    assert_eq!((disk.operations(), listed.items()), (before, Items::default()));
+    // The longest that fits, whatever is in the segment already.
+    for _ in 0..3 {
+        listed.journal.write(vec![note(vec![7; len_max], Haste::Syncs)]).expect("fits");
+    }
+}
+
+/// Takes whatever comes, and says of it what it was told to say.
+struct Anything(Vec<u8>);
+
+impl Contents for Anything {
+    fn summary(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+    fn oldest_needed(&self) -> u64 {
+        0
+    }
+    fn synced(&mut self, _: &[(Record, Location)]) {}
+    fn begin(&mut self, _: &[u8]) -> Result<(), Malformed> {
+        Ok(())
+    }
+    fn replay(&mut self, _: u8, _: &[u8], _: Location) -> Result<(), String> {
+        Ok(())
+    }
+    fn replayed(&mut self, _: bool) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Whole records that its owner can't make sense of are damage as well: another version wrote them, or another program.
+#[test]
+fn records_and_summaries_that_the_owner_refuses_are_damage() {
+    let empty_list = List::default().summary();
+    let unknown = || Record { kind: 9, ..note("?", Haste::Syncs) };
+    let cases = [
+        (Vec::new(), vec![], "list's summary"),
+        (empty_list.clone(), vec![item(0), unknown()], "kind 9"),
+        (empty_list.clone(), vec![item(1)], "item 1 instead of 0"),
+        // So many that they begin a segment, whose header is not their sum.
+        (empty_list, (0..200).map(item).collect(), "does not sum up"),
+    ];
+    for (summary, records, why) in cases {
+        let disk = SimDisk::default();
+        let entropy = Arc::new(TestEntropy::default());
+        let contents = Anything(summary);
+        let made = Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy, contents);
+        let (mut journal, _) = made.expect("creates");
+        journal.write(records).expect("writes");
+        let refused = open(&disk.dump()).map(|_| ()).expect_err("refused");
+        let told = matches!(&refused, JournalError::Damaged { .. }) && refused.to_string().contains(why);
+        assert!(told, "{refused}, not {why}");
+    }
 }

@@ -3,21 +3,19 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::reader::{Shared, Staged};
-use super::writer::MAINTENANCE_INTERVAL;
-use super::{Command, Journal, JournalReader};
+use crate::writer::{MAINTENANCE_INTERVAL, written_len};
+use crate::{Contents, Haste, Journal, Record};
 
-/// Calls of `append` that may wait. A proposer is slowed beyond it: the disk cannot keep up.
+/// Appends that may wait. Who appends is slowed beyond it: the disk cannot keep up.
 const QUEUE_MAX: usize = 4096;
 /// Bytes taken into one group's worth of work before callbacks run.
 const TAKE_BYTES_MAX: usize = 4 << 20;
 
-/// Called on the actor's driver once the commands of one `append` are durable (or the disk failed), in order.
+/// Called on the actor's driver once the records of one append are durable (or the disk failed), in order.
 pub type OnSynced = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Called when the disk failed; [`abort_process`] in production. If it returns, the actor answers everybody with the
@@ -25,7 +23,7 @@ pub type OnSynced = Box<dyn FnOnce(io::Result<()>) + Send>;
 pub type OnFatal = Box<dyn FnOnce(&io::Error) + Send>;
 
 enum Message {
-    Append { staged: Vec<Staged>, bytes: usize, on_synced: OnSynced },
+    Append { records: Vec<Record>, on_synced: OnSynced },
     Stop(oneshot::Sender<()>),
 }
 
@@ -33,59 +31,54 @@ enum Message {
 #[derive(Clone)]
 pub struct JournalWriter {
     queue: mpsc::Sender<Message>,
-    shared: Arc<Shared>,
+}
+
+/// A place in the queue of what is to be written.
+pub struct Place<'a>(mpsc::Permit<'a, Message>);
+
+impl Place<'_> {
+    /// Enqueues records, behind all that was enqueued before, and returns; `on_synced` is called once they are durable.
+    /// They are such as [`Journal::write`] takes: others end the journal.
+    pub fn append(self, records: Vec<Record>, on_synced: OnSynced) {
+        self.0.send(Message::Append { records, on_synced });
+    }
 }
 
 impl JournalWriter {
     /// The door and the loop behind it; the caller drives the loop (a simulation: as a task).
-    pub fn new(journal: Journal, on_fatal: OnFatal) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new<C: Contents>(journal: Journal<C>, on_fatal: OnFatal) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
-        let shared = Arc::clone(&journal.shared);
-        (Self { queue, shared }, run(journal, receiver, on_fatal))
+        (Self { queue }, run(journal, receiver, on_fatal))
     }
 
     /// The door, with the loop on a thread of its own: it blocks in `fdatasync`.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn spawn(journal: Journal, on_fatal: OnFatal) -> io::Result<Self> {
+    pub fn spawn<C: Contents>(journal: Journal<C>, on_fatal: OnFatal) -> io::Result<Self> {
         let (writer, run) = Self::new(journal, on_fatal);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(run))?;
         Ok(writer)
     }
 
-    /// For readers.
-    pub fn reader(&self) -> JournalReader {
-        JournalReader(Arc::clone(&self.shared))
-    }
-
-    /// Makes the commands visible to readers, enqueues them and returns; waits only while the queue is full.
-    /// `on_synced` is called once they are durable. Must not be cancelled by an owner who needs to know whether they
-    /// were taken.
+    /// Waits for a place in the queue. Whoever makes records visible to others does so while they hold their lock and the
+    /// place: then the order there is the order in the journal.
     ///
     /// # Errors
-    /// `InvalidInput`: a command cannot follow, nothing was taken. `BrokenPipe`: the journal has stopped. In both
-    /// cases `on_synced` is dropped uncalled.
-    pub async fn append(&self, commands: Vec<Command>, on_synced: OnSynced) -> io::Result<()> {
-        let permit = self.queue.reserve().await.map_err(|_| stopped())?;
-        let bytes = commands.iter().map(super::record::Record::body_len).sum();
-        // Under one lock, so that the order in memory is the order in the queue.
-        let mut inner = self.shared.lock();
-        let staged = self.shared.stage(&mut inner, commands)?;
-        permit.send(Message::Append { staged, bytes, on_synced });
-        Ok(())
+    /// `BrokenPipe`: the journal has stopped.
+    pub async fn place(&self) -> io::Result<Place<'_>> {
+        self.queue.reserve().await.map(Place).map_err(|_| stopped())
     }
 
-    /// Enqueues and waits until the commands are durable (a vote).
+    /// Enqueues records and waits until they are durable.
     ///
     /// # Errors
-    /// As [`JournalWriter::append`], or the disk failed.
-    pub async fn append_synced(&self, commands: Vec<Command>) -> io::Result<()> {
-        let (done, synced) = oneshot::channel();
-        // A waiter that has gone does not need the answer.
-        self.append(commands, Box::new(move |result| _ = done.send(result))).await?;
-        synced.await.map_err(|_| stopped())?
+    /// As [`JournalWriter::place`], or the disk failed.
+    pub async fn append_synced(&self, records: Vec<Record>) -> io::Result<()> {
+        let (on_synced, synced) = when_synced();
+        self.place().await?.append(records, on_synced);
+        synced.await
     }
 
     /// Writes what waits, writes the mark, closes the files and releases the lock.
@@ -97,6 +90,14 @@ impl JournalWriter {
         }
         self.queue.closed().await;
     }
+}
+
+/// A callback, and what waits until it is called.
+pub fn when_synced() -> (OnSynced, impl Future<Output = io::Result<()>> + Send) {
+    let (done, synced) = oneshot::channel();
+    // A waiter that has gone does not need the answer.
+    let on_synced: OnSynced = Box::new(move |result| _ = done.send(result));
+    (on_synced, async { synced.await.map_err(|_| stopped())? })
 }
 
 fn stopped() -> io::Error {
@@ -114,7 +115,7 @@ pub fn abort_process(error: &io::Error) {
     std::process::abort();
 }
 
-async fn run(mut journal: Journal, mut queue: mpsc::Receiver<Message>, on_fatal: OnFatal) {
+async fn run<C: Contents>(mut journal: Journal<C>, mut queue: mpsc::Receiver<Message>, on_fatal: OnFatal) {
     let mut on_synced = VecDeque::new();
     let stop = match write_all(&mut journal, &mut queue, &mut on_synced).await {
         Ok(stop) => stop,
@@ -142,12 +143,12 @@ async fn run(mut journal: Journal, mut queue: mpsc::Receiver<Message>, on_fatal:
 }
 
 /// Until told to stop; on an error, `waiting` has the callbacks of what was not synced.
-async fn write_all(
-    journal: &mut Journal,
+async fn write_all<C: Contents>(
+    journal: &mut Journal<C>,
     queue: &mut mpsc::Receiver<Message>,
     waiting: &mut VecDeque<OnSynced>,
 ) -> io::Result<Option<oneshot::Sender<()>>> {
-    // `Committed` and `Seen` are worth no sync of their own: they wait here for company, at most until the next maintenance.
+    // What is worth no sync of its own waits here for company, at most until the next maintenance.
     let mut held = Vec::new();
     loop {
         let message = next(journal, queue).await?;
@@ -155,9 +156,9 @@ async fn write_all(
         let (mut message, mut bytes, mut stop) = (message.message(), 0, None);
         while let Some(taken) = message.take() {
             match taken {
-                Message::Append { staged, bytes: more, on_synced } => {
-                    bytes += more;
-                    held.extend(staged);
+                Message::Append { records, on_synced } => {
+                    bytes += records.iter().map(written_len).sum::<usize>();
+                    held.extend(records);
                     waiting.push_back(on_synced);
                 }
                 Message::Stop(done) => {
@@ -170,15 +171,13 @@ async fn write_all(
             }
         }
         let last = ended || stop.is_some();
-        let can_wait = held.len() < QUEUE_MAX
-            && held.iter().all(|s| matches!(s.command, Command::Committed(_) | Command::Seen(_)));
-        if last || idle || !can_wait {
-            let voted = held.iter().any(|s| matches!(s.command, Command::Vote(_)));
-            journal.write_staged(std::mem::take(&mut held))?;
+        let haste = held.iter().map(|record: &Record| record.haste).max().unwrap_or(Haste::Rides);
+        if last || idle || haste > Haste::Rides || held.len() >= QUEUE_MAX {
+            journal.write(std::mem::take(&mut held))?;
             for call in waiting.drain(..) {
                 call(Ok(()));
             }
-            if voted || last {
+            if haste == Haste::Marks || last {
                 journal.write_mark()?;
             }
         }
@@ -207,7 +206,7 @@ impl Next {
 }
 
 /// The next message; prepares the next segment while there is none.
-async fn next(journal: &mut Journal, queue: &mut mpsc::Receiver<Message>) -> io::Result<Next> {
+async fn next<C: Contents>(journal: &mut Journal<C>, queue: &mut mpsc::Receiver<Message>) -> io::Result<Next> {
     loop {
         match queue.try_recv() {
             Ok(message) => return Ok(Next::Message(message)),

@@ -1,32 +1,31 @@
-//! The writer actor: order, visibility before the sync, errors, stopping.
+//! The log's writer: order, visibility before the sync, errors.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-
-mod common;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use common::TestEntropy;
-use common::sim_disk::SimDisk;
-use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::journal::{Command, Journal, JournalConfig, JournalIds, JournalWriter, LogEntry};
+use quorate_core::id::{ClusterId, NodeId};
+use quorate_journal::testing::SimDisk;
+use quorate_journal::testing::TestEntropy;
+use quorate_journal::{JournalConfig, JournalIds};
+use quorate_replica::log::{Command, Log, LogConfig, LogEntry, LogWriter};
 
-const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), group: GroupId(0) };
+const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), stream: 0 };
 
-fn config() -> JournalConfig {
-    JournalConfig { segment_bytes: 256 << 10, low_space_bytes: 0, ..JournalConfig::default() }
+fn config() -> LogConfig {
+    LogConfig { journal: JournalConfig { segment_bytes: 256 << 10, low_space_bytes: 0 }, ..LogConfig::default() }
 }
 
-fn create(disk: &SimDisk) -> Journal {
+fn create(disk: &SimDisk) -> Log {
     let entropy = Arc::new(TestEntropy::default());
-    Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy).expect("creates").0
+    Log::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy).expect("creates").0
 }
 
-fn open(disk: &SimDisk) -> Journal {
+fn open(disk: &SimDisk) -> Log {
     let entropy = Arc::new(TestEntropy::default());
-    Journal::open(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy).expect("opens").0
+    Log::open(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy).expect("opens").0
 }
 
 fn entry(index: u64) -> Command {
@@ -37,7 +36,7 @@ fn entry(index: u64) -> Command {
 #[tokio::test]
 async fn entries_are_readable_at_once_and_callbacks_come_in_order_after_the_sync() {
     let disk = SimDisk::default();
-    let (writer, run) = JournalWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
+    let (writer, run) = LogWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
     let calls = Arc::new(Mutex::new(Vec::new()));
     for index in 0..20 {
         let calls = Arc::clone(&calls);
@@ -65,7 +64,7 @@ async fn entries_are_readable_at_once_and_callbacks_come_in_order_after_the_sync
 #[tokio::test]
 async fn an_entry_truncated_and_replaced_before_it_was_written_reads_as_the_new_one() {
     let disk = SimDisk::default();
-    let (writer, run) = JournalWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
+    let (writer, run) = LogWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
     let other = LogEntry { index: 1, id: Bytes::from_static(b"new"), payload: Bytes::from_static(b"other") };
     let commands = vec![entry(0), entry(1), entry(2), Command::TruncateAfter(Some(0)), Command::Entry(other.clone())];
     writer.append(commands, Box::new(|_| ())).await.expect("enqueued");
@@ -82,9 +81,9 @@ async fn an_entry_truncated_and_replaced_before_it_was_written_reads_as_the_new_
 #[tokio::test]
 async fn a_committed_id_alone_causes_no_sync_and_is_not_lost_by_stopping() {
     let disk = SimDisk::default();
-    let mut journal = create(&disk);
-    while journal.idle().expect("fills") {}
-    let (writer, run) = JournalWriter::new(journal, Box::new(|e| panic!("{e}")));
+    let mut log = create(&disk);
+    while log.journal().idle().expect("fills") {}
+    let (writer, run) = LogWriter::new(log, Box::new(|e| panic!("{e}")));
     let running = tokio::spawn(run);
     let before = disk.operations();
     for i in 0..100u8 {
@@ -99,26 +98,9 @@ async fn a_committed_id_alone_causes_no_sync_and_is_not_lost_by_stopping() {
 }
 
 #[tokio::test]
-async fn a_failed_disk_is_fatal_and_nobody_is_told_otherwise() {
-    let disk = SimDisk::default();
-    let fatal = Arc::new(Mutex::new(None));
-    let said = Arc::clone(&fatal);
-    let on_fatal = Box::new(move |e: &std::io::Error| *said.lock().unwrap() = Some(e.to_string()));
-    let (writer, run) = JournalWriter::new(create(&disk), on_fatal);
-    let running = tokio::spawn(run);
-    writer.append_synced(vec![entry(0)]).await.expect("synced");
-    disk.cut_power_after(0);
-    assert!(writer.append_synced(vec![entry(1)]).await.is_err());
-    assert!(fatal.lock().unwrap().is_some());
-    running.await.expect("ends");
-    let refused = writer.append(vec![entry(2)], Box::new(|_| ())).await.expect_err("stopped");
-    assert_eq!(refused.kind(), std::io::ErrorKind::BrokenPipe);
-}
-
-#[tokio::test]
 async fn what_cannot_follow_is_refused_before_it_is_enqueued() {
     let disk = SimDisk::default();
-    let (writer, run) = JournalWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
+    let (writer, run) = LogWriter::new(create(&disk), Box::new(|e| panic!("{e}")));
     let running = tokio::spawn(run);
     writer.append_synced(vec![entry(0)]).await.expect("synced");
     let refused = writer.append_synced(vec![entry(1), entry(3)]).await.expect_err("a hole");
@@ -128,15 +110,4 @@ async fn what_cannot_follow_is_refused_before_it_is_enqueued() {
     running.await.expect("ends");
     // Stopped means closed: the folder may be opened again at once.
     assert_eq!(open(&disk).reader().synced(), Some(1));
-}
-
-#[test]
-fn the_thread_ends_when_the_last_door_is_closed() {
-    let disk = SimDisk::default();
-    let writer = JournalWriter::spawn(create(&disk), Box::new(|e| panic!("{e}"))).expect("starts");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("starts");
-    runtime.block_on(writer.append_synced(vec![entry(0)])).expect("synced");
-    runtime.block_on(writer.stop());
-    drop(writer);
-    assert_eq!(open(&disk).reader().synced(), Some(0));
 }

@@ -1,17 +1,19 @@
-//! What the storage tests share: a disk that loses power, seeded random numbers.
+//! What tests of storage share: a disk that loses power, one that fills up, seeded random numbers.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
-pub mod quota_disk;
-pub mod sim_disk;
+mod quota_disk;
+mod sim_disk;
 
 use quorate_core::seam::Entropy;
+
+pub use quota_disk::QuotaDisk;
+pub use sim_disk::SimDisk;
 
 /// SplitMix64: small, seeded, the same everywhere.
 pub struct Rng(pub u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    /// The next number.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -20,13 +22,15 @@ impl Rng {
     }
     /// In `0..n`.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.next_u64() % n
     }
+    /// True in so many of a hundred cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+    /// So many bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
+        (0..len).map(|_| self.next_u64() as u8).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The disk seam (key-log §7): every file the replica touches is reached through [`Disk`], so that a simulation
+//! The disk seam (key-log §7): every file a node touches is reached through [`Disk`], so that a simulation
 //! can cut power, flip bits and fill the disk. [`RealDisk`] is the operating system.
 
 mod real;
@@ -75,7 +75,7 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
-/// The file system, as far as the replica needs it.
+/// The file system, as far as a node needs it.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file.
     ///

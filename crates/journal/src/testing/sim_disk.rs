@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_replica::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 
 use super::Rng;
 
@@ -51,7 +51,7 @@ struct Inner {
     boot: u64,
     free_bytes: u64,
     /// pwrites and syncs so far.
-    pub operations: u64,
+    operations: u64,
     read_bytes: u64,
 }
 
@@ -92,9 +92,11 @@ impl SimDisk {
     pub fn cut_power_after(&self, operations: u64) {
         self.lock().power = Some(operations);
     }
+    /// Whether the power has failed.
     pub fn is_off(&self) -> bool {
         self.lock().off
     }
+    /// Writes, syncs and changes of names so far.
     pub fn operations(&self) -> u64 {
         self.lock().operations
     }
@@ -102,6 +104,7 @@ impl SimDisk {
     pub fn read_bytes(&self) -> u64 {
         self.lock().read_bytes
     }
+    /// What it says to have free, and no file grows by more.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.lock().free_bytes = bytes;
     }

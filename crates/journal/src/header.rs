@@ -1,22 +1,21 @@
 //! A segment's header page and the mark's slots, to the byte (key-log §4.4, §4.5).
 //!
 //! ```text
-//! header = "qjournal" ‖ format u8 ‖ group u32 ‖ cluster 16 ‖ node u64 ‖ number u64 ‖ salt 16 ‖ previous end tag 16
-//!          ‖ capacity u64 ‖ first group number u64 ‖ next index u64 ‖ boot u32 ‖ vote? ‖ committed? ‖ purged?
-//!          ‖ checkpoint? ‖ the one before it? ‖ zeros to 4064 ‖ BLAKE3 32 of all before              (x? = 0 | 1 ‖ x)
-//! slot   = "qmark" ‖ format u8 ‖ group u32 ‖ cluster 16 ‖ node u64 ‖ count u64 ‖ segment u64 ‖ offset u64 ‖ tag 16
-//!          ‖ next index u64 ‖ boot u32 ‖ zeros to 480 ‖ BLAKE3 32 of all before
+//! header = "qjournal" ‖ format u8 ‖ stream u32 ‖ cluster 16 ‖ node u64 ‖ number u64 ‖ salt 16 ‖ previous end tag 16
+//!          ‖ capacity u64 ‖ first group number u64 ‖ boot u32 ‖ the contents' summary
+//!          ‖ zeros to 4064 ‖ BLAKE3 32 of all before
+//! slot   = "qmark" ‖ format u8 ‖ stream u32 ‖ cluster 16 ‖ node u64 ‖ count u64 ‖ segment u64 ‖ offset u64 ‖ tag 16
+//!          ‖ zeros to 480 ‖ BLAKE3 32 of all before
 //! ```
 //!
 //! The header fills a page, so that no write of records ever touches it again. The first tag of a segment is
 //! derived from the whole header: recycled or foreign bytes never verify.
 
-use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
-use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::id::{ClusterId, NodeId};
 
-use super::record::{Chain, META_LEN_MAX, TAG_LEN, read_indexed_id};
-use super::{Checkpoint, IndexedId, JournalIds};
+use crate::JournalIds;
+use crate::record::{Chain, TAG_LEN};
 
 /// Format of journals this build writes.
 pub(super) const FORMAT: u8 = 1;
@@ -24,23 +23,11 @@ pub(super) const FORMAT: u8 = 1;
 pub(super) const HEADER_LEN: usize = 4096;
 /// Length of a mark slot, in bytes.
 pub(super) const SLOT_LEN: usize = 512;
+/// Longest summary of the contents, in bytes.
+pub(super) const SUMMARY_LEN_MAX: usize = 3072;
 const HASH_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"qjournal";
 const MARK_MAGIC: &[u8; 5] = b"qmark";
-
-/// What the log's records amount to, beside the entries: a fold over them.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Fold {
-    pub(super) boot: u32,
-    pub(super) vote: Option<Bytes>,
-    pub(super) committed: Option<Bytes>,
-    pub(super) purged: Option<IndexedId>,
-    pub(super) checkpoint: Option<Checkpoint>,
-    /// The one before it: the state may still be that one.
-    pub(super) earlier: Option<Checkpoint>,
-    /// Index of the next entry.
-    pub(super) next: u64,
-}
 
 /// A segment's header.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,8 +41,10 @@ pub(super) struct Header {
     pub(super) capacity: u64,
     /// Number of its first group.
     pub(super) group: u64,
-    /// What was known when it began.
-    pub(super) fold: Fold,
+    /// The number of the newest start when it began.
+    pub(super) boot: u32,
+    /// What its contents amounted to then.
+    pub(super) summary: Vec<u8>,
 }
 
 /// Why a page is not a header.
@@ -68,30 +57,9 @@ pub(super) enum BadHeader {
 
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let fold = &self.fold;
-        let mut w = (write_ids(Writer::new().raw(MAGIC), &self.ids).u64(self.number))
-            .raw(&self.salt)
-            .raw(&self.previous_tag)
-            .u64(self.capacity)
-            .u64(self.group)
-            .u64(fold.next)
-            .u32(fold.boot);
-        for bytes in [&fold.vote, &fold.committed] {
-            w = match bytes {
-                None => w.u8(0),
-                Some(b) => w.u8(1).field(b),
-            };
-        }
-        w = match &fold.purged {
-            None => w.u8(0),
-            Some((index, id)) => w.u8(1).u64(*index).field(id),
-        };
-        for checkpoint in [&fold.checkpoint, &fold.earlier] {
-            w = match checkpoint {
-                None => w.u8(0),
-                Some(c) => c.write(w.u8(1)),
-            };
-        }
+        assert!(self.summary.len() <= SUMMARY_LEN_MAX, "contents promise a short summary");
+        let w = write_ids(Writer::new().raw(MAGIC), &self.ids).u64(self.number).raw(&self.salt).raw(&self.previous_tag);
+        let w = w.u64(self.capacity).u64(self.group).u32(self.boot).field(&self.summary);
         seal_page(w.finish(), HEADER_LEN)
     }
 
@@ -109,14 +77,9 @@ impl Header {
         r.raw(MAGIC.len())?;
         let ids = read_ids(&mut r)?;
         let (number, salt, previous_tag) = (r.u64()?, r.array()?, r.array()?);
-        let (capacity, group, next, boot) = (r.u64()?, r.u64()?, r.u64()?, r.u32()?);
-        let vote = read_optional(&mut r, |r| Ok(Bytes::copy_from_slice(r.field(META_LEN_MAX)?)))?;
-        let committed = read_optional(&mut r, |r| Ok(Bytes::copy_from_slice(r.field(META_LEN_MAX)?)))?;
-        let purged = read_optional(&mut r, read_indexed_id)?;
-        let checkpoint = read_optional(&mut r, Checkpoint::read)?;
-        let earlier = read_optional(&mut r, Checkpoint::read)?;
-        let fold = Fold { boot, vote, committed, purged, checkpoint, earlier, next };
-        Ok(Self { ids, number, salt, previous_tag, capacity, group, fold })
+        let (capacity, group, boot) = (r.u64()?, r.u64()?, r.u32()?);
+        let summary = r.field(SUMMARY_LEN_MAX)?.to_vec();
+        Ok(Self { ids, number, salt, previous_tag, capacity, group, boot, summary })
     }
 
     /// Where the chain of this segment's records begins.
@@ -139,15 +102,12 @@ pub(super) struct Mark {
     pub(super) offset: u64,
     /// The chain's tag there.
     pub(super) tag: [u8; TAG_LEN],
-    /// Index after the last synced entry.
-    pub(super) next: u64,
-    pub(super) boot: u32,
 }
 
 impl Mark {
     pub(super) fn encode(&self, ids: &JournalIds) -> Vec<u8> {
         let w = write_ids(Writer::new().raw(MARK_MAGIC), ids).u64(self.count).u64(self.segment).u64(self.offset);
-        seal_page(w.raw(&self.tag).u64(self.next).u32(self.boot).finish(), SLOT_LEN)
+        seal_page(w.raw(&self.tag).finish(), SLOT_LEN)
     }
 
     /// `None` when the slot is damaged, torn, or of another journal.
@@ -158,34 +118,23 @@ impl Mark {
             return None;
         }
         let (count, segment, offset) = (r.u64().ok()?, r.u64().ok()?, r.u64().ok()?);
-        Some(Self { count, segment, offset, tag: r.array().ok()?, next: r.u64().ok()?, boot: r.u32().ok()? })
+        Some(Self { count, segment, offset, tag: r.array().ok()? })
     }
 }
 
 fn write_ids(w: Writer, ids: &JournalIds) -> Writer {
-    w.u8(FORMAT).u32(ids.group.0).raw(&ids.cluster.0).u64(ids.node.0)
+    w.u8(FORMAT).u32(ids.stream).raw(&ids.cluster.0).u64(ids.node.0)
 }
 
 fn read_ids(r: &mut Reader<'_>) -> Result<JournalIds, Malformed> {
     if r.u8()? != FORMAT {
         return Err(Malformed("journal format"));
     }
-    Ok(JournalIds { group: GroupId(r.u32()?), cluster: ClusterId(r.array()?), node: NodeId(r.u64()?) })
-}
-
-fn read_optional<T>(
-    r: &mut Reader<'_>,
-    read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
-) -> Result<Option<T>, Malformed> {
-    match r.u8()? {
-        0 => Ok(None),
-        1 => read(r).map(Some),
-        _ => Err(Malformed("segment header")),
-    }
+    Ok(JournalIds { stream: r.u32()?, cluster: ClusterId(r.array()?), node: NodeId(r.u64()?) })
 }
 
 fn seal_page(mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
-    assert!(bytes.len() <= len - HASH_LEN, "a header's parts are bounded far below a page");
+    assert!(bytes.len() <= len - HASH_LEN, "a page has room for its parts, which are bounded");
     bytes.resize(len - HASH_LEN, 0);
     let hash = blake3::hash(&bytes);
     bytes.extend_from_slice(hash.as_bytes());
@@ -202,25 +151,26 @@ mod tests {
     use super::*;
 
     fn ids() -> JournalIds {
-        JournalIds { cluster: ClusterId([3; 16]), node: NodeId(4), group: GroupId(0) }
+        JournalIds { cluster: ClusterId([3; 16]), node: NodeId(4), stream: 0 }
     }
 
     fn header() -> Header {
-        let fold = Fold {
+        let summary = vec![9; SUMMARY_LEN_MAX];
+        Header {
+            ids: ids(),
+            number: 5,
+            salt: [1; 16],
+            previous_tag: [2; 16],
+            capacity: 1 << 26,
+            group: 11,
             boot: 2,
-            vote: Some(Bytes::from(vec![9; META_LEN_MAX])),
-            committed: Some(Bytes::from(vec![8; META_LEN_MAX])),
-            purged: Some((77, Bytes::from(vec![7; 64]))),
-            checkpoint: Some(Checkpoint { index: 80, digest: [5; 32], chain: [6; 32] }),
-            earlier: Some(Checkpoint { index: 70, digest: [7; 32], chain: [8; 32] }),
-            next: 99,
-        };
-        Header { ids: ids(), number: 5, salt: [1; 16], previous_tag: [2; 16], capacity: 1 << 26, group: 11, fold }
+            summary,
+        }
     }
 
     #[test]
     fn a_header_reads_back_and_any_changed_byte_is_noticed() {
-        for h in [header(), Header { fold: Fold::default(), ..header() }] {
+        for h in [header(), Header { summary: Vec::new(), ..header() }] {
             let page = h.encode();
             assert!(Header::decode(&page).is_ok_and(|d| d == h));
             for i in 0..page.len() {
@@ -249,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_mark_reads_back_and_another_journals_is_refused() {
-        let mark = Mark { count: 3, segment: 1, offset: 4096, tag: [4; 16], next: 5, boot: 1 };
+        let mark = Mark { count: 3, segment: 1, offset: 4096, tag: [4; 16] };
         let slot = mark.encode(&ids());
         assert_eq!(Mark::decode(&ids(), &slot), Some(mark));
         assert_eq!(Mark::decode(&JournalIds { node: NodeId(5), ..ids() }, &slot), None);
