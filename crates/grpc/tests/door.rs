@@ -1,5 +1,6 @@
 //! The keys door over a real node: what a client sees on the wire, in order and in trouble. TLS is the binary's; here a
 //! connection is a pipe in memory whose caller the test chooses.
+#![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
 #[path = "../../service/tests/support/mod.rs"]
 mod support;
