@@ -30,7 +30,7 @@ impl Kms {
         let by = &authorize::<ManageKeys>(caller)?;
         let do_part = |part: Part| async move {
             let decide = |facts: &mut EngineFacts<'_>, time| decide(facts, by, &part, time, &self.records.new_ids()?);
-            Ok::<_, Error>(self.records.change(deadline, &self.materials(part.len()), decide).await?.answer)
+            Ok::<_, Error>(self.records.create(deadline, &self.materials(part.len()), decide).await?.answer)
         };
         let mut parts = request.parts();
         // The first tells whether the token stands for another request: then nothing of this one happens.

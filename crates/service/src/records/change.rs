@@ -18,6 +18,15 @@ use crate::error::Error;
 /// How often a change is proposed before the caller is told that others keep interfering.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// What a decision begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// A read-index round: its view has everything that was acknowledged before.
+    Round,
+    /// What is applied here.
+    View,
+}
+
 /// A decision, ready to be made into a batch.
 struct Decided<A> {
     /// Of the view.
@@ -52,11 +61,45 @@ impl Records {
         secrets: &Secrets,
         decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
     ) -> Result<Done<A>, Error> {
+        self.change_from(Start::Round, deadline, secrets, decide).await
+    }
+
+    /// The same for what is new, without a round before the first decision: what it has read is checked where it is applied.
+    /// Only a refusal, or an answer without writes, takes a round and is decided again. For requests with a token: a node
+    /// that is cut off learns late that it is, when nobody can tell any more whether its change was taken.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub async fn create<A>(
+        &self,
+        deadline: Instant,
+        secrets: &Secrets,
+        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+    ) -> Result<Done<A>, Error> {
+        self.change_from(Start::View, deadline, secrets, decide).await
+    }
+
+    async fn change_from<A>(
+        &self,
+        mut start: Start,
+        deadline: Instant,
+        secrets: &Secrets,
+        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+    ) -> Result<Done<A>, Error> {
         let mut held: Option<Held> = None;
         let mut conflicts = 0;
         loop {
-            self.read_index(deadline).await?;
-            let decided = self.decide(&decide)?;
+            if start == Start::Round {
+                self.read_index(deadline).await?;
+            }
+            let decided = match self.decide(&decide) {
+                Ok(decided) if start == Start::Round || !decided.writes.is_empty() => decided,
+                Err(e) if start == Start::Round => return Err(e),
+                _ => {
+                    start = Start::Round;
+                    continue;
+                }
+            };
             if decided.writes.is_empty() {
                 return Ok(Done { index: decided.index, answer: decided.answer });
             }
@@ -74,6 +117,7 @@ impl Records {
             if let Some(answer) = self.propose(decided, secrets, deadline).await? {
                 return Ok(answer);
             }
+            start = Start::Round;
             conflicts += 1;
             if conflicts == ATTEMPTS_MAX {
                 return Err(Error::Contended { attempts: ATTEMPTS_MAX });
