@@ -71,6 +71,9 @@ pub struct ReplicaConfig {
     pub journal: JournalConfig,
     /// When the log is compacted.
     pub compaction: CompactionConfig,
+    /// For so long a node that could take part by its own word alone listens at its start, lest others know better of it
+    /// (trust.md §2.7).
+    pub listening: Duration,
     /// How long a running node waits before it checks the whole state again.
     pub scrub_interval: Duration,
     /// Memory for cached pages of the state, in bytes.
@@ -95,6 +98,7 @@ impl ReplicaConfig {
             profile: Profile::default(),
             journal: JournalConfig::default(),
             compaction: CompactionConfig::default(),
+            listening: Duration::from_secs(1),
             scrub_interval: Duration::from_secs(24 * 3600),
             cache_bytes: 64 << 20,
             introduction: None,

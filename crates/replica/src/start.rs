@@ -285,7 +285,7 @@ fn spawn_tasks(
         tokio::spawn(succession::drive(node.clone())),
         tokio::spawn(space::drive(node.clone())),
         tokio::spawn(carry_out::drive(node.clone())),
-        tokio::spawn(witness::ask(node.clone())),
+        tokio::spawn(witness::ask(node.clone(), cfg.listening)),
         tokio::spawn(witness::keep(node.clone(), writer)),
         tokio::spawn(mark::keep(node.clone())),
         tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),

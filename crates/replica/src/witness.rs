@@ -12,6 +12,7 @@ use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use quorate_core::id::NodeId;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::error::{Loss, Problem};
@@ -121,9 +122,10 @@ impl Node {
     }
 }
 
-/// Asks until a majority has answered and the token too, then takes part.
-pub(crate) async fn ask(node: Arc<Node>) {
-    tokio::join!(node.mark(), ask_others(&node));
+/// Asks until a majority has answered and the token too, then takes part. Who is a majority by itself has nobody to ask, and
+/// may be a folder of a time before there were others: it listens for a while, since those come to it.
+pub(crate) async fn ask(node: Arc<Node>, listening: Duration) {
+    tokio::join!(node.mark(), ask_others(&node, Instant::now() + listening));
     if node.own.take_part() {
         tracing::info!(node = %node.me, "a majority knows nothing of this node that it does not know itself: it takes part");
         node.review_candidacy();
@@ -132,14 +134,16 @@ pub(crate) async fn ask(node: Arc<Node>) {
     }
 }
 
-async fn ask_others(node: &Node) {
+async fn ask_others(node: &Node, listen_until: Instant) {
     while node.own.standing() == Standing::Asking {
         let electorates = node.electorates().await;
         let mut answered = node.witness.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         answered.retain(|id| node.shared.members.has(*id));
         answered.insert(node.me);
         // Without voters there was nobody to promise anything to.
-        if electorates.is_empty() || electorates.iter().any(|voters| voters.is_majority(&answered)) {
+        let enough = electorates.is_empty() || electorates.iter().any(|voters| voters.is_majority(&answered));
+        let alone = answered.len() == 1 && !electorates.is_empty();
+        if enough && (!alone || Instant::now() >= listen_until) {
             break;
         }
         node.hello.notify_one();

@@ -124,6 +124,31 @@ async fn a_folder_older_than_the_members_that_are_left_is_found_out() {
     cluster.stop().await;
 }
 
+/// By its own word alone it would lead at once, and take what it decides for acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_of_a_time_before_there_were_others_is_found_out_before_it_leads() {
+    let mut cluster = Cluster::sites(3).start(1).await;
+    cluster.leader(&[0]).await;
+    let term = cluster.nodes[0].status().term;
+    cluster.nodes[0].shutdown().await;
+    let kept = cluster.sites[0].dir.with_extension("copy");
+    copy(&cluster.sites[0].dir, &kept);
+    cluster.nodes[0] = cluster.sites[0].open().await;
+    cluster.leader(&[0]).await;
+    let others = vec![cluster.add().await, cluster.add().await];
+    support::promote(&cluster.nodes[0], others, false).await.expect("promoted");
+    cluster.nodes[0].shutdown().await;
+    cluster.write(1, "since", b"1").await;
+    put_back_with_token(&kept, &cluster.sites[0]);
+    // Long enough on any machine: it is told much sooner.
+    *cluster.sites[0].listening.lock().expect("lock") = support::PATIENCE;
+    cluster.nodes[0] = cluster.sites[0].open().await;
+    let found = problem(&cluster.nodes[0]).await;
+    assert!(matches!(found, Problem::Lost(Loss::Superseded { .. })), "{found}");
+    assert_eq!(cluster.nodes[0].status().term, term, "it has not voted, not even for itself");
+    cluster.stop().await;
+}
+
 /// The state tells of a journal that is not there: votes and entries went with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_put_back_under_a_newer_state_is_damage_and_a_state_put_back_replays() {

@@ -311,6 +311,8 @@ pub struct Site {
     pub token: Arc<TestToken>,
     /// Changes what the next start is told.
     pub compaction: Mutex<CompactionConfig>,
+    /// Likewise.
+    pub listening: Mutex<Duration>,
     addr: Mutex<String>,
 }
 
@@ -337,6 +339,7 @@ impl Site {
         cfg.journal.segment_bytes = if cfg.compaction.keep_bytes < 1 << 20 { 256 << 10 } else { 4 << 20 };
         cfg.journal.low_space_bytes = 0;
         cfg.cache_bytes = 4 << 20;
+        cfg.listening = *self.listening.lock().expect("lock");
         // Beside everything that is tested.
         cfg.scrub_interval = Duration::from_millis(300);
         cfg
@@ -421,6 +424,7 @@ impl Cluster {
                 }),
                 token: Arc::default(),
                 compaction: Mutex::default(),
+                listening: Mutex::default(),
                 addr: Mutex::new("127.0.0.1:0".into()),
             })
             .collect();

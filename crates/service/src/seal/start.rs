@@ -200,6 +200,9 @@ impl Node {
             ReplicaConfig::new(id, own.name.to_string(), own.cluster, own.data_dir.clone(), own.peer_listen.clone());
         config.group = GROUP;
         config.profile = own.profile;
+        if own.dev {
+            config.listening = Duration::ZERO;
+        }
         config.journal.segment_bytes = own.segment_bytes;
         config.journal.low_space_bytes = own.low_space_bytes;
         config.compaction = own.compaction;
