@@ -140,9 +140,18 @@ async fn a_folder_of_a_time_before_there_were_others_is_found_out_before_it_lead
     cluster.nodes[0].shutdown().await;
     cluster.write(1, "since", b"1").await;
     put_back_with_token(&kept, &cluster.sites[0]);
-    // Long enough on any machine: it is told much sooner.
+    let silence = |silent| {
+        for other in &cluster.sites[1..] {
+            cluster.board.set_silent(&cluster.sites[0].name, &other.name, silent);
+        }
+    };
+    // The others can't reach it at once. It listens long enough on any machine.
+    silence(true);
     *cluster.sites[0].listening.lock().expect("lock") = support::PATIENCE;
-    cluster.nodes[0] = cluster.sites[0].open().await;
+    let back = cluster.sites[0].open().await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    silence(false);
+    cluster.nodes[0] = back;
     let found = problem(&cluster.nodes[0]).await;
     assert!(matches!(found, Problem::Lost(Loss::Superseded { .. })), "{found}");
     assert_eq!(cluster.nodes[0].status().term, term, "it has not voted, not even for itself");
