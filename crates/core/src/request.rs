@@ -147,9 +147,10 @@ impl Token {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let token = bytes.try_into().ok().filter(|b| uuid::Uuid::from_bytes_ref(b).get_version_num() == 7);
+        let token = bytes.try_into().ok().map(uuid::Uuid::from_bytes);
+        let is_v7 = |id: &uuid::Uuid| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122;
         let wrong = || InvalidRequest("the token is no UUIDv7: it must be the 16 bytes of one, or absent".to_owned());
-        token.map(|bytes| Some(Self(bytes))).ok_or_else(wrong)
+        token.filter(is_v7).map(|id| Some(Self(id.into_bytes()))).ok_or_else(wrong)
     }
     /// The time in it, 6 bytes.
     pub fn time(&self) -> &[u8] {

@@ -178,7 +178,7 @@ async fn start_on(
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, words.clone(), handle));
     let streams = Arc::new(Streams::default());
     let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
-    let log = LogStore::new(writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+    let log = LogStore::new(me, writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
     let promise = log.promise();
     let realm = Realm { cluster, group };
     let session = shared.sequences.session();

@@ -359,6 +359,24 @@ async fn an_expired_invitation_is_refused_and_can_not_be_approved() -> TestResul
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn invitations_that_nobody_used_make_room_when_they_have_expired() -> TestResult {
+    let rig = Rig::new();
+    let (n1, _) = rig.unsealed().await;
+    for i in 0..64 {
+        n1.invite(&admin(), &format!("guest-{i}"), 5, soon()).await?;
+    }
+    let full = n1.invite(&admin(), "n2", 5, soon()).await.map(drop);
+    assert!(matches!(full, Err(Error::WrongState(_))), "{full:?}");
+    // A newer one for the same name takes the older one's place.
+    n1.invite(&admin(), "guest-0", 5, soon()).await?;
+    rig.clock.0.store(6 * 60_000, std::sync::atomic::Ordering::SeqCst);
+    n1.invite(&admin(), "n2", 5, soon()).await?;
+    let pending = n1.list_members(&admin(), soon()).await?.pending;
+    assert_eq!(pending.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["n2"]);
+    Ok(())
+}
+
 fn join(token: &str) -> quorate_service::node::JoinConfig {
     quorate_service::node::JoinConfig { addresses: vec![], token: JoinToken::parse(token).expect("a token") }
 }

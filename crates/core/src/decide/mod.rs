@@ -222,7 +222,7 @@ fn set_state(mut key: KeyRecord, transition: Transition) -> Result<Change<KeyRec
 /// Whether a token's time is one that a request of now may have.
 ///
 /// # Errors
-/// [`Refusal::TokenTime`]: a day later nobody could tell whether the request was carried out.
+/// [`Refusal::TokenTime`]: much later nobody could tell whether the request was carried out.
 fn timely(token: Token, time: Time) -> Result<Token, Refusal> {
     let at_ms = token.time_ms();
     let ahead = time.cluster_ms.max(time.local_ms).saturating_add(Token::AHEAD_MS_MAX);

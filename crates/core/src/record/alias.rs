@@ -1,6 +1,6 @@
 //! A name for a key.
 
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::id::KeyId;
 use crate::record_key::Table;
@@ -29,8 +29,9 @@ impl Kind for AliasRecord {
     fn place(name: &AliasName) -> Place {
         Place::named(name.as_str())
     }
-    fn find(place: &Place) -> Option<AliasName> {
-        std::str::from_utf8(&place.true_name).ok()?.parse().ok()
+    fn find(place: &Place) -> Result<AliasName, Unreadable> {
+        let text = std::str::from_utf8(&place.true_name).map_err(|_| BAD_NAME)?;
+        text.parse().map_err(|_| BAD_NAME)
     }
     fn write(&self, to: Writer) -> Writer {
         to.raw(&self.key.0).u64(self.created_ms)

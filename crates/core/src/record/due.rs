@@ -1,6 +1,6 @@
 //! That something falls due: found by the hour, which stands first in the record's key.
 
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::KeyId;
 use crate::record_key::Table;
@@ -49,14 +49,14 @@ impl Kind for DueRecord {
         let name = Writer::new().u8(kind).raw(&id.0).u32(version).finish();
         Place { prefix: hour.to_be_bytes().into(), ..Place::named(name) }
     }
-    fn find(place: &Place) -> Option<Self::Name> {
+    fn find(place: &Place) -> Result<Self::Name, Unreadable> {
         let mut r = Reader::new(Self::WHAT, &place.true_name);
-        let (kind, id, version) = (r.u8().ok()?, KeyId(r.array().ok()?), r.u32().ok()?);
+        let (kind, id, version) = (r.u8()?, KeyId(r.array()?), r.u32()?);
         let what = match (kind, version) {
             (1, 0) => Due::Deletion(id),
-            _ => return None,
+            _ => return Err(Unreadable::Newer(Self::WHAT)),
         };
-        Some((Self::hour_of(&place.prefix)?, what))
+        Ok((Self::hour_of(&place.prefix).ok_or(BAD_NAME)?, what))
     }
     fn write(&self, to: Writer) -> Writer {
         to.u64(self.at_ms)

@@ -49,8 +49,9 @@ impl Kind for DutyRecord {
     fn place(duty: &Duty) -> Place {
         Place::named(duty.as_str())
     }
-    fn find(place: &Place) -> Option<Duty> {
-        [Duty::Destroy, Duty::Sweep].into_iter().find(|duty| duty.as_str().as_bytes() == place.true_name)
+    fn find(place: &Place) -> Result<Duty, Unreadable> {
+        let known = [Duty::Destroy, Duty::Sweep].into_iter().find(|duty| duty.as_str().as_bytes() == place.true_name);
+        known.ok_or(Unreadable::Newer(Self::WHAT))
     }
     fn write(&self, to: Writer) -> Writer {
         to.u64(self.holder.0).u32(self.boot).u64(self.until_ms)

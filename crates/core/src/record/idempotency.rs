@@ -1,6 +1,6 @@
 //! What was answered to a token, where the answer can't be found without: a key is found by its id, which its token made.
 
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::id::KeyId;
 use crate::principal::Principal;
@@ -33,11 +33,11 @@ impl Kind for IdempotencyRecord {
         let name = Writer::new().field(who.to_string().as_bytes()).raw(&token.0).finish();
         Place { prefix: token.time().into(), ..Place::named(name) }
     }
-    fn find(place: &Place) -> Option<Self::Name> {
+    fn find(place: &Place) -> Result<Self::Name, Unreadable> {
         let mut r = Reader::new(Self::WHAT, &place.true_name);
-        let (role, name) = r.text(128).ok()?.split_once('/')?;
-        let principal = Principal { role: role.parse().ok()?, name: name.parse().ok()? };
-        Some((principal, Token(r.array().ok()?)))
+        let (role, name) = r.text(128)?.split_once('/').ok_or(BAD_NAME)?;
+        let (role, name) = (role.parse().map_err(|_| BAD_NAME)?, name.parse().map_err(|_| BAD_NAME)?);
+        Ok((Principal { role, name }, Token(r.array()?)))
     }
     fn write(&self, to: Writer) -> Writer {
         to.raw(&self.request_hash).raw(&self.key.0)

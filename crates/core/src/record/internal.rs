@@ -1,11 +1,11 @@
 //! A secret of the cluster's own, such as the key that opens audit segments.
 
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::record_key::Table;
 
-/// Longest secret, in bytes.
-const SECRET_LEN_MAX: usize = 1024;
+/// Longest secret, in bytes: private keys of hybrid schemes have a few thousand.
+const SECRET_LEN_MAX: usize = 8 * 1024;
 
 /// One of them: `format u8 ‖ secret field`, the secret only in the boxed body.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,8 +26,8 @@ impl Kind for InternalRecord {
     fn place(name: &String) -> Place {
         Place::named(name.as_str())
     }
-    fn find(place: &Place) -> Option<String> {
-        String::from_utf8(place.true_name.clone()).ok()
+    fn find(place: &Place) -> Result<String, Unreadable> {
+        String::from_utf8(place.true_name.clone()).map_err(|_| BAD_NAME)
     }
     /// The secret has to follow, as a field.
     fn write(&self, to: Writer) -> Writer {

@@ -1,7 +1,7 @@
 //! That a node may ask to become a member.
 
 use super::member::{STATEMENT_LEN_MAX, Statement, TEXT_LEN_MAX};
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{Name, NodeId};
 use crate::record_key::Table;
@@ -49,8 +49,8 @@ impl Kind for Invitation {
     fn place(token: &TokenHash) -> Place {
         Place::named(*token)
     }
-    fn find(place: &Place) -> Option<TokenHash> {
-        place.true_name[..].try_into().ok()
+    fn find(place: &Place) -> Result<TokenHash, Unreadable> {
+        place.true_name[..].try_into().map_err(|_| BAD_NAME)
     }
     fn write(&self, to: Writer) -> Writer {
         let w = to.field(self.for_name.as_str().as_bytes()).field(self.invited_by.as_bytes()).u64(self.expires_ms);

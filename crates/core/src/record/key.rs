@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::optional::{Fields, Present};
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
 use crate::lifecycle::{KeyState, NoWay, VersionState};
@@ -91,8 +91,8 @@ impl Kind for KeyRecord {
     fn place(id: &KeyId) -> Place {
         Place { prefix: [id.list_tag(), id.time()].concat(), ..Place::named(id.0) }
     }
-    fn find(place: &Place) -> Option<KeyId> {
-        place.true_name[..].try_into().ok().map(KeyId)
+    fn find(place: &Place) -> Result<KeyId, Unreadable> {
+        place.true_name[..].try_into().map(KeyId).map_err(|_| BAD_NAME)
     }
 
     fn write(&self, to: Writer) -> Writer {
@@ -164,8 +164,9 @@ fn read_aliases(bytes: &[u8]) -> Result<BTreeSet<AliasName>, Malformed> {
     let mut r = Reader::new(KeyRecord::WHAT, bytes);
     let mut aliases = BTreeSet::new();
     while !r.rest().is_empty() {
-        let alias: AliasName = r.text(Name::LEN_MAX)?.parse().map_err(|_| BAD)?;
-        if aliases.last().is_some_and(|last| *last >= alias) {
+        let text = r.text(Name::LEN_MAX)?;
+        let alias: AliasName = text.parse().map_err(|_| BAD)?;
+        if alias.as_str() != text || aliases.last().is_some_and(|last| *last >= alias) {
             return Err(BAD);
         }
         aliases.insert(alias);

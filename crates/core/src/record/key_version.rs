@@ -1,6 +1,6 @@
 //! One version of a key.
 
-use super::{Kind, Place, Unreadable, begin};
+use super::{BAD_NAME, Kind, Place, Unreadable, begin};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion};
 use crate::record_key::Table;
@@ -54,9 +54,10 @@ impl Kind for KeyVersionRecord {
     fn place((id, version): &Self::Name) -> Place {
         Place { prefix: id.time().into(), suffix: version.get().to_be_bytes().into(), ..Place::named(id.0) }
     }
-    fn find(place: &Place) -> Option<Self::Name> {
-        let version = u32::from_be_bytes(place.suffix[..].try_into().ok()?);
-        Some((KeyId(place.true_name[..].try_into().ok()?), KeyVersion::new(version)?))
+    fn find(place: &Place) -> Result<Self::Name, Unreadable> {
+        let version = place.suffix[..].try_into().map(u32::from_be_bytes).map_err(|_| BAD_NAME)?;
+        let id = place.true_name[..].try_into().map(KeyId).map_err(|_| BAD_NAME)?;
+        Ok((id, KeyVersion::new(version).ok_or(BAD_NAME)?))
     }
     /// The material has to follow, as a field.
     fn write(&self, to: Writer) -> Writer {

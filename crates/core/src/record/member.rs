@@ -3,7 +3,7 @@
 //! These, not Raft's membership, are what key material is entrusted by: they are written by MACed batches only, so a
 //! hostile sealed leader, which can propose a membership, can't make anybody an approved member.
 
-use super::{Kind, Place, Unreadable};
+use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{Name, NodeId};
 use crate::record_key::Table;
@@ -107,8 +107,9 @@ impl Kind for MemberRecord {
     fn place(name: &Name) -> Place {
         Place::named(name.as_str())
     }
-    fn find(place: &Place) -> Option<Name> {
-        std::str::from_utf8(&place.true_name).ok()?.parse().ok()
+    fn find(place: &Place) -> Result<Name, Unreadable> {
+        let text = std::str::from_utf8(&place.true_name).map_err(|_| BAD_NAME)?;
+        text.parse().map_err(|_| BAD_NAME)
     }
     fn write(&self, to: Writer) -> Writer {
         to.u64(self.id.0).field(&self.statement.encode()).field(self.approved_by.as_bytes()).u64(self.approved_ms)

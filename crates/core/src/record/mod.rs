@@ -49,7 +49,10 @@ pub trait Kind: Sized {
     /// Where a record of that name is.
     fn place(name: &Self::Name) -> Place;
     /// The name of the record in a place. Whoever calls this compares the name's own place with it.
-    fn find(place: &Place) -> Option<Self::Name>;
+    ///
+    /// # Errors
+    /// When there is none, or one that this version does not know.
+    fn find(place: &Place) -> Result<Self::Name, Unreadable>;
     /// Appends what follows the format.
     fn write(&self, to: Writer) -> Writer;
     /// Reads what follows the format, of the record of that name.
@@ -87,6 +90,9 @@ pub enum Unreadable {
     #[error("{0} of a format that this version does not know")]
     Newer(&'static str),
 }
+
+/// What no record is called.
+const BAD_NAME: Unreadable = Unreadable::Malformed(Malformed("true name of a record"));
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident($record:ident)),+ $(,)?) => {
@@ -142,11 +148,11 @@ macro_rules! kinds {
             fn place(&self) -> Place {
                 match self { $(Self::$kind(name) => $record::place(name),)+ Self::Seal(_) => Place::default() }
             }
-            fn find(table: Table, place: &Place) -> Option<Self> {
+            fn find(table: Table, place: &Place) -> Result<Self, Unreadable> {
                 $(if table == $record::TABLE {
                     return $record::find(place).map(Self::$kind);
                 })+
-                None
+                Err(BAD_NAME)
             }
         }
     };
@@ -207,13 +213,14 @@ impl RecordName {
     ///
     /// # Errors
     /// When that is no name of its table, or what stands in clear in the key is not the name's.
-    pub fn parse(key: &RecordKey, true_name: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(key: &RecordKey, true_name: &[u8]) -> Result<Self, Unreadable> {
         if key.table() == Table::Seal {
             return Ok(Self::Seal(key.clone()));
         }
         let (prefix, suffix) = (key.prefix().to_vec(), key.suffix().to_vec());
         let place = Place { prefix, true_name: true_name.to_vec(), suffix };
-        Self::find(key.table(), &place).filter(|name| name.place() == place).ok_or(Malformed("true name of a record"))
+        let name = Self::find(key.table(), &place)?;
+        if name.place() == place { Ok(name) } else { Err(BAD_NAME) }
     }
 }
 

@@ -31,7 +31,7 @@ fn vote(term: u64, node: u64, committed: bool) -> Vote {
 /// Of a node that has voted in term 5.
 pub(super) fn book(me: u64) -> Grants {
     let mine = vote(5, me, false);
-    let promise = Arc::new(Promise::new(Some(&mine)));
+    let promise = Arc::new(Promise::new(NodeId(me), Some(&mine)));
     Grants::new(REALM, NodeId(me), key(me, &SoftIdentity::default()), promise, Some(mine))
 }
 
@@ -84,7 +84,7 @@ fn a_vote_told_in_an_answer_is_nobody_s_election() {
 #[test]
 fn a_node_that_starts_believes_in_whom_its_journal_says_was_elected() {
     let believed = |vote| {
-        let promise = Arc::new(Promise::new(Some(&vote)));
+        let promise = Arc::new(Promise::new(NodeId(3), Some(&vote)));
         let book = Grants::new(REALM, NodeId(3), key(3, &SoftIdentity::default()), promise, Some(vote));
         book.lock().believed
     };

@@ -66,6 +66,9 @@ impl Peer for PeerDesk {
         let mut response = response.map_err(stopped)?;
         response.vote_granted &= !pre_vote || !self.node.is_another_s_turn(from);
         let granted = response.vote_granted && !pre_vote;
+        if granted {
+            self.node.promise.voted_for(from);
+        }
         let grant = granted.then(|| self.node.grants.give(leadership));
         let word = if granted { self.node.own.word() } else { Bytes::new() };
         Ok(Response::new(convert::voted_out(&response, grant, word)))

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::Stream;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use quorate_core::id::NodeId;
 use quorate_core::seeded::{self, Bug};
 use tokio::sync::watch;
 
@@ -33,11 +34,11 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// # Errors
     /// When the journal's vote can't be read.
-    pub(crate) fn new(writer: LogWriter, applied: watch::Receiver<u64>) -> io::Result<Self> {
+    pub(crate) fn new(me: NodeId, writer: LogWriter, applied: watch::Receiver<u64>) -> io::Result<Self> {
         let reader = writer.reader();
         let vote = decoded_vote(&reader)?;
         let last_synced = Arc::new(Mutex::new(decoded_id(reader.state()?.last)?));
-        Ok(Self { writer, reader, promise: Arc::new(Promise::new(vote.as_ref())), applied, last_synced })
+        Ok(Self { writer, reader, promise: Arc::new(Promise::new(me, vote.as_ref())), applied, last_synced })
     }
 
     /// The last entry that is synced, as it moves.

@@ -13,32 +13,44 @@ use tokio::time::Instant;
 
 use super::{LeaderId, Vote};
 
-/// The highest leadership this node has voted for, or followed, and when it first did; since its start, at most.
-pub(crate) struct Promise(Mutex<Option<(LeaderId, Option<Instant>)>>);
+/// The highest leadership this node has voted for, or followed, and whom it has voted for last since its start.
+pub(crate) struct Promise {
+    me: NodeId,
+    highest: Mutex<Option<LeaderId>>,
+    voted: Mutex<Option<(NodeId, Instant)>>,
+}
 
 impl Promise {
     /// What the journal says at the start.
-    pub(crate) fn new(vote: Option<&Vote>) -> Self {
-        Self(Mutex::new(vote.map(|vote| (vote.leader_id, None))))
+    pub(crate) fn new(me: NodeId, vote: Option<&Vote>) -> Self {
+        Self { me, highest: Mutex::new(vote.map(|vote| vote.leader_id)), voted: Mutex::default() }
     }
 
-    /// A vote is about to be saved.
+    /// A vote is about to be saved: given, or merely heard of. In its own name it is this node's candidacy.
     pub(super) fn raise(&self, vote: &Vote) {
-        let mut promised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if promised.is_none_or(|(leadership, _)| leadership < vote.leader_id) {
-            *promised = Some((vote.leader_id, Some(Instant::now())));
+        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *highest < Some(vote.leader_id);
+        *highest = (*highest).max(Some(vote.leader_id));
+        drop(highest);
+        if news && vote.leader_id.node_id == self.me.0 {
+            self.voted_for(self.me);
         }
     }
 
     /// The promise as it is now.
     pub(crate) fn now(&self) -> Option<LeaderId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|(leadership, _)| leadership)
+        *self.highest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this was promised to somebody else than `candidate` less than `ago` ago.
+    /// This node has voted, now.
+    pub(crate) fn voted_for(&self, candidate: NodeId) {
+        *self.voted.lock().unwrap_or_else(PoisonError::into_inner) = Some((candidate, Instant::now()));
+    }
+
+    /// Whether this node voted for somebody else than `candidate` less than `ago` ago.
     pub(crate) fn went_elsewhere(&self, candidate: NodeId, ago: Duration) -> bool {
-        let promised = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        promised.is_some_and(|(to, at)| to.node_id != candidate.0 && at.is_some_and(|at| at.elapsed() < ago))
+        let voted = *self.voted.lock().unwrap_or_else(PoisonError::into_inner);
+        voted.is_some_and(|(who, at)| who != candidate && at.elapsed() < ago)
     }
 }
 
@@ -54,26 +66,30 @@ mod tests {
 
     #[test]
     fn a_promise_is_never_taken_back() {
-        let promise = Promise::new(None);
+        let promise = Promise::new(NodeId(9), None);
         assert_eq!(promise.now(), None);
         for (raised, now) in [((2, 1), (2, 1)), ((2, 3), (2, 3)), ((2, 2), (2, 3)), ((1, 9), (2, 3)), ((3, 1), (3, 1))]
         {
             promise.raise(&vote(raised.0, raised.1));
             assert_eq!(promise.now(), Some(LeaderId::new(now.0, now.1)));
         }
-        assert_eq!(Promise::new(Some(&vote(4, 1))).now(), Some(LeaderId::new(4, 1)));
+        assert_eq!(Promise::new(NodeId(9), Some(&vote(4, 1))).now(), Some(LeaderId::new(4, 1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_promise_is_another_s_for_a_while() {
         let ago = Duration::from_millis(90);
-        let promise = Promise::new(Some(&vote(4, 1)));
+        let promise = Promise::new(NodeId(9), Some(&vote(4, 1)));
         assert!(!promise.went_elsewhere(NodeId(2), ago), "before this start: it may be long ago");
         promise.raise(&vote(5, 1));
+        assert!(!promise.went_elsewhere(NodeId(2), ago), "it may only have been heard of");
+        promise.voted_for(NodeId(1));
         tokio::time::advance(ago / 2).await;
         promise.raise(&Vote { committed: true, ..vote(5, 1) });
         assert!(promise.went_elsewhere(NodeId(2), ago) && !promise.went_elsewhere(NodeId(1), ago));
         tokio::time::advance(ago / 2).await;
         assert!(!promise.went_elsewhere(NodeId(2), ago));
+        promise.raise(&vote(6, 9));
+        assert!(promise.went_elsewhere(NodeId(2), ago), "its own candidacy");
     }
 }

@@ -55,7 +55,7 @@ impl Stores {
         let shared = Arc::new(Shared::new(Arc::new(NoService), Members::new(None), sequences));
         let reopen = move |files: Arc<StateFiles>| open(files).map_err(std::io::Error::other);
         let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), reopen)?;
-        Ok((dir, LogStore::new(writer, shared.applied())?, Machine::new(files, Arc::new(apply))))
+        Ok((dir, LogStore::new(NodeId(1), writer, shared.applied())?, Machine::new(files, Arc::new(apply))))
     }
 }
 

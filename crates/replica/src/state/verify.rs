@@ -98,15 +98,16 @@ fn compare(view: &dyn View, threads: usize, pause: Pause<'_>) -> Result<u64, Sta
 /// assumed of how keys are spread.
 struct Pages<'a> {
     view: &'a dyn View,
-    after: Mutex<Vec<u8>>,
+    after: Mutex<Option<Vec<u8>>>,
 }
 
 impl Pages<'_> {
     fn next(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
-        let page = self.view.scan((Bound::Excluded(&after), Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let page = self.view.scan((from, Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
         if let Some((last, _)) = page.last() {
-            after.clone_from(last);
+            *after = Some(last.clone());
         }
         Ok(page)
     }

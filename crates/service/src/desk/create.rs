@@ -23,6 +23,6 @@ impl Kms {
     ) -> Result<KeyRecord, Error> {
         let by = authorize::<ManageKeys>(caller)?;
         let decide = |facts: &mut EngineFacts<'_>, time| decide(facts, &by, request, time, &self.records.new_ids()?);
-        Ok(self.records.create(deadline, &self.materials(1), decide).await?.answer)
+        Ok(self.records.create(request.token.is_some(), deadline, &self.materials(1), decide).await?.answer)
     }
 }

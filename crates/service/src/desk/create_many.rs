@@ -16,8 +16,8 @@ const AT_ONCE: usize = 4;
 
 impl Kms {
     /// Creates as many keys as wanted, in as many batches as that takes; each batch happens wholly or not at all. After
-    /// an error some may have happened: with a token, a retry through any node does only what is missing, and answers
-    /// all keys.
+    /// [`Error::UnknownOutcome`] some may have happened: with a token, a retry through any node does only what is missing, and
+    /// answers all keys.
     ///
     /// # Errors
     /// [`Error::Denied`]; the token was used for another request; those of every change.
@@ -28,9 +28,10 @@ impl Kms {
         deadline: Instant,
     ) -> Result<Vec<KeyRecord>, Error> {
         let by = &authorize::<ManageKeys>(caller)?;
+        let token = request.token.is_some();
         let do_part = |part: Part| async move {
             let decide = |facts: &mut EngineFacts<'_>, time| decide(facts, by, &part, time, &self.records.new_ids()?);
-            Ok::<_, Error>(self.records.create(deadline, &self.materials(part.len()), decide).await?.answer)
+            Ok::<_, Error>(self.records.create(token, deadline, &self.materials(part.len()), decide).await?.answer)
         };
         let mut parts = request.parts();
         // The first tells whether the token stands for another request: then nothing of this one happens.
@@ -39,7 +40,8 @@ impl Kms {
             None => Vec::new(),
         };
         let others = futures::stream::iter(parts.map(do_part)).buffered(AT_ONCE);
-        keys.extend(others.try_concat().await?);
+        // Some have been made by now, whatever became of the others; a retry with the token tells.
+        keys.extend(others.try_concat().await.map_err(|_| Error::UnknownOutcome)?);
         Ok(keys)
     }
 }

@@ -148,12 +148,13 @@ impl Kms {
     /// Removes answers that are old, the oldest first, if this node has or gets the lease; the answer is how many have gone.
     pub(super) async fn sweep_answers(&self) -> Result<usize, Error> {
         let now = self.duty_time()?;
-        if !self.claim(Duty::Sweep).await? {
-            return Ok(0);
-        }
         let mut swept = 0;
         loop {
             let old = self.old_answers(now).await?;
+            // Asked again each time: the lease is renewed while the work goes on.
+            if old.is_empty() || !self.claim(Duty::Sweep).await? {
+                return Ok(swept);
+            }
             let deadline = Instant::now() + STEP_DEADLINE;
             match self.change(deadline, |facts, _| sweep::decide(facts, &old, now)).await? {
                 0 => return Ok(swept),

@@ -1,6 +1,7 @@
 //! Using and managing keys: what an unsealed node does for a client. One file per verb.
 //!
-//! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8).
+//! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8), but for
+//! creates with a token.
 //! Uses look at the [hot view](hot) and write nothing; changes are decided by `core::decide`, and take effect by being
 //! applied ([`crate::records`]).
 

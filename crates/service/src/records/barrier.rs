@@ -85,7 +85,7 @@ impl Barrier {
             .map_err(|_| damaged(key))?;
         let name = match name {
             Some(name) => name.clone(),
-            None => RecordName::parse(key, &opened.name).map_err(|_| damaged(key))?,
+            None => RecordName::parse(key, &opened.name).map_err(|why| unreadable(key, why))?,
         };
         Ok((name, opened.body))
     }
@@ -144,6 +144,8 @@ impl Barrier {
                 }
             };
             let (body, writer) = (body(record, secret), WriterId { batch: id, op: i as u16 });
+            // What could not be read again would be lost.
+            Record::decode(&name, &body).map_err(|_| Error::Internal("a record breaks a rule of its format"))?;
             let true_name = name.true_name();
             let value = keyring.seal_record(self.lineage, self.group, &key, writer, &true_name, &body, &*self.entropy);
             ops.push(Op::Put(key, value));

@@ -1,4 +1,5 @@
-//! The path of every change: read index, one view, decide, encrypt, propose; after a conflict again (key-log §1.7).
+//! The path of every change: read index (but for some creates), one view, decide, encrypt, propose; after a conflict again
+//! (key-log §1.7).
 
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::error::Error;
 
 /// How often a change is proposed before the caller is told that others keep interfering.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// Cluster time moves every few seconds; a view that is further behind is not of now.
+const LAG_MS_MAX: u64 = 30_000;
 
 /// What a decision begins with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,19 +68,22 @@ impl Records {
         self.change_from(Start::Round, deadline, secrets, decide).await
     }
 
-    /// The same for what is new, without a round before the first decision: what it has read is checked where it is applied.
-    /// Only a refusal, or an answer without writes, takes a round and is decided again. For requests with a token: a node
-    /// that is cut off learns late that it is, when nobody can tell any more whether its change was taken.
+    /// The same for what is new, and, if the request has a token, without a round before the first decision: what it has read
+    /// is checked where it is applied. A refusal, or an answer without writes, takes a round and is decided again. Without a
+    /// token there is a round: a node that is cut off would learn too late that it is, when nobody can tell any more whether
+    /// its change was taken.
     ///
     /// # Errors
     /// As [`Self::change`].
     pub async fn create<A>(
         &self,
+        token: bool,
         deadline: Instant,
         secrets: &Secrets,
         decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
     ) -> Result<Done<A>, Error> {
-        self.change_from(Start::View, deadline, secrets, decide).await
+        let start = if token && self.is_level()? { Start::View } else { Start::Round };
+        self.change_from(start, deadline, secrets, decide).await
     }
 
     async fn change_from<A>(
@@ -106,7 +113,7 @@ impl Records {
             if !held.as_ref().is_some_and(|held| held.covers(&decided.contended)) {
                 drop(held.take());
                 let lock = self.locks.lock(decided.contended.clone(), deadline).await;
-                let lock = lock.ok_or_else(|| Error::Unavailable("many changes of this key are under way".into()))?;
+                let lock = lock.ok_or_else(|| Error::Unavailable("many changes of the same are under way".into()))?;
                 let waited = lock.waited();
                 held = Some(lock);
                 if waited {
@@ -124,6 +131,12 @@ impl Records {
             }
             self.pause(conflicts, deadline).await;
         }
+    }
+
+    /// Whether the time of what is applied here is about that of the clock: tokens and dates are judged by it.
+    fn is_level(&self) -> Result<bool, Error> {
+        let time = self.time(&self.view()?);
+        Ok(time.local_ms.abs_diff(time.cluster_ms) <= LAG_MS_MAX)
     }
 
     /// One decision on one view; nothing in here awaits.

@@ -1,4 +1,4 @@
-//! A fair lock for each written record, so that requests on one node queue instead of making each other conflict
+//! A fair lock for each record that is changed, so that requests on one node queue instead of making each other conflict
 //! (key-log §1.7). Between nodes the expectations decide; this only saves the attempts.
 
 use std::collections::HashMap;

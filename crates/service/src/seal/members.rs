@@ -98,12 +98,13 @@ impl Node {
             }
             let now = self.now_ms(view);
             let expires_ms = now.saturating_add(u64::from(minutes) * 60_000);
-            let invitations = facts.invitations()?;
-            if invitations.len() >= MEMBERS_MAX {
+            // Expired ones go with the occasion, and an older one for this name is void.
+            let is_void = |i: &Invitation| i.expires_ms <= now || i.for_name == name;
+            let (void, open): (Vec<_>, Vec<_>) = facts.invitations()?.into_iter().partition(is_void);
+            if open.len() >= MEMBERS_MAX {
                 return Err(Error::WrongState("too many invitations are open; approve some or let them expire".into()));
             }
-            // Expired ones go with the occasion, and an older one for this name is void.
-            let void = invitations.into_iter().filter(|i| i.expires_ms <= now || i.for_name == name);
+            let void = void.into_iter().take(2 * MEMBERS_MAX - 1);
             let mut writes: Vec<Write> = void.map(|i| Write::Delete(RecordName::Invitation(i.token))).collect();
             let invited_by = caller.to_string();
             let invitation = Invitation { token, for_name: name.clone(), invited_by, expires_ms, applicant: None };
@@ -151,6 +152,12 @@ impl Node {
                 return Ok(Change { writes, answer: (member, unfinished, serial) });
             }
             let (invitation, record) = self.applicant(facts, caller, name, fingerprint, stamp_ms)?;
+            // A removal writes an envelope for each that stays, in one batch.
+            if facts.members()?.len() >= MEMBERS_MAX {
+                return Err(Error::WrongState(format!(
+                    "a cluster has at most {MEMBERS_MAX} members; remove one first"
+                )));
+            }
             current_keyring(&opened, facts)?;
             let envelope = self.envelope_for(&opened.seal, &opened.root_key, &record.statement)?.encode();
             let envelope_key = RecordKey::envelope(name);
