@@ -140,7 +140,7 @@ impl Tls {
             (Some(one), None) => one,
             _ => return Err(untrusted("the server's certificate carries no quorate identity: it is not a node")),
         };
-        if principal.role != Role::Node {
+        if principal.role() != Role::Node {
             return Err(ConnectFailure::Untrusted(format!(
                 "the server presents the certificate of {principal}, not of a node"
             )));

@@ -1,7 +1,5 @@
-//! Who may do what: the fixed rule by role (design §6), deny by default. A later issue refines it by policies.
-//!
-//! Checking yields an [`Authorized`] token with private fields; decisions and the service accept nothing else, so no
-//! path reaches a key without having asked here.
+//! What a node does for whom while it is sealed too: the fixed rule by role (design §6), deny by default. It knows no record, so no
+//! policy could say more; what is done with keys is judged on facts ([`crate::access`]).
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -35,18 +33,6 @@ macro_rules! right {
     };
 }
 
-right!(
-    /// Encrypt, decrypt, data keys, random.
-    UseKeys, "use keys", [Admin, User]
-);
-right!(
-    /// Describe and list keys and aliases.
-    ReadKeys, "describe or list keys", [Admin, User]
-);
-right!(
-    /// Create, enable, disable, rotate, delete keys; make and delete aliases.
-    ManageKeys, "manage keys", [Admin]
-);
 right!(
     /// Genesis, sealing, invitations, approval, promotion.
     ManageCluster, "manage the cluster", [Admin]
@@ -111,7 +97,7 @@ impl fmt::Display for Denied {
 /// # Errors
 /// [`Denied`] unless its role is in [`Right::ROLES`].
 pub fn authorize<R: Right>(principal: &Principal) -> Result<Authorized<R>, Denied> {
-    if R::ROLES.contains(&principal.role) {
+    if R::ROLES.contains(&principal.role()) {
         Ok(Authorized { principal: principal.clone(), right: PhantomData })
     } else {
         Err(Denied { principal: principal.clone(), phrase: R::PHRASE, roles: R::ROLES })
@@ -123,7 +109,7 @@ mod tests {
     use super::*;
 
     fn row<R: Right>() -> [bool; 5] {
-        Role::ALL.map(|role| authorize::<R>(&Principal { role, name: "a".parse().unwrap() }).is_ok())
+        Role::ALL.map(|role| authorize::<R>(&Principal::certificate(role, "a".parse().unwrap())).is_ok())
     }
 
     /// The rule of design §6, as a table.
@@ -131,9 +117,6 @@ mod tests {
     #[rustfmt::skip]
     fn the_rule() {
         //                                     admin  user   custod. auditor node
-        assert_eq!(row::<UseKeys>(),       [true,  true,  false, false, false]);
-        assert_eq!(row::<ReadKeys>(),      [true,  true,  false, false, false]);
-        assert_eq!(row::<ManageKeys>(),    [true,  false, false, false, false]);
         assert_eq!(row::<ManageCluster>(), [true,  false, false, false, false]);
         assert_eq!(row::<EnterShares>(),   [true,  false, true,  false, false]);
         assert_eq!(row::<ReadStatus>(),    [true,  true,  true,  true,  false]);
@@ -143,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_who_what_and_which_role_it_takes() {
-        let denied = authorize::<EnterShares>(&Principal { role: Role::User, name: "web".parse().unwrap() });
+        let denied = authorize::<EnterShares>(&Principal::certificate(Role::User, "web".parse().unwrap()));
         assert_eq!(
             denied.unwrap_err().to_string(),
             "user/web may not enter shares; that takes a certificate with the role admin or custodian"

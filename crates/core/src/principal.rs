@@ -1,13 +1,16 @@
-//! Who asks: the role and name that a certificate carries in its URI SAN, `quorate://C/ROLE/NAME` (design §6).
+//! Who asks: namespace, kind and name (key-model §7.1). A certificate carries role and name in its URI SAN,
+//! `quorate://C/ROLE/NAME` (design §6).
 //!
-//! Reading the certificate and checking its chain is the door's; what a role may do is [`crate::authorize`]'s.
+//! Reading the certificate and checking its chain is the door's; what a principal may do is judged in [`crate::access`], and in
+//! [`crate::authorize`] where no record is needed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::id::{ClusterId, Name, quoted};
+use crate::codec::{Malformed, Reader, Writer};
+use crate::id::{ClusterId, Name, Namespace, quoted};
 
 /// What a certificate entitles its holder to, by a fixed rule (a later issue refines it by policies).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,18 +73,68 @@ pub enum InvalidPrincipal {
     Name(crate::id::InvalidId),
 }
 
-/// Somebody who may ask for something: identity and right as one value, from the wire to the data.
+/// What kind of principal it is: of two kinds that have the same name, each is somebody else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PrincipalKind {
+    /// The holder of a certificate of the cluster, with that role.
+    Certificate(Role),
+}
+
+impl PrincipalKind {
+    /// Its number in records, which never changes.
+    const fn code(self) -> u8 {
+        let Self::Certificate(role) = self;
+        match role {
+            Role::Admin => 1,
+            Role::User => 2,
+            Role::Custodian => 3,
+            Role::Auditor => 4,
+            Role::Node => 5,
+        }
+    }
+}
+
+/// Somebody who may ask for something: one value from the wire to the data.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Principal {
-    /// What the certificate entitles to.
-    pub role: Role,
-    /// Who it is.
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// Of what kind.
+    pub kind: PrincipalKind,
+    /// What it is called among those.
     pub name: Name,
 }
 
 impl Principal {
     /// What every such URI begins with.
     pub const SCHEME: &'static str = "quorate://";
+
+    /// The holder of a certificate: those stand above the tenants, in the first namespace.
+    pub fn certificate(role: Role, name: Name) -> Self {
+        Self { namespace: Namespace::FIRST, kind: PrincipalKind::Certificate(role), name }
+    }
+
+    /// The role that a certificate entitles to.
+    pub fn role(&self) -> Role {
+        let PrincipalKind::Certificate(role) = self.kind;
+        role
+    }
+
+    /// Canonical bytes, which tell it from every other: `namespace u32 ‖ kind u8 ‖ name field`.
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::new().u32(self.namespace.0).u8(self.kind.code()).field(self.name.as_str().as_bytes()).finish()
+    }
+
+    /// Reads canonical bytes; `None` = of a kind that this version does not know.
+    ///
+    /// # Errors
+    /// When they are not canonical.
+    pub fn read(from: &mut Reader<'_>) -> Result<Option<Self>, Malformed> {
+        let (namespace, kind) = (Namespace(from.u32()?), from.u8()?);
+        let name = from.text(Name::LEN_MAX)?.parse().map_err(|_| Malformed("name of a principal"))?;
+        let known = Role::ALL.map(PrincipalKind::Certificate).into_iter().find(|known| known.code() == kind);
+        Ok(known.map(|kind| Self { namespace, kind, name }))
+    }
 
     /// Reads `quorate://C/ROLE/NAME`; exact and case-sensitive, no escapes, no trailing parts.
     ///
@@ -98,19 +151,19 @@ impl Principal {
             return Err(form());
         }
         let name = name.parse().map_err(InvalidPrincipal::Name)?;
-        Ok((id, Self { role: role.parse()?, name }))
+        Ok((id, Self::certificate(role.parse()?, name)))
     }
 
     /// The URI for a certificate of cluster `cluster`.
     pub fn uri(&self, cluster: ClusterId) -> String {
-        format!("{}{cluster}/{}/{}", Self::SCHEME, self.role, self.name)
+        format!("{}{cluster}/{}/{}", Self::SCHEME, self.role(), self.name)
     }
 }
 
 impl fmt::Display for Principal {
     /// `role/name`, as shown to people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.role, self.name)
+        write!(f, "{}/{}", self.role(), self.name)
     }
 }
 
@@ -123,7 +176,7 @@ mod tests {
     #[test]
     fn a_uri_reads_back_as_it_was_written() {
         for role in Role::ALL {
-            let principal = Principal { role, name: "team/web-1".parse().unwrap() };
+            let principal = Principal::certificate(role, "team/web-1".parse().unwrap());
             let uri = principal.uri(C.parse().unwrap());
             assert_eq!(uri, format!("quorate://{C}/{role}/team/web-1"));
             assert_eq!(Principal::parse_uri(&uri).unwrap(), (C.parse().unwrap(), principal));

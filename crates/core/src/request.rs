@@ -22,14 +22,149 @@ pub const KEYS_PER_REQUEST_MAX: u32 = 1000;
 /// Items on a page when the caller says nothing.
 pub const PAGE_LEN_DEFAULT: u32 = 100;
 
-/// A part of a request is not what it must be; the text says what is expected.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct InvalidRequest(pub String);
+/// A part of a request, as errors name it: each door has its own word for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Part {
+    /// What the key is called by.
+    Key,
+    /// The name of an alias.
+    Alias,
+    /// The description.
+    Description,
+    /// The client token.
+    Token,
+    /// How many keys.
+    Count,
+    /// How long a deletion waits.
+    Window,
+    /// The length of a page.
+    PageLen,
+    /// Where a page begins.
+    PageToken,
+    /// The encryption context, or associated data.
+    Context,
+    /// The plaintext.
+    Plaintext,
+    /// The ciphertext.
+    Ciphertext,
+    /// How many bytes are wanted.
+    Len,
+    /// The whole of it.
+    Message,
+}
 
-impl From<InvalidId> for InvalidRequest {
-    fn from(e: InvalidId) -> Self {
-        Self(e.0)
+impl Part {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "the key",
+            Self::Alias => "the alias",
+            Self::Description => "the description",
+            Self::Token => "the token",
+            Self::Count => "the number of keys",
+            Self::Window => "the time until the deletion",
+            Self::PageLen => "the length of the page",
+            Self::PageToken => "the page token",
+            Self::Context => "the associated data",
+            Self::Plaintext => "the plaintext",
+            Self::Ciphertext => "the ciphertext",
+            Self::Len => "the number of bytes",
+            Self::Message => "the request's message",
+        }
+    }
+
+    /// What to do when it is too long; empty, or beginning with "; ".
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Plaintext => "; encrypt larger data under a data key",
+            _ => "",
+        }
+    }
+}
+
+/// A part of a request is not what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidRequest {
+    /// It can't be what was meant.
+    #[error("{why}")]
+    Wrong {
+        /// Which part.
+        part: Part,
+        /// What is wrong, and what is expected.
+        why: String,
+    },
+    /// It is too long.
+    #[error("{} is too large: {len} bytes, at most {max} are allowed{}", part.as_str(), part.hint())]
+    TooLarge {
+        /// Which part.
+        part: Part,
+        /// Its length, bytes.
+        len: usize,
+        /// The limit, bytes.
+        max: usize,
+    },
+}
+
+impl InvalidRequest {
+    /// That part can't be what was meant: what is wrong, and what is expected.
+    pub fn wrong(part: Part, why: impl Into<String>) -> Self {
+        Self::Wrong { part, why: why.into() }
+    }
+
+    /// The part that is wrong.
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Wrong { part, .. } | Self::TooLarge { part, .. } => *part,
+        }
+    }
+}
+
+/// Longest plaintext that is encrypted directly, in bytes; longer data goes under a data key.
+pub const PLAINTEXT_LEN_MAX: usize = 4096;
+/// Longest data key, in bytes.
+pub const DATA_KEY_LEN_MAX: usize = 1024;
+/// Length of a data key when the caller says nothing, in bytes.
+pub const DATA_KEY_LEN_DEFAULT: usize = 32;
+/// Most random bytes at once.
+pub const RANDOM_LEN_MAX: usize = 1024;
+/// Most pairs of an encryption context.
+pub const CONTEXT_PAIRS_MAX: usize = 64;
+/// Longest encryption context, keys and values together, in bytes.
+pub const CONTEXT_LEN_MAX: usize = 8 * 1024;
+
+/// Pairs that are bound to a ciphertext and not stored in it (the encryption context of AWS KMS; associated data). They are
+/// no secret. Their order does not matter.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct EncryptionContext(Vec<(String, String)>);
+
+impl EncryptionContext {
+    /// Checks the pairs.
+    ///
+    /// # Errors
+    /// Too many, too long, an empty key, or one that stands twice.
+    pub fn new(mut pairs: Vec<(String, String)>) -> Result<Self, InvalidRequest> {
+        let wrong = |why: String| Err(InvalidRequest::wrong(Part::Context, why));
+        if pairs.iter().any(|(key, _)| key.is_empty()) {
+            return wrong("associated data has a pair without a key; give each as key=value".into());
+        }
+        if pairs.len() > CONTEXT_PAIRS_MAX {
+            return wrong(format!("associated data has more than {CONTEXT_PAIRS_MAX} pairs, which is the limit"));
+        }
+        let len = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if len > CONTEXT_LEN_MAX {
+            return Err(InvalidRequest::TooLarge { part: Part::Context, len, max: CONTEXT_LEN_MAX });
+        }
+        // `str` is ordered by its UTF-8 bytes.
+        pairs.sort_unstable();
+        if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return wrong("the encryption context has the same key twice: give each key once".into());
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The pairs, by the bytes of their keys.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
@@ -51,15 +186,18 @@ impl FromStr for AliasName {
     fn from_str(s: &str) -> Result<Self, InvalidRequest> {
         let bare = s.strip_prefix(Self::PREFIX).unwrap_or(s);
         if bare.parse::<KeyId>().is_ok() {
-            return Err(InvalidRequest(format!(
-                "not a valid alias: {} reads like a key id; choose another name",
-                quoted(bare)
-            )));
+            return Err(InvalidRequest::wrong(
+                Part::Alias,
+                format!("not a valid alias: {} reads like a key id; choose another name", quoted(bare)),
+            ));
         }
         if bare.starts_with(Self::PREFIX) {
-            return Err(InvalidRequest(format!("not a valid alias: {} begins with \"alias/\" twice", quoted(s))));
+            return Err(InvalidRequest::wrong(
+                Part::Alias,
+                format!("not a valid alias: {} begins with \"alias/\" twice", quoted(s)),
+            ));
         }
-        Ok(Self(bare.parse()?))
+        bare.parse().map(Self).map_err(|e: InvalidId| InvalidRequest::wrong(Part::Alias, e.0))
     }
 }
 
@@ -82,11 +220,13 @@ impl FromStr for KeyHandle {
     type Err = InvalidRequest;
     fn from_str(s: &str) -> Result<Self, InvalidRequest> {
         if s.is_empty() {
-            return Err(InvalidRequest("no key was named; give its id, or an alias".to_owned()));
+            return Err(InvalidRequest::wrong(Part::Key, "no key was named; give its id, or an alias".to_owned()));
         }
         match s.parse::<KeyId>() {
             Ok(id) => Ok(Self::Id(id)),
-            Err(_) => Ok(Self::Alias(s.parse()?)),
+            Err(_) => {
+                s.parse().map(Self::Alias).map_err(|e: InvalidRequest| InvalidRequest::wrong(Part::Key, e.to_string()))
+            }
         }
     }
 }
@@ -115,13 +255,16 @@ impl FromStr for Description {
     type Err = InvalidRequest;
     fn from_str(s: &str) -> Result<Self, InvalidRequest> {
         if s.len() > DESCRIPTION_LEN_MAX {
-            return Err(InvalidRequest(format!(
-                "the description is {} bytes long; at most {DESCRIPTION_LEN_MAX} are allowed",
-                s.len()
-            )));
+            return Err(InvalidRequest::wrong(
+                Part::Description,
+                format!("the description is {} bytes long; at most {DESCRIPTION_LEN_MAX} are allowed", s.len()),
+            ));
         }
         if s.chars().any(char::is_control) {
-            return Err(InvalidRequest("the description has a control character in it; leave it out".to_owned()));
+            return Err(InvalidRequest::wrong(
+                Part::Description,
+                "the description has a control character in it; leave it out".to_owned(),
+            ));
         }
         Ok(Self(s.to_owned()))
     }
@@ -149,7 +292,12 @@ impl Token {
         }
         let token = bytes.try_into().ok().map(uuid::Uuid::from_bytes);
         let is_v7 = |id: &uuid::Uuid| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122;
-        let wrong = || InvalidRequest("the token is no UUIDv7: it must be the 16 bytes of one, or absent".to_owned());
+        let wrong = || {
+            InvalidRequest::wrong(
+                Part::Token,
+                "the token is no UUIDv7: it must be the 16 bytes of one, or absent".to_owned(),
+            )
+        };
         token.filter(is_v7).map(|id| Some(Self(id.into_bytes()))).ok_or_else(wrong)
     }
     /// The time in it, 6 bytes.
@@ -174,7 +322,10 @@ impl KeyCount {
     pub fn parse(count: u32) -> Result<Self, InvalidRequest> {
         match count {
             1..=KEYS_PER_REQUEST_MAX => Ok(Self(count)),
-            _ => Err(InvalidRequest(format!("one request creates 1 to {KEYS_PER_REQUEST_MAX} keys, not {count}"))),
+            _ => Err(InvalidRequest::wrong(
+                Part::Count,
+                format!("one request creates 1 to {KEYS_PER_REQUEST_MAX} keys, not {count}"),
+            )),
         }
     }
     /// The number.
@@ -201,9 +352,12 @@ impl DeletionWindow {
             DELETION_DAYS_MIN..=DELETION_DAYS_MAX => {
                 Ok(Self { millis: u64::from(days) * crate::time::DAY_MS, brief: false })
             }
-            _ => Err(InvalidRequest(format!(
-                "a key is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days after it was scheduled, not {days}"
-            ))),
+            _ => Err(InvalidRequest::wrong(
+                Part::Window,
+                format!(
+                    "a key is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days after it was scheduled, not {days}"
+                ),
+            )),
         }
     }
     /// From the fields of a request: days, or a number of seconds, which only a cluster marked for development takes.
@@ -214,7 +368,10 @@ impl DeletionWindow {
         match (days, dev_seconds) {
             (days, 0) => Self::from_days(days),
             (0, seconds) => Ok(Self { millis: u64::from(seconds) * 1000, brief: true }),
-            _ => Err(InvalidRequest("a deletion waits for days or for seconds, not for both".to_owned())),
+            _ => Err(InvalidRequest::wrong(
+                Part::Window,
+                "a deletion waits for days or for seconds, not for both".to_owned(),
+            )),
         }
     }
     /// In milliseconds.
@@ -240,7 +397,9 @@ impl PageLen {
         match limit {
             0 => Ok(Self(PAGE_LEN_DEFAULT as usize)),
             1..=PAGE_LEN_MAX => Ok(Self(limit as usize)),
-            _ => Err(InvalidRequest(format!("a page has 1 to {PAGE_LEN_MAX} items, not {limit}"))),
+            _ => {
+                Err(InvalidRequest::wrong(Part::PageLen, format!("a page has 1 to {PAGE_LEN_MAX} items, not {limit}")))
+            }
         }
     }
     /// The number.
@@ -274,8 +433,31 @@ mod tests {
         assert!("x".repeat(65).parse::<AliasName>().is_err());
     }
 
+    fn context(pairs: &[(&str, &str)]) -> Result<EncryptionContext, InvalidRequest> {
+        EncryptionContext::new(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect())
+    }
+
+    #[test]
+    fn a_context_is_its_pairs_in_no_order() {
+        assert_eq!(context(&[("a", "1"), ("b", "2")]), context(&[("b", "2"), ("a", "1")]));
+        // By bytes, not by UTF-16 units as some languages sort: U+FF61 comes before U+10000.
+        let keys = ["\u{10000}", "\u{ff61}"];
+        let sorted = context(&[(keys[0], "x"), (keys[1], "y")]).unwrap();
+        assert_eq!(sorted.pairs().collect::<Vec<_>>(), [(keys[1], "y"), (keys[0], "x")]);
+        for bad in [&[("a", "1"), ("a", "1")][..], &[("a", "1"), ("a", "2")], &[("", "1")]] {
+            assert_eq!(context(bad).unwrap_err().part(), Part::Context);
+        }
+    }
+
     #[test]
     fn limits_are_limits() {
+        let many: Vec<_> = (0..=CONTEXT_PAIRS_MAX).map(|n| (n.to_string(), String::new())).collect();
+        assert!(EncryptionContext::new(many[1..].to_vec()).is_ok() && EncryptionContext::new(many).is_err());
+        let long = "v".repeat(CONTEXT_LEN_MAX);
+        assert!(context(&[("k", &long[1..])]).is_ok());
+        let len = CONTEXT_LEN_MAX + 1;
+        let refused = InvalidRequest::TooLarge { part: Part::Context, len, max: CONTEXT_LEN_MAX };
+        assert_eq!(context(&[("k", &long)]), Err(refused));
         assert!("d".repeat(256).parse::<Description>().is_ok());
         assert!("d".repeat(257).parse::<Description>().is_err());
         assert!("a\nb".parse::<Description>().is_err());

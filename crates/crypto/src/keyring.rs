@@ -350,9 +350,9 @@ impl Keyring {
         [hash[0], hash[1], hash[2], hash[3]]
     }
 
-    /// What is free in the id of the `n`th object that a principal's token makes.
-    pub fn free_of_token(&self, who: &str, token: Token, n: u32) -> u64 {
-        let hash = self.id_hash(Writer::new().field(b"token").field(who.as_bytes()).raw(&token.0).u32(n));
+    /// What is free in the id of the `n`th object that a token of `who`, a principal in canonical bytes, makes.
+    pub fn free_of_token(&self, who: &[u8], token: Token, n: u32) -> u64 {
+        let hash = self.id_hash(Writer::new().field(b"token").field(who).raw(&token.0).u32(n));
         hash[..8].iter().fold(0, |free, byte| free << 8 | u64::from(*byte))
     }
 
@@ -517,13 +517,13 @@ mod tests {
         assert_ne!(tag(&k, 0), tag(&k, 1));
         assert_ne!(tag(&k, 0), tag(&other, 0));
         let token = Token([7; 16]);
-        let id = k.free_of_token("admin/a", token, 0);
-        assert_eq!(id, Keyring::decode(3, &k.encode()).ok().unwrap().free_of_token("admin/a", token, 0));
+        let id = k.free_of_token(b"admin/a", token, 0);
+        assert_eq!(id, Keyring::decode(3, &k.encode()).ok().unwrap().free_of_token(b"admin/a", token, 0));
         let others = [
-            k.free_of_token("admin/b", token, 0),
-            k.free_of_token("admin/a", Token([8; 16]), 0),
-            k.free_of_token("admin/a", token, 1),
-            other.free_of_token("admin/a", token, 0),
+            k.free_of_token(b"admin/b", token, 0),
+            k.free_of_token(b"admin/a", Token([8; 16]), 0),
+            k.free_of_token(b"admin/a", token, 1),
+            other.free_of_token(b"admin/a", token, 0),
         ];
         assert!(!others.contains(&id));
     }

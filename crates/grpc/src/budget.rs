@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn whose(n: usize) -> Whose {
-        (n > 0).then(|| Principal { role: Role::User, name: format!("user-{n}").parse().unwrap() })
+        (n > 0).then(|| Principal::certificate(Role::User, format!("user-{n}").parse().unwrap()))
     }
 
     #[test]

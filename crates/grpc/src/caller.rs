@@ -1,11 +1,11 @@
 //! Who is at the other end of a connection, as its certificate says; read once for each connection.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::Extensions;
 use quorate_service::Error;
+use quorate_service::core::access::{Caller, Door};
 use quorate_service::core::principal::Principal;
 use rustls_pki_types::CertificateDer;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -21,15 +21,6 @@ pub type CallerOf = Arc<dyn Fn(&[CertificateDer<'static>]) -> Result<Principal, 
 const REMEMBERED_MAX: usize = 4096;
 
 type Chain = Vec<CertificateDer<'static>>;
-
-/// Somebody whose certificate names them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Caller {
-    /// Who it is.
-    pub principal: Principal,
-    /// Where from.
-    pub address: Option<SocketAddr>,
-}
 
 /// Tells callers from their connections.
 pub(crate) struct Callers {
@@ -59,7 +50,8 @@ impl Callers {
         }
         let connection = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
         let principal = self.principal(connection.and_then(TlsConnectInfo::peer_certs)).map_err(|e| status(&e))?;
-        Ok(Caller { principal, address: connection.and_then(|c| c.get_ref().remote_addr()) })
+        let source = connection.and_then(|c| c.get_ref().remote_addr());
+        Ok(Caller { principal, source, door: Door::Native })
     }
 
     fn principal(&self, chain: Option<Arc<Chain>>) -> Result<Principal, Error> {
@@ -103,7 +95,7 @@ mod tests {
             reads.fetch_add(1, Ordering::SeqCst);
             let name = std::str::from_utf8(&chain[0]).unwrap();
             let name = name.parse().map_err(|_| "of another cluster".to_owned())?;
-            Ok(Principal { role: Role::User, name })
+            Ok(Principal::certificate(Role::User, name))
         }))
     }
     fn chain(name: &str) -> Option<Arc<Chain>> {

@@ -28,8 +28,9 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 pub use budget::{Budget, Held};
-pub use caller::{Caller, CallerOf};
+pub use caller::CallerOf;
 pub use health::WatchSeat;
+pub use quorate_service::core::access::{Caller, Door};
 
 /// The services of one node, behind a guard; whatever is not gRPC is not found there. `caller_of` reads the certificates of
 /// the connections, which come as tonic's `TlsConnectInfo`; where the listener gives something else, it puts a [`Caller`]

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use quorate_proto::MESSAGE_LEN_MAX;
 use quorate_service::Error;
+use quorate_service::core::request::{InvalidRequest, Part};
 use tokio::time::timeout;
 
 use crate::budget::Held;
@@ -76,7 +77,7 @@ fn announced(body: &[u8], max: usize) -> Result<Option<usize>, Error> {
     let len = u32::from_be_bytes(*len) as usize;
     match flag {
         0 if len <= max => Ok(Some(len)),
-        0 => Err(Error::TooLarge { what: "the request's message", len, max, hint: "" }),
+        0 => Err(InvalidRequest::TooLarge { part: Part::Message, len, max }.into()),
         _ => Err(invalid("its message is compressed; send it as it is")),
     }
 }

@@ -1,9 +1,9 @@
 //! The calls of the protocol, as far as is known before a request's body is read: who may make them, and how much memory
 //! answering one takes.
 
-use quorate_service::core::authorize::{
-    Denied, Echo, EnterShares, ManageCluster, ManageKeys, ReadKeys, ReadStatus, Right, UseKeys, authorize,
-};
+use quorate_service::core::access::FixedRoles;
+use quorate_service::core::action::Action;
+use quorate_service::core::authorize::{self, Denied, Echo, EnterShares, ManageCluster, ReadStatus};
 use quorate_service::core::principal::Principal;
 
 /// Memory for a request's head, its state and a small body and answer, in bytes.
@@ -35,7 +35,11 @@ impl<'a> Method<'a> {
     /// kept out that could not be wanted.
     pub(crate) fn check(self, who: &Principal) -> Result<(), Denied> {
         let Self::Ours(call) = self else { return Ok(()) };
-        right_for(call).map_or(Ok(()), |right| right(who))
+        match right_for(call) {
+            Some(Right::To(action)) => FixedRoles::screen(who, action),
+            Some(Right::Other(has)) => has(who),
+            None => Ok(()),
+        }
     }
 
     /// What a call takes besides a large body, in bytes.
@@ -47,34 +51,44 @@ impl<'a> Method<'a> {
     }
 }
 
-/// Asks for one right.
-type Check = fn(&Principal) -> Result<(), Denied>;
+/// What a call takes.
+enum Right {
+    /// That action on keys.
+    To(Action),
+    /// A right that needs no keys.
+    Other(fn(&Principal) -> Result<(), Denied>),
+}
 
-fn right_for(call: &str) -> Option<Check> {
+fn right_for(call: &str) -> Option<Right> {
     Some(match call {
-        "Encrypt" | "Decrypt" | "GenerateDataKey" | "GenerateRandom" => has::<UseKeys>,
-        "DescribeKey" | "ListKeys" | "ListAliases" => has::<ReadKeys>,
-        "CreateKey"
-        | "CreateKeys"
-        | "EnableKey"
-        | "DisableKey"
-        | "RotateKey"
-        | "ScheduleKeyDeletion"
-        | "CancelKeyDeletion"
-        | "CreateAlias"
-        | "DeleteAlias" => has::<ManageKeys>,
-        "Echo" => has::<Echo>,
-        "Status" | "SealConfig" | "ListMembers" => has::<ReadStatus>,
-        "ShareChallenge" | "SubmitShare" | "AbortCeremony" => has::<EnterShares>,
+        "Encrypt" => Right::To(Action::Encrypt),
+        "Decrypt" => Right::To(Action::Decrypt),
+        "GenerateDataKey" => Right::To(Action::DataKeyWithoutPlaintext),
+        "GenerateRandom" => Right::To(Action::Random),
+        "DescribeKey" => Right::To(Action::Describe),
+        "ListKeys" => Right::To(Action::ListObjects),
+        "ListAliases" => Right::To(Action::NameList),
+        "CreateKey" => Right::To(Action::Create),
+        "CreateKeys" => Right::To(Action::CreateMany),
+        "EnableKey" => Right::To(Action::Enable),
+        "DisableKey" => Right::To(Action::Disable),
+        "RotateKey" => Right::To(Action::Rotate),
+        "ScheduleKeyDeletion" => Right::To(Action::ScheduleDeletion),
+        "CancelKeyDeletion" => Right::To(Action::CancelDeletion),
+        "CreateAlias" => Right::To(Action::NameCreate),
+        "DeleteAlias" => Right::To(Action::NameDelete),
+        "Echo" => Right::Other(has::<Echo>),
+        "Status" | "SealConfig" | "ListMembers" => Right::Other(has::<ReadStatus>),
+        "ShareChallenge" | "SubmitShare" | "AbortCeremony" => Right::Other(has::<EnterShares>),
         "Init" | "Seal" | "Invite" | "Approve" | "Promote" | "TransferLeader" | "RemoveMember" | "ConfirmTime" => {
-            has::<ManageCluster>
+            Right::Other(has::<ManageCluster>)
         }
         _ => return None,
     })
 }
 
-fn has<R: Right>(who: &Principal) -> Result<(), Denied> {
-    authorize::<R>(who).map(drop)
+fn has<R: authorize::Right>(who: &Principal) -> Result<(), Denied> {
+    authorize::authorize::<R>(who).map(drop)
 }
 
 #[cfg(test)]
@@ -106,7 +120,7 @@ mod tests {
         for other in ["", "/", "/health", "/healthz", "/quorate.v1.Keys", "quorate.v1.Keys/Encrypt", "/else/Encrypt"] {
             assert_eq!(Method::parse(other), None, "{other:?}");
         }
-        let custodian = Principal { role: Role::Custodian, name: "c".parse().unwrap() };
+        let custodian = Principal::certificate(Role::Custodian, "c".parse().unwrap());
         assert!(Method::Ours("SubmitShare").check(&custodian).is_ok());
         assert!(Method::Ours("Encrypt").check(&custodian).is_err());
         assert!(Method::Health.check(&custodian).is_ok());

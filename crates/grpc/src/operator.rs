@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::caller::Callers;
 use crate::deadline::deadline;
-use crate::status::{invalid, status};
+use crate::status::status;
 
 /// The operators' door of one node.
 pub(crate) struct OperatorDoor {
@@ -173,7 +173,7 @@ impl Operator for OperatorDoor {
 
 /// A member's name: what is none is refused before it is looked for, or said again.
 fn parse(name: &str) -> Result<Name, Status> {
-    name.parse().map_err(|e: InvalidId| invalid(e.into()))
+    name.parse().map_err(|e: InvalidId| status(&Error::InvalidArgument(e.0)))
 }
 
 fn status_response(s: ClusterStatus) -> v1::StatusResponse {

@@ -3,7 +3,6 @@
 
 use quorate_proto::{REASON_KEY, TIME_KEY};
 use quorate_service::core::decide::Refusal;
-use quorate_service::core::request::InvalidRequest;
 use quorate_service::{Error, Reason};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -17,6 +16,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TooLarge
         | Reason::TokenReused
         | Reason::TokenTime
+        | Reason::WrongUsage
         | Reason::WrongKey
         | Reason::WrongLineage
         | Reason::Tampered
@@ -53,11 +53,6 @@ pub(crate) fn status(error: &Error) -> Status {
         message.push('…');
     }
     Status::with_metadata(code(reason), message, metadata)
-}
-
-/// The status of a request that can't be what was meant.
-pub(crate) fn invalid(error: InvalidRequest) -> Status {
-    status(&Error::InvalidArgument(error.0))
 }
 
 #[cfg(test)]

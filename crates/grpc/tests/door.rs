@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use quorate_core::id::KeyId;
 use quorate_core::principal::{Principal, Role};
-use quorate_grpc::{Caller, WatchSeat, router};
+use quorate_grpc::{Caller, Door, WatchSeat, router};
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::{self, KeyState};
 use quorate_proto::{MESSAGE_LEN_MAX, PLAINTEXT_LEN_MAX, REASON_KEY};
@@ -36,7 +36,7 @@ async fn connect(node: &Arc<Node>, caller: Option<Principal>) -> Channel {
     let (client, server) = tokio::io::duplex(1 << 20);
     let nobody = Arc::new(|_: &[_]| Err("these connections have no certificates".into()));
     let service = router(node.clone(), nobody, Arc::default());
-    let caller = caller.map(|principal| Caller { principal, address: None });
+    let caller = caller.map(|principal| Caller { principal, source: None, door: Door::Native });
     let seat = WatchSeat::default();
     let put_caller = tower::util::MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
         request.extensions_mut().insert(seat.clone());
@@ -211,7 +211,11 @@ async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
             .header("content-type", "application/grpc")
             .body(axum::body::Body::new(body))
             .expect("a request");
-        request.extensions_mut().insert(Caller { principal: principal(Role::User, name), address: None });
+        request.extensions_mut().insert(Caller {
+            principal: principal(Role::User, name),
+            source: None,
+            door: Door::Native,
+        });
         let answer = tower::ServiceExt::oneshot(service.clone(), request);
         async move {
             let answer = answer.await.expect("infallible");
@@ -402,7 +406,7 @@ async fn requests_that_can_not_be_meant() {
     let id = made.key_id.as_str();
     let invalid = |result: Result<(), Status>| refused(result, Code::InvalidArgument, "INVALID_ARGUMENT");
 
-    assert_eq!(PLAINTEXT_LEN_MAX, quorate_service::desk::encrypt::PLAINTEXT_LEN_MAX);
+    assert_eq!(PLAINTEXT_LEN_MAX, quorate_service::core::request::PLAINTEXT_LEN_MAX);
     assert!(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX])).await.is_ok());
     refused(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX + 1])).await, Code::InvalidArgument, "TOO_LARGE");
     refused(admin.encrypt(plain("nobody", b"x")).await, Code::NotFound, "NOT_FOUND");

@@ -3,7 +3,8 @@
 
 use quorate_core::authorize::Denied;
 use quorate_core::decide::Refusal;
-use quorate_core::id::{ClusterId, KeyId, KeyVersion};
+use quorate_core::id::ClusterId;
+use quorate_core::request::InvalidRequest;
 use thiserror::Error as ThisError;
 
 /// The machine-readable half of an error; its text is stable, clients and scripts match on it.
@@ -43,6 +44,8 @@ pub enum Reason {
     TokenReused,
     /// The token's time is too far off.
     TokenTime,
+    /// The key is of a kind that is not for that.
+    WrongUsage,
     /// The key named by the caller is not the ciphertext's.
     WrongKey,
     /// The ciphertext is of another lineage.
@@ -71,7 +74,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -89,6 +92,7 @@ impl Reason {
         Self::LimitExceeded,
         Self::TokenReused,
         Self::TokenTime,
+        Self::WrongUsage,
         Self::WrongKey,
         Self::WrongLineage,
         Self::UnknownKey,
@@ -123,6 +127,7 @@ impl Reason {
             Self::LimitExceeded => "LIMIT_EXCEEDED",
             Self::TokenReused => "TOKEN_REUSED",
             Self::TokenTime => "TOKEN_TIME",
+            Self::WrongUsage => "WRONG_USAGE",
             Self::WrongKey => "WRONG_KEY",
             Self::WrongLineage => "WRONG_LINEAGE",
             Self::UnknownKey => "UNKNOWN_KEY",
@@ -172,18 +177,9 @@ pub enum Error {
     /// The request itself is wrong: what, and what is expected.
     #[error("{0}")]
     InvalidArgument(String),
-    /// Part of the request is too long.
-    #[error("{what} is too large: {len} bytes, at most {max} are allowed{hint}")]
-    TooLarge {
-        /// Which part.
-        what: &'static str,
-        /// Its length, bytes.
-        len: usize,
-        /// The limit, bytes.
-        max: usize,
-        /// What to do instead; empty, or beginning with "; ".
-        hint: &'static str,
-    },
+    /// A part of the request can't be what was meant, or is too long.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// A thing other than a key or an alias does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -195,24 +191,10 @@ pub enum Error {
     WrongState(String),
     /// A decision about keys or aliases went against the request.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The named key is not the ciphertext's.
-    #[error("the ciphertext was made with key {actual}, not with the key named, {named}; name that key, or none")]
-    WrongKey {
-        /// The key the caller named.
-        named: KeyId,
-        /// The key in the ciphertext's header.
-        actual: KeyId,
-    },
+    Refused(Refusal),
     /// The ciphertext is of another lineage.
     #[error("the ciphertext comes from another quorate (its lineage differs); ask the cluster that made it")]
     WrongLineage,
-    /// The ciphertext's key is not here.
-    #[error("the ciphertext names key {0}, which does not exist here: it was destroyed, or never made here")]
-    UnknownKey(KeyId),
-    /// The key is here, but not that version.
-    #[error("the ciphertext names version {1} of key {0}, and the key has no such version")]
-    UnknownVersion(KeyId, KeyVersion),
     /// Ciphertext or associated data differ from what was encrypted.
     #[error("the ciphertext can't be decrypted: it, or the associated data given with it, is not what was encrypted")]
     Tampered,
@@ -252,6 +234,15 @@ pub enum Error {
     Internal(&'static str),
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(denied) => Self::Denied(denied),
+            refusal => Self::Refused(refusal),
+        }
+    }
+}
+
 impl Error {
     /// The machine-readable half.
     pub fn reason(&self) -> Reason {
@@ -264,11 +255,17 @@ impl Error {
             Self::Damaged(_) => Reason::Damaged,
             Self::Newer(_) => Reason::UpgradeNeeded,
             Self::InvalidArgument(_) => Reason::InvalidArgument,
-            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::Invalid(InvalidRequest::Wrong { .. }) => Reason::InvalidArgument,
+            Self::Invalid(InvalidRequest::TooLarge { .. }) => Reason::TooLarge,
             Self::NotFound(_) => Reason::NotFound,
             Self::AlreadyExists(_) => Reason::AlreadyExists,
             Self::WrongState(_) => Reason::WrongState,
             Self::Refused(refusal) => match refusal {
+                Refusal::Denied(_) => Reason::Denied,
+                Refusal::WrongUsage(..) => Reason::WrongUsage,
+                Refusal::BriefWindow => Reason::InvalidArgument,
+                Refusal::WrongKey { .. } => Reason::WrongKey,
+                Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
                 Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
                 Refusal::AliasTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
@@ -279,9 +276,7 @@ impl Error {
                 Refusal::TokenReused => Reason::TokenReused,
                 Refusal::TokenTime { .. } => Reason::TokenTime,
             },
-            Self::WrongKey { .. } => Reason::WrongKey,
             Self::WrongLineage => Reason::WrongLineage,
-            Self::UnknownKey(_) | Self::UnknownVersion(..) => Reason::UnknownKey,
             Self::Tampered => Reason::Tampered,
             Self::ShareRefused(_) => Reason::ShareRefused,
             Self::InvitationRefused(_) => Reason::InvitationRefused,

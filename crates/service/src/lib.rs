@@ -5,20 +5,26 @@
 //! It leaves to others: protocols (`grpc` and the other doors), plaintext key bytes (`crypto`), order and storage
 //! (`replica`), what a request changes (`core::decide`).
 
+mod call;
 pub mod desk;
+mod duty;
 pub mod error;
 mod identity;
 mod marks;
 pub mod node;
+pub mod operation;
 mod own_keys;
 pub(crate) mod records;
 pub mod seal;
+mod view;
 
+pub use call::{Call, Meter, Metered};
 pub use error::{Error, Reason};
 pub use identity::HsmIdentity;
 pub use marks::HsmMarks;
 pub use own_keys::HsmOwnKeys;
 pub use quorate_core as core;
+pub use quorate_crypto::SecretBytes;
 
 // The tests inside and those in `tests/` share one rig, which names this crate from outside.
 #[cfg(test)]

@@ -14,6 +14,7 @@ use quorate_replica::{Profile, ReadRounds, Replica, World};
 use thiserror::Error as ThisError;
 use tokio::sync::watch;
 
+use crate::call::Metered;
 use crate::desk::Kms;
 use crate::error::Error;
 use crate::seal::ceremony::CeremonyDesk;
@@ -65,6 +66,8 @@ pub struct NodeConfig {
     pub join: Option<JoinConfig>,
     /// Version of the software, for the status.
     pub version: String,
+    /// Hears of each call to use or manage keys.
+    pub meter: Metered,
 }
 
 /// How a new node joins.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quorate_core::principal::Role;
 use quorate_core::seam::WallClock as _;
 use quorate_crypto::{FoundingParams, SealConfig, Secret, Share, found};
+use quorate_service::operation::GenerateRandom;
 use quorate_service::seal::{Health, Status};
 use quorate_service::{Error, Reason};
 use support::*;
@@ -214,10 +215,10 @@ async fn a_sealed_node_refuses_and_a_new_ceremony_opens_it() -> TestResult {
         assert_eq!(node.seal(&admin(), cluster, soon()).await?, ["n1"]);
         assert_eq!(node.health(), Health::Sealed);
         assert!(matches!(node.kms(), Err(Error::Sealed)));
-        let echoed = kms.generate_random(&admin(), 16, soon()).await;
+        let echoed = kms.perform(&call(&admin()), GenerateRandom { len: 16 }).await;
         assert!(matches!(echoed, Err(Error::Sealed)), "who still holds the desk is refused too");
         unseal(&node, &shares[1..]).await;
-        node.kms()?.generate_random(&admin(), 16, soon()).await?;
+        node.kms()?.perform(&call(&admin()), GenerateRandom { len: 16 }).await?;
     }
     node.seal(&admin(), false, soon()).await?;
     assert!(

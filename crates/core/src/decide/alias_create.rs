@@ -1,38 +1,51 @@
 //! Give a key another name.
 
-use super::{Change, Refusal, View, Write, read, refusal, resolve};
-use crate::authorize::{Authorized, ManageKeys};
+use super::{Change, Decide, Refusal, Write, refusal};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
 use crate::lifecycle::{KeyState, NoWay};
-use crate::record::{AliasRecord, Record, RecordName};
+use crate::record::{AliasRecord, KeyRecord};
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle};
-use crate::time::Time;
+use crate::seam::NewIds;
+use crate::views::AliasView;
 
-/// Decides it; the answer is the alias. The same alias for the same key again: nothing to do.
+/// Makes `name` stand for `key`; the answer is the alias. The same alias for the same key again: nothing to do.
 ///
-/// # Errors
-/// [`Refusal::AliasTaken`] by another key, [`Refusal::AliasesMax`]; the key is not found, or waits for its destruction.
-pub fn decide<V: View>(
-    view: &mut V,
-    _by: &Authorized<ManageKeys>,
-    name: &AliasName,
-    key: &KeyHandle,
-    time: Time,
-) -> Result<Change<AliasRecord>, V::Error> {
-    let mut key = resolve(view, key)?;
-    if let Some(taken) = read::alias(view, &RecordName::Alias(name.clone()))? {
-        if taken.key == key.id {
-            return Ok(Change::none(taken));
+/// Refused: [`Refusal::AliasTaken`] by another key, [`Refusal::AliasesMax`]; the key is not found, or waits for its destruction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateAlias {
+    /// The new name.
+    pub name: AliasName,
+    /// The key.
+    pub key: KeyHandle,
+}
+
+impl Decide for CreateAlias {
+    type Answer = AliasView;
+
+    fn action(&self) -> Action {
+        Action::NameCreate
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<AliasView>, F::Error> {
+        let key = at.key(&self.key)?;
+        if let Some(taken) = at.get::<AliasRecord>(self.name.clone())? {
+            if taken.key == key.id {
+                return Ok(Change::none(AliasView::from(&*taken)));
+            }
+            return Err(Refusal::AliasTaken { name: self.name.clone(), key: taken.key }.into());
         }
-        return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
+        if let KeyState::PendingDeletion { at_ms } = key.state {
+            return Err(refusal(key.id, NoWay::PendingDeletion { at_ms }).into());
+        }
+        if key.aliases.len() >= ALIASES_PER_KEY_MAX {
+            return Err(Refusal::AliasesMax(key.id).into());
+        }
+        let mut key = KeyRecord::clone(&key);
+        key.aliases.insert(self.name.clone());
+        let alias = AliasRecord { name: self.name.clone(), key: key.id, created_ms: at.time().stamp_ms() };
+        let answer = AliasView::from(&alias);
+        Ok(Change { writes: vec![Write::Update(key.into()), Write::Create(alias.into())], answer })
     }
-    if let KeyState::PendingDeletion { at_ms } = key.state {
-        return Err(refusal(key.id, NoWay::PendingDeletion { at_ms }).into());
-    }
-    if key.aliases.len() >= ALIASES_PER_KEY_MAX {
-        return Err(Refusal::AliasesMax(key.id).into());
-    }
-    key.aliases.insert(name.clone());
-    let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: time.stamp_ms() };
-    let writes = vec![Write::Update(Record::Key(key)), Write::Create(Record::Alias(alias.clone()))];
-    Ok(Change { writes, answer: alias })
 }

@@ -1,22 +1,39 @@
 //! Take a name off a key; the key stays.
 
-use super::{Change, Refusal, View, Write, read};
-use crate::authorize::{Authorized, ManageKeys};
-use crate::record::{Record, RecordName};
-use crate::request::AliasName;
+use super::{Change, Decide, Refusal, Write};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
+use crate::record::{AliasRecord, KeyRecord, RecordName};
+use crate::request::{AliasName, KeyHandle};
+use crate::seam::NewIds;
 
-/// Decides it.
+/// Makes `name` stand for nothing.
 ///
-/// # Errors
-/// [`Refusal::AliasNotFound`].
-pub fn decide<V: View>(view: &mut V, _by: &Authorized<ManageKeys>, name: &AliasName) -> Result<Change<()>, V::Error> {
-    let alias_name = RecordName::Alias(name.clone());
-    let alias = read::alias(view, &alias_name)?.ok_or_else(|| Refusal::AliasNotFound(name.clone()))?;
-    let mut writes = vec![Write::Delete(alias_name)];
-    if let Some(mut key) = read::key(view, &RecordName::Key(alias.key))?
-        && key.aliases.remove(name)
-    {
-        writes.push(Write::Update(Record::Key(key)));
+/// Refused: [`Refusal::AliasNotFound`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeleteAlias {
+    /// The name.
+    pub name: AliasName,
+}
+
+impl Decide for DeleteAlias {
+    type Answer = ();
+
+    fn action(&self) -> Action {
+        Action::NameDelete
     }
-    Ok(Change { writes, answer: () })
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<()>, F::Error> {
+        if at.get::<AliasRecord>(self.name.clone())?.is_none() {
+            at.namespace()?;
+            return Err(Refusal::AliasNotFound(self.name.clone()).into());
+        }
+        let mut key = KeyRecord::clone(&*at.key(&KeyHandle::Alias(self.name.clone()))?);
+        let mut writes = vec![Write::Delete(RecordName::Alias(self.name.clone()))];
+        if key.aliases.remove(&self.name) {
+            writes.push(Write::Update(key.into()));
+        }
+        Ok(Change { writes, answer: () })
+    }
 }

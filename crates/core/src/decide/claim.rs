@@ -1,9 +1,9 @@
 //! Claim or renew the lease of a duty, so that one node does the work. Correctness never rests on it (key-log §2).
 
-use super::{Change, View, Write, read};
+use super::{Change, Write};
+use crate::facts::Basis;
 use crate::id::NodeId;
-use crate::record::{Duty, DutyRecord, Record, RecordName};
-use crate::time::Time;
+use crate::record::{Duty, DutyRecord};
 
 /// How long a lease lasts, in milliseconds of cluster time.
 pub const LEASE_MS: u64 = 30_000;
@@ -12,15 +12,9 @@ pub const LEASE_MS: u64 = 30_000;
 ///
 /// # Errors
 /// None of its own.
-pub fn decide<V: View>(
-    view: &mut V,
-    duty: Duty,
-    holder: NodeId,
-    boot: u32,
-    time: Time,
-) -> Result<Change<bool>, V::Error> {
-    let now = time.cluster_ms;
-    if let Some(lease) = read::duty(view, &RecordName::Duty(duty))? {
+pub fn decide<F: Basis>(facts: &mut F, duty: Duty, holder: NodeId, boot: u32) -> Result<Change<bool>, F::Error> {
+    let now = facts.time().cluster_ms;
+    if let Some(lease) = facts.get::<DutyRecord>(duty)? {
         let mine = lease.holder == holder && lease.boot == boot;
         // One that lasts longer than leases do was claimed before cluster time was set back: it is void.
         let left_ms = lease.until_ms.saturating_sub(now);
@@ -33,5 +27,5 @@ pub fn decide<V: View>(
         }
     }
     let lease = DutyRecord { duty, holder, boot, until_ms: now.saturating_add(LEASE_MS) };
-    Ok(Change { writes: vec![Write::Update(Record::Duty(lease))], answer: true })
+    Ok(Change { writes: vec![Write::Update(lease.into())], answer: true })
 }

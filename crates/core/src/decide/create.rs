@@ -4,18 +4,24 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Refusal, Slot, View, Write, read, timely};
-use crate::authorize::{Authorized, ManageKeys};
+use super::{Change, Decide, Refusal, Retry, Slot, Write};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion, Namespace};
+use crate::key_spec::KeySpec;
 use crate::lifecycle::KeyState;
-use crate::record::{Algorithm, AliasRecord, KeyRecord, KeyVersionRecord, Record, RecordName, request_hash};
+use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, request_hash};
 use crate::request::{AliasName, Description, KeyHandle, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
+use crate::views::KeyView;
 
-/// What is wanted.
+/// Makes a key; the answer is the new key, or the one that the same token made before, as it is now.
+///
+/// Refused: [`Refusal::AliasTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
+pub struct Create {
     /// An alias for it.
     pub alias: Option<AliasName>,
     /// Free text.
@@ -24,41 +30,40 @@ pub struct Request {
     pub token: Option<Token>,
 }
 
-/// Decides the creation, with the material in slot 0; the answer is the new key, or the one that the same token made before,
-/// as it is now.
-///
-/// # Errors
-/// [`Refusal::AliasTaken`], [`Refusal::TokenReused`], [`Refusal::TokenTime`]; the token's key is destroyed already.
-pub fn decide<V: View>(
-    view: &mut V,
-    by: &Authorized<ManageKeys>,
-    request: &Request,
-    time: Time,
-    ids: &dyn NewIds,
-) -> Result<Change<KeyRecord>, V::Error> {
-    let alias = request.alias.as_ref().map_or("", AliasName::as_str);
-    let birth = birth("create", &[alias.as_bytes(), request.description.as_str().as_bytes()]);
-    let id = match request.token {
-        None => unused(view, time, ids)?,
-        Some(token) => ids.of_token(by.principal(), timely(token, time)?, 0),
-    };
-    if let Some(earlier) = made_before(view, id, birth)? {
-        return Ok(Change::none(earlier));
-    }
-    if let Some(name) = &request.alias
-        && let Some(taken) = read::alias(view, &RecordName::Alias(name.clone()))?
-    {
-        return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
+impl Decide for Create {
+    type Answer = KeyView;
+
+    fn action(&self) -> Action {
+        Action::Create
     }
 
-    let mut key = fresh(id, birth, request.description.clone(), time);
-    key.aliases.extend(request.alias.clone());
-    let mut writes = creation(&key, Slot(0)).to_vec();
-    if let Some(name) = &request.alias {
-        let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
-        writes.push(Write::Create(Record::Alias(alias)));
+    fn retry(&self) -> Retry<KeyView> {
+        self.token.map_or(Retry::Again, Retry::Id)
     }
-    Ok(Change { writes, answer: key })
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
+        let namespace = at.namespace()?;
+        let alias = self.alias.as_ref().map_or("", AliasName::as_str);
+        let birth = birth("create", &[alias.as_bytes(), self.description.as_str().as_bytes()]);
+        let id = match new_key(at, ids, self.token, 0, birth)? {
+            NewKey::Made(earlier) => return Ok(Change::none(earlier)),
+            NewKey::Free(id) => id,
+        };
+        if let Some(name) = &self.alias
+            && let Some(taken) = at.get::<AliasRecord>(name.clone())?
+        {
+            return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
+        }
+
+        let mut key = fresh(id, namespace, birth, self.description.clone(), at.time());
+        key.aliases.extend(self.alias.clone());
+        let mut writes = creation(&key, 0).to_vec();
+        if let Some(name) = &self.alias {
+            let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
+            writes.push(Write::Create(alias.into()));
+        }
+        Ok(Change { writes, answer: KeyView::from(&key) })
+    }
 }
 
 /// What a key keeps of the request that made it.
@@ -67,36 +72,56 @@ pub(super) fn birth(verb: &str, fields: &[&[u8]]) -> [u8; 16] {
     std::array::from_fn(|i| hash[i])
 }
 
-/// An id that no key has. Fresh ones nearly never meet: 42 random bits in one millisecond.
-pub(super) fn unused<V: View>(view: &mut V, time: Time, ids: &dyn NewIds) -> Result<KeyId, V::Error> {
-    loop {
-        let id = ids.fresh(time.stamp_ms());
-        if read::key(view, &RecordName::Key(id))?.is_none() {
-            return Ok(id);
-        }
-    }
+/// What there is under the id of a key to be made.
+pub(super) enum NewKey {
+    /// Nothing.
+    Free(KeyId),
+    /// The key that the same request made before.
+    Made(KeyView),
 }
 
-/// The key of that id, if the same request made it before.
+/// The id of the `n`th key that a request makes.
 ///
 /// # Errors
-/// [`Refusal::TokenReused`] when another did, [`Refusal::KeyNotFound`] when it is being destroyed.
-pub(super) fn made_before<V: View>(view: &mut V, id: KeyId, birth: [u8; 16]) -> Result<Option<KeyRecord>, V::Error> {
-    match read::key(view, &RecordName::Key(id))? {
-        None => Ok(None),
+/// [`Refusal::TokenReused`] when another request made it, [`Refusal::KeyNotFound`] when it is being destroyed.
+pub(super) fn new_key<F: Basis>(
+    at: &mut Access<'_, F>,
+    ids: &dyn NewIds,
+    token: Option<Token>,
+    n: u32,
+    birth: [u8; 16],
+) -> Result<NewKey, F::Error> {
+    let Some(token) = token else {
+        // Fresh ones nearly never meet: 42 random bits in one millisecond.
+        loop {
+            let id = ids.fresh(at.time().stamp_ms());
+            if at.get::<KeyRecord>(id)?.is_none() {
+                return Ok(NewKey::Free(id));
+            }
+        }
+    };
+    let id = ids.of_token(at.principal(), token, n);
+    match at.get::<KeyRecord>(id)? {
+        None => Ok(NewKey::Free(id)),
         Some(key) if key.birth != birth => Err(Refusal::TokenReused.into()),
         Some(key) if key.state == KeyState::Destroyed => Err(Refusal::KeyNotFound(KeyHandle::Id(id)).into()),
-        Some(key) => Ok(Some(key)),
+        Some(key) => Ok(NewKey::Made(KeyView::from(&*key))),
     }
 }
 
 /// A new key.
-pub(super) fn fresh(id: KeyId, birth: [u8; 16], description: Description, time: Time) -> KeyRecord {
+pub(super) fn fresh(
+    id: KeyId,
+    namespace: Namespace,
+    birth: [u8; 16],
+    description: Description,
+    time: Time,
+) -> KeyRecord {
     KeyRecord {
         id,
-        namespace: Namespace::FIRST,
+        namespace,
         state: KeyState::Enabled,
-        algorithm: Algorithm::Aes256,
+        spec: KeySpec::Aes256,
         birth,
         current: KeyVersion::FIRST,
         destroyed_through: 0,
@@ -107,8 +132,8 @@ pub(super) fn fresh(id: KeyId, birth: [u8; 16], description: Description, time: 
     }
 }
 
-/// What makes a new key, with its first version of that material.
-pub(super) fn creation(key: &KeyRecord, material: Slot) -> [Write; 2] {
-    let version = KeyVersionRecord { key: key.id, version: key.current, created_ms: key.created_ms };
-    [Write::Create(Record::Key(key.clone())), Write::CreateWith(Record::KeyVersion(version), material)]
+/// What makes a new key, with its first version, of the change's `nth` fresh material.
+pub(super) fn creation(key: &KeyRecord, nth: usize) -> [Write; 2] {
+    let version = KeyVersionRecord { key: key.id, version: key.current, spec: key.spec, created_ms: key.created_ms };
+    [Write::Create(key.clone().into()), Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec))]
 }

@@ -4,10 +4,11 @@
 //! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
 //! marks the key destroyed: from then on it can't be cancelled, used, rotated or found.
 
-use super::{Change, Refusal, View, Write, read, step};
+use super::{Change, Refusal, Write, step};
+use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::{KeyState, Transition};
-use crate::record::{Due, DueRecord, Record, RecordName};
+use crate::record::{AliasRecord, Due, DueRecord, KeyRecord, RecordName};
 use crate::time::DutyTime;
 
 /// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
@@ -26,13 +27,13 @@ pub enum Progress {
 ///
 /// # Errors
 /// [`Refusal::NotDue`] while duty time has not come to it.
-pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Progress>, V::Error> {
-    let due_name = RecordName::Due((hour, Due::Deletion(key)));
-    let Some(due) = read::due(view, &due_name)? else {
+pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Progress>, F::Error> {
+    let due_name = (hour, Due::Deletion(key));
+    let Some(due) = facts.get::<DueRecord>(due_name)? else {
         return Ok(Change::none(Progress::Done));
     };
-    let forget_due = vec![Write::Delete(due_name)];
-    let Some(mut record) = read::key(view, &RecordName::Key(key))? else {
+    let forget_due = vec![Write::Delete(RecordName::Due(due_name))];
+    let Some(record) = facts.get::<KeyRecord>(key)? else {
         return Ok(Change { writes: forget_due, answer: Progress::Done });
     };
     match record.state {
@@ -45,27 +46,26 @@ pub fn decide<V: View>(view: &mut V, hour: u32, key: KeyId, time: DutyTime) -> R
         // Cancelled, or scheduled anew for another hour: this due record means nothing.
         _ => return Ok(Change { writes: forget_due, answer: Progress::Done }),
     }
-    record.state = step(&record, Transition::Destroy)?;
+    let mut record = KeyRecord { state: step(&record, Transition::Destroy)?, ..KeyRecord::clone(&record) };
 
     let mut writes = Vec::new();
     let last = record.current.get();
     let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
     for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
         let name = RecordName::KeyVersion((key, version));
-        if view.read(&name)?.is_some() {
+        if facts.read(&name)?.is_some() {
             writes.push(Write::Delete(name));
         }
     }
     record.destroyed_through = until;
     if until < last {
-        writes.push(Write::Update(Record::Key(record)));
+        writes.push(Write::Update(record.into()));
         return Ok(Change { writes, answer: Progress::More });
     }
 
     for alias in &record.aliases {
-        let name = RecordName::Alias(alias.clone());
-        if read::alias(view, &name)?.is_some_and(|alias| alias.key == key) {
-            writes.push(Write::Delete(name));
+        if facts.get::<AliasRecord>(alias.clone())?.is_some_and(|alias| alias.key == key) {
+            writes.push(Write::Delete(RecordName::Alias(alias.clone())));
         }
     }
     writes.push(Write::Delete(RecordName::Key(key)));

@@ -1,20 +1,32 @@
-//! Disable a key: from the moment this is applied nobody uses it, on any node. Already disabled: nothing to do.
+//! Disable a key: from the moment this is applied nobody uses it, on any node (promise P2).
 
-use super::{Change, View, resolve, set_state};
-use crate::authorize::{Authorized, ManageKeys};
+use super::{Change, Decide, set_state};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
 use crate::lifecycle::Transition;
-use crate::record::KeyRecord;
 use crate::request::KeyHandle;
+use crate::seam::NewIds;
+use crate::views::KeyView;
 
-/// Decides it; the answer is the key as it is then.
+/// Disables `key`; the answer is the key as it is then. Already disabled: nothing to do.
 ///
-/// # Errors
-/// The key is not found, or waits for its destruction.
-pub fn decide<V: View>(
-    view: &mut V,
-    _by: &Authorized<ManageKeys>,
-    key: &KeyHandle,
-) -> Result<Change<KeyRecord>, V::Error> {
-    let key = resolve(view, key)?;
-    Ok(set_state(key, Transition::Disable)?)
+/// Refused: the key is not found, or waits for its destruction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Disable {
+    /// The key.
+    pub key: KeyHandle,
+}
+
+impl Decide for Disable {
+    type Answer = KeyView;
+
+    fn action(&self) -> Action {
+        Action::Disable
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
+        let key = at.key(&self.key)?;
+        Ok(set_state(&key, Transition::Disable)?)
+    }
 }

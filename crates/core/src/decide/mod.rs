@@ -1,48 +1,81 @@
-//! What a request changes, as pure functions: one file per verb, each `decide(view, …) -> Change`.
+//! What a request changes, as pure functions of facts: one file per verb, each a request that can [`Decide`].
 //!
 //! A decision sees one view and nothing else: no protocol, storage, network, clock or randomness inside (design §3).
 //! The view notes every record that was read, present or absent; those are the batch's expectations, so a decision
 //! stands only if nothing it looked at has moved. A decision reads what it writes. A refusal writes nothing.
+//!
+//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`]) was
+//! judged when it was asked for, and reads plain facts.
 
-pub mod alias_create;
-pub mod alias_delete;
-pub mod cancel_deletion;
 pub mod claim;
-pub mod create;
-pub mod create_many;
 pub mod destroy;
-pub mod disable;
-pub mod enable;
-pub mod rotate;
-pub mod schedule_deletion;
 pub mod sweep;
+
+mod alias_create;
+mod alias_delete;
+mod cancel_deletion;
+mod create;
+mod create_many;
+mod disable;
+mod enable;
+mod retry;
+mod rotate;
+mod schedule_deletion;
 
 #[cfg(test)]
 mod model;
 
 use thiserror::Error;
 
-use crate::id::KeyId;
+pub use self::alias_create::CreateAlias;
+pub use self::alias_delete::DeleteAlias;
+pub use self::cancel_deletion::CancelDeletion;
+pub use self::create::Create;
+pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
+pub use self::disable::Disable;
+pub use self::enable::Enable;
+pub use self::retry::{Filed, Retry, decide};
+pub use self::rotate::Rotate;
+pub use self::schedule_deletion::ScheduleDeletion;
+
+use crate::access::Access;
+use crate::action::Action;
+use crate::authorize::Denied;
+use crate::facts::Basis;
+use crate::id::{KeyId, KeyVersion};
+use crate::key_spec::KeySpec;
 use crate::lifecycle::{KeyState, NoWay, Transition};
-use crate::record::{AliasRecord, DueRecord, IdempotencyRecord, KeyRecord, Record, RecordName};
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle, Token};
-use crate::time::Time;
+use crate::record::{KeyRecord, Record, RecordName};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, KeyHandle};
+use crate::seam::NewIds;
+use crate::views::KeyView;
 
-/// Facts at exactly one index; notes what was read.
-pub trait View {
-    /// Why a fact could not be had, or the refusal.
-    type Error: From<Refusal>;
+/// A request to change something. [`decide`] decides it; nobody calls [`Decide::decide`] otherwise.
+pub trait Decide {
+    /// What it answers.
+    type Answer;
 
-    /// The record called `name`, or `None` if there is none. Noted either way.
+    /// What the caller has to be allowed.
+    fn action(&self) -> Action;
+    /// How a retry is told from a new request.
+    fn retry(&self) -> Retry<Self::Answer> {
+        Retry::Again
+    }
+    /// What it does, on facts that are true at one index.
     ///
     /// # Errors
-    /// When storage fails or the record can't be opened.
-    fn read(&mut self, name: &RecordName) -> Result<Option<Record>, Self::Error>;
+    /// The refusals of the verb; whatever keeps facts from being read.
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<Self::Answer>, F::Error>;
 }
 
-/// A secret that the shell has, by its place among those that it gave: a decision says where it goes, and never sees it.
+/// A secret that the shell has, or makes: a decision says where it goes, and never sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slot(pub usize);
+pub enum Slot {
+    /// The one at that place among those that the shell gave.
+    Given(usize),
+    /// Fresh material of that kind, the `n`th of the change: made once, and kept when the change has to be decided again.
+    Fresh(usize, KeySpec),
+}
 
 /// One write of a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +98,10 @@ impl Write {
             Self::Delete(name) => name.clone(),
         }
     }
+    /// Whether it writes what was not there.
+    pub fn creates(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::CreateWith(..))
+    }
 }
 
 /// What a request does, and its answer once that is applied. No writes: the answer holds as it is.
@@ -86,6 +123,9 @@ impl<A> Change<A> {
 /// Why a request is refused. Nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
+    /// The caller may not do that.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// No such key, or no such alias to find it by.
     #[error("there is no {0} here; `quorate keys list` and `quorate alias list` show what there is")]
     KeyNotFound(KeyHandle),
@@ -128,6 +168,29 @@ pub enum Refusal {
     /// No more versions fit.
     #[error("key {0} has as many versions as a key can have; create a new key")]
     VersionsMax(KeyId),
+    /// Keys of that kind are not for that.
+    #[error("key {0} is of the kind {spec}, which is not for that", spec = .1.as_str())]
+    WrongUsage(KeyId, KeySpec),
+    /// Only a cluster marked for development does that.
+    #[error(
+        "a deletion waits for {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days; only a cluster marked for development takes one \
+         that waits for seconds"
+    )]
+    BriefWindow,
+    /// The named key is not the ciphertext's.
+    #[error("the ciphertext was made with key {actual}, not with the key named, {named}; name that key, or none")]
+    WrongKey {
+        /// The key the caller named.
+        named: KeyId,
+        /// The key in the ciphertext's header.
+        actual: KeyId,
+    },
+    /// The ciphertext's key is not here.
+    #[error("the ciphertext names key {0}, which does not exist here: it was destroyed, or never made here")]
+    UnknownKey(KeyId),
+    /// The key is here, but not that version.
+    #[error("the ciphertext names version {1} of key {0}, and the key has no such version")]
+    UnknownVersion(KeyId, KeyVersion),
     /// The token stands for another request.
     #[error("this token was used before with other parameters; use a fresh token for a new request")]
     TokenReused,
@@ -141,57 +204,6 @@ pub enum Refusal {
         /// The time here, ms since 1970.
         now_ms: u64,
     },
-}
-
-/// The records of one kind that `name` calls for. A view that answers with another kind has broken its contract; that
-/// is treated as absence, and the expectation on the record makes sure that nothing is built on it.
-macro_rules! typed {
-    ($(#[$doc:meta])* $fn:ident, $kind:ident, $record:ty) => {
-        $(#[$doc])*
-        pub fn $fn<V: View>(view: &mut V, name: &RecordName) -> Result<Option<$record>, V::Error> {
-            Ok(match view.read(name)? {
-                Some(Record::$kind(record)) => Some(record),
-                _ => None,
-            })
-        }
-    };
-}
-
-/// Typed reads.
-pub mod read {
-    use super::*;
-
-    typed!(
-        /// A key's record.
-        key, Key, KeyRecord
-    );
-    typed!(
-        /// An alias.
-        alias, Alias, AliasRecord
-    );
-    typed!(
-        /// A due record.
-        due, Due, DueRecord
-    );
-    typed!(
-        /// An answer to a token.
-        idempotency, Idempotency, IdempotencyRecord
-    );
-    typed!(
-        /// A duty's lease.
-        duty, Duty, crate::record::DutyRecord
-    );
-}
-
-/// Finds the key that `handle` names; one that is being destroyed is not found any more.
-pub fn resolve<V: View>(view: &mut V, handle: &KeyHandle) -> Result<KeyRecord, V::Error> {
-    let not_found = || Refusal::KeyNotFound(handle.clone());
-    let id = match handle {
-        KeyHandle::Id(id) => *id,
-        KeyHandle::Alias(name) => read::alias(view, &RecordName::Alias(name.clone()))?.ok_or_else(not_found)?.key,
-    };
-    let key = read::key(view, &RecordName::Key(id))?.ok_or_else(not_found)?;
-    if key.state == KeyState::Destroyed { Err(not_found().into()) } else { Ok(key) }
 }
 
 /// Why the key can't do that, in the words of a refusal.
@@ -210,22 +222,9 @@ fn step(key: &KeyRecord, transition: Transition) -> Result<KeyState, Refusal> {
 }
 
 /// The change that sets a key's state, or none when it has that state.
-fn set_state(mut key: KeyRecord, transition: Transition) -> Result<Change<KeyRecord>, Refusal> {
-    let state = step(&key, transition)?;
-    if state == key.state {
-        return Ok(Change::none(key));
-    }
-    key.state = state;
-    Ok(Change { writes: vec![Write::Update(Record::Key(key.clone()))], answer: key })
-}
-
-/// Whether a token's time is one that a request of now may have.
-///
-/// # Errors
-/// [`Refusal::TokenTime`]: much later nobody could tell whether the request was carried out.
-fn timely(token: Token, time: Time) -> Result<Token, Refusal> {
-    let at_ms = token.time_ms();
-    let ahead = time.cluster_ms.max(time.local_ms).saturating_add(Token::AHEAD_MS_MAX);
-    let behind = time.cluster_ms.saturating_sub(Token::BEHIND_MS_MAX);
-    if (behind..=ahead).contains(&at_ms) { Ok(token) } else { Err(Refusal::TokenTime { now_ms: time.stamp_ms() }) }
+fn set_state(key: &KeyRecord, transition: Transition) -> Result<Change<KeyView>, Refusal> {
+    let state = step(key, transition)?;
+    let writes =
+        if state == key.state { Vec::new() } else { vec![Write::Update(KeyRecord { state, ..key.clone() }.into())] };
+    Ok(Change { writes, answer: KeyView { state, ..KeyView::from(key) } })
 }

@@ -2,15 +2,16 @@
 //! few plain rules, and the invariants of the records checked after it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::authorize::{Authorized, ManageKeys, authorize};
+use crate::access::{Caller, Door, FixedRoles};
+use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
 use crate::principal::{Principal, Role};
-use crate::record::{Due, Duty, MATERIAL_LEN};
+use crate::record::{Due, DueRecord, Duty};
 use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Token};
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
@@ -19,28 +20,63 @@ use crate::time::{DAY_MS, DutyTime, Time};
 #[derive(Clone, Default)]
 struct Store(BTreeMap<RecordName, Vec<u8>>);
 
-struct StoreView<'a> {
+struct StoreFacts<'a> {
     store: &'a Store,
+    time: Time,
     read: BTreeSet<RecordName>,
 }
 
-impl View for StoreView<'_> {
+impl Facts for StoreFacts<'_> {
     type Error = Refusal;
-    fn read(&mut self, name: &RecordName) -> Result<Option<Record>, Refusal> {
+    fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, Refusal> {
         self.read.insert(name.clone());
-        Ok(self.store.0.get(name).map(|body| Record::decode(name, body).expect("written by encode")))
+        Ok(self.store.0.get(name).map(|body| Arc::new(Record::decode(name, body).expect("written by encode"))))
+    }
+}
+
+impl Basis for StoreFacts<'_> {
+    fn time(&self) -> Time {
+        self.time
+    }
+    fn is_dev(&self) -> bool {
+        false
     }
 }
 
 impl Store {
+    /// Decides and applies what a caller asks for; checks that everything it writes was granted.
+    fn commit<D: Decide>(
+        &mut self,
+        caller: &Caller,
+        ids: &dyn NewIds,
+        time: Time,
+        request: &D,
+    ) -> Result<D::Answer, Refusal> {
+        self.run_at(time, |facts| {
+            let mut at = Access::new(facts, &FixedRoles, caller, request.action());
+            let change = decide(request, &mut at, ids)?;
+            assert!(at.covers(&change.writes), "{:?} is not all granted", change.writes);
+            Ok(change)
+        })
+    }
+
+    /// Decides and applies what the cluster owes, which has a time of its own.
+    fn run<A>(&mut self, decide: impl FnOnce(&mut StoreFacts<'_>) -> Result<Change<A>, Refusal>) -> Result<A, Refusal> {
+        self.run_at(Time { cluster_ms: 0, local_ms: 0 }, decide)
+    }
+
     /// Decides and applies; checks what every decision owes: it read what it writes, and writes nothing twice.
-    fn run<A>(&mut self, decide: impl FnOnce(&mut StoreView<'_>) -> Result<Change<A>, Refusal>) -> Result<A, Refusal> {
-        let mut view = StoreView { store: self, read: BTreeSet::new() };
+    fn run_at<A>(
+        &mut self,
+        at: Time,
+        decide: impl FnOnce(&mut StoreFacts<'_>) -> Result<Change<A>, Refusal>,
+    ) -> Result<A, Refusal> {
+        let mut view = StoreFacts { store: self, time: at, read: BTreeSet::new() };
         let change = decide(&mut view)?;
         let mut read = view.read;
         let mut written = BTreeSet::new();
         for write in &change.writes {
-            let (name, creates) = (write.name(), matches!(write, Write::Create(_) | Write::CreateWith(..)));
+            let (name, creates) = (write.name(), write.creates());
             assert!(creates || read.contains(&name), "writes {name:?} without having read it");
             assert!(!creates || !self.has(&name), "creates {name:?}, which is there");
             assert!(written.insert(name), "writes a record twice");
@@ -53,8 +89,8 @@ impl Store {
                 Write::Create(record) | Write::CreateWith(record, _) | Write::Update(record) => {
                     let mut body = record.encode();
                     if matches!(record, Record::KeyVersion(_)) {
-                        body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
-                        body.extend_from_slice(&[0; MATERIAL_LEN]);
+                        body.extend_from_slice(&32u32.to_be_bytes());
+                        body.extend_from_slice(&[0; 32]);
                     }
                     self.0.insert(record.name(), body);
                 }
@@ -122,13 +158,17 @@ impl NewIds for TestIds {
         KeyId::new(time_ms, *counter, [1; 4])
     }
     fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
-        let hash = crate::record::request_hash("id", &[by.to_string().as_bytes(), &token.0, &n.to_be_bytes()]);
+        let hash = crate::record::request_hash("id", &[&by.encode(), &token.0, &n.to_be_bytes()]);
         KeyId::new(token.time_ms(), u64::from_be_bytes(hash[..8].try_into().unwrap()), [1; 4])
     }
 }
 
-fn admin() -> Authorized<ManageKeys> {
-    authorize(&Principal { role: Role::Admin, name: "root".parse().unwrap() }).unwrap()
+fn as_role(role: Role) -> Caller {
+    let principal = Principal::certificate(role, "root".parse().unwrap());
+    Caller { principal, source: None, door: Door::Native }
+}
+fn admin() -> Caller {
+    as_role(Role::Admin)
 }
 fn alias(n: u8) -> AliasName {
     format!("alias-{n}").parse().unwrap()
@@ -240,8 +280,8 @@ fn play(steps: Vec<Step>) {
             }
             Step::Create { alias: n, token: t } => {
                 let (name, token) = (n.map(alias), token(t, now));
-                let request = create::Request { alias: name.clone(), description: Description::default(), token };
-                let answer = store.run(|view| create::decide(view, &by, &request, time, &ids));
+                let request = Create { alias: name.clone(), description: Description::default(), token };
+                let answer = store.commit(&by, &ids, time, &request);
                 let asked = format!("create {n:?}");
                 let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
                 match (token.and_then(|token| model.creations.get(&token)), taken) {
@@ -276,10 +316,10 @@ fn play(steps: Vec<Step>) {
             Step::CreateMany { count, parts, token: t } => {
                 let (count, token) = (KeyCount::parse(count).unwrap(), token(t, now));
                 let asked = format!("create {} keys", count.get());
-                let request = create_many::Request { count, description: Description::default(), token };
+                let request = CreateMany { count, description: Description::default(), token };
                 let mut wrote = false;
                 for (first, part) in (0..).step_by(64).zip(request.parts()).take(parts as usize) {
-                    let answer = store.run(|view| create_many::decide(view, &by, &part, time, &ids));
+                    let answer = store.commit(&by, &ids, time, &part);
                     let before = token.and_then(|token| model.creations.get(&token));
                     if before.is_some_and(|(before, _)| *before != asked) {
                         // And whoever asked goes no further.
@@ -308,8 +348,8 @@ fn play(steps: Vec<Step>) {
             Step::Enable(ref h) | Step::Disable(ref h) => {
                 let h = model.handle(h);
                 let (answer, to) = match step {
-                    Step::Enable(_) => (store.run(|view| enable::decide(view, &by, &h)), KeyState::Enabled),
-                    _ => (store.run(|view| disable::decide(view, &by, &h)), KeyState::Disabled),
+                    Step::Enable(_) => (store.commit(&by, &ids, time, &Enable { key: h.clone() }), KeyState::Enabled),
+                    _ => (store.commit(&by, &ids, time, &Disable { key: h.clone() }), KeyState::Disabled),
                 };
                 match model.not_pending(&h) {
                     Ok((id, _)) => {
@@ -325,8 +365,8 @@ fn play(steps: Vec<Step>) {
             }
             Step::Rotate { key, token: t } => {
                 let (h, token) = (model.handle(&key), token(t, now));
-                let request = rotate::Request { key: h.clone(), token };
-                let answer = store.run(|view| rotate::decide(view, &by, &request, time));
+                let request = Rotate { key: h.clone(), token };
+                let answer = store.commit(&by, &ids, time, &request);
                 match (token.and_then(|token| model.rotations.get(&token)), model.not_pending(&h)) {
                     (Some((before, id)), _) if *before == h => {
                         assert_eq!(answer.map(|key| (key.id, key.current.get())), Ok((*id, model.keys[id].version)));
@@ -357,7 +397,7 @@ fn play(steps: Vec<Step>) {
             Step::Schedule { key, days } => {
                 let h = model.handle(&key);
                 let window = DeletionWindow::from_days(days).unwrap();
-                let answer = store.run(|view| schedule_deletion::decide(view, &by, &h, window, time));
+                let answer = store.commit(&by, &ids, time, &ScheduleDeletion { key: h.clone(), window });
                 match model.not_pending(&h) {
                     Ok((id, _)) => {
                         let state = KeyState::PendingDeletion { at_ms: now + u64::from(days) * DAY_MS };
@@ -373,7 +413,7 @@ fn play(steps: Vec<Step>) {
             }
             Step::Cancel(key) => {
                 let h = model.handle(&key);
-                let answer = store.run(|view| cancel_deletion::decide(view, &by, &h));
+                let answer = store.commit(&by, &ids, time, &CancelDeletion { key: h.clone() });
                 match model.find(&h) {
                     Ok((id, Plain { state: KeyState::PendingDeletion { .. }, .. })) => {
                         assert_eq!(answer.unwrap().state, KeyState::Disabled);
@@ -392,7 +432,7 @@ fn play(steps: Vec<Step>) {
             }
             Step::AddAlias { alias: n, key } => {
                 let (h, name) = (model.handle(&key), alias(n));
-                let answer = store.run(|view| alias_create::decide(view, &by, &name, &h, time));
+                let answer = store.commit(&by, &ids, time, &CreateAlias { name: name.clone(), key: h.clone() });
                 let taken = model.aliases.get(&name).copied();
                 match (model.find(&h), taken) {
                     (Err(e), _) => {
@@ -423,7 +463,7 @@ fn play(steps: Vec<Step>) {
             }
             Step::RemoveAlias(n) => {
                 let name = alias(n);
-                let answer = store.run(|view| alias_delete::decide(view, &by, &name));
+                let answer = store.commit(&by, &ids, time, &DeleteAlias { name: name.clone() });
                 if model.aliases.remove(&name).is_some() {
                     answer.unwrap();
                     None
@@ -440,8 +480,10 @@ fn play(steps: Vec<Step>) {
                 None
             }
             Step::Sweep => {
-                let tokens: Vec<_> =
-                    store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(_))).cloned().collect();
+                let token = |name: &RecordName| {
+                    if let RecordName::Idempotency(name) = name { Some(name.clone()) } else { None }
+                };
+                let tokens: Vec<_> = store.0.keys().filter_map(token).collect();
                 for tokens in tokens.chunks(sweep::RECORDS_MAX) {
                     store.run(|view| sweep::decide(view, tokens, duty(now))).unwrap();
                 }
@@ -509,8 +551,8 @@ proptest! {
 }
 
 fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
-    let request = create::Request { alias: None, description: Description::default(), token: None };
-    store.run(|view| create::decide(view, &admin(), &request, time, ids)).unwrap().id
+    let request = Create { alias: None, description: Description::default(), token: None };
+    store.commit(&admin(), ids, time, &request).unwrap().id
 }
 
 /// Destruction of a key with many versions takes several steps; wherever it is taken over, it ends.
@@ -522,16 +564,16 @@ fn destruction_resumes_wherever_it_stopped() {
     let id = new_key(&mut store, start, &ids);
     let handle = KeyHandle::Id(id);
     for n in 0..64 {
-        store.run(|view| alias_create::decide(view, &by, &alias(n), &handle, start)).unwrap();
+        store.commit(&by, &ids, start, &CreateAlias { name: alias(n), key: handle.clone() }).unwrap();
     }
-    let one_more = store.run(|view| alias_create::decide(view, &by, &alias(64), &handle, start));
+    let one_more = store.commit(&by, &ids, start, &CreateAlias { name: alias(64), key: handle.clone() });
     assert_eq!(one_more, Err(Refusal::AliasesMax(id)));
     for _ in 1..100 {
-        let request = rotate::Request { key: handle.clone(), token: None };
-        store.run(|view| rotate::decide(view, &by, &request, start)).unwrap();
+        let request = Rotate { key: handle.clone(), token: None };
+        store.commit(&by, &ids, start, &request).unwrap();
     }
     let window = DeletionWindow::from_days(7).unwrap();
-    store.run(|view| schedule_deletion::decide(view, &by, &handle, window, start)).unwrap();
+    store.commit(&by, &ids, start, &ScheduleDeletion { key: handle.clone(), window }).unwrap();
     let at = start.cluster_ms + 7 * DAY_MS;
     let hour = DueRecord::hour(at);
 
@@ -550,7 +592,7 @@ fn destruction_resumes_wherever_it_stopped() {
             break;
         }
         // Once begun there is no way back, and the key is not found any more.
-        let cancelled = store.run(|view| cancel_deletion::decide(view, &by, &handle));
+        let cancelled = store.commit(&by, &ids, start, &CancelDeletion { key: handle.clone() });
         assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
     }
     assert_eq!(steps, 4, "100 versions, 32 a step");
@@ -578,7 +620,7 @@ fn a_lease_is_one_nodes_until_it_ends_and_of_its_start() {
     let mut store = Store::default();
     let mut claim = |node, boot, now| {
         let time = Time { cluster_ms: now, local_ms: 0 };
-        store.run(|view| claim::decide(view, Duty::Destroy, NodeId(node), boot, time)).unwrap()
+        store.run_at(time, |facts| claim::decide(facts, Duty::Destroy, NodeId(node), boot)).unwrap()
     };
     assert!(claim(1, 1, 100));
     assert!(!claim(2, 1, 101));
@@ -599,15 +641,15 @@ fn a_token_with_other_parameters_is_refused() {
     let mut store = Store::default();
     let time = Time { cluster_ms: 5, local_ms: 5 };
     let token = token(Some(1), 5);
-    let mut request = create::Request { alias: None, description: "a".parse().unwrap(), token };
-    let first = store.run(|view| create::decide(view, &by, &request, time, &ids)).unwrap();
-    assert_eq!(store.run(|view| create::decide(view, &by, &request, time, &ids)).unwrap(), first);
+    let mut request = Create { alias: None, description: "a".parse().unwrap(), token };
+    let first = store.commit(&by, &ids, time, &request).unwrap();
+    assert_eq!(store.commit(&by, &ids, time, &request).unwrap(), first);
     request.description = "b".parse().unwrap();
-    let other = store.run(|view| create::decide(view, &by, &request, time, &ids));
+    let other = store.commit(&by, &ids, time, &request);
     assert_eq!(other, Err(Refusal::TokenReused));
-    let request = create_many::Request { count: KeyCount::parse(2).unwrap(), description: "a".parse().unwrap(), token };
+    let request = CreateMany { count: KeyCount::parse(2).unwrap(), description: "a".parse().unwrap(), token };
     let part = request.parts().next().unwrap();
-    let other = store.run(|view| create_many::decide(view, &by, &part, time, &ids));
+    let other = store.commit(&by, &ids, time, &part);
     assert_eq!(other, Err(Refusal::TokenReused));
 }
 
@@ -618,10 +660,10 @@ fn a_token_that_is_late_or_early_is_refused() {
     let mut store = Store::default();
     let made_ms = 1_800_000_000_000;
     let token = token(Some(1), made_ms);
-    let request = create::Request { alias: None, description: Description::default(), token };
+    let request = Create { alias: None, description: Description::default(), token };
     let mut create = |cluster_ms, local_ms| {
         let time = Time { cluster_ms, local_ms };
-        store.run(|view| create::decide(view, &by, &request, time, &ids)).map(|key| key.id)
+        store.commit(&by, &ids, time, &request).map(|key| key.id)
     };
     let minutes = |n: u64| n * 60_000;
     assert_eq!(
@@ -647,9 +689,58 @@ fn a_version_is_never_dated_before_the_one_before_it() {
     let id = new_key(&mut store, at(1_000_700), &ids);
     let mut last = 1_000_700;
     for local_ms in [1_000_200, 1_000_900, 0, 1_000_901] {
-        let request = rotate::Request { key: KeyHandle::Id(id), token: None };
-        let key = store.run(|view| rotate::decide(view, &by, &request, at(local_ms))).unwrap();
+        let request = Rotate { key: KeyHandle::Id(id), token: None };
+        let key = store.commit(&by, &ids, at(local_ms), &request).unwrap();
         assert_eq!(key.rotated_ms, local_ms.max(last));
         last = key.rotated_ms;
     }
+}
+
+/// Whoever may not do it learns nothing: neither that a key is there, nor that it is not.
+#[test]
+fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
+    let ids = TestIds::default();
+    let mut store = Store::default();
+    let time = Time { cluster_ms: 5, local_ms: 5 };
+    let there = KeyHandle::Id(new_key(&mut store, time, &ids));
+    let before = store.clone();
+    for key in [there, KeyHandle::Id(KeyId([9; 16])), KeyHandle::Alias(alias(1))] {
+        let denied = |refused: Result<KeyView, Refusal>| assert!(matches!(refused, Err(Refusal::Denied(_))), "{key}");
+        denied(store.commit(&as_role(Role::User), &ids, time, &Disable { key: key.clone() }));
+        denied(store.commit(
+            &as_role(Role::Auditor),
+            &ids,
+            time,
+            &Rotate { key: key.clone(), token: token(Some(1), 5) },
+        ));
+    }
+    let request = Create { alias: None, description: Description::default(), token: None };
+    let refused = store.commit(&as_role(Role::User), &ids, time, &request);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "user/root may not manage keys; that takes a certificate with the role admin"
+    );
+    let refused = store.commit(&as_role(Role::User), &ids, time, &DeleteAlias { name: alias(1) });
+    assert!(matches!(refused, Err(Refusal::Denied(_))));
+    assert_eq!(store.0, before.0);
+}
+
+/// Should a decision ever write a key that it did not ask for, that is seen before it has an effect.
+#[test]
+fn a_write_to_what_was_not_granted_is_not_covered() {
+    let ids = TestIds::default();
+    let mut store = Store::default();
+    let time = Time { cluster_ms: 5, local_ms: 5 };
+    let (mine, other) = (new_key(&mut store, time, &ids), new_key(&mut store, time, &ids));
+    let caller = admin();
+    let mut facts = StoreFacts { store: &store, time, read: BTreeSet::new() };
+    let mut at = Access::new(&mut facts, &FixedRoles, &caller, Action::Disable);
+    let update = |key: &KeyRecord| [Write::Update(key.clone().into())];
+    let other = KeyRecord::clone(&at.get::<KeyRecord>(other).unwrap().unwrap());
+    assert!(!at.covers(&[]), "nothing was asked");
+    let mine = KeyRecord::clone(&at.key(&KeyHandle::Id(mine)).unwrap());
+    assert!(at.covers(&[]) && at.covers(&update(&mine)) && !at.covers(&update(&other)));
+    assert!(!at.covers(&[Write::Create(other.clone().into())]), "what is made is made where that was granted");
+    at.namespace().unwrap();
+    assert!(at.covers(&[Write::Create(other.clone().into())]) && !at.covers(&update(&other)));
 }

@@ -1,28 +1,47 @@
 //! Schedule a key's destruction: nobody uses it from now on, and a duty destroys it when cluster time comes.
 
-use super::{Change, View, Write, resolve, step};
-use crate::authorize::{Authorized, ManageKeys};
+use super::{Change, Decide, Refusal, Write, step};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
 use crate::lifecycle::Transition;
-use crate::record::{Due, DueRecord, KeyRecord, Record};
+use crate::record::{Due, DueRecord, KeyRecord};
 use crate::request::{DeletionWindow, KeyHandle};
-use crate::time::Time;
+use crate::seam::NewIds;
+use crate::views::KeyView;
 
-/// Decides it; the answer is the key with its day.
+/// Has `key` destroyed when `window` is over, by cluster time; the answer is the key with its day.
 ///
-/// # Errors
-/// The key is not found, or waits for its destruction already.
-pub fn decide<V: View>(
-    view: &mut V,
-    _by: &Authorized<ManageKeys>,
-    key: &KeyHandle,
-    window: DeletionWindow,
-    time: Time,
-) -> Result<Change<KeyRecord>, V::Error> {
-    let mut key = resolve(view, key)?;
-    let at_ms = time.cluster_ms.saturating_add(window.millis());
-    key.state = step(&key, Transition::ScheduleDeletion { at_ms })?;
-    let due = Record::Due(DueRecord { what: Due::Deletion(key.id), at_ms });
-    // One may be there: a deletion that was cancelled leaves none, but nothing rests on that.
-    view.read(&due.name())?;
-    Ok(Change { writes: vec![Write::Update(Record::Key(key.clone())), Write::Update(due)], answer: key })
+/// Refused: [`Refusal::BriefWindow`]; the key is not found, or waits for its destruction already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScheduleDeletion {
+    /// The key.
+    pub key: KeyHandle,
+    /// How long it waits.
+    pub window: DeletionWindow,
+}
+
+impl Decide for ScheduleDeletion {
+    type Answer = KeyView;
+
+    fn action(&self) -> Action {
+        Action::ScheduleDeletion
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
+        let key = at.key(&self.key)?;
+        if self.window.is_brief() && !at.is_dev() {
+            return Err(Refusal::BriefWindow.into());
+        }
+        let at_ms = at.time().cluster_ms.saturating_add(self.window.millis());
+        let state = step(&key, Transition::ScheduleDeletion { at_ms })?;
+        let key = KeyRecord { state, ..KeyRecord::clone(&key) };
+        let due = DueRecord { what: Due::Deletion(key.id), at_ms };
+        // One may be there: a deletion that was cancelled leaves none, but nothing rests on that.
+        at.get::<DueRecord>((DueRecord::hour(at_ms), due.what))?;
+        Ok(Change {
+            writes: vec![Write::Update(key.clone().into()), Write::Update(due.into())],
+            answer: KeyView::from(&key),
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! What was answered to a token, where the answer can't be found without: a key is found by its id, which its token made.
 
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::id::KeyId;
 use crate::principal::Principal;
@@ -30,14 +30,15 @@ impl Kind for IdempotencyRecord {
         (self.principal.clone(), self.token)
     }
     fn place((who, token): &Self::Name) -> Place {
-        let name = Writer::new().field(who.to_string().as_bytes()).raw(&token.0).finish();
+        let name = [&who.encode()[..], &token.0].concat();
         Place { prefix: token.time().into(), ..Place::named(name) }
     }
     fn find(place: &Place) -> Result<Self::Name, Unreadable> {
         let mut r = Reader::new(Self::WHAT, &place.true_name);
-        let (role, name) = r.text(128)?.split_once('/').ok_or(BAD_NAME)?;
-        let (role, name) = (role.parse().map_err(|_| BAD_NAME)?, name.parse().map_err(|_| BAD_NAME)?);
-        Ok((Principal { role, name }, Token(r.array()?)))
+        let principal = Principal::read(&mut r)?.ok_or(Unreadable::Newer(Self::WHAT))?;
+        let token = Token(r.array()?);
+        r.finish()?;
+        Ok((principal, token))
     }
     fn write(&self, to: Writer) -> Writer {
         to.raw(&self.request_hash).raw(&self.key.0)

@@ -6,30 +6,15 @@ use super::optional::{Fields, Present};
 use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
+use crate::key_spec::KeySpec;
 use crate::lifecycle::{KeyState, NoWay, VersionState};
 use crate::record_key::Table;
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description};
 
-/// What a key's material is for. AES-256-GCM in the committing form of key-hierarchy §3.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Algorithm {
-    /// 256-bit symmetric key.
-    Aes256,
-}
-
-impl Algorithm {
-    /// As shown to people and clients.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Aes256 => "AES_256",
-        }
-    }
-}
-
 /// One key, all but its material.
 ///
 /// ```text
-/// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ algorithm u8 ‖ birth 16 ‖ current u32 ‖ destroyed through u32
+/// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ spec u16 ‖ birth 16 ‖ current u32 ‖ destroyed through u32
 ///   ‖ created_ms u64 ‖ rotated_ms u64 ‖ optional: 1 description, 2 aliases (field × n)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,8 +25,8 @@ pub struct KeyRecord {
     pub namespace: Namespace,
     /// Whether it may be used.
     pub state: KeyState,
-    /// What it is for.
-    pub algorithm: Algorithm,
+    /// The kind of its material.
+    pub spec: KeySpec,
     /// Of the hash of the request that made it: a retry is told by it from another request with the same token.
     pub birth: [u8; 16],
     /// The version that encrypts; all before it decrypt.
@@ -102,13 +87,12 @@ impl Kind for KeyRecord {
             KeyState::PendingDeletion { at_ms } => (3, at_ms),
             KeyState::Destroyed => (4, 0),
         };
-        let Algorithm::Aes256 = self.algorithm;
         let aliases = self.aliases.iter().fold(Writer::new(), |w, alias| w.field(alias.as_str().as_bytes()));
         let fixed = to
             .u32(self.namespace.0)
             .u8(state)
             .u64(at_ms)
-            .u8(1)
+            .u16(self.spec.code())
             .raw(&self.birth)
             .u32(self.current.get())
             .u32(self.destroyed_through)
@@ -130,9 +114,7 @@ impl Kind for KeyRecord {
             (4, 0) => KeyState::Destroyed,
             _ => return Err(BAD.into()),
         };
-        if from.u8()? != 1 {
-            return Err(BAD.into());
-        }
+        let spec = KeySpec::from_code(from.u16()?).ok_or(Unreadable::Newer(Self::WHAT))?;
         let (birth, current, destroyed_through) =
             (from.array()?, KeyVersion::new(from.u32()?).ok_or(BAD)?, from.u32()?);
         let (created_ms, rotated_ms) = (from.u64()?, from.u64()?);
@@ -141,12 +123,11 @@ impl Kind for KeyRecord {
         let description = description.parse().map_err(|_| BAD)?;
         let aliases = read_aliases(fields.take(ALIASES))?;
         fields.finish(Self::WHAT)?;
-        let algorithm = Algorithm::Aes256;
         Ok(Self {
             id: *id,
             namespace,
             state,
-            algorithm,
+            spec,
             birth,
             current,
             destroyed_through,

@@ -3,18 +3,21 @@
 use super::{BAD_NAME, Kind, Place, Unreadable, begin};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion};
+use crate::key_spec::KeySpec;
 use crate::record_key::Table;
 
-/// Length of the material of an AES-256 key, in bytes.
-pub const MATERIAL_LEN: usize = 32;
+/// Longest material, in bytes: an RSA-4096 key takes about 2400.
+pub const MATERIAL_LEN_MAX: usize = 8 * 1024;
 
-/// One version of a key: `format u8 ‖ created_ms u64 ‖ material field`, the material only in the boxed body.
+/// One version of a key: `format u8 ‖ spec u16 ‖ created_ms u64 ‖ material field`, the material only in the boxed body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyVersionRecord {
     /// Which key.
     pub key: KeyId,
     /// Which version.
     pub version: KeyVersion,
+    /// The kind of its material.
+    pub spec: KeySpec,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
 }
@@ -24,20 +27,20 @@ impl KeyVersionRecord {
     ///
     /// # Errors
     /// When it has not exactly that form.
-    pub fn split(key: KeyId, version: KeyVersion, body: &[u8]) -> Result<(Self, &[u8; MATERIAL_LEN]), Unreadable> {
+    pub fn split(key: KeyId, version: KeyVersion, body: &[u8]) -> Result<(Self, &[u8]), Unreadable> {
         let mut r = begin::<Self>(body)?;
         let (record, material) = Self::read_split(key, version, &mut r)?;
         r.finish()?;
         Ok((record, material))
     }
 
-    fn read_split<'a>(
-        key: KeyId,
-        version: KeyVersion,
-        from: &mut Reader<'a>,
-    ) -> Result<(Self, &'a [u8; MATERIAL_LEN]), Malformed> {
-        let record = Self { key, version, created_ms: from.u64()? };
-        let material = from.field(MATERIAL_LEN)?.try_into().map_err(|_| Malformed(Self::WHAT))?;
+    fn read_split<'a>(key: KeyId, version: KeyVersion, from: &mut Reader<'a>) -> Result<(Self, &'a [u8]), Unreadable> {
+        let spec = KeySpec::from_code(from.u16()?).ok_or(Unreadable::Newer(Self::WHAT))?;
+        let record = Self { key, version, spec, created_ms: from.u64()? };
+        let material = from.field(MATERIAL_LEN_MAX)?;
+        if spec.material_len().is_some_and(|len| len != material.len()) {
+            return Err(Malformed(Self::WHAT).into());
+        }
         Ok((record, material))
     }
 }
@@ -61,7 +64,7 @@ impl Kind for KeyVersionRecord {
     }
     /// The material has to follow, as a field.
     fn write(&self, to: Writer) -> Writer {
-        to.u64(self.created_ms)
+        to.u16(self.spec.code()).u64(self.created_ms)
     }
     fn read((key, version): &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self::read_split(*key, *version, from)?.0)

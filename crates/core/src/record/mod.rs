@@ -28,8 +28,8 @@ pub use duty::{Duty, DutyRecord};
 pub use idempotency::IdempotencyRecord;
 pub use internal::InternalRecord;
 pub use invitation::{Applicant, Invitation, TokenHash};
-pub use key::{Algorithm, KeyRecord};
-pub use key_version::{KeyVersionRecord, MATERIAL_LEN};
+pub use key::KeyRecord;
+pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX};
 pub use member::{MemberRecord, Statement};
 pub use seal::SealRecord;
 
@@ -60,6 +60,32 @@ pub trait Kind: Sized {
     /// # Errors
     /// When it is not canonical, or has what this version does not know.
     fn read(name: &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable>;
+}
+
+/// A kind among all: [`Record`] and [`RecordName`] are sums over these.
+pub trait Stored {
+    /// What tells it from others of its kind.
+    type Name;
+    /// What the record of that name is called among all.
+    fn named(name: Self::Name) -> RecordName;
+    /// The record, if it is of this kind.
+    fn of(record: &Record) -> Option<&Self>;
+}
+
+impl Stored for SealRecord {
+    type Name = RecordKey;
+    fn named(key: RecordKey) -> RecordName {
+        RecordName::Seal(key)
+    }
+    fn of(record: &Record) -> Option<&Self> {
+        if let Record::Seal(record) = record { Some(record) } else { None }
+    }
+}
+
+impl From<SealRecord> for Record {
+    fn from(record: SealRecord) -> Self {
+        Self::Seal(record)
+    }
 }
 
 /// What a record's key is made of, but for the table.
@@ -111,6 +137,22 @@ macro_rules! kinds {
             /// One of table 0, where nothing is blinded.
             Seal(RecordKey),
         }
+
+        $(impl Stored for $record {
+            type Name = <Self as Kind>::Name;
+            fn named(name: Self::Name) -> RecordName {
+                RecordName::$kind(name)
+            }
+            fn of(record: &Record) -> Option<&Self> {
+                if let Record::$kind(record) = record { Some(record) } else { None }
+            }
+        }
+
+        impl From<$record> for Record {
+            fn from(record: $record) -> Self {
+                Self::$kind(record)
+            }
+        })+
 
         impl Record {
             /// Its name.

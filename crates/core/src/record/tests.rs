@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
+use crate::key_spec::KeySpec;
 use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
 use crate::request::{AliasName, Token};
@@ -46,7 +47,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 id,
                 namespace: Namespace(namespace),
                 state,
-                algorithm: Algorithm::Aes256,
+                spec: KeySpec::Aes256,
                 birth,
                 current,
                 destroyed_through,
@@ -60,12 +61,13 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
 }
 fn record() -> impl Strategy<Value = Record> {
     let principal = ("[a-z][a-z/]{0,20}", 0..5usize)
-        .prop_map(|(name, role)| Principal { role: Role::ALL[role], name: name.parse().unwrap() });
+        .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()));
     let duty = prop_oneof![Just(Duty::Destroy), Just(Duty::Sweep)];
     prop_oneof![
         key_record().prop_map(Record::Key),
-        (key_id(), version(), any::<u64>())
-            .prop_map(|(key, version, created_ms)| Record::KeyVersion(KeyVersionRecord { key, version, created_ms })),
+        (key_id(), version(), any::<u64>()).prop_map(|(key, version, created_ms)| Record::KeyVersion(
+            KeyVersionRecord { key, version, spec: KeySpec::Aes256, created_ms }
+        )),
         (alias(), key_id(), any::<u64>()).prop_map(|(name, key, created_ms)| Record::Alias(AliasRecord {
             name,
             key,
@@ -99,8 +101,8 @@ fn record() -> impl Strategy<Value = Record> {
 fn body(record: &Record) -> Vec<u8> {
     let mut body = record.encode();
     if matches!(record, Record::KeyVersion(_) | Record::Internal(_)) {
-        body.extend_from_slice(&(MATERIAL_LEN as u32).to_be_bytes());
-        body.extend_from_slice(&[7; MATERIAL_LEN]);
+        body.extend_from_slice(&32u32.to_be_bytes());
+        body.extend_from_slice(&[7; 32]);
     }
     body
 }
@@ -143,7 +145,7 @@ fn a_key_record_to_the_byte() {
         id: KeyId([1; 16]),
         namespace: Namespace(6),
         state: KeyState::PendingDeletion { at_ms: 0x0102 },
-        algorithm: Algorithm::Aes256,
+        spec: KeySpec::Aes256,
         birth: [9; 16],
         current: KeyVersion::new(3).unwrap(),
         destroyed_through: 0,
@@ -154,7 +156,7 @@ fn a_key_record_to_the_byte() {
     };
     let mut expected = vec![2, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
-    expected.push(1);
+    expected.extend_from_slice(&[0, 1]);
     expected.extend_from_slice(&[9; 16]);
     expected.extend_from_slice(&[0, 0, 0, 3, 0, 0, 0, 0]);
     expected.extend_from_slice(&4u64.to_be_bytes());
@@ -171,6 +173,8 @@ fn a_key_record_to_the_byte() {
     let with = |optional: &[u8]| [&bytes[..bytes.len() - 2], optional].concat();
     assert_eq!(Record::decode(&name, &with(&[0, 1, 77, 0, 0, 0, 1, 5])), newer);
     assert_eq!(Record::decode(&name, &[&[3], &bytes[1..]].concat()), newer);
+    let spec = 1 + 4 + 1 + 8;
+    assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
     for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }
@@ -182,7 +186,7 @@ fn a_key_record_to_the_byte() {
 fn clear_parts_that_are_not_the_name_s_are_refused() {
     let id = KeyId::new(0x0102_0304_0506, 7, [0xa, 0xb, 0xc, 0xd]);
     let token = Token(KeyId::new(99, 1, [0; 4]).0);
-    let who = Principal { role: Role::User, name: "a".parse().unwrap() };
+    let who = Principal::certificate(Role::User, "a".parse().unwrap());
     let names = [
         (RecordName::Key(id), &[0xa, 0xb, 0xc, 0xd, 1, 2, 3, 4, 5, 6][..], &[][..]),
         (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
@@ -204,7 +208,7 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
 #[test]
 fn names_in_different_tables_or_of_different_principals_differ() {
     let token = Token([3; 16]);
-    let who = |role, name: &str| Principal { role, name: name.parse().unwrap() };
+    let who = |role, name: &str| Principal::certificate(role, name.parse().unwrap());
     let a = RecordName::Idempotency((who(Role::Admin, "a"), token)).true_name();
     assert_ne!(a, RecordName::Idempotency((who(Role::User, "a"), token)).true_name());
     assert_ne!(a, RecordName::Idempotency((who(Role::Admin, "b"), token)).true_name());

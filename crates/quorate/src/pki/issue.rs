@@ -54,7 +54,7 @@ impl ClientCa {
             return Err(PkiError::Days { asked: days, max: CLIENT_DAYS_MAX });
         }
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(PkiError::make("client's key"))?;
-        let principal = Principal { role, name: name.clone() };
+        let principal = Principal::certificate(role, name.clone());
         let names = vec![uri(&principal.uri(self.0.cluster))?];
         let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let chain_pem = self.0.issue(&key, name, names, usages, days, now_ms, entropy)?;
@@ -69,7 +69,7 @@ impl NodeCa {
     /// # Errors
     /// The node CA expires too soon.
     pub fn node(&self, request: &NodeRequest, now_ms: u64, entropy: &dyn Entropy) -> Result<String, PkiError> {
-        let principal = Principal { role: Role::Node, name: request.name().clone() };
+        let principal = Principal::certificate(Role::Node, request.name().clone());
         let mut names = request.host_names().to_vec();
         names.push(uri(&principal.uri(self.0.cluster))?);
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

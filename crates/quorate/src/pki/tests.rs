@@ -142,7 +142,7 @@ fn a_client_gets_what_was_asked_for() {
         let verify =
             |at: u64| trust.verify(&certs[0], &certs[1..], CaKind::Client, KeyUsage::client_auth(), unix(at), false);
         let holder = verify(now_ms()).unwrap();
-        assert_eq!((holder.principal.role, holder.principal.name.as_str()), (role, "team/web-1"));
+        assert_eq!((holder.principal.role(), holder.principal.name.as_str()), (role, "team/web-1"));
         verify(now_ms() + 29 * DAY_MS).unwrap();
         assert!(matches!(verify(now_ms() + 31 * DAY_MS), Err(ChainError::Chain(webpki::Error::CertExpired { .. }))));
         KeyPair::from_pem(&issued.key_pem).unwrap();
@@ -250,7 +250,7 @@ fn a_node_gets_a_certificate_for_its_key_in_the_token() {
     let trust = trust_of(&pki);
     for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
         let holder = trust.verify(&certs[0], &certs[1..], CaKind::Node, usage, unix(now_ms()), false).unwrap();
-        assert_eq!((holder.principal.role, holder.principal.name.as_str()), (Role::Node, "n1"));
+        assert_eq!((holder.principal.role(), holder.principal.name.as_str()), (Role::Node, "n1"));
         assert_eq!(holder.spki, keys.identity);
     }
     let leaf = webpki::EndEntityCert::try_from(&certs[0]).unwrap();

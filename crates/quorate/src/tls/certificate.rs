@@ -71,7 +71,7 @@ impl NodeCertificate {
             .map_err(|e| CertificateError::Malformed(e.to_string()))?;
         let leaf = chain.first().ok_or(CertificateError::Empty)?;
         let (cluster, principal) = identity_of(leaf)?;
-        if principal.role != Role::Node || principal.name != *name {
+        if principal.role() != Role::Node || principal.name != *name {
             return Err(CertificateError::OtherName { found: principal.to_string(), expected: name.to_string() });
         }
         let spki = spki_of(leaf)?;

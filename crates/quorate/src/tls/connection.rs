@@ -76,7 +76,7 @@ impl Places {
         let leaf = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let principal = leaf.and_then(|leaf| identity_of(leaf).ok());
         let principal = principal.filter(|(cluster, _)| *cluster == self.cluster).map(|(_, principal)| principal);
-        let class = match principal.as_ref().map(|principal| principal.role) {
+        let class = match principal.as_ref().map(|principal| principal.role()) {
             None | Some(Role::Node) => Class::Stranger,
             Some(Role::User) => Class::User,
             Some(Role::Admin | Role::Custodian | Role::Auditor) => Class::Operator,

@@ -181,7 +181,7 @@ impl Trust {
                     if cluster != self.cluster {
                         return Err(ChainError::ForeignCluster(cluster));
                     }
-                    if (principal.role == Role::Node) != (kind == CaKind::Node) {
+                    if (principal.role() == Role::Node) != (kind == CaKind::Node) {
                         return Err(ChainError::WrongCa(kind));
                     }
                     let spki = certificate.subject_public_key_info().as_ref().to_vec();

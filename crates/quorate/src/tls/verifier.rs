@@ -145,7 +145,7 @@ impl ServerCertVerifier for PeerServerVerifier {
             if self.expect.cluster != self.trust.cluster() {
                 return Err(ChainError::ForeignCluster(self.expect.cluster));
             }
-            if holder.principal.role != Role::Node || holder.principal.name.as_str() != self.expect.name {
+            if holder.principal.role() != Role::Node || holder.principal.name.as_str() != self.expect.name {
                 return Err(ChainError::OtherNode { expected: self.expect.name.clone(), found: holder.principal });
             }
             match &self.expect.identity_spki {

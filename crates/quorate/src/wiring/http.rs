@@ -62,7 +62,13 @@ struct App {
 /// Whenever the node is sealed or unsealed, every connection is ended in peace (GOAWAY: clients open another, no request
 /// is lost). What goes through a connection stays in the buffers of HTTP/2 and TLS until something else does or they are
 /// freed, and so wiped: after a ceremony that was shares, before a seal what keys had opened.
-pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, stopping: watch::Receiver<bool>) {
+pub async fn serve(
+    node: Arc<Node>,
+    metrics: Arc<Metrics>,
+    trust: Arc<Trust>,
+    listener: ApiListener,
+    stopping: watch::Receiver<bool>,
+) {
     let cluster = trust.cluster();
     // The chain was verified in the handshake; here the leaf is only read.
     let caller_of: CallerOf = Arc::new(move |chain: &[CertificateDer<'static>]| {
@@ -71,8 +77,7 @@ pub async fn serve(node: Arc<Node>, trust: Arc<Trust>, listener: ApiListener, st
         if of == cluster { Ok(principal) } else { Err(format!("the certificate is of cluster {of}")) }
     });
     let budget = Arc::<Budget>::default();
-    let (metrics, of_app) = (Arc::new(Metrics::new()), budget.clone());
-    let app = App { node: node.clone(), metrics, caller_of: caller_of.clone(), budget: of_app };
+    let app = App { node: node.clone(), metrics, caller_of: caller_of.clone(), budget: budget.clone() };
     let router = quorate_grpc::router(node.clone(), caller_of, budget)
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::count))
         .merge(Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(app));

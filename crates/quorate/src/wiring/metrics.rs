@@ -1,6 +1,7 @@
-//! What Prometheus scrapes: requests as they come, the node's state when asked. Names of calls and nodes, never of keys.
+//! What Prometheus scrapes: what is done with keys, through whatever door; requests as they come; the node's state when asked. Names of calls and nodes, never of keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
@@ -9,8 +10,10 @@ use axum::response::Response;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use quorate_core::action::Action;
 use quorate_core::principal::Principal;
 use quorate_service::node::Node;
+use quorate_service::{Meter, Reason};
 use tokio::time::Instant;
 
 /// From 100 µs, a use on the leader, to 13 s, above the longest deadline.
@@ -20,6 +23,8 @@ const LATENCY_BUCKETS: usize = 18;
 /// The node's metrics.
 pub struct Metrics {
     registry: Registry,
+    operations: IntCounterVec,
+    operation_seconds: HistogramVec,
     requests: IntCounterVec,
     seconds: HistogramVec,
     state: IntGaugeVec,
@@ -53,8 +58,20 @@ impl Metrics {
         }
         let opts = |name: &str, help: &str| Opts::new(format!("quorate_{name}"), help);
         let buckets = prometheus::exponential_buckets(LATENCY_BUCKETS_FROM, 2.0, LATENCY_BUCKETS).expect("valid");
-        let seconds = HistogramOpts::new("quorate_request_seconds", "Time to answer, by call").buckets(buckets);
+        let seconds = HistogramOpts::new("quorate_request_seconds", "Time to answer, by call").buckets(buckets.clone());
+        let operation_seconds = HistogramOpts::new("quorate_operation_seconds", "Time to do it, by action");
         Self {
+            operations: add(
+                &registry,
+                IntCounterVec::new(
+                    opts("operations_total", "What was done with keys, by action and reason of failure (OK = done)"),
+                    &["action", "ended"],
+                ),
+            ),
+            operation_seconds: add(
+                &registry,
+                HistogramVec::new(operation_seconds.buckets(buckets.clone()), &["action"]),
+            ),
             requests: add(
                 &registry,
                 IntCounterVec::new(
@@ -173,6 +190,14 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a Vec takes everything");
         String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+impl Meter for Metrics {
+    fn answered(&self, action: Action, ended: Result<(), Reason>, took: Duration) {
+        let ended = ended.map_or_else(Reason::as_str, |()| "OK");
+        self.operations.with_label_values(&[action.as_str(), ended]).inc();
+        self.operation_seconds.with_label_values(&[action.as_str()]).observe(took.as_secs_f64());
     }
 }
 

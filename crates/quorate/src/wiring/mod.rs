@@ -121,6 +121,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));
     let invitation = config.join.as_ref().filter(|_| is_new);
+    let metrics = Arc::new(metrics::Metrics::new());
     let node_config = NodeConfig {
         name: name.clone(),
         data_dir: config.data_dir.clone(),
@@ -141,6 +142,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         hot_bytes: (config.cache.keys_mib as usize) << 20,
         join: invitation.map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        meter: metrics.clone(),
     };
     // The port first: when it is taken, nothing on disk has been touched.
     let listener =
@@ -160,7 +162,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     );
 
     let (stop, stopping) = watch::channel(false);
-    let server = tokio::spawn(http::serve(node.clone(), trust, listener, stopping));
+    let server = tokio::spawn(http::serve(node.clone(), metrics, trust, listener, stopping));
     wait_for_signal().await.map_err(|e| cant(&e, ""))?;
     tracing::info!("stopping");
     stop.send_replace(true);

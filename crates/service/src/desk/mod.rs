@@ -1,55 +1,33 @@
-//! Using and managing keys: what an unsealed node does for a client. One file per verb.
+//! The front desk of an unsealed node, behind all doors: [`Kms::perform`] for uses, [`Kms::commit`] for changes, [`Kms::page`]
+//! for lists. What every request goes through is done here, once; what is peculiar to a verb is in `core::decide`, or in
+//! [`crate::operation`].
 //!
 //! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8), but for
 //! creates with a token.
-//! Uses look at the [hot view](hot) and write nothing; changes are decided by `core::decide`, and take effect by being
-//! applied ([`crate::records`]).
 
-pub mod aad;
-mod duties;
-mod hot;
-mod usage;
-
-mod alias_create;
-mod alias_delete;
-mod alias_list;
-mod cancel_deletion;
-mod create;
-mod create_many;
-mod data_key;
-mod decrypt;
-mod describe;
-mod disable;
-pub mod echo;
-mod enable;
-pub mod encrypt;
-mod list;
-pub mod random;
-mod rotate;
-mod schedule_deletion;
-pub mod turn;
+mod commit;
+mod page;
+mod perform;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::future::Future;
 use std::sync::Arc;
 
-use quorate_core::decide::Change;
+use quorate_core::access::{FixedRoles, PolicyEngine};
+use quorate_core::action::Action;
 use quorate_core::id::Lineage;
-use quorate_core::record::MATERIAL_LEN;
-use quorate_core::time::Time;
 use tokio::time::Instant;
 
-pub use self::data_key::DataKey;
-pub use self::decrypt::Plaintext;
-pub use self::encrypt::Ciphertext;
-pub use self::list::{Page, PageToken};
-pub use quorate_crypto::SecretBytes;
+pub use self::page::{CHUNK, Listing, Page, PageToken};
+pub use self::perform::{Tools, Use};
 
-use self::hot::HotView;
-use self::turn::Turn;
+use crate::call::Metered;
+use crate::duty::Duties;
 use crate::error::Error;
-use crate::records::{EngineFacts, Records};
+use crate::records::Records;
+use crate::view::{HotView, KeyringWatch};
 
 /// What the desk works with.
 pub struct KmsConfig {
@@ -57,18 +35,20 @@ pub struct KmsConfig {
     pub records: Arc<Records>,
     /// The keyring as its record in the state holds it.
     pub keyring_box: bytes::Bytes,
-    /// Whether the cluster is marked for development: deletions may wait for seconds, and duties hardly wait at all.
-    pub dev: bool,
     /// Bytes the hot view may take. A use needs two records of a few hundred bytes.
     pub hot_bytes: usize,
+    /// Hears of each call.
+    pub meter: Metered,
 }
 
 /// The service for keys; there is one while the node is unsealed.
 pub struct Kms {
     records: Arc<Records>,
-    dev: bool,
+    policies: Box<dyn PolicyEngine>,
     hot: Arc<HotView>,
-    turn: Arc<Turn>,
+    keyring_watch: Arc<KeyringWatch>,
+    duties: Arc<Duties>,
+    meter: Metered,
 }
 
 impl Kms {
@@ -76,16 +56,18 @@ impl Kms {
     /// The caller has verified the state against its digest and given the replica the keys.
     pub fn new(config: KmsConfig) -> Arc<Self> {
         let kms = Self::open(config);
-        duties::start(&kms);
+        kms.duties.start();
         kms
     }
 
     fn open(config: KmsConfig) -> Arc<Self> {
-        let KmsConfig { records, keyring_box, dev, hot_bytes } = config;
+        let KmsConfig { records, keyring_box, hot_bytes, meter } = config;
         let hot = Arc::new(HotView::new(hot_bytes));
-        let turn = Arc::new(Turn::new(hot.clone(), records.barrier.clone(), keyring_box));
-        records.replica.set_observer(turn.clone());
-        Arc::new(Self { records, dev, hot, turn })
+        let keyring_watch = Arc::new(KeyringWatch::new(hot.clone(), records.barrier.clone(), keyring_box));
+        records.replica.set_observer(keyring_watch.clone());
+        let duties = Arc::new(Duties::new(records.clone()));
+        let policies = Box::new(FixedRoles);
+        Arc::new(Self { records, policies, hot, keyring_watch, duties, meter })
     }
 
     /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still
@@ -95,9 +77,9 @@ impl Kms {
         self.hot.close();
     }
 
-    /// The turns of its keyring.
-    pub(crate) fn turn(&self) -> &Turn {
-        &self.turn
+    /// Watches the rotations of its keyring.
+    pub(crate) fn keyring_watch(&self) -> &KeyringWatch {
+        &self.keyring_watch
     }
 
     /// Identity of the data.
@@ -105,22 +87,11 @@ impl Kms {
         self.records.barrier.lineage()
     }
 
-    /// A change that needs no secret.
-    async fn change<A>(
-        &self,
-        deadline: Instant,
-        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
-    ) -> Result<A, Error> {
-        Ok(self.records.change(deadline, &[], decide).await?.answer)
-    }
-
-    /// Fresh materials for `n` key versions.
-    fn materials(&self, n: usize) -> Vec<SecretBytes> {
-        let fresh = || {
-            let mut material = SecretBytes::new(vec![0; MATERIAL_LEN]);
-            self.records.world.entropy.fill(&mut material);
-            material
-        };
-        std::iter::repeat_with(fresh).take(n).collect()
+    /// What every call ends with.
+    async fn metered<T>(&self, action: Action, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let began = Instant::now();
+        let answer = work.await;
+        self.meter.answered(action, answer.as_ref().map(drop).map_err(Error::reason), began.elapsed());
+        answer
     }
 }

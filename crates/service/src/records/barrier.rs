@@ -119,7 +119,7 @@ impl Barrier {
         stamp_ms: u64,
         expects: Vec<Expect>,
         writes: &[Write],
-        secrets: &Secrets,
+        secrets: &Secrets<'_>,
     ) -> Result<Vec<u8>, Error> {
         let keyring = self.keyring()?;
         let keyring = self.writing.load_full().unwrap_or(keyring);
@@ -139,7 +139,7 @@ impl Barrier {
                 Write::Create(record) | Write::Update(record) => (record, None),
                 Write::CreateWith(record, slot) => {
                     let secret =
-                        secrets.get(slot.0).ok_or(Error::Internal("a decision names a secret that is not there"))?;
+                        secrets.get(*slot).ok_or(Error::Internal("a decision names a secret that is not there"))?;
                     (record, Some(secret))
                 }
             };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use quorate_core::batch::{Expect, Outcome};
 use quorate_core::decide::{Change, Write};
+use quorate_core::facts::Basis;
 use quorate_core::record_key::RecordKey;
-use quorate_core::time::Time;
 use quorate_replica::ProposeError;
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ pub struct Done<A> {
 
 impl Records {
     /// Decides by `decide` and gets the change applied. A decision without writes is answered from its view. `secrets` are
-    /// those that its slots name: made once, and kept over conflicts.
+    /// those that it comes with; what its slots ask for besides is made once, before anybody is kept waiting.
     ///
     /// # Errors
     /// What `decide` refuses; [`Error::Contended`] after 8 conflicts; [`Error::UnknownOutcome`] when the deadline
@@ -62,36 +62,33 @@ impl Records {
     pub async fn change<A>(
         &self,
         deadline: Instant,
-        secrets: &Secrets,
-        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+        secrets: Secrets<'_>,
+        decide: impl Fn(&mut EngineFacts<'_>) -> Result<Change<A>, Error>,
     ) -> Result<Done<A>, Error> {
         self.change_from(Start::Round, deadline, secrets, decide).await
     }
 
-    /// The same for what is new, and, if the request has a token, without a round before the first decision: what it has read
-    /// is checked where it is applied. A refusal, or an answer without writes, takes a round and is decided again. Without a
-    /// token there is a round: a node that is cut off would learn too late that it is, when nobody can tell any more whether
-    /// its change was taken.
+    /// The same for what makes things whose ids follow from a token: no round before the first decision, since what it has read
+    /// is checked where it is applied. A refusal, or an answer without writes, takes a round and is decided again. (Without a
+    /// token there has to be a round: a node that is cut off would learn too late that it is, when nobody can tell any more
+    /// whether its change was taken.)
     ///
     /// # Errors
     /// As [`Self::change`].
     pub async fn create<A>(
         &self,
-        token: bool,
         deadline: Instant,
-        secrets: &Secrets,
-        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+        decide: impl Fn(&mut EngineFacts<'_>) -> Result<Change<A>, Error>,
     ) -> Result<Done<A>, Error> {
-        let start = if token && self.is_level()? { Start::View } else { Start::Round };
-        self.change_from(start, deadline, secrets, decide).await
+        self.change_from(Start::View, deadline, Secrets::default(), decide).await
     }
 
     async fn change_from<A>(
         &self,
         mut start: Start,
         deadline: Instant,
-        secrets: &Secrets,
-        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
+        mut secrets: Secrets<'_>,
+        decide: impl Fn(&mut EngineFacts<'_>) -> Result<Change<A>, Error>,
     ) -> Result<Done<A>, Error> {
         let mut held: Option<Held> = None;
         let mut conflicts = 0;
@@ -99,8 +96,8 @@ impl Records {
             if start == Start::Round {
                 self.read_index(deadline).await?;
             }
-            let decided = match self.decide(&decide) {
-                Ok(decided) if start == Start::Round || !decided.writes.is_empty() => decided,
+            let decided = match self.decide(start, &decide) {
+                Ok(Some(decided)) if start == Start::Round || !decided.writes.is_empty() => decided,
                 Err(e) if start == Start::Round => return Err(e),
                 _ => {
                     start = Start::Round;
@@ -109,6 +106,11 @@ impl Records {
             };
             if decided.writes.is_empty() {
                 return Ok(Done { index: decided.index, answer: decided.answer });
+            }
+            for write in &decided.writes {
+                if let Write::CreateWith(_, slot) = write {
+                    secrets.prepare(*slot, &*self.world.entropy);
+                }
             }
             if !held.as_ref().is_some_and(|held| held.covers(&decided.contended)) {
                 drop(held.take());
@@ -121,7 +123,7 @@ impl Records {
                     continue;
                 }
             }
-            if let Some(answer) = self.propose(decided, secrets, deadline).await? {
+            if let Some(answer) = self.propose(decided, &secrets, deadline).await? {
                 return Ok(answer);
             }
             start = Start::Round;
@@ -133,21 +135,20 @@ impl Records {
         }
     }
 
-    /// Whether the time of what is applied here is about that of the clock: tokens and dates are judged by it.
-    fn is_level(&self) -> Result<bool, Error> {
-        let time = self.time(&self.view()?);
-        Ok(time.local_ms.abs_diff(time.cluster_ms) <= LAG_MS_MAX)
-    }
-
-    /// One decision on one view; nothing in here awaits.
+    /// One decision on one view; nothing in here awaits. `None`: only a view of a round will do, since the time of what is
+    /// applied here is not about that of the clock, and tokens and dates are judged by it.
     fn decide<A>(
         &self,
-        decide: impl Fn(&mut EngineFacts<'_>, Time) -> Result<Change<A>, Error>,
-    ) -> Result<Decided<A>, Error> {
+        start: Start,
+        decide: impl Fn(&mut EngineFacts<'_>) -> Result<Change<A>, Error>,
+    ) -> Result<Option<Decided<A>>, Error> {
         let view = self.view()?;
-        let time = self.time(&view);
         let mut facts = self.facts(&view)?;
-        let Change { writes, answer } = decide(&mut facts, time)?;
+        let time = facts.time();
+        if start == Start::View && time.local_ms.abs_diff(time.cluster_ms) > LAG_MS_MAX {
+            return Ok(None);
+        }
+        let Change { writes, answer } = decide(&mut facts)?;
         let mut contended = Vec::new();
         for write in &writes {
             let key = Barrier::key_of(facts.keyring(), &write.name());
@@ -156,15 +157,15 @@ impl Records {
                 Write::Update(_) | Write::Delete(_) => contended.push(key),
             }
         }
-        let (index, expects) = (view.applied(), facts.into_expects());
-        Ok(Decided { index, answer, writes, expects, contended, stamp_ms: time.stamp_ms() })
+        let (index, expects, stamp_ms) = (view.applied(), facts.into_expects(), time.stamp_ms());
+        Ok(Some(Decided { index, answer, writes, expects, contended, stamp_ms }))
     }
 
     /// Proposes the batch; `None` after a conflict, once this node has applied as far as where it was found.
     async fn propose<A>(
         &self,
         decided: Decided<A>,
-        secrets: &Secrets,
+        secrets: &Secrets<'_>,
         deadline: Instant,
     ) -> Result<Option<Done<A>>, Error> {
         let seq = self.replica.open_seq(deadline).await.map_err(not_proposed)?;

@@ -3,40 +3,69 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Expect, Rev};
-use quorate_core::decide::View as Facts;
-use quorate_core::id::Name;
-use quorate_core::record::{Invitation, MemberRecord, Record, RecordName};
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::facts::{Basis, Facts, Materials, Of};
+use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::record::{KeyVersionRecord, Kind, Record, RecordName, Stored};
+use quorate_core::record_key::RecordKey;
+use quorate_core::time::Time;
 use quorate_crypto::Keyring;
+use quorate_crypto::material::Material;
 use quorate_replica::View;
 
-use super::barrier::Barrier;
+use super::Records;
+use super::barrier::{Barrier, damaged, unreadable as undecoded};
 use crate::error::Error;
 
 /// Most records of a table that is read as a whole: those are small.
 const LIST_MAX: usize = 1024;
 
-/// One view, opened with the keyring; notes what was read, for the batch's expectations.
+/// What is known of one record at one index. Values are shared: a use keeps them past the view, and material is wiped when the
+/// last holder lets go.
+#[derive(Clone)]
+pub enum Known {
+    /// There is no such record.
+    Absent,
+    /// It is this.
+    Record(Arc<Record>),
+    /// It holds this material, which counts only beside that revision of its key's record: nothing is known any more of a key
+    /// that was changed.
+    Material(Arc<Material>, Arc<RecordKey>, Rev),
+}
+
+/// What was read of one record.
+pub struct Noted {
+    /// Where it is.
+    pub key: RecordKey,
+    /// The index of the entry that wrote it; 0 = there is none.
+    pub rev: Rev,
+    /// What is known of it, unless nobody would ask again.
+    pub known: Option<Known>,
+}
+
+/// One view, opened with the keyring; notes what was read: a batch expects it, and the hot view is offered it.
 pub struct EngineFacts<'a> {
     view: &'a View,
     barrier: &'a Barrier,
     keyring: Arc<Keyring>,
-    read: Vec<Expect>,
+    time: Time,
+    dev: bool,
+    read: Vec<Noted>,
 }
 
 impl<'a> EngineFacts<'a> {
-    /// Over `view`, which must be of the seal epoch the desk serves in.
+    /// Over `view`, which must be of the seal epoch the records are served in.
     ///
     /// # Errors
-    /// [`Error::Sealed`] when the cluster was sealed since, or the desk is closed.
-    pub fn new(view: &'a View, barrier: &'a Barrier, seal_epoch: Rev) -> Result<Self, Error> {
-        let seal = RecordKey::cluster_seal();
-        if revision(view, &seal)? != seal_epoch {
-            return Err(Error::Sealed);
-        }
-        let read = vec![Expect { key: seal, rev: seal_epoch }];
-        Ok(Self { view, barrier, keyring: barrier.keyring()?, read })
+    /// [`Error::Sealed`] when the cluster was sealed since, or the records are closed.
+    pub fn new(view: &'a View, records: &'a Records) -> Result<Self, Error> {
+        let keyring = records.barrier.keyring()?;
+        let time = records.time(view);
+        let mut facts =
+            Self { view, barrier: &records.barrier, keyring, time, dev: records.dev, read: Vec::with_capacity(4) };
+        let (epoch, _) = facts.at(&records.seal)?;
+        if epoch == records.seal_epoch { Ok(facts) } else { Err(Error::Sealed) }
     }
 
     /// The keyring of this view.
@@ -49,77 +78,41 @@ impl<'a> EngineFacts<'a> {
         self.view
     }
 
-    /// The record called `name` and its revision, the index of the entry that wrote it.
+    /// The record called `name`, if there is one, and its revision: the index of the entry that wrote it, or 0.
     ///
     /// # Errors
     /// When storage fails or the record can't be opened.
-    pub fn read_at(&mut self, name: &RecordName) -> Result<Option<(Rev, Record)>, Error> {
+    pub fn at(&mut self, name: &RecordName) -> Result<(Rev, Option<Arc<Record>>), Error> {
         let key = Barrier::key_of(&self.keyring, name);
-        let found = self.view.get(&key).map_err(unreadable)?;
-        self.note(&key, found.as_ref().map_or(0, |(rev, _)| *rev));
-        let Some((rev, value)) = found else { return Ok(None) };
-        Ok(Some((rev, self.barrier.record(&self.keyring, &key, Some(name), &value)?)))
+        let Some((rev, value)) = self.view.get(&key).map_err(unreadable)? else {
+            self.note(key, 0, Some(Known::Absent));
+            return Ok((0, None));
+        };
+        let record = Arc::new(self.barrier.record(&self.keyring, &key, Some(name), &value)?);
+        // A version's record alone is not worth keeping: whoever asks for it in uses asks for its material.
+        let known = (!matches!(*record, Record::KeyVersion(_))).then(|| Known::Record(record.clone()));
+        self.note(key, rev, known);
+        Ok((rev, Some(record)))
     }
 
-    /// What table 0 holds there.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub fn seal_value(&mut self, key: &RecordKey) -> Result<Option<Vec<u8>>, Error> {
-        Ok(match self.read_at(&RecordName::Seal(key.clone()))? {
-            Some((_, Record::Seal(record))) => Some(record.value),
-            _ => None,
-        })
-    }
-
-    /// The record of the member called that.
-    ///
-    /// # Errors
-    /// When storage fails or it can't be opened.
-    pub fn member(&mut self, name: &str) -> Result<Option<MemberRecord>, Error> {
-        // What is no name is nobody's.
-        let Ok(name) = name.parse::<Name>() else { return Ok(None) };
-        Ok(match self.read_at(&RecordName::Member(name))? {
-            Some((_, Record::Member(member))) => Some(member),
-            _ => None,
-        })
-    }
-
-    /// All members.
+    /// All records of a kind of which there are few. The change stands only if none of them has moved; one that comes does not
+    /// matter.
     ///
     /// # Errors
     /// Likewise.
-    pub fn members(&mut self) -> Result<Vec<MemberRecord>, Error> {
-        let member = |record| if let Record::Member(member) = record { Some(member) } else { None };
-        Ok(self.read_all(Table::Member)?.into_iter().filter_map(member).collect())
-    }
-
-    /// All invitations.
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn invitations(&mut self) -> Result<Vec<Invitation>, Error> {
-        let invitation = |record| if let Record::Invitation(invitation) = record { Some(invitation) } else { None };
-        Ok(self.read_all(Table::Invitation)?.into_iter().filter_map(invitation).collect())
-    }
-
-    /// All records of a small table. The change stands only if none of them has moved; one that comes does not matter.
-    ///
-    /// # Errors
-    /// Likewise.
-    fn read_all(&mut self, table: Table) -> Result<Vec<Record>, Error> {
-        let rows = self.view.scan(table, Bound::Unbounded, LIST_MAX).map_err(unreadable)?;
+    pub fn all<K: Kind + Stored>(&mut self) -> Result<Vec<Of<K>>, Error> {
+        let rows = self.view.scan(K::TABLE, Bound::Unbounded, LIST_MAX).map_err(unreadable)?;
         let mut records = Vec::with_capacity(rows.len());
         for (key, rev, value) in rows {
-            records.push(self.barrier.record(&self.keyring, &key, None, &value)?);
-            self.note(&key, rev);
+            records.extend(Of::new(Arc::new(self.barrier.record(&self.keyring, &key, None, &value)?)));
+            self.note(key, rev, None);
         }
         Ok(records)
     }
 
-    fn note(&mut self, key: &RecordKey, rev: Rev) {
-        if !self.read.iter().any(|e| e.key == *key) {
-            self.read.push(Expect { key: key.clone(), rev });
+    fn note(&mut self, key: RecordKey, rev: Rev, known: Option<Known>) {
+        if !self.read.iter().any(|noted| noted.key == key) {
+            self.read.push(Noted { key, rev, known });
         }
     }
 
@@ -128,27 +121,64 @@ impl<'a> EngineFacts<'a> {
     /// # Errors
     /// [`Error::Internal`] when one was read: a fault in the decision.
     pub fn expect_absence(&mut self, key: RecordKey) -> Result<(), Error> {
-        match self.read.iter().find(|e| e.key == key) {
-            None => self.read.push(Expect { key, rev: 0 }),
+        match self.read.iter().find(|noted| noted.key == key) {
+            None => self.read.push(Noted { key, rev: 0, known: None }),
             Some(read) if read.rev == 0 => {}
             Some(_) => return Err(Error::Internal("a decision creates what is there")),
         }
         Ok(())
     }
 
-    /// Everything read or expected, each once, in the order of a batch.
-    pub fn into_expects(mut self) -> Vec<Expect> {
-        self.read.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    /// Everything that was read.
+    pub fn into_read(self) -> Vec<Noted> {
         self.read
+    }
+
+    /// Everything read or expected, each once, in the order of a batch.
+    pub fn into_expects(self) -> Vec<Expect> {
+        let mut expects: Vec<_> = self.read.into_iter().map(|Noted { key, rev, .. }| Expect { key, rev }).collect();
+        expects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        expects
     }
 }
 
 impl Facts for EngineFacts<'_> {
     type Error = Error;
 
-    fn read(&mut self, name: &RecordName) -> Result<Option<Record>, Error> {
-        Ok(self.read_at(name)?.map(|(_, record)| record))
+    fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, Error> {
+        Ok(self.at(name)?.1)
     }
+}
+
+impl Basis for EngineFacts<'_> {
+    fn time(&self) -> Time {
+        self.time
+    }
+    fn is_dev(&self) -> bool {
+        self.dev
+    }
+}
+
+impl Materials for EngineFacts<'_> {
+    type Material = Arc<Material>;
+
+    fn material(&mut self, id: KeyId, version: KeyVersion) -> Result<Arc<Material>, Error> {
+        let (key_rev, _) = self.at(&RecordName::Key(id))?;
+        let of = Arc::new(Barrier::key_of(&self.keyring, &RecordName::Key(id)));
+        let name = RecordName::KeyVersion((id, version));
+        let key = Barrier::key_of(&self.keyring, &name);
+        let (rev, value) = self.view.get(&key).map_err(unreadable)?.ok_or_else(|| missing(id, version))?;
+        let (_, body) = self.barrier.open(&self.keyring, &key, Some(&name), &value)?;
+        let (head, bytes) = KeyVersionRecord::split(id, version, &body).map_err(|why| undecoded(&key, why))?;
+        let material = Arc::new(Material::read(head.spec, bytes).ok_or_else(|| damaged(&key))?);
+        self.note(key, rev, Some(Known::Material(material.clone(), of, key_rev)));
+        Ok(material)
+    }
+}
+
+/// A version that its key's record speaks of is not there.
+pub fn missing(id: KeyId, version: KeyVersion) -> Error {
+    Error::Damaged(format!("version {version} of key {id} is missing in its state; {REPLACE_MEMBER}"))
 }
 
 /// The revision of the last cluster-wide seal in `view`; 0 = never sealed.

@@ -13,9 +13,14 @@ mod roster;
 use std::sync::Arc;
 
 use quorate_core::batch::Rev;
+use quorate_core::decide::Slot;
 use quorate_core::id::{ClusterId, GroupId, Lineage};
+use quorate_core::key_spec::KeySpec;
+use quorate_core::record::RecordName;
 use quorate_core::record_key::RecordKey;
+use quorate_core::seam::Entropy;
 use quorate_core::time::Time;
+use quorate_crypto::material::Material;
 use quorate_crypto::{Keyring, SecretBytes};
 use quorate_replica::{ReadError, Replica, View, World};
 use tokio::time::Instant;
@@ -24,7 +29,7 @@ pub use self::change::Done;
 pub use self::facts::EngineFacts;
 
 use self::barrier::Barrier;
-use self::facts::revision;
+use self::facts::seal_epoch;
 use self::locks::Locks;
 use crate::error::Error;
 
@@ -42,6 +47,8 @@ pub struct RecordsConfig {
     pub cluster: ClusterId,
     /// The Raft group.
     pub group: GroupId,
+    /// Whether the cluster is marked for development: deletions may wait for seconds, and duties hardly wait at all.
+    pub dev: bool,
     /// The revision of the cluster-wide seal that the right to serve rests on: with another one in a view, nothing is read or
     /// written any more (see [`RecordKey::cluster_seal`]).
     pub seal_epoch: Rev,
@@ -53,8 +60,9 @@ pub struct Records {
     pub world: World,
     pub barrier: Arc<Barrier>,
     pub seal_epoch: Rev,
-    /// Where the cluster-wide seal is kept; its key is a hash that need not be made for every request.
-    pub seal_key: RecordKey,
+    pub dev: bool,
+    /// The cluster-wide seal; its key is a hash that need not be made for every request.
+    pub seal: RecordName,
     cluster: ClusterId,
     locks: Locks,
 }
@@ -67,7 +75,8 @@ impl Records {
             world: config.world,
             barrier: Arc::new(barrier),
             seal_epoch: config.seal_epoch,
-            seal_key: RecordKey::cluster_seal(),
+            dev: config.dev,
+            seal: RecordName::Seal(RecordKey::cluster_seal()),
             cluster: config.cluster,
             locks: Locks::default(),
         }
@@ -95,7 +104,7 @@ impl Records {
     pub async fn fresh_view(&self, deadline: Instant) -> Result<View, Error> {
         self.read_index(deadline).await?;
         let view = self.view()?;
-        if revision(&view, &self.seal_key)? == self.seal_epoch { Ok(view) } else { Err(Error::Sealed) }
+        if seal_epoch(&view)? == self.seal_epoch { Ok(view) } else { Err(Error::Sealed) }
     }
 
     /// A view of now, of whatever epoch.
@@ -110,7 +119,7 @@ impl Records {
     /// # Errors
     /// [`Error::Sealed`] when it is of another seal epoch.
     pub fn facts<'a>(&'a self, view: &'a View) -> Result<EngineFacts<'a>, Error> {
-        EngineFacts::new(view, &self.barrier, self.seal_epoch)
+        EngineFacts::new(view, self)
     }
 
     /// The time that decisions on a view go by.
@@ -126,5 +135,37 @@ fn not_read(e: ReadError) -> Error {
     }
 }
 
-/// Secrets that a change may put into records.
-pub type Secrets = [SecretBytes];
+/// Secrets that a change puts into records.
+#[derive(Default)]
+pub struct Secrets<'a> {
+    /// Those that came with it.
+    given: &'a [SecretBytes],
+    /// Those that were made for it, kept when it has to be decided again.
+    fresh: Vec<(KeySpec, SecretBytes)>,
+}
+
+impl<'a> Secrets<'a> {
+    /// A change that comes with secrets.
+    pub fn given(given: &'a [SecretBytes]) -> Self {
+        Self { given, fresh: Vec::new() }
+    }
+
+    /// Makes what `slot` asks for, unless it is there.
+    fn prepare(&mut self, slot: Slot, entropy: &dyn Entropy) {
+        let Slot::Fresh(nth, spec) = slot else { return };
+        match self.fresh.get_mut(nth) {
+            Some((of, _)) if *of == spec => {}
+            Some(other) => *other = (spec, Material::fresh(spec, entropy)),
+            // Slots are counted as they are written.
+            None => self.fresh.push((spec, Material::fresh(spec, entropy))),
+        }
+    }
+
+    /// What is in `slot`.
+    fn get(&self, slot: Slot) -> Option<&SecretBytes> {
+        match slot {
+            Slot::Given(nth) => self.given.get(nth),
+            Slot::Fresh(nth, spec) => self.fresh.get(nth).filter(|(of, _)| *of == spec).map(|(_, secret)| secret),
+        }
+    }
+}

@@ -38,6 +38,6 @@ impl NewIds for KeyringIds {
         self.id(time_ms, u64::from_be_bytes(free))
     }
     fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
-        self.id(token.time_ms(), self.keyring.free_of_token(&by.to_string(), token, n))
+        self.id(token.time_ms(), self.keyring.free_of_token(&by.encode(), token, n))
     }
 }

@@ -1,12 +1,13 @@
 //! Changing the signed roster, by a batch of its own or within another.
 
-use quorate_core::decide::{Change, View as _, Write};
-use quorate_core::record::{Record, RecordName, SealRecord};
+use quorate_core::decide::{Change, Write};
+use quorate_core::facts::Facts;
+use quorate_core::record::SealRecord;
 use quorate_core::record_key::RecordKey;
 use quorate_replica::{Roster, SignedRoster};
 use tokio::time::Instant;
 
-use super::{EngineFacts, Records};
+use super::{EngineFacts, Records, Secrets};
 use crate::error::Error;
 use crate::node::GROUP;
 
@@ -19,16 +20,16 @@ impl Records {
         writes: &mut Vec<Write>,
         next: impl FnOnce(&Roster) -> Result<Option<Roster>, String>,
     ) -> Result<u64, Error> {
-        let now = match facts.read(&RecordName::Seal(RecordKey::roster()))? {
-            Some(Record::Seal(record)) => {
-                let signed = SignedRoster::decode(record.value.into());
+        let now = match facts.get::<SealRecord>(RecordKey::roster())? {
+            Some(record) => {
+                let signed = SignedRoster::decode(record.value.clone().into());
                 signed.map_err(|e| Error::Damaged(e.to_string()))?.roster().clone()
             }
-            _ => Roster::before_the_first(self.cluster, GROUP, facts.view().membership()),
+            None => Roster::before_the_first(self.cluster, GROUP, facts.view().membership()),
         };
         let Some(next) = next(&now).map_err(Error::WrongState)? else { return Ok(now.serial) };
         let value = next.signed(|list| facts.keyring().sign_roster(list));
-        writes.push(Write::Update(Record::Seal(SealRecord { key: RecordKey::roster(), value })));
+        writes.push(Write::Update(SealRecord { key: RecordKey::roster(), value }.into()));
         Ok(next.serial)
     }
 
@@ -38,11 +39,11 @@ impl Records {
         deadline: Instant,
         next: impl Fn(&Roster) -> Result<Option<Roster>, String>,
     ) -> Result<u64, Error> {
-        let decide = |facts: &mut EngineFacts<'_>, _| {
+        let decide = |facts: &mut EngineFacts<'_>| {
             let mut writes = Vec::new();
             let answer = self.change_roster(facts, &mut writes, &next)?;
             Ok(Change { writes, answer })
         };
-        Ok(self.change(deadline, &[], decide).await?.answer)
+        Ok(self.change(deadline, Secrets::default(), decide).await?.answer)
     }
 }

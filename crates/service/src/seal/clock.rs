@@ -2,6 +2,7 @@
 
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::decide::{Change, Write};
+use quorate_core::facts::Facts;
 use quorate_core::principal::Principal;
 use quorate_core::record::{Record, SealRecord};
 use quorate_core::record_key::RecordKey;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::node::Node;
-use crate::records::{Done, EngineFacts};
+use crate::records::{Done, EngineFacts, Secrets};
 
 impl Node {
     /// Sets cluster time, back too, to what the clocks say: a majority's median, or in a cluster of one or two voters this
@@ -24,7 +25,7 @@ impl Node {
     pub async fn confirm_time(&self, caller: &Principal, operator_ms: u64, deadline: Instant) -> Result<u64, Error> {
         authorize::<ManageCluster>(caller)?;
         let opened = self.opened()?;
-        let decide = |facts: &mut EngineFacts<'_>, _| {
+        let decide = |facts: &mut EngineFacts<'_>| {
             let time_ms = opened.records.replica.reference_ms().ok_or_else(|| {
                 Error::Unavailable("the clocks of no majority of voters are known to this node".into())
             })?;
@@ -41,11 +42,11 @@ impl Node {
                 ));
             }
             let key = RecordKey::clock();
-            facts.seal_value(&key)?;
+            facts.get::<SealRecord>(key.clone())?;
             let value = ConfirmedTime { time_ms, by: caller.to_string() }.encode();
             Ok(Change { writes: vec![Write::Update(Record::Seal(SealRecord { key, value }))], answer: time_ms })
         };
-        let Done { index, answer: time_ms } = opened.records.change(deadline, &[], decide).await?;
+        let Done { index, answer: time_ms } = opened.records.change(deadline, Secrets::default(), decide).await?;
         tracing::warn!(by = %caller, time_ms, index, "an operator confirmed the time: cluster time goes on from there");
         Ok(time_ms)
     }

@@ -22,7 +22,7 @@ use super::sha256;
 use super::statement::as_member;
 use crate::error::Error;
 use crate::node::{FOUNDER, GROUP, Node, Sealed, State};
-use crate::records::{EngineFacts, Records, RecordsConfig};
+use crate::records::{EngineFacts, Records, RecordsConfig, Secrets};
 
 /// Name of the record that holds SK_aud, the key that opens audit segments.
 const AUDIT_SECRET: &str = "audit-secret-key";
@@ -200,17 +200,26 @@ impl Node {
         replica.set_keys(Some(Arc::new(MacVerifier::new(keyring.clone(), lineage, self.config.cluster))));
         let (cluster, group, seal_epoch) = (self.config.cluster, GROUP, 0);
         let (replica, world) = (replica.clone(), self.world.clone());
-        let records = Records::new(RecordsConfig { replica, world, keyring, lineage, cluster, group, seal_epoch });
-        let audit = audit.encode();
-        let decide = |facts: &mut EngineFacts<'_>, _| {
+        let records = Records::new(RecordsConfig {
+            replica,
+            world,
+            keyring,
+            lineage,
+            cluster,
+            group,
+            dev: self.config.dev,
+            seal_epoch,
+        });
+        let audit = [audit.encode()];
+        let decide = |facts: &mut EngineFacts<'_>| {
             let mut writes = vec![
                 Write::Create(Record::Member(self.founder_record())),
-                Write::CreateWith(Record::Internal(InternalRecord { name: AUDIT_SECRET.into() }), Slot(0)),
+                Write::CreateWith(InternalRecord { name: AUDIT_SECRET.into() }.into(), Slot::Given(0)),
             ];
             records.change_roster(facts, &mut writes, |now| Ok(now.first()))?;
             Ok(Change { writes, answer: () })
         };
-        let written = records.change(Instant::now() + DEADLINE, &[audit], decide).await;
+        let written = records.change(Instant::now() + DEADLINE, Secrets::given(&audit), decide).await;
         records.replica.set_keys(None);
         written.map(|_| ())
     }

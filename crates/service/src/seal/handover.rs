@@ -27,6 +27,7 @@ use quorate_replica::Replica;
 use tokio::time::Instant;
 
 use super::held::Hold;
+use super::members::member;
 use super::open::{CompletedCeremony, Opened, SealState};
 use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::sha256;
@@ -201,7 +202,8 @@ impl Node {
         let view = records.fresh_view(Instant::now() + Duration::from_secs(5)).await?;
         let not_approved = || Error::WrongState(format!("node {to} is no approved member; approve it first"));
         let name = view.membership().members.get(&to).map(|m| m.name.clone()).ok_or_else(not_approved)?;
-        let record = records.facts(&view)?.member(&name)?.filter(|member| member.id == to).ok_or_else(not_approved)?;
+        let record =
+            member(&mut records.facts(&view)?, &name)?.filter(|member| member.id == to).ok_or_else(not_approved)?;
         let call = |kind, body: Vec<u8>| {
             let replica = records.replica.clone();
             async move {

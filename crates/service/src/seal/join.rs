@@ -10,14 +10,16 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use quorate_core::batch::Rev;
 use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
+use quorate_core::facts::Of;
 use quorate_core::id::{ClusterId, NodeId};
-use quorate_core::record::{Applicant, Invitation, Record, RecordName, Statement};
+use quorate_core::record::{Applicant, Invitation, RecordName, Statement};
 use quorate_crypto::kdf::{Label, derive};
 use quorate_crypto::{HsmAlg, Secret, encapsulate};
 use quorate_replica::{PeerIdentity, View};
 use tokio::time::Instant;
 
 use super::join_wire::{Introduction, Request, Response, signed};
+use super::members::member;
 use super::open::Opened;
 use super::pins::configurations;
 use super::sha256;
@@ -25,7 +27,7 @@ use super::statement::fingerprint;
 use crate::error::Error;
 use crate::node::{GROUP, Node};
 use crate::records::facts::unreadable;
-use crate::records::{EngineFacts, Records};
+use crate::records::{EngineFacts, Records, Secrets};
 
 /// How long a challenge can be answered.
 const CHALLENGE_KEPT: Duration = Duration::from_secs(60);
@@ -133,9 +135,10 @@ impl Node {
     }
 
     /// The invitation of this secret, if it can be used, and its revision.
-    fn invitation(&self, facts: &mut EngineFacts<'_>, secret: &[u8; 32]) -> Result<(Rev, Invitation), Error> {
+    fn invitation(&self, facts: &mut EngineFacts<'_>, secret: &[u8; 32]) -> Result<(Rev, Of<Invitation>), Error> {
         let name = RecordName::Invitation(token_hash(self.config.cluster, secret));
-        let Some((rev, Record::Invitation(invitation))) = facts.read_at(&name)? else {
+        let (rev, found) = facts.at(&name)?;
+        let Some(invitation) = found.and_then(Of::<Invitation>::new) else {
             return Err(refused(
                 "no such invitation: it was used, replaced by a newer one, has expired, or is another cluster's; make \
                  one with `members invite`"
@@ -192,8 +195,8 @@ impl Node {
         deadline: Instant,
     ) -> Result<(), Error> {
         let fingerprint = fingerprint(&statement);
-        let decide = |facts: &mut EngineFacts<'_>, _| {
-            let (rev, mut invitation) = self.invitation(facts, &introduction.secret)?;
+        let decide = |facts: &mut EngineFacts<'_>| {
+            let (rev, invitation) = self.invitation(facts, &introduction.secret)?;
             if let Some(applicant) = &invitation.applicant {
                 return if applicant.statement == statement {
                     Ok(Change::none(()))
@@ -201,15 +204,16 @@ impl Node {
                     Err(refused("this invitation was used already, by another node; make another one".into()))
                 };
             }
-            invitation.applicant = Some(Applicant {
+            let applicant = Applicant {
                 // The entry that committed the invitation: unused as an id until now, and never again.
                 id: NodeId(rev),
                 statement: statement.clone(),
                 signature: introduction.signature.clone(),
-            });
-            Ok(Change { writes: vec![Write::Update(Record::Invitation(invitation))], answer: () })
+            };
+            let invitation = Invitation { applicant: Some(applicant), ..Invitation::clone(&invitation) };
+            Ok(Change { writes: vec![Write::Update(invitation.into())], answer: () })
         };
-        records.change(deadline, &[], decide).await?;
+        records.change(deadline, Secrets::default(), decide).await?;
         tracing::info!(node = %statement.name, %fingerprint, "a node asks to join; approve it with `members approve`");
         Ok(())
     }
@@ -217,7 +221,7 @@ impl Node {
     async fn answer_poll(&self, opened: &Opened, from: &PeerIdentity, deadline: Instant) -> Result<Response, Error> {
         let view = opened.records.fresh_view(deadline).await?;
         let mut facts = opened.records.facts(&view)?;
-        let member = facts.member(&from.name)?;
+        let member = member(&mut facts, &from.name)?;
         if let Some(member) = member.filter(|m| m.statement.identity_spki == from.identity_spki) {
             let id = member.id;
             let membership = view.membership();
@@ -241,7 +245,7 @@ impl Node {
         }
         let now = self.now_ms(&view);
         let known = facts
-            .invitations()?
+            .all::<Invitation>()?
             .iter()
             .filter(|i| now < i.expires_ms)
             .any(|i| i.applicant.as_ref().is_some_and(|a| a.statement.identity_spki == from.identity_spki));

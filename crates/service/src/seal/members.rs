@@ -2,6 +2,7 @@
 
 use quorate_core::authorize::{ManageCluster, ReadStatus, authorize};
 use quorate_core::decide::{Change, Write};
+use quorate_core::facts::{Facts, Of};
 use quorate_core::id::{Name, NodeId};
 use quorate_core::principal::Principal;
 use quorate_core::record::{Invitation, MemberRecord, Record, RecordName, SealRecord, Statement};
@@ -19,8 +20,8 @@ use super::status::{Health, Members, Pending};
 use super::token::JoinToken;
 use crate::error::Error;
 use crate::node::{FOUNDER, Node, State};
-use crate::records::EngineFacts;
 use crate::records::facts::unreadable;
+use crate::records::{EngineFacts, Secrets};
 
 /// How long an invitation is valid unless said otherwise.
 const VALID_MINUTES: u32 = 60;
@@ -88,19 +89,19 @@ impl Node {
         let mut secret = Zeroizing::new([0; 32]);
         self.world.entropy.fill(&mut secret[..]);
         let token = token_hash(self.config.cluster, &secret);
-        let decide = |facts: &mut EngineFacts<'_>, _| {
+        let decide = |facts: &mut EngineFacts<'_>| {
             let view = facts.view();
             let roster_serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
             // Nobody becomes a member under that name while this is decided: it has been read.
-            let is_member = facts.member(name.as_str())?.is_some();
+            let is_member = facts.get::<MemberRecord>(name.clone())?.is_some();
             if is_member || view.membership().by_name(name.as_str()).is_some() {
                 return Err(Error::AlreadyExists(format!("a member is called {name} already; choose another name")));
             }
             let now = self.now_ms(view);
             let expires_ms = now.saturating_add(u64::from(minutes) * 60_000);
             // Expired ones go with the occasion, and an older one for this name is void.
-            let is_void = |i: &Invitation| i.expires_ms <= now || i.for_name == name;
-            let (void, open): (Vec<_>, Vec<_>) = facts.invitations()?.into_iter().partition(is_void);
+            let is_void = |i: &Of<Invitation>| i.expires_ms <= now || i.for_name == name;
+            let (void, open): (Vec<_>, Vec<_>) = facts.all::<Invitation>()?.into_iter().partition(is_void);
             if open.len() >= MEMBERS_MAX {
                 return Err(Error::WrongState("too many invitations are open; approve some or let them expire".into()));
             }
@@ -111,7 +112,7 @@ impl Node {
             writes.push(Write::Create(Record::Invitation(invitation)));
             Ok(Change { writes, answer: (expires_ms, roster_serial) })
         };
-        let (expires_ms, roster_serial) = opened.records.change(deadline, &[], decide).await?.answer;
+        let (expires_ms, roster_serial) = opened.records.change(deadline, Secrets::default(), decide).await?.answer;
         let token = JoinToken {
             cluster: self.config.cluster,
             root_sha256: sha256(&self.config.root_spki),
@@ -142,18 +143,18 @@ impl Node {
         let opened = self.opened()?;
         let records = &opened.records;
         let stamp_ms = self.world.wall.now_ms();
-        let decide = |facts: &mut EngineFacts<'_>, _| {
+        let decide = |facts: &mut EngineFacts<'_>| {
             let mut writes = Vec::new();
-            if let Some(member) = facts.member(name)? {
+            if let Some(member) = member(facts, name)? {
                 check_fingerprint(name, &member.statement, fingerprint)?;
                 let unfinished = !facts.view().membership().members.contains_key(&member.id);
                 let (id, pinned) = (member.id, as_member(&member.statement));
                 let serial = records.change_roster(facts, &mut writes, |now| now.with(id, &pinned))?;
-                return Ok(Change { writes, answer: (member, unfinished, serial) });
+                return Ok(Change { writes, answer: (MemberRecord::clone(&member), unfinished, serial) });
             }
             let (invitation, record) = self.applicant(facts, caller, name, fingerprint, stamp_ms)?;
             // A removal writes an envelope for each that stays, in one batch.
-            if facts.members()?.len() >= MEMBERS_MAX {
+            if facts.all::<MemberRecord>()?.len() >= MEMBERS_MAX {
                 return Err(Error::WrongState(format!(
                     "a cluster has at most {MEMBERS_MAX} members; remove one first"
                 )));
@@ -161,7 +162,7 @@ impl Node {
             current_keyring(&opened, facts)?;
             let envelope = self.envelope_for(&opened.seal, &opened.root_key, &record.statement)?.encode();
             let envelope_key = RecordKey::envelope(name);
-            facts.seal_value(&envelope_key)?;
+            facts.get::<SealRecord>(envelope_key.clone())?;
             let pinned = as_member(&record.statement);
             let serial = records.change_roster(facts, &mut writes, |now| now.with(record.id, &pinned))?;
             let put = |key, value| Write::Update(Record::Seal(SealRecord { key, value }));
@@ -174,7 +175,7 @@ impl Node {
             ]);
             Ok(Change { writes, answer: (record, true, serial) })
         };
-        let (record, unfinished, serial) = records.change(deadline, &[], decide).await?.answer;
+        let (record, unfinished, serial) = records.change(deadline, Secrets::default(), decide).await?.answer;
         // Once a member, a sealed node is the custodians' to open: approving it again is no way around them.
         if unfinished {
             self.handover.approved(record.id);
@@ -193,9 +194,9 @@ impl Node {
         name: &str,
         fingerprint: &str,
         stamp_ms: u64,
-    ) -> Result<(Invitation, MemberRecord), Error> {
+    ) -> Result<(Of<Invitation>, MemberRecord), Error> {
         let now = self.now_ms(facts.view());
-        let mut invitations = facts.invitations()?;
+        let mut invitations = facts.all::<Invitation>()?;
         invitations.retain(|i| i.for_name.as_str() == name && now < i.expires_ms);
         let Some(invitation) = invitations.pop() else {
             return Err(Error::NotFound(format!("nobody called {name} is invited; `members list` shows who is")));
@@ -267,11 +268,11 @@ impl Node {
         if names.is_empty() {
             return Err(Error::InvalidArgument("no member is named; name the learners to promote".into()));
         }
-        let promoting = |facts: &mut EngineFacts<'_>, _| {
+        let promoting = |facts: &mut EngineFacts<'_>| {
             let (mut ids, mut writes) = (Vec::with_capacity(names.len()), Vec::new());
             for name in names {
                 // Approved, and a member under the id it was approved with.
-                let id = facts.member(name)?.map(|member| member.id);
+                let id = member(facts, name)?.map(|member| member.id);
                 let id = id.filter(|id| facts.view().membership().members.contains_key(id));
                 ids.push(id.ok_or_else(|| {
                     Error::NotFound(format!("{name} is no approved member; `members list` shows who is"))
@@ -282,11 +283,11 @@ impl Node {
         };
         let view = records.fresh_view(deadline).await?;
         // What can be refused at once is, before anything waits for the learners.
-        let (ids, _) = promoting(&mut records.facts(&view)?, records.time(&view))?.answer;
+        let (ids, _) = promoting(&mut records.facts(&view)?)?.answer;
         drop(view);
         let replica = &records.replica;
         replica.may_promote(ids, deadline).await.map_err(not_changed)?;
-        let (_, serial) = records.change(deadline, &[], promoting).await?.answer;
+        let (_, serial) = records.change(deadline, Secrets::default(), promoting).await?.answer;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
         let voters: Vec<_> = replica.status().voters().collect();
         if voters.len().is_multiple_of(2) {
@@ -339,11 +340,11 @@ impl Node {
             State::Unsealed(u) => {
                 let view = u.opened.records.fresh_view(deadline).await?;
                 let now = self.now_ms(&view);
-                let invitations = u.opened.records.facts(&view)?.invitations()?;
+                let invitations = u.opened.records.facts(&view)?.all::<Invitation>()?;
                 let open = invitations.into_iter().filter(|i| now < i.expires_ms);
                 open.map(|i| Pending {
                     name: i.for_name.to_string(),
-                    fingerprint: i.applicant.map(|a| statement::fingerprint(&a.statement)),
+                    fingerprint: i.applicant.as_ref().map(|a| statement::fingerprint(&a.statement)),
                     expires_ms: i.expires_ms,
                 })
                 .collect()
@@ -365,9 +366,14 @@ impl Node {
 }
 
 /// The keyring is still the one that `opened` has; the change stands only while it is.
+/// The record of the member called that; what is no name is nobody's.
+pub(super) fn member(facts: &mut EngineFacts<'_>, name: &str) -> Result<Option<Of<MemberRecord>>, Error> {
+    name.parse().map_or(Ok(None), |name: Name| facts.get::<MemberRecord>(name))
+}
+
 pub(super) fn current_keyring(opened: &Opened, facts: &mut EngineFacts<'_>) -> Result<(), Error> {
-    match facts.seal_value(&RecordKey::keyring())? {
-        Some(value) if value == opened.seal.keyring => Ok(()),
+    match facts.get::<SealRecord>(RecordKey::keyring())? {
+        Some(record) if record.value == opened.seal.keyring => Ok(()),
         _ => Err(Error::Unavailable("the root key is being rotated; try again".into())),
     }
 }

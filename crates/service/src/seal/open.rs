@@ -242,12 +242,13 @@ impl Node {
             cluster: seal.config.cluster,
             group: GROUP,
             seal_epoch: ceremony.seal_epoch,
+            dev: seal.config.flags.dev,
         }));
         let kms = Kms::new(crate::desk::KmsConfig {
             records: records.clone(),
             keyring_box: seal.keyring.clone(),
-            dev: seal.config.flags.dev,
             hot_bytes: self.config.hot_bytes,
+            meter: self.config.meter.clone(),
         });
         // From here on the desk watches for rotations; one that came while the state was verified is seen here.
         let rotated = self.seal_state(replica).map(|now| now.keyring != seal.keyring);

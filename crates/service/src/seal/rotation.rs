@@ -21,6 +21,7 @@ use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
+use quorate_core::facts::{Facts, Of};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
 use quorate_core::record::{MemberRecord, Record, RecordName, SealRecord};
@@ -28,16 +29,16 @@ use quorate_core::record_key::RecordKey;
 use quorate_crypto::{Keyring, RootKey, Secret};
 use tokio::time::Instant;
 
-use super::members::{current_keyring, not_changed};
+use super::members::{current_keyring, member, not_changed};
 use super::open::{Opened, SealState};
 use super::peers::{KIND_ROTATION, KIND_ROTATION_NONCE};
 use super::status::Health;
 use crate::desk::Kms;
-use crate::desk::turn::Turned;
 use crate::error::Error;
 use crate::node::{Node, State, Unsealed};
-use crate::records::EngineFacts;
 use crate::records::facts::unreadable;
+use crate::records::{EngineFacts, Secrets};
+use crate::view::Stands;
 
 /// How long one member may take to open the next root key; who misses it asks for it later.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(5);
@@ -95,7 +96,7 @@ impl Node {
             replica.may_remove(id, check_until).await.map_err(not_changed)?;
         }
         let view = records.fresh_view(check_until).await?;
-        let record = records.facts(&view)?.member(name)?;
+        let record = member(&mut records.facts(&view)?, name)?;
         let pinned = view.membership().by_name(name).map(|(id, _)| id);
         drop(view);
         let id = record.as_ref().map(|r| r.id).or(pinned);
@@ -146,22 +147,22 @@ impl Node {
 
         let serves = |id| self.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Ok);
         let unsealed: Vec<&MemberRecord> =
-            stay.iter().filter(|m| m.statement.name != self.config.name && serves(m.id)).collect();
+            stay.iter().map(|m| &**m).filter(|m| m.statement.name != self.config.name && serves(m.id)).collect();
         let told = unsealed.iter().map(|member| self.hand_on(opened, &seal, &root_key, member));
         let told = join_all(told).await;
         self.make_ready(opened, boxed.clone(), root_key, Arc::new(keyring));
 
         // The root key is in `next` now; envelopes are made of it and of public keys.
         let put = |key, value| Write::Update(Record::Seal(SealRecord { key, value }));
-        let decide = |facts: &mut EngineFacts<'_>, _| {
+        let decide = |facts: &mut EngineFacts<'_>| {
             current_keyring(opened, facts)?;
             let mut writes = vec![put(RecordKey::keyring(), boxed.to_vec())];
             let serial = records.change_roster(facts, &mut writes, |now| now.without(id))?;
-            if let Some(gone) = facts.member(name)? {
-                writes.push(Write::Delete(RecordName::Member(gone.statement.name)));
+            if let Some(gone) = member(facts, name)? {
+                writes.push(Write::Delete(RecordName::Member(gone.statement.name.clone())));
             }
             let envelope = RecordKey::envelope(name);
-            if facts.seal_value(&envelope)?.is_some() {
+            if facts.get::<SealRecord>(envelope.clone())?.is_some() {
                 writes.push(Write::Delete(RecordName::Seal(envelope)));
             }
             let next = self.handover.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,13 +171,13 @@ impl Node {
             };
             for member in members_but(facts, name)? {
                 let envelope = RecordKey::envelope(member.statement.name.as_str());
-                facts.seal_value(&envelope)?;
+                facts.get::<SealRecord>(envelope.clone())?;
                 let value = self.envelope_for(&seal, &next.root_key, &member.statement)?.encode();
                 writes.push(put(envelope, value));
             }
             Ok(Change { writes, answer: serial })
         };
-        let serial = records.change(deadline, &[], decide).await?.answer;
+        let serial = records.change(deadline, Secrets::default(), decide).await?.answer;
         for (member, told) in unsealed.iter().zip(told) {
             if let Err(why) = told {
                 tracing::warn!(to = %member.statement.name, %why, "it missed the rotation, and will be sealed until it asks");
@@ -210,35 +211,35 @@ impl Node {
             .map_err(|_| Error::WrongState(format!("{} did not prove that it opened the key", to.statement.name)))
     }
 
-    /// From now on this node opens and checks with the next keyring, and waits for the log to turn to it.
+    /// From now on this node opens and checks with the next keyring, and waits for the log to come to it.
     pub(super) fn make_ready(&self, opened: &Opened, boxed: Bytes, root_key: RootKey, keyring: Arc<Keyring>) {
         opened.verifier.succeed(&keyring);
         let next = Next { boxed: boxed.clone(), root_key, keyring: keyring.clone() };
         *self.handover.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        opened.kms.turn().prepare(boxed, &keyring);
+        opened.kms.keyring_watch().prepare(boxed, &keyring);
     }
 
-    /// Follows the turns of the log for as long as `kms` serves.
+    /// Follows the rotations in the log for as long as `kms` serves.
     pub(crate) fn watch_rotations(&self, kms: &Arc<Kms>) {
         let (this, kms) = (self.this.clone(), Arc::downgrade(kms));
-        let Some(mut turned) = kms.upgrade().map(|kms| kms.turn().watch()) else { return };
+        let Some(mut stands) = kms.upgrade().map(|kms| kms.keyring_watch().watch()) else { return };
         self.runtime.spawn(async move {
             loop {
-                let now = *turned.borrow_and_update();
+                let now = *stands.borrow_and_update();
                 let Some(node) = this.upgrade() else { return };
                 if !node.follow(now, &kms).await {
                     return;
                 }
                 drop(node);
-                if turned.changed().await.is_err() {
+                if stands.changed().await.is_err() {
                     return;
                 }
             }
         });
     }
 
-    /// Follows one turn; false when there is nothing more to follow.
-    async fn follow(&self, now: Turned, kms: &Weak<Kms>) -> bool {
+    /// Follows one rotation; false when there is nothing more to follow.
+    async fn follow(&self, now: Stands, kms: &Weak<Kms>) -> bool {
         let _moving = self.transition.lock().await;
         let state = self.current();
         let State::Unsealed(unsealed) = &*state else { return false };
@@ -246,9 +247,9 @@ impl Node {
             return false;
         }
         let along = match now {
-            Turned::Along(0) => true,
-            Turned::Along(_) => self.turn(unsealed),
-            Turned::Missed => false,
+            Stands::Current(0) => true,
+            Stands::Current(_) => self.succeed(unsealed),
+            Stands::Behind => false,
         };
         if !along {
             tracing::warn!(
@@ -261,7 +262,7 @@ impl Node {
     }
 
     /// Exchanges what this node works with; false when the next root key is not there.
-    fn turn(&self, unsealed: &Unsealed) -> bool {
+    fn succeed(&self, unsealed: &Unsealed) -> bool {
         let Unsealed { replica, opened } = unsealed;
         let Ok(seal) = self.seal_state(replica) else { return false };
         if seal.keyring == opened.seal.keyring {
@@ -289,8 +290,8 @@ impl Node {
 }
 
 /// The records of all members but one.
-fn members_but(facts: &mut EngineFacts<'_>, name: &str) -> Result<Vec<MemberRecord>, Error> {
-    let mut all = facts.members()?;
+fn members_but(facts: &mut EngineFacts<'_>, name: &str) -> Result<Vec<Of<MemberRecord>>, Error> {
+    let mut all = facts.all::<MemberRecord>()?;
     all.retain(|member| member.statement.name.as_str() != name);
     Ok(all)
 }

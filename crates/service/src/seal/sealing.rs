@@ -25,8 +25,8 @@ use super::peers::KIND_CLUSTER_SEALED;
 use super::status::Health;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State, Unsealed};
-use crate::records::EngineFacts;
 use crate::records::facts::seal_epoch;
+use crate::records::{EngineFacts, Secrets};
 
 /// How long the others get to say that they have erased their keys; the seal holds with or without it.
 const BROADCAST: Duration = Duration::from_secs(2);
@@ -76,12 +76,12 @@ impl Node {
     async fn seal_cluster(&self, caller: &Principal, deadline: Instant) -> Result<Vec<String>, Error> {
         let opened = self.opened()?;
         let at_ms = self.world.wall.now_ms();
-        let decide = |_: &mut EngineFacts<'_>, _| {
+        let decide = |_: &mut EngineFacts<'_>| {
             let (key, value) = (RecordKey::cluster_seal(), seal_record(caller, at_ms));
             // Every change has read it.
             Ok(Change { writes: vec![Write::Update(Record::Seal(SealRecord { key, value }))], answer: () })
         };
-        let rev = opened.records.change(deadline, &[], decide).await?.index;
+        let rev = opened.records.change(deadline, Secrets::default(), decide).await?.index;
         tracing::info!(by = %caller, index = rev, "the cluster was sealed");
         let replica = opened.records.replica.clone();
         let status = replica.status();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::decide::{Change, Write};
+use quorate_core::facts::Facts;
 use quorate_core::id::{ClusterId, Lineage, NodeId};
 use quorate_core::record::{Record, SealRecord};
 use quorate_core::record_key::RecordKey;
@@ -23,7 +24,7 @@ use super::support::*;
 use crate::desk::tests::Turning;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State};
-use crate::records::EngineFacts;
+use crate::records::{EngineFacts, Secrets};
 use crate::seal::Health;
 
 pub(super) fn opened(node: &Node) -> Arc<Opened> {
@@ -44,15 +45,15 @@ async fn replace_envelope(node: &Node, envelope: &Envelope) {
 
 /// Writes records of table 0.
 pub(super) async fn put_seal_value(node: &Node, records: &[(RecordKey, Vec<u8>)]) -> Result<(), Error> {
-    let decide = |facts: &mut EngineFacts<'_>, _| {
+    let decide = |facts: &mut EngineFacts<'_>| {
         let mut writes = Vec::new();
         for (key, value) in records {
-            facts.seal_value(key)?;
+            facts.get::<SealRecord>(key.clone())?;
             writes.push(Write::Update(Record::Seal(SealRecord { key: key.clone(), value: value.clone() })));
         }
         Ok(Change { writes, answer: () })
     };
-    opened(node).records.change(soon(), &[], decide).await.map(|_| ())
+    opened(node).records.change(soon(), Secrets::default(), decide).await.map(|_| ())
 }
 
 async fn put_envelope(node: &Node, name: &str, envelope: &Envelope) {
@@ -292,18 +293,15 @@ async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_open
 /// A key made at one node and a ciphertext of it.
 pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
     let kms = node.kms().expect("unsealed");
-    let wanted = quorate_core::decide::create::Request {
-        alias: None,
-        description: "for tests".parse().expect("short"),
-        token: None,
-    };
+    let wanted =
+        quorate_core::decide::Create { alias: None, description: "for tests".parse().expect("short"), token: None };
     let key = kms.create_key(&admin(), &wanted, soon()).await.expect("created").id;
     let key = quorate_core::request::KeyHandle::Id(key);
     kms.encrypt(&admin(), &key, text, &no_aad(), soon()).await.expect("encrypted").ciphertext
 }
 
-fn no_aad() -> crate::desk::aad::AssociatedData {
-    crate::desk::aad::AssociatedData::new(std::iter::empty()).expect("none is fine")
+fn no_aad() -> quorate_core::request::EncryptionContext {
+    quorate_core::request::EncryptionContext::default()
 }
 
 pub(super) async fn opens(node: &Node, blob: &[u8], text: &[u8]) {

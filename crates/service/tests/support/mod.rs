@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use quorate_core::access::{Caller, Door};
 use quorate_core::id::ClusterId;
 use quorate_core::principal::{Principal, Role};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
@@ -20,7 +21,7 @@ use quorate_journal::disk::RealDisk;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
-use quorate_service::{Error, HsmIdentity, HsmMarks, HsmOwnKeys};
+use quorate_service::{Call, Error, HsmIdentity, HsmMarks, HsmOwnKeys};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -232,6 +233,7 @@ impl Rig {
             hot_bytes: 64 << 20,
             join: options.join,
             version: "0.0.0-test".into(),
+            meter: Arc::new(()),
         };
         let node = Node::start(config, world, hsm).await?;
         self.started.0.lock().unwrap_or_else(PoisonError::into_inner).push(node.clone());
@@ -285,7 +287,7 @@ impl Rig {
 }
 
 pub fn principal(role: Role, name: &str) -> Principal {
-    Principal { role, name: name.parse().expect("a name") }
+    Principal::certificate(role, name.parse().expect("a name"))
 }
 
 pub fn admin() -> Principal {
@@ -363,4 +365,9 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found
+}
+
+/// A call of somebody who waits a while.
+pub fn call(who: &Principal) -> Call {
+    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline: soon() }
 }

@@ -4,6 +4,7 @@ use futures::future::join_all;
 use quorate_core::batch::{Expect, Op, Outcome};
 
 use super::*;
+use quorate_core::views::KeyView;
 
 /// Many rotate one key through two desks (as through two nodes): each success is one version, none is lost or doubled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -14,7 +15,7 @@ async fn contended_changes_are_decided_again_until_each_has_happened_once() {
     let tasks = (0..40).map(|n| {
         let (kms, key) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, key.clone());
         tokio::spawn(async move {
-            let request = rotate::Request { key, token: None };
+            let request = Rotate { key, token: None };
             kms.rotate_key(&admin(), &request, soon()).await
         })
     });
@@ -58,16 +59,16 @@ async fn the_same_token_makes_one_key_however_often_and_wherever_it_is_sent() {
         let (kms, request) = (if n % 2 == 0 { rig.kms.clone() } else { other.clone() }, request.clone());
         tokio::spawn(async move { kms.create_key(&admin(), &request, soon()).await.unwrap() })
     });
-    let keys: Vec<KeyRecord> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    let keys: Vec<KeyView> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
     assert!(keys.iter().all(|key| *key == keys[0]));
     assert_eq!(rig.count(Table::Key), 1);
 
-    let request = rotate::Request { key: named("t"), token: Some(rig.token(8)) };
+    let request = Rotate { key: named("t"), token: Some(rig.token(8)) };
     for kms in [&rig.kms, &other, &rig.kms] {
         assert_eq!(kms.rotate_key(&admin(), &request, soon()).await.unwrap().current.get(), 2);
     }
     // Another principal's token is another token.
-    let theirs = Principal { role: Role::Admin, name: "another".parse().unwrap() };
+    let theirs = Principal::certificate(Role::Admin, "another".parse().unwrap());
     let key = rig.kms.create_key(&theirs, &wanted(None, Some(rig.token(7))), soon()).await.unwrap();
     assert_ne!(key.id, keys[0].id);
 }
@@ -78,7 +79,7 @@ async fn the_same_token_makes_one_key_however_often_and_wherever_it_is_sent() {
 async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
     let rig = Rig::new().await;
     let other = rig.other();
-    let request = create_many::Request {
+    let request = CreateMany {
         count: KeyCount::parse(300).unwrap(),
         description: "for tests".parse().unwrap(),
         token: Some(rig.token(7)),
@@ -91,7 +92,7 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
         })
     });
     let answers = join_all(tasks).await.into_iter().filter_map(|answer| answer.unwrap().ok());
-    let answers: Vec<Vec<KeyRecord>> = answers.collect();
+    let answers: Vec<Vec<KeyView>> = answers.collect();
     let last = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
     assert_eq!(last.len(), 300);
     assert!(answers.iter().all(|keys| *keys == last));
@@ -100,11 +101,11 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
     for key in [&last[0], &last[299]] {
         rig.kms.encrypt(&user(), &id(key.id), b"x", &no_aad(), soon()).await.unwrap();
     }
-    let fewer = create_many::Request { count: KeyCount::parse(299).unwrap(), ..request.clone() };
+    let fewer = CreateMany { count: KeyCount::parse(299).unwrap(), ..request.clone() };
     refused(rig.kms.create_keys(&admin(), &fewer, soon()).await, Reason::TokenReused);
     refused(rig.kms.create_keys(&user(), &request, soon()).await, Reason::Denied);
     // Without a token each request is its own.
-    let bare = create_many::Request { token: None, ..request };
+    let bare = CreateMany { token: None, ..request };
     rig.kms.create_keys(&admin(), &bare, soon()).await.unwrap();
     assert_eq!(rig.count(Table::Key), 600);
 }
@@ -144,7 +145,7 @@ async fn a_cluster_wide_seal_closes_the_desk_with_its_commit() {
     refused(kms.list_aliases(&user(), len, &[], soon()).await, Reason::Sealed);
     refused(kms.create_key(&admin(), &wanted(None, None), soon()).await, Reason::Sealed);
     refused(kms.disable_key(&admin(), &key, soon()).await, Reason::Sealed);
-    refused(kms.destroy_due().await, Reason::Sealed);
+    refused(kms.duties.look_after(Duty::Destroy).await, Reason::Sealed);
     assert_eq!(rig.records(), before);
 
     // Unsealed again, in the new epoch.

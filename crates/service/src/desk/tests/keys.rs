@@ -17,12 +17,12 @@ async fn the_life_of_a_key() {
     let key = kms.create_key(&admin(), &wanted(Some("db"), None), soon()).await.unwrap();
     assert_eq!((key.state, key.current.get(), key.rotated_ms), (KeyState::Enabled, 1, 0));
     for handle in ["db", "alias/db", &key.id.to_string()] {
-        assert_eq!(*kms.describe_key(&user(), &named(handle), soon()).await.unwrap(), key, "{handle}");
+        assert_eq!(kms.describe_key(&user(), &named(handle), soon()).await.unwrap(), key, "{handle}");
     }
 
     let first = encrypt(kms, &named("db"), b"one").await.unwrap();
     assert_eq!(first.len(), 3 + 104);
-    let rotated = kms.rotate_key(&admin(), &rotate::Request { key: named("db"), token: None }, soon()).await.unwrap();
+    let rotated = kms.rotate_key(&admin(), &Rotate { key: named("db"), token: None }, soon()).await.unwrap();
     assert_eq!(rotated.current.get(), 2);
     assert!(rotated.rotated_ms >= key.created_ms);
     let made = kms.encrypt(&user(), &named("db"), b"two", &no_aad(), soon()).await.unwrap();

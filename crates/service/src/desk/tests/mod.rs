@@ -8,6 +8,7 @@ mod identity;
 mod keys;
 mod refusals;
 mod time;
+pub(crate) mod verbs;
 
 use std::io;
 use std::ops::Bound;
@@ -18,15 +19,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use quorate_core::access::Access;
+use quorate_core::action::Action;
 use quorate_core::batch::{Batch, Genesis, Rev};
-use quorate_core::decide::{create, create_many, rotate};
+use quorate_core::decide::{Create, CreateMany, Rotate};
+use quorate_core::facts::Materials;
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
+use quorate_core::key_spec::Algorithm;
 use quorate_core::principal::{Principal, Role};
-use quorate_core::record::KeyRecord;
+use quorate_core::record::Duty;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::{DeletionWindow, KeyCount, KeyHandle, PageLen, Token};
+use quorate_core::request::{DeletionWindow, EncryptionContext, KeyCount, KeyHandle, PageLen, Token};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
+use quorate_crypto::material::Material;
 use quorate_crypto::{Keyring, Secret};
 use quorate_journal::disk::RealDisk;
 use quorate_replica::{
@@ -37,9 +43,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use self::identity::SoftIdentity;
-use super::aad::AssociatedData;
-use super::usage::{Source, to_protect};
-use super::{Kms, KmsConfig};
+use super::{Kms, KmsConfig, Tools, Use};
 use crate::error::{Error, Reason};
 use crate::records::{Records, RecordsConfig};
 use crate::seal::peers::MacVerifier;
@@ -270,14 +274,18 @@ impl Rig {
 }
 
 fn desk(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Rev) -> KmsConfig {
+    marked(replica, world, keyring, seal_epoch, false)
+}
+
+fn marked(replica: &Replica, world: &World, keyring: &Arc<Keyring>, seal_epoch: Rev, dev: bool) -> KmsConfig {
     let (replica, world, keyring) = (replica.clone(), world.clone(), keyring.clone());
     let (lineage, cluster, group) = (LINEAGE, CLUSTER, GroupId(0));
-    let records = Records::new(RecordsConfig { replica, world, keyring, lineage, cluster, group, seal_epoch });
+    let config = RecordsConfig { replica, world, keyring, lineage, cluster, group, dev, seal_epoch };
     KmsConfig {
-        records: Arc::new(records),
+        records: Arc::new(Records::new(config)),
         keyring_box: bytes::Bytes::from_static(&[3]),
-        dev: false,
         hot_bytes: 64 << 20,
+        meter: Arc::new(()),
     }
 }
 
@@ -285,7 +293,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 fn as_role(role: Role) -> Principal {
-    Principal { role, name: "somebody".parse().unwrap() }
+    Principal::certificate(role, "somebody".parse().unwrap())
 }
 fn admin() -> Principal {
     as_role(Role::Admin)
@@ -293,8 +301,8 @@ fn admin() -> Principal {
 fn user() -> Principal {
     as_role(Role::User)
 }
-fn wanted(alias: Option<&str>, token: Option<Token>) -> create::Request {
-    create::Request { alias: alias.map(|name| name.parse().unwrap()), description: "for tests".parse().unwrap(), token }
+fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
+    Create { alias: alias.map(|name| name.parse().unwrap()), description: "for tests".parse().unwrap(), token }
 }
 fn id(key: KeyId) -> KeyHandle {
     KeyHandle::Id(key)
@@ -302,10 +310,10 @@ fn id(key: KeyId) -> KeyHandle {
 fn named(text: &str) -> KeyHandle {
     text.parse().unwrap()
 }
-fn aad(pairs: &[(&str, &str)]) -> AssociatedData {
-    AssociatedData::new(pairs.iter().copied()).unwrap()
+fn aad(pairs: &[(&str, &str)]) -> EncryptionContext {
+    EncryptionContext::new(pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()).unwrap()
 }
-fn no_aad() -> AssociatedData {
+fn no_aad() -> EncryptionContext {
     aad(&[])
 }
 #[track_caller]
@@ -313,4 +321,49 @@ fn refused<T>(result: Result<T, Error>, reason: Reason) -> String {
     let error = result.err().expect("refused");
     assert_eq!(error.reason(), reason, "{error}");
     error.to_string()
+}
+
+/// A use that does something when it looks at its facts, and asks for a key if it is to.
+struct Looking {
+    key: Option<KeyHandle>,
+    look: Box<dyn Fn() + Send + Sync>,
+}
+impl Use for Looking {
+    type Facts = ();
+    type Answer = ();
+    fn action(&self) -> Action {
+        Action::Encrypt
+    }
+    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
+        (self.look)();
+        match &self.key {
+            Some(key) => at.protect(key, Algorithm::Blob).map(drop),
+            None => at.namespace().map(drop),
+        }
+    }
+    fn act(&self, (): (), _: &Tools<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A use that answers without having asked for anything.
+struct Unasked;
+impl Use for Unasked {
+    type Facts = ();
+    type Answer = ();
+    fn action(&self) -> Action {
+        Action::Encrypt
+    }
+    fn gather<F: Materials<Material = Arc<Material>>>(&self, _: &mut Access<'_, F>) -> Result<(), F::Error> {
+        Ok(())
+    }
+    fn act(&self, (): (), _: &Tools<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_judged_is_not_answered() {
+    let rig = Rig::new().await;
+    refused(rig.kms.perform(&verbs::call(&admin(), soon()), Unasked).await, Reason::Internal);
 }

@@ -1,5 +1,6 @@
 //! Bad input: a precise error each, and nothing changed (promise P8).
 
+use super::verbs::call;
 use super::*;
 
 /// A blob with one part of its header, or its last byte, changed.
@@ -18,7 +19,7 @@ async fn ciphertexts_that_are_not_what_they_should_be() {
     let blob = kms.encrypt(&user(), &id(key), b"secret", &bound, soon()).await.unwrap().ciphertext;
     let before = rig.records();
 
-    let open = |blob: Vec<u8>, bound: AssociatedData, key: Option<KeyHandle>| async move {
+    let open = |blob: Vec<u8>, bound: EncryptionContext, key: Option<KeyHandle>| async move {
         kms.decrypt(&user(), &blob, &bound, key.as_ref(), soon()).await.map(|p| p.plaintext.to_vec())
     };
     let bound = || aad(&[("tenant", "7")]);
@@ -75,16 +76,6 @@ async fn sizes_and_names_out_of_bounds() {
     refused(kms.encrypt(&user(), &named("nobody"), b"x", &no_aad(), soon()).await, Reason::NotFound);
     refused(kms.describe_key(&user(), &id(KeyId([9; 16])), soon()).await, Reason::NotFound);
 
-    let many: Vec<_> = (0..65).map(|n| (n.to_string(), String::new())).collect();
-    let pairs = |n: usize| AssociatedData::new(many[..n].iter().map(|(k, v)| (k.as_str(), v.as_str())));
-    assert!(pairs(64).is_ok());
-    refused(pairs(65), Reason::InvalidArgument);
-    let long = "v".repeat(8 * 1024);
-    refused(AssociatedData::new([("k", long.as_str())].into_iter()), Reason::TooLarge);
-    assert!(AssociatedData::new([("k", &long[1..])].into_iter()).is_ok());
-    refused(AssociatedData::new([("k", "1"), ("k", "1")].into_iter()), Reason::InvalidArgument);
-    refused(AssociatedData::new([("", "1")].into_iter()), Reason::InvalidArgument);
-
     let len = PageLen::parse(0).unwrap();
     for token in [&b"x"[..], &[2; 43], &[4; 33], &[2; 44], &[255; 43]] {
         let result = kms.list_keys(&user(), len, token, soon()).await;
@@ -106,15 +97,14 @@ async fn a_change_that_is_refused_changes_nothing() {
     let window = DeletionWindow::from_days(30).unwrap();
     kms.disable_key(&admin(), &id(disabled), soon()).await.unwrap();
     kms.schedule_key_deletion(&admin(), &id(doomed), window, soon()).await.unwrap();
-    let rotated = rotate::Request { key: id(disabled), token: Some(rig.token(3)) };
+    let rotated = Rotate { key: id(disabled), token: Some(rig.token(3)) };
     kms.enable_key(&admin(), &id(disabled), soon()).await.unwrap();
     kms.rotate_key(&admin(), &rotated, soon()).await.unwrap();
     kms.disable_key(&admin(), &id(disabled), soon()).await.unwrap();
     let before = rig.records();
     let (nobody, name) = (id(KeyId([9; 16])), "free".parse().unwrap());
     let by = admin();
-    let rotate =
-        |key: &KeyHandle, token: Option<u64>| rotate::Request { key: key.clone(), token: token.map(|n| rig.token(n)) };
+    let rotate = |key: &KeyHandle, token: Option<u64>| Rotate { key: key.clone(), token: token.map(|n| rig.token(n)) };
 
     use Reason::*;
     refused(kms.create_key(&by, &wanted(Some("taken"), None), soon()).await, AlreadyExists);
@@ -161,14 +151,14 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
         ok(uses, kms.describe_key(&who, &key, soon()).await.map(drop));
         ok(uses, kms.list_keys(&who, len, &[], soon()).await.map(drop));
         ok(uses, kms.list_aliases(&who, len, &[], soon()).await.map(drop));
-        ok(role != Role::Node, super::super::echo::echo(&who));
+        ok(role != Role::Node, crate::operation::echo::echo(&who));
         if role == Role::Admin {
             continue;
         }
         ok(false, kms.create_key(&who, &wanted(Some("a"), None), soon()).await.map(drop));
         ok(false, kms.enable_key(&who, &key, soon()).await.map(drop));
         ok(false, kms.disable_key(&who, &key, soon()).await.map(drop));
-        ok(false, kms.rotate_key(&who, &rotate::Request { key: key.clone(), token: None }, soon()).await.map(drop));
+        ok(false, kms.rotate_key(&who, &Rotate { key: key.clone(), token: None }, soon()).await.map(drop));
         ok(false, kms.schedule_key_deletion(&who, &key, window, soon()).await.map(drop));
         ok(false, kms.cancel_key_deletion(&who, &key, soon()).await.map(drop));
         ok(false, kms.create_alias(&who, &"a".parse().unwrap(), &key, soon()).await.map(drop));
@@ -182,22 +172,22 @@ async fn a_use_under_way_when_a_forged_batch_is_found_gets_no_answer() {
     let rig = Rig::new().await;
     let key = rig.key().await;
     rig.replica.set_keys(Some(Turning::new(rig.keys())));
-    let (other, runtime) = (rig.other(), tokio::runtime::Handle::current());
-    let (begun, collected) = (AtomicBool::new(false), AtomicU64::new(0));
     // It has its read index and looks at the facts when the batch is applied.
-    let gather = |source: &mut dyn Source| {
+    let collected = Arc::new(AtomicU64::new(0));
+    let (other, replica, runtime) = (rig.other(), rig.replica.clone(), tokio::runtime::Handle::current());
+    let (begun, counted) = (AtomicBool::new(false), collected.clone());
+    let look = move || {
         if !begun.swap(true, Ordering::SeqCst) {
             let other = other.clone();
             runtime.spawn(async move { other.create_key(&admin(), &wanted(None, None), soon()).await });
         }
-        while rig.replica.problem().is_none() {
+        while replica.problem().is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        collected.fetch_add(1, Ordering::SeqCst);
-        to_protect(source, &id(key))
+        counted.fetch_add(1, Ordering::SeqCst);
     };
-    let used = rig.kms.with_facts(soon(), gather, |_| Ok(())).await;
+    let used = rig.kms.perform(&call(&user(), soon()), Looking { key: Some(id(key)), look: Box::new(look) }).await;
     assert!(refused(used, Reason::Damaged).contains("forged"));
-    assert!(collected.into_inner() > 0);
+    assert!(collected.load(Ordering::SeqCst) > 0);
     refused(rig.kms.encrypt(&user(), &id(key), b"x", &no_aad(), soon()).await, Reason::Damaged);
 }

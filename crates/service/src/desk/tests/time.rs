@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use super::verbs::call;
 use super::*;
 
 /// Tells the times it was given, then the last one for ever.
@@ -17,13 +18,13 @@ impl BootClock for Script {
 /// How often the facts were looked at, with a clock that tells these times: one before each round, one after the work.
 async fn looks(rig: &Rig, times: &[u64]) -> usize {
     let kms = rig.with_clock(Arc::new(Script(Mutex::new(times.to_vec()))));
-    let looks = AtomicUsize::new(0);
-    let look = || {
-        looks.fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    };
-    kms.with_facts(soon(), |_| Ok(()), |()| look()).await.unwrap();
-    looks.into_inner()
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counted = looks.clone();
+    let look = Box::new(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    kms.perform(&call(&user(), soon()), Looking { key: None, look }).await.unwrap();
+    looks.load(Ordering::SeqCst)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +83,7 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
     let spared = rig.key().await;
     let first = Some(rig.token(1));
     for token in [first].into_iter().chain([None; 39]) {
-        kms.rotate_key(&admin(), &rotate::Request { key: id(key), token }, soon()).await.unwrap();
+        kms.rotate_key(&admin(), &Rotate { key: id(key), token }, soon()).await.unwrap();
     }
     let blob = kms.encrypt(&user(), &id(key), b"x", &no_aad(), soon()).await.unwrap().ciphertext;
     let window = DeletionWindow::from_days(7).unwrap();
@@ -91,19 +92,19 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
     }
     kms.cancel_key_deletion(&admin(), &id(spared), soon()).await.unwrap();
 
-    let why = refused(kms.destroy_due().await, Reason::Unavailable);
+    let why = refused(kms.duties.look_after(Duty::Destroy).await, Reason::Unavailable);
     assert!(why.contains("since its start"), "{why}");
     later(&rig, 6 * MINUTE).await;
-    assert_eq!(kms.destroy_due().await.unwrap(), 0);
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 0);
     assert_eq!((rig.count(Table::Key), rig.count(Table::KeyVersion)), (2, 42));
 
     // Cluster time that has only just come to it is not enough.
     later(&rig, 7 * 86_400_000 + MINUTE).await;
-    assert_eq!(kms.destroy_due().await.unwrap(), 0);
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 0);
     refused(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::KeyPendingDeletion);
     later(&rig, 6 * MINUTE).await;
-    assert_eq!(kms.destroy_due().await.unwrap(), 1);
-    assert_eq!(kms.destroy_due().await.unwrap(), 0);
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 1);
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 0);
     refused(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::UnknownKey);
     refused(kms.describe_key(&user(), &named("doomed"), soon()).await, Reason::NotFound);
     refused(kms.cancel_key_deletion(&admin(), &id(key), soon()).await, Reason::NotFound);
@@ -114,13 +115,13 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
 
     // The answer to the first token is a week old. A retry would be refused whether it is remembered or not.
     kms.enable_key(&admin(), &id(spared), soon()).await.unwrap();
-    let second = rotate::Request { key: id(spared), token: Some(rig.token(2)) };
+    let second = Rotate { key: id(spared), token: Some(rig.token(2)) };
     kms.rotate_key(&admin(), &second, soon()).await.unwrap();
     assert_eq!(rig.count(Table::Idempotency), 2);
-    let late = rotate::Request { key: id(spared), token: first };
+    let late = Rotate { key: id(spared), token: first };
     refused(kms.rotate_key(&admin(), &late, soon()).await, Reason::TokenTime);
-    assert_eq!(kms.sweep_answers().await.unwrap(), 1);
-    assert_eq!((kms.sweep_answers().await.unwrap(), rig.count(Table::Idempotency)), (0, 1));
+    assert_eq!(kms.duties.look_after(Duty::Sweep).await.unwrap(), 1);
+    assert_eq!((kms.duties.look_after(Duty::Sweep).await.unwrap(), rig.count(Table::Idempotency)), (0, 1));
     refused(kms.rotate_key(&admin(), &late, soon()).await, Reason::TokenTime);
     assert_eq!(kms.rotate_key(&admin(), &second, soon()).await.unwrap().current.get(), 2);
 }
@@ -133,7 +134,7 @@ async fn a_clock_that_leaps_to_a_keys_day_destroys_nothing() {
     rig.kms.schedule_key_deletion(&admin(), &id(key), window, soon()).await.unwrap();
     later(&rig, 6 * MINUTE).await;
     rig.wall.0.fetch_add(8 * 86_400_000, Ordering::SeqCst);
-    let why = refused(rig.kms.destroy_due().await, Reason::Unavailable);
+    let why = refused(rig.kms.duties.look_after(Duty::Destroy).await, Reason::Unavailable);
     assert!(why.contains("was set"), "{why}");
     // However long it stays there: nobody has witnessed it, and cluster time stands still.
     until("it is held", || rig.replica.status().time_held_ms.is_some()).await;
@@ -141,7 +142,7 @@ async fn a_clock_that_leaps_to_a_keys_day_destroys_nothing() {
         rig.boot.0.fetch_add(MINUTE, Ordering::SeqCst);
         rig.wall.0.fetch_add(MINUTE, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(matches!(rig.kms.destroy_due().await, Ok(0) | Err(Error::Unavailable(_))));
+        assert!(matches!(rig.kms.duties.look_after(Duty::Destroy).await, Ok(0) | Err(Error::Unavailable(_))));
     }
     assert_eq!(rig.count(Table::Key), 1);
 }
@@ -154,13 +155,13 @@ async fn only_a_cluster_for_development_takes_a_brief_deletion() {
     let why = refused(rig.kms.schedule_key_deletion(&admin(), &key, brief, soon()).await, Reason::InvalidArgument);
     assert!(why.contains("7 to 30 days"), "{why}");
 
-    let kms = Kms::open(KmsConfig { dev: true, ..desk(&rig.replica, &rig.world, &rig.keyring, 0) });
+    let kms = Kms::open(marked(&rig.replica, &rig.world, &rig.keyring, 0, true));
     kms.schedule_key_deletion(&admin(), &key, brief, soon()).await.unwrap();
     later(&rig, 2000).await;
-    assert_eq!(kms.destroy_due().await.unwrap(), 0);
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 0);
     later(&rig, 1000).await;
-    assert_eq!(kms.destroy_due().await.unwrap(), 0, "just come to it");
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 0, "just come to it");
     later(&rig, 2000).await;
-    assert_eq!(kms.destroy_due().await.unwrap(), 1);
+    assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 1);
     refused(kms.describe_key(&user(), &key, soon()).await, Reason::NotFound);
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_core::id::KeyId;
+use quorate_core::key_spec::KeySpec;
+use quorate_core::record::AliasRecord;
 
 use super::*;
 
@@ -13,16 +15,22 @@ fn key(n: u8) -> RecordKey {
     blind[0] = n.wrapping_mul(31);
     RecordKey::new(Table::Alias, blind)
 }
-fn fact(n: u64) -> Fact {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&n.to_be_bytes());
-    Fact::Alias(KeyId(id))
+/// The `n`th value of a record.
+fn fact(at: u8, n: u64) -> Noted {
+    let alias = AliasRecord { name: "a".parse().unwrap(), key: KeyId([0; 16]), created_ms: n };
+    Noted { key: key(at), rev: n, known: Some(Known::Record(Arc::new(alias.into()))) }
 }
-fn value(fact: &Fact) -> u64 {
-    match fact {
-        Fact::Alias(id) => u64::from_be_bytes(id.0[..8].try_into().unwrap()),
+fn value((rev, known): &(Rev, Known)) -> u64 {
+    match known {
+        Known::Record(record) => match &**record {
+            Record::Alias(alias) if alias.created_ms == *rev => *rev,
+            _ => panic!("not one of ours"),
+        },
         _ => panic!("not one of ours"),
     }
+}
+fn one() -> usize {
+    len(&fact(0, 0).known.unwrap())
 }
 fn touch(hot: &HotView, index: u64, keys: &[u8]) {
     let touched: Vec<_> = keys.iter().map(|n| (key(*n), index, Some(Bytes::new()))).collect();
@@ -38,12 +46,12 @@ fn view() -> HotView {
 #[test]
 fn nothing_is_kept_before_it_follows_the_log() {
     let hot = view();
-    hot.offer(7, vec![(key(1), fact(1))]);
+    hot.offer(7, vec![fact(1, 1)]);
     assert_eq!((get(&hot, 1), hot.read().index()), (None, 0));
     touch(&hot, 8, &[]);
-    hot.offer(7, vec![(key(1), fact(1))]);
+    hot.offer(7, vec![fact(1, 1)]);
     assert_eq!(get(&hot, 1), None, "what happened between 7 and 8 was not seen");
-    hot.offer(8, vec![(key(1), fact(1))]);
+    hot.offer(8, vec![fact(1, 1)]);
     assert_eq!((get(&hot, 1), hot.read().index()), (Some(1), 8));
 }
 
@@ -54,10 +62,10 @@ fn an_old_value_is_not_taken_after_the_change_was_applied() {
     touch(&hot, 10, &[]);
     // The reader's view is at 10; entry 11 changes the record before the offer arrives.
     touch(&hot, 11, &[1]);
-    hot.offer(10, vec![(key(1), fact(1)), (key(2), fact(2))]);
+    hot.offer(10, vec![fact(1, 1), fact(2, 2)]);
     assert_eq!(get(&hot, 1), None);
     assert_eq!(get(&hot, 2), Some(2), "the other record was not touched");
-    hot.offer(11, vec![(key(1), fact(11))]);
+    hot.offer(11, vec![fact(1, 11)]);
     assert_eq!(get(&hot, 1), Some(11));
 }
 
@@ -66,7 +74,7 @@ fn an_old_value_is_not_taken_after_the_change_was_applied() {
 fn a_view_ahead_of_the_hot_view_is_not_taken() {
     let hot = view();
     touch(&hot, 10, &[]);
-    hot.offer(11, vec![(key(1), fact(11))]);
+    hot.offer(11, vec![fact(1, 11)]);
     assert_eq!(get(&hot, 1), None);
 }
 
@@ -78,9 +86,9 @@ fn what_is_no_longer_remembered_can_not_be_vouched_for() {
         touch(&hot, index, &[index as u8]);
     }
     // Eight changes are remembered, 12 to 19; a view at 10 might have missed the one at 11.
-    hot.offer(10, vec![(key(11), fact(10)), (key(99), fact(10))]);
+    hot.offer(10, vec![fact(11, 10), fact(99, 10)]);
     assert_eq!((get(&hot, 11), get(&hot, 99)), (None, None));
-    hot.offer(11, vec![(key(99), fact(11))]);
+    hot.offer(11, vec![fact(99, 11)]);
     assert_eq!(get(&hot, 99), Some(11));
     let hot = hot.read();
     assert!(hot.0.touched.len() <= 8 && hot.0.last_touch.len() <= 8);
@@ -90,18 +98,36 @@ fn what_is_no_longer_remembered_can_not_be_vouched_for() {
 fn a_change_drops_exactly_what_it_touched() {
     let hot = view();
     touch(&hot, 1, &[]);
-    hot.offer(1, (1..=5).map(|n| (key(n), fact(u64::from(n)))).collect());
+    hot.offer(1, (1..=5).map(|n| fact(n, u64::from(n))).collect());
     touch(&hot, 2, &[2, 4, 77]);
     let here: Vec<_> = (1..=5).filter_map(|n| get(&hot, n)).collect();
     assert_eq!(here, [1, 3, 5]);
 }
 
-fn material(n: u8, of: u8) -> (RecordKey, Fact) {
+/// Material, made beside the key's first value.
+fn material(n: u8, of: u8) -> Noted {
     let at = RecordKey::with(Table::KeyVersion, &[0; 6], [n; 32], &[0, 0, 0, 1]);
-    (at, Fact::Material(Arc::new(Secret::from_array([n; 32])), Arc::new(key(of))))
+    let material = Arc::new(Material::read(KeySpec::Aes256, &[n; 32]).unwrap());
+    Noted { key: at, rev: 1, known: Some(Known::Material(material, Arc::new(key(of)), 1)) }
 }
 fn is_here(hot: &HotView, n: u8) -> bool {
-    hot.read().get(&material(n, 0).0).is_some()
+    hot.read().0.map.contains_key(&material(n, 0).key)
+}
+
+/// Whatever else happens, material is of no use beside another value of its key than the one it was made from.
+#[test]
+fn material_counts_only_beside_the_revision_it_was_made_from() {
+    let hot = view();
+    touch(&hot, 1, &[]);
+    hot.offer(1, vec![material(101, 1)]);
+    let counts = |hot: &HotView| hot.read().get(&material(101, 1).key).is_some();
+    assert!(is_here(&hot, 101) && !counts(&hot), "its key is not known");
+    hot.offer(1, vec![fact(1, 2)]);
+    assert!(is_here(&hot, 101) && !counts(&hot), "its key was changed");
+    let hot = view();
+    touch(&hot, 1, &[]);
+    hot.offer(1, vec![material(101, 1), fact(1, 1)]);
+    assert!(counts(&hot));
 }
 
 /// A key that is disabled, or to be destroyed, is changed; its versions' records are not (key-hierarchy §8).
@@ -123,7 +149,7 @@ fn the_material_goes_with_any_change_of_its_key() {
 
 #[test]
 fn what_is_evicted_is_no_longer_known_of_its_key() {
-    let one = material(1, 1).1.len();
+    let one = len(&material(1, 1).known.unwrap());
     let hot = HotView::with_limits(4 * one, 64);
     touch(&hot, 1, &[]);
     for n in 100..140 {
@@ -139,27 +165,27 @@ fn what_is_evicted_is_no_longer_known_of_its_key() {
 fn after_a_gap_in_the_log_nothing_is_known() {
     let hot = view();
     touch(&hot, 1, &[]);
-    hot.offer(1, vec![(key(1), fact(1)), (key(2), fact(2))]);
+    hot.offer(1, vec![fact(1, 1), fact(2, 2)]);
     touch(&hot, 50, &[2]);
     assert_eq!((get(&hot, 1), get(&hot, 2), hot.read().index()), (None, None, 50));
-    hot.offer(1, vec![(key(1), fact(1))]);
-    hot.offer(49, vec![(key(1), fact(1))]);
+    hot.offer(1, vec![fact(1, 1)]);
+    hot.offer(49, vec![fact(1, 1)]);
     assert_eq!(get(&hot, 1), None, "a view from before the gap");
-    hot.offer(50, vec![(key(1), fact(50))]);
+    hot.offer(50, vec![fact(1, 50)]);
     assert_eq!(get(&hot, 1), Some(50));
 }
 
 #[test]
 fn it_is_bounded_by_bytes_and_keeps_what_is_used() {
-    let one = fact(0).len();
+    let one = one();
     let hot = HotView::with_limits(10 * one, 8);
     touch(&hot, 1, &[]);
     for n in 0..10 {
-        hot.offer(1, vec![(key(n), fact(u64::from(n)))]);
+        hot.offer(1, vec![fact(n, u64::from(n))]);
     }
     for n in 10..100 {
         assert!(get(&hot, 3).is_some(), "used between all of these");
-        hot.offer(1, vec![(key(n), fact(u64::from(n)))]);
+        hot.offer(1, vec![fact(n, u64::from(n))]);
         let guard = hot.read();
         assert!(guard.0.bytes <= 10 * one && guard.0.map.len() == 10);
     }
@@ -169,12 +195,12 @@ fn it_is_bounded_by_bytes_and_keeps_what_is_used() {
 fn closed_it_is_empty_and_stays_so() {
     let hot = view();
     touch(&hot, 1, &[]);
-    hot.offer(1, vec![(key(1), fact(1))]);
+    hot.offer(1, vec![fact(1, 1)]);
     hot.close();
     assert_eq!(get(&hot, 1), None);
-    hot.offer(1, vec![(key(1), fact(1))]);
+    hot.offer(1, vec![fact(1, 1)]);
     touch(&hot, 2, &[1]);
-    hot.offer(2, vec![(key(1), fact(1))]);
+    hot.offer(2, vec![fact(1, 1)]);
     assert_eq!(get(&hot, 1), None);
 }
 
@@ -182,11 +208,13 @@ fn closed_it_is_empty_and_stays_so() {
 fn material_is_let_go_with_its_entry() {
     let hot = view();
     touch(&hot, 1, &[]);
-    let material = Arc::new(Secret::from_array([7; MATERIAL_LEN]));
-    let watch = Arc::downgrade(&material);
-    hot.offer(1, vec![(key(1), Fact::Material(material, Arc::new(key(2))))]);
+    let noted = material(1, 2);
+    let at = noted.key.clone();
+    let Some(Known::Material(material, ..)) = &noted.known else { panic!("not material") };
+    let watch = Arc::downgrade(material);
+    hot.offer(1, vec![noted]);
     assert!(watch.upgrade().is_some());
-    touch(&hot, 2, &[1]);
+    hot.applied(2, &[(at, 2, Some(Bytes::new()))]);
     assert!(watch.upgrade().is_none(), "a change to the record wipes it at once");
 }
 
@@ -211,7 +239,7 @@ proptest! {
             3 => any::<prop::sample::Index>().prop_map(Event::Offer),
         ], 1..200)
     ) {
-        let hot = HotView::with_limits(4 * fact(0).len(), 6);
+        let hot = HotView::with_limits(4 * one(), 6);
         // What is true at each index: record → value, the value being the index that wrote it (0 = never).
         let mut history = vec![BTreeMap::<u8, u64>::new()];
         let mut committed: Vec<Vec<u8>> = vec![Vec::new()];
@@ -239,7 +267,7 @@ proptest! {
                 }
                 Event::Offer(which) if !loaded.is_empty() => {
                     let (at, n, value) = loaded.swap_remove(which.index(loaded.len()));
-                    hot.offer(at, vec![(key(n), fact(value))]);
+                    hot.offer(at, vec![fact(n, value)]);
                 }
                 Event::Offer(_) => {}
             }
@@ -279,7 +307,7 @@ fn a_pair_that_changes_together_is_seen_together() {
                     }
                     drop(guard);
                     let at = engine.load(Ordering::SeqCst);
-                    hot.offer(at, vec![(key(1), fact(at)), (key(2), fact(at))]);
+                    hot.offer(at, vec![fact(1, at), fact(2, at)]);
                 }
                 hits
             })
@@ -300,15 +328,15 @@ fn a_pair_that_changes_together_is_seen_together() {
 fn a_replaced_state_leaves_nothing_of_the_old_one() {
     let hot = view();
     touch(&hot, 10, &[]);
-    hot.offer(10, vec![(key(1), fact(1))]);
+    hot.offer(10, vec![fact(1, 1)]);
     assert_eq!(get(&hot, 1), Some(1));
     hot.replaced(90, &|_| Ok(None));
     assert_eq!((get(&hot, 1), hot.read().index()), (None, 90));
     // A reader still has a view of the old state.
-    hot.offer(10, vec![(key(1), fact(1))]);
-    hot.offer(89, vec![(key(1), fact(1))]);
+    hot.offer(10, vec![fact(1, 1)]);
+    hot.offer(89, vec![fact(1, 1)]);
     assert_eq!(get(&hot, 1), None);
-    hot.offer(90, vec![(key(1), fact(90))]);
+    hot.offer(90, vec![fact(1, 90)]);
     assert_eq!(get(&hot, 1), Some(90));
     touch(&hot, 91, &[1]);
     assert_eq!((get(&hot, 1), hot.read().index()), (None, 91));

@@ -13,52 +13,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quorate_core::batch::Rev;
-use quorate_core::id::KeyId;
-use quorate_core::record::{KeyRecord, MATERIAL_LEN};
+use quorate_core::record::Record;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
-use quorate_crypto::Secret;
+use quorate_crypto::material::Material;
 use quorate_replica::{ApplyObserver, ReadRecord, Touched};
+
+use crate::records::facts::{Known, Noted};
 
 /// How many touched records are remembered; older changes make a fill fail, which costs a cache entry, no more.
 const TOUCHED_MAX: usize = 64 * 1024;
 /// What an entry takes besides its value: the key twice, two map slots, counters; bytes, rounded up.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// What is known of one record at the view's index. Values are shared: a use keeps them past the guard, and the
-/// material is wiped when the last holder lets go.
-#[derive(Clone)]
-pub enum Fact {
-    /// There is no such record.
-    Absent,
-    /// A key.
-    Key(Arc<KeyRecord>),
-    /// The material of a version, and where the record of its key is kept: it goes with any change of that record, so
-    /// that nothing is kept of a key that was disabled or waits for its destruction.
-    Material(Arc<Secret<MATERIAL_LEN>>, Arc<RecordKey>),
-    /// What an alias stands for.
-    Alias(KeyId),
-    /// The revision of the cluster-wide seal.
-    Seal(Rev),
-}
-
-impl Fact {
-    fn len(&self) -> usize {
-        ENTRY_OVERHEAD
-            + match self {
-                Self::Absent | Self::Alias(_) | Self::Seal(_) => 0,
-                Self::Material(_, of) => MATERIAL_LEN + of.as_bytes().len(),
-                Self::Key(key) => {
+/// Bytes that an entry takes, about.
+fn len(known: &Known) -> usize {
+    ENTRY_OVERHEAD
+        + match known {
+            Known::Absent => 0,
+            Known::Material(_, of, _) => std::mem::size_of::<Material>() + of.as_bytes().len(),
+            Known::Record(record) => match &**record {
+                Record::Key(key) => {
                     let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
-                    std::mem::size_of::<KeyRecord>() + key.description.as_str().len() + names
+                    std::mem::size_of::<Record>() + key.description.as_str().len() + names
                 }
-            }
-    }
+                _ => std::mem::size_of::<Record>(),
+            },
+        }
 }
 
 struct Slot {
     key: RecordKey,
-    fact: Fact,
+    rev: Rev,
+    known: Known,
     /// Looked at since the hand came by.
     used: AtomicBool,
 }
@@ -97,11 +84,22 @@ impl HotGuard<'_> {
     pub fn index(&self) -> u64 {
         self.0.index
     }
-    /// A fact, if it is here.
-    pub fn get(&self, key: &RecordKey) -> Option<Fact> {
+    /// What is known of a record, and its revision, if it is here. What was derived counts only beside the revision of the
+    /// record that it was derived from.
+    pub fn get(&self, key: &RecordKey) -> Option<(Rev, Known)> {
+        let slot = self.slot(key)?;
+        if let Known::Material(_, of, rev) = &slot.known
+            && self.slot(of)?.rev != *rev
+        {
+            return None;
+        }
+        Some((slot.rev, slot.known.clone()))
+    }
+
+    fn slot(&self, key: &RecordKey) -> Option<&Slot> {
         let slot = self.0.slots[*self.0.map.get(key)?].as_ref()?;
         slot.used.store(true, Ordering::Relaxed);
-        Some(slot.fact.clone())
+        Some(slot)
     }
 }
 
@@ -133,8 +131,8 @@ impl HotView {
         HotGuard(self.hot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Offers facts read from the engine's view at `index`; keeps those that can't go stale unnoticed.
-    pub fn offer(&self, index: u64, facts: Vec<(RecordKey, Fact)>) {
+    /// Offers what was read from the engine's view at `index`; keeps what can't go stale unnoticed.
+    pub fn offer(&self, index: u64, read: Vec<Noted>) {
         // Evicted values are dropped, and wiped, after the lock is released.
         let mut evicted = Vec::new();
         let mut hot = self.write();
@@ -144,12 +142,13 @@ impl HotView {
         if hot.closed || !judged && !blind {
             return;
         }
-        for (key, fact) in facts {
-            let of = if let Fact::Material(_, of) = &fact { Some(&**of) } else { None };
+        for Noted { key, rev, known } in read {
+            let Some(known) = known else { continue };
+            let of = if let Known::Material(_, of, _) = &known { Some(&**of) } else { None };
             let changed_since = |key| hot.last_touch.get(&fingerprint(key)).is_some_and(|at| *at > index);
             let changed = changed_since(&key) || of.is_some_and(changed_since);
             if (blind || !changed) && !hot.map.contains_key(&key) {
-                hot.insert(key, fact, self.bytes_max, &mut evicted);
+                hot.insert(Slot { key, rev, known, used: AtomicBool::new(false) }, self.bytes_max, &mut evicted);
             }
         }
         drop(hot);
@@ -230,8 +229,8 @@ impl Hot {
         let at = self.map.remove(key)?;
         self.free.push(at);
         let slot = self.slots[at].take()?;
-        self.bytes -= slot.fact.len();
-        if let Fact::Material(_, of) = &slot.fact
+        self.bytes -= len(&slot.known);
+        if let Known::Material(_, of, _) = &slot.known
             && let Some(of_key) = self.materials.get_mut(of)
         {
             of_key.retain(|material| material != key);
@@ -242,8 +241,8 @@ impl Hot {
         Some(slot)
     }
 
-    fn insert(&mut self, key: RecordKey, fact: Fact, bytes_max: usize, evicted: &mut Vec<Slot>) {
-        let len = fact.len();
+    fn insert(&mut self, slot: Slot, bytes_max: usize, evicted: &mut Vec<Slot>) {
+        let len = len(&slot.known);
         if len > bytes_max {
             return;
         }
@@ -254,10 +253,10 @@ impl Hot {
             }
         }
         self.bytes += len;
-        if let Fact::Material(_, of) = &fact {
-            self.materials.entry(of.clone()).or_default().push(key.clone());
+        if let Known::Material(_, of, _) = &slot.known {
+            self.materials.entry(of.clone()).or_default().push(slot.key.clone());
         }
-        let slot = Some(Slot { key: key.clone(), fact, used: AtomicBool::new(false) });
+        let (key, slot) = (slot.key.clone(), Some(slot));
         let at = match self.free.pop() {
             Some(at) => {
                 self.slots[at] = slot;

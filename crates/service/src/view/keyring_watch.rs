@@ -1,4 +1,4 @@
-//! The turn from one root key and epoch to the next, as the log tells it (key-hierarchy §4.5).
+//! Watches the keyring's record: the step from one root key and epoch to the next, as the log tells it (key-hierarchy §4.5).
 //!
 //! A desk that was handed the next keyring beforehand opens records with it at once, and seals with it from the entry
 //! that puts it into the state. A desk that missed it closes at that entry, before anything later can be read here.
@@ -16,20 +16,20 @@ use crate::records::barrier::Barrier;
 
 /// Where a desk stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turned {
-    /// At the keyring it was opened with, or at the last one it was handed; so many turns since it was opened.
-    Along(u32),
+pub enum Stands {
+    /// At the keyring of the state: the one it was opened with, or, after so many rotations, the last one it was handed.
+    Current(u32),
     /// The keyring in the state is one that this desk was not handed.
-    Missed,
+    Behind,
 }
 
 /// Watches the keyring's record while entries are applied.
-pub struct Turn {
+pub struct KeyringWatch {
     hot: Arc<HotView>,
     barrier: Arc<Barrier>,
     key: RecordKey,
     boxed: Mutex<Boxes>,
-    turned: watch::Sender<Turned>,
+    stands: watch::Sender<Stands>,
 }
 
 struct Boxes {
@@ -37,14 +37,14 @@ struct Boxes {
     next: Option<Bytes>,
 }
 
-impl Turn {
+impl KeyringWatch {
     /// A watch over the desk whose keyring is in the state as `now`.
     pub fn new(hot: Arc<HotView>, barrier: Arc<Barrier>, now: Bytes) -> Self {
         let boxed = Mutex::new(Boxes { now, next: None });
-        Self { hot, barrier, key: RecordKey::keyring(), boxed, turned: watch::Sender::new(Turned::Along(0)) }
+        Self { hot, barrier, key: RecordKey::keyring(), boxed, stands: watch::Sender::new(Stands::Current(0)) }
     }
 
-    /// Makes ready for the turn to `keyring`, as boxed; a turn that was prepared before and has not come is given up.
+    /// Makes ready for the rotation to `keyring`, as boxed; one that was prepared before and has not come is given up.
     pub fn prepare(&self, boxed: Bytes, keyring: &Arc<Keyring>) {
         let mut boxes = self.boxed.lock().unwrap_or_else(PoisonError::into_inner);
         if boxes.now != boxed {
@@ -54,8 +54,8 @@ impl Turn {
     }
 
     /// Where the desk stands, as it changes.
-    pub fn watch(&self) -> watch::Receiver<Turned> {
-        self.turned.subscribe()
+    pub fn watch(&self) -> watch::Receiver<Stands> {
+        self.stands.subscribe()
     }
 
     fn came(&self, value: Option<&Bytes>) {
@@ -67,22 +67,22 @@ impl Turn {
                 boxes.now = value.clone();
                 boxes.next = None;
                 self.barrier.begin_epoch();
-                self.turned.send_modify(|turned| {
-                    if let Turned::Along(turns) = turned {
-                        *turns = turns.wrapping_add(1);
+                self.stands.send_modify(|stands| {
+                    if let Stands::Current(rotations) = stands {
+                        *rotations = rotations.wrapping_add(1);
                     }
                 });
             }
             _ => {
                 self.barrier.close();
                 self.hot.close();
-                self.turned.send_replace(Turned::Missed);
+                self.stands.send_replace(Stands::Behind);
             }
         }
     }
 }
 
-impl ApplyObserver for Turn {
+impl ApplyObserver for KeyringWatch {
     fn applied(&self, index: u64, touched: &[Touched]) {
         if let Some((_, _, value)) = touched.iter().find(|(key, _, _)| *key == self.key) {
             self.came(value.as_ref());
@@ -91,7 +91,7 @@ impl ApplyObserver for Turn {
     }
 
     fn replaced(&self, index: u64, record: ReadRecord<'_>) {
-        // The turn may be in what was not applied entry by entry. A record that can't be read counts as missed.
+        // The rotation may be in what was not applied entry by entry. A record that can't be read counts as missed.
         self.came(record(&self.key).ok().flatten().as_ref());
         self.hot.replaced(index, record);
     }
@@ -116,33 +116,33 @@ mod tests {
     const NOW: Bytes = Bytes::from_static(b"the keyring it was opened with");
     const NEXT: Bytes = Bytes::from_static(b"the keyring it was handed");
 
-    fn desk() -> (Turn, Arc<Barrier>) {
+    fn desk() -> (KeyringWatch, Arc<Barrier>) {
         let hsm_random = quorate_crypto::Secret::from_array([1; 32]);
         let keyring = Arc::new(Keyring::generate(&hsm_random, &Os));
         let barrier = Arc::new(Barrier::new(keyring.clone(), Lineage([1; 16]), GroupId(0), Arc::new(Os)));
-        let turn = Turn::new(Arc::new(HotView::new(1 << 20)), barrier.clone(), NOW);
-        turn.prepare(NEXT, &keyring);
-        (turn, barrier)
+        let watch = KeyringWatch::new(Arc::new(HotView::new(1 << 20)), barrier.clone(), NOW);
+        watch.prepare(NEXT, &keyring);
+        (watch, barrier)
     }
 
-    /// A snapshot may bring the turn, or one that was missed, without the entry that made it.
+    /// A snapshot may bring the rotation, or one that was missed, without the entry that made it.
     #[test]
     fn a_replaced_state_tells_where_the_desk_stands() {
         let other = Bytes::from_static(b"another keyring");
         let cases = [
-            (Some(NOW), Turned::Along(0)),
-            (Some(NEXT), Turned::Along(1)),
-            (Some(other), Turned::Missed),
-            (None, Turned::Missed),
+            (Some(NOW), Stands::Current(0)),
+            (Some(NEXT), Stands::Current(1)),
+            (Some(other), Stands::Behind),
+            (None, Stands::Behind),
         ];
         for (boxed, stands) in cases {
-            let (turn, barrier) = desk();
-            turn.replaced(9, &|key| Ok(boxed.clone().filter(|_| *key == RecordKey::keyring())));
-            assert_eq!(*turn.watch().borrow(), stands, "{boxed:?}");
-            assert_eq!(barrier.keyring().is_ok(), stands != Turned::Missed, "a desk that missed it is closed");
+            let (watch, barrier) = desk();
+            watch.replaced(9, &|key| Ok(boxed.clone().filter(|_| *key == RecordKey::keyring())));
+            assert_eq!(*watch.watch().borrow(), stands, "{boxed:?}");
+            assert_eq!(barrier.keyring().is_ok(), stands != Stands::Behind, "a desk that missed it is closed");
         }
-        let (turn, barrier) = desk();
-        turn.replaced(9, &|_| Err(io::Error::other("the disk is gone")));
-        assert!(barrier.keyring().is_err() && *turn.watch().borrow() == Turned::Missed);
+        let (watch, barrier) = desk();
+        watch.replaced(9, &|_| Err(io::Error::other("the disk is gone")));
+        assert!(barrier.keyring().is_err() && *watch.watch().borrow() == Stands::Behind);
     }
 }

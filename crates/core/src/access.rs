@@ -1,0 +1,267 @@
+//! Who may do what, judged on facts: a request reaches keys through [`Access`] only, and what that gives out was granted.
+//!
+//! Resolving a name and judging it are one step on one view, so no decision can touch a key that was not granted to it, and a
+//! right that is taken away counts from the same index as the change that took it.
+
+use std::net::SocketAddr;
+
+use crate::action::Action;
+use crate::authorize::Denied;
+use crate::decide::{Refusal, Write, refusal};
+use crate::facts::{Basis, Facts, Materials, Of};
+use crate::id::{KeyId, KeyVersion, Namespace};
+use crate::key_spec::{Algorithm, Usage};
+use crate::lifecycle::KeyState;
+use crate::principal::Principal;
+use crate::record::{AliasRecord, Due, KeyRecord, RecordName, Stored};
+use crate::request::KeyHandle;
+use crate::time::Time;
+
+/// The door that a call came through.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Door {
+    /// gRPC, `quorate.v1`.
+    Native,
+}
+
+/// Who asks, and from where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// Who it is, as presented.
+    pub principal: Principal,
+    /// Where from, if it came over a network.
+    pub source: Option<SocketAddr>,
+    /// Through which door.
+    pub door: Door,
+}
+
+/// What an action is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Resource<'a> {
+    /// All of a namespace, or what is not there in it.
+    Namespace(Namespace),
+    /// A key.
+    Key(&'a KeyRecord),
+}
+
+/// A question to the policies.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// What they want to do.
+    pub action: Action,
+    /// To what.
+    pub resource: Resource<'a>,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// They may.
+    Allowed,
+    /// They may not, and why: for the caller as far as it is his own affair.
+    Denied(Denied),
+}
+
+/// Decides who may do what.
+pub trait PolicyEngine: Send + Sync {
+    /// Decides one question, from what it is asked alone.
+    fn decide(&self, ask: &Ask<'_>) -> Decision;
+}
+
+/// The fixed rule of design §6: the role in the certificate decides, whatever it is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FixedRoles;
+
+impl FixedRoles {
+    /// Whether that principal may do it to anything at all: what a door can ask before it reads a body.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn screen(principal: &Principal, action: Action) -> Result<(), Denied> {
+        let group = action.group();
+        if group.roles().contains(&principal.role()) {
+            return Ok(());
+        }
+        Err(Denied { principal: principal.clone(), phrase: group.phrase(), roles: group.roles() })
+    }
+}
+
+impl PolicyEngine for FixedRoles {
+    fn decide(&self, ask: &Ask<'_>) -> Decision {
+        Self::screen(&ask.caller.principal, ask.action).map_or_else(Decision::Denied, |()| Decision::Allowed)
+    }
+}
+
+/// The facts of one view as one call may see them, for one action.
+pub struct Access<'a, F> {
+    facts: &'a mut F,
+    policies: &'a dyn PolicyEngine,
+    ask: Ask<'a>,
+    granted: Granted,
+}
+
+/// What was granted on this view.
+#[derive(Default)]
+struct Granted {
+    namespace: bool,
+    keys: Vec<KeyId>,
+}
+
+impl<'a, F: Facts> Access<'a, F> {
+    /// Over facts that are true at one index.
+    pub fn new(facts: &'a mut F, policies: &'a dyn PolicyEngine, caller: &'a Caller, action: Action) -> Self {
+        let ask = Ask { caller, action, resource: Resource::Namespace(Namespace::FIRST) };
+        Self { facts, policies, ask, granted: Granted::default() }
+    }
+
+    /// The time that decisions on this view go by.
+    pub fn time(&self) -> Time
+    where
+        F: Basis,
+    {
+        self.facts.time()
+    }
+
+    /// Whether the cluster is marked for development.
+    pub fn is_dev(&self) -> bool
+    where
+        F: Basis,
+    {
+        self.facts.is_dev()
+    }
+
+    /// Who asks.
+    pub fn principal(&self) -> &'a Principal {
+        &self.ask.caller.principal
+    }
+
+    /// The namespace, if the caller may do it there.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`].
+    pub fn namespace(&mut self) -> Result<Namespace, F::Error> {
+        self.judge(Resource::Namespace(Namespace::FIRST))?;
+        self.granted.namespace = true;
+        Ok(Namespace::FIRST)
+    }
+
+    /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle.
+    pub fn key(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
+        let id = self.id(handle)?;
+        match self.live(id)? {
+            Some(key) => self.grant(key),
+            None => self.missing(Refusal::KeyNotFound(handle.clone())),
+        }
+    }
+
+    /// The id that `handle` names; nothing is granted yet.
+    fn id(&mut self, handle: &KeyHandle) -> Result<KeyId, F::Error> {
+        match handle {
+            KeyHandle::Id(id) => Ok(*id),
+            KeyHandle::Alias(name) => match self.facts.get::<AliasRecord>(name.clone())? {
+                Some(alias) => Ok(alias.key),
+                None => self.missing(Refusal::KeyNotFound(handle.clone())),
+            },
+        }
+    }
+
+    fn live(&mut self, id: KeyId) -> Result<Option<Of<KeyRecord>>, F::Error> {
+        Ok(self.facts.get::<KeyRecord>(id)?.filter(|key| key.state != KeyState::Destroyed))
+    }
+
+    fn grant(&mut self, key: Of<KeyRecord>) -> Result<Of<KeyRecord>, F::Error> {
+        self.judge(Resource::Key(&key))?;
+        self.granted.keys.push(key.id);
+        Ok(key)
+    }
+
+    /// Says that something is not there, to who may do it where it could be.
+    fn missing<T>(&self, refusal: Refusal) -> Result<T, F::Error> {
+        self.judge(Resource::Namespace(Namespace::FIRST))?;
+        Err(refusal.into())
+    }
+
+    fn judge(&self, resource: Resource<'_>) -> Result<(), F::Error> {
+        match self.policies.decide(&Ask { resource, ..self.ask }) {
+            Decision::Allowed => Ok(()),
+            Decision::Denied(denied) => Err(Refusal::Denied(denied).into()),
+        }
+    }
+
+    /// A record that goes with what was granted. For the decisions of this crate.
+    pub(crate) fn get<K: Stored>(&mut self, name: K::Name) -> Result<Option<Of<K>>, F::Error> {
+        self.facts.get(name)
+    }
+
+    /// Whether anything was granted, and each of these writes is to a key that was, or makes one where that was. A decision
+    /// that was not judged is a fault, and has no effect.
+    pub fn covers(&self, writes: &[Write]) -> bool {
+        let Granted { namespace, keys } = &self.granted;
+        let covered = |write: &Write| match write.name() {
+            RecordName::Key(id) | RecordName::KeyVersion((id, _)) | RecordName::Due((_, Due::Deletion(id))) => {
+                keys.contains(&id) || *namespace && write.creates()
+            }
+            _ => true,
+        };
+        (*namespace || !keys.is_empty()) && writes.iter().all(covered)
+    }
+}
+
+/// A version of a key, with its material, that may be used now as was asked.
+pub struct Usable<M> {
+    /// The key.
+    pub key: KeyId,
+    /// The version.
+    pub version: KeyVersion,
+    /// Its material.
+    pub material: M,
+}
+
+impl<F: Materials> Access<'_, F> {
+    /// What is to be protected with (encrypt, data keys): the current version of the key that `handle` names.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::WrongUsage`]; the key is not found, disabled, or waits for its destruction.
+    pub fn protect(&mut self, handle: &KeyHandle, by: Algorithm) -> Result<Usable<F::Material>, F::Error> {
+        let key = self.key(handle)?;
+        fits(&key, Usage::Encrypt, by)?;
+        let version = key.protect().map_err(|why| refusal(key.id, why))?;
+        Ok(Usable { key: key.id, version, material: self.facts.material(key.id, version)? })
+    }
+
+    /// What is to be processed with (decrypt): the version that a ciphertext names, of the key that it names. With `named`,
+    /// that must be the same key.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::WrongKey`], [`Refusal::UnknownKey`], [`Refusal::UnknownVersion`], [`Refusal::WrongUsage`]; `named` is not found;
+    /// the key is disabled, or waits for its destruction.
+    pub fn process(
+        &mut self,
+        id: KeyId,
+        version: KeyVersion,
+        named: Option<&KeyHandle>,
+        by: Algorithm,
+    ) -> Result<Usable<F::Material>, F::Error> {
+        if let Some(handle) = named {
+            let named = self.id(handle)?;
+            if named != id {
+                return self.missing(Refusal::WrongKey { named, actual: id });
+            }
+        }
+        let Some(key) = self.live(id)? else { return self.missing(Refusal::UnknownKey(id)) };
+        let key = self.grant(key)?;
+        fits(&key, Usage::Decrypt, by)?;
+        let known = key.process(version).map_err(|why| refusal(id, why))?;
+        known.ok_or(Refusal::UnknownVersion(id, version))?;
+        Ok(Usable { key: id, version, material: self.facts.material(id, version)? })
+    }
+}
+
+fn fits(key: &KeyRecord, usage: Usage, by: Algorithm) -> Result<(), Refusal> {
+    if key.spec.fits(usage, by) { Ok(()) } else { Err(Refusal::WrongUsage(key.id, key.spec)) }
+}

@@ -1,0 +1,100 @@
+//! The one table of actions: what a caller may be allowed to do. An action's name is the same in policies, in the audit trail
+//! and in metrics.
+
+use crate::principal::Role;
+
+/// What rights are commonly given together (key-model §7.2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Group {
+    /// Using keys.
+    Use,
+    /// Looking at what there is.
+    Read,
+    /// Making, changing and destroying keys and their names.
+    Manage,
+}
+
+impl Group {
+    /// What it allows, completing "may not …".
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::Use => "use keys",
+            Self::Read => "describe or list keys",
+            Self::Manage => "manage keys",
+        }
+    }
+    /// The roles that have it by the fixed rule of design §6.
+    pub const fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Use | Self::Read => &[Role::Admin, Role::User],
+            Self::Manage => &[Role::Admin],
+        }
+    }
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $action:ident: $group:ident;)+) => {
+        /// One action for each verb of the core; more where rights tell apart what one verb does.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Action {
+            $($(#[$doc])* $action,)+
+        }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &'static [Self] = &[$(Self::$action,)+];
+
+            /// Its name.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$action => stringify!($action),)+ }
+            }
+            /// The group it belongs to.
+            pub const fn group(self) -> Group {
+                match self { $(Self::$action => Group::$group,)+ }
+            }
+        }
+    };
+}
+
+actions! {
+    /// Encrypt under a key.
+    Encrypt: Use;
+    /// Decrypt what a key encrypted.
+    Decrypt: Use;
+    /// Make a data key, in clear and encrypted.
+    DataKey: Use;
+    /// Make a data key, encrypted only.
+    DataKeyWithoutPlaintext: Use;
+    /// Random bytes.
+    Random: Use;
+    /// See what is known of a key.
+    Describe: Read;
+    /// List keys.
+    ListObjects: Read;
+    /// List names.
+    NameList: Read;
+    /// Make a key.
+    Create: Manage;
+    /// Make many keys at once.
+    CreateMany: Manage;
+    /// Enable a key.
+    Enable: Manage;
+    /// Disable a key.
+    Disable: Manage;
+    /// Give a key a new current version.
+    Rotate: Manage;
+    /// Have a key destroyed on a later day.
+    ScheduleDeletion: Manage;
+    /// Spare a key its scheduled destruction.
+    CancelDeletion: Manage;
+    /// Give a key a name.
+    NameCreate: Manage;
+    /// Take a name off a key.
+    NameDelete: Manage;
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}

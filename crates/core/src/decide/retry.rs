@@ -1,0 +1,77 @@
+//! Retries: the same request, with the same token, does not act twice (key-model §5.4). Done once, for every verb.
+
+use super::{Change, Decide, Refusal, Write};
+use crate::access::Access;
+use crate::facts::Basis;
+use crate::id::KeyId;
+use crate::record::{IdempotencyRecord, KeyRecord};
+use crate::request::{KeyHandle, Token};
+use crate::seam::NewIds;
+use crate::time::Time;
+
+/// How a retry of a request is told from a new request.
+pub enum Retry<A> {
+    /// It is not: doing it again does no harm, or the caller gave no token.
+    Again,
+    /// The id of what it makes is made from the token: a retry finds that itself.
+    Id(Token),
+    /// What was answered is filed under the token.
+    Filed(Filed<A>),
+}
+
+/// An answer to be filed.
+pub struct Filed<A> {
+    /// The client's token.
+    pub token: Token,
+    /// Hash of the request's parameters: the same token with others is refused.
+    pub request_hash: [u8; 32],
+    /// The key that the answer is about.
+    pub key_of: fn(&A) -> KeyId,
+    /// The answer to a retry, from that key as it is now.
+    pub answer: fn(&KeyRecord) -> A,
+}
+
+/// Decides `request`; a retry is answered as it was, from what is there now.
+///
+/// # Errors
+/// [`Refusal::TokenReused`], [`Refusal::TokenTime`]; those of the verb.
+pub fn decide<D: Decide, F: Basis>(
+    request: &D,
+    at: &mut Access<'_, F>,
+    ids: &dyn NewIds,
+) -> Result<Change<D::Answer>, F::Error> {
+    let filed = match request.retry() {
+        Retry::Again => return request.decide(at, ids),
+        Retry::Id(token) => {
+            timely(token, at.time())?;
+            return request.decide(at, ids);
+        }
+        Retry::Filed(filed) => filed,
+    };
+    timely(filed.token, at.time())?;
+    let name = (at.principal().clone(), filed.token);
+    if let Some(earlier) = at.get::<IdempotencyRecord>(name.clone())? {
+        if earlier.request_hash != filed.request_hash {
+            return Err(Refusal::TokenReused.into());
+        }
+        let key = at.key(&KeyHandle::Id(earlier.key))?;
+        return Ok(Change::none((filed.answer)(&key)));
+    }
+    let mut change = request.decide(at, ids)?;
+    let (principal, token) = name;
+    let key = (filed.key_of)(&change.answer);
+    let answered = IdempotencyRecord { principal, token, request_hash: filed.request_hash, key };
+    change.writes.push(Write::Create(answered.into()));
+    Ok(change)
+}
+
+/// Whether a token's time is one that a request of now may have.
+///
+/// # Errors
+/// [`Refusal::TokenTime`]: much later nobody could tell whether the request was carried out.
+fn timely(token: Token, time: Time) -> Result<(), Refusal> {
+    let at_ms = token.time_ms();
+    let ahead = time.cluster_ms.max(time.local_ms).saturating_add(Token::AHEAD_MS_MAX);
+    let behind = time.cluster_ms.saturating_sub(Token::BEHIND_MS_MAX);
+    if (behind..=ahead).contains(&at_ms) { Ok(()) } else { Err(Refusal::TokenTime { now_ms: time.stamp_ms() }) }
+}

@@ -1,0 +1,47 @@
+//! Material of key versions: its bytes are looked at in this room only, a file for each family. To everybody else it is opaque.
+
+pub mod symmetric;
+
+use quorate_core::key_spec::KeySpec;
+use quorate_core::seam::Entropy;
+
+use self::symmetric::SymmetricKey;
+use crate::secret::SecretBytes;
+
+/// The material of one key version, ready for use; wiped when dropped.
+pub enum Material {
+    /// Of a symmetric key.
+    Symmetric(SymmetricKey),
+}
+
+impl Material {
+    /// Fresh material of that kind, as records hold it.
+    pub fn fresh(spec: KeySpec, entropy: &dyn Entropy) -> SecretBytes {
+        match spec {
+            KeySpec::Aes256 => SymmetricKey::fresh(entropy),
+        }
+    }
+
+    /// Reads material as a record holds it; `None` = it is none of that kind.
+    pub fn read(spec: KeySpec, bytes: &[u8]) -> Option<Self> {
+        match spec {
+            KeySpec::Aes256 => SymmetricKey::from_slice(bytes).map(Self::Symmetric),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestEntropy;
+
+    #[test]
+    fn fresh_material_reads_back_and_nothing_else_does() {
+        for spec in KeySpec::ALL {
+            let fresh = Material::fresh(*spec, &TestEntropy::new(1));
+            assert!(Material::read(*spec, &fresh).is_some());
+            assert!(Material::read(*spec, &fresh[1..]).is_none() && Material::read(*spec, &[]).is_none());
+            assert_ne!(Material::fresh(*spec, &TestEntropy::new(2)), fresh);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The path of every list, page by page, in memory for one page: the newest first, or in no order that means anything. A page is
+//! one view, judged there; pages together are no transaction.
+
+use std::io;
+
+use bytes::Bytes;
+use quorate_core::access::Access;
+use quorate_core::action::Action;
+use quorate_core::batch::Rev;
+use quorate_core::record::Record;
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::{InvalidRequest, PageLen, Part};
+use quorate_crypto::Keyring;
+use quorate_replica::View;
+use tokio::time::Instant;
+
+use super::Kms;
+use crate::call::Call;
+use crate::error::Error;
+use crate::records::facts::unreadable;
+
+/// Records read in one go, before other requests get their turn.
+pub const CHUNK: usize = 128;
+
+/// A request for one page of a list.
+pub trait Listing {
+    /// What is listed.
+    type Item;
+    /// Where that is kept.
+    const TABLE: Table;
+
+    /// What the caller has to be allowed.
+    fn action(&self) -> Action;
+    /// At most so many items.
+    fn page_len(&self) -> PageLen;
+    /// Where the page begins, as the page before said; empty = the first page.
+    fn token(&self) -> &[u8];
+    /// At most [`CHUNK`] records after that one.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn rows(
+        &self,
+        keyring: &Keyring,
+        view: &View,
+        last: Option<&RecordKey>,
+    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>>;
+    /// The item that a record is, if it is one.
+    fn item(&self, record: Record) -> Option<Self::Item>;
+}
+
+/// Where the next page begins: the key of the last record of the page before. Its bytes tell no name, those are blinded. A
+/// forged one can do no more than begin elsewhere in a list that its sender may read anyway.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PageToken(RecordKey);
+
+impl PageToken {
+    /// Reads a token from a request; empty = the first page.
+    ///
+    /// # Errors
+    /// When it is not one that a listing of that table gave.
+    fn parse(bytes: &[u8], table: Table) -> Result<Option<Self>, InvalidRequest> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        match RecordKey::parse(bytes) {
+            Ok(key) if key.table() == table => Ok(Some(Self(key))),
+            _ => Err(InvalidRequest::wrong(
+                Part::PageToken,
+                "the page token is not one that this list gave; give the last answer's token, or none",
+            )),
+        }
+    }
+    /// Its bytes, for the caller to send back.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// One page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` = this is the last.
+    pub next: Option<PageToken>,
+}
+
+impl Kms {
+    /// One page of a list.
+    ///
+    /// # Errors
+    /// [`Error::Denied`]; [`Error::Invalid`] for a token of another list; [`Error::Sealed`], [`Error::Unavailable`] and
+    /// [`Error::Damaged`].
+    pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error> {
+        self.metered(request.action(), self.read_page(call, &request)).await
+    }
+
+    async fn read_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error> {
+        let token = PageToken::parse(request.token(), L::TABLE)?;
+        let view = self.records.fresh_view(call.deadline).await?;
+        let mut facts = self.records.facts(&view)?;
+        Access::new(&mut facts, &*self.policies, &call.caller, request.action()).namespace()?;
+        drop(facts);
+
+        let mut last = token.map(|token| token.0);
+        let mut items = Vec::new();
+        loop {
+            let more = {
+                let keyring = self.records.barrier.keyring()?;
+                let rows = request.rows(&keyring, &view, last.as_ref()).map_err(unreadable)?;
+                let more = rows.len() == CHUNK;
+                for (key, _, value) in rows {
+                    if items.len() == request.page_len().get() {
+                        // One record more than fits: there is a next page, and it begins with it.
+                        return Ok(Page { items, next: last.map(PageToken) });
+                    }
+                    items.extend(request.item(self.records.barrier.record(&keyring, &key, None, &value)?));
+                    last = Some(key);
+                }
+                more
+            };
+            if !more {
+                return Ok(Page { items, next: None });
+            }
+            if Instant::now() >= call.deadline {
+                return Err(Error::Unavailable("reading the page took too long; ask for a shorter one".into()));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The path of every use: a read-index round of its own, all facts at one index, judged there, then the work, and the answer
+//! only while the round is fresh (key-log §1.8, §1.9). Nothing is written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::access::Access;
+use quorate_core::action::Action;
+use quorate_core::facts::Materials;
+use quorate_core::id::Lineage;
+use quorate_core::seam::Entropy;
+use quorate_core::seeded::{self, Bug};
+use quorate_crypto::material::Material;
+use tokio::time::Instant;
+
+use super::Kms;
+use crate::call::Call;
+use crate::error::Error;
+use crate::view::{Gap, HotFacts};
+
+/// How old a round may be when the answer goes out. A machine that slept, or a process that was stopped, in between
+/// takes a new round and looks again; what happens after that last look can't be bounded by anybody.
+const ROUND_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// A request that uses what is there and changes nothing.
+pub trait Use {
+    /// What it needs to know.
+    type Facts;
+    /// What it answers.
+    type Answer;
+
+    /// What the caller has to be allowed.
+    fn action(&self) -> Action;
+    /// Whether it could be meant at all, by itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Collects what it needs, at one index. It has to ask for something: an answer that nobody was asked for is none.
+    ///
+    /// # Errors
+    /// The refusals of the verb; whatever keeps facts from being read.
+    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error>;
+    /// Does the work. It may be done again on newer facts.
+    ///
+    /// # Errors
+    /// What only the work shows to be wrong.
+    fn act(&self, facts: Self::Facts, tools: &Tools<'_>) -> Result<Self::Answer, Error>;
+}
+
+/// What uses work with, besides facts.
+pub struct Tools<'a> {
+    /// Identity of the data.
+    pub lineage: Lineage,
+    /// Random bytes.
+    pub entropy: &'a dyn Entropy,
+}
+
+impl Kms {
+    /// Answers a request that changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] and those of the verb; [`Error::Sealed`], [`Error::Unavailable`] and [`Error::Damaged`].
+    pub async fn perform<U: Use>(&self, call: &Call, request: U) -> Result<U::Answer, Error> {
+        self.metered(request.action(), self.use_facts(call, &request)).await
+    }
+
+    async fn use_facts<U: Use>(&self, call: &Call, request: &U) -> Result<U::Answer, Error> {
+        let tools = Tools { lineage: self.records.barrier.lineage(), entropy: &*self.records.world.entropy };
+        request.check(&tools)?;
+        loop {
+            let began = self.records.world.boot_clock.now();
+            // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
+            let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, request).ok() } else { None };
+            let index = self.records.read_index(call.deadline).await?;
+            let facts = self.collect(index, call, request);
+            let facts = match early {
+                Some(early) if !matches!(facts, Err(Error::Sealed)) => early,
+                _ => facts?,
+            };
+            let answer = request.act(facts, &tools)?;
+            self.records.check_open()?;
+            if self.records.world.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
+                return Ok(answer);
+            }
+            if Instant::now() >= call.deadline {
+                return Err(Error::Unavailable("no fresh confirmation of the state was had in time".into()));
+            }
+        }
+    }
+
+    /// All facts at one index, which is at or past `index`. Nothing in here awaits.
+    fn collect<U: Use>(&self, index: u64, call: &Call, request: &U) -> Result<U::Facts, Error> {
+        let keyring = self.records.barrier.keyring()?;
+        let guard = self.hot.read();
+        if guard.index() >= index {
+            match self.hot_facts(call, request, HotFacts::new(&guard, &keyring)) {
+                Ok(facts) => return Ok(facts),
+                Err(Gap::Error(e)) => return Err(e),
+                Err(Gap::Missing) => {}
+            }
+        }
+        drop(guard);
+
+        let view = self.records.view()?;
+        if view.applied() < index {
+            return Err(Error::Internal("the state is behind the read index"));
+        }
+        let mut engine = self.records.facts(&view)?;
+        let facts = self.judged(call, request, &mut engine);
+        self.hot.offer(view.applied(), engine.into_read());
+        facts
+    }
+
+    fn hot_facts<U: Use>(&self, call: &Call, request: &U, mut hot: HotFacts<'_>) -> Result<U::Facts, Gap> {
+        if hot.revision(&self.records.seal)? != self.records.seal_epoch {
+            return Err(Error::Sealed.into());
+        }
+        self.judged(call, request, &mut hot)
+    }
+
+    /// What the request needs of these facts, as far as the caller may.
+    fn judged<U: Use, F: Materials<Material = Arc<Material>>>(
+        &self,
+        call: &Call,
+        request: &U,
+        facts: &mut F,
+    ) -> Result<U::Facts, F::Error>
+    where
+        F::Error: From<Error>,
+    {
+        let mut at = Access::new(facts, &*self.policies, &call.caller, request.action());
+        let gathered = request.gather(&mut at)?;
+        if at.covers(&[]) { Ok(gathered) } else { Err(Error::Internal("a use asked for nothing").into()) }
+    }
+}

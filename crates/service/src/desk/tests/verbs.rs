@@ -1,0 +1,136 @@
+//! The verbs as tests say them: who asks, for what; each is one request to the desk.
+
+use quorate_core::access::{Caller, Door};
+use quorate_core::decide::{
+    CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
+};
+use quorate_core::principal::Principal;
+use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHandle, PageLen};
+use quorate_core::views::{AliasView, KeyView};
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::desk::{Kms, Page};
+use crate::error::Error;
+use crate::operation::*;
+
+type Answer<T> = Result<T, Error>;
+
+pub(crate) fn call(who: &Principal, deadline: Instant) -> Call {
+    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline }
+}
+
+impl Kms {
+    pub(crate) async fn create_key(&self, who: &Principal, wanted: &Create, until: Instant) -> Answer<KeyView> {
+        self.commit(&call(who, until), wanted).await
+    }
+    pub(crate) async fn create_keys(
+        &self,
+        who: &Principal,
+        wanted: &CreateMany,
+        until: Instant,
+    ) -> Answer<Vec<KeyView>> {
+        self.create_many(&call(who, until), wanted).await
+    }
+    pub(crate) async fn describe_key(&self, who: &Principal, key: &KeyHandle, until: Instant) -> Answer<KeyView> {
+        self.perform(&call(who, until), Describe { key: key.clone() }).await
+    }
+    pub(crate) async fn list_keys(
+        &self,
+        who: &Principal,
+        len: PageLen,
+        token: &[u8],
+        until: Instant,
+    ) -> Answer<Page<KeyView>> {
+        self.page(&call(who, until), ListKeys { len, token: token.to_vec().into() }).await
+    }
+    pub(crate) async fn list_aliases(
+        &self,
+        who: &Principal,
+        len: PageLen,
+        token: &[u8],
+        until: Instant,
+    ) -> Answer<Page<AliasView>> {
+        self.page(&call(who, until), ListAliases { len, token: token.to_vec().into() }).await
+    }
+    pub(crate) async fn enable_key(&self, who: &Principal, key: &KeyHandle, until: Instant) -> Answer<KeyView> {
+        self.commit(&call(who, until), &Enable { key: key.clone() }).await
+    }
+    pub(crate) async fn disable_key(&self, who: &Principal, key: &KeyHandle, until: Instant) -> Answer<KeyView> {
+        self.commit(&call(who, until), &Disable { key: key.clone() }).await
+    }
+    pub(crate) async fn rotate_key(&self, who: &Principal, wanted: &Rotate, until: Instant) -> Answer<KeyView> {
+        self.commit(&call(who, until), wanted).await
+    }
+    pub(crate) async fn schedule_key_deletion(
+        &self,
+        who: &Principal,
+        key: &KeyHandle,
+        window: DeletionWindow,
+        until: Instant,
+    ) -> Answer<KeyView> {
+        self.commit(&call(who, until), &ScheduleDeletion { key: key.clone(), window }).await
+    }
+    pub(crate) async fn cancel_key_deletion(
+        &self,
+        who: &Principal,
+        key: &KeyHandle,
+        until: Instant,
+    ) -> Answer<KeyView> {
+        self.commit(&call(who, until), &CancelDeletion { key: key.clone() }).await
+    }
+    pub(crate) async fn create_alias(
+        &self,
+        who: &Principal,
+        name: &AliasName,
+        key: &KeyHandle,
+        until: Instant,
+    ) -> Answer<AliasView> {
+        self.commit(&call(who, until), &CreateAlias { name: name.clone(), key: key.clone() }).await
+    }
+    pub(crate) async fn delete_alias(&self, who: &Principal, name: &AliasName, until: Instant) -> Answer<()> {
+        self.commit(&call(who, until), &DeleteAlias { name: name.clone() }).await
+    }
+    pub(crate) async fn encrypt(
+        &self,
+        who: &Principal,
+        key: &KeyHandle,
+        plaintext: &[u8],
+        context: &EncryptionContext,
+        until: Instant,
+    ) -> Answer<Ciphertext> {
+        let (key, plaintext) = (key.clone(), plaintext.to_vec().into());
+        self.perform(&call(who, until), Encrypt { key, plaintext, context: context.clone() }).await
+    }
+    pub(crate) async fn decrypt(
+        &self,
+        who: &Principal,
+        ciphertext: &[u8],
+        context: &EncryptionContext,
+        key: Option<&KeyHandle>,
+        until: Instant,
+    ) -> Answer<Plaintext> {
+        let wanted = Decrypt::new(ciphertext.to_vec().into(), context.clone(), key.cloned())?;
+        self.perform(&call(who, until), wanted).await
+    }
+    pub(crate) async fn generate_data_key(
+        &self,
+        who: &Principal,
+        key: &KeyHandle,
+        len: u32,
+        context: &EncryptionContext,
+        with_plaintext: bool,
+        until: Instant,
+    ) -> Answer<DataKey> {
+        let wanted = GenerateDataKey { key: key.clone(), len, context: context.clone(), with_plaintext };
+        self.perform(&call(who, until), wanted).await
+    }
+    pub(crate) async fn generate_random(
+        &self,
+        who: &Principal,
+        len: u32,
+        until: Instant,
+    ) -> Answer<quorate_crypto::SecretBytes> {
+        self.perform(&call(who, until), GenerateRandom { len }).await
+    }
+}

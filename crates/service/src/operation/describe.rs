@@ -1,0 +1,42 @@
+//! Describe a key.
+
+use std::sync::Arc;
+
+use quorate_core::access::Access;
+use quorate_core::action::Action;
+use quorate_core::facts::{Materials, Of};
+use quorate_core::record::KeyRecord;
+use quorate_core::request::KeyHandle;
+use quorate_core::views::KeyView;
+use quorate_crypto::material::Material;
+
+use crate::desk::{Tools, Use};
+use crate::error::Error;
+
+/// Tells what is known of `key`, its material apart.
+///
+/// Refused: the key is not found.
+pub struct Describe {
+    /// The key.
+    pub key: KeyHandle,
+}
+
+impl Use for Describe {
+    type Facts = Of<KeyRecord>;
+    type Answer = KeyView;
+
+    fn action(&self) -> Action {
+        Action::Describe
+    }
+
+    fn gather<F: Materials<Material = Arc<Material>>>(
+        &self,
+        at: &mut Access<'_, F>,
+    ) -> Result<Of<KeyRecord>, F::Error> {
+        at.key(&self.key)
+    }
+
+    fn act(&self, key: Of<KeyRecord>, _: &Tools<'_>) -> Result<KeyView, Error> {
+        Ok(KeyView::from(&*key))
+    }
+}

@@ -1,0 +1,45 @@
+//! List the aliases, in no order that means anything.
+
+use std::io;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use quorate_core::action::Action;
+use quorate_core::batch::Rev;
+use quorate_core::record::Record;
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::PageLen;
+use quorate_core::views::AliasView;
+use quorate_crypto::Keyring;
+use quorate_replica::View;
+
+use crate::desk::{CHUNK, Listing};
+
+/// One page of the aliases.
+pub struct ListAliases {
+    /// At most so many.
+    pub len: PageLen,
+    /// Where the page begins; empty = the first.
+    pub token: Bytes,
+}
+
+impl Listing for ListAliases {
+    type Item = AliasView;
+    const TABLE: Table = Table::Alias;
+
+    fn action(&self) -> Action {
+        Action::NameList
+    }
+    fn page_len(&self) -> PageLen {
+        self.len
+    }
+    fn token(&self) -> &[u8] {
+        &self.token
+    }
+    fn rows(&self, _: &Keyring, view: &View, last: Option<&RecordKey>) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+        view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
+    }
+    fn item(&self, record: Record) -> Option<AliasView> {
+        if let Record::Alias(alias) = record { Some(AliasView::from(&alias)) } else { None }
+    }
+}

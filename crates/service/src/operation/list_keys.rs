@@ -1,0 +1,57 @@
+//! List the keys, newest first.
+
+use std::io;
+
+use bytes::Bytes;
+use quorate_core::action::Action;
+use quorate_core::batch::Rev;
+use quorate_core::id::Namespace;
+use quorate_core::lifecycle::KeyState;
+use quorate_core::record::Record;
+use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::PageLen;
+use quorate_core::views::KeyView;
+use quorate_crypto::{Keyring, List};
+use quorate_replica::View;
+
+use crate::desk::{CHUNK, Listing};
+
+/// One page of the keys.
+pub struct ListKeys {
+    /// At most so many.
+    pub len: PageLen,
+    /// Where the page begins; empty = the first.
+    pub token: Bytes,
+}
+
+impl Listing for ListKeys {
+    type Item = KeyView;
+    const TABLE: Table = Table::Key;
+
+    fn action(&self) -> Action {
+        Action::ListObjects
+    }
+    fn page_len(&self) -> PageLen {
+        self.len
+    }
+    fn token(&self) -> &[u8] {
+        &self.token
+    }
+    fn rows(
+        &self,
+        keyring: &Keyring,
+        view: &View,
+        last: Option<&RecordKey>,
+    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, List::Keys), last, CHUNK)
+    }
+    fn item(&self, record: Record) -> Option<KeyView> {
+        match record {
+            // Another namespace may have the same tag.
+            Record::Key(key) if key.state != KeyState::Destroyed && key.namespace == Namespace::FIRST => {
+                Some(KeyView::from(&key))
+            }
+            _ => None,
+        }
+    }
+}

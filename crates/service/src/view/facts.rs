@@ -1,0 +1,80 @@
+//! Facts from the hot view.
+
+use std::sync::Arc;
+
+use quorate_core::decide::Refusal;
+use quorate_core::facts::{Facts, Materials};
+use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::record::{Record, RecordName};
+use quorate_crypto::Keyring;
+use quorate_crypto::material::Material;
+
+use super::hot::HotGuard;
+use crate::error::Error;
+use crate::records::barrier::Barrier;
+use crate::records::facts::{Known, missing};
+
+/// Why facts could not be had from the hot view.
+pub enum Gap {
+    /// Not all are there: the engine has them.
+    Missing,
+    /// They say no.
+    Error(Error),
+}
+
+impl From<Error> for Gap {
+    fn from(e: Error) -> Self {
+        Self::Error(e)
+    }
+}
+
+impl From<Refusal> for Gap {
+    fn from(e: Refusal) -> Self {
+        Self::Error(e.into())
+    }
+}
+
+/// The hot view, held still.
+pub struct HotFacts<'a> {
+    guard: &'a HotGuard<'a>,
+    keyring: &'a Keyring,
+}
+
+impl<'a> HotFacts<'a> {
+    pub fn new(guard: &'a HotGuard<'a>, keyring: &'a Keyring) -> Self {
+        Self { guard, keyring }
+    }
+
+    /// The revision of a record; 0 = there is none.
+    pub fn revision(&self, name: &RecordName) -> Result<u64, Gap> {
+        Ok(self.known(name)?.0)
+    }
+
+    fn known(&self, name: &RecordName) -> Result<(u64, Known), Gap> {
+        self.guard.get(&Barrier::key_of(self.keyring, name)).ok_or(Gap::Missing)
+    }
+}
+
+impl Facts for HotFacts<'_> {
+    type Error = Gap;
+
+    fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, Gap> {
+        match self.known(name)?.1 {
+            Known::Absent => Ok(None),
+            Known::Record(record) => Ok(Some(record)),
+            Known::Material(..) => Err(Gap::Missing),
+        }
+    }
+}
+
+impl Materials for HotFacts<'_> {
+    type Material = Arc<Material>;
+
+    fn material(&mut self, key: KeyId, version: KeyVersion) -> Result<Arc<Material>, Gap> {
+        match self.known(&RecordName::KeyVersion((key, version)))?.1 {
+            Known::Material(material, ..) => Ok(material),
+            Known::Absent => Err(missing(key, version).into()),
+            Known::Record(_) => Err(Gap::Missing),
+        }
+    }
+}
