@@ -244,7 +244,7 @@ async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_watches_once_and_its_watch_ends_when_the_node_turns() {
+async fn a_connection_watches_once_and_its_watch_ends_when_the_node_is_sealed() {
     let rig = Rig::new();
     let (node, shares) = rig.unsealed().await;
     let mut client = HealthClient::new(connect(&node, None).await);

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::compact::Compactor;
 use crate::config::{ReplicaConfig, World};
-use crate::error::{Loss, OpenError, Problem};
+use crate::error::{OpenError, Problem, Rollback};
 use crate::grants::Grants;
 use crate::grants::wire::{BootKey, Realm};
 use crate::handler::PeerHandler;
@@ -246,7 +246,7 @@ async fn start_on(
     node.review_candidacy();
     node.raft.run();
     if file.lost {
-        node.shared.set_problem(Problem::Lost(Loss::Before));
+        node.shared.set_problem(Problem::Lost(Rollback::Before));
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.checker.scan().map(drop));
@@ -417,7 +417,7 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
         return;
     }
     // However it was found out.
-    node.own.lose();
+    node.own.set_lost();
     node.review_candidacy();
     let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
         Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),

@@ -45,7 +45,7 @@ const HAND_ON_LIMIT: Duration = Duration::from_secs(5);
 /// How long a leader is looked for to say whether the member may go.
 const CHECK_LIMIT: Duration = Duration::from_secs(8);
 
-/// The next root key, ready for the entry that turns to it.
+/// The next root key, ready for the entry that rotates to it.
 pub(crate) struct Next {
     boxed: Bytes,
     root_key: RootKey,
@@ -183,12 +183,12 @@ impl Node {
                 self.handover.approved(member.id);
             }
         }
-        // The log has turned; this node's own service follows within moments.
-        let turned = |state: &Arc<State>| match &**state {
+        // The log has rotated; this node's own service follows within moments.
+        let rotated = |state: &Arc<State>| match &**state {
             State::Unsealed(u) => u.opened.seal.keyring == boxed,
             _ => true,
         };
-        let _ = tokio::time::timeout_at(deadline, self.state.subscribe().wait_for(turned)).await;
+        let _ = tokio::time::timeout_at(deadline, self.state.subscribe().wait_for(rotated)).await;
         Ok(serial)
     }
 
@@ -210,7 +210,7 @@ impl Node {
             .map_err(|_| Error::WrongState(format!("{} did not prove that it opened the key", to.statement.name)))
     }
 
-    /// From now on this node opens and checks with the next keyring, and waits for the log to turn to it.
+    /// From now on this node opens and checks with the next keyring, and waits for the log to rotate to it.
     pub(super) fn make_ready(&self, opened: &Opened, boxed: Bytes, root_key: RootKey, keyring: Arc<Keyring>) {
         opened.verifier.succeed(&keyring);
         let next = Next { boxed: boxed.clone(), root_key, keyring: keyring.clone() };
@@ -218,26 +218,26 @@ impl Node {
         opened.kms.turn().prepare(boxed, &keyring);
     }
 
-    /// Follows the turns of the log for as long as `kms` serves.
+    /// Follows the rotations in the log for as long as `kms` serves.
     pub(crate) fn watch_rotations(&self, kms: &Arc<Kms>) {
         let (this, kms) = (self.this.clone(), Arc::downgrade(kms));
-        let Some(mut turned) = kms.upgrade().map(|kms| kms.turn().watch()) else { return };
+        let Some(mut rotations) = kms.upgrade().map(|kms| kms.turn().watch()) else { return };
         self.runtime.spawn(async move {
             loop {
-                let now = *turned.borrow_and_update();
+                let now = *rotations.borrow_and_update();
                 let Some(node) = this.upgrade() else { return };
                 if !node.follow(now, &kms).await {
                     return;
                 }
                 drop(node);
-                if turned.changed().await.is_err() {
+                if rotations.changed().await.is_err() {
                     return;
                 }
             }
         });
     }
 
-    /// Follows one turn; false when there is nothing more to follow.
+    /// Follows one rotation; false when there is nothing more to follow.
     async fn follow(&self, now: Turned, kms: &Weak<Kms>) -> bool {
         let _moving = self.transition.lock().await;
         let state = self.current();
@@ -247,7 +247,7 @@ impl Node {
         }
         let along = match now {
             Turned::Along(0) => true,
-            Turned::Along(_) => self.turn(unsealed),
+            Turned::Along(_) => self.rotate(unsealed),
             Turned::Missed => false,
         };
         if !along {
@@ -261,7 +261,7 @@ impl Node {
     }
 
     /// Exchanges what this node works with; false when the next root key is not there.
-    fn turn(&self, unsealed: &Unsealed) -> bool {
+    fn rotate(&self, unsealed: &Unsealed) -> bool {
         let Unsealed { replica, opened } = unsealed;
         let Ok(seal) = self.seal_state(replica) else { return false };
         if seal.keyring == opened.seal.keyring {

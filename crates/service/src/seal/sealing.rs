@@ -19,8 +19,8 @@ use quorate_core::seeded::{self, Bug};
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
-use super::held::{self, Hold};
 use super::open::SealState;
+use super::operator_seal::{self, OperatorSeal};
 use super::peers::KIND_CLUSTER_SEALED;
 use super::status::Health;
 use crate::error::Error;
@@ -57,13 +57,13 @@ impl Node {
         }
         // On a sealed node too: shares that were entered before a seal do not undo it.
         self.ceremony.forget(None);
-        let hold = Hold::new(&*self.world.entropy);
+        let operator_seal = OperatorSeal::new(&*self.world.entropy);
         // Seeded bug: the seal is acknowledged, and the desk goes on.
         if !seeded::is(Bug::ServeSealed) {
-            self.become_sealed(Some(hold));
+            self.become_sealed(Some(operator_seal));
         }
         // The keys are gone already; what may fail is to remember it.
-        held::mark(&*self.world.disk, &self.config.data_dir, hold).map_err(|e| {
+        operator_seal::mark(&*self.world.disk, &self.config.data_dir, operator_seal).map_err(|e| {
             Error::Unavailable(format!(
                 "this node is sealed, but could not note so on its disk ({e}): if it restarts within ten minutes of the \
                  last ceremony, another node may open it again; look at its disk and seal it once more"
@@ -127,15 +127,15 @@ impl Node {
         }
     }
 
-    /// Unsealed → sealed; by an operator, with a hold. A node that an operator sealed stays so, also while it stops. The
+    /// Unsealed → sealed; by an operator, with a seal of its name. A node that an operator sealed stays so, also while it stops. The
     /// caller holds `transition`.
-    pub(crate) fn become_sealed(&self, hold: Option<Hold>) {
-        let hold = hold.or(match &*self.current() {
-            State::Sealed(sealed) => sealed.hold,
+    pub(crate) fn become_sealed(&self, operator_seal: Option<OperatorSeal>) {
+        let operator_seal = operator_seal.or(match &*self.current() {
+            State::Sealed(sealed) => sealed.operator_seal,
             _ => None,
         });
         let Some(replica) = self.drop_keys() else { return };
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), operator_seal })));
         replica.hello_now();
     }
 

@@ -147,8 +147,8 @@ async fn an_offer_altered_in_any_part_is_refused() {
         let nonce =
             quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER_NONCE, Bytes::new());
         let nonce: [u8; 32] = nonce.await.expect("sealed")[..].try_into().expect("32 bytes");
-        let holds = [(NodeId(1), super::held::Hold([9; 16]))].into();
-        let ceremony = CompletedCeremony::new([3; 16], 1 << 40, holds, Duration::from_secs(1));
+        let operator_seals = [(NodeId(1), super::operator_seal::OperatorSeal([9; 16]))].into();
+        let ceremony = CompletedCeremony::new([3; 16], 1 << 40, operator_seals, Duration::from_secs(1));
         let mut offer = Offer::sign(&real.keyring, recipient, &nonce, ceremony, sealed.clone()).encode();
         alter(&mut offer);
         let answer = quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER, offer.into());
@@ -157,7 +157,7 @@ async fn an_offer_altered_in_any_part_is_refused() {
     let good = ask("n1", &|_| {}).await;
     assert!(good.contains("different seals"), "this one is looked at: {good}");
     assert!(ask("n2", &|_| {}).await.contains("anchor key"), "meant for another");
-    // Ceremony, age, seal epoch, number of holds, a hold, the envelope, the signature.
+    // Ceremony, age, seal epoch, number of operators' seals, one of them, the envelope, the signature.
     for at in [0, 23, 31, 41, 50, 80, 300] {
         let error = ask("n1", &|offer| offer[at] ^= 1).await;
         assert!(error.contains("anchor key") || error.contains("hand-over"), "byte {at}: {error}");

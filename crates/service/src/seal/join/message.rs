@@ -1,14 +1,4 @@
-//! The bytes of the join call: the one call on the peer port that is open to a node nobody has pinned yet.
-//!
-//! ```text
-//! joiner                                             member (unsealed)
-//! Introduce{secret, statement, signature}      ──►   token, name, TLS identity and signature checked
-//!                                              ◄──   Challenge{nonce, ct}   encapsulated to the joiner's KEM key
-//! Prove{… the same …, nonce, mac}              ──►   possession checked; the invitation is used from here on
-//!                                              ◄──   Waiting                for an operator's approval
-//! Poll                                         ──►   known by its TLS identity
-//!                                              ◄──   Waiting | Approved{id, seal configurations} | Unknown
-//! ```
+//! The messages of a join, to the byte.
 
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
@@ -22,7 +12,7 @@ const CT_LEN_MAX: usize = 1024;
 const MEMBERSHIP_LEN_MAX: usize = 1024 * 1024;
 const SEAL_CONFIG_LEN_MAX: usize = 512 * 1024;
 
-/// What a joiner sends.
+/// What an applicant sends.
 pub enum Request {
     /// I am, and I was invited.
     Introduce(Introduction),
@@ -99,7 +89,7 @@ impl Request {
         )
     }
 
-    /// Reads what a joiner sent.
+    /// Reads what an applicant sent.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "join request";
         fn introduction(r: &mut Reader<'_>) -> Result<Introduction, Malformed> {
