@@ -21,6 +21,14 @@ pub const PAGE_LEN_MAX: u32 = 1000;
 pub const KEYS_PER_REQUEST_MAX: u32 = 1000;
 /// Items on a page when the caller says nothing.
 pub const PAGE_LEN_DEFAULT: u32 = 100;
+/// Longest plaintext of a direct encrypt, in bytes; longer data goes under a data key.
+pub const PLAINTEXT_LEN_MAX: usize = 4096;
+/// Longest data key, in bytes.
+pub const DATA_KEY_LEN_MAX: usize = 1024;
+/// Length of a data key when the caller says nothing, in bytes.
+pub const DATA_KEY_LEN_DEFAULT: usize = 32;
+/// Most random bytes of one request.
+pub const RANDOM_LEN_MAX: usize = 1024;
 
 /// A part of a request is not what it must be; the text says what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -24,8 +24,7 @@ pub type KeyMaterial = Secret<32>;
 
 /// How much longer a blob is than its plaintext, in bytes.
 pub const BLOB_OVERHEAD: usize = BlobHeader::LEN + BOX_OVERHEAD;
-/// Longest data key, in bytes.
-pub const DATA_KEY_LEN_MAX: usize = 1024;
+pub use quorate_core::request::DATA_KEY_LEN_MAX;
 
 const MAGIC: u8 = 0x51;
 const VERSION: u8 = 0x01;

@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use quorate_core::id::KeyId;
 use quorate_core::principal::{Principal, Role};
+use quorate_core::request::PLAINTEXT_LEN_MAX;
 use quorate_grpc::{Caller, WatchSeat, router};
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::{self, KeyState};
-use quorate_proto::{MESSAGE_LEN_MAX, PLAINTEXT_LEN_MAX, REASON_KEY};
+use quorate_proto::{MESSAGE_LEN_MAX, REASON_KEY};
 use quorate_service::node::Node;
 use support::{Rig, principal, unseal};
 use tokio::io::DuplexStream;
@@ -402,7 +403,6 @@ async fn requests_that_can_not_be_meant() {
     let id = made.key_id.as_str();
     let invalid = |result: Result<(), Status>| refused(result, Code::InvalidArgument, "INVALID_ARGUMENT");
 
-    assert_eq!(PLAINTEXT_LEN_MAX, quorate_service::desk::encrypt::PLAINTEXT_LEN_MAX);
     assert!(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX])).await.is_ok());
     refused(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX + 1])).await, Code::InvalidArgument, "TOO_LARGE");
     refused(admin.encrypt(plain("nobody", b"x")).await, Code::NotFound, "NOT_FOUND");

@@ -13,8 +13,7 @@ use super::aad::AssociatedData;
 use super::usage::to_protect;
 use crate::error::Error;
 
-/// Length of a data key when the caller says nothing, in bytes.
-pub const LEN_DEFAULT: usize = 32;
+pub use quorate_core::request::DATA_KEY_LEN_DEFAULT as LEN_DEFAULT;
 
 /// A data key; the plaintext is wiped when dropped.
 pub struct DataKey {

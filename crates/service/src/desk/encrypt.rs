@@ -12,8 +12,7 @@ use super::aad::AssociatedData;
 use super::usage::to_protect;
 use crate::error::Error;
 
-/// Longest plaintext, in bytes.
-pub const PLAINTEXT_LEN_MAX: usize = 4096;
+pub use quorate_core::request::PLAINTEXT_LEN_MAX;
 
 /// A ciphertext and what made it.
 pub struct Ciphertext {

@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use super::Kms;
 use crate::error::Error;
 
-/// Most random bytes at once.
-pub const LEN_MAX: usize = 1024;
+pub use quorate_core::request::RANDOM_LEN_MAX as LEN_MAX;
 
 impl Kms {
     /// `len` random bytes.

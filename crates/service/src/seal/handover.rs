@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::batch::VALUE_LEN_MAX;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
 use quorate_core::record::Statement;
 use quorate_crypto::kdf::Label;
 use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
-use quorate_replica::Replica;
+use quorate_replica::{MembershipView, Replica};
 use tokio::time::Instant;
 
 use super::open::{CompletedCeremony, Opened, SealState};
@@ -42,10 +43,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The recipient scans its whole state before it answers.
 const DEADLINE: Duration = Duration::from_secs(60);
 const ENVELOPE_LEN_MAX: usize = 8 * 1024;
-/// More members than a cluster has.
-const OPERATOR_SEALS_MAX: usize = 256;
-/// More than the largest keyring.
-const KEYRING_LEN_MAX: usize = 64 * 1024;
+/// One for each member at most.
+const OPERATOR_SEALS_MAX: usize = MembershipView::MEMBERS_MAX;
+/// It is a record's value.
+const KEYRING_LEN_MAX: usize = VALUE_LEN_MAX;
 
 /// Offers and nonces of this process.
 #[derive(Default)]

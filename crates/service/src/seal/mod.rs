@@ -35,9 +35,9 @@ mod tests;
 mod trust_tests;
 
 pub use abort::{AbortSignature, Aborted};
-pub use ceremony::{Challenge, Submitted};
+pub use ceremony::{Challenge, SHARES_KEPT, Submitted};
 pub use genesis::{Founded, InitRequest};
-pub use members::{Approved, Invited, Leader};
+pub use members::{Approved, Invited, Leader, VALID_MINUTES_DEFAULT, VALID_MINUTES_MAX};
 pub use public::PublicSeals;
 pub use rotation::Removed;
 pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
