@@ -41,6 +41,7 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
+use crate::status::log_leader;
 use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
 use crate::{carry_out, clock, gate, mark, peer, space, succession, witness};
@@ -442,7 +443,7 @@ async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
     loop {
         let now = metrics.borrow_watched().current_leader.map(NodeId);
         if leader.send_if_modified(|was| std::mem::replace(was, now) != now) {
-            tracing::info!(node = %node.me, leader = ?now, "leader changed");
+            log_leader(node.me, now);
         }
         node.shared.note_change();
         if metrics.changed().await.is_err() {
