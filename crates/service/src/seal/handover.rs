@@ -18,18 +18,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_core::batch::VALUE_LEN_MAX;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::NodeId;
 use quorate_core::record::Statement;
 use quorate_crypto::kdf::Label;
 use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
-use quorate_replica::{MembershipView, Replica};
+use quorate_replica::{CallError, MembershipView, Replica};
 use tokio::time::Instant;
 
+use super::message::Message;
 use super::open::{CompletedCeremony, Opened, SealState};
 use super::operator_seal::OperatorSeal;
-use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::sha256;
 use crate::error::Error;
 use crate::node::{Node, State};
@@ -45,8 +44,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const ENVELOPE_LEN_MAX: usize = 8 * 1024;
 /// One for each member at most.
 const OPERATOR_SEALS_MAX: usize = MembershipView::MEMBERS_MAX;
-/// It is a record's value.
-const KEYRING_LEN_MAX: usize = VALUE_LEN_MAX;
 
 /// Offers and nonces of this process.
 #[derive(Default)]
@@ -86,8 +83,8 @@ impl Offer {
         Self { ceremony, envelope, bytes }
     }
 
-    pub(super) fn encode(self) -> Vec<u8> {
-        self.bytes
+    pub(super) fn encode(self) -> Bytes {
+        self.bytes.into()
     }
 
     /// Reads an offer to `recipient`; none comes of one that the anchor key of `config` did not sign for this nonce.
@@ -205,15 +202,11 @@ impl Node {
         let not_approved = || Error::WrongState(format!("node {to} is no approved member; approve it first"));
         let name = view.membership().members.get(&to).map(|m| m.name.clone()).ok_or_else(not_approved)?;
         let record = records.facts(&view)?.member(&name)?.filter(|member| member.id == to).ok_or_else(not_approved)?;
-        let call = |kind, body: Vec<u8>| {
-            let replica = records.replica.clone();
-            async move {
-                replica.call_peer(to, kind, body.into(), DEADLINE).await.map_err(|e| Error::Unavailable(e.to_string()))
-            }
-        };
-        let nonce = call(KIND_HANDOVER_NONCE, Vec::new()).await?;
+        let unavailable = |e: CallError| Error::Unavailable(e.to_string());
+        let ask = async |message: Message| message.ask(&records.replica, to, DEADLINE).await.map_err(unavailable);
+        let nonce = ask(Message::HandoverNonce).await?;
         let (offer, expected) = self.seal_offer(&opened.seal, &opened.root_key, opened, &record.statement, &nonce)?;
-        let ack = call(KIND_HANDOVER, offer.encode()).await?;
+        let ack = ask(Message::Handover(offer.encode())).await?;
         match aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected) {
             Ok(()) => Ok(name),
             Err(_) => Err(Error::WrongState(format!("{name} did not prove that it opened the root key"))),
@@ -276,13 +269,8 @@ impl Node {
     }
 
     /// Takes the next root key and keyring from `from`, before the log rotates to them; answers the proof that it opened.
-    pub(crate) async fn take_rotation(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
+    pub(crate) async fn take_rotation(&self, from: NodeId, offer: &[u8], keyring: Bytes) -> Result<Vec<u8>, String> {
         let nonce = self.spend_nonce(from)?;
-        let malformed = |e: Malformed| e.to_string();
-        let mut r = Reader::new("rotation", body);
-        let offer = r.field(2 * ENVELOPE_LEN_MAX).map_err(malformed)?;
-        let keyring = Bytes::copy_from_slice(r.field(KEYRING_LEN_MAX).map_err(malformed)?);
-        r.finish().map_err(malformed)?;
         self.open_rotation(from, nonce, offer, keyring).await.map_err(|e| e.to_string())
     }
 
@@ -323,9 +311,9 @@ impl Node {
     }
 
     /// Takes what `from` hands over; answers the proof that it opened.
-    pub(crate) async fn take_handover(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
+    pub(crate) async fn take_handover(&self, from: NodeId, offer: &[u8]) -> Result<Vec<u8>, String> {
         let nonce = self.spend_nonce(from)?;
-        self.open_handover(from, nonce, body).await.map_err(|e| e.to_string())
+        self.open_handover(from, nonce, offer).await.map_err(|e| e.to_string())
     }
 
     async fn open_handover(&self, from: NodeId, nonce: [u8; 32], offer: &[u8]) -> Result<Vec<u8>, Error> {

@@ -13,6 +13,7 @@ pub(crate) mod handover;
 pub(crate) mod hello;
 pub(crate) mod join;
 mod members;
+mod message;
 pub(crate) mod open;
 pub(crate) mod operator_seal;
 pub(crate) mod peers;

@@ -20,22 +20,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::hello::{AppHello, HelloCeremony};
+use super::message::Message;
 use super::open::CompletedCeremony;
 use super::operator_seal::OperatorSeal;
 use super::status::Health;
 use crate::node::{GROUP, Node, State};
-
-/// Give me a nonce: I want to hand you the root key.
-pub(crate) const KIND_HANDOVER_NONCE: u8 = 1;
-/// Here it is, sealed to your HSM.
-pub(crate) const KIND_HANDOVER: u8 = 2;
-/// The cluster was sealed at this revision: forget your keys now rather than at your next use.
-pub(crate) const KIND_CLUSTER_SEALED: u8 = 3;
-
-/// Give me a nonce: I am about to rotate the root key.
-pub(crate) const KIND_ROTATION_NONCE: u8 = 4;
-/// Here is the next root key, sealed to your HSM, and the keyring it opens.
-pub(crate) const KIND_ROTATION: u8 = 5;
 
 /// What this node remembers of its peers; gone with the process.
 #[derive(Default)]
@@ -100,13 +89,9 @@ impl PeerHandler for NodeLink {
         let link = self.clone();
         self.on_own_runtime(async move {
             let node = link.0.upgrade().ok_or("this node is stopping")?;
-            match kind {
-                KIND_HANDOVER_NONCE => node.handover_nonce(from).map(Bytes::from),
-                KIND_HANDOVER => node.take_handover(from, &body).await.map(Bytes::from),
-                KIND_ROTATION_NONCE => node.rotation_nonce(from).map(Bytes::from),
-                KIND_ROTATION => node.take_rotation(from, &body).await.map(Bytes::from),
-                KIND_CLUSTER_SEALED => node.hear_cluster_seal(&body).await.map(Bytes::from),
-                _ => {
+            match Message::decode(kind, &body).map_err(|e| e.to_string())? {
+                Some(message) => node.answer(from, message).await.map(Bytes::from),
+                None => {
                     Err(format!("node {} does not know message kind {kind}: it is older than the sender", node.name()))
                 }
             }
@@ -212,6 +197,17 @@ impl KeyHolder for MacVerifier {
 }
 
 impl Node {
+    /// Answers a member.
+    async fn answer(&self, from: NodeId, message: Message) -> Result<Vec<u8>, String> {
+        match message {
+            Message::HandoverNonce => self.handover_nonce(from),
+            Message::Handover(offer) => self.take_handover(from, &offer).await,
+            Message::ClusterSealed(rev) => self.hear_cluster_seal(rev).await,
+            Message::RotationNonce => self.rotation_nonce(from),
+            Message::Rotation { offer, keyring } => self.take_rotation(from, &offer, keyring).await,
+        }
+    }
+
     /// What this node tells its peers.
     pub(crate) fn app_hello(&self) -> AppHello {
         let state = self.current();

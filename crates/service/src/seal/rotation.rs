@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
-use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
@@ -29,8 +28,8 @@ use quorate_crypto::{Keyring, RootKey, Secret};
 use tokio::time::Instant;
 
 use super::members::{current_keyring, not_changed};
+use super::message::Message;
 use super::open::{Opened, SealState};
-use super::peers::{KIND_ROTATION, KIND_ROTATION_NONCE};
 use super::status::Health;
 use crate::desk::Kms;
 use crate::desk::turn::Turned;
@@ -202,10 +201,10 @@ impl Node {
     ) -> Result<(), Error> {
         let replica = &opened.records.replica;
         let unavailable = |e: quorate_replica::CallError| Error::Unavailable(e.to_string());
-        let nonce = replica.call_peer(to.id, KIND_ROTATION_NONCE, Bytes::new(), HAND_ON_LIMIT).await;
+        let nonce = Message::RotationNonce.ask(replica, to.id, HAND_ON_LIMIT).await;
         let (offer, expected) = self.seal_offer(seal, root_key, opened, &to.statement, &nonce.map_err(unavailable)?)?;
-        let body = Writer::new().field(&offer.encode()).field(&seal.keyring).finish();
-        let ack = replica.call_peer(to.id, KIND_ROTATION, body.into(), HAND_ON_LIMIT).await.map_err(unavailable)?;
+        let message = Message::Rotation { offer: offer.encode(), keyring: seal.keyring.clone() };
+        let ack = message.ask(replica, to.id, HAND_ON_LIMIT).await.map_err(unavailable)?;
         aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected)
             .map_err(|_| Error::WrongState(format!("{} did not prove that it opened the key", to.statement.name)))
     }

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::batch::Rev;
-use quorate_core::codec::{Reader, Writer};
+use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
 use quorate_core::principal::Principal;
 use quorate_core::record::{Record, SealRecord};
@@ -19,9 +18,9 @@ use quorate_core::seeded::{self, Bug};
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
+use super::message::Message;
 use super::open::SealState;
 use super::operator_seal::{self, OperatorSeal};
-use super::peers::KIND_CLUSTER_SEALED;
 use super::status::Health;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State, Unsealed};
@@ -89,7 +88,7 @@ impl Node {
         self.drop_if_sealed_at(rev).await;
         let others = status.members().iter().filter(|(id, _)| **id != status.id);
         let told = others.map(|(id, member)| {
-            let call = replica.call_peer(*id, KIND_CLUSTER_SEALED, rev.to_be_bytes().to_vec().into(), BROADCAST);
+            let call = Message::ClusterSealed(rev).ask(&replica, *id, BROADCAST);
             async move { call.await.is_ok().then(|| member.name.clone()) }
         });
         let told = join_all(told).await.into_iter().flatten();
@@ -97,9 +96,7 @@ impl Node {
     }
 
     /// A peer says that the cluster was sealed at a revision: wait for it to arrive here, then forget the keys.
-    pub(crate) async fn hear_cluster_seal(&self, body: &Bytes) -> Result<Vec<u8>, String> {
-        let mut r = Reader::new("seal notice", body);
-        let rev = r.u64().and_then(|rev| r.finish().map(|()| rev)).map_err(|e| e.to_string())?;
+    pub(crate) async fn hear_cluster_seal(&self, rev: Rev) -> Result<Vec<u8>, String> {
         let state = self.current();
         let Some(replica) = state.replica() else { return Ok(Vec::new()) };
         // The record itself decides, not the peer's word: a sealed peer may not seal others.

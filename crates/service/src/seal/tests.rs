@@ -15,9 +15,9 @@ use quorate_replica::{Member, PeerHandler as _};
 use tokio::time::Instant;
 
 use super::handover::Offer;
+use super::message::Message;
 use super::open::{CompletedCeremony, Opened, SealState, hsm_half};
 use super::operator_seal::OperatorSeal;
-use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
 use super::statement::as_member;
 use super::support::*;
 use crate::desk::tests::Turning;
@@ -179,6 +179,10 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
 
     let me = node.sealed_replica().expect("sealed").id();
     let operator_seal = node.app_hello().operator_seal.expect("an operator sealed it");
+    let handle = async |message: Message| {
+        let (kind, body) = message.encode();
+        link.handle(crate::node::FOUNDER, kind, body).await
+    };
     let offer_of = async |root: &RootKey, nonce: [u8; 32], operator_seal: Option<OperatorSeal>, epoch: u64| {
         let context = HandoverContext {
             envelope: node.own_context(&seal).expect("readable"),
@@ -191,11 +195,11 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
         let operator_seals = operator_seal.into_iter().map(|operator_seal| (me, operator_seal)).collect();
         let ceremony = CompletedCeremony::new([3; 16], epoch, operator_seals, std::time::Duration::ZERO);
         let offer = Offer::sign(&real.0.keyring, "n1", &nonce, ceremony, envelope).encode();
-        link.handle(crate::node::FOUNDER, KIND_HANDOVER, offer.into()).await
+        handle(Message::Handover(offer)).await
     };
     let offer = async |root: &RootKey, nonce, epoch| offer_of(root, nonce, Some(operator_seal), epoch).await;
     let nonce = async || -> [u8; 32] {
-        let nonce = link.handle(crate::node::FOUNDER, KIND_HANDOVER_NONCE, Bytes::new()).await.expect("sealed");
+        let nonce = handle(Message::HandoverNonce).await.expect("sealed");
         nonce[..].try_into().expect("32 bytes")
     };
     let refused = |answer: Result<Bytes, String>, why: &str| {
@@ -216,7 +220,7 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
     refused(offer(&real.0.root_key, nonce().await, 77).await, "different seals");
     let other = RootKey::generate(1, &Secret::from_array([1; 32]), &OsEntropy);
     refused(offer(&other, nonce().await, 0).await, "does not open");
-    refused(link.handle(crate::node::FOUNDER, KIND_HANDOVER, Bytes::from_static(b"junk")).await, "nonce");
+    refused(handle(Message::Handover(Bytes::from_static(b"junk"))).await, "nonce");
     refused(link.handle(crate::node::FOUNDER, 200, Bytes::new()).await, "does not know");
     unseal(&node, &shares[..2]).await;
 }
