@@ -21,7 +21,6 @@ pub const PAGE_LEN_MAX: u32 = 1000;
 pub const KEYS_PER_REQUEST_MAX: u32 = 1000;
 /// Items on a page when the caller says nothing.
 pub const PAGE_LEN_DEFAULT: u32 = 100;
-
 /// A part of a request, as errors name it: each door has its own word for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Part {

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::boxes::{self, BOX_OVERHEAD, NotOpened};
 use crate::ceremony::CeremonyId;
-use crate::hsm_kem::{HsmAlg, KemError, check_ciphertext, encapsulate};
+use crate::hsm_kem::{CT_H_LEN_MAX, HsmAlg, KemError, check_ciphertext, encapsulate};
 use crate::hybrid::{
     CIPHERTEXT_LEN, Encapsulated, HybridKeyError, HybridPublicKey, Q_ALG_X25519_MLKEM768, QuorumSecretKey,
 };
@@ -30,7 +30,6 @@ use crate::seal_config::SetId;
 use crate::secret::{Secret, ct_eq};
 
 const VERSION: u8 = 1;
-const CT_H_LEN_MAX: usize = 1024;
 const HSM_CHECK_LEN: usize = 16;
 const BOX_LEN: usize = 32 + BOX_OVERHEAD;
 const Q_ALG_NONE: u8 = 0;

@@ -20,6 +20,8 @@ use zeroize::Zeroizing;
 use crate::kdf::{Label, derive};
 use crate::secret::Secret;
 
+/// Longest ct_h, in bytes.
+pub const CT_H_LEN_MAX: usize = 1024;
 const RSA_LEN_BITS: usize = 3072;
 const P256_POINT_LEN: usize = 65;
 

@@ -39,7 +39,7 @@ mod testing;
 pub use ceremony::{Ceremony, CeremonyError, CeremonyId, Progress};
 pub use envelope::{Envelope, EnvelopeContext, EnvelopeError, EnvelopeKind, HandoverContext};
 pub use founding::{Founding, FoundingError, FoundingParams, found};
-pub use hsm_kem::{HsmAlg, KemError, check_ciphertext, encapsulate, kem_secret};
+pub use hsm_kem::{CT_H_LEN_MAX, HsmAlg, KemError, check_ciphertext, encapsulate, kem_secret};
 pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKey, QuorumSecretKey};
 pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader, List};
 pub use own_key::{BoxedOwnKey, OWN_TAG_LEN, OwnKey, OwnKeyError};

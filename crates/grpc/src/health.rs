@@ -102,8 +102,8 @@ impl Health for HealthDoor {
             }
             let health = node.health();
             // Every connection ends when the node is sealed or unsealed, and so does what is open on it.
-            let turned = before.is_some_and(|before| (before == NodeHealth::Ok) != (health == NodeHealth::Ok));
-            Some((Ok(service.answer(health)), (node, (!turned).then_some((Some(health), seat)))))
+            let ended = before.is_some_and(|before| (before == NodeHealth::Ok) != (health == NodeHealth::Ok));
+            Some((Ok(service.answer(health)), (node, (!ended).then_some((Some(health), seat)))))
         });
         Ok(Response::new(Box::pin(stream)))
     }

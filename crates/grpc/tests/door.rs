@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use quorate_core::id::KeyId;
 use quorate_core::principal::{Principal, Role};
+use quorate_core::request::PLAINTEXT_LEN_MAX;
 use quorate_grpc::{Caller, Door, WatchSeat, router};
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::{self, KeyState};
-use quorate_proto::{MESSAGE_LEN_MAX, PLAINTEXT_LEN_MAX, REASON_KEY};
+use quorate_proto::{MESSAGE_LEN_MAX, REASON_KEY};
 use quorate_service::node::Node;
 use support::{Rig, principal, unseal};
 use tokio::io::DuplexStream;
@@ -248,7 +249,7 @@ async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_watches_once_and_its_watch_ends_when_the_node_turns() {
+async fn a_connection_watches_once_and_its_watch_ends_when_the_node_is_sealed() {
     let rig = Rig::new();
     let (node, shares) = rig.unsealed().await;
     let mut client = HealthClient::new(connect(&node, None).await);
@@ -406,7 +407,6 @@ async fn requests_that_can_not_be_meant() {
     let id = made.key_id.as_str();
     let invalid = |result: Result<(), Status>| refused(result, Code::InvalidArgument, "INVALID_ARGUMENT");
 
-    assert_eq!(PLAINTEXT_LEN_MAX, quorate_service::core::request::PLAINTEXT_LEN_MAX);
     assert!(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX])).await.is_ok());
     refused(admin.encrypt(plain(id, &[0; PLAINTEXT_LEN_MAX + 1])).await, Code::InvalidArgument, "TOO_LARGE");
     refused(admin.encrypt(plain("nobody", b"x")).await, Code::NotFound, "NOT_FOUND");

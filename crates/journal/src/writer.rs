@@ -129,13 +129,13 @@ impl<C: Contents> Journal<C> {
         (self.end.chain, self.end.group) = (chain, self.end.group + 1);
         buffer.shrink_to(GROUP_LEN_MAX / 4);
         self.buffer = buffer;
-        self.settle(placed);
+        self.note_durable(placed);
         self.note_room();
         self.fatal(Self::remove_unneeded)
     }
 
     /// These records are durable.
-    fn settle(&mut self, mut placed: Vec<(Record, Location)>) {
+    fn note_durable(&mut self, mut placed: Vec<(Record, Location)>) {
         if placed.first().is_some_and(|(record, _)| record.kind == BOOT) {
             self.boot += 1;
             placed.remove(0);

@@ -30,8 +30,6 @@ shows_nothing!(
 pub const REASON_KEY: &str = "quorate-reason";
 /// Metadata key that carries the node's time, milliseconds since 1970, when a token's was too far off it.
 pub const TIME_KEY: &str = "quorate-time-ms";
-/// Longest plaintext of a direct encrypt, in bytes; longer data goes under a data key.
-pub const PLAINTEXT_LEN_MAX: usize = 4096;
 /// Longest message on the API port, in bytes.
 pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 

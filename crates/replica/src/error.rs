@@ -38,15 +38,15 @@ pub enum Problem {
          of it runs. It neither votes nor follows nor changes anything any more; the other members serve as long as they are \
          a majority. {REPLACE_MEMBER}"
     )]
-    Lost(Loss),
+    Lost(Rollback),
     /// The consensus core stopped.
     #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
     Stopped(String),
 }
 
-/// How a node learns that it is older than what others know of it.
+/// What shows that a node was rolled back: others, or its token, know more of it than is here.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum Loss {
+pub enum Rollback {
     /// The log lacks what was acknowledged.
     #[error("this node has acknowledged entry {acked} of the log, which is not here")]
     Entries {

@@ -302,7 +302,7 @@ mod tests {
         }
 
         /// Lets everything that can run do so.
-        async fn settle(&self) {
+        async fn run_ready(&self) {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
@@ -319,7 +319,7 @@ mod tests {
         let later = rig.round().await;
         answer.send(Ok(0)).expect("awaited");
         assert_eq!(first.await.expect("ran"), Ok(0));
-        rig.settle().await;
+        rig.run_ready().await;
         assert!(!second.is_finished(), "it was given the answer of a round that began before it");
         later.send(Ok(0)).expect("awaited");
         assert_eq!(second.await.expect("ran"), Ok(0));
@@ -333,7 +333,7 @@ mod tests {
         readers.push(rig.read());
         let two = rig.round().await;
         readers.extend((0..100).map(|_| rig.read()));
-        rig.settle().await;
+        rig.run_ready().await;
         assert!(rig.rounds.try_recv().is_err(), "a third round started while two fly");
         one.send(Ok(0)).expect("awaited");
         let three = rig.round().await;
@@ -363,7 +363,7 @@ mod tests {
         let mut first = Box::pin(rig.gate.read_index(Instant::now() + Duration::from_secs(5)));
         assert!(futures::poll!(&mut first).is_pending());
         let second = rig.read();
-        rig.settle().await;
+        rig.run_ready().await;
         assert!(rig.rounds.try_recv().is_err(), "it is still gathering");
         drop(first);
         rig.round().await.send(Ok(0)).expect("awaited");
@@ -406,7 +406,7 @@ mod tests {
         let answer = rig.round().await;
         answer.send(Ok(8)).expect("awaited");
         rig.source.shared.publish_applied(7, 0);
-        rig.settle().await;
+        rig.run_ready().await;
         assert!(!reader.is_finished());
         rig.source.shared.publish_applied(9, 0);
         assert_eq!(reader.await.expect("ran"), Ok(9));
@@ -435,7 +435,7 @@ mod tests {
         let reader = rig.read();
         let answer = rig.round().await;
         answer.send(Err("the leader is gone".into())).expect("awaited");
-        rig.settle().await;
+        rig.run_ready().await;
         assert!(rig.rounds.try_recv().is_err(), "asked in a hot loop");
         let elected = Instant::now();
         rig.source.leader.notify_one();
@@ -451,7 +451,7 @@ mod tests {
         let reader = rig.read();
         let answer = rig.round().await;
         answer.send(Ok(5)).expect("awaited");
-        rig.settle().await;
+        rig.run_ready().await;
         rig.source.shared.set_problem(Problem::BadMac { index: 5 });
         rig.source.shared.publish_applied(5, 0);
         assert_eq!(reader.await.expect("ran"), Err(ReadError::Stopped(Problem::BadMac { index: 5 })));

@@ -44,7 +44,7 @@ pub use clock::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
 pub use compact::CompactionConfig;
 pub use config::{Profile, ReplicaConfig, World};
 pub use error::{
-    CallError, FoundError, Loss, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
+    CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, Rollback, StateMismatch,
 };
 pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Touched};
 pub use identity::{NodeIdentity, signed_by};

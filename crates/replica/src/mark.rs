@@ -20,7 +20,7 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, NodeId};
 use tokio::time::Instant;
 
-use crate::error::Loss;
+use crate::error::Rollback;
 use crate::node::Node;
 use crate::raft::apply_thread::ApplyThread;
 use crate::word::{Own, Standing};
@@ -88,13 +88,13 @@ impl Mark {
     }
 
     /// What it says that a node lacks which has just begun the start `here.boot`, which is in no mark yet.
-    fn loss(self, here: Self) -> Option<Loss> {
+    fn rollback(self, here: Self) -> Option<Rollback> {
         if self.boot >= here.boot {
-            Some(Loss::Superseded { mine: here.boot, known: self.boot })
+            Some(Rollback::Superseded { mine: here.boot, known: self.boot })
         } else if self.term > here.term {
-            Some(Loss::Vote { mine: here.term, known: self.term })
+            Some(Rollback::Vote { mine: here.term, known: self.term })
         } else if self.applied > here.applied {
-            Some(Loss::Applied { mine: here.applied, known: self.applied })
+            Some(Rollback::Applied { mine: here.applied, known: self.applied })
         } else {
             None
         }
@@ -181,8 +181,8 @@ impl Node {
             None => {
                 let before = Mark::of(&self.own, &marks.read(label).await?);
                 let applied = self.shared.applied_now().max(self.journal.last_index().unwrap_or(0));
-                if let Some(loss) = before.loss(Mark { boot: self.boot, term: term(), applied }) {
-                    self.lose(loss);
+                if let Some(rollback) = before.rollback(Mark { boot: self.boot, term: term(), applied }) {
+                    self.set_lost(rollback);
                     return Ok(());
                 }
                 before
@@ -228,15 +228,15 @@ mod tests {
     #[test]
     fn a_disk_below_the_mark_is_lost_and_none_that_is_not() {
         let marked = Mark { boot: 7, term: 4, applied: 12 };
-        let here = |boot, term, applied| marked.loss(Mark { boot, term, applied });
+        let here = |boot, term, applied| marked.rollback(Mark { boot, term, applied });
         // The next start, one after starts that did not come so far as to mark, and one that is further.
         for (boot, term, applied) in [(8, 4, 12), (10, 4, 12), (8, 5, 13), (8, 4, 900)] {
             assert_eq!(here(boot, term, applied), None);
         }
-        assert_eq!(here(7, 4, 12), Some(Loss::Superseded { mine: 7, known: 7 }), "from one start earlier");
-        assert_eq!(here(2, 9, 90), Some(Loss::Superseded { mine: 2, known: 7 }));
-        assert_eq!(here(8, 3, 12), Some(Loss::Vote { mine: 3, known: 4 }), "a disk that lied");
-        assert_eq!(here(8, 4, 11), Some(Loss::Applied { mine: 11, known: 12 }));
-        assert_eq!(Mark::default().loss(Mark { boot: 1, term: 0, applied: 0 }), None, "nothing was marked yet");
+        assert_eq!(here(7, 4, 12), Some(Rollback::Superseded { mine: 7, known: 7 }), "from one start earlier");
+        assert_eq!(here(2, 9, 90), Some(Rollback::Superseded { mine: 2, known: 7 }));
+        assert_eq!(here(8, 3, 12), Some(Rollback::Vote { mine: 3, known: 4 }), "a disk that lied");
+        assert_eq!(here(8, 4, 11), Some(Rollback::Applied { mine: 11, known: 12 }));
+        assert_eq!(Mark::default().rollback(Mark { boot: 1, term: 0, applied: 0 }), None, "nothing was marked yet");
     }
 }

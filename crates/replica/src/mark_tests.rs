@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate_core::seam::WallClock as _;
 use tokio::time::Instant;
 
-use crate::error::{Loss, Problem};
+use crate::error::{Problem, Rollback};
 use crate::mark::Mark;
 use crate::replica::Replica;
 use crate::testing::{Cluster, copy, genesis, problem, soon, write};
@@ -70,12 +70,12 @@ async fn a_single_voter_s_folder_from_one_start_earlier_is_lost_and_the_newest_i
     put_back(&cluster, &old);
     let again = cluster.sites[0].open().await;
     let found = problem(&again).await;
-    assert!(matches!(found, Problem::Lost(Loss::Superseded { mine: 2, known: 2 })), "{found}");
+    assert!(matches!(found, Problem::Lost(Rollback::Superseded { mine: 2, known: 2 })), "{found}");
     assert!(again.read_index(Instant::now() + Duration::from_millis(200)).await.is_err());
     assert!(write(&again, "second", b"2").await.is_err());
     again.shutdown().await;
     let again = cluster.sites[0].open().await;
-    assert!(matches!(again.problem(), Some(Problem::Lost(Loss::Before))), "its node file says so");
+    assert!(matches!(again.problem(), Some(Problem::Lost(Rollback::Before))), "its node file says so");
     again.shutdown().await;
     cluster.nodes.push(again);
     assert_eq!(marked(&cluster).boot, 2, "who is lost marks nothing");
@@ -106,10 +106,10 @@ async fn a_vote_or_an_entry_that_was_synced_once_and_is_gone_is_found_out() {
     assert_eq!(boot, 1);
     let first = cluster.nodes[0].clone();
     let mark = |boot, term, applied| mark(&first, boot, term, applied);
-    for (value, loss) in [
-        (mark(boot, term + 1, applied), Loss::Vote { mine: term, known: term + 1 }),
-        (mark(boot, term, applied + 1), Loss::Applied { mine: applied, known: applied + 1 }),
-        (mark(boot + 1, term, applied), Loss::Superseded { mine: boot + 1, known: boot + 1 }),
+    for (value, rollback) in [
+        (mark(boot, term + 1, applied), Rollback::Vote { mine: term, known: term + 1 }),
+        (mark(boot, term, applied + 1), Rollback::Applied { mine: applied, known: applied + 1 }),
+        (mark(boot + 1, term, applied), Rollback::Superseded { mine: boot + 1, known: boot + 1 }),
     ] {
         put_back(&cluster, &whole);
         // Of several copies the highest counts, in whatever order they are found.
@@ -117,7 +117,7 @@ async fn a_vote_or_an_entry_that_was_synced_once_and_is_gone_is_found_out() {
             keep(&cluster, &values);
             put_back(&cluster, &whole);
             let node = cluster.sites[0].open().await;
-            assert_eq!(problem(&node).await, Problem::Lost(loss.clone()));
+            assert_eq!(problem(&node).await, Problem::Lost(rollback.clone()));
             node.shutdown().await;
         }
     }

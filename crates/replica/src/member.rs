@@ -5,16 +5,7 @@ use std::fmt;
 
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{Name, NodeId};
-
-/// Longest address in a member, in bytes.
-const ADDR_LEN_MAX: usize = 256;
-/// Longest public key in a member, in bytes (an RSA-4096 SPKI has 550).
-const SPKI_LEN_MAX: usize = 2048;
-/// Most members of a cluster; a limit for decoding, far above any sensible size.
-const MEMBERS_MAX: usize = 256;
-/// Longest encoded membership, in bytes: as an entry it must fit the journal, beside the state its header, and into a
-/// Hello.
-const ENCODED_LEN_MAX: usize = 512 * 1024;
+use quorate_core::record::Statement;
 
 /// One node as committed membership pins it: who it is, where it is, and its HSM's public keys.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -54,12 +45,12 @@ impl Member {
     pub fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             name: r.text(Name::LEN_MAX)?.to_owned(),
-            peer_addr: r.text(ADDR_LEN_MAX)?.to_owned(),
-            api_addr: r.text(ADDR_LEN_MAX)?.to_owned(),
-            identity_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
+            peer_addr: r.text(Statement::ADDR_LEN_MAX)?.to_owned(),
+            api_addr: r.text(Statement::ADDR_LEN_MAX)?.to_owned(),
+            identity_spki: r.field(Statement::SPKI_LEN_MAX)?.to_vec(),
             kem_alg: r.u8()?,
-            kem_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
-            audit_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
+            kem_spki: r.field(Statement::SPKI_LEN_MAX)?.to_vec(),
+            audit_spki: r.field(Statement::SPKI_LEN_MAX)?.to_vec(),
         })
     }
 
@@ -71,10 +62,10 @@ impl Member {
         if self.name.parse::<Name>().is_err() {
             return Err(Malformed("member: name"));
         }
-        if self.peer_addr.len() > ADDR_LEN_MAX || self.api_addr.len() > ADDR_LEN_MAX {
+        if self.peer_addr.len() > Statement::ADDR_LEN_MAX || self.api_addr.len() > Statement::ADDR_LEN_MAX {
             return Err(Malformed("member: address too long"));
         }
-        if [&self.identity_spki, &self.kem_spki, &self.audit_spki].iter().any(|k| k.len() > SPKI_LEN_MAX) {
+        if [&self.identity_spki, &self.kem_spki, &self.audit_spki].iter().any(|k| k.len() > Statement::SPKI_LEN_MAX) {
             return Err(Malformed("member: public key too long"));
         }
         Ok(())
@@ -99,6 +90,11 @@ pub struct MembershipView {
 }
 
 impl MembershipView {
+    /// Most members that are read: a limit of the format, far above any sensible size.
+    pub const MEMBERS_MAX: usize = 256;
+    /// Longest encoding, in bytes: as an entry it must fit the journal, beside the state its header, and into a Hello.
+    pub const LEN_MAX: usize = 512 * 1024;
+
     /// Format of the encoded form.
     const FORMAT: u8 = 1;
 
@@ -123,10 +119,10 @@ impl MembershipView {
     /// # Errors
     /// Says what there is too much of.
     pub fn check(&self) -> Result<(), Malformed> {
-        if self.members.len() > MEMBERS_MAX {
+        if self.members.len() > Self::MEMBERS_MAX {
             return Err(Malformed("membership: too many members"));
         }
-        if self.encode().len() > ENCODED_LEN_MAX {
+        if self.encode().len() > Self::LEN_MAX {
             return Err(Malformed("membership: the members' addresses and keys are too long together"));
         }
         Ok(())
@@ -158,13 +154,13 @@ impl MembershipView {
         let mut view = Self { index, ..Self::default() };
         for _ in 0..r.u8()? {
             let count = r.u16()? as usize;
-            if count > MEMBERS_MAX {
+            if count > Self::MEMBERS_MAX {
                 return Err(Malformed("membership: too many voters"));
             }
             view.voters.push((0..count).map(|_| Ok(NodeId(r.u64()?))).collect::<Result<_, Malformed>>()?);
         }
         let count = r.u16()? as usize;
-        if count > MEMBERS_MAX {
+        if count > Self::MEMBERS_MAX {
             return Err(Malformed("membership: too many members"));
         }
         for _ in 0..count {
@@ -235,20 +231,23 @@ mod tests {
     fn a_membership_that_passes_its_check_can_be_read_back_and_the_next_larger_is_refused() {
         let small = |id: u64| Member { name: format!("n{id}"), ..Member::default() };
         let large = |id: u64| Member {
-            peer_addr: "p".repeat(ADDR_LEN_MAX),
-            api_addr: "a".repeat(ADDR_LEN_MAX),
-            identity_spki: vec![1; SPKI_LEN_MAX],
-            kem_spki: vec![2; SPKI_LEN_MAX],
-            audit_spki: vec![3; SPKI_LEN_MAX],
+            peer_addr: "p".repeat(Statement::ADDR_LEN_MAX),
+            api_addr: "a".repeat(Statement::ADDR_LEN_MAX),
+            identity_spki: vec![1; Statement::SPKI_LEN_MAX],
+            kem_spki: vec![2; Statement::SPKI_LEN_MAX],
+            audit_spki: vec![3; Statement::SPKI_LEN_MAX],
             ..small(id)
         };
-        for (member, fits) in [(&small as &dyn Fn(u64) -> Member, MEMBERS_MAX as u64), (&large, 78)] {
+        for (member, bound) in [(&small as &dyn Fn(u64) -> Member, "too many"), (&large, "too long")] {
             let mut view = MembershipView::default();
-            view.members.extend((0..fits).map(|id| (NodeId(id), member(id))));
-            assert_eq!(view.check(), Ok(()));
-            assert!(MembershipView::decode(&view.encode()).is_ok_and(|read| read == view));
-            view.members.insert(NodeId(fits), member(fits));
-            assert!(view.check().is_err(), "{fits} and one more");
+            let refused = (0..).find_map(|id| {
+                let fits = view.clone();
+                view.members.insert(NodeId(id), member(id));
+                view.check().err().map(|refused| (fits, refused))
+            });
+            let (fits, refused) = refused.expect("some is too large");
+            assert!(refused.to_string().contains(bound), "{refused} after {}", fits.members.len());
+            assert!(MembershipView::decode(&fits.encode()).is_ok_and(|read| read == fits));
         }
     }
 

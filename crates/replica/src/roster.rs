@@ -21,8 +21,6 @@ use crate::member::{Member, MembershipView};
 
 const FORMAT: u8 = 1;
 const SIGNATURE_LEN: usize = 64;
-/// Length of one with its signature, in bytes: it is a record's value.
-const LEN_MAX: usize = VALUE_LEN_MAX;
 
 /// Who the members are, and which of them vote.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,8 +76,9 @@ impl Roster {
         next.members.insert(id, member.clone());
         next.view().check().map_err(|e| e.to_string())?;
         match next.list().len() + SIGNATURE_LEN {
-            len if len > LEN_MAX => Err(format!(
-                "the members' addresses and keys take {len} bytes together, more than the {LEN_MAX} that any node reads"
+            len if len > SignedRoster::LEN_MAX => Err(format!(
+                "the members' addresses and keys take {len} bytes together, more than the {} that any node reads",
+                SignedRoster::LEN_MAX
             )),
             _ => Ok(Some(next)),
         }
@@ -179,13 +178,17 @@ impl Roster {
 }
 
 impl SignedRoster {
+    /// Longest one, with its signature, in bytes: it is a record's value.
+    pub const LEN_MAX: usize = VALUE_LEN_MAX;
+
     /// Reads a record's value.
     ///
     /// # Errors
     /// When it is not what [`Roster::signed`] writes, or nobody votes in it.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         const WHAT: &str = "roster";
-        let list = bytes.len().checked_sub(SIGNATURE_LEN).filter(|_| bytes.len() <= LEN_MAX).ok_or(Malformed(WHAT))?;
+        let list =
+            bytes.len().checked_sub(SIGNATURE_LEN).filter(|_| bytes.len() <= Self::LEN_MAX).ok_or(Malformed(WHAT))?;
         let mut r = Reader::new(WHAT, &bytes[..list]);
         if r.u8()? != FORMAT {
             return Err(Malformed("roster: unknown format, a newer version is needed"));

@@ -93,7 +93,7 @@ impl Sequences {
     }
 
     /// Apply has met a batch. Only the first meeting counts: a later one is the same batch again.
-    pub(crate) fn settle(&self, id: &BatchId, outcome: &Outcome) {
+    pub(crate) fn note_outcome(&self, id: &BatchId, outcome: &Outcome) {
         if id.origin != self.0.session.origin {
             return;
         }
@@ -111,7 +111,7 @@ impl Sequences {
     }
 
     /// The batches whose outcome is still to come.
-    pub(crate) fn unsettled(&self) -> Vec<BatchId> {
+    pub(crate) fn awaiting_outcome(&self) -> Vec<BatchId> {
         let Session { origin, boot, .. } = self.0.session;
         let waiting = |(seq, told): &(u64, watch::Sender<Option<Outcome>>)| {
             told.borrow().is_none().then_some(BatchId { origin, boot, seq: *seq })
@@ -203,13 +203,13 @@ mod tests {
         for other in
             [BatchId { origin: NodeId(4), ..id }, BatchId { boot: 8, ..id }, BatchId { seq: id.seq + SLOTS, ..id }]
         {
-            sequences.settle(&other, &Outcome::Fenced);
+            sequences.note_outcome(&other, &Outcome::Fenced);
             assert!(sequences.outcome(&other).is_none());
         }
-        assert_eq!((told.borrow().clone(), sequences.unsettled()), (None, vec![id]));
-        sequences.settle(&id, &Outcome::Applied(9));
-        sequences.settle(&id, &Outcome::TooOld);
-        assert_eq!((told.borrow().clone(), sequences.unsettled()), (Some(Outcome::Applied(9)), vec![]));
+        assert_eq!((told.borrow().clone(), sequences.awaiting_outcome()), (None, vec![id]));
+        sequences.note_outcome(&id, &Outcome::Applied(9));
+        sequences.note_outcome(&id, &Outcome::TooOld);
+        assert_eq!((told.borrow().clone(), sequences.awaiting_outcome()), (Some(Outcome::Applied(9)), vec![]));
         drop(open);
         assert!(sequences.outcome(&id).is_none(), "not in use any more");
     }

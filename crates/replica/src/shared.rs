@@ -8,7 +8,7 @@ use quorate_core::id::NodeId;
 use quorate_core::session::Session;
 use tokio::sync::{Notify, watch};
 
-use crate::error::{Loss, Problem};
+use crate::error::{Problem, Rollback};
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
 use crate::peer::members::Members;
 use crate::raft::LogId;
@@ -116,7 +116,7 @@ impl Shared {
         self.sessions.send_modify(change);
         let mine = self.sequences.session();
         if let Some(now) = self.session_of(mine.origin).filter(|now| now.boot >= mine.boot && *now != mine) {
-            self.set_problem(Problem::Lost(Loss::Superseded { mine: mine.boot, known: now.boot }));
+            self.set_problem(Problem::Lost(Rollback::Superseded { mine: mine.boot, known: now.boot }));
         }
     }
 

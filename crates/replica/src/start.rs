@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::compact::Compactor;
 use crate::config::{ReplicaConfig, World};
-use crate::error::{Loss, OpenError, Problem};
+use crate::error::{OpenError, Problem, Rollback};
 use crate::grants::Grants;
 use crate::grants::wire::{BootKey, Realm};
 use crate::handler::PeerHandler;
@@ -41,6 +41,7 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
+use crate::status::log_leader;
 use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
 use crate::{carry_out, clock, gate, mark, peer, space, succession, witness};
@@ -246,7 +247,7 @@ async fn start_on(
     node.review_candidacy();
     node.raft.run();
     if file.lost {
-        node.shared.set_problem(Problem::Lost(Loss::Before));
+        node.shared.set_problem(Problem::Lost(Rollback::Before));
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.checker.scan().map(drop));
@@ -417,7 +418,7 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
         return;
     }
     // However it was found out.
-    node.own.lose();
+    node.own.set_lost();
     node.review_candidacy();
     let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
         Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),
@@ -442,7 +443,7 @@ async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
     loop {
         let now = metrics.borrow_watched().current_leader.map(NodeId);
         if leader.send_if_modified(|was| std::mem::replace(was, now) != now) {
-            tracing::info!(node = %node.me, leader = ?now, "leader changed");
+            log_leader(node.me, now);
         }
         node.shared.note_change();
         if metrics.changed().await.is_err() {

@@ -10,6 +10,14 @@ use quorate_journal::Space;
 use crate::error::Problem;
 use crate::member::{Member, MembershipView};
 
+/// Target of the log event that says who leads. Tools read it: its fields are numbers, `node` and, if one is known, `leader`.
+pub const LEADER_EVENT: &str = "quorate_replica::leader";
+
+/// Logs that `node` knows of another leader than before, or of none.
+pub fn log_leader(node: NodeId, leader: Option<NodeId>) {
+    tracing::info!(target: LEADER_EVENT, node = node.0, leader = leader.map(|id| id.0), "leader changed");
+}
+
 /// A node's part in consensus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {

@@ -47,9 +47,9 @@ async fn succeed(node: &Node, leader: NodeId) {
             Err(RpcFailure::Deadline(_)) => continue,
             _ => return,
         }
-        let Some(turn) = node.turn(leader) else { return };
-        if turn > Instant::now() {
-            tokio::time::sleep_until(turn.min(until)).await;
+        let Some(from) = node.may_succeed_from(leader) else { return };
+        if from > Instant::now() {
+            tokio::time::sleep_until(from.min(until)).await;
             continue;
         }
         if node.raft.trigger().elect(true).await.is_err() {
@@ -62,7 +62,7 @@ async fn succeed(node: &Node, leader: NodeId) {
 impl Node {
     /// From when on this node may try to succeed `leader`: after its lease, and after each voter of a higher id had time to.
     /// `None`: it was not heard since this node's start.
-    fn turn(&self, leader: NodeId) -> Option<Instant> {
+    fn may_succeed_from(&self, leader: NodeId) -> Option<Instant> {
         let config = self.raft.config();
         let lease = Duration::from_millis(config.election_timeout_max);
         let before = self.shared.members.applied().voter_ids().into_iter().filter(|id| *id > self.me && *id != leader);
@@ -73,7 +73,7 @@ impl Node {
 
     /// Whether this node has just voted for somebody else than `candidate`, who may be about to be elected: its first entries
     /// are on their way, and a later term would unseat it.
-    pub(crate) fn is_another_s_turn(&self, candidate: NodeId) -> bool {
+    pub(crate) fn another_is_being_elected(&self, candidate: NodeId) -> bool {
         let a_while = Duration::from_millis(self.raft.config().election_timeout_min);
         self.promise.went_elsewhere(candidate, a_while)
     }

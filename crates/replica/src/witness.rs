@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::error::{Loss, Problem};
+use crate::error::{Problem, Rollback};
 use crate::grants::Doubt;
 use crate::log::{Command, LogWriter};
 use crate::member::MembershipView;
@@ -52,7 +52,7 @@ impl Node {
         for word in words {
             match self.own.judge(word, |id| self.has(id)) {
                 Ok(None) => {}
-                Ok(Some(loss)) => return self.lose(loss),
+                Ok(Some(rollback)) => return self.set_lost(rollback),
                 Err(_) => self.grants.doubts.note(teller, Doubt::FalseWord),
             }
         }
@@ -60,8 +60,8 @@ impl Node {
 
     /// What anybody says that this node has said; what is no word of its own tells nothing of anybody.
     pub(crate) fn judge_told(&self, word: &Bytes) {
-        if let Ok(Some(loss)) = self.own.judge(word, |id| self.has(id)) {
-            self.lose(loss);
+        if let Ok(Some(rollback)) = self.own.judge(word, |id| self.has(id)) {
+            self.set_lost(rollback);
         }
     }
 
@@ -74,11 +74,11 @@ impl Node {
             || self.shared.applied_id().is_some_and(|applied| *id <= applied && id.index <= applied.index)
     }
 
-    /// This node has less than it said: it takes no further part, for others count on its answers.
-    pub(crate) fn lose(&self, loss: Loss) {
-        if self.own.lose() {
+    /// This node was rolled back: it takes no further part, for others count on its answers.
+    pub(crate) fn set_lost(&self, rollback: Rollback) {
+        if self.own.set_lost() {
             self.review_candidacy();
-            self.shared.set_problem(Problem::Lost(loss));
+            self.shared.set_problem(Problem::Lost(rollback));
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let said = node.own.say(Word { session, vote: Some(vote), acked: None });
         node.judge_words(liar, [&said]);
         assert_eq!(node.own.standing(), Standing::Lost);
-        assert!(matches!(cluster.nodes[0].problem(), Some(Problem::Lost(Loss::Vote { known: 99, .. }))));
+        assert!(matches!(cluster.nodes[0].problem(), Some(Problem::Lost(Rollback::Vote { known: 99, .. }))));
         assert!(node.takes_part().is_err() && node.own.word().is_empty() && !node.may_campaign());
         assert_eq!(node.promised(), None);
         cluster.stop().await;

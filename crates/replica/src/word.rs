@@ -24,7 +24,7 @@ use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::Session;
 
-use crate::error::Loss;
+use crate::error::Rollback;
 use crate::log::LogReader;
 use crate::raft::codec::decode_vote;
 use crate::raft::{LeaderId, LogId, Vote};
@@ -105,15 +105,15 @@ impl Word {
     }
 
     /// What it says that the node it is of does not have; `has`: whether an entry is in its log or its state.
-    fn loss(
+    fn rollback(
         &self,
         mine: Session,
         vote: impl FnOnce() -> Option<Vote>,
         has: impl FnOnce(&LogId) -> bool,
-    ) -> Option<Loss> {
+    ) -> Option<Rollback> {
         let known = self.session;
         if known.boot > mine.boot || (known.boot == mine.boot && known.process != mine.process) {
-            return Some(Loss::Superseded { mine: mine.boot, known: known.boot });
+            return Some(Rollback::Superseded { mine: mine.boot, known: known.boot });
         }
         // The log first: a newer leader may cut it short, but not before this node has voted for it.
         let lacks = self.acked.filter(|acked| !has(acked));
@@ -121,10 +121,13 @@ impl Word {
         if let Some(said) = self.vote
             && vote.is_none_or(|vote| said.partial_cmp(&vote).is_none_or(Ordering::is_gt))
         {
-            return Some(Loss::Vote { known: said.leader_id.term, mine: vote.map_or(0, |vote| vote.leader_id.term) });
+            return Some(Rollback::Vote {
+                known: said.leader_id.term,
+                mine: vote.map_or(0, |vote| vote.leader_id.term),
+            });
         }
         let acked = lacks.filter(|_| vote.map(|vote| vote.leader_id) == self.leadership())?;
-        Some(Loss::Entries { acked: acked.index })
+        Some(Rollback::Entries { acked: acked.index })
     }
 }
 
@@ -195,7 +198,7 @@ impl Own {
     }
 
     /// Whether it was not lost before.
-    pub(crate) fn lose(&self) -> bool {
+    pub(crate) fn set_lost(&self) -> bool {
         self.standing.swap(Standing::Lost as u8, Memory::AcqRel) != Standing::Lost as u8
     }
 
@@ -269,7 +272,7 @@ impl Own {
     ///
     /// # Errors
     /// When it is no word of this node's.
-    pub(crate) fn judge(&self, told: &Bytes, has: impl FnOnce(&LogId) -> bool) -> Result<Option<Loss>, Malformed> {
+    pub(crate) fn judge(&self, told: &Bytes, has: impl FnOnce(&LogId) -> bool) -> Result<Option<Rollback>, Malformed> {
         let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
         if *judged == *told {
             return Ok(None);
@@ -278,11 +281,11 @@ impl Own {
         if word.session.origin != self.session.origin || self.untagged(told).is_none() {
             return Err(Malformed("word: it is none of this node's"));
         }
-        let loss = word.loss(self.session, || self.vote(), has);
-        if loss.is_none() {
+        let rollback = word.rollback(self.session, || self.vote(), has);
+        if rollback.is_none() {
             *judged = told.clone();
         }
-        Ok(loss)
+        Ok(rollback)
     }
 }
 
@@ -450,7 +453,7 @@ mod tests {
     #[test]
     fn what_was_said_and_is_not_there_is_lost() {
         let mine = session(5, 1);
-        let loss = |word: Word, own: Option<Vote>| word.loss(mine, || own, |id| id.index <= 10);
+        let rollback = |word: Word, own: Option<Vote>| word.rollback(mine, || own, |id| id.index <= 10);
         let now = vote(4, 1, true);
         for fine in [
             word(5, 1, now, entry(4, 10)),
@@ -459,19 +462,26 @@ mod tests {
             word(5, 1, vote(4, 1, false), None),
             word(1, 2, None, None),
         ] {
-            assert_eq!(loss(fine, now), None, "{fine:?}");
+            assert_eq!(rollback(fine, now), None, "{fine:?}");
         }
-        let superseded = |known| Some(Loss::Superseded { mine: 5, known });
-        assert_eq!(loss(word(6, 1, None, None), now), superseded(6));
-        assert_eq!(loss(word(5, 2, None, None), now), superseded(5), "another process under the same number");
+        let superseded = |known| Some(Rollback::Superseded { mine: 5, known });
+        assert_eq!(rollback(word(6, 1, None, None), now), superseded(6));
+        assert_eq!(rollback(word(5, 2, None, None), now), superseded(5), "another process under the same number");
         for newer in [vote(5, 1, false), vote(4, 2, false), vote(9, 9, true)] {
-            assert!(matches!(loss(word(4, 1, newer, None), now), Some(Loss::Vote { .. })), "{newer:?}");
+            assert!(matches!(rollback(word(4, 1, newer, None), now), Some(Rollback::Vote { .. })), "{newer:?}");
         }
-        assert!(matches!(loss(word(5, 1, now, None), vote(4, 1, false)), Some(Loss::Vote { .. })), "it had followed");
-        assert!(matches!(loss(word(5, 1, now, None), None), Some(Loss::Vote { .. })));
-        assert_eq!(loss(word(5, 1, now, entry(4, 11)), now), Some(Loss::Entries { acked: 11 }), "a resumed machine");
-        assert_eq!(loss(word(4, 1, now, entry(4, 11)), now), Some(Loss::Entries { acked: 11 }));
-        assert_eq!(loss(word(4, 1, now, entry(4, 11)), vote(5, 2, true)), None, "a newer leader may have cut it");
+        assert!(
+            matches!(rollback(word(5, 1, now, None), vote(4, 1, false)), Some(Rollback::Vote { .. })),
+            "it had followed"
+        );
+        assert!(matches!(rollback(word(5, 1, now, None), None), Some(Rollback::Vote { .. })));
+        assert_eq!(
+            rollback(word(5, 1, now, entry(4, 11)), now),
+            Some(Rollback::Entries { acked: 11 }),
+            "a resumed machine"
+        );
+        assert_eq!(rollback(word(4, 1, now, entry(4, 11)), now), Some(Rollback::Entries { acked: 11 }));
+        assert_eq!(rollback(word(4, 1, now, entry(4, 11)), vote(5, 2, true)), None, "a newer leader may have cut it");
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use quorate_replica::{Loss, Problem, Replica, ReplicaConfig};
+use quorate_replica::{Problem, Replica, ReplicaConfig, Rollback};
 use support::{Cluster, copy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +60,7 @@ async fn a_follower_whose_disk_took_back_what_it_acknowledged_is_told_and_takes_
     cluster.nodes[follower] = cluster.sites[follower].open().await;
 
     let told = || match cluster.nodes[follower].status().problem {
-        Some(Problem::Lost(Loss::Entries { acked })) => acked > kept,
+        Some(Problem::Lost(Rollback::Entries { acked })) => acked > kept,
         _ => false,
     };
     while !told() {

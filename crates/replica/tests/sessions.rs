@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::batch::Outcome;
-use quorate_replica::{Loss, OpenError, Problem, ProposeError, Replica};
+use quorate_replica::{OpenError, Problem, ProposeError, Replica, Rollback};
 use support::{Cluster, Forger, Site, TestKeys, copy, problem, put, soon, write};
 use tokio::time::Instant;
 
@@ -57,7 +57,7 @@ async fn changes_through_a_folder_put_back_are_refused_and_none_is_answered_from
         }
     }
     let found = problem(&again).await;
-    assert!(matches!(found, Problem::Lost(Loss::Superseded { .. })), "{found}");
+    assert!(matches!(found, Problem::Lost(Rollback::Superseded { .. })), "{found}");
     let refused = write(&again, "third", b"3").await;
     assert!(refused.is_err(), "{refused:?}");
     for i in 0..40 {
@@ -91,7 +91,7 @@ async fn a_folder_put_back_is_found_out_when_all_start_anew_and_stays_out() {
     // Its node file says so, whoever is there.
     cluster.nodes[victim].shutdown().await;
     cluster.nodes[victim] = cluster.sites[victim].open().await;
-    assert!(matches!(cluster.nodes[victim].problem(), Some(Problem::Lost(Loss::Before))));
+    assert!(matches!(cluster.nodes[victim].problem(), Some(Problem::Lost(Rollback::Before))));
     cluster.nodes[1] = cluster.sites[1].open().await;
     for i in 0..10 {
         assert!(cluster.read(0, &format!("k {i}")).await.is_some());
@@ -120,7 +120,7 @@ async fn a_folder_older_than_the_members_that_are_left_is_found_out() {
     cluster.nodes[victim] = cluster.sites[victim].open().await;
     assert!(!cluster.nodes[victim].status().membership.members.contains_key(&third));
     let found = problem(&cluster.nodes[victim]).await;
-    assert!(matches!(found, Problem::Lost(Loss::Superseded { .. })), "{found}");
+    assert!(matches!(found, Problem::Lost(Rollback::Superseded { .. })), "{found}");
     cluster.stop().await;
 }
 
@@ -153,7 +153,7 @@ async fn a_folder_of_a_time_before_there_were_others_is_found_out_before_it_lead
     silence(false);
     cluster.nodes[0] = back;
     let found = problem(&cluster.nodes[0]).await;
-    assert!(matches!(found, Problem::Lost(Loss::Superseded { .. })), "{found}");
+    assert!(matches!(found, Problem::Lost(Rollback::Superseded { .. })), "{found}");
     assert_eq!(cluster.nodes[0].status().term, term, "it has not voted, not even for itself");
     cluster.stop().await;
 }

@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use crate::call::Metered;
 use crate::desk::Kms;
 use crate::error::Error;
-use crate::seal::ceremony::CeremonyDesk;
-use crate::seal::handover::HandoverDesk;
-use crate::seal::held::Hold;
-use crate::seal::join::JoinDesk;
+use crate::seal::ceremony::Ceremonies;
+use crate::seal::handover::Handovers;
+use crate::seal::join::JoinChallenges;
 use crate::seal::open::Opened;
+use crate::seal::operator_seal::OperatorSeal;
 use crate::seal::peers::Peers;
 use crate::seal::pins::Pins;
 use crate::seal::status::Health;
@@ -70,7 +70,7 @@ pub struct NodeConfig {
     pub meter: Metered,
 }
 
-/// How a new node joins.
+/// How a new node join_challenges.
 pub struct JoinConfig {
     /// Where else the inviting node may be reached (`host:port`, peer port), tried after the token's own address.
     pub addresses: Vec<String>,
@@ -101,9 +101,9 @@ pub struct Node {
     pub(crate) state: watch::Sender<Arc<State>>,
     /// Held while the node moves from one state to another.
     pub(crate) transition: tokio::sync::Mutex<()>,
-    pub(crate) ceremony: CeremonyDesk,
-    pub(crate) handover: HandoverDesk,
-    pub(crate) joins: JoinDesk,
+    pub(crate) ceremony: Ceremonies,
+    pub(crate) handover: Handovers,
+    pub(crate) join_challenges: JoinChallenges,
     pub(crate) peers: Peers,
     pub(crate) pins: Pins,
     /// Empty, or what keeps it from doing its part; for the status.
@@ -135,7 +135,7 @@ pub(crate) enum State {
 pub(crate) struct Sealed {
     pub(crate) replica: Replica,
     /// The operator's seal that keeps it so; a ceremony completed earlier must not open it again.
-    pub(crate) hold: Option<Hold>,
+    pub(crate) operator_seal: Option<OperatorSeal>,
 }
 
 /// An unsealed member.
@@ -200,10 +200,10 @@ impl Node {
     }
 
     /// Waits until the node was sealed, or unsealed, since `now` was looked at.
-    pub async fn turned_from(&self, now: Health) {
+    pub async fn sealed_or_unsealed_since(&self, now: Health) {
         let unsealed = |health| health == Health::Ok;
-        let turned = |state: &Arc<State>| unsealed(state.health()) != unsealed(now);
-        let _ = self.state.subscribe().wait_for(turned).await;
+        let changed = |state: &Arc<State>| unsealed(state.health()) != unsealed(now);
+        let _ = self.state.subscribe().wait_for(changed).await;
     }
 
     /// The node's name.

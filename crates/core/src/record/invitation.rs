@@ -1,12 +1,10 @@
 //! That a node may ask to become a member.
 
-use super::member::{STATEMENT_LEN_MAX, Statement, TEXT_LEN_MAX};
+use super::member::{Statement, TEXT_LEN_MAX};
 use super::{BAD_NAME, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{Name, NodeId};
 use crate::record_key::Table;
-
-const SIGNATURE_LEN_MAX: usize = 128;
 
 /// The hash of a join token's secret: the state does not hold the secret.
 pub type TokenHash = [u8; 32];
@@ -70,8 +68,8 @@ impl Kind for Invitation {
                 0 => None,
                 1 => Some(Applicant {
                     id: NodeId(from.u64()?),
-                    statement: Statement::decode(from.field(STATEMENT_LEN_MAX)?)?,
-                    signature: from.field(SIGNATURE_LEN_MAX)?.to_vec(),
+                    statement: Statement::decode(from.field(Statement::LEN_MAX)?)?,
+                    signature: from.field(Statement::SIGNATURE_LEN_MAX)?.to_vec(),
                 }),
                 _ => return Err(BAD.into()),
             },

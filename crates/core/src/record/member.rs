@@ -9,11 +9,7 @@ use crate::id::{Name, NodeId};
 use crate::record_key::Table;
 
 const VERSION: u8 = 1;
-const SPKI_LEN_MAX: usize = 1024;
-const ADDR_LEN_MAX: usize = 255;
 pub(super) const TEXT_LEN_MAX: usize = 128;
-/// Longest statement, in bytes.
-pub(super) const STATEMENT_LEN_MAX: usize = 8 * SPKI_LEN_MAX;
 
 /// What a node says of itself when it asks to join, signed by its identity key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +33,15 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Longest address (`host:port`) of a node, in bytes.
+    pub const ADDR_LEN_MAX: usize = 255;
+    /// Longest public key of a node (SPKI, DER), in bytes: one of RSA-4096 has 550.
+    pub const SPKI_LEN_MAX: usize = 1024;
+    /// Longest statement, in bytes.
+    pub const LEN_MAX: usize = 8 * Self::SPKI_LEN_MAX;
+    /// Longest signature of one, in bytes.
+    pub const SIGNATURE_LEN_MAX: usize = 128;
+
     /// Canonical bytes; what the identity key signs, after a label and the cluster.
     pub fn encode(&self) -> Vec<u8> {
         Writer::new()
@@ -64,12 +69,12 @@ impl Statement {
         }
         let statement = Self {
             name: r.text(Name::LEN_MAX)?.parse().map_err(|_| Malformed(WHAT))?,
-            peer_addr: r.text(ADDR_LEN_MAX)?.to_owned(),
-            api_addr: r.text(ADDR_LEN_MAX)?.to_owned(),
-            identity_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
+            peer_addr: r.text(Self::ADDR_LEN_MAX)?.to_owned(),
+            api_addr: r.text(Self::ADDR_LEN_MAX)?.to_owned(),
+            identity_spki: r.field(Self::SPKI_LEN_MAX)?.to_vec(),
             kem_alg: r.u8()?,
-            kem_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
-            audit_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
+            kem_spki: r.field(Self::SPKI_LEN_MAX)?.to_vec(),
+            audit_spki: r.field(Self::SPKI_LEN_MAX)?.to_vec(),
             assurance: r.text(TEXT_LEN_MAX)?.to_owned(),
         };
         r.finish()?;
@@ -117,7 +122,7 @@ impl Kind for MemberRecord {
     fn read(name: &Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         let record = Self {
             id: NodeId(from.u64()?),
-            statement: Statement::decode(from.field(STATEMENT_LEN_MAX)?)?,
+            statement: Statement::decode(from.field(Statement::LEN_MAX)?)?,
             approved_by: from.text(TEXT_LEN_MAX)?.to_owned(),
             approved_ms: from.u64()?,
         };

@@ -2,14 +2,12 @@
 
 use clap::{Args, Subcommand};
 use quorate_client::v1::{Alias, CreateAliasRequest, DeleteAliasRequest, ListAliasesRequest};
+use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, List};
-
-/// Aliases asked for at a time.
-const PAGE: u32 = 1000;
 
 /// Names of keys.
 #[derive(Args, Debug)]
@@ -72,7 +70,7 @@ impl AliasCommand {
                 let mut list = List::begin(shared.format(), "aliases", columns);
                 let mut page_token = Default::default();
                 loop {
-                    let request = ListAliasesRequest { limit: PAGE, page_token };
+                    let request = ListAliasesRequest { limit: PAGE_LEN_MAX, page_token };
                     let page = client.list_aliases(request).await.doing("list aliases")?;
                     let row = |a: &Alias| [a.name.clone(), a.key_id.clone(), output::date(a.created_ms)];
                     list.add(&page.aliases, to_json, row)?;

@@ -28,8 +28,8 @@ pub struct Connection {
     /// Its private key (PEM)
     #[arg(long, env = "QUORATE_CLIENT_KEY", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_key: Option<PathBuf>,
-    /// Longest time for one request, in seconds [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), global = true, help_heading = HEADING)]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), global = true, help_heading = HEADING,
+        help = format!("Longest time for one request, in seconds [default: {}]", ClientConfig::DEADLINE_DEFAULT.as_secs()))]
     pub timeout: Option<u64>,
     /// File that holds these settings [default: ~/.config/quorate/client.toml]
     #[arg(long, env = "QUORATE_CONFIG", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]

@@ -7,7 +7,7 @@ use clap::Args;
 use quorate_client::v1::{
     AssociatedData, DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateRandomRequest,
 };
-use quorate_proto::PLAINTEXT_LEN_MAX;
+use quorate_core::request::{DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, PLAINTEXT_LEN_MAX, RANDOM_LEN_MAX};
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -130,8 +130,8 @@ pub struct DataKey {
     /// The key: its id, NAME or alias/NAME
     #[arg(long, value_name = "KEY")]
     key: String,
-    /// Length of the data key, 1 to 1024 bytes
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = DATA_KEY_LEN_DEFAULT as u32, help = format!("Length of the data key, 1 to {DATA_KEY_LEN_MAX} bytes"),
+        value_parser = clap::value_parser!(u32).range(1..=DATA_KEY_LEN_MAX as i64))]
     bytes: u32,
     /// Only the encrypted form
     #[arg(long)]
@@ -178,8 +178,8 @@ impl DataKey {
   quorate random --bytes 32 > seed
   quorate random --bytes 16 --output json")]
 pub struct Random {
-    /// How many, 1 to 1024
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", help = format!("How many, 1 to {RANDOM_LEN_MAX}"),
+        value_parser = clap::value_parser!(u32).range(1..=RANDOM_LEN_MAX as i64))]
     bytes: u32,
 }
 

@@ -6,14 +6,15 @@ use quorate_client::v1::{
     CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
     ScheduleKeyDeletionRequest,
 };
+use quorate_core::request::{
+    DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX, PAGE_LEN_MAX,
+};
 use serde_json::{Value, json};
 
 use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, List};
 
-/// Keys asked for at a time.
-const PAGE: u32 = 1000;
 /// Requests for new keys under way at a time.
 const AT_ONCE: usize = 4;
 
@@ -39,8 +40,7 @@ enum Action {
         /// A name for it
         #[arg(long, value_name = "NAME")]
         alias: Option<String>,
-        /// What it is for, at most 256 bytes
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
         description: String,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
@@ -88,8 +88,8 @@ enum Action {
     ScheduleDeletion {
         #[command(flatten)]
         which: Which,
-        /// Days until then, 7 to 30
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(7..=30))]
+        #[arg(long, default_value_t = DELETION_DAYS_MAX, help = format!("Days until then, {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX}"),
+            value_parser = clap::value_parser!(u32).range(DELETION_DAYS_MIN as i64..=DELETION_DAYS_MAX as i64))]
         days: u32,
     },
     /// Keep a key that waits for its destruction; it is disabled then
@@ -166,7 +166,7 @@ async fn list(shared: &Shared, limit: Option<u64>) -> CommandResult {
     let mut left = limit.unwrap_or(u64::MAX);
     let mut page_token = Default::default();
     loop {
-        let request = ListKeysRequest { limit: left.min(PAGE.into()) as u32, page_token };
+        let request = ListKeysRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token };
         let page = client.list_keys(request).await.doing("list keys")?;
         add(&mut list, &page.keys)?;
         left = left.saturating_sub(page.keys.len() as u64);
@@ -182,9 +182,9 @@ async fn create_many(shared: &Shared, count: u64, description: String) -> Comman
     let client = shared.client().await?;
     let mut list = List::begin(shared.format(), "keys", COLUMNS);
     let bar = output::progress(count);
-    let requests = (0..count.div_ceil(PAGE.into())).map(|n| {
+    let requests = (0..count.div_ceil(KEYS_PER_REQUEST_MAX.into())).map(|n| {
         let client = client.starting_at(n as usize);
-        let count = (count - n * u64::from(PAGE)).min(PAGE.into()) as u32;
+        let count = (count - n * u64::from(KEYS_PER_REQUEST_MAX)).min(KEYS_PER_REQUEST_MAX.into()) as u32;
         let request = CreateKeysRequest { count, description: description.clone(), token: Default::default() };
         async move { client.create_keys(request).await }
     });

@@ -143,6 +143,7 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use quorate_core::request::{PLAINTEXT_LEN_MAX, Token};
 
     use super::*;
 
@@ -177,6 +178,29 @@ mod tests {
             }
             assert!(seen > 0, "{path} has no example that begins with quorate");
         });
+    }
+
+    /// Where a number stands in prose, so that it can't be made from the constant.
+    #[test]
+    fn what_the_help_says_of_limits_is_so() {
+        let minutes = quorate_service::seal::SHARES_KEPT.as_secs() / 60;
+        assert_eq!(Token::BEHIND_MS_MAX, 60 * 60 * 1000, "\"for an hour\"");
+        let says = [
+            ("quorate encrypt", format!("Encrypt up to {PLAINTEXT_LEN_MAX} bytes")),
+            ("quorate keys create", "for an hour".to_owned()),
+            ("quorate keys rotate", "for an hour".to_owned()),
+            ("quorate operator ceremony abort", format!("it ends after {minutes} minutes")),
+        ];
+        let mut seen = 0;
+        walk(&Cli::command(), "quorate", &mut |path, c| {
+            for (_, text) in says.iter().filter(|(of, _)| *of == path) {
+                let help = c.clone().render_long_help().to_string();
+                let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(words.contains(text), "{path} does not say {text:?}");
+                seen += 1;
+            }
+        });
+        assert_eq!(seen, says.len());
     }
 
     #[test]

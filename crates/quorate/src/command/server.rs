@@ -53,13 +53,18 @@ impl Server {
     }
 }
 
+/// Names the environment variable that says how log lines are written …
+pub const LOG_FORMAT_ENV: &str = "QUORATE_LOG_FORMAT";
+/// … and its value for one JSON object a line.
+pub const LOG_FORMAT_JSON: &str = "json";
+
 /// Structured logs on standard error. No event anywhere carries a secret, a key name or a share.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    match std::env::var("QUORATE_LOG_FORMAT").as_deref() {
-        Ok("json") => builder.json().init(),
+    match std::env::var(LOG_FORMAT_ENV).as_deref() {
+        Ok(LOG_FORMAT_JSON) => builder.json().init(),
         _ => builder.init(),
     }
 }

@@ -119,7 +119,7 @@ async fn serve_one(node: Arc<Node>, router: Router, admitted: Admitted, mut stop
             return;
         }
         () = place.sent_away() => return,
-        () = node.turned_from(health) => {}
+        () = node.sealed_or_unsealed_since(health) => {}
         _ = stopping.wait_for(|stop| *stop) => {}
         () = sleep(CONNECTION_AGE_MAX) => {}
     }

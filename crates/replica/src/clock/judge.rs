@@ -8,7 +8,7 @@ use quorate_core::seeded::{self, Bug};
 use quorate_core::time::DutyTime;
 use thiserror::Error;
 
-use super::witness::Clocks;
+use super::reading::Clocks;
 
 /// How long cluster time must have stood where it is, as this process saw it, before anything is destroyed by it.
 pub const DUTY_WAIT: Duration = Duration::from_secs(5 * 60);

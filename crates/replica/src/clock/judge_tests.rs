@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use quorate_core::id::NodeId;
 
 use super::*;
-use crate::clock::witness::Witness;
-use crate::clock::witness::tests::{NOW, WALL, voters};
+use crate::clock::reading::Reading;
+use crate::clock::reading::tests::{NOW, WALL, voters};
 use crate::member::MembershipView;
 
 const WEEK: i64 = 7 * 86_400_000;
@@ -35,10 +35,10 @@ impl Site {
         right.saturating_add_signed(self.offs[&id])
     }
     fn clocks(&self) -> Clocks<'_> {
-        let heard = |id: &u64| Some((NodeId(*id), Witness::new(self.wall(*id), self.now, self.now, self.wall(1))?));
-        let witnesses = self.offs.keys().filter(|id| **id != 1).filter_map(heard).collect();
+        let heard = |id: &u64| Some((NodeId(*id), Reading::new(self.wall(*id), self.now, self.now, self.wall(1))?));
+        let readings = self.offs.keys().filter(|id| **id != 1).filter_map(heard).collect();
         let (me, own_ms) = (NodeId(1), self.wall(1));
-        Clocks { me, membership: &self.membership, witnesses, now: self.now, own_ms }
+        Clocks { me, membership: &self.membership, readings, now: self.now, own_ms }
     }
     fn look(&mut self) {
         let mut judge = std::mem::take(&mut self.judge);

@@ -2,7 +2,7 @@
 //! wrong clock, be it the leader's, moves nothing; and what is destroyed goes by a time that no clock alone can push.
 
 mod judge;
-pub(crate) mod witness;
+pub(crate) mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub(crate) use self::judge::is_fit;
 pub use self::judge::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
 use self::judge::{Judge, Tick};
-use self::witness::Clocks;
+use self::reading::Clocks;
 use crate::node::Node;
 use crate::peer::hello::Heard;
 use crate::shared::Shared;
@@ -75,7 +75,7 @@ impl Clock {
         let membership = self.shared.members.applied();
         // The own clock first: what was heard while this looked is not older than it says.
         let (own_ms, now) = (self.wall.now_ms(), self.boot.now());
-        f(&Clocks { me: self.me, membership: &membership, witnesses: self.heard.witnesses(), now, own_ms })
+        f(&Clocks { me: self.me, membership: &membership, readings: self.heard.readings(), now, own_ms })
     }
 
     /// The leap that waits for an operator.
@@ -127,7 +127,7 @@ impl Clock {
         self.with_clocks(|clocks| {
             let Some(median) = clocks.median().filter(|_| clocks.is_witnessed()) else { return BTreeMap::new() };
             let off = |ms: u64| i64::try_from(i128::from(ms) - i128::from(median)).unwrap_or(i64::MAX);
-            let members = clocks.witnesses.keys().copied().chain([self.me]);
+            let members = clocks.readings.keys().copied().chain([self.me]);
             members.filter_map(|id| Some((id, off(clocks.of(id)?)))).collect()
         })
     }

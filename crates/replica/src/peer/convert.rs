@@ -7,10 +7,11 @@ use quorate_core::codec::Malformed;
 
 use super::pb;
 use crate::raft::codec::{from_wire, to_wire};
+use crate::raft::settings::PAYLOAD_ENTRIES_MAX;
 use crate::raft::{LeaderId, LogId, TypeConfig, Vote};
 
-/// Most entries of a message that are read; openraft sends at most 1024.
-const ENTRIES_MAX: usize = 4096;
+/// Most entries of a message that are read: more than openraft sends.
+const ENTRIES_MAX: usize = 4 * PAYLOAD_ENTRIES_MAX as usize;
 
 pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
     pb::LogId { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::link::PAUSE_REFUSED;
 use super::{RpcFailure, bounded, convert, pb};
-use crate::clock::witness::Witness;
+use crate::clock::reading::Reading;
 use crate::grants::Doubt;
 use crate::node::Node;
 use crate::raft::codec::{decode_log_id, decode_vote};
@@ -40,7 +40,7 @@ struct LastHello {
     last_log: u64,
     boot: u32,
     /// Its clock, as it last answered with.
-    clock: Option<Witness>,
+    clock: Option<Reading>,
     roster_serial: u64,
     free_bytes: u64,
     low_space: bool,
@@ -84,7 +84,7 @@ impl Heard {
     }
 
     /// What is known of the others' clocks.
-    pub(crate) fn witnesses(&self) -> BTreeMap<NodeId, Witness> {
+    pub(crate) fn readings(&self) -> BTreeMap<NodeId, Reading> {
         self.with(|all| all.iter().filter_map(|(id, h)| Some((*id, h.clock?))).collect())
     }
 
@@ -206,7 +206,7 @@ impl Node {
         self.hear_roster(from, hello.roster);
         self.shared.members.note_serial(from, hello.roster_serial);
         let (answered, own_ms) = (self.clock.boot_time(), self.clock.wall_ms());
-        let clock = sent.and_then(|sent| Witness::new(hello.wall_ms, sent, answered, own_ms));
+        let clock = sent.and_then(|sent| Reading::new(hello.wall_ms, sent, answered, own_ms));
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
         let news = self.peers.with(|all| {
             let heard = all.entry(from).or_default();

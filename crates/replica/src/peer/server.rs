@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use super::link::stamp_of;
 use super::preface::{self, Preface, Purpose, Refusal, Stamp};
 use super::rounds;
-use super::services::{JoinDesk, PeerDesk};
+use super::services::{JoinService, PeerService};
 use super::{CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb};
 use crate::net::{BoxStream, Handshake, Listener, PeerIdentity};
 use crate::node::Node;
@@ -145,10 +145,10 @@ pub(crate) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>) {
         purpose_join,
     };
     let (tx, rx) = mpsc::channel::<std::io::Result<ServerStream>>(HANDSHAKES_MAX);
-    let peer = pb::peer_server::PeerServer::new(PeerDesk::new(node.clone()))
+    let peer = pb::peer_server::PeerServer::new(PeerService::new(node.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
-    let join = pb::join_server::JoinServer::new(JoinDesk::new(node.clone()))
+    let join = pb::join_server::JoinServer::new(JoinService::new(node.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(MESSAGE_LEN_MAX);
     let server = Server::builder()

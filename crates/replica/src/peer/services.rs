@@ -36,18 +36,18 @@ fn stopped(e: RaftError<TypeConfig, Infallible>) -> Status {
 }
 
 /// Answers members.
-pub(crate) struct PeerDesk {
+pub(crate) struct PeerService {
     node: Arc<Node>,
 }
 
-impl PeerDesk {
+impl PeerService {
     pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node }
     }
 }
 
 #[tonic::async_trait]
-impl Peer for PeerDesk {
+impl Peer for PeerService {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
         let from = sender(&request)?;
         self.node.takes_part()?;
@@ -64,7 +64,7 @@ impl Peer for PeerDesk {
             false => self.node.raft.vote(ballot).await,
         };
         let mut response = response.map_err(stopped)?;
-        response.vote_granted &= !pre_vote || !self.node.is_another_s_turn(from);
+        response.vote_granted &= !pre_vote || !self.node.another_is_being_elected(from);
         let granted = response.vote_granted && !pre_vote;
         if granted {
             self.node.promise.voted_for(from);
@@ -221,18 +221,18 @@ impl Peer for PeerDesk {
 }
 
 /// Answers nodes that are no members.
-pub(crate) struct JoinDesk {
+pub(crate) struct JoinService {
     node: Arc<Node>,
 }
 
-impl JoinDesk {
+impl JoinService {
     pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node }
     }
 }
 
 #[tonic::async_trait]
-impl Join for JoinDesk {
+impl Join for JoinService {
     async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
         let info = request.extensions().get::<PeerInfo>().cloned();
         let info = info.ok_or_else(|| Status::internal("no connection info"))?;

@@ -291,7 +291,7 @@ impl Worker {
         if self.shared.problem().is_none() {
             for entry in applied {
                 if let Whose::Batch(id) = &entry.whose {
-                    self.shared.sequences.settle(id, &entry.outcome);
+                    self.shared.sequences.note_outcome(id, &entry.outcome);
                 }
             }
         }
@@ -345,9 +345,9 @@ impl Worker {
         publish(&self.state, &self.shared)?;
         // What was met between the old state and this one, was not met here.
         let view = self.state.view()?;
-        for id in self.shared.sequences.unsettled() {
+        for id in self.shared.sequences.awaiting_outcome() {
             if let Some(outcome) = outcome_of(&*view, &id)?.filter(|outcome| *outcome != Outcome::Fenced) {
-                self.shared.sequences.settle(&id, &outcome);
+                self.shared.sequences.note_outcome(&id, &outcome);
             }
         }
         tracing::info!(index, "a snapshot was installed");

@@ -8,6 +8,9 @@ use crate::config::Profile;
 /// [`crate::peer::MESSAGE_LEN_MAX`].
 pub(crate) const LOG_READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most entries of one message that openraft sends.
+pub(crate) const PAYLOAD_ENTRIES_MAX: u64 = 1024;
+
 /// The settings of a profile.
 pub(crate) fn settings(cluster: String, profile: Profile) -> Config {
     let (heartbeat, election_min, election_max) = match profile {
@@ -27,7 +30,7 @@ pub(crate) fn settings(cluster: String, profile: Profile) -> Config {
         // Lets the connected side elect when an old leader reaches only some. At least twice the election maximum.
         quorum_loss_probe_interval: Some(1000.max(2 * election_max)),
         backoff: "20ms 40ms ..200ms".into(),
-        max_payload_entries: 1024,
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
         max_append_entries: Some(4096),
         // Checkpoints are the compactor's, and nothing is purged behind anyone's back (§5.2).
         snapshot_policy: SnapshotPolicy::Never,

@@ -21,8 +21,8 @@ use zeroize::Zeroizing;
 
 use super::challenge::Challenges;
 use super::flood::{FloodGuard, Verdict};
-use super::held::Hold;
 use super::open::{CompletedCeremony, SealState, hsm_half, no_envelope};
+use super::operator_seal::OperatorSeal;
 use super::pins::configurations;
 use super::status::CeremonyStatus;
 use crate::error::Error;
@@ -56,7 +56,7 @@ pub struct Submitted {
 }
 
 /// The ceremony's side of a node.
-pub(crate) struct CeremonyDesk {
+pub(crate) struct Ceremonies {
     challenges: Challenges,
     flood: Mutex<FloodGuard>,
     pub(super) open: Mutex<Option<OpenCeremony>>,
@@ -85,7 +85,7 @@ pub(crate) struct OpenProgress {
     pub(crate) expires: Instant,
 }
 
-impl CeremonyDesk {
+impl Ceremonies {
     pub(crate) fn new(entropy: &dyn Entropy) -> Self {
         Self {
             challenges: Challenges::new(entropy),
@@ -202,7 +202,7 @@ impl Node {
         }
         let seal = self.caught_up(&replica).await?;
         // Before the share counts: the ceremony came after these seals, if it is the last one.
-        let holds = self.peers.holds();
+        let operator_seals = self.peers.operator_seals();
         let progress = self.keep_share(&seal, share, source)?;
         replica.hello_now();
         if progress.entered.len() < usize::from(progress.threshold) {
@@ -221,7 +221,8 @@ impl Node {
         }
         tracing::info!(entered = progress.entered.len(), by = source, "last share entered, unsealing");
         let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
-        let mut completing = self.runtime.spawn(async move { node.complete(&replica, progress.id, holds).await });
+        let mut completing =
+            self.runtime.spawn(async move { node.complete(&replica, progress.id, operator_seals).await });
         // With millions of records the check of the state may outlast the custodian's patience.
         match tokio::time::timeout(ANSWER_WITHIN, &mut completing).await {
             Ok(completed) => {
@@ -328,7 +329,12 @@ impl Node {
     }
 
     /// All shares are there: the HSM's half first, since it may fail without costing the custodians their shares.
-    async fn complete(&self, replica: &Replica, id: [u8; 16], holds: BTreeMap<NodeId, Hold>) -> Result<(), Error> {
+    async fn complete(
+        &self,
+        replica: &Replica,
+        id: [u8; 16],
+        operator_seals: BTreeMap<NodeId, OperatorSeal>,
+    ) -> Result<(), Error> {
         let _moving = self.transition.lock().await;
         if !matches!(&*self.current(), State::Sealed(_)) {
             // A hand-over was faster.
@@ -347,7 +353,7 @@ impl Node {
         drop((quorum, half));
         let keyring =
             seal.open_keyring(&root_key).map_err(|e| Error::Damaged(e.to_string())).inspect_err(|e| self.note(e))?;
-        let ceremony = CompletedCeremony::new(id, seal.seal_epoch, holds, Duration::ZERO);
+        let ceremony = CompletedCeremony::new(id, seal.seal_epoch, operator_seals, Duration::ZERO);
         self.serve(replica, seal, root_key, keyring, ceremony).await?;
         // Those that came while the state was checked.
         self.ceremony.forget(None);

@@ -182,7 +182,7 @@ impl Node {
         }
         self.watch_problems(replica.clone());
         self.watch_cluster_seal(&replica);
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, hold: None })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, operator_seal: None })));
         tracing::info!(by = %caller, cluster = %self.config.cluster, "cluster founded; this node is sealed");
         Ok(answer)
     }

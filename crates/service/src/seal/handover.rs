@@ -23,13 +23,13 @@ use quorate_core::id::NodeId;
 use quorate_core::record::Statement;
 use quorate_crypto::kdf::Label;
 use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
-use quorate_replica::Replica;
+use quorate_replica::{CallError, MembershipView, Replica};
 use tokio::time::Instant;
 
-use super::held::Hold;
 use super::members::member;
+use super::message::Message;
 use super::open::{CompletedCeremony, Opened, SealState};
-use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
+use super::operator_seal::OperatorSeal;
 use super::sha256;
 use crate::error::Error;
 use crate::node::{Node, State};
@@ -43,27 +43,25 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The recipient scans its whole state before it answers.
 const DEADLINE: Duration = Duration::from_secs(60);
 const ENVELOPE_LEN_MAX: usize = 8 * 1024;
-/// More members than a cluster has.
-const HOLDS_MAX: usize = 256;
-/// More than the largest keyring.
-const KEYRING_LEN_MAX: usize = 64 * 1024;
+/// One for each member at most.
+const OPERATOR_SEALS_MAX: usize = MembershipView::MEMBERS_MAX;
 
 /// Offers and nonces of this process.
 #[derive(Default)]
-pub(crate) struct HandoverDesk {
+pub(crate) struct Handovers {
     /// Nodes approved here, and until when they are offered the key whatever the age of the ceremony.
     approved: Mutex<HashMap<NodeId, Instant>>,
     offering: Mutex<HashSet<NodeId>>,
     offered: Mutex<HashMap<NodeId, Instant>>,
     nonces: Mutex<HashMap<NodeId, ([u8; 32], Instant)>>,
-    /// The next root key, handed over before the log turns to it.
+    /// The next root key, handed over before the log rotates to it.
     pub(super) next: Mutex<Option<super::rotation::Next>>,
     /// One rotation at a time.
     pub(super) rotating: tokio::sync::Mutex<()>,
 }
 
-/// A root key on its way to one member: `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ number of holds u16 ‖ (node u64 ‖
-/// hold 16)… ‖ envelope ‖ anchor signature 64`. Anybody can seal anything to a member's public key; the signature shows
+/// A root key on its way to one member: `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ number of operators' seals u16 ‖ (node u64 ‖
+/// seal 16)… ‖ envelope ‖ anchor signature 64`. Anybody can seal anything to a member's public key; the signature shows
 /// that whoever made this offer holds the cluster's keys, and covers every word that the recipient acts on.
 pub(super) struct Offer {
     ceremony: CompletedCeremony,
@@ -86,8 +84,8 @@ impl Offer {
         Self { ceremony, envelope, bytes }
     }
 
-    pub(super) fn encode(self) -> Vec<u8> {
-        self.bytes
+    pub(super) fn encode(self) -> Bytes {
+        self.bytes.into()
     }
 
     /// Reads an offer to `recipient`; none comes of one that the anchor key of `config` did not sign for this nonce.
@@ -106,11 +104,13 @@ impl Offer {
         let mut r = Reader::new("hand-over", bytes);
         let (id, age, seal_epoch) = (r.array()?, Duration::from_millis(r.u64()?), r.u64()?);
         let number = r.u16()?;
-        if usize::from(number) > HOLDS_MAX {
-            return Err(Malformed("hand-over: number of holds"));
+        if usize::from(number) > OPERATOR_SEALS_MAX {
+            return Err(Malformed("hand-over: number of operators' seals"));
         }
-        let holds = (0..number).map(|_| Ok((NodeId(r.u64()?), Hold(r.array()?)))).collect::<Result<_, _>>()?;
-        let parts = (CompletedCeremony::new(id, seal_epoch, holds, age), r.field(ENVELOPE_LEN_MAX)?, r.array()?);
+        let operator_seals =
+            (0..number).map(|_| Ok((NodeId(r.u64()?), OperatorSeal(r.array()?)))).collect::<Result<_, _>>()?;
+        let parts =
+            (CompletedCeremony::new(id, seal_epoch, operator_seals, age), r.field(ENVELOPE_LEN_MAX)?, r.array()?);
         r.finish()?;
         Ok(parts)
     }
@@ -118,11 +118,11 @@ impl Offer {
 
 /// What an offer says of the ceremony, as of now.
 fn said(ceremony: &CompletedCeremony) -> Vec<u8> {
-    let CompletedCeremony { id, seal_epoch, holds, .. } = ceremony;
+    let CompletedCeremony { id, seal_epoch, operator_seals, .. } = ceremony;
     let age = u64::try_from(ceremony.age().as_millis()).unwrap_or(u64::MAX);
-    let told = holds.iter().take(HOLDS_MAX);
+    let told = operator_seals.iter().take(OPERATOR_SEALS_MAX);
     let head = Writer::new().raw(id).u64(age).u64(*seal_epoch).u16(told.len() as u16);
-    told.fold(head, |w, (node, hold)| w.u64(node.0).raw(&hold.0)).finish()
+    told.fold(head, |w, (node, operator_seal)| w.u64(node.0).raw(&operator_seal.0)).finish()
 }
 
 /// What is signed: `[recipient, nonce, what is said of the ceremony, SHA-256(envelope)]`.
@@ -130,7 +130,7 @@ fn fields(recipient: &str, nonce: &[u8; 32], said: &[u8], envelope: &[u8]) -> Ve
     Writer::new().field(recipient.as_bytes()).field(nonce).field(said).field(&sha256(envelope)).finish()
 }
 
-impl HandoverDesk {
+impl Handovers {
     /// `id` was approved just now: it is offered the key even when the ceremony is long past.
     pub(crate) fn approved(&self, id: NodeId) {
         self.approved.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now() + OFFERED);
@@ -204,15 +204,11 @@ impl Node {
         let name = view.membership().members.get(&to).map(|m| m.name.clone()).ok_or_else(not_approved)?;
         let record =
             member(&mut records.facts(&view)?, &name)?.filter(|member| member.id == to).ok_or_else(not_approved)?;
-        let call = |kind, body: Vec<u8>| {
-            let replica = records.replica.clone();
-            async move {
-                replica.call_peer(to, kind, body.into(), DEADLINE).await.map_err(|e| Error::Unavailable(e.to_string()))
-            }
-        };
-        let nonce = call(KIND_HANDOVER_NONCE, Vec::new()).await?;
+        let unavailable = |e: CallError| Error::Unavailable(e.to_string());
+        let ask = async |message: Message| message.ask(&records.replica, to, DEADLINE).await.map_err(unavailable);
+        let nonce = ask(Message::HandoverNonce).await?;
         let (offer, expected) = self.seal_offer(&opened.seal, &opened.root_key, opened, &record.statement, &nonce)?;
-        let ack = call(KIND_HANDOVER, offer.encode()).await?;
+        let ack = ask(Message::Handover(offer.encode())).await?;
         match aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected) {
             Ok(()) => Ok(name),
             Err(_) => Err(Error::WrongState(format!("{name} did not prove that it opened the root key"))),
@@ -274,14 +270,9 @@ impl Node {
         Ok(self.fresh_nonce(from))
     }
 
-    /// Takes the next root key and keyring from `from`, before the log turns to them; answers the proof that it opened.
-    pub(crate) async fn take_rotation(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
+    /// Takes the next root key and keyring from `from`, before the log rotates to them; answers the proof that it opened.
+    pub(crate) async fn take_rotation(&self, from: NodeId, offer: &[u8], keyring: Bytes) -> Result<Vec<u8>, String> {
         let nonce = self.spend_nonce(from)?;
-        let malformed = |e: Malformed| e.to_string();
-        let mut r = Reader::new("rotation", body);
-        let offer = r.field(2 * ENVELOPE_LEN_MAX).map_err(malformed)?;
-        let keyring = Bytes::copy_from_slice(r.field(KEYRING_LEN_MAX).map_err(malformed)?);
-        r.finish().map_err(malformed)?;
         self.open_rotation(from, nonce, offer, keyring).await.map_err(|e| e.to_string())
     }
 
@@ -322,9 +313,9 @@ impl Node {
     }
 
     /// Takes what `from` hands over; answers the proof that it opened.
-    pub(crate) async fn take_handover(&self, from: NodeId, body: &Bytes) -> Result<Vec<u8>, String> {
+    pub(crate) async fn take_handover(&self, from: NodeId, offer: &[u8]) -> Result<Vec<u8>, String> {
         let nonce = self.spend_nonce(from)?;
-        self.open_handover(from, nonce, body).await.map_err(|e| e.to_string())
+        self.open_handover(from, nonce, offer).await.map_err(|e| e.to_string())
     }
 
     async fn open_handover(&self, from: NodeId, nonce: [u8; 32], offer: &[u8]) -> Result<Vec<u8>, Error> {
@@ -335,7 +326,7 @@ impl Node {
         };
         let config = self.seal_state(&sealed.replica)?.config;
         let offer = Offer::decode(offer, &config, self.config.name.as_str(), &nonce)?;
-        if !offer.ceremony.may_open(sealed.replica.id(), sealed.hold) {
+        if !offer.ceremony.may_open(sealed.replica.id(), sealed.operator_seal) {
             return Err(Error::WrongState(format!(
                 "{} was sealed by an operator after that ceremony; custodians have to hold a new one",
                 self.config.name

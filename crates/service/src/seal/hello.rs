@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use quorate_core::codec::{Malformed, Reader, Writer};
 
-use super::held::Hold;
+use super::operator_seal::OperatorSeal;
 use super::status::Health;
 
 const VERSION: u8 = 2;
 const TEXT_LEN_MAX: usize = 512;
 
-/// The application part of a Hello: `version u8 ‖ health u8 ‖ hold (0 | 1 ‖ 16) ‖ hsm_alg u8 ‖ assurance ‖
+/// The application part of a Hello: `version u8 ‖ health u8 ‖ operator_seal (0 | 1 ‖ 16) ‖ hsm_alg u8 ‖ assurance ‖
 /// software version ‖ problem ‖ ceremony (0 | 1 ‖ id 16 ‖ threshold u8 ‖ left ms u64 ‖ entered) ‖ certificate's end ms u64
 /// (0 = unknown; missing in the first builds)`. Later versions append.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub struct AppHello {
     /// What it can do for a client.
     pub health: Health,
     /// The operator's seal that keeps it sealed; none if nobody does. A ceremony from before it must not open it.
-    pub hold: Option<Hold>,
+    pub operator_seal: Option<OperatorSeal>,
     /// Mechanism of its KEM key.
     pub hsm_alg: u8,
     /// How much its HSM is known to be one.
@@ -69,9 +69,9 @@ impl AppHello {
         let clip =
             |s: &str| s.char_indices().take_while(|(i, _)| *i < TEXT_LEN_MAX - 4).map(|(_, c)| c).collect::<String>();
         let w = Writer::new().u8(VERSION).u8(health_byte(self.health));
-        let w = match self.hold {
+        let w = match self.operator_seal {
             None => w.u8(0),
-            Some(Hold(name)) => w.u8(1).raw(&name),
+            Some(OperatorSeal(name)) => w.u8(1).raw(&name),
         }
         .u8(self.hsm_alg)
         .field(clip(&self.assurance).as_bytes())
@@ -102,9 +102,9 @@ impl AppHello {
             4 => Health::Damaged,
             _ => return Err(Malformed(WHAT)),
         };
-        let hold = match r.u8()? {
+        let operator_seal = match r.u8()? {
             0 => None,
-            1 => Some(Hold(r.array()?)),
+            1 => Some(OperatorSeal(r.array()?)),
             _ => return Err(Malformed(WHAT)),
         };
         let hsm_alg = r.u8()?;
@@ -122,7 +122,7 @@ impl AppHello {
             _ => return Err(Malformed(WHAT)),
         };
         let certificate_ends_ms = if r.rest().is_empty() { 0 } else { r.u64()? };
-        Ok(Self { health, hold, hsm_alg, assurance, version, problem, ceremony, certificate_ends_ms })
+        Ok(Self { health, operator_seal, hsm_alg, assurance, version, problem, ceremony, certificate_ends_ms })
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
     fn hello() -> AppHello {
         AppHello {
             health: Health::Sealed,
-            hold: Some(Hold([9; 16])),
+            operator_seal: Some(OperatorSeal([9; 16])),
             hsm_alg: 2,
             assurance: "software".into(),
             version: "0.1.0".into(),
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn reads_back_what_was_written_and_tolerates_what_a_later_version_appends() {
-        for h in [hello(), AppHello { hold: None, ceremony: None, health: Health::Ok, ..hello() }] {
+        for h in [hello(), AppHello { operator_seal: None, ceremony: None, health: Health::Ok, ..hello() }] {
             let mut bytes = h.encode();
             assert_eq!(AppHello::decode(&bytes), Ok(h.clone()));
             bytes.extend_from_slice(b"more");

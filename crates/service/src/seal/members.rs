@@ -8,7 +8,7 @@ use quorate_core::principal::Principal;
 use quorate_core::record::{Invitation, MemberRecord, Record, RecordName, SealRecord, Statement};
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{Envelope, EnvelopeKind, HsmAlg, RootKey};
-use quorate_replica::MembershipError;
+use quorate_replica::{MembershipError, MembershipView};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -23,12 +23,13 @@ use crate::node::{FOUNDER, Node, State};
 use crate::records::facts::unreadable;
 use crate::records::{EngineFacts, Secrets};
 
-/// How long an invitation is valid unless said otherwise.
-const VALID_MINUTES: u32 = 60;
+/// How long an invitation is valid unless said otherwise, in minutes.
+pub const VALID_MINUTES_DEFAULT: u32 = 60;
 /// Longest validity: a week.
-const VALID_MINUTES_MAX: u32 = 7 * 24 * 60;
+pub const VALID_MINUTES_MAX: u32 = 7 * 24 * 60;
 /// Most invitations and members at once.
 const MEMBERS_MAX: usize = 64;
+const _: () = assert!(MEMBERS_MAX <= MembershipView::MEMBERS_MAX);
 
 /// An invitation.
 pub struct Invited {
@@ -85,7 +86,7 @@ impl Node {
                 "an invitation is valid for at most {VALID_MINUTES_MAX} minutes, not {minutes}"
             )));
         }
-        let minutes = if minutes == 0 { VALID_MINUTES } else { minutes };
+        let minutes = if minutes == 0 { VALID_MINUTES_DEFAULT } else { minutes };
         let mut secret = Zeroizing::new([0; 32]);
         self.world.entropy.fill(&mut secret[..]);
         let token = token_hash(self.config.cluster, &secret);

@@ -18,7 +18,7 @@ use quorate_hsm::{Hsm, HsmError};
 use quorate_replica::{Replica, View};
 use tokio::time::Instant;
 
-use super::held::{self, Hold};
+use super::operator_seal::{self, OperatorSeal};
 use super::peers::MacVerifier;
 use super::pins::{is_believed, unpinned};
 use super::sha256;
@@ -53,7 +53,7 @@ pub(crate) struct CompletedCeremony {
     /// The revision of the last cluster-wide seal when it completed: what it opened ends with the next one.
     pub(crate) seal_epoch: Rev,
     /// The operators' seals of other nodes that the node of the ceremony had heard of.
-    pub(crate) holds: Arc<BTreeMap<NodeId, Hold>>,
+    pub(crate) operator_seals: Arc<BTreeMap<NodeId, OperatorSeal>>,
     /// How old it was when this node was opened, and when that was: no clock of two machines is compared.
     age_then: Duration,
     then: Instant,
@@ -61,14 +61,19 @@ pub(crate) struct CompletedCeremony {
 
 impl CompletedCeremony {
     /// One that completed `age` ago.
-    pub(crate) fn new(id: [u8; 16], seal_epoch: Rev, holds: BTreeMap<NodeId, Hold>, age: Duration) -> Self {
-        Self { id, seal_epoch, holds: Arc::new(holds), age_then: age, then: Instant::now() }
+    pub(crate) fn new(
+        id: [u8; 16],
+        seal_epoch: Rev,
+        operator_seals: BTreeMap<NodeId, OperatorSeal>,
+        age: Duration,
+    ) -> Self {
+        Self { id, seal_epoch, operator_seals: Arc::new(operator_seals), age_then: age, then: Instant::now() }
     }
 
     /// Whether it may open `node`: it was completed after an operator's seal of that node, for all that is known, if there
     /// is one.
-    pub(crate) fn may_open(&self, node: NodeId, hold: Option<Hold>) -> bool {
-        hold.is_none_or(|hold| self.holds.get(&node) == Some(&hold))
+    pub(crate) fn may_open(&self, node: NodeId, operator_seal: Option<OperatorSeal>) -> bool {
+        operator_seal.is_none_or(|operator_seal| self.operator_seals.get(&node) == Some(&operator_seal))
     }
 
     /// How long ago it completed.
@@ -273,7 +278,7 @@ impl Node {
             return Err(self.damaged());
         }
         self.move_pin(opened.seal.config.hash());
-        if let Err(e) = held::clear(&*self.world.disk, &self.config.data_dir) {
+        if let Err(e) = operator_seal::clear(&*self.world.disk, &self.config.data_dir) {
             tracing::warn!(%e, "the mark of an operator's seal can't be removed: after a restart this node needs custodians");
         }
         self.set_problem(String::new());

@@ -19,23 +19,12 @@ use quorate_replica::{BatchVerifier, KeyHolder, PeerHandler, PeerIdentity, ReadR
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::held::Hold;
 use super::hello::{AppHello, HelloCeremony};
+use super::message::Message;
 use super::open::CompletedCeremony;
+use super::operator_seal::OperatorSeal;
 use super::status::Health;
 use crate::node::{GROUP, Node, State};
-
-/// Give me a nonce: I want to hand you the root key.
-pub(crate) const KIND_HANDOVER_NONCE: u8 = 1;
-/// Here it is, sealed to your HSM.
-pub(crate) const KIND_HANDOVER: u8 = 2;
-/// The cluster was sealed at this revision: forget your keys now rather than at your next use.
-pub(crate) const KIND_CLUSTER_SEALED: u8 = 3;
-
-/// Give me a nonce: I am about to rotate the root key.
-pub(crate) const KIND_ROTATION_NONCE: u8 = 4;
-/// Here is the next root key, sealed to your HSM, and the keyring it opens.
-pub(crate) const KIND_ROTATION: u8 = 5;
 
 /// What this node remembers of its peers; gone with the process.
 #[derive(Default)]
@@ -43,7 +32,7 @@ pub(crate) struct Peers {
     hellos: Mutex<HashMap<NodeId, (AppHello, Instant)>>,
     /// The last operator's seal of each, until it is seen open. A sealed node that does not speak of it any more takes
     /// nothing back: its disk may have forgotten the seal, or have been made to by whom the operator locked out.
-    holds: Mutex<BTreeMap<NodeId, Hold>>,
+    operator_seals: Mutex<BTreeMap<NodeId, OperatorSeal>>,
     heard: watch::Sender<()>,
 }
 
@@ -54,13 +43,13 @@ impl Peers {
     }
 
     /// The operators' seals of peers that this node has heard of.
-    pub(crate) fn holds(&self) -> BTreeMap<NodeId, Hold> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn operator_seals(&self) -> BTreeMap<NodeId, OperatorSeal> {
+        self.operator_seals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The operator's seal of one of them.
-    fn hold(&self, id: NodeId) -> Option<Hold> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    fn operator_seal(&self, id: NodeId) -> Option<OperatorSeal> {
+        self.operator_seals.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
     }
 
     /// Changes whenever a peer says Hello.
@@ -69,13 +58,13 @@ impl Peers {
     }
 
     fn heard(&self, id: NodeId, hello: AppHello) {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        match hello.hold {
-            Some(hold) => _ = holds.insert(id, hold),
-            None if hello.health == Health::Ok => _ = holds.remove(&id),
+        let mut operator_seals = self.operator_seals.lock().unwrap_or_else(PoisonError::into_inner);
+        match hello.operator_seal {
+            Some(operator_seal) => _ = operator_seals.insert(id, operator_seal),
+            None if hello.health == Health::Ok => _ = operator_seals.remove(&id),
             None => {}
         }
-        drop(holds);
+        drop(operator_seals);
         self.hellos.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (hello, Instant::now()));
         self.heard.send_replace(());
     }
@@ -100,13 +89,9 @@ impl PeerHandler for NodeLink {
         let link = self.clone();
         self.on_own_runtime(async move {
             let node = link.0.upgrade().ok_or("this node is stopping")?;
-            match kind {
-                KIND_HANDOVER_NONCE => node.handover_nonce(from).map(Bytes::from),
-                KIND_HANDOVER => node.take_handover(from, &body).await.map(Bytes::from),
-                KIND_ROTATION_NONCE => node.rotation_nonce(from).map(Bytes::from),
-                KIND_ROTATION => node.take_rotation(from, &body).await.map(Bytes::from),
-                KIND_CLUSTER_SEALED => node.hear_cluster_seal(&body).await.map(Bytes::from),
-                _ => {
+            match Message::decode(kind, &body).map_err(|e| e.to_string())? {
+                Some(message) => node.answer(from, message).await.map(Bytes::from),
+                None => {
                     Err(format!("node {} does not know message kind {kind}: it is older than the sender", node.name()))
                 }
             }
@@ -186,8 +171,8 @@ impl BatchVerifier for MacVerifier {
         }
         let keyring = self.keyring.load_full();
         if keyring.verify_batch(batch_with_mac, batch.epoch, mac_at) {
-            let turns = |op: &Op| matches!(op, Op::Put(key, _) if *key == RecordKey::keyring());
-            if batch.ops.iter().any(turns) {
+            let rotates = |op: &Op| matches!(op, Op::Put(key, _) if *key == RecordKey::keyring());
+            if batch.ops.iter().any(rotates) {
                 self.begun.fetch_max(batch.epoch.0.saturating_add(1), Ordering::SeqCst);
             }
             return Ok(true);
@@ -212,22 +197,36 @@ impl KeyHolder for MacVerifier {
 }
 
 impl Node {
+    /// Answers a member.
+    async fn answer(&self, from: NodeId, message: Message) -> Result<Vec<u8>, String> {
+        match message {
+            Message::HandoverNonce => self.handover_nonce(from),
+            Message::Handover(offer) => self.take_handover(from, &offer).await,
+            Message::ClusterSealed(rev) => self.hear_cluster_seal(rev).await,
+            Message::RotationNonce => self.rotation_nonce(from),
+            Message::Rotation { offer, keyring } => self.take_rotation(from, &offer, keyring).await,
+        }
+    }
+
     /// What this node tells its peers.
     pub(crate) fn app_hello(&self) -> AppHello {
         let state = self.current();
-        let (hold, problem) = match &*state {
+        let (operator_seal, problem) = match &*state {
             State::Sealed(s) => {
                 let problem = self.problem();
                 // Else people wonder why another node's ceremony has not opened this one.
-                let told = s.hold.is_some() && problem.is_empty();
-                (s.hold, if told { "sealed by an operator: only a new ceremony opens it".into() } else { problem })
+                let told = s.operator_seal.is_some() && problem.is_empty();
+                (
+                    s.operator_seal,
+                    if told { "sealed by an operator: only a new ceremony opens it".into() } else { problem },
+                )
             }
             State::Damaged { what, .. } => (None, what.clone()),
             _ => (None, self.problem()),
         };
         AppHello {
             health: state.health(),
-            hold,
+            operator_seal,
             hsm_alg: self.keys.kem.alg as u8,
             assurance: self.hsm.assurance().as_str().to_owned(),
             version: self.config.version.clone(),
@@ -245,7 +244,7 @@ impl Node {
     /// Whether `id` said lately that it is sealed, and that ceremony may open it for all that this node has heard.
     pub(crate) fn wants_handover(&self, id: NodeId, ceremony: &CompletedCeremony) -> bool {
         let sealed = self.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Sealed);
-        sealed && ceremony.may_open(id, self.peers.hold(id))
+        sealed && ceremony.may_open(id, self.peers.operator_seal(id))
     }
 }
 
@@ -263,9 +262,9 @@ mod tests {
 
     #[test]
     fn what_an_operator_sealed_a_peer_for_is_not_forgotten_by_the_peers_own_word() {
-        let hello = |health, hold| AppHello {
+        let hello = |health, operator_seal| AppHello {
             health,
-            hold,
+            operator_seal,
             hsm_alg: 1,
             assurance: String::new(),
             version: String::new(),
@@ -274,10 +273,10 @@ mod tests {
             certificate_ends_ms: 0,
         };
         let (peers, id) = (Peers::default(), NodeId(7));
-        let [first, second] = [Hold([1; 16]), Hold([2; 16])];
-        let says = |health, hold| {
-            peers.heard(id, hello(health, hold));
-            peers.hold(id)
+        let [first, second] = [OperatorSeal([1; 16]), OperatorSeal([2; 16])];
+        let says = |health, operator_seal| {
+            peers.heard(id, hello(health, operator_seal));
+            peers.operator_seal(id)
         };
         assert_eq!(says(Health::Ok, None), None);
         assert_eq!(says(Health::Sealed, Some(first)), Some(first));
@@ -328,14 +327,14 @@ mod tests {
     fn what_follows_a_rotation_that_was_missed_is_not_called_forged() {
         let [(earlier, earlier_box), (later, later_box)] = rotation();
         let follows = batch(&later, RecordKey::envelope("n2"), b"value");
-        let turns = batch(&earlier, RecordKey::keyring(), &later_box);
+        let rotation = batch(&earlier, RecordKey::keyring(), &later_box);
         let before = |_: &RecordKey| Ok(Some(earlier_box.clone()));
         let after = |key: &RecordKey| Ok(Some(later_box.clone()).filter(|_| *key == RecordKey::keyring()));
         let opened = || MacVerifier::new(earlier.clone(), LINEAGE, CLUSTER);
 
         assert!(opened().verify(&follows, &after).unwrap(), "the state shows the rotation");
         let checked_it = opened();
-        assert!(checked_it.verify(&turns, &before).unwrap() && checked_it.verify(&follows, &before).unwrap());
+        assert!(checked_it.verify(&rotation, &before).unwrap() && checked_it.verify(&follows, &before).unwrap());
 
         assert!(!opened().verify(&follows, &before).unwrap(), "there was no rotation");
         assert!(!opened().verify(&follows, &|_| Ok(None)).unwrap());

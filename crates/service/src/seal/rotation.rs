@@ -19,7 +19,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
-use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
 use quorate_core::facts::{Facts, Of};
 use quorate_core::id::NodeId;
@@ -30,8 +29,8 @@ use quorate_crypto::{Keyring, RootKey, Secret};
 use tokio::time::Instant;
 
 use super::members::{current_keyring, member, not_changed};
+use super::message::Message;
 use super::open::{Opened, SealState};
-use super::peers::{KIND_ROTATION, KIND_ROTATION_NONCE};
 use super::status::Health;
 use crate::desk::Kms;
 use crate::error::Error;
@@ -46,7 +45,7 @@ const HAND_ON_LIMIT: Duration = Duration::from_secs(5);
 /// How long a leader is looked for to say whether the member may go.
 const CHECK_LIMIT: Duration = Duration::from_secs(8);
 
-/// The next root key, ready for the entry that turns to it.
+/// The next root key, ready for the entry that rotates to it.
 pub(crate) struct Next {
     boxed: Bytes,
     root_key: RootKey,
@@ -184,12 +183,12 @@ impl Node {
                 self.handover.approved(member.id);
             }
         }
-        // The log has turned; this node's own service follows within moments.
-        let turned = |state: &Arc<State>| match &**state {
+        // The log has rotated; this node's own service follows within moments.
+        let rotated = |state: &Arc<State>| match &**state {
             State::Unsealed(u) => u.opened.seal.keyring == boxed,
             _ => true,
         };
-        let _ = tokio::time::timeout_at(deadline, self.state.subscribe().wait_for(turned)).await;
+        let _ = tokio::time::timeout_at(deadline, self.state.subscribe().wait_for(rotated)).await;
         Ok(serial)
     }
 
@@ -203,15 +202,15 @@ impl Node {
     ) -> Result<(), Error> {
         let replica = &opened.records.replica;
         let unavailable = |e: quorate_replica::CallError| Error::Unavailable(e.to_string());
-        let nonce = replica.call_peer(to.id, KIND_ROTATION_NONCE, Bytes::new(), HAND_ON_LIMIT).await;
+        let nonce = Message::RotationNonce.ask(replica, to.id, HAND_ON_LIMIT).await;
         let (offer, expected) = self.seal_offer(seal, root_key, opened, &to.statement, &nonce.map_err(unavailable)?)?;
-        let body = Writer::new().field(&offer.encode()).field(&seal.keyring).finish();
-        let ack = replica.call_peer(to.id, KIND_ROTATION, body.into(), HAND_ON_LIMIT).await.map_err(unavailable)?;
+        let message = Message::Rotation { offer: offer.encode(), keyring: seal.keyring.clone() };
+        let ack = message.ask(replica, to.id, HAND_ON_LIMIT).await.map_err(unavailable)?;
         aws_lc_rs::constant_time::verify_slices_are_equal(&ack, &expected)
             .map_err(|_| Error::WrongState(format!("{} did not prove that it opened the key", to.statement.name)))
     }
 
-    /// From now on this node opens and checks with the next keyring, and waits for the log to come to it.
+    /// From now on this node opens and checks with the next keyring, and waits for the log to rotate to it.
     pub(super) fn make_ready(&self, opened: &Opened, boxed: Bytes, root_key: RootKey, keyring: Arc<Keyring>) {
         opened.verifier.succeed(&keyring);
         let next = Next { boxed: boxed.clone(), root_key, keyring: keyring.clone() };
@@ -222,16 +221,16 @@ impl Node {
     /// Follows the rotations in the log for as long as `kms` serves.
     pub(crate) fn watch_rotations(&self, kms: &Arc<Kms>) {
         let (this, kms) = (self.this.clone(), Arc::downgrade(kms));
-        let Some(mut stands) = kms.upgrade().map(|kms| kms.keyring_watch().watch()) else { return };
+        let Some(mut rotations) = kms.upgrade().map(|kms| kms.keyring_watch().watch()) else { return };
         self.runtime.spawn(async move {
             loop {
-                let now = *stands.borrow_and_update();
+                let now = *rotations.borrow_and_update();
                 let Some(node) = this.upgrade() else { return };
                 if !node.follow(now, &kms).await {
                     return;
                 }
                 drop(node);
-                if stands.changed().await.is_err() {
+                if rotations.changed().await.is_err() {
                     return;
                 }
             }
@@ -248,7 +247,7 @@ impl Node {
         }
         let along = match now {
             Stands::Current(0) => true,
-            Stands::Current(_) => self.succeed(unsealed),
+            Stands::Current(_) => self.rotate(unsealed),
             Stands::Behind => false,
         };
         if !along {
@@ -262,7 +261,7 @@ impl Node {
     }
 
     /// Exchanges what this node works with; false when the next root key is not there.
-    fn succeed(&self, unsealed: &Unsealed) -> bool {
+    fn rotate(&self, unsealed: &Unsealed) -> bool {
         let Unsealed { replica, opened } = unsealed;
         let Ok(seal) = self.seal_state(replica) else { return false };
         if seal.keyring == opened.seal.keyring {

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::batch::Rev;
-use quorate_core::codec::{Reader, Writer};
+use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
 use quorate_core::principal::Principal;
 use quorate_core::record::{Record, SealRecord};
@@ -19,9 +18,9 @@ use quorate_core::seeded::{self, Bug};
 use quorate_replica::Replica;
 use tokio::time::Instant;
 
-use super::held::{self, Hold};
+use super::message::Message;
 use super::open::SealState;
-use super::peers::KIND_CLUSTER_SEALED;
+use super::operator_seal::{self, OperatorSeal};
 use super::status::Health;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State, Unsealed};
@@ -57,13 +56,13 @@ impl Node {
         }
         // On a sealed node too: shares that were entered before a seal do not undo it.
         self.ceremony.forget(None);
-        let hold = Hold::new(&*self.world.entropy);
+        let operator_seal = OperatorSeal::new(&*self.world.entropy);
         // Seeded bug: the seal is acknowledged, and the desk goes on.
         if !seeded::is(Bug::ServeSealed) {
-            self.become_sealed(Some(hold));
+            self.become_sealed(Some(operator_seal));
         }
         // The keys are gone already; what may fail is to remember it.
-        held::mark(&*self.world.disk, &self.config.data_dir, hold).map_err(|e| {
+        operator_seal::mark(&*self.world.disk, &self.config.data_dir, operator_seal).map_err(|e| {
             Error::Unavailable(format!(
                 "this node is sealed, but could not note so on its disk ({e}): if it restarts within ten minutes of the \
                  last ceremony, another node may open it again; look at its disk and seal it once more"
@@ -89,7 +88,7 @@ impl Node {
         self.drop_if_sealed_at(rev).await;
         let others = status.members().iter().filter(|(id, _)| **id != status.id);
         let told = others.map(|(id, member)| {
-            let call = replica.call_peer(*id, KIND_CLUSTER_SEALED, rev.to_be_bytes().to_vec().into(), BROADCAST);
+            let call = Message::ClusterSealed(rev).ask(&replica, *id, BROADCAST);
             async move { call.await.is_ok().then(|| member.name.clone()) }
         });
         let told = join_all(told).await.into_iter().flatten();
@@ -97,9 +96,7 @@ impl Node {
     }
 
     /// A peer says that the cluster was sealed at a revision: wait for it to arrive here, then forget the keys.
-    pub(crate) async fn hear_cluster_seal(&self, body: &Bytes) -> Result<Vec<u8>, String> {
-        let mut r = Reader::new("seal notice", body);
-        let rev = r.u64().and_then(|rev| r.finish().map(|()| rev)).map_err(|e| e.to_string())?;
+    pub(crate) async fn hear_cluster_seal(&self, rev: Rev) -> Result<Vec<u8>, String> {
         let state = self.current();
         let Some(replica) = state.replica() else { return Ok(Vec::new()) };
         // The record itself decides, not the peer's word: a sealed peer may not seal others.
@@ -127,15 +124,15 @@ impl Node {
         }
     }
 
-    /// Unsealed → sealed; by an operator, with a hold. A node that an operator sealed stays so, also while it stops. The
+    /// Unsealed → sealed; by an operator, with a seal of its name. A node that an operator sealed stays so, also while it stops. The
     /// caller holds `transition`.
-    pub(crate) fn become_sealed(&self, hold: Option<Hold>) {
-        let hold = hold.or(match &*self.current() {
-            State::Sealed(sealed) => sealed.hold,
+    pub(crate) fn become_sealed(&self, operator_seal: Option<OperatorSeal>) {
+        let operator_seal = operator_seal.or(match &*self.current() {
+            State::Sealed(sealed) => sealed.operator_seal,
             _ => None,
         });
         let Some(replica) = self.drop_keys() else { return };
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), operator_seal })));
         replica.hello_now();
     }
 

@@ -11,11 +11,11 @@ use quorate_replica::{Introduction, OpenError, Replica, ReplicaConfig, World};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::ceremony::CeremonyDesk;
-use super::handover::HandoverDesk;
-use super::held;
-use super::join::JoinDesk;
+use super::ceremony::Ceremonies;
+use super::handover::Handovers;
+use super::join::JoinChallenges;
 use super::open::SealState;
+use super::operator_seal;
 use super::peers::{NodeLink, Peers};
 use super::pins::Pins;
 use crate::error::Error;
@@ -50,9 +50,9 @@ impl Node {
             keys,
             state: watch::Sender::new(Arc::new(State::Uninitialized(None))),
             transition: tokio::sync::Mutex::default(),
-            ceremony: CeremonyDesk::new(&*entropy),
-            handover: HandoverDesk::default(),
-            joins: JoinDesk::default(),
+            ceremony: Ceremonies::new(&*entropy),
+            handover: Handovers::default(),
+            join_challenges: JoinChallenges::default(),
             peers: Peers::default(),
             pins: Pins::new(file.as_ref().map(|file| file.pins.clone()).unwrap_or_default()),
             problem: Mutex::default(),
@@ -107,11 +107,11 @@ impl Node {
             self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
             return Ok(());
         }
-        let hold = held::marked(&*self.world.disk, &self.config.data_dir, &*self.world.entropy);
-        if hold.is_some() {
+        let operator_seal = operator_seal::marked(&*self.world.disk, &self.config.data_dir, &*self.world.entropy);
+        if operator_seal.is_some() {
             tracing::info!(node = %self.config.name, "an operator sealed this node: only a new ceremony opens it");
         }
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), operator_seal })));
         match self.seal_state(&replica) {
             Ok(seal) => {
                 if seal.config.flags.dev && !self.config.dev {

@@ -16,9 +16,9 @@ use quorate_replica::{Member, PeerHandler as _};
 use tokio::time::Instant;
 
 use super::handover::Offer;
-use super::held::Hold;
+use super::message::Message;
 use super::open::{CompletedCeremony, Opened, SealState, hsm_half};
-use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE};
+use super::operator_seal::OperatorSeal;
 use super::statement::as_member;
 use super::support::*;
 use crate::desk::tests::Turning;
@@ -179,8 +179,12 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
     let kem = &node.keys.kem;
 
     let me = node.sealed_replica().expect("sealed").id();
-    let hold = node.app_hello().hold.expect("an operator sealed it");
-    let offer_of = async |root: &RootKey, nonce: [u8; 32], hold: Option<Hold>, epoch: u64| {
+    let operator_seal = node.app_hello().operator_seal.expect("an operator sealed it");
+    let handle = async |message: Message| {
+        let (kind, body) = message.encode();
+        link.handle(crate::node::FOUNDER, kind, body).await
+    };
+    let offer_of = async |root: &RootKey, nonce: [u8; 32], operator_seal: Option<OperatorSeal>, epoch: u64| {
         let context = HandoverContext {
             envelope: node.own_context(&seal).expect("readable"),
             sender: "n1".into(),
@@ -189,14 +193,14 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
         };
         let envelope =
             Envelope::seal_handover(&context, kem.alg, &kem.spki_der, root, &OsEntropy).expect("sealed").encode();
-        let holds = hold.into_iter().map(|hold| (me, hold)).collect();
-        let ceremony = CompletedCeremony::new([3; 16], epoch, holds, std::time::Duration::ZERO);
+        let operator_seals = operator_seal.into_iter().map(|operator_seal| (me, operator_seal)).collect();
+        let ceremony = CompletedCeremony::new([3; 16], epoch, operator_seals, std::time::Duration::ZERO);
         let offer = Offer::sign(&real.0.keyring, "n1", &nonce, ceremony, envelope).encode();
-        link.handle(crate::node::FOUNDER, KIND_HANDOVER, offer.into()).await
+        handle(Message::Handover(offer)).await
     };
-    let offer = async |root: &RootKey, nonce, epoch| offer_of(root, nonce, Some(hold), epoch).await;
+    let offer = async |root: &RootKey, nonce, epoch| offer_of(root, nonce, Some(operator_seal), epoch).await;
     let nonce = async || -> [u8; 32] {
-        let nonce = link.handle(crate::node::FOUNDER, KIND_HANDOVER_NONCE, Bytes::new()).await.expect("sealed");
+        let nonce = handle(Message::HandoverNonce).await.expect("sealed");
         nonce[..].try_into().expect("32 bytes")
     };
     let refused = |answer: Result<Bytes, String>, why: &str| {
@@ -210,14 +214,14 @@ async fn forged_hand_overs_are_refused_and_damage_nothing() {
     refused(offer(&real.0.root_key, [7; 32], 0).await, "anchor key");
     refused(offer(&real.0.root_key, used, 0).await, "nonce");
     // However young the sender says that its ceremony is: clocks run at different rates.
-    for unknown in [None, Some(Hold([5; 16]))] {
+    for unknown in [None, Some(OperatorSeal([5; 16]))] {
         let answer = offer_of(&real.0.root_key, nonce().await, unknown, 0).await;
         refused(answer, "sealed by an operator after");
     }
     refused(offer(&real.0.root_key, nonce().await, 77).await, "different seals");
     let other = RootKey::generate(1, &Secret::from_array([1; 32]), &OsEntropy);
     refused(offer(&other, nonce().await, 0).await, "does not open");
-    refused(link.handle(crate::node::FOUNDER, KIND_HANDOVER, Bytes::from_static(b"junk")).await, "nonce");
+    refused(handle(Message::Handover(Bytes::from_static(b"junk"))).await, "nonce");
     refused(link.handle(crate::node::FOUNDER, 200, Bytes::new()).await, "does not know");
     unseal(&node, &shares[..2]).await;
 }
@@ -283,7 +287,7 @@ async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_open
     let mut state = node.state.subscribe();
     state.wait_for(|state| state.health() == Health::Damaged).await.expect("told");
     // As at a start, while which the replica finds out what it lost.
-    node.state.send_replace(Arc::new(State::Sealed(Sealed { replica, hold: None })));
+    node.state.send_replace(Arc::new(State::Sealed(Sealed { replica, operator_seal: None })));
     submit(&node, &shares[0]).await.expect("taken");
     let opened = submit(&node, &shares[1]).await;
     assert!(matches!(&opened, Err(Error::Damaged(what)) if what.contains("forged")), "{opened:?}");
@@ -336,14 +340,14 @@ async fn an_operators_seal_outlives_its_mark_on_the_nodes_disk() {
     let (n1, n2, n3, shares) = three(&rig).await;
     let id = n2.current().replica().expect("a member").id();
     n2.seal(&admin(), false, soon()).await.expect("sealed");
-    let heard = |n: &Arc<Node>| n.peers.holds().contains_key(&id);
+    let heard = |n: &Arc<Node>| n.peers.operator_seals().contains_key(&id);
     eventually("the others hear of it", || heard(&n1) && heard(&n3)).await;
     n2.shutdown().await;
     drop(n2);
     std::fs::remove_file(rig.data_dir("n2").join("sealed-by-operator")).expect("it was there");
     let n2 = rig.node("n2").await;
     let told = |n: &Arc<Node>| {
-        n.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Sealed && hello.hold.is_none())
+        n.peers.hello(id).is_some_and(|(hello, _)| hello.health == Health::Sealed && hello.operator_seal.is_none())
     };
     eventually("it says that it is sealed, and not by whom", || told(&n1) && told(&n3)).await;
     for n in [&n1, &n3] {
@@ -385,7 +389,7 @@ async fn a_removed_member_is_out_and_the_others_never_stop_serving() {
     let gone = n1.remove_member(&admin(), "n3", soon()).await;
     assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
     let after = key_and_blob(&n2, b"after").await;
-    eventually("n2 has turned", || opened(&n2).root_key.generation() == 2).await;
+    eventually("n2 has rotated", || opened(&n2).root_key.generation() == 2).await;
     opens(&n1, &after, b"after").await;
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     for user in users {
@@ -470,7 +474,7 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     n1.rotate_without(&opened(&n1), "n3", id, soon()).await.expect("the batch");
     n1.shutdown().await;
     drop(n1);
-    eventually("n2 has turned", || opened(&n2).root_key.generation() == 2).await;
+    eventually("n2 has rotated", || opened(&n2).root_key.generation() == 2).await;
     assert!(n2.hand_over(&opened(&n2), id).await.is_err(), "a member still, but it gets nothing");
     // Whom the roster leaves out is listened to no more, so the first has to come back.
     let n1 = rig.node("n1").await;

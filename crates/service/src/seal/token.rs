@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Name};
+use quorate_core::record::Statement;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -18,8 +19,6 @@ use zeroize::Zeroizing;
 pub const PREFIX: &str = "quorate-join-2.";
 /// Longest token text this node reads, in bytes.
 pub const TEXT_LEN_MAX: usize = 2048;
-const SPKI_LEN_MAX: usize = 512;
-const ADDR_LEN_MAX: usize = 255;
 const CHECK_LEN: usize = 8;
 
 /// An invitation's token. `PREFIX ‖ base64url(cluster 16 ‖ SHA-256(root SPKI) 32 ‖ for name ‖ inviter name ‖
@@ -108,8 +107,8 @@ impl JoinToken {
             root_sha256: r.array()?,
             for_name: r.text(Name::LEN_MAX)?.parse().map_err(|_| TokenError::Damaged)?,
             inviter_name: r.text(Name::LEN_MAX)?.parse().map_err(|_| TokenError::Damaged)?,
-            inviter_addr: r.text(ADDR_LEN_MAX)?.to_owned(),
-            inviter_spki: r.field(SPKI_LEN_MAX)?.to_vec(),
+            inviter_addr: r.text(Statement::ADDR_LEN_MAX)?.to_owned(),
+            inviter_spki: r.field(Statement::SPKI_LEN_MAX)?.to_vec(),
             seal_config_hash: r.array()?,
             roster_serial: r.u64()?,
             secret: Zeroizing::new(r.array()?),

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_core::codec::Writer;
 use quorate_core::id::NodeId;
 use quorate_core::record_key::RecordKey;
 use quorate_crypto::{
     CeremonyId, Envelope, EnvelopeKind, HandoverContext, Keyring, KeyringContext, RootKey, SealConfig, Secret, Share,
 };
-use quorate_replica::Replica;
+use quorate_replica::{PeerHandler as _, Replica};
 
 use super::handover::Offer;
+use super::message::Message;
 use super::open::{CompletedCeremony, SealState};
-use super::peers::{KIND_HANDOVER, KIND_HANDOVER_NONCE, KIND_ROTATION, KIND_ROTATION_NONCE};
 use super::support::*;
 use super::tests::{key_and_blob, opened, opens, put_seal_value, three};
 use crate::error::Error;
@@ -115,15 +114,15 @@ async fn at_a_cold_start_nobody_is_opened_under_a_strangers_root_key() {
     // n3 is hostile: sealed like all, it calls itself unsealed.
     let hostile = n3.current().replica().expect("a member").clone();
     let victim = n1.current().replica().expect("a member").id();
-    let call = async |kind, body: Vec<u8>| hostile.call_peer(victim, kind, body.into(), Duration::from_secs(10)).await;
+    let ask = async |message: Message| message.ask(&hostile, victim, Duration::from_secs(10)).await;
     for signed in [false, true] {
-        let nonce = call(KIND_HANDOVER_NONCE, vec![]).await.expect("sealed nodes give one");
+        let nonce = ask(Message::HandoverNonce).await.expect("sealed nodes give one");
         let nonce: [u8; 32] = nonce[..].try_into().expect("32 bytes");
         let (ceremony, envelope) = stranger.offer(&seal, "n3", &n1, nonce);
         let offer = Offer::sign(&stranger.keyring, "n1", &nonce, ceremony, envelope).encode();
         // As it was before offers were signed, or signed by the keyring that is in the state.
-        let offer = if signed { offer } else { [&offer[..offer.len() - 64], &[0; 64]].concat() };
-        let error = call(KIND_HANDOVER, offer).await.expect_err("refused").to_string();
+        let offer = if signed { offer } else { [&offer[..offer.len() - 64], &[0; 64]].concat().into() };
+        let error = ask(Message::Handover(offer)).await.expect_err("refused").to_string();
         assert!(error.contains("anchor key"), "{error}");
         assert_eq!(n1.health(), Health::Sealed, "somebody else's word damages nothing");
     }
@@ -143,21 +142,22 @@ async fn an_offer_altered_in_any_part_is_refused() {
     node.seal(&admin(), true, soon()).await.expect("sealed");
     let link = node.link();
     let sealed = real.seal.envelope.as_ref().expect("its own").encode();
+    let handle = async |message: Message| {
+        let (kind, body) = message.encode();
+        link.handle(crate::node::FOUNDER, kind, body).await
+    };
     let ask = async |recipient: &str, alter: &dyn Fn(&mut Vec<u8>)| {
-        let nonce =
-            quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER_NONCE, Bytes::new());
-        let nonce: [u8; 32] = nonce.await.expect("sealed")[..].try_into().expect("32 bytes");
-        let holds = [(NodeId(1), super::held::Hold([9; 16]))].into();
-        let ceremony = CompletedCeremony::new([3; 16], 1 << 40, holds, Duration::from_secs(1));
-        let mut offer = Offer::sign(&real.keyring, recipient, &nonce, ceremony, sealed.clone()).encode();
+        let nonce: [u8; 32] = handle(Message::HandoverNonce).await.expect("sealed")[..].try_into().expect("32 bytes");
+        let operator_seals = [(NodeId(1), super::operator_seal::OperatorSeal([9; 16]))].into();
+        let ceremony = CompletedCeremony::new([3; 16], 1 << 40, operator_seals, Duration::from_secs(1));
+        let mut offer = Offer::sign(&real.keyring, recipient, &nonce, ceremony, sealed.clone()).encode().to_vec();
         alter(&mut offer);
-        let answer = quorate_replica::PeerHandler::handle(&link, crate::node::FOUNDER, KIND_HANDOVER, offer.into());
-        answer.await.expect_err("refused")
+        handle(Message::Handover(offer.into())).await.expect_err("refused")
     };
     let good = ask("n1", &|_| {}).await;
     assert!(good.contains("different seals"), "this one is looked at: {good}");
     assert!(ask("n2", &|_| {}).await.contains("anchor key"), "meant for another");
-    // Ceremony, age, seal epoch, number of holds, a hold, the envelope, the signature.
+    // Ceremony, age, seal epoch, number of operators' seals, one of them, the envelope, the signature.
     for at in [0, 23, 31, 41, 50, 80, 300] {
         let error = ask("n1", &|offer| offer[at] ^= 1).await;
         assert!(error.contains("anchor key") || error.contains("hand-over"), "byte {at}: {error}");
@@ -178,13 +178,13 @@ async fn a_rotation_that_a_stranger_offers_is_refused() {
     let stranger = Stranger::new(&seal);
     let replica = n1.current().replica().expect("a member").clone();
     let to = n2.current().replica().expect("a member").id();
-    let call = async |kind, body: Vec<u8>| replica.call_peer(to, kind, body.into(), Duration::from_secs(10)).await;
-    let nonce = call(KIND_ROTATION_NONCE, vec![]).await.expect("unsealed nodes give one");
+    let ask = async |message: Message| message.ask(&replica, to, Duration::from_secs(10)).await;
+    let nonce = ask(Message::RotationNonce).await.expect("unsealed nodes give one");
     let nonce: [u8; 32] = nonce[..].try_into().expect("32 bytes");
     let (ceremony, envelope) = stranger.offer(&seal, "n1", &n2, nonce);
     let offer = Offer::sign(&stranger.keyring, "n2", &nonce, ceremony, envelope).encode();
-    let body = Writer::new().field(&offer).field(&stranger.boxed).finish();
-    let error = call(KIND_ROTATION, body).await.expect_err("refused").to_string();
+    let keyring = Bytes::copy_from_slice(&stranger.boxed);
+    let error = ask(Message::Rotation { offer, keyring }).await.expect_err("refused").to_string();
     assert!(error.contains("anchor key"), "{error}");
     let blob = key_and_blob(&n1, b"text").await;
     opens(&n2, &blob, b"text").await;

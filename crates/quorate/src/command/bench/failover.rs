@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use quorate_client::v1::{CreateKeyRequest, EncryptRequest, StatusRequest, StatusResponse};
 use quorate_client::{Client, ClientConfig, ClientError};
+use quorate_core::request::PLAINTEXT_LEN_MAX;
 use quorate_core::seam::{Entropy, WallClock};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::load::{Load, Seen, What};
+use super::load::{CLIENTS_MAX, Load, Seen, What};
 use super::probe::{Kind, Outage, Probes, Shot, outage};
 use super::quantiles::Times;
 use super::timeline::{self, Change, Logs, Parts};
@@ -55,13 +56,13 @@ pub struct Failover {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=10_000))]
     kills: u16,
     /// Clients of the steady load; 0 = none
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(0..=CLIENTS_MAX))]
     clients: u16,
     /// What they request
     #[arg(long, value_enum, value_name = "WHAT", default_value = "encrypt")]
     load: What,
     /// Bytes in their requests
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=4096))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=PLAINTEXT_LEN_MAX as i64))]
     size: u32,
     /// Milliseconds between a client's probes of one kind
     #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]

@@ -11,7 +11,8 @@ use quorate_client::v1::{
     CreateKeyRequest, DecryptRequest, EchoRequest, EncryptRequest, GenerateDataKeyRequest, ScheduleKeyDeletionRequest,
 };
 use quorate_client::{Client, ClientError};
-use quorate_proto::PLAINTEXT_LEN_MAX;
+use quorate_core::request::{DELETION_DAYS_MIN, PLAINTEXT_LEN_MAX};
+use quorate_proto::MESSAGE_LEN_MAX;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ use crate::command::{Shared, output};
 const TIME_MAX_US: u64 = 600_000_000;
 /// Clients that share a connection unless told otherwise.
 const CLIENTS_PER_CONNECTION: usize = 8;
+/// Most clients of a load.
+pub const CLIENTS_MAX: i64 = 4096;
 /// Time before the measurement in which connections are made and caches filled.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -31,10 +34,10 @@ const WARM_UP: Duration = Duration::from_millis(500);
 #[derive(Args, Clone, Debug)]
 pub struct Load {
     /// Clients at a time
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=CLIENTS_MAX))]
     pub clients: u16,
     /// Bytes in a request (payload, plaintext); data keys have 32
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=524_288))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=MESSAGE_LEN_MAX as i64 / 2))]
     pub size: u32,
     /// For how long
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=3600))]
@@ -42,8 +45,8 @@ pub struct Load {
     /// Only the node at this place among the addresses, from 1 [default: clients spread over all]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
     pub node: Option<u16>,
-    /// Connections that the clients share [default: one for each 8 clients]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", help = format!("Connections that the clients share [default: one for each {CLIENTS_PER_CONNECTION} clients]"),
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub connections: Option<u16>,
 }
 
@@ -178,7 +181,7 @@ impl Load {
         let seen = self.repeat(&client, request).await?;
         if let Some(key) = key {
             // Only tidying up: the measurement stands without it.
-            let request = ScheduleKeyDeletionRequest { key, days: 7, ..Default::default() };
+            let request = ScheduleKeyDeletionRequest { key, days: DELETION_DAYS_MIN, ..Default::default() };
             let _ = client.schedule_key_deletion(request).await;
         }
         Ok(seen)

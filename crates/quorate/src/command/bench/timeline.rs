@@ -3,16 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use quorate_replica::status::LEADER_EVENT;
+use serde::Deserialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::command::failure::{CommandResult, Failure};
 use crate::command::files;
 
-/// What a node logs when the leader it knows of changes.
-const MARK: &str = "leader changed";
-
-/// One node's "leader changed".
+/// One node's word that it knows of another leader than before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change {
     at: OffsetDateTime,
@@ -20,19 +19,28 @@ pub struct Change {
     leader: Option<u64>,
 }
 
-/// The changes in a piece of a node's log, as text or as JSON; lines that make no sense are left out.
+/// A line of a node's log, as far as it matters here.
+#[derive(Deserialize)]
+struct Line<'a> {
+    timestamp: &'a str,
+    target: &'a str,
+    fields: Fields,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    leader: Option<u64>,
+}
+
+/// The changes in a piece of a node's log, one JSON object a line; all other lines are left out.
 pub fn changes(log: &str) -> Vec<Change> {
-    log.lines().filter(|line| line.contains(MARK)).filter_map(change).collect()
+    log.lines().filter_map(change).collect()
 }
 
 fn change(line: &str) -> Option<Change> {
-    let at = &line[line.find(|c: char| c.is_ascii_digit())?..];
-    let at = OffsetDateTime::parse(&at[..=at.find('Z')?], &Rfc3339).ok()?;
-    let leader = match line.rsplit_once("NodeId(") {
-        Some((_, id)) => Some(id[..id.find(')')?].parse().ok()?),
-        None => None,
-    };
-    Some(Change { at, leader })
+    let Line { timestamp, target, fields } = serde_json::from_str(line).ok()?;
+    let at = OffsetDateTime::parse(timestamp, &Rfc3339).ok()?;
+    (target == LEADER_EVENT).then_some(Change { at, leader: fields.leader })
 }
 
 /// Elections in these logs of one stretch of time: every node that takes part learns of each leader once.
@@ -88,24 +96,52 @@ impl Logs {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use quorate_core::id::NodeId;
+    use quorate_replica::status::log_leader;
+
     use super::*;
 
     fn at(ms: u64, leader: Option<u64>) -> Change {
         Change { at: OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(ms as i64), leader }
     }
 
+    /// What nodes log, as they log it: through the subscriber of `quorate server`, in the form that the bench asks for.
+    fn logged(events: impl FnOnce()) -> String {
+        let buffer = Arc::new(Mutex::new(Vec::new()));
+        let writer = buffer.clone();
+        let subscriber =
+            tracing_subscriber::fmt().json().with_ansi(false).with_writer(move || Shared(writer.clone())).finish();
+        tracing::subscriber::with_default(subscriber, events);
+        let bytes = std::mem::take(&mut *buffer.lock().unwrap());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
-    fn changes_are_found_among_other_lines_in_both_forms() {
-        let log = "\
-2026-11-24T08:48:15.182983Z  INFO quorate_replica::start: leader changed node=5 leader=None
-2026-11-24T08:48:15.200000Z  INFO quorate_replica::start: replica started node=5
-leader changed once upon a time
-2026-11-24T08:48:15.184983Z  INFO quorate_replica::start: leader changed node=5 leader=Some(NodeId(4))
-{\"timestamp\":\"2026-11-24T08:48:16.000000Z\",\"level\":\"INFO\",\"fields\":{\"message\":\"leader changed\",\"leader\":\"Some(NodeId(17))\"}}
-2026-11-24T08:48:17.1Z leader changed leader=Some(NodeId(";
-        let found = changes(log);
-        assert_eq!(found.iter().map(|c| c.leader).collect::<Vec<_>>(), [None, Some(4), Some(17)]);
-        assert_eq!(found[1].at - found[0].at, Duration::milliseconds(2));
+    fn what_a_node_logs_of_its_leader_is_found_among_other_lines() {
+        let log = logged(|| {
+            log_leader(NodeId(5), None);
+            tracing::info!(node = 5, leader = 9, "leader changed, says somebody else");
+            log_leader(NodeId(5), Some(NodeId(4)));
+            log_leader(NodeId(5), Some(NodeId(u64::MAX)));
+        });
+        let text = "2026-11-24T08:48:15.184983Z  INFO quorate_replica::leader: leader changed node=5 leader=7";
+        let found = changes(&format!("{text}\n{log}{}", &log[..log.len() / 8]));
+        assert_eq!(found.iter().map(|c| c.leader).collect::<Vec<_>>(), [None, Some(4), Some(u64::MAX)], "{log}");
+        assert!(found.is_sorted_by_key(|c| c.at) && found[0].at > OffsetDateTime::UNIX_EPOCH);
         assert_eq!(elections(&[found, vec![]]), 2);
     }
 
@@ -128,11 +164,11 @@ leader changed once upon a time
         let write = |text: &str| files::replace(&path, 0o600, text.as_bytes()).unwrap();
         write("nothing\n");
         assert!(Logs::open([path.as_path()].into_iter()).is_err());
-        let first = "2026-11-24T08:48:15.1Z leader changed leader=Some(NodeId(1))\n";
-        write(first);
+        let first = logged(|| log_leader(NodeId(5), Some(NodeId(1))));
+        write(&first);
         let mut logs = Logs::open([path.as_path()].into_iter()).unwrap();
         assert_eq!(logs.news().unwrap(), [vec![]]);
-        let second = "2026-11-24T08:48:15.2Z leader changed leader=None\n";
+        let second = logged(|| log_leader(NodeId(5), None));
         write(&format!("{first}{}", &second[..20]));
         assert_eq!(logs.news().unwrap(), [vec![]]);
         write(&format!("{first}{second}"));

@@ -8,7 +8,7 @@ use quorate_crypto::Share;
 use tokio::time::Instant;
 
 use super::layout::{ClusterFile, Layout};
-use super::process::NodeProcess;
+use super::process::{LogFormat, NodeProcess};
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::files;
 use crate::command::operator::{Asked, Public, ask_all, enter, node_at};
@@ -28,11 +28,12 @@ pub struct Cluster {
     pub processes: Vec<NodeProcess>,
     /// A client of all nodes, as administrator.
     pub client: Client,
+    log_format: LogFormat,
 }
 
 impl Cluster {
     /// No process yet; the authority and the administrator's certificate are there.
-    pub async fn new(layout: Layout, file: ClusterFile) -> CommandResult<Self> {
+    pub async fn new(layout: Layout, file: ClusterFile, log_format: LogFormat) -> CommandResult<Self> {
         let config = ClientConfig::new(
             file.nodes.iter().map(|n| n.api.clone()).collect(),
             files::read(&layout.ca(), "the root certificate")?,
@@ -40,13 +41,13 @@ impl Cluster {
             files::read(&layout.admin_key(), "the administrator's key")?,
         );
         let client = Client::connect(config).await.doing("connect to the nodes")?.with_deadline(STEP_TIME_MAX);
-        Ok(Self { layout, file, processes: Vec::new(), client })
+        Ok(Self { layout, file, processes: Vec::new(), client, log_format })
     }
 
     /// Starts the next node.
     pub fn start_next(&mut self) -> CommandResult {
         let name = &self.file.nodes[self.processes.len()].name;
-        self.processes.push(NodeProcess::start(name, &self.layout.node(name))?);
+        self.processes.push(NodeProcess::start(name, &self.layout.node(name), self.log_format)?);
         Ok(())
     }
 
@@ -58,7 +59,7 @@ impl Cluster {
     /// Starts a node again that has ended. It comes up sealed.
     pub fn restart(&mut self, place: usize) -> CommandResult {
         let name = &self.file.nodes[place].name;
-        self.processes[place] = NodeProcess::start(name, &self.layout.node(name))?;
+        self.processes[place] = NodeProcess::start(name, &self.layout.node(name), self.log_format)?;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use cluster::Cluster;
 use layout::{ClusterFile, Layout};
 use ports::Ports;
+use process::LogFormat;
 
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, FolderLock};
@@ -51,6 +52,8 @@ pub struct Dev {
     /// The [log] table of a new cluster's configurations, as TOML
     #[arg(long, value_name = "TOML", value_parser = parse_log, hide = true)]
     log: Option<config::Log>,
+    #[arg(skip)]
+    log_format: LogFormat,
 }
 
 fn parse_log(text: &str) -> Result<config::Log, String> {
@@ -84,9 +87,10 @@ impl Dev {
         Ok(())
     }
 
-    /// For a command that needs a cluster of its own for a while: on free ports, unsealed; kept when it has a folder.
+    /// For a command that needs a cluster of its own for a while: on free ports, unsealed, with logs that it can read; kept when
+    /// it has a folder.
     pub fn of_own(dir: Option<PathBuf>) -> Self {
-        Self { nodes: None, dir, first_port: 0, no_unseal: false, log: None }
+        Self { nodes: None, dir, first_port: 0, no_unseal: false, log: None, log_format: LogFormat::Json }
     }
 
     /// Starts it. To be called on the process's main thread, as [`process::NodeProcess::start`] says.
@@ -132,7 +136,7 @@ impl Dev {
         let first = Some(self.first_port).filter(|port| *port != 0);
         say(&format!("making a cluster of {count} in {}", layout.root().display()));
         let (file, fingerprints) = create::prepare(&layout, count, ports, first, self.log.unwrap_or_default()).await?;
-        let mut cluster = Cluster::new(layout, file).await?;
+        let mut cluster = Cluster::new(layout, file, self.log_format).await?;
         create::found(&mut cluster, &fingerprints).await?;
         cluster.file.store(&cluster.layout)?;
         if self.no_unseal {
@@ -159,7 +163,7 @@ impl Dev {
             }
         }
         say(&format!("starting the cluster of {} in {}", file.nodes.len(), layout.root().display()));
-        let mut cluster = Cluster::new(layout, file).await?;
+        let mut cluster = Cluster::new(layout, file, self.log_format).await?;
         cluster.start_all()?;
         cluster
             .wait("every node to find the leader", |s| s.leader != 0 && matches!(s.state.as_str(), "sealed" | "ok"))

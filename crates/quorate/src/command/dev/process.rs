@@ -13,11 +13,22 @@ use tokio::process::{Child, Command};
 
 use super::layout::NodeLayout;
 use crate::command::failure::{CommandResult, Failure};
+use crate::command::server::{LOG_FORMAT_ENV, LOG_FORMAT_JSON};
 
 /// Time for a node to stop in order; then it is killed, which loses nothing.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// As much of a failed node's log is shown, in bytes.
 const LOG_TAIL: u64 = 2048;
+
+/// How nodes write their logs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum LogFormat {
+    /// As this process's environment says.
+    #[default]
+    Inherited,
+    /// One JSON object a line, to be read by this process.
+    Json,
+}
 
 /// One running node.
 pub struct NodeProcess {
@@ -31,7 +42,7 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts `quorate server` for the node. Must be called on the process's main thread: the kernel ends the node with
     /// the thread that started it.
-    pub fn start(name: &str, layout: &NodeLayout) -> CommandResult<Self> {
+    pub fn start(name: &str, layout: &NodeLayout, log_format: LogFormat) -> CommandResult<Self> {
         let log = layout.log();
         let fail = |e: std::io::Error| Failure::failed(format!("can't start {name}"), e, "");
         #[expect(clippy::disallowed_methods, reason = "the node's log, written by the node's process")]
@@ -46,6 +57,9 @@ impl NodeProcess {
             // Ctrl-C is for this process, which then stops the nodes in order.
             .process_group(0)
             .kill_on_drop(true);
+        if log_format == LogFormat::Json {
+            command.env(LOG_FORMAT_ENV, LOG_FORMAT_JSON);
+        }
         let child = command.spawn().map_err(fail)?;
         let pid = child.id().unwrap_or_default();
         Ok(Self { name: name.to_owned(), log, pid, child: Some(child) })

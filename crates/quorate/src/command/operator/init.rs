@@ -17,9 +17,6 @@ use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::files::{self, NewFile};
 use crate::command::{Shared, output};
 
-/// Most shares a set may have: the share number is one byte, and 0 is none.
-const SHARES_MAX: u8 = 255;
-
 /// Found a cluster of one node, and split its unseal key into shares.
 ///
 /// Goes to the first address, and to no other. Each share is shown once, on this terminal, or written to a file of its own; the cluster keeps none of them. The node
@@ -31,10 +28,10 @@ const SHARES_MAX: u8 = 255;
   quorate operator init --shares 3 --threshold 2 --custodian ada --custodian grace --custodian joan")]
 pub struct Init {
     /// How many shares there are
-    #[arg(long, value_name = "N", required_unless_present = "insecure_single_share", value_parser = clap::value_parser!(u8).range(1..=SHARES_MAX as i64))]
+    #[arg(long, value_name = "N", required_unless_present = "insecure_single_share", value_parser = clap::value_parser!(u8).range(1..))]
     shares: Option<u8>,
     /// How many of them open the cluster
-    #[arg(long, value_name = "T", required_unless_present = "insecure_single_share", value_parser = clap::value_parser!(u8).range(1..=SHARES_MAX as i64))]
+    #[arg(long, value_name = "T", required_unless_present = "insecure_single_share", value_parser = clap::value_parser!(u8).range(1..))]
     threshold: Option<u8>,
     /// Who holds a share, in the order of the shares; public. Once for each share, or not at all
     #[arg(long, value_name = "LABEL")]

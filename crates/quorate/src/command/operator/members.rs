@@ -6,6 +6,7 @@ use quorate_client::v1::{
     ApproveRequest, InviteRequest, ListKeysRequest, ListMembersRequest, PromoteRequest, RemoveMemberRequest,
     TransferLeaderRequest,
 };
+use quorate_service::seal::{VALID_MINUTES_DEFAULT, VALID_MINUTES_MAX};
 use serde_json::json;
 
 use super::nodes::{Asked, ask_all};
@@ -40,7 +41,7 @@ enum Action {
         #[arg(long, value_name = "NAME")]
         name: String,
         /// How long the token is good for
-        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_080))]
+        #[arg(long, value_name = "N", default_value_t = VALID_MINUTES_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=VALID_MINUTES_MAX as i64))]
         valid_minutes: u32,
     },
     /// Let a node in whose fingerprint you have compared with what the node printed

@@ -13,21 +13,21 @@ use quorate_core::decide::{Change, Write};
 use quorate_core::facts::Of;
 use quorate_core::id::{ClusterId, NodeId};
 use quorate_core::record::{Applicant, Invitation, RecordName, Statement};
-use quorate_crypto::kdf::{Label, derive};
-use quorate_crypto::{HsmAlg, Secret, encapsulate};
+use quorate_crypto::{HsmAlg, encapsulate};
 use quorate_replica::{PeerIdentity, View};
 use tokio::time::Instant;
 
-use super::join_wire::{Introduction, Request, Response, signed};
-use super::members::member;
-use super::open::Opened;
-use super::pins::configurations;
-use super::sha256;
-use super::statement::fingerprint;
+use super::message::{Introduction, Request, Response, signed};
+use super::proof_of_possession;
 use crate::error::Error;
 use crate::node::{GROUP, Node};
 use crate::records::facts::unreadable;
 use crate::records::{EngineFacts, Records, Secrets};
+use crate::seal::members::member;
+use crate::seal::open::Opened;
+use crate::seal::pins::configurations;
+use crate::seal::sha256;
+use crate::seal::statement::fingerprint;
 
 /// How long a challenge can be answered.
 const CHALLENGE_KEPT: Duration = Duration::from_secs(60);
@@ -36,27 +36,14 @@ const CHALLENGES_MAX: usize = 64;
 /// How long one join call may take.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Challenges to joiners whose token was good, by the hash of the token's secret.
+/// Challenges to applicants whose token was good, by the hash of the token's secret.
 #[derive(Default)]
-pub(crate) struct JoinDesk {
-    challenges: Mutex<HashMap<[u8; 32], Pending>>,
-}
+pub(crate) struct JoinChallenges(Mutex<HashMap<[u8; 32], Pending>>);
 
 struct Pending {
     nonce: [u8; 32],
     mac: [u8; 32],
     until: Instant,
-}
-
-/// What the KEM key's holder can compute: `kdf(ss_h, "join-proof", [C, nonce, SHA-256(statement)], 32)`.
-pub(crate) fn proof_of_possession(
-    ss_h: &Secret<32>,
-    cluster: ClusterId,
-    nonce: &[u8; 32],
-    statement: &[u8],
-) -> [u8; 32] {
-    let fields = Writer::new().field(&cluster.0).field(nonce).field(&sha256(statement)).finish();
-    *derive::<32>(ss_h.expose(), Label::JoinProof, &fields).expose()
 }
 
 /// Where the invitation of a token is kept: by a hash, so that the state does not hold the secret.
@@ -163,7 +150,7 @@ impl Node {
         let mut nonce = [0; 32];
         self.world.entropy.fill(&mut nonce);
         let mac = proof_of_possession(&ss_h, self.config.cluster, &nonce, &introduction.statement);
-        let mut challenges = self.joins.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut challenges = self.join_challenges.0.lock().unwrap_or_else(PoisonError::into_inner);
         challenges.retain(|_, pending| Instant::now() < pending.until);
         let key = token_hash(self.config.cluster, &introduction.secret);
         if challenges.len() >= CHALLENGES_MAX && !challenges.contains_key(&key) {
@@ -175,7 +162,7 @@ impl Node {
 
     fn check_possession(&self, introduction: &Introduction, nonce: &[u8; 32], mac: &[u8; 32]) -> Result<(), Error> {
         let key = token_hash(self.config.cluster, &introduction.secret);
-        let pending = self.joins.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let pending = self.join_challenges.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         let good = pending.filter(|p| Instant::now() < p.until).is_some_and(|p| {
             verify_slices_are_equal(&p.nonce, nonce).is_ok() && verify_slices_are_equal(&p.mac, mac).is_ok()
         });
@@ -253,6 +240,6 @@ impl Node {
     }
 }
 
-pub(crate) fn refused(why: String) -> Error {
+fn refused(why: String) -> Error {
     Error::InvitationRefused(why)
 }

@@ -18,14 +18,14 @@ const AGE_MAX: Duration = Duration::from_millis(1500);
 
 /// What a peer's clock said, and when by boot time that was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Witness {
+pub(crate) struct Reading {
     wall_ms: u64,
     at: Duration,
     /// The own wall clock when the answer came: of the seeded bug that goes by it.
     own_ms: u64,
 }
 
-impl Witness {
+impl Reading {
     /// Of the answer to a Hello that was sent and answered at these boot times; none if it took too long.
     pub(crate) fn new(wall_ms: u64, sent: Duration, answered: Duration, own_ms: u64) -> Option<Self> {
         let trip = answered.checked_sub(sent).filter(|trip| *trip <= ROUND_TRIP_MAX)?;
@@ -37,7 +37,7 @@ impl Witness {
 pub(crate) struct Clocks<'a> {
     pub(crate) me: NodeId,
     pub(crate) membership: &'a MembershipView,
-    pub(crate) witnesses: BTreeMap<NodeId, Witness>,
+    pub(crate) readings: BTreeMap<NodeId, Reading>,
     /// Boot time.
     pub(crate) now: Duration,
     /// The own wall clock, milliseconds since 1970.
@@ -54,16 +54,16 @@ impl Clocks<'_> {
         if id == self.me {
             return Some(self.own_ms);
         }
-        let witness = self.witnesses.get(&id).filter(|w| w.at >= after)?;
-        let age = self.now.saturating_sub(witness.at);
+        let reading = self.readings.get(&id).filter(|w| w.at >= after)?;
+        let age = self.now.saturating_sub(reading.at);
         if age > AGE_MAX {
             return None;
         }
         // Seeded bug: an offset to the own clock is kept, which makes a witness of that clock for as long as it is not renewed.
         if seeded::is(Bug::OwnOffset) {
-            return Some(self.own_ms.saturating_add(witness.wall_ms).saturating_sub(witness.own_ms));
+            return Some(self.own_ms.saturating_add(reading.wall_ms).saturating_sub(reading.own_ms));
         }
-        Some(witness.wall_ms.saturating_add(age.as_millis() as u64))
+        Some(reading.wall_ms.saturating_add(age.as_millis() as u64))
     }
 
     /// What a majority's clocks say now, milliseconds since 1970: of each set of voters the lower median of those known, if
@@ -106,12 +106,12 @@ pub(super) mod tests {
 
     /// This node is 1; its clock and those of others are so far off.
     pub(crate) fn clocks<'a>(membership: &'a MembershipView, own: i64, others: &[(u64, i64)]) -> Clocks<'a> {
-        let witness = |(id, off): &(u64, i64)| {
+        let reading = |(id, off): &(u64, i64)| {
             let wall = WALL.saturating_add_signed(*off);
-            (NodeId(*id), Witness { wall_ms: wall, at: NOW, own_ms: WALL })
+            (NodeId(*id), Reading { wall_ms: wall, at: NOW, own_ms: WALL })
         };
-        let witnesses = others.iter().map(witness).collect();
-        Clocks { me: NodeId(1), membership, witnesses, now: NOW, own_ms: WALL.saturating_add_signed(own) }
+        let readings = others.iter().map(reading).collect();
+        Clocks { me: NodeId(1), membership, readings, now: NOW, own_ms: WALL.saturating_add_signed(own) }
     }
 
     fn off(clocks: &Clocks<'_>) -> Option<i64> {
@@ -169,10 +169,10 @@ pub(super) mod tests {
         assert_eq!((all.median(), all.of(NodeId(2)), all.of(NodeId(9))), (None, None, None));
 
         let (sent, ms) = (NOW, Duration::from_millis);
-        let heard = Witness::new(WALL, sent, sent + ms(500), 0).unwrap();
+        let heard = Reading::new(WALL, sent, sent + ms(500), 0).unwrap();
         assert_eq!((heard.wall_ms, heard.at), (WALL, sent + ms(250)), "read in the middle of the round trip");
-        assert_eq!(Witness::new(WALL, sent, sent + ms(501), 0), None);
-        assert_eq!(Witness::new(WALL, sent, sent - ms(1), 0), None, "no clock that goes back");
+        assert_eq!(Reading::new(WALL, sent, sent + ms(501), 0), None);
+        assert_eq!(Reading::new(WALL, sent, sent - ms(1), 0), None, "no clock that goes back");
         // What a hostile peer may say.
         assert!(clocks(&three, 0, &[(2, i64::MAX), (3, i64::MAX)]).median().is_some());
     }

@@ -1,4 +1,4 @@
-//! The joiner's side: introduce oneself, prove possession, wait for an operator, then become a member.
+//! The new node's side: introduce oneself, prove possession, wait for an operator, then become a member.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,13 +10,13 @@ use quorate_crypto::{SealConfigHash, kem_secret};
 use quorate_replica::{CallError, Introduction, MembershipView, PeerExpectation, Replica, SignedRoster};
 use zeroize::Zeroizing;
 
-use super::join::proof_of_possession;
-use super::join_wire::{self, Request, Response, signed};
-use super::pins::leads_to;
-use super::public::PublicSeals;
-use super::sha256;
-use super::token::JoinToken;
+use super::message::{self, Request, Response, signed};
+use super::proof_of_possession;
 use crate::node::{GROUP, JoinConfig, Node, Sealed, StartError, State};
+use crate::seal::pins::leads_to;
+use crate::seal::public::PublicSeals;
+use crate::seal::sha256;
+use crate::seal::token::JoinToken;
 
 /// Between two questions whether an operator has decided.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl Node {
                 *known = membership;
                 Ok(None)
             }
-            _ => Err(out_of_turn()),
+            _ => Err(unexpected_answer()),
         }
     }
 
@@ -194,14 +194,14 @@ impl Node {
             .sign_identity(&signed(self.config.cluster, &statement))
             .await
             .map_err(|e| JoinError::Later(format!("this node's HSM failed: {e}")))?;
-        let introduction = || join_wire::Introduction {
+        let introduction = || message::Introduction {
             secret: Zeroizing::new(*join.token.secret),
             statement: statement.clone(),
             signature: signature.clone(),
         };
         let Response::Challenge { nonce, ct } = self.ask_inviter(join, &Request::Introduce(introduction())).await?
         else {
-            return Err(out_of_turn());
+            return Err(unexpected_answer());
         };
         let raw =
             self.hsm.decapsulate(&ct).await.map_err(|e| JoinError::Later(format!("this node's HSM failed: {e}")))?;
@@ -248,7 +248,7 @@ impl Node {
         }
         let replica = self.create_replica(id, Some(told), vec![pin]).await.map_err(|e| e.to_string())?;
         self.set_pins(vec![pin]).map_err(|e| e.to_string())?;
-        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), hold: None })));
+        self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), operator_seal: None })));
         self.set_problem("catching up with the cluster".into());
         tracing::info!(node = %self.config.name, id = id.0, "approved: this node is a member now");
         self.watch_problems(replica.clone());
@@ -258,6 +258,6 @@ impl Node {
     }
 }
 
-fn out_of_turn() -> JoinError {
+fn unexpected_answer() -> JoinError {
     JoinError::Refused("the member answered something else than was asked; update the older of the two nodes".into())
 }

@@ -17,9 +17,9 @@ const LEN_MAX: usize = 4096;
 
 /// Names one seal of one node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Hold(pub [u8; 16]);
+pub struct OperatorSeal(pub [u8; 16]);
 
-impl Hold {
+impl OperatorSeal {
     /// A new seal.
     pub(super) fn new(entropy: &dyn Entropy) -> Self {
         let mut name = [0; 16];
@@ -46,16 +46,16 @@ fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// Marks the node as sealed by an operator; on disk when this returns.
-pub(super) fn mark(disk: &dyn Disk, data_dir: &Path, hold: Hold) -> io::Result<()> {
-    replace_small(disk, &path(data_dir), hold.text().as_bytes())
+pub(super) fn mark(disk: &dyn Disk, data_dir: &Path, operator_seal: OperatorSeal) -> io::Result<()> {
+    replace_small(disk, &path(data_dir), operator_seal.text().as_bytes())
 }
 
 /// The seal that is marked. What can't be read counts as one that nobody has heard of.
-pub(super) fn marked(disk: &dyn Disk, data_dir: &Path, entropy: &dyn Entropy) -> Option<Hold> {
+pub(super) fn marked(disk: &dyn Disk, data_dir: &Path, entropy: &dyn Entropy) -> Option<OperatorSeal> {
     match read_small(disk, &path(data_dir), LEN_MAX) {
         Ok(None) => None,
-        Ok(Some(text)) => Some(Hold::parse(&text).unwrap_or_else(|| Hold::new(entropy))),
-        Err(_) => Some(Hold::new(entropy)),
+        Ok(Some(text)) => Some(OperatorSeal::parse(&text).unwrap_or_else(|| OperatorSeal::new(entropy))),
+        Err(_) => Some(OperatorSeal::new(entropy)),
     }
 }
 
@@ -80,12 +80,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let read = || marked(&RealDisk, dir.path(), &OsEntropy);
         assert_eq!(read(), None);
-        let hold = Hold::new(&OsEntropy);
-        mark(&RealDisk, dir.path(), hold).expect("written");
-        assert_eq!((read(), read()), (Some(hold), Some(hold)));
+        let operator_seal = OperatorSeal::new(&OsEntropy);
+        mark(&RealDisk, dir.path(), operator_seal).expect("written");
+        assert_eq!((read(), read()), (Some(operator_seal), Some(operator_seal)));
         for damaged in [&b""[..], b"An operator sealed this node", &[0xff; 60], &[b'7'; 9000]] {
             replace_small(&RealDisk, &path(dir.path()), damaged).expect("written");
-            assert!(read().is_some_and(|read| read != hold), "{damaged:?}");
+            assert!(read().is_some_and(|read| read != operator_seal), "{damaged:?}");
         }
         clear(&RealDisk, dir.path()).expect("removed");
         clear(&RealDisk, dir.path()).expect("again, the same");

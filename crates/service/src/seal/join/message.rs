@@ -1,28 +1,16 @@
-//! The bytes of the join call: the one call on the peer port that is open to a node nobody has pinned yet.
-//!
-//! ```text
-//! joiner                                             member (unsealed)
-//! Introduce{secret, statement, signature}      ──►   token, name, TLS identity and signature checked
-//!                                              ◄──   Challenge{nonce, ct}   encapsulated to the joiner's KEM key
-//! Prove{… the same …, nonce, mac}              ──►   possession checked; the invitation is used from here on
-//!                                              ◄──   Waiting                for an operator's approval
-//! Poll                                         ──►   known by its TLS identity
-//!                                              ◄──   Waiting | Approved{id, seal configurations} | Unknown
-//! ```
+//! The messages of a join, to the byte.
 
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
-use quorate_replica::MembershipView;
+use quorate_core::record::Statement;
+use quorate_crypto::CT_H_LEN_MAX;
+use quorate_replica::{MembershipView, SignedRoster};
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 2;
-const STATEMENT_LEN_MAX: usize = 8 * 1024;
-const SIGNATURE_LEN_MAX: usize = 128;
-const CT_LEN_MAX: usize = 1024;
-const MEMBERSHIP_LEN_MAX: usize = 1024 * 1024;
 const SEAL_CONFIG_LEN_MAX: usize = 512 * 1024;
 
-/// What a joiner sends.
+/// What an applicant sends.
 pub enum Request {
     /// I am, and I was invited.
     Introduce(Introduction),
@@ -99,14 +87,14 @@ impl Request {
         )
     }
 
-    /// Reads what a joiner sent.
+    /// Reads what an applicant sent.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "join request";
         fn introduction(r: &mut Reader<'_>) -> Result<Introduction, Malformed> {
             Ok(Introduction {
                 secret: Zeroizing::new(r.array()?),
-                statement: r.field(STATEMENT_LEN_MAX)?.to_vec(),
-                signature: r.field(SIGNATURE_LEN_MAX)?.to_vec(),
+                statement: r.field(Statement::LEN_MAX)?.to_vec(),
+                signature: r.field(Statement::SIGNATURE_LEN_MAX)?.to_vec(),
             })
         }
         let mut r = Reader::new(WHAT, bytes);
@@ -149,12 +137,12 @@ impl Response {
         }
         let response =
             match r.u8()? {
-                1 => Self::Challenge { nonce: r.array()?, ct: r.field(CT_LEN_MAX)?.to_vec() },
-                2 => Self::Waiting { membership: MembershipView::decode(r.field(MEMBERSHIP_LEN_MAX)?)? },
+                1 => Self::Challenge { nonce: r.array()?, ct: r.field(CT_H_LEN_MAX)?.to_vec() },
+                2 => Self::Waiting { membership: MembershipView::decode(r.field(MembershipView::LEN_MAX)?)? },
                 3 => Self::Approved {
                     id: NodeId(r.u64()?),
                     group: GroupId(r.u32()?),
-                    roster: r.field(MEMBERSHIP_LEN_MAX)?.to_vec(),
+                    roster: r.field(SignedRoster::LEN_MAX)?.to_vec(),
                     configurations: (0..r.u16()?)
                         .map(|_| Ok(r.field(SEAL_CONFIG_LEN_MAX)?.to_vec()))
                         .collect::<Result<_, Malformed>>()?,
