@@ -13,7 +13,8 @@ const SECRET: [&str; 7] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["quorate/v1/keys.proto", "quorate/v1/operator.proto"], ["proto"])?;
+    let files =
+        protox::compile(["quorate/v1/keys.proto", "quorate/v1/operator.proto", "quorate/v1/reason.proto"], ["proto"])?;
     // Their `Debug`, in lib.rs, shows nothing.
     let secret = SECRET.map(|message| format!(".quorate.v1.{message}"));
     tonic_prost_build::configure().bytes(".").skip_debug(secret).compile_fds(files)?;

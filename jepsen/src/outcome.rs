@@ -96,6 +96,7 @@ mod tests {
             message: String::new(),
             code: 2.into(),
             endpoint: None,
+            part: None,
             node_time_ms: None,
         }
     }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 use tonic::Code;
 
-/// Reasons the client itself gives or acts upon; every other reason is passed on as the node gave it.
+/// Reasons the client itself gives or acts upon; every other one of [`quorate_proto::v1::Reason`] is passed on as the node gave it.
 pub mod reason {
     /// The node is sealed. Nothing was done.
     pub const SEALED: &str = "SEALED";
@@ -47,13 +47,22 @@ pub struct ClientError {
     pub code: Code,
     /// The node that gave the answer (`host:port`), when one did.
     pub endpoint: Option<String>,
+    /// The part of the request that is wrong, such as `alias`, when the node named one.
+    pub part: Option<String>,
     /// The node's time (ms since 1970), when the token's was too far off it.
     pub node_time_ms: Option<u64>,
 }
 
 impl ClientError {
     pub(crate) fn new(reason: &str, code: Code, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: message.into(), code, endpoint: None, node_time_ms: None }
+        Self {
+            reason: reason.to_owned(),
+            message: message.into(),
+            code,
+            endpoint: None,
+            part: None,
+            node_time_ms: None,
+        }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -68,5 +77,38 @@ impl ClientError {
     /// Whether the failure's reason is this one.
     pub fn is(&self, reason: &str) -> bool {
         self.reason == reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto::v1::Reason;
+
+    use super::reason;
+
+    #[test]
+    fn a_reason_of_nodes_is_one_of_the_protocol_and_one_of_the_client_is_not() {
+        let of_nodes = [
+            reason::SEALED,
+            reason::UNINITIALIZED,
+            reason::DAMAGED,
+            reason::UPGRADE_NEEDED,
+            reason::UNAVAILABLE,
+            reason::CONTENDED,
+            reason::BUSY,
+            reason::NO_SPACE,
+            reason::UNKNOWN_OUTCOME,
+        ];
+        for word in of_nodes {
+            assert_eq!(Reason::of(word).map(Reason::word), Some(word));
+        }
+        let own = [
+            reason::DEADLINE_EXCEEDED,
+            reason::UNREACHABLE,
+            reason::UNTRUSTED_SERVER,
+            reason::CERTIFICATE_REFUSED,
+            reason::INVALID_CONFIG,
+        ];
+        assert!(own.iter().all(|word| Reason::of(word).is_none()));
     }
 }

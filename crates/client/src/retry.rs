@@ -2,7 +2,8 @@
 
 use std::error::Error as StdError;
 
-use quorate_proto::{REASON_KEY, TIME_KEY};
+use quorate_proto::v1::Reason;
+use quorate_proto::{PART_KEY, REASON_KEY, TIME_KEY};
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::error::{ClientError, reason};
@@ -40,17 +41,18 @@ pub(crate) fn classify(
 ) -> (Effect, ClientError) {
     let given = status.metadata().get(REASON_KEY).and_then(|v| v.to_str().ok()).map(str::to_owned);
     if let Some(given) = given {
-        let effect = match given.as_str() {
-            reason::UNAVAILABLE | reason::CONTENDED | reason::BUSY => Effect::None,
-            reason::SEALED | reason::UNINITIALIZED | reason::DAMAGED | reason::UPGRADE_NEEDED | reason::NO_SPACE => {
-                Effect::NoneForNow
-            }
-            reason::UNKNOWN_OUTCOME => Effect::Unknown,
+        let effect = match Reason::of(&given) {
+            Some(Reason::Unavailable | Reason::Contended | Reason::Busy) => Effect::None,
+            Some(
+                Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::UpgradeNeeded | Reason::NoSpace,
+            ) => Effect::NoneForNow,
+            Some(Reason::UnknownOutcome) => Effect::Unknown,
             _ => Effect::Answered,
         };
         let time = status.metadata().get(TIME_KEY).and_then(|v| v.to_str().ok()?.parse().ok());
         let error = ClientError::new(&given, status.code(), status.message()).at(endpoint);
-        return (effect, ClientError { node_time_ms: time, ..error });
+        let part = status.metadata().get(PART_KEY).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        return (effect, ClientError { part, node_time_ms: time, ..error });
     }
     if let Some(failure) = find::<ConnectFailure>(status) {
         let (effect, why) = match failure {
@@ -104,6 +106,7 @@ pub(crate) fn unknown_outcome(last: &ClientError) -> ClientError {
         message,
         code: Code::Unknown,
         endpoint: last.endpoint.clone(),
+        part: None,
         node_time_ms: None,
     }
 }

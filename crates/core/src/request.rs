@@ -53,6 +53,25 @@ pub enum Part {
 }
 
 impl Part {
+    /// For machines: stable, clients match on it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Alias => "alias",
+            Self::Description => "description",
+            Self::Token => "token",
+            Self::Count => "count",
+            Self::Window => "window",
+            Self::PageLen => "page-length",
+            Self::PageToken => "page-token",
+            Self::Context => "context",
+            Self::Plaintext => "plaintext",
+            Self::Ciphertext => "ciphertext",
+            Self::Len => "length",
+            Self::Message => "message",
+        }
+    }
+
     /// For people.
     pub const fn as_str(self) -> &'static str {
         match self {

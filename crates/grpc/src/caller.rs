@@ -57,7 +57,7 @@ impl Callers {
     fn principal(&self, chain: Option<Arc<Chain>>) -> Result<Principal, Error> {
         let chain = chain.filter(|chain| !chain.is_empty()).ok_or_else(|| {
             Error::Unauthenticated(
-                "no client certificate was presented; use one that `quorate pki client` issued for this cluster".into(),
+                "no client certificate was presented; use one that was issued for this cluster".into(),
             )
         })?;
         let place = Arc::as_ptr(&chain) as usize;

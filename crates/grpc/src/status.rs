@@ -1,7 +1,7 @@
 //! The service's errors as gRPC statuses: a code for the machine at large, the reason in a trailer for ours, and the
 //! message for people.
 
-use quorate_proto::{REASON_KEY, TIME_KEY};
+use quorate_proto::{PART_KEY, REASON_KEY, TIME_KEY, v1};
 use quorate_service::core::decide::Refusal;
 use quorate_service::{Error, Reason};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -36,6 +36,43 @@ fn code(reason: Reason) -> Code {
     }
 }
 
+/// A reason in the protocol's words; a new one does not compile until it has one.
+fn word(reason: Reason) -> &'static str {
+    let reason = match reason {
+        Reason::Unauthenticated => v1::Reason::Unauthenticated,
+        Reason::Denied => v1::Reason::Denied,
+        Reason::Uninitialized => v1::Reason::Uninitialized,
+        Reason::AlreadyInitialized => v1::Reason::AlreadyInitialized,
+        Reason::Sealed => v1::Reason::Sealed,
+        Reason::Damaged => v1::Reason::Damaged,
+        Reason::UpgradeNeeded => v1::Reason::UpgradeNeeded,
+        Reason::InvalidArgument => v1::Reason::InvalidArgument,
+        Reason::TooLarge => v1::Reason::TooLarge,
+        Reason::NotFound => v1::Reason::NotFound,
+        Reason::AlreadyExists => v1::Reason::AlreadyExists,
+        Reason::KeyDisabled => v1::Reason::KeyDisabled,
+        Reason::KeyPendingDeletion => v1::Reason::KeyPendingDeletion,
+        Reason::WrongState => v1::Reason::WrongState,
+        Reason::LimitExceeded => v1::Reason::LimitExceeded,
+        Reason::TokenReused => v1::Reason::TokenReused,
+        Reason::TokenTime => v1::Reason::TokenTime,
+        Reason::WrongUsage => v1::Reason::WrongUsage,
+        Reason::WrongKey => v1::Reason::WrongKey,
+        Reason::WrongLineage => v1::Reason::WrongLineage,
+        Reason::UnknownKey => v1::Reason::UnknownKey,
+        Reason::Tampered => v1::Reason::Tampered,
+        Reason::ShareRefused => v1::Reason::ShareRefused,
+        Reason::InvitationRefused => v1::Reason::InvitationRefused,
+        Reason::Busy => v1::Reason::Busy,
+        Reason::NoSpace => v1::Reason::NoSpace,
+        Reason::Contended => v1::Reason::Contended,
+        Reason::UnknownOutcome => v1::Reason::UnknownOutcome,
+        Reason::Unavailable => v1::Reason::Unavailable,
+        Reason::Internal => v1::Reason::Internal,
+    };
+    reason.word()
+}
+
 /// Longest message, in characters: it travels in a header, three bytes for each that is not plain ASCII.
 const MESSAGE_MAX: usize = 1000;
 
@@ -43,7 +80,10 @@ const MESSAGE_MAX: usize = 1000;
 pub(crate) fn status(error: &Error) -> Status {
     let reason = error.reason();
     let mut metadata = MetadataMap::with_capacity(1);
-    metadata.insert(REASON_KEY, MetadataValue::from_static(reason.as_str()));
+    metadata.insert(REASON_KEY, MetadataValue::from_static(word(reason)));
+    if let Some(part) = error.part() {
+        metadata.insert(PART_KEY, MetadataValue::from_static(part.word()));
+    }
     if let Error::Refused(Refusal::TokenTime { now_ms }) = error {
         metadata.insert(TIME_KEY, MetadataValue::from(*now_ms));
     }
@@ -70,9 +110,11 @@ mod tests {
         let status = status(&Error::Sealed);
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.metadata().get(REASON_KEY).unwrap(), "SEALED");
-        assert!(status.message().contains("operator unseal"));
+        assert!(status.message().contains("custodians unseal it"));
         for reason in Reason::ALL {
             assert_ne!(code(reason), Code::Ok);
+            // What metrics and logs call it is what clients are told.
+            assert_eq!(word(reason), reason.as_str());
         }
     }
 }

@@ -15,7 +15,7 @@ use quorate_core::request::PLAINTEXT_LEN_MAX;
 use quorate_grpc::{Caller, Door, WatchSeat, router};
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::{self, KeyState};
-use quorate_proto::{MESSAGE_LEN_MAX, REASON_KEY};
+use quorate_proto::{MESSAGE_LEN_MAX, PART_KEY, REASON_KEY};
 use quorate_service::node::Node;
 use support::{Rig, principal, unseal};
 use tokio::io::DuplexStream;
@@ -396,6 +396,34 @@ async fn a_key_on_the_wire() {
     admin.delete_alias(v1::DeleteAliasRequest { name: "second".into() }).await.unwrap();
     let all = user.list_keys(v1::ListKeysRequest::default()).await.unwrap().into_inner();
     assert_eq!(all.keys, [user.describe_key(key("db")).await.unwrap().into_inner().key.unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_names_the_part_of_the_request_that_is_wrong() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    let mut admin = keys(&node, Role::Admin).await;
+    let made = v1::CreateKeyRequest { alias: "db".into(), ..Default::default() };
+    admin.create_key(made.clone()).await.unwrap();
+    let part = |result: Result<(), Status>| {
+        let status = result.expect_err("refused");
+        status.metadata().get(PART_KEY).map(|part| part.to_str().expect("text").to_owned())
+    };
+    let alias = v1::CreateKeyRequest { alias: "no spaces".into(), ..Default::default() };
+    let token = v1::CreateKeyRequest { token: vec![1; 15].into(), ..Default::default() };
+    let cases = [
+        (admin.create_key(alias).await.map(drop), Some("alias")),
+        (admin.create_key(made).await.map(drop), Some("alias")),
+        (admin.create_key(token).await.map(drop), Some("token")),
+        (admin.describe_key(key("nobody")).await.map(drop), Some("key")),
+        (admin.describe_key(key("no spaces")).await.map(drop), Some("key")),
+        (admin.encrypt(plain("db", &[0; PLAINTEXT_LEN_MAX + 1])).await.map(drop), Some("plaintext")),
+        (admin.decrypt(cipher(&[7; 500])).await.map(drop), Some("ciphertext")),
+        (keys(&node, Role::Auditor).await.describe_key(key("db")).await.map(drop), None),
+    ];
+    for (n, (result, named)) in cases.into_iter().enumerate() {
+        assert_eq!(part(result).as_deref(), named, "case {n}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,19 @@ shows_nothing!(
 
 /// Metadata key that carries the machine-readable reason of an error, such as `KEY_DISABLED`.
 pub const REASON_KEY: &str = "quorate-reason";
+impl v1::Reason {
+    /// As it stands in the trailer [`REASON_KEY`], such as `KEY_DISABLED`.
+    pub fn word(self) -> &'static str {
+        self.as_str_name().strip_prefix("REASON_").unwrap_or_default()
+    }
+    /// The reason of that word; none when a newer node gives one that this version does not know.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::from_str_name(&format!("REASON_{word}"))
+    }
+}
+
+/// Metadata key that names the part of a request that is wrong, such as `alias`, where one is.
+pub const PART_KEY: &str = "quorate-part";
 /// Metadata key that carries the node's time, milliseconds since 1970, when a token's was too far off it.
 pub const TIME_KEY: &str = "quorate-time-ms";
 /// Longest message on the API port, in bytes.

@@ -204,7 +204,12 @@ async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
     assert!(healthy.starts_with("HTTP/1.1 200") && healthy.ends_with("ok\n"), "{healthy}");
     assert!(get("/metrics", None).starts_with("HTTP/1.1 401"));
     let metrics = get("/metrics", Some(&dev.json.admin));
-    for line in ["quorate_state{state=\"ok\"} 1", "quorate_requests_total{call=\"Keys/CreateKey\",status=\"0\"} 1"] {
+    for line in [
+        "quorate_state{state=\"ok\"} 1",
+        "quorate_requests_total{call=\"Keys/CreateKey\",status=\"0\"} 1",
+        "quorate_operations_total{action=\"Create\",ended=\"OK\"} 1",
+        "quorate_operation_seconds_count{action=\"Create\"} 1",
+    ] {
         assert!(metrics.contains(line), "{line} is not in: {metrics}");
     }
     assert!(!metrics.contains(alias));

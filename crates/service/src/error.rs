@@ -4,7 +4,7 @@
 use quorate_core::authorize::Denied;
 use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
-use quorate_core::request::InvalidRequest;
+use quorate_core::request::{InvalidRequest, Part};
 use thiserror::Error as ThisError;
 
 /// The machine-readable half of an error; its text is stable, clients and scripts match on it.
@@ -154,7 +154,7 @@ pub enum Error {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// No genesis yet.
-    #[error("this node belongs to no cluster yet; run `quorate operator init` on the first node, or let it join one")]
+    #[error("this node belongs to no cluster yet: found one on it, or let it join one")]
     Uninitialized,
     /// Genesis has already happened.
     #[error(
@@ -164,9 +164,7 @@ pub enum Error {
     )]
     AlreadyInitialized(ClusterId),
     /// Custodians have to unseal first.
-    #[error(
-        "this node is sealed, so it can't use keys; custodians unseal it with `quorate operator unseal`, or ask another node"
-    )]
+    #[error("this node is sealed, so it can't use keys: custodians unseal it; or ask another node")]
     Sealed,
     /// The node found its own data damaged: what, and what to do.
     #[error("this node is damaged: {0}")]
@@ -244,6 +242,16 @@ impl From<Refusal> for Error {
 }
 
 impl Error {
+    /// The part of the request that is wrong, where one is.
+    pub fn part(&self) -> Option<Part> {
+        match self {
+            Self::Invalid(invalid) => Some(invalid.part()),
+            Self::Refused(refusal) => refusal.part(),
+            Self::WrongLineage | Self::Tampered => Some(Part::Ciphertext),
+            _ => None,
+        }
+    }
+
     /// The machine-readable half.
     pub fn reason(&self) -> Reason {
         match self {

@@ -46,7 +46,7 @@ use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::KeySpec;
 use crate::lifecycle::{KeyState, NoWay, Transition};
 use crate::record::{KeyRecord, Record, RecordName};
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, KeyHandle};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, KeyHandle, Part};
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
@@ -127,10 +127,10 @@ pub enum Refusal {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// No such key, or no such alias to find it by.
-    #[error("there is no {0} here; `quorate keys list` and `quorate alias list` show what there is")]
+    #[error("there is no {0} here")]
     KeyNotFound(KeyHandle),
     /// No such alias.
-    #[error("there is no alias {0} here; `quorate alias list` shows what there is")]
+    #[error("there is no alias {0} here")]
     AliasNotFound(AliasName),
     /// The alias stands for a key already.
     #[error("the alias {name} is taken: it stands for key {key}; delete it first, or choose another name")]
@@ -204,6 +204,28 @@ pub enum Refusal {
         /// The time here, ms since 1970.
         now_ms: u64,
     },
+}
+
+impl Refusal {
+    /// The part of the request that it is about, where it is about one.
+    pub fn part(&self) -> Option<Part> {
+        match self {
+            Self::KeyNotFound(_)
+            | Self::Disabled(_)
+            | Self::PendingDeletion { .. }
+            | Self::NotPendingDeletion(_)
+            | Self::NotDue { .. }
+            | Self::AliasesMax(_)
+            | Self::VersionsMax(_)
+            | Self::WrongUsage(..)
+            | Self::WrongKey { .. } => Some(Part::Key),
+            Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
+            Self::BriefWindow => Some(Part::Window),
+            Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),
+            Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
+            Self::Denied(_) => None,
+        }
+    }
 }
 
 /// Why the key can't do that, in the words of a refusal.

@@ -48,7 +48,7 @@ impl Failure {
             return Self::failed(format!("can't {what}"), error.message, "");
         }
         let by = error.endpoint.as_ref().map(|e| format!(", says {e}")).unwrap_or_default();
-        // What a node says of itself holds what to do; this is for what only the client can see.
+        // What a node says knows nothing of these commands.
         let todo = match error.reason.as_str() {
             reason::SEALED => {
                 "enter shares with `quorate operator unseal`; `quorate operator status` shows how far it is"
@@ -59,6 +59,7 @@ impl Failure {
             reason::UNAVAILABLE | reason::DEADLINE_EXCEEDED => {
                 "look with `quorate operator status` whether a majority of nodes is up; then try again"
             }
+            "NOT_FOUND" if error.part.is_some() => "`quorate keys list` and `quorate alias list` show what there is",
             "UNAUTHENTICATED" => "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY)",
             _ => "",
         };

@@ -122,6 +122,7 @@ mod tests {
                 message: String::new(),
                 code: tonic::Code::Unavailable,
                 endpoint: None,
+                part: None,
                 node_time_ms: None,
             });
             Shot { kind, client, due: killed + ms(sent), sent: killed + ms(sent), done: killed + ms(done), error }
