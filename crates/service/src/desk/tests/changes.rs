@@ -2,9 +2,14 @@
 
 use futures::future::join_all;
 use quorate_core::batch::{Expect, Op, Outcome};
+use quorate_core::decide::{Change, Write};
+use quorate_core::facts::Facts;
+use quorate_core::lifecycle::KeyState;
+use quorate_core::record::{KeyRecord, RecordName};
+use quorate_core::views::KeyView;
 
 use super::*;
-use quorate_core::views::KeyView;
+use crate::records::{EngineFacts, Secrets};
 
 /// Many rotate one key through two desks (as through two nodes): each success is one version, none is lost or doubled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -108,6 +113,38 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
     let bare = CreateMany { token: None, ..request };
     rig.kms.create_keys(&admin(), &bare, soon()).await.unwrap();
     assert_eq!(rig.count(Table::Key), 600);
+}
+
+/// The first part is done, a later one can't be: whoever asked is not told that nothing happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_many_keys_that_breaks_off_says_that_some_may_be_there() {
+    let rig = Rig::new().await;
+    let count = KeyCount::parse(100).unwrap();
+    let request = CreateMany { count, description: Default::default(), token: Some(rig.token(7)) };
+    let made = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
+    let (first, later) = (&made[..64], made[80].id);
+    // As if the first part had not been done, and a key of the second were being destroyed.
+    let undo = |facts: &mut EngineFacts<'_>| {
+        let mut writes = Vec::new();
+        for key in first {
+            for name in [RecordName::Key(key.id), RecordName::KeyVersion((key.id, key.current))] {
+                assert!(facts.read(&name)?.is_some());
+                writes.push(Write::Delete(name));
+            }
+        }
+        Ok(Change { writes, answer: () })
+    };
+    rig.kms.records.change(soon(), Secrets::default(), undo).await.unwrap();
+    let destroy = |facts: &mut EngineFacts<'_>| {
+        let key = facts.get::<KeyRecord>(later)?.expect("made");
+        let key = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&key) };
+        Ok(Change { writes: vec![Write::Update(key.into())], answer: () })
+    };
+    rig.kms.records.change(soon(), Secrets::default(), destroy).await.unwrap();
+    assert_eq!(rig.count(Table::Key), 36);
+
+    refused(rig.kms.create_keys(&admin(), &request, soon()).await, Reason::UnknownOutcome);
+    assert_eq!(rig.count(Table::Key), 100, "the first part was done");
 }
 
 /// A cluster-wide seal is a record like any other: with its commit every desk of the epoch before is closed.
