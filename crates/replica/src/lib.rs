@@ -4,7 +4,7 @@
 pub mod log;
 pub mod state;
 
-mod carry_out;
+mod applied;
 mod change;
 mod clock;
 mod compact;
@@ -15,6 +15,7 @@ mod gate;
 mod grants;
 pub mod handler;
 mod identity;
+mod leader;
 mod listed;
 mod mark;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub mod net;
 mod node;
 mod node_file;
 mod origins;
+mod participation;
 mod peer;
 mod propose;
 mod raft;
