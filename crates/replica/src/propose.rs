@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::vote::RaftLeaderId as _;
 use quorate_core::batch::{Batch, ENTRY_LEN_MAX, Entry, Outcome};
 use quorate_core::id::{BatchId, ClusterId, GroupId, NodeId};
 use quorate_core::seeded;
@@ -24,7 +23,7 @@ use crate::leader::Leader;
 use crate::node::Base;
 use crate::origins::{CLAIM_LEN, Origins, Unproven};
 use crate::peer::link::Links;
-use crate::peer::{RpcFailure, bounded, pb};
+use crate::peer::{RpcFailure, bounded, forward};
 use crate::raft::{LeaderId, Payload, Raft};
 use crate::roster::roster_of;
 use crate::shared::Shared;
@@ -40,6 +39,7 @@ const CARRIED_OUT_LIMIT: Duration = Duration::from_secs(8);
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is proposed.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Proposal {
     /// A batch with its MAC.
     Batch(Bytes),
@@ -48,7 +48,7 @@ pub(crate) enum Proposal {
 }
 
 /// What became of one attempt to have an entry sequenced: certain of an attempt of this node's own, else another's word.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Attempt {
     /// This node leads, and has applied it with this outcome.
     Done(Outcome),
@@ -228,21 +228,8 @@ impl Proposals {
             return Attempt::Busy(format!("the leader, node {leader}, is no known member"));
         };
         let mut client = link.log();
-        use pb::propose_response::Result as R;
-        let what = match what {
-            Proposal::Batch(bytes) => pb::propose_request::What::Batch(bytes.clone()),
-            Proposal::Open(bytes) => pb::propose_request::What::Open(bytes.clone()),
-        };
-        match bounded(limit, client.propose(pb::ProposeRequest { what: Some(what), claim })).await {
-            Ok(response) => match response.result {
-                Some(R::Sequenced(_)) => Attempt::Sequenced,
-                Some(R::NotLeader(id)) => Attempt::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
-                Some(R::Unknown(_)) => Attempt::Unknown("the leader lost its leadership".into()),
-                Some(R::Refused(why)) => Attempt::Refused(why),
-                Some(R::NoSpace(short)) => Attempt::NoSpace(Short { why: short.why, moving: short.moving }),
-                Some(R::Claim(to)) => Attempt::Claim(LeaderId::new(to.term, to.node)),
-                None => Attempt::Unknown(format!("node {leader} answered nothing")),
-            },
+        match bounded(limit, client.propose(forward::proposal_out(what, claim))).await {
+            Ok(response) => forward::attempt_in(response, leader),
             Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded")),
             // It refuses us, not the batch: another leader, or the same one a little later, may not.
             Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned)) => Attempt::Busy(format!("node {leader}: {e}")),

@@ -42,7 +42,7 @@ pub(crate) fn reserve_bytes(limit_bytes: u64) -> u64 {
 }
 
 /// Why no change can be stored now.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Short {
     /// Who is short of space.
     pub(crate) why: String,
@@ -208,7 +208,10 @@ impl SpaceRegime {
 
     /// As the leader: hands leadership to a voter that has space, if there is one.
     async fn make_way(&self, node: &impl HandsOn) {
-        let Some(to) = self.succession.with_space().filter(|_| self.leader.is_me()) else { return };
+        if !self.leader.is_me() {
+            return;
+        }
+        let Some(to) = self.succession.with_space() else { return };
         let name = self.shared.members.name_of(to);
         match node.hand_on_to(to).await {
             Some(Changed::Done(_)) => {

@@ -23,7 +23,7 @@ use crate::log::LogReader;
 use crate::node::Base;
 use crate::peer::hello::{Heard, Hellos};
 use crate::peer::link::Links;
-use crate::peer::{RpcFailure, bounded, pb};
+use crate::peer::{RpcFailure, bounded, forward};
 use crate::raft::{Raft, TypeConfig, effective};
 use crate::shared::Shared;
 use crate::space::{HandsOn, SpaceRegime};
@@ -33,11 +33,13 @@ use crate::succession::Succession;
 pub(crate) const LAG_MAX: u64 = 1000;
 /// How long the chosen successor may take to lead.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
+/// What is kept of a limit for the answer's way back.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// Pause before a leader is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is asked of the leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
     /// Only says whether these may become voters.
     MayPromote(Vec<NodeId>),
@@ -50,6 +52,7 @@ pub(crate) enum Change {
 }
 
 /// What became of it.
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Changed {
     /// In force since this index.
     Done(u64),
@@ -371,26 +374,11 @@ impl Changes {
         let Some(link) = self.links.to_member(&self.shared.members, leader) else {
             return Err(format!("node {leader} is no known member"));
         };
-        use pb::change_membership_request::Change as C;
-        use pb::change_membership_response::Result as R;
-        let request = pb::ChangeMembershipRequest {
-            change: Some(match change {
-                Change::MayPromote(ids) => C::MayPromote(pb::Members { ids: ids.iter().map(|id| id.0).collect() }),
-                Change::MayRemove(id) => C::MayRemove(id.0),
-                Change::CarryOut(serial) => C::CarryOut(*serial),
-                Change::Transfer(to) => C::Transfer(pb::Transfer { to: to.map_or(0, |id| id.0) }),
-            }),
-            // The leader answers before we stop listening.
-            deadline_ms: (left.as_millis() as u64).saturating_sub(50).max(1),
-        };
+        // The leader answers before we stop listening.
+        let request = forward::change_out(change, left.saturating_sub(ANSWER_MARGIN));
         let mut client = link.log();
         match bounded(left, client.change_membership(request)).await {
-            Ok(response) => Ok(match response.result {
-                Some(R::Index(index)) => Changed::Done(index),
-                Some(R::NotLeader(id)) => Changed::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
-                Some(R::Refused(why)) => Changed::Refused(why),
-                Some(R::Unknown(_)) | None => Changed::Unknown("the leader lost its leadership".into()),
-            }),
+            Ok(response) => Ok(forward::changed_in(response)),
             Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned | RpcFailure::Busy)) => {
                 Err(format!("node {leader}: {e}"))
             }

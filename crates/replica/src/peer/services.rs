@@ -14,10 +14,9 @@ use super::pb::join_server::Join;
 use super::pb::peer_server::Peer;
 use super::preface::Purpose;
 use super::server::{PeerInfo, Sender};
-use super::{SERVE_LIMIT, convert, pb};
-use crate::change::{Change, Changed};
+use super::{SERVE_LIMIT, convert, forward, pb};
 use crate::node::Node;
-use crate::propose::{Attempt, Proposal};
+use crate::propose::Attempt;
 use crate::raft::TypeConfig;
 use crate::snapshot::receive::receive;
 
@@ -141,53 +140,23 @@ impl Peer for PeerService {
         let Ok(_permit) = self.node.limits.of(from).forwards.try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many proposals in flight"));
         };
-        let request = request.into_inner();
-        let what = match request.what.ok_or_else(|| Status::invalid_argument("nothing is proposed"))? {
-            pb::propose_request::What::Batch(bytes) => Proposal::Batch(bytes),
-            pb::propose_request::What::Open(bytes) => Proposal::Open(bytes),
-        };
-        let claim = match request.claim.len() {
-            0 => None,
-            _ => Some(request.claim[..].try_into().map_err(|_| Status::invalid_argument("no such claim"))?),
-        };
-        use pb::propose_response::Result as R;
-        let result = match timeout(SERVE_LIMIT, self.node.proposals.sequence(&what, from, claim)).await {
-            Ok(Attempt::Done(_) | Attempt::Sequenced) => R::Sequenced(pb::Nothing {}),
-            Ok(Attempt::Claim(to)) => R::Claim(pb::VoteId { term: to.term, node: to.node_id, committed: true }),
-            Ok(Attempt::NotLeader(hint)) => R::NotLeader(hint.map_or(0, |id| id.0)),
-            Ok(Attempt::Refused(why)) => R::Refused(why),
-            Ok(Attempt::NoSpace(short)) => R::NoSpace(pb::NoSpace { why: short.why, moving: short.moving }),
-            Ok(Attempt::Busy(why)) => return Err(Status::resource_exhausted(why)),
-            Ok(Attempt::Unknown(_)) | Err(_) => R::Unknown(pb::Nothing {}),
-        };
-        Ok(Response::new(pb::ProposeResponse { result: Some(result) }))
+        let (what, claim) = forward::proposal_in(request.into_inner()).map_err(malformed)?;
+        let attempt = timeout(SERVE_LIMIT, self.node.proposals.sequence(&what, from, claim.as_ref())).await;
+        let attempt = attempt.unwrap_or_else(|_| Attempt::Unknown("it took too long".into()));
+        Ok(Response::new(forward::attempt_out(attempt)?))
     }
 
     async fn change_membership(
         &self,
         request: Request<pb::ChangeMembershipRequest>,
     ) -> Answer<pb::ChangeMembershipResponse> {
-        use pb::change_membership_request::Change as C;
-        use pb::change_membership_response::Result as R;
         let from = sender(&request)?;
         let Ok(_permit) = self.node.limits.of(from).changes.try_acquire_owned() else {
             return Err(Status::resource_exhausted("too many questions about members at once"));
         };
-        let request = request.into_inner();
-        let limit = SERVE_LIMIT.min(std::time::Duration::from_millis(request.deadline_ms));
-        let change = match request.change.ok_or_else(|| Status::invalid_argument("no change"))? {
-            C::MayPromote(these) => Change::MayPromote(these.ids.into_iter().map(NodeId).collect()),
-            C::MayRemove(id) => Change::MayRemove(NodeId(id)),
-            C::CarryOut(serial) => Change::CarryOut(serial),
-            C::Transfer(transfer) => Change::Transfer(Some(NodeId(transfer.to)).filter(|id| id.0 != 0)),
-        };
-        let result = match self.node.changes.answer(&change, Instant::now() + limit).await {
-            Changed::Done(index) => R::Index(index),
-            Changed::NotLeader(hint) => R::NotLeader(hint.map_or(0, |id| id.0)),
-            Changed::Refused(why) => R::Refused(why),
-            Changed::Unknown(_) => R::Unknown(pb::Nothing {}),
-        };
-        Ok(Response::new(pb::ChangeMembershipResponse { result: Some(result) }))
+        let (change, limit) = forward::change_in(request.into_inner()).map_err(malformed)?;
+        let changed = self.node.changes.answer(&change, Instant::now() + limit.min(SERVE_LIMIT)).await;
+        Ok(Response::new(forward::changed_out(changed)))
     }
 
     async fn call(&self, request: Request<pb::CallRequest>) -> Answer<pb::CallResponse> {
