@@ -4,7 +4,6 @@
 pub mod log;
 pub mod state;
 
-mod applied;
 mod change;
 mod clock;
 mod compact;
@@ -36,6 +35,7 @@ mod shared;
 mod snapshot;
 mod space;
 mod start;
+mod state_reader;
 pub mod status;
 mod succession;
 mod verify;

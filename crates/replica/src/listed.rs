@@ -18,7 +18,6 @@ use quorate_core::seeded::{self, Bug};
 use tokio::sync::Notify;
 use tonic::Status;
 
-use crate::applied::Applied;
 use crate::grants::{Doubt, Grants};
 use crate::handler::SealCheck;
 use crate::log::LogReader;
@@ -31,6 +30,7 @@ use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
 use crate::roster::{Roster, SignedRoster, roster_in};
 use crate::shared::Shared;
 use crate::state::{Incoming, Meta, View, get_value, recorded_roster};
+use crate::state_reader::StateReader;
 
 /// What there is to say of an append, or of a state.
 enum Judgement {
@@ -51,11 +51,11 @@ pub(crate) struct RosterCheck {
     grants: Arc<Grants>,
     seals: Arc<dyn SealCheck>,
     hello: Arc<Notify>,
-    applied: Arc<Applied>,
+    state: Arc<StateReader>,
 }
 
 impl RosterCheck {
-    pub(crate) fn of(base: &Base, applied: &Arc<Applied>) -> Self {
+    pub(crate) fn of(base: &Base, state: &Arc<StateReader>) -> Self {
         Self {
             cluster: base.cluster,
             group: base.group,
@@ -64,7 +64,7 @@ impl RosterCheck {
             grants: base.grants.clone(),
             seals: base.seals.clone(),
             hello: base.hello.clone(),
-            applied: applied.clone(),
+            state: state.clone(),
         }
     }
 
@@ -108,7 +108,7 @@ impl RosterCheck {
             return Ok(());
         }
         let judge = || -> io::Result<Judgement> {
-            let (applied, index) = (self.applied.roster()?, meta.last_log_id.map_or(0, |id| id.index));
+            let (applied, index) = (self.state.roster()?, meta.last_log_id.map_or(0, |id| id.index));
             let told = incoming.value(&RecordKey::roster())?.map(SignedRoster::decode).transpose();
             let told = match told {
                 Ok(None) if applied.is_none() => return Ok(Judgement::Listed),
@@ -138,7 +138,7 @@ impl RosterCheck {
     }
 
     fn is_signed(&self, roster: &SignedRoster) -> io::Result<bool> {
-        let config = self.applied.seal_config()?;
+        let config = self.state.seal_config()?;
         Ok(config.is_some_and(|config| roster.holds(&*self.seals, &config, self.cluster, self.group)))
     }
 
@@ -158,7 +158,7 @@ impl RosterCheck {
             return Ok(());
         }
         let judge = || -> io::Result<Judgement> {
-            let view = self.applied.view()?;
+            let view = self.state.view()?;
             self.judge(append, &*view)
         };
         match judge() {

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::applied::Applied;
 use crate::change::Changes;
 use crate::clock::{Clock, Keeper};
 use crate::confirm::Confirmer;
@@ -30,6 +29,7 @@ use crate::snapshot::receive::Receiving;
 use crate::snapshot::streams::Streams;
 use crate::space::{SpaceRegime, Tail};
 use crate::state::StateFiles;
+use crate::state_reader::StateReader;
 use crate::succession::Succession;
 use crate::verify::Checker;
 use crate::witness::Witness;
@@ -104,13 +104,13 @@ impl Node {
         let succession = Arc::new(Succession::of(&base, &leader, &participation));
         let space = Arc::new(SpaceRegime::of(&base, &leader, &succession, tail));
         let confirmer = Arc::new(Confirmer::of(&base, &leader, &participation, &space));
-        let applied = Arc::new(Applied::of(&base));
-        let rosters = Arc::new(RosterCheck::of(&base, &applied));
+        let state = Arc::new(StateReader::of(&base));
+        let rosters = Arc::new(RosterCheck::of(&base, &state));
         let witness = Arc::new(Witness::of(&base, &participation));
         let marker = Arc::new(Marker::of(&base, &participation, marked));
         let hellos = Arc::new(Hellos::of(&base, &witness, &rosters));
-        let changes = Arc::new(Changes::of(&base, &leader, &succession, &space, &hellos, &applied));
-        let proposals = Arc::new(Proposals::of(&base, &leader, &space, &changes, &applied));
+        let changes = Arc::new(Changes::of(&base, &leader, &succession, &space, &hellos, &state));
+        let proposals = Arc::new(Proposals::of(&base, &leader, &space, &changes, &state));
         Self {
             doorkeeper: Doorkeeper::of(&base),
             base,

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quorate_core::id::{BatchId, ClusterId, GroupId, NodeId};
 use quorate_core::session::{Claim, Open, Session};
 
-use crate::applied::Applied;
 use crate::handler::SealCheck;
 use crate::node::Base;
 use crate::raft::LeaderId;
 use crate::shared::Shared;
+use crate::state_reader::StateReader;
 
 /// Length of a claim's signature, in bytes.
 pub(crate) const CLAIM_LEN: usize = 64;
@@ -26,7 +26,7 @@ pub(crate) struct Origins {
     group: GroupId,
     shared: Arc<Shared>,
     seals: Arc<dyn SealCheck>,
-    applied: Arc<Applied>,
+    state: Arc<StateReader>,
     shown: Mutex<Shown>,
 }
 
@@ -49,13 +49,13 @@ pub(crate) enum Unproven {
 }
 
 impl Origins {
-    pub(crate) fn of(base: &Base, applied: &Arc<Applied>) -> Self {
+    pub(crate) fn of(base: &Base, state: &Arc<StateReader>) -> Self {
         Self {
             cluster: base.cluster,
             group: base.group,
             shared: base.shared.clone(),
             seals: base.seals.clone(),
-            applied: applied.clone(),
+            state: state.clone(),
             shown: Mutex::default(),
         }
     }
@@ -83,7 +83,7 @@ impl Origins {
         if shown.sessions.get(&id.origin) == Some(&session) {
             return Ok(());
         }
-        let config = self.applied.seal_config().unwrap_or_default();
+        let config = self.state.seal_config().unwrap_or_default();
         let shows = |claim: &[u8; CLAIM_LEN]| {
             config.is_some_and(|config| self.seals.claims(&config, &self.claim(leadership, session), claim))
         };
@@ -108,9 +108,9 @@ impl Origins {
         }
         let unreadable = |e: io::Error| format!("the leader's state can't be read: {e}");
         let signed =
-            self.applied.seal_config().map_err(unreadable)?.is_some_and(|config| self.seals.opens(&config, &open));
+            self.state.seal_config().map_err(unreadable)?.is_some_and(|config| self.seals.opens(&config, &open));
         let genuine = match self.shared.keys() {
-            Some(keys) if signed => keys.verify_open(&open, &|key| self.applied.record(key)).map_err(unreadable)?,
+            Some(keys) if signed => keys.verify_open(&open, &|key| self.state.record(key)).map_err(unreadable)?,
             _ => signed,
         };
         if genuine {

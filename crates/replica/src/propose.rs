@@ -15,7 +15,6 @@ use quorate_core::seeded;
 use quorate_core::session::Session;
 use tokio::time::{Instant, timeout_at};
 
-use crate::applied::Applied;
 use crate::change::Changes;
 use crate::error::ProposeError;
 use crate::handler::KeyHolder;
@@ -28,6 +27,7 @@ use crate::raft::{LeaderId, Payload, Raft};
 use crate::roster::roster_of;
 use crate::shared::Shared;
 use crate::space::{Short, SpaceRegime};
+use crate::state_reader::StateReader;
 
 /// First pause before the same leader is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -86,7 +86,7 @@ pub(crate) struct Proposals {
     leader: Arc<Leader>,
     space: Arc<SpaceRegime>,
     changes: Arc<Changes>,
-    applied: Arc<Applied>,
+    state: Arc<StateReader>,
     origins: Origins,
     /// The begin of this node's session is under way.
     opening: tokio::sync::Mutex<()>,
@@ -98,7 +98,7 @@ impl Proposals {
         leader: &Arc<Leader>,
         space: &Arc<SpaceRegime>,
         changes: &Arc<Changes>,
-        applied: &Arc<Applied>,
+        state: &Arc<StateReader>,
     ) -> Self {
         Self {
             cluster: base.cluster,
@@ -110,8 +110,8 @@ impl Proposals {
             leader: leader.clone(),
             space: space.clone(),
             changes: changes.clone(),
-            applied: applied.clone(),
-            origins: Origins::of(base, applied),
+            state: state.clone(),
+            origins: Origins::of(base, state),
             opening: Default::default(),
         }
     }
@@ -131,7 +131,7 @@ impl Proposals {
         let admitted = Admitted { id: decoded.id, has_roster: roster_of(&decoded).is_some() };
         // A forged batch gets into the log only through a hostile leader (key-hierarchy §2).
         let Some(keys) = keys else { return Ok(admitted) };
-        match keys.verify(batch, &|key| self.applied.record(key)) {
+        match keys.verify(batch, &|key| self.state.record(key)) {
             Ok(true) => Ok(admitted),
             Ok(false) => {
                 tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");

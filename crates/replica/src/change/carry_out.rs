@@ -92,7 +92,7 @@ impl Changes {
             return false;
         }
         let now = effective(&self.raft);
-        let step = || self.applied.roster().ok().flatten().and_then(|signed| next_step(&now, signed.roster()));
+        let step = || self.state.roster().ok().flatten().and_then(|signed| next_step(&now, signed.roster()));
         now.voters.len() > 1 || step().is_some()
     }
 
@@ -104,7 +104,7 @@ impl Changes {
             Ok(Err(e)) => return Changed::Unknown(e.to_string()),
             Err(_) => return Changed::Unknown("the deadline passed before the log was applied".into()),
         }
-        let roster = match self.applied.roster() {
+        let roster = match self.state.roster() {
             Ok(Some(signed)) if signed.roster().serial >= serial => signed.roster().clone(),
             Ok(_) => return Changed::Refused(format!("the leader's state has no roster with serial {serial}")),
             Err(e) => return Changed::Refused(format!("the leader's state can't be read: {e}")),

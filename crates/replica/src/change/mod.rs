@@ -16,7 +16,6 @@ use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use self::carry_out::drive;
-use crate::applied::Applied;
 use crate::error::MembershipError;
 use crate::leader::Leader;
 use crate::log::LogReader;
@@ -27,6 +26,7 @@ use crate::peer::{RpcFailure, bounded, forward};
 use crate::raft::{Raft, TypeConfig, effective};
 use crate::shared::Shared;
 use crate::space::{HandsOn, SpaceRegime};
+use crate::state_reader::StateReader;
 use crate::succession::Succession;
 
 /// A learner this close to the end of the log may become a voter.
@@ -80,7 +80,7 @@ pub(crate) struct Changes {
     succession: Arc<Succession>,
     space: Arc<SpaceRegime>,
     hellos: Arc<Hellos>,
-    applied: Arc<Applied>,
+    state: Arc<StateReader>,
     /// Held while members are changed by this node as the leader; shared, while it sequences a roster: of what it carries out
     /// nobody writes another.
     changing: RwLock<()>,
@@ -100,7 +100,7 @@ impl Changes {
         succession: &Arc<Succession>,
         space: &Arc<SpaceRegime>,
         hellos: &Arc<Hellos>,
-        applied: &Arc<Applied>,
+        state: &Arc<StateReader>,
     ) -> Self {
         Self {
             me: base.me,
@@ -114,7 +114,7 @@ impl Changes {
             succession: succession.clone(),
             space: space.clone(),
             hellos: hellos.clone(),
-            applied: applied.clone(),
+            state: state.clone(),
             changing: RwLock::new(()),
         }
     }

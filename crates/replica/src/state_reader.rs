@@ -10,14 +10,14 @@ use crate::node::Base;
 use crate::roster::SignedRoster;
 use crate::state::{Engine as _, StateFiles, View, get_value, recorded_roster, seal_config};
 
-/// The state as applied here.
-pub(crate) struct Applied {
+/// Reads the state as applied here.
+pub(crate) struct StateReader {
     files: Arc<StateFiles>,
     /// The seal configuration that this node was introduced with, for as long as its state has none.
     introduced_by: Option<Bytes>,
 }
 
-impl Applied {
+impl StateReader {
     pub(crate) fn of(base: &Base) -> Self {
         Self { files: base.files.clone(), introduced_by: base.introduced_by.clone() }
     }
