@@ -24,10 +24,15 @@ use quorate_core::seeded::{self, Bug};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::gate::{ROUND_LIMIT, Source};
-use crate::node::Node;
+use crate::leader::Leader;
+use crate::node::Base;
+use crate::participation::Participation;
+use crate::peer::link::Links;
 use crate::peer::rounds::Question;
-use crate::raft::{LeaderId, StoredMembership};
+use crate::raft::{LeaderId, Raft, StoredMembership};
 use crate::shared::Shared;
+use crate::space::SpaceRegime;
+use crate::word::Words;
 
 /// Leaders a round follows before it is given up.
 const REDIRECTS_MAX: usize = 3;
@@ -54,156 +59,185 @@ struct Lead {
     membership: Arc<StoredMembership>,
 }
 
-/// What confirming has come to, for metrics and for the choice of whom to ask.
-#[derive(Default)]
-pub(crate) struct Confirmations {
+/// Confirms read indexes, this node's own and, while it leads, the others'.
+pub(crate) struct Confirmer {
+    me: NodeId,
+    raft: Raft,
+    shared: Arc<Shared>,
+    links: Arc<Links>,
+    words: Arc<Words>,
+    leader: Arc<Leader>,
+    participation: Arc<Participation>,
+    space: Arc<SpaceRegime>,
     /// The member that answered last.
     favourite: AtomicU64,
     /// Rounds that had to be confirmed by heartbeats.
     by_heartbeat: AtomicU64,
 }
 
-impl Confirmations {
-    /// Rounds that no quorum answered for on the connections made for it.
-    pub(crate) fn by_heartbeat(&self) -> u64 {
-        self.by_heartbeat.load(Ordering::Relaxed)
-    }
-}
-
-impl Source for Node {
+impl Source for Confirmer {
+    /// By this node itself if it leads, else by a question to the leader.
     async fn ask(&self) -> Result<u64, String> {
-        ask(self).await
+        let mut tried: Option<NodeId> = None;
+        for _ in 0..REDIRECTS_MAX {
+            if self.leader.now() == tried {
+                // Wait on the watch instead of following what a deposed leader believes.
+                self.leader.other_than(tried, ROUND_LIMIT).await;
+            }
+            let Some(leader) = self.leader.now() else { return Err("no leader is known".into()) };
+            tried = Some(leader);
+            let index = if leader == self.me {
+                self.confirm(None).await
+            } else {
+                let link = self.links.to_member(&self.shared.members, leader);
+                let link = link.ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
+                // Our own word goes along, given now: after the round began. With three voters that makes the quorum.
+                let promised = self.participation.promised().unwrap_or(LeaderId::new(0, 0));
+                link.rounds()
+                    .ask(Question::Ask, promised)
+                    .await
+                    .map_err(|why| format!("the leader, node {leader}, can't be asked: {why}"))?
+            };
+            if let Some(index) = index {
+                return Ok(index);
+            }
+        }
+        Err("the leader could not confirm that it leads".into())
     }
     async fn another_leader(&self, until: Instant) {
-        self.other_leader(self.leader_now(), until.saturating_duration_since(Instant::now())).await;
+        self.leader.other_than(self.leader.now(), until.saturating_duration_since(Instant::now())).await;
     }
     fn shared(&self) -> &Shared {
         &self.shared
     }
     fn left_behind(&self, index: u64) -> Option<String> {
-        Self::left_behind(self, index)
+        self.space.left_behind(index)
     }
 }
 
-/// By this node itself if it leads, else by a question to the leader.
-async fn ask(node: &Node) -> Result<u64, String> {
-    let mut tried: Option<NodeId> = None;
-    for _ in 0..REDIRECTS_MAX {
-        if node.leader_now() == tried {
-            // Wait on the watch instead of following what a deposed leader believes.
-            node.other_leader(tried, ROUND_LIMIT).await;
+impl Confirmer {
+    pub(crate) fn of(
+        base: &Base,
+        leader: &Arc<Leader>,
+        participation: &Arc<Participation>,
+        space: &Arc<SpaceRegime>,
+    ) -> Self {
+        Self {
+            me: base.me,
+            raft: base.raft.clone(),
+            shared: base.shared.clone(),
+            links: base.links.clone(),
+            words: base.words.clone(),
+            leader: leader.clone(),
+            participation: participation.clone(),
+            space: space.clone(),
+            favourite: AtomicU64::new(0),
+            by_heartbeat: AtomicU64::new(0),
         }
-        let Some(leader) = node.leader_now() else { return Err("no leader is known".into()) };
-        tried = Some(leader);
-        let index = if leader == node.me {
-            confirm(node, None).await
-        } else {
-            let link = node.link(leader).ok_or_else(|| format!("the leader, node {leader}, is no known member"))?;
-            // Our own word goes along, given now: after the round began. With three voters that makes the quorum.
-            let promised = node.promised().unwrap_or(LeaderId::new(0, 0));
-            link.rounds()
-                .ask(Question::Ask, promised)
-                .await
-                .map_err(|why| format!("the leader, node {leader}, can't be asked: {why}"))?
+    }
+
+    /// Rounds that no quorum answered for on the connections made for it.
+    pub(crate) fn rounds_by_heartbeat(&self) -> u64 {
+        self.by_heartbeat.load(Ordering::Relaxed)
+    }
+
+    /// Whether `leader` is still the highest leadership that this node has promised to follow.
+    pub(crate) fn follows(&self, leader: LeaderId) -> bool {
+        self.participation.promised() == Some(leader)
+    }
+
+    /// An index, confirmed by a quorum after this call began. `None`: not the leader, or no quorum answered in time.
+    /// `also` has given its word already, for the same round.
+    pub(crate) async fn confirm(&self, also: Option<Ack>) -> Option<u64> {
+        // Who is lost may have been resumed from a time when it led.
+        if self.participation.check().is_err() {
+            return None;
+        }
+        if let Some(lead) = self.lead().await
+            && timeout(VOTERS_LIMIT, self.is_followed(&lead, also)).await == Ok(true)
+        {
+            return Some(lead.committed);
+        }
+        // A leader so new that nothing of its own is committed yet, or a broken connection.
+        self.by_heartbeat.fetch_add(1, Ordering::Relaxed);
+        self.confirm_by_heartbeat().await
+    }
+
+    /// `None` also for a leader of whose own term nothing is committed: it does not know its commit index yet.
+    async fn lead(&self) -> Option<Lead> {
+        let me = self.me.0;
+        let lead = self.raft.with_raft_state(move |state| {
+            let vote = state.vote_ref();
+            // After a restart the vote may still be its own, but it is no leader.
+            let leads = state.server_state == ServerState::Leader && vote.committed && vote.leader_id.node_id == me;
+            let committed = state.local_committed().max(state.cluster_committed());
+            let committed = committed.filter(|id| leads && id.leader_id == vote.leader_id)?;
+            let membership = state.membership_state.effective().clone();
+            Some(Lead { leader: vote.leader_id, committed: committed.index, membership })
+        });
+        lead.await.ok()?
+    }
+
+    /// Whether a quorum, this node included, says that it has promised nothing higher.
+    async fn is_followed(&self, lead: &Lead, also: Option<Ack>) -> bool {
+        // Seeded bug: a quorum's word is good for two seconds, in which another may have been elected.
+        if seeded::is(Bug::LeaderLease)
+            && self.raft.metrics().borrow_watched().last_quorum_acked.is_some_and(|at| at.elapsed() < LEASE)
+        {
+            return true;
+        }
+        let configs = lead.membership.get_joint_config();
+        let mut acked = BTreeSet::from([self.me.0]);
+        let counts = |id: u64| !self.words.shows_less(NodeId(id));
+        acked.extend(also.filter(|ack| ack.leader == lead.leader).map(|ack| ack.from.0).filter(|id| counts(*id)));
+        if is_quorum(configs, &acked) {
+            return true;
+        }
+        let favourite = self.favourite.load(Ordering::Relaxed);
+        let mut others: Vec<u64> = lead.membership.voter_ids().filter(|id| !acked.contains(id)).collect();
+        others.sort_by_key(|id| *id != favourite);
+        others.dedup();
+        let first = enough(configs, &acked, &others);
+
+        let mut asked = FuturesUnordered::new();
+        let ask = |id: u64| async move {
+            let Some(link) = self.links.to_member(&self.shared.members, NodeId(id)) else { return (id, false) };
+            (id, link.rounds().ask(Question::Confirm, lead.leader).await == Ok(Some(0)) && counts(id))
         };
-        if let Some(index) = index {
-            return Ok(index);
-        }
-    }
-    Err("the leader could not confirm that it leads".into())
-}
-
-/// An index, confirmed by a quorum after this call began. `None`: not the leader, or no quorum answered in time.
-/// `also` has given its word already, for the same round.
-pub(crate) async fn confirm(node: &Node, also: Option<Ack>) -> Option<u64> {
-    // Who is lost may have been resumed from a time when it led.
-    if node.takes_part().is_err() {
-        return None;
-    }
-    if let Some(lead) = lead(node).await
-        && timeout(VOTERS_LIMIT, followed(node, &lead, also)).await == Ok(true)
-    {
-        return Some(lead.committed);
-    }
-    // A leader so new that nothing of its own is committed yet, or a broken connection.
-    node.confirmations.by_heartbeat.fetch_add(1, Ordering::Relaxed);
-    by_heartbeat(node).await
-}
-
-/// `None` also for a leader of whose own term nothing is committed: it does not know its commit index yet.
-async fn lead(node: &Node) -> Option<Lead> {
-    let me = node.me.0;
-    let lead = node.raft.with_raft_state(move |state| {
-        let vote = state.vote_ref();
-        // After a restart the vote may still be its own, but it is no leader.
-        let leads = state.server_state == ServerState::Leader && vote.committed && vote.leader_id.node_id == me;
-        let committed = state.local_committed().max(state.cluster_committed());
-        let committed = committed.filter(|id| leads && id.leader_id == vote.leader_id)?;
-        let membership = state.membership_state.effective().clone();
-        Some(Lead { leader: vote.leader_id, committed: committed.index, membership })
-    });
-    lead.await.ok()?
-}
-
-/// Whether a quorum, this node included, says that it has promised nothing higher.
-async fn followed(node: &Node, lead: &Lead, also: Option<Ack>) -> bool {
-    // Seeded bug: a quorum's word is good for two seconds, in which another may have been elected.
-    if seeded::is(Bug::LeaderLease)
-        && node.raft.metrics().borrow_watched().last_quorum_acked.is_some_and(|at| at.elapsed() < LEASE)
-    {
-        return true;
-    }
-    let configs = lead.membership.get_joint_config();
-    let mut acked = BTreeSet::from([node.me.0]);
-    let counts = |id: u64| !node.words.shows_less(NodeId(id));
-    acked.extend(also.filter(|ack| ack.leader == lead.leader).map(|ack| ack.from.0).filter(|id| counts(*id)));
-    if is_quorum(configs, &acked) {
-        return true;
-    }
-    let favourite = node.confirmations.favourite.load(Ordering::Relaxed);
-    let mut others: Vec<u64> = lead.membership.voter_ids().filter(|id| !acked.contains(id)).collect();
-    others.sort_by_key(|id| *id != favourite);
-    others.dedup();
-    let first = enough(configs, &acked, &others);
-
-    let mut asked = FuturesUnordered::new();
-    let ask = |id: u64| async move {
-        let Some(link) = node.link(NodeId(id)) else { return (id, false) };
-        (id, link.rounds().ask(Question::Confirm, lead.leader).await == Ok(Some(0)) && counts(id))
-    };
-    let mut others = others.into_iter();
-    asked.extend(others.by_ref().take(first).map(ask));
-    let hedge = sleep(HEDGE);
-    tokio::pin!(hedge);
-    loop {
-        tokio::select! {
-            biased;
-            answer = asked.next() => match answer {
-                Some((id, true)) => {
-                    acked.insert(id);
-                    node.confirmations.favourite.store(id, Ordering::Relaxed);
-                    if is_quorum(configs, &acked) {
-                        return true;
+        let mut others = others.into_iter();
+        asked.extend(others.by_ref().take(first).map(ask));
+        let hedge = sleep(HEDGE);
+        tokio::pin!(hedge);
+        loop {
+            tokio::select! {
+                biased;
+                answer = asked.next() => match answer {
+                    Some((id, true)) => {
+                        acked.insert(id);
+                        self.favourite.store(id, Ordering::Relaxed);
+                        if is_quorum(configs, &acked) {
+                            return true;
+                        }
                     }
-                }
-                Some((_, false)) => asked.extend(others.by_ref().map(ask)),
-                None => return false,
-            },
-            () = &mut hedge, if others.len() > 0 => asked.extend(others.by_ref().map(ask)),
+                    Some((_, false)) => asked.extend(others.by_ref().map(ask)),
+                    None => return false,
+                },
+                () = &mut hedge, if others.len() > 0 => asked.extend(others.by_ref().map(ask)),
+            }
         }
     }
-}
 
-/// openraft's own round: heartbeats to all.
-async fn by_heartbeat(node: &Node) -> Option<u64> {
-    // Age zero: only acknowledgements of heartbeats sent from now on count. Never a lease.
-    let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(ROUND_LIMIT);
-    match node.raft.get_read_linearizer(option).await {
-        // What this node has applied itself was committed: never hand out less.
-        Ok(linearizer) => Some(linearizer.read_log_id().index().max(linearizer.applied().index().unwrap_or(0))),
-        Err(error) => {
-            tracing::debug!(%error, "no read index");
-            None
+    /// openraft's own round: heartbeats to all.
+    async fn confirm_by_heartbeat(&self) -> Option<u64> {
+        // Age zero: only acknowledgements of heartbeats sent from now on count. Never a lease.
+        let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(ROUND_LIMIT);
+        match self.raft.get_read_linearizer(option).await {
+            // What this node has applied itself was committed: never hand out less.
+            Ok(linearizer) => Some(linearizer.read_log_id().index().max(linearizer.applied().index().unwrap_or(0))),
+            Err(error) => {
+                tracing::debug!(%error, "no read index");
+                None
+            }
         }
     }
 }

@@ -4,7 +4,6 @@
 pub mod log;
 pub mod state;
 
-mod carry_out;
 mod change;
 mod clock;
 mod compact;
@@ -15,6 +14,7 @@ mod gate;
 mod grants;
 pub mod handler;
 mod identity;
+mod leader;
 mod listed;
 mod mark;
 #[cfg(test)]
@@ -24,6 +24,7 @@ pub mod net;
 mod node;
 mod node_file;
 mod origins;
+mod participation;
 mod peer;
 mod propose;
 mod raft;
@@ -34,6 +35,7 @@ mod shared;
 mod snapshot;
 mod space;
 mod start;
+mod state_reader;
 pub mod status;
 mod succession;
 mod verify;

@@ -6,25 +6,31 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
 use openraft::alias::SnapshotMetaOf;
 use openraft::raft::AppendEntriesRequest;
-use quorate_core::id::NodeId;
+use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::record_key::RecordKey;
 use quorate_core::seeded::{self, Bug};
+use tokio::sync::Notify;
 use tonic::Status;
 
-use crate::grants::Doubt;
+use crate::grants::{Doubt, Grants};
+use crate::handler::SealCheck;
+use crate::log::LogReader;
 use crate::member::MembershipView;
-use crate::node::Node;
+use crate::node::Base;
 use crate::raft::codec::{from_journal, invalid};
 use crate::raft::log_store::Pieces;
 use crate::raft::machine::applied_state;
 use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
 use crate::roster::{Roster, SignedRoster, roster_in};
-use crate::state::{Engine as _, Incoming, Meta, View, get_value, recorded_roster};
+use crate::shared::Shared;
+use crate::state::{Incoming, Meta, View, get_value, recorded_roster};
+use crate::state_reader::StateReader;
 
 /// What there is to say of an append, or of a state.
 enum Judgement {
@@ -36,9 +42,34 @@ enum Judgement {
     Apart,
 }
 
-impl Node {
+/// Holds what others say of members against the signed rosters.
+pub(crate) struct RosterCheck {
+    cluster: ClusterId,
+    group: GroupId,
+    shared: Arc<Shared>,
+    journal: LogReader,
+    grants: Arc<Grants>,
+    seals: Arc<dyn SealCheck>,
+    hello: Arc<Notify>,
+    state: Arc<StateReader>,
+}
+
+impl RosterCheck {
+    pub(crate) fn of(base: &Base, state: &Arc<StateReader>) -> Self {
+        Self {
+            cluster: base.cluster,
+            group: base.group,
+            shared: base.shared.clone(),
+            journal: base.journal.clone(),
+            grants: base.grants.clone(),
+            seals: base.seals.clone(),
+            hello: base.hello.clone(),
+            state: state.clone(),
+        }
+    }
+
     /// A member told a roster.
-    pub(crate) fn hear_roster(&self, from: NodeId, told: Bytes) {
+    pub(crate) fn hear(&self, from: NodeId, told: Bytes) {
         if told.is_empty() {
             return;
         }
@@ -66,7 +97,7 @@ impl Node {
 
     /// Refuses a state whose roster the anchor key has not signed, or is older than the one applied here; or whose voters are
     /// neither that roster's nor the ones known here.
-    pub(crate) fn refuse_unlisted_state(
+    pub(crate) fn refuse_state(
         &self,
         from: NodeId,
         incoming: &Incoming,
@@ -77,7 +108,7 @@ impl Node {
             return Ok(());
         }
         let judge = || -> io::Result<Judgement> {
-            let (applied, index) = (self.applied_roster()?, meta.last_log_id.map_or(0, |id| id.index));
+            let (applied, index) = (self.state.roster()?, meta.last_log_id.map_or(0, |id| id.index));
             let told = incoming.value(&RecordKey::roster())?.map(SignedRoster::decode).transpose();
             let told = match told {
                 Ok(None) if applied.is_none() => return Ok(Judgement::Listed),
@@ -107,13 +138,8 @@ impl Node {
     }
 
     fn is_signed(&self, roster: &SignedRoster) -> io::Result<bool> {
-        let config = self.seal_config()?;
+        let config = self.state.seal_config()?;
         Ok(config.is_some_and(|config| roster.holds(&*self.seals, &config, self.cluster, self.group)))
-    }
-
-    /// The roster as applied here.
-    pub(crate) fn applied_roster(&self) -> io::Result<Option<SignedRoster>> {
-        recorded_roster(&|key| self.record(key))
     }
 
     /// Refuses an append that would make members of whom no roster names, or unmake whom it names. Of one that does not go on
@@ -121,7 +147,7 @@ impl Node {
     ///
     /// # Errors
     /// With the refusal.
-    pub(crate) fn refuse_unlisted(
+    pub(crate) fn refuse_entries(
         &self,
         from: NodeId,
         append: &mut AppendEntriesRequest<TypeConfig>,
@@ -132,7 +158,7 @@ impl Node {
             return Ok(());
         }
         let judge = || -> io::Result<Judgement> {
-            let view = self.files.view()?;
+            let view = self.state.view()?;
             self.judge(append, &*view)
         };
         match judge() {

@@ -21,8 +21,11 @@ use quorate_core::id::{ClusterId, NodeId};
 use tokio::time::Instant;
 
 use crate::error::Rollback;
-use crate::node::Node;
+use crate::log::LogReader;
+use crate::node::Base;
+use crate::participation::Participation;
 use crate::raft::apply_thread::ApplyThread;
+use crate::shared::Shared;
 use crate::word::{Own, Standing};
 
 const FORMAT: u8 = 1;
@@ -135,8 +138,7 @@ impl Marked {
         Self { marks, label: label(cluster, node), apply, known, tried }
     }
 
-    /// Why the token does not keep it, if so.
-    pub(crate) fn failed(&self) -> Option<String> {
+    fn failed(&self) -> Option<String> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 
@@ -154,7 +156,35 @@ impl Marked {
     }
 }
 
-impl Node {
+/// Marks how far one node is.
+pub(crate) struct Marker {
+    me: NodeId,
+    boot: u32,
+    own: Arc<Own>,
+    shared: Arc<Shared>,
+    journal: LogReader,
+    participation: Arc<Participation>,
+    marked: Marked,
+}
+
+impl Marker {
+    pub(crate) fn of(base: &Base, participation: &Arc<Participation>, marked: Marked) -> Self {
+        Self {
+            me: base.me,
+            boot: base.boot,
+            own: base.own.clone(),
+            shared: base.shared.clone(),
+            journal: base.journal.clone(),
+            participation: participation.clone(),
+            marked,
+        }
+    }
+
+    /// Why the token does not keep it, if so.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.marked.failed()
+    }
+
     /// Has the token keep how far this node is, once it is known to have what the token says. A token that does not do so
     /// keeps this node from nothing: the status tells.
     pub(crate) async fn mark(&self) {
@@ -182,7 +212,7 @@ impl Node {
                 let before = Mark::of(&self.own, &marks.read(label).await?);
                 let applied = self.shared.applied_now().max(self.journal.last_index().unwrap_or(0));
                 if let Some(rollback) = before.rollback(Mark { boot: self.boot, term: term(), applied }) {
-                    self.set_lost(rollback);
+                    self.participation.set_lost(rollback);
                     return Ok(());
                 }
                 before
@@ -200,11 +230,11 @@ impl Node {
 }
 
 /// Marks for as long as the replica runs; the first time is the start's.
-pub(crate) async fn keep(node: Arc<Node>) {
+pub(crate) async fn keep(marker: Arc<Marker>) {
     loop {
         tokio::time::sleep(AGAIN).await;
-        if node.marked.is_due() {
-            node.mark().await;
+        if marker.marked.is_due() {
+            marker.mark().await;
         }
     }
 }

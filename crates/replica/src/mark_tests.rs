@@ -18,15 +18,15 @@ const LABEL: &str = "quorate/c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1/1";
 
 /// A mark as the node writes it.
 fn mark(node: &Replica, boot: u32, term: u64, applied: u64) -> Vec<u8> {
-    node.node().own.tagged(Mark { boot, term, applied }.encode())
+    node.node().base.own.tagged(Mark { boot, term, applied }.encode())
 }
 
 /// What the token keeps of the one node: one mark, and its own.
 fn marked(cluster: &Cluster) -> Mark {
     let objects = cluster.sites[0].token.objects.lock().expect("lock");
     let [value] = &objects[LABEL][..] else { panic!("{objects:?}") };
-    let mark = Mark::of(&cluster.nodes[0].node().own, std::slice::from_ref(value));
-    assert_eq!((value.len(), value), (37, &cluster.nodes[0].node().own.tagged(mark.encode())));
+    let mark = Mark::of(&cluster.nodes[0].node().base.own, std::slice::from_ref(value));
+    assert_eq!((value.len(), value), (37, &cluster.nodes[0].node().base.own.tagged(mark.encode())));
     mark
 }
 
@@ -181,8 +181,8 @@ async fn what_this_node_has_not_written_is_not_believed_and_replaced() {
         flipped
     }));
     // Tagged, and no mark.
-    false_marks.push(cluster.nodes[0].node().own.tagged(vec![2; 21]));
-    false_marks.push(cluster.nodes[0].node().own.word().to_vec());
+    false_marks.push(cluster.nodes[0].node().base.own.tagged(vec![2; 21]));
+    false_marks.push(cluster.nodes[0].node().base.own.word().to_vec());
     keep(&cluster, &false_marks);
     for node in [0, 1] {
         cluster.nodes[node] = cluster.sites[node].open().await;

@@ -1,40 +1,42 @@
-//! The inside of a replica: what its tasks, its peer server and its facade have in common.
+//! A replica, put together: each part has a state of its own and the parts that it stands on, none has the whole.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::ServerState;
-use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::clock::Clock;
-use crate::confirm::Confirmations;
+use crate::change::Changes;
+use crate::clock::{Clock, Keeper};
+use crate::confirm::Confirmer;
 use crate::gate::ReadGate;
-use crate::grants::Grants;
+use crate::grants::{Doorkeeper, Grants};
 use crate::handler::SealCheck;
+use crate::leader::Leader;
+use crate::listed::RosterCheck;
 use crate::log::LogReader;
-use crate::mark::Marked;
-use crate::origins::Origins;
-use crate::peer::hello::Heard;
-use crate::peer::link::{Link, Links};
+use crate::mark::{Marked, Marker};
+use crate::participation::Participation;
+use crate::peer::hello::{Heard, Hellos};
+use crate::peer::link::Links;
 use crate::peer::{CALLS_MAX, CHANGES_MAX, FORWARDS_MAX, JOINS_MAX};
+use crate::propose::Proposals;
+use crate::raft::Raft;
 use crate::raft::promise::Promise;
-use crate::raft::{LeaderId, Raft};
 use crate::shared::Shared;
 use crate::snapshot::receive::Receiving;
 use crate::snapshot::streams::Streams;
-use crate::space::Tail;
+use crate::space::{SpaceRegime, Tail};
 use crate::state::StateFiles;
-use crate::status::Role;
+use crate::state_reader::StateReader;
+use crate::succession::Succession;
 use crate::verify::Checker;
 use crate::witness::Witness;
 use crate::word::{Own, Words};
 
-/// One replica.
-pub(crate) struct Node {
+/// What all parts stand on; each takes of it what it needs.
+pub(crate) struct Base {
     pub(crate) cluster: ClusterId,
     pub(crate) group: GroupId,
     pub(crate) me: NodeId,
@@ -47,43 +49,94 @@ pub(crate) struct Node {
     pub(crate) promise: Arc<Promise>,
     /// What this node grants and was granted, and whom it believes to lead.
     pub(crate) grants: Arc<Grants>,
-    pub(crate) gate: Arc<ReadGate>,
-    pub(crate) confirmations: Confirmations,
     pub(crate) peers: Arc<Heard>,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Arc<Clock>,
     pub(crate) seals: Arc<dyn SealCheck>,
     /// The seal configuration that this node was introduced with, for as long as its state has none.
     pub(crate) introduced_by: Option<Bytes>,
-    /// Whose batches this node takes while it leads.
-    pub(crate) origins: Origins,
-    /// The begin of this node's session is under way.
-    pub(crate) opening: tokio::sync::Mutex<()>,
     /// Wakes the Hello task.
-    pub(crate) hello: Notify,
+    pub(crate) hello: Arc<Notify>,
     /// Closed at shutdown: the state's file is closed once the last view is dropped.
     pub(crate) files: Arc<StateFiles>,
+    /// What this node says of itself.
+    pub(crate) own: Arc<Own>,
+    /// What the others have said of themselves.
+    pub(crate) words: Arc<Words>,
+}
+
+/// One replica.
+pub(crate) struct Node {
+    pub(crate) base: Base,
+    pub(crate) leader: Arc<Leader>,
+    pub(crate) participation: Arc<Participation>,
+    pub(crate) succession: Arc<Succession>,
+    pub(crate) space: Arc<SpaceRegime>,
+    pub(crate) gate: Arc<ReadGate>,
+    pub(crate) confirmer: Arc<Confirmer>,
+    pub(crate) rosters: Arc<RosterCheck>,
+    pub(crate) doorkeeper: Doorkeeper,
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) marker: Arc<Marker>,
+    pub(crate) hellos: Arc<Hellos>,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) proposals: Arc<Proposals>,
+    /// Checks the whole state.
+    pub(crate) checker: Arc<Checker>,
     /// Snapshots being sent.
     pub(crate) streams: Arc<Streams>,
     /// The snapshot being received.
     pub(crate) receiving: Receiving,
     pub(crate) limits: Limits,
-    /// The leader this node knows of.
-    pub(crate) leader: watch::Receiver<Option<NodeId>>,
-    /// Checks the whole state.
-    pub(crate) checker: Arc<Checker>,
-    /// Held while members are changed by this node as the leader; shared, while it sequences a roster: of what it carries out
-    /// nobody writes another.
-    pub(crate) changing: tokio::sync::RwLock<()>,
-    /// What is still taken into the log while the disk is nearly full.
-    pub(crate) tail: Tail,
-    /// What this node says of itself.
-    pub(crate) own: Arc<Own>,
-    /// What the others have said of themselves.
-    pub(crate) words: Arc<Words>,
-    /// What its token says of this node.
-    pub(crate) marked: Marked,
-    /// Who has answered since the start.
-    pub(crate) witness: Witness,
+}
+
+impl Node {
+    /// Of what a start has made. `leader` tells whom Raft names.
+    pub(crate) fn new(
+        base: Base,
+        leader: watch::Receiver<Option<NodeId>>,
+        tail: Tail,
+        marked: Marked,
+        checker: Arc<Checker>,
+        streams: Arc<Streams>,
+    ) -> Self {
+        let leader = Arc::new(Leader::new(base.me, base.raft.clone(), leader));
+        let participation = Arc::new(Participation::of(&base));
+        let succession = Arc::new(Succession::of(&base, &leader, &participation));
+        let space = Arc::new(SpaceRegime::of(&base, &leader, &succession, tail));
+        let confirmer = Arc::new(Confirmer::of(&base, &leader, &participation, &space));
+        let state = Arc::new(StateReader::of(&base));
+        let rosters = Arc::new(RosterCheck::of(&base, &state));
+        let witness = Arc::new(Witness::of(&base, &participation));
+        let marker = Arc::new(Marker::of(&base, &participation, marked));
+        let hellos = Arc::new(Hellos::of(&base, &witness, &rosters));
+        let changes = Arc::new(Changes::of(&base, &leader, &succession, &space, &hellos, &state));
+        let proposals = Arc::new(Proposals::of(&base, &leader, &space, &changes, &state));
+        Self {
+            doorkeeper: Doorkeeper::of(&base),
+            base,
+            leader,
+            participation,
+            succession,
+            space,
+            gate: Arc::default(),
+            confirmer,
+            rosters,
+            witness,
+            marker,
+            hellos,
+            changes,
+            proposals,
+            checker,
+            streams,
+            receiving: Receiving::default(),
+            limits: Limits::new(),
+        }
+    }
+
+    /// Who keeps its time.
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper::of(&self.base, &self.leader, &self.participation, &self.succession, &self.space, &self.proposals)
+    }
 }
 
 /// How much of each peer is worked on at once.
@@ -117,53 +170,5 @@ impl Limits {
             changes: Arc::new(Semaphore::new(CHANGES_MAX)),
         };
         all.entry(peer).or_insert_with(fresh).clone()
-    }
-}
-
-impl Node {
-    /// The leader this node knows of, itself included.
-    pub(crate) fn leader_now(&self) -> Option<NodeId> {
-        *self.leader.borrow()
-    }
-
-    /// Whether this node leads, as far as it knows.
-    pub(crate) fn leads(&self) -> bool {
-        self.leader_now() == Some(self.me)
-    }
-
-    /// The leadership of this node, if it leads.
-    pub(crate) fn leadership(&self) -> Option<LeaderId> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id)
-    }
-
-    /// The connections to a member.
-    pub(crate) fn link(&self, to: NodeId) -> Option<Arc<Link>> {
-        self.shared.members.member(to).map(|member| self.links.to(to, &member))
-    }
-
-    /// This node's part and term.
-    pub(crate) fn role(&self) -> (Role, u64) {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let role = match metrics.state {
-            ServerState::Leader => Role::Leader,
-            ServerState::Candidate => Role::Candidate,
-            ServerState::Follower => Role::Follower,
-            ServerState::Learner | ServerState::Shutdown => Role::Learner,
-        };
-        (role, metrics.current_term)
-    }
-
-    /// Waits until the known leader is no longer `tried`, at most `limit`.
-    pub(crate) async fn other_leader(&self, tried: Option<NodeId>, limit: Duration) {
-        let mut leader = self.leader.clone();
-        let other = leader.wait_for(|now| *now != tried && now.is_some());
-        let untold = tokio::time::timeout(limit, other).await.is_ok_and(|other| other.is_err());
-        // The core has stopped and nobody tells of leaders any more: whoever asks again must not do so in a hot loop.
-        if untold {
-            tokio::time::sleep(limit).await;
-        }
     }
 }

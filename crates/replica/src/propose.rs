@@ -4,24 +4,30 @@
 //! what has never left this node.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::vote::RaftLeaderId as _;
 use quorate_core::batch::{Batch, ENTRY_LEN_MAX, Entry, Outcome};
-use quorate_core::id::{BatchId, NodeId};
+use quorate_core::id::{BatchId, ClusterId, GroupId, NodeId};
 use quorate_core::seeded;
-use tokio::time::{Instant, timeout};
+use quorate_core::session::Session;
+use tokio::time::{Instant, timeout_at};
 
+use crate::change::Changes;
 use crate::error::ProposeError;
 use crate::handler::KeyHolder;
-use crate::node::Node;
-use crate::origins::{CLAIM_LEN, Unproven};
-use crate::peer::{RpcFailure, bounded, pb};
-use crate::raft::{LeaderId, Payload};
+use crate::leader::Leader;
+use crate::node::Base;
+use crate::origins::{CLAIM_LEN, Origins, Unproven};
+use crate::peer::link::Links;
+use crate::peer::{RpcFailure, bounded, forward};
+use crate::raft::{LeaderId, Payload, Raft};
 use crate::roster::roster_of;
-use crate::space::Short;
+use crate::shared::Shared;
+use crate::space::{Short, SpaceRegime};
+use crate::state_reader::StateReader;
 
 /// First pause before the same leader is tried again; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -33,6 +39,7 @@ const CARRIED_OUT_LIMIT: Duration = Duration::from_secs(8);
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is proposed.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Proposal {
     /// A batch with its MAC.
     Batch(Bytes),
@@ -41,7 +48,7 @@ pub(crate) enum Proposal {
 }
 
 /// What became of one attempt to have an entry sequenced: certain of an attempt of this node's own, else another's word.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Attempt {
     /// This node leads, and has applied it with this outcome.
     Done(Outcome),
@@ -68,42 +75,82 @@ struct Admitted {
     has_roster: bool,
 }
 
-/// What must hold of a batch before this node proposes it, whoever brings it; its MAC, if this node has the `keys`.
-fn admissible(node: &Node, batch: &[u8], from: NodeId, keys: Option<&dyn KeyHolder>) -> Result<Admitted, String> {
-    if batch.len() >= ENTRY_LEN_MAX {
-        return Err(format!("the batch has {} bytes, at most {} are allowed", batch.len(), ENTRY_LEN_MAX - 1));
-    }
-    let (decoded, _) = Batch::decode(batch).map_err(|e| format!("the batch breaks its format: {e}"))?;
-    if decoded.cluster != node.cluster || decoded.group != node.group {
-        return Err("the batch is of another cluster or group".into());
-    }
-    if decoded.id.origin != from {
-        return Err(format!("node {from} brought a batch of node {}", decoded.id.origin));
-    }
-    let admitted = Admitted { id: decoded.id, has_roster: roster_of(&decoded).is_some() };
-    // A forged batch gets into the log only through a hostile leader (key-hierarchy §2).
-    let Some(keys) = keys else { return Ok(admitted) };
-    match keys.verify(batch, &|key| node.record(key)) {
-        Ok(true) => Ok(admitted),
-        Ok(false) => {
-            tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");
-            Err("the batch is forged: its MAC does not hold".into())
-        }
-        Err(e) => Err(format!("the leader's state can't be read: {e}")),
-    }
+/// Has entries sequenced: by this node while it leads, else by whoever does.
+pub(crate) struct Proposals {
+    cluster: ClusterId,
+    group: GroupId,
+    me: NodeId,
+    shared: Arc<Shared>,
+    raft: Raft,
+    links: Arc<Links>,
+    leader: Arc<Leader>,
+    space: Arc<SpaceRegime>,
+    changes: Arc<Changes>,
+    state: Arc<StateReader>,
+    origins: Origins,
+    /// The begin of this node's session is under way.
+    opening: tokio::sync::Mutex<()>,
 }
 
-impl Node {
+impl Proposals {
+    pub(crate) fn of(
+        base: &Base,
+        leader: &Arc<Leader>,
+        space: &Arc<SpaceRegime>,
+        changes: &Arc<Changes>,
+        state: &Arc<StateReader>,
+    ) -> Self {
+        Self {
+            cluster: base.cluster,
+            group: base.group,
+            me: base.me,
+            shared: base.shared.clone(),
+            raft: base.raft.clone(),
+            links: base.links.clone(),
+            leader: leader.clone(),
+            space: space.clone(),
+            changes: changes.clone(),
+            state: state.clone(),
+            origins: Origins::of(base, state),
+            opening: Default::default(),
+        }
+    }
+
+    /// What must hold of a batch before this node proposes it, whoever brings it; its MAC, if this node has the `keys`.
+    fn admit(&self, batch: &[u8], from: NodeId, keys: Option<&dyn KeyHolder>) -> Result<Admitted, String> {
+        if batch.len() >= ENTRY_LEN_MAX {
+            return Err(format!("the batch has {} bytes, at most {} are allowed", batch.len(), ENTRY_LEN_MAX - 1));
+        }
+        let (decoded, _) = Batch::decode(batch).map_err(|e| format!("the batch breaks its format: {e}"))?;
+        if decoded.cluster != self.cluster || decoded.group != self.group {
+            return Err("the batch is of another cluster or group".into());
+        }
+        if decoded.id.origin != from {
+            return Err(format!("node {from} brought a batch of node {}", decoded.id.origin));
+        }
+        let admitted = Admitted { id: decoded.id, has_roster: roster_of(&decoded).is_some() };
+        // A forged batch gets into the log only through a hostile leader (key-hierarchy §2).
+        let Some(keys) = keys else { return Ok(admitted) };
+        match keys.verify(batch, &|key| self.state.record(key)) {
+            Ok(true) => Ok(admitted),
+            Ok(false) => {
+                tracing::error!(%from, id = %decoded.id, "a forged batch was refused before it was proposed");
+                Err("the batch is forged: its MAC does not hold".into())
+            }
+            Err(e) => Err(format!("the leader's state can't be read: {e}")),
+        }
+    }
+
     /// Has a batch or the begin of a session sequenced by this node, if it leads. `from` is the node that brought it, with
     /// its claim where it was asked for one.
     pub(crate) async fn sequence(&self, what: &Proposal, from: NodeId, claim: Option<&[u8; CLAIM_LEN]>) -> Attempt {
         let keys = self.shared.keys();
         let admitted = match what {
-            Proposal::Batch(batch) => admissible(self, batch, from, keys.as_deref()).map(|admitted| {
+            Proposal::Batch(batch) => self.admit(batch, from, keys.as_deref()).map(|admitted| {
                 // With the seeded bug that accepts any MAC there is a leader that forges.
                 (Some(admitted), Entry::Batch(seeded::forged(batch.to_vec())))
             }),
-            Proposal::Open(open) => self.may_open(open, from).map(|open| (None, Entry::Open(Box::new(open)))),
+            Proposal::Open(open) => self.origins.may_open(open, from).map(|open| (None, Entry::Open(Box::new(open)))),
         };
         let (batch, entry) = match admitted {
             Ok(admitted) => admitted,
@@ -112,15 +159,15 @@ impl Node {
         if let Some(problem) = self.shared.problem() {
             return Attempt::Busy(problem.to_string());
         }
-        if self.leads()
-            && let Some(short) = self.short_of_space()
+        if self.leader.is_me()
+            && let Some(short) = self.space.shortage()
         {
             return Attempt::NoSpace(short);
         }
         if let Some(Admitted { id, .. }) = &batch {
             // Whoever has just been elected does not know it yet.
-            let Some(leadership) = self.leadership() else { return Attempt::NotLeader(self.leader_now()) };
-            match self.origins.admit(self, id, leadership, keys.is_some(), claim) {
+            let Some(leadership) = self.leader.leadership() else { return Attempt::NotLeader(self.leader.now()) };
+            match self.origins.admit(id, leadership, keys.is_some(), claim) {
                 Ok(()) => {}
                 Err(Unproven::Superseded) => {
                     return Attempt::Refused("a newer start of its node has taken over".into());
@@ -131,9 +178,9 @@ impl Node {
         }
         // What is being carried out stays the newest roster in the log: followers check membership by that.
         let _unchanged = match batch {
-            Some(Admitted { has_roster: true, .. }) => match timeout(CARRIED_OUT_LIMIT, self.changing.read()).await {
-                Ok(unchanged) => Some(unchanged),
-                Err(_) => return Attempt::Busy("an earlier change of members is being carried out".into()),
+            Some(Admitted { has_roster: true, .. }) => match self.changes.keep_still(CARRIED_OUT_LIMIT).await {
+                Some(still) => Some(still),
+                None => return Attempt::Busy("an earlier change of members is being carried out".into()),
             },
             _ => None,
         };
@@ -163,7 +210,7 @@ impl Node {
         match self.forward_with(leader, what, Bytes::new(), limit).await {
             Attempt::Claim(to) => match self.shared.keys() {
                 Some(keys) if to.node_id == leader.0 => {
-                    let claim = keys.claim(&self.claim(to, self.shared.sequences.session()));
+                    let claim = keys.claim(&self.origins.claim(to, self.shared.sequences.session()));
                     match self.forward_with(leader, what, Bytes::copy_from_slice(&claim), limit).await {
                         Attempt::Claim(_) => Attempt::Busy(format!("node {leader} does not take this node's claim")),
                         attempt => attempt,
@@ -177,25 +224,12 @@ impl Node {
     }
 
     async fn forward_with(&self, leader: NodeId, what: &Proposal, claim: Bytes, limit: Duration) -> Attempt {
-        let Some(link) = self.link(leader) else {
+        let Some(link) = self.links.to_member(&self.shared.members, leader) else {
             return Attempt::Busy(format!("the leader, node {leader}, is no known member"));
         };
         let mut client = link.log();
-        use pb::propose_response::Result as R;
-        let what = match what {
-            Proposal::Batch(bytes) => pb::propose_request::What::Batch(bytes.clone()),
-            Proposal::Open(bytes) => pb::propose_request::What::Open(bytes.clone()),
-        };
-        match bounded(limit, client.propose(pb::ProposeRequest { what: Some(what), claim })).await {
-            Ok(response) => match response.result {
-                Some(R::Sequenced(_)) => Attempt::Sequenced,
-                Some(R::NotLeader(id)) => Attempt::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
-                Some(R::Unknown(_)) => Attempt::Unknown("the leader lost its leadership".into()),
-                Some(R::Refused(why)) => Attempt::Refused(why),
-                Some(R::NoSpace(short)) => Attempt::NoSpace(Short { why: short.why, moving: short.moving }),
-                Some(R::Claim(to)) => Attempt::Claim(LeaderId::new(to.term, to.node)),
-                None => Attempt::Unknown(format!("node {leader} answered nothing")),
-            },
+        match bounded(limit, client.propose(forward::proposal_out(what, claim))).await {
+            Ok(response) => forward::attempt_in(response, leader),
             Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded")),
             // It refuses us, not the batch: another leader, or the same one a little later, may not.
             Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned)) => Attempt::Busy(format!("node {leader}: {e}")),
@@ -209,7 +243,7 @@ impl Node {
             return Err(ProposeError::NotAccepted(problem.to_string()));
         }
         let keys = self.shared.keys().ok_or_else(|| ProposeError::NotAccepted("this node is sealed".into()))?;
-        let Admitted { id, .. } = admissible(self, &batch, self.me, Some(&*keys)).map_err(ProposeError::NotAccepted)?;
+        let Admitted { id, .. } = self.admit(&batch, self.me, Some(&*keys)).map_err(ProposeError::NotAccepted)?;
         let Some(mut told) = self.shared.sequences.outcome(&id) else {
             return Err(ProposeError::NotAccepted(format!("the batch id {id} is not in use")));
         };
@@ -229,8 +263,44 @@ impl Node {
         }
     }
 
+    /// Sees to it that this start has a session, before its first batch.
+    ///
+    /// # Errors
+    /// When the node is sealed, another start or process of it has a session, or no leader took it in time.
+    async fn open_session(&self, deadline: Instant) -> Result<(), ProposeError> {
+        let mine = self.shared.sequences.session();
+        if self.shared.session_of(self.me) == Some(mine) {
+            return Ok(());
+        }
+        let late = || ProposeError::NotAccepted("the deadline passed before this node's session had begun".into());
+        let _one = timeout_at(deadline, self.opening.lock()).await.map_err(|_| late())?;
+        let mut sessions = self.shared.sessions();
+        let known = |now: &Option<Session>| now.is_some_and(|now| now.boot >= mine.boot);
+        if !known(&self.shared.session_of(self.me)) {
+            let Some(keys) = self.shared.keys() else {
+                return Err(ProposeError::NotAccepted("this node is sealed".into()));
+            };
+            let open = Proposal::Open(keys.open(mine).encode().into());
+            let begun = async {
+                if sessions.wait_for(|all| known(&all.get(&self.me).copied())).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            // Nothing of the batch was sent yet: whatever became of this, the batch was not applied.
+            let begun = self.submit(&open, deadline, begun).await;
+            begun.map_err(|e| match e {
+                ProposeError::Unknown(why) => ProposeError::NotAccepted(why),
+                e => e,
+            })?;
+        }
+        match self.shared.session_of(self.me) {
+            Some(now) if now == mine => Ok(()),
+            _ => Err(ProposeError::NotAccepted("another start of this node has begun a session".into())),
+        }
+    }
+
     /// Sends it to whoever leads until this node has `met` it in the log. Returns what it met, and how often it was sent.
-    pub(crate) async fn submit<T>(
+    async fn submit<T>(
         &self,
         what: &Proposal,
         deadline: Instant,
@@ -253,11 +323,11 @@ impl Node {
                 reason = problem.to_string();
                 break;
             }
-            let Some(leader) = self.leader_now() else {
+            let Some(leader) = self.leader.now() else {
                 tokio::select! {
                     biased;
                     met = &mut met => return Ok((met, attempts)),
-                    () = self.other_leader(None, deadline - now) => {}
+                    () = self.leader.other_than(None, deadline - now) => {}
                 }
                 continue;
             };
@@ -266,7 +336,7 @@ impl Node {
             if !here
                 && !maybe
                 && !given
-                && let Some(why) = self.lacks_space()
+                && let Some(why) = self.space.shortage_of_all()
             {
                 return Err(ProposeError::NoSpace(why));
             }
@@ -278,7 +348,7 @@ impl Node {
                     self.forward(leader, what, deadline - now).await
                 }
             };
-            let mut watch = self.leader.clone();
+            let mut watch = self.leader.watch();
             let attempt = tokio::select! {
                 biased;
                 met = &mut met => return Ok((met, attempts)),
@@ -321,7 +391,7 @@ impl Node {
             tokio::select! {
                 biased;
                 met = &mut met => return Ok((met, attempts)),
-                () = self.other_leader(Some(leader), wait) => {}
+                () = self.leader.other_than(Some(leader), wait) => {}
             }
             pause = PAUSE_MAX.min(pause * 2);
         }

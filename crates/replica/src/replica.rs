@@ -110,12 +110,12 @@ impl Replica {
 
     /// This node's id.
     pub fn id(&self) -> NodeId {
-        self.0.node.me
+        self.0.node.base.me
     }
 
     /// This node's start count, synced before anything was proposed.
     pub fn boot(&self) -> u32 {
-        self.0.node.boot
+        self.0.node.base.boot
     }
 
     /// Makes this node the one member of a new cluster and writes its first entry. Started again after a crash in the
@@ -127,10 +127,10 @@ impl Replica {
         let node = &self.0.node;
         let failed = |e: &dyn std::fmt::Display| FoundError::Failed(e.to_string());
         me.check().map_err(|e| FoundError::Invalid(e.to_string()))?;
-        if genesis.cluster != node.cluster || genesis.node_name != me.name {
+        if genesis.cluster != node.base.cluster || genesis.node_name != me.name {
             return Err(FoundError::Invalid("genesis names another cluster or node".into()));
         }
-        let space = node.journal.space();
+        let space = node.base.journal.space();
         if space.low {
             return Err(FoundError::Failed(format!(
                 "the disk is short of space ({}), too little for a cluster to begin with: make room there, or lower \
@@ -140,29 +140,29 @@ impl Replica {
         }
         let founded = || -> Result<bool, FoundError> {
             let view = self.view().map_err(|e| failed(&e))?;
-            let others = view.membership().members.keys().any(|id| *id != node.me);
+            let others = view.membership().members.keys().any(|id| *id != node.base.me);
             Ok(view.meta.lineage.is_some() || others)
         };
         if founded()? {
-            return Err(FoundError::AlreadyFounded(node.cluster));
+            return Err(FoundError::AlreadyFounded(node.base.cluster));
         }
-        let members = BTreeMap::from([(node.me.0, me)]);
-        match timeout_at(deadline, node.raft.initialize(members)).await {
+        let members = BTreeMap::from([(node.base.me.0, me)]);
+        match timeout_at(deadline, node.base.raft.initialize(members)).await {
             // Not allowed: it was initialized before a crash, and genesis may be on its way.
             Ok(Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => {}
             Ok(Err(e)) => return Err(failed(&e)),
             Err(_) => return Err(failed(&"the deadline passed")),
         }
-        let mut leader = node.leader.clone();
-        if !matches!(timeout_at(deadline, leader.wait_for(|l| *l == Some(node.me))).await, Ok(Ok(_))) {
+        let mut leader = node.leader.watch();
+        if !matches!(timeout_at(deadline, leader.wait_for(|l| *l == Some(node.base.me))).await, Ok(Ok(_))) {
             return Err(failed(&"this node was not elected in time"));
         }
         // A leader has applied everything earlier once its first read index is through.
         node.gate.read_index(deadline).await.map_err(|e| failed(&e))?;
         if founded()? {
-            return Err(FoundError::AlreadyFounded(node.cluster));
+            return Err(FoundError::AlreadyFounded(node.base.cluster));
         }
-        match timeout_at(deadline, node.sequence_entry(&Entry::Genesis(Box::new(genesis)))).await {
+        match timeout_at(deadline, node.proposals.sequence_entry(&Entry::Genesis(Box::new(genesis)))).await {
             Ok(Attempt::Done(Outcome::Applied(index))) => Ok(index),
             Ok(other) => Err(failed(&format!("genesis was not applied: {other:?}"))),
             Err(_) => Err(failed(&"the deadline passed")),
@@ -176,15 +176,15 @@ impl Replica {
     /// When no majority confirmed it before the deadline, or this node has stopped serving.
     pub async fn read_index(&self, deadline: Instant) -> Result<u64, ReadError> {
         let node = &self.0.node;
-        if let Some(problem) = node.shared.problem() {
+        if let Some(problem) = node.base.shared.problem() {
             return Err(ReadError::Stopped(problem));
         }
-        if node.shared.is_stopping() {
+        if node.base.shared.is_stopping() {
             return Err(ReadError::Unavailable("this node is stopping".into()));
         }
         // Seeded bug: what this node has applied may lag behind what was acknowledged.
         if seeded::is(Bug::SkipReadIndex) {
-            return Ok(node.shared.applied_now());
+            return Ok(node.base.shared.applied_now());
         }
         node.gate.read_index(deadline).await
     }
@@ -193,7 +193,7 @@ impl Replica {
     pub fn read_rounds(&self) -> ReadRounds {
         let node = &self.0.node;
         let (begun, reads) = node.gate.counts();
-        ReadRounds { begun, reads, by_heartbeat: node.confirmations.by_heartbeat() }
+        ReadRounds { begun, reads, by_heartbeat: node.confirmer.rounds_by_heartbeat() }
     }
 
     /// When the whole state was last found to match its digest: milliseconds since 1970 by this machine's clock, 0 = not
@@ -208,7 +208,7 @@ impl Replica {
     /// When this node has stopped, or the state can't be read.
     pub fn view(&self) -> Result<View, ReadError> {
         let read = || -> io::Result<View> {
-            let view = self.0.node.files.view()?;
+            let view = self.0.node.base.files.view()?;
             let meta = Meta::read(&*view)?;
             Ok(View { view, meta, membership: OnceLock::new() })
         };
@@ -221,10 +221,10 @@ impl Replica {
     /// # Errors
     /// `NotAccepted`: certainly not applied. `Unknown`: it may have been, or may yet be.
     pub async fn propose(&self, batch_with_mac: Bytes, deadline: Instant) -> Result<Outcome, ProposeError> {
-        if self.0.node.shared.is_stopping() {
+        if self.0.node.base.shared.is_stopping() {
             return Err(ProposeError::NotAccepted("this node is stopping".into()));
         }
-        self.0.node.propose(batch_with_mac, deadline).await
+        self.0.node.proposals.propose(batch_with_mac, deadline).await
     }
 
     /// A fresh batch id of this node. Keep it until the proposal has its outcome.
@@ -232,17 +232,17 @@ impl Replica {
     /// # Errors
     /// When too many are in use until the deadline.
     pub async fn open_seq(&self, deadline: Instant) -> Result<OpenSeq, ProposeError> {
-        self.0.node.shared.sequences.open(deadline).await
+        self.0.node.base.shared.sequences.open(deadline).await
     }
 
     /// Gives or takes away the use of the keyring: present exactly while the node is unsealed.
     pub fn set_keys(&self, keys: Option<Arc<dyn KeyHolder>>) {
-        self.0.node.shared.set_keys(keys);
+        self.0.node.base.shared.set_keys(keys);
     }
 
     /// Sets who is told of each applied entry.
     pub fn set_observer(&self, observer: Arc<dyn ApplyObserver>) {
-        self.0.node.shared.set_observer(observer);
+        self.0.node.base.shared.set_observer(observer);
     }
 
     /// Scans the whole state against its digest and, while there are keys, every batch that it was made from
@@ -265,64 +265,64 @@ impl Replica {
     /// What this replica is and knows now.
     pub fn status(&self) -> ReplicaStatus {
         let node = &self.0.node;
-        let (role, term) = node.role();
-        let last_log = node.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
-        let offsets = node.clock.offsets_ms();
-        let peers = node.shared.members.all().into_iter().map(|(id, _)| id).filter(|id| *id != node.me);
+        let (role, term) = node.leader.role();
+        let last_log = node.base.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
+        let offsets = node.base.clock.offsets_ms();
+        let peers = node.base.shared.members.all().into_iter().map(|(id, _)| id).filter(|id| *id != node.base.me);
         ReplicaStatus {
-            id: node.me,
-            leader: node.leader_now(),
+            id: node.base.me,
+            leader: node.leader.now(),
             role,
             term,
-            membership: (*node.shared.members.applied()).clone(),
+            membership: (*node.base.shared.members.applied()).clone(),
             last_log,
-            purged: node.journal.purged().map(|(index, _)| index),
-            applied: node.shared.applied_now(),
-            cluster_time_ms: node.shared.cluster_time_ms(),
-            time_held_ms: node.clock.held_ms(),
-            reference_ms: node.clock.reference_ms(),
-            clock_offset_ms: node.clock.offset_ms(),
-            boot: node.boot,
-            space: node.journal.space(),
+            purged: node.base.journal.purged().map(|(index, _)| index),
+            applied: node.base.shared.applied_now(),
+            cluster_time_ms: node.base.shared.cluster_time_ms(),
+            time_held_ms: node.base.clock.held_ms(),
+            reference_ms: node.base.clock.reference_ms(),
+            clock_offset_ms: node.base.clock.offset_ms(),
+            boot: node.base.boot,
+            space: node.base.journal.space(),
             peers: peers
                 .map(|id| PeerStatus {
                     clock_offset_ms: offsets.get(&id).copied(),
-                    doubt: node.grants.doubt(id),
-                    ..node.peers.status(id)
+                    doubt: node.base.grants.doubt(id),
+                    ..node.base.peers.status(id)
                 })
                 .collect(),
-            problem: node.shared.problem(),
+            problem: node.base.shared.problem(),
         }
     }
 
     /// Why this node's token does not keep how far it is, if so: a data directory that is put back may then go unnoticed.
     pub fn unmarked(&self) -> Option<String> {
-        self.0.node.marked.failed()
+        self.0.node.marker.failed()
     }
 
     /// How much room this node's disk has.
     pub fn space(&self) -> Space {
-        self.0.node.journal.space()
+        self.0.node.base.journal.space()
     }
 
     /// Why this node has stopped serving, if it has: before anything past that point can be read here.
     pub fn problem(&self) -> Option<Problem> {
-        self.0.node.shared.problem()
+        self.0.node.base.shared.problem()
     }
 
     /// Counts up whenever the status may have changed: leader, members, reachability, what peers say, problems.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        self.0.node.shared.watch_changes()
+        self.0.node.base.shared.watch_changes()
     }
 
     /// The applied index as it moves, published after engine and observer have it.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        self.0.node.shared.applied()
+        self.0.node.base.shared.applied()
     }
 
     /// The leader this node knows of, as it changes.
     pub fn leader(&self) -> watch::Receiver<Option<NodeId>> {
-        self.0.node.leader.clone()
+        self.0.node.leader.watch()
     }
 
     /// Whether these learners may become voters: that they have (almost) all of the log. On a follower the question goes to
@@ -331,7 +331,7 @@ impl Replica {
     /// # Errors
     /// When one is no member or does not catch up, or no leader answered in time.
     pub async fn may_promote(&self, ids: Vec<NodeId>, deadline: Instant) -> Result<(), MembershipError> {
-        self.0.node.change(Change::MayPromote(ids), deadline).await.map(drop)
+        self.0.node.changes.ask(Change::MayPromote(ids), deadline).await.map(drop)
     }
 
     /// Whether a voter or learner may be removed: not, when the rest would have no majority within reach. One that leads
@@ -340,7 +340,7 @@ impl Replica {
     /// # Errors
     /// When it may not, or no leader answered in time.
     pub async fn may_remove(&self, id: NodeId, deadline: Instant) -> Result<(), MembershipError> {
-        self.0.node.change(Change::MayRemove(id), deadline).await.map(drop)
+        self.0.node.changes.ask(Change::MayRemove(id), deadline).await.map(drop)
     }
 
     /// Makes the members and voters what the roster in the state says, by Raft's own entries, once one with that serial is
@@ -350,7 +350,7 @@ impl Replica {
     /// # Errors
     /// When it could not be ended, or no leader took it in time.
     pub async fn carry_out(&self, serial: u64, deadline: Instant) -> Result<u64, MembershipError> {
-        self.0.node.change(Change::CarryOut(serial), deadline).await
+        self.0.node.changes.ask(Change::CarryOut(serial), deadline).await
     }
 
     /// Hands leadership to a voter, or to the best one when none is named: reachable, with (almost) all of the log, and
@@ -360,13 +360,13 @@ impl Replica {
     /// When the node is no voter, does not answer or lags: then nothing was done.
     pub async fn transfer_leader(&self, to: Option<NodeId>, deadline: Instant) -> Result<NodeId, MembershipError> {
         let node = &self.0.node;
-        let before = node.leader_now();
-        node.change(Change::Transfer(to), deadline).await?;
+        let before = node.leader.now();
+        node.changes.ask(Change::Transfer(to), deadline).await?;
         // This node hears of it a moment later than the one that led.
         if to.is_none() || before != to {
-            node.other_leader(before, HAND_ON_LIMIT).await;
+            node.leader.other_than(before, HAND_ON_LIMIT).await;
         }
-        node.leader_now().ok_or_else(|| MembershipError::Unavailable("no leader is known yet".into()))
+        node.leader.now().ok_or_else(|| MembershipError::Unavailable("no leader is known yet".into()))
     }
 
     /// Sends an application message to a member and returns its answer.
@@ -375,11 +375,11 @@ impl Replica {
     /// When it is no member, not reachable, refuses, or does not answer in time.
     pub async fn call_peer(&self, to: NodeId, kind: u8, body: Bytes, deadline: Duration) -> Result<Bytes, CallError> {
         let node = &self.0.node;
-        if to == node.me {
-            let answer = timeout(deadline, node.shared.handler.handle(to, kind, body)).await;
+        if to == node.base.me {
+            let answer = timeout(deadline, node.base.shared.handler.handle(to, kind, body)).await;
             return answer.map_err(|_| CallError::Deadline(deadline))?.map_err(CallError::Application);
         }
-        let link = node.link(to).ok_or(CallError::NoMember(to))?;
+        let link = node.base.links.to_member(&node.base.shared.members, to).ok_or(CallError::NoMember(to))?;
         let mut client = link.log();
         use pb::call_response::Result as R;
         let response = bounded(deadline, client.call(pb::CallRequest { kind: kind.into(), body })).await;
@@ -420,7 +420,7 @@ impl Replica {
 
     /// Says Hello to everyone at once instead of within a second: after the service's part has changed.
     pub fn hello_now(&self) {
-        self.0.node.hello.notify_one();
+        self.0.node.base.hello.notify_one();
     }
 
     /// What may be destroyed by now (trust.md §6): cluster time as this process saw it `wait` ago ([`DUTY_WAIT`] at most),
@@ -429,13 +429,13 @@ impl Replica {
     /// # Errors
     /// Nothing may be destroyed now, and why.
     pub fn duty_time(&self, wait: Duration) -> Result<DutyTime, NoDuty> {
-        self.0.node.clock.duty_time(wait)
+        self.0.node.base.clock.duty_time(wait)
     }
 
     /// What a time that an operator confirms is measured by, in milliseconds since 1970: the median of a majority's clocks;
     /// with one or two voters this node's own. None while the clocks of no majority are known.
     pub fn reference_ms(&self) -> Option<u64> {
-        self.0.node.clock.reference_ms()
+        self.0.node.base.clock.reference_ms()
     }
 
     /// Stops: hands on leadership, makes the state durable, closes journal and state. Afterwards the folder can be
@@ -443,9 +443,9 @@ impl Replica {
     pub async fn shutdown(&self) {
         let Some(running) = self.0.running.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let node = &self.0.node;
-        node.shared.set_stopping();
-        if node.leads() && node.hand_on_leadership().await.is_some() {
-            node.other_leader(Some(node.me), HAND_ON_LIMIT).await;
+        node.base.shared.set_stopping();
+        if node.leader.is_me() && node.succession.hand_on().await.is_some() {
+            node.leader.other_than(Some(node.base.me), HAND_ON_LIMIT).await;
         }
         running.stop(node).await;
     }

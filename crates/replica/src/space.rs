@@ -13,13 +13,19 @@ use openraft::EntryPayload;
 use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
 use quorate_journal::{JournalConfig, Space};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::change::Changed;
+use crate::leader::Leader;
 use crate::log::LogReader;
-use crate::node::Node;
+use crate::node::Base;
+use crate::peer::hello::Heard;
 use crate::raft::RaftEntry;
 use crate::replica::off_runtime;
+use crate::shared::Shared;
+use crate::state::StateFiles;
+use crate::succession::Succession;
 
 /// How often a leader without space looks for a successor.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +42,7 @@ pub(crate) fn reserve_bytes(limit_bytes: u64) -> u64 {
 }
 
 /// Why no change can be stored now.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Short {
     /// Who is short of space.
     pub(crate) why: String,
@@ -73,7 +79,7 @@ impl Tail {
     }
 
     /// Whether so many bytes fit into what the journal has allocated, with as much again for what must follow.
-    pub(crate) fn has_room(&self, journal: &LogReader, bytes: u64) -> bool {
+    fn has_room(&self, journal: &LogReader, bytes: u64) -> bool {
         journal.room() >= bytes + self.bytes
     }
 
@@ -88,7 +94,45 @@ impl Tail {
     }
 }
 
-impl Node {
+/// What the regime asks of its node.
+pub(crate) trait HandsOn: Send + Sync + 'static {
+    /// Hands leadership on to a voter, unless members are just being changed.
+    fn hand_on_to(&self, to: NodeId) -> impl Future<Output = Option<Changed>> + Send;
+}
+
+/// How one node and those it hears of are off for space.
+pub(crate) struct SpaceRegime {
+    me: NodeId,
+    shared: Arc<Shared>,
+    journal: LogReader,
+    files: Arc<StateFiles>,
+    peers: Arc<Heard>,
+    leader: Arc<Leader>,
+    succession: Arc<Succession>,
+    hello: Arc<Notify>,
+    tail: Tail,
+}
+
+impl SpaceRegime {
+    pub(crate) fn of(base: &Base, leader: &Arc<Leader>, succession: &Arc<Succession>, tail: Tail) -> Self {
+        Self {
+            me: base.me,
+            shared: base.shared.clone(),
+            journal: base.journal.clone(),
+            files: base.files.clone(),
+            peers: base.peers.clone(),
+            leader: leader.clone(),
+            succession: succession.clone(),
+            hello: base.hello.clone(),
+            tail,
+        }
+    }
+
+    /// Whether what the journal has allocated has room for an entry that no client causes.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.journal.low_space() || self.tail.has_room(&self.journal, 0)
+    }
+
     /// Whether entries from the leader are taken.
     pub(crate) fn takes(&self, entries: &[RaftEntry]) -> bool {
         if entries.is_empty() || !self.journal.low_space() {
@@ -118,7 +162,7 @@ impl Node {
     }
 
     /// As the leader: whether a change could not be stored, here or at too many others to commit it.
-    pub(crate) fn short_of_space(&self) -> Option<Short> {
+    pub(crate) fn shortage(&self) -> Option<Short> {
         let own = self.journal.space();
         if !own.low && !self.peers.any_is_low() {
             return None;
@@ -134,13 +178,13 @@ impl Node {
                 return None;
             }
         }
-        let moving = own.low && self.successor_with_space().is_some();
+        let moving = own.low && self.succession.with_space().is_some();
         Some(Short { why: self.in_short(&low, own), moving })
     }
 
     /// As any node: whether too many voters have no space for a change to be stored anywhere, as far as they have told. Who is
     /// not heard of may have some.
-    pub(crate) fn lacks_space(&self) -> Option<String> {
+    pub(crate) fn shortage_of_all(&self) -> Option<String> {
         let own = self.journal.space();
         if !own.low && !self.peers.any_is_low() {
             return None;
@@ -156,32 +200,34 @@ impl Node {
 
     fn in_short(&self, low: &BTreeSet<NodeId>, own: Space) -> String {
         let each = low.iter().map(|id| match *id == self.me {
-            true => format!("{} ({})", self.name_of(self.me), in_words(own)),
-            false => format!("{} ({} MiB free)", self.name_of(*id), self.peers.free_bytes(*id) >> 20),
+            true => format!("{} ({})", self.shared.members.name_of(self.me), in_words(own)),
+            false => format!("{} ({} MiB free)", self.shared.members.name_of(*id), self.peers.free_bytes(*id) >> 20),
         });
         format!("short of disk space: {}", each.collect::<Vec<_>>().join(", "))
     }
 
-    /// Hands leadership to a voter that has space, if there is one.
-    async fn make_way(&self) {
-        let Some(to) = self.successor_with_space() else { return };
-        let Ok(_one) = self.changing.try_write() else { return };
-        let name = self.name_of(to);
-        match self.transfer_here(Some(to)).await {
-            Changed::Done(_) => {
+    /// As the leader: hands leadership to a voter that has space, if there is one.
+    async fn make_way(&self, node: &impl HandsOn) {
+        if !self.leader.is_me() {
+            return;
+        }
+        let Some(to) = self.succession.with_space() else { return };
+        let name = self.shared.members.name_of(to);
+        match node.hand_on_to(to).await {
+            Some(Changed::Done(_)) => {
                 tracing::warn!(to = %name, "leadership was handed on: this node is short of disk space")
             }
-            Changed::Refused(why) | Changed::Unknown(why) => {
+            Some(Changed::Refused(why) | Changed::Unknown(why)) => {
                 tracing::debug!(to = %name, why, "this node is short of disk space and still leads");
             }
-            Changed::NotLeader(_) => {}
+            Some(Changed::NotLeader(_)) | None => {}
         }
     }
 }
 
 /// Follows the disk for as long as the replica runs.
-pub(crate) async fn drive(node: Arc<Node>) {
-    let (mut space, mut leader) = (node.journal.watch_space(), node.leader.clone());
+pub(crate) async fn drive(regime: Arc<SpaceRegime>, node: Arc<impl HandsOn>) {
+    let (mut space, mut leader) = (regime.journal.watch_space(), regime.leader.watch());
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut was_low, mut reserve_failed) = (false, false);
@@ -198,19 +244,17 @@ pub(crate) async fn drive(node: Arc<Node>) {
         if low != was_low {
             was_low = low;
             // Whoever leads, or would, is to know at once.
-            node.hello.notify_one();
-            node.shared.note_change();
+            regime.hello.notify_one();
+            regime.shared.note_change();
         }
         if low {
             reserve_failed = false;
-            if node.leads() {
-                node.make_way().await;
-            }
+            regime.make_way(&*node).await;
         } else {
-            node.tail.renew();
+            regime.tail.renew();
             let room = now.free_bytes.saturating_sub(reserve_bytes(now.limit_bytes)) >= now.limit_bytes;
-            if room && !reserve_failed && !node.files.reserve_is_held() {
-                let files = node.files.clone();
+            if room && !reserve_failed && !regime.files.reserve_is_held() {
+                let files = regime.files.clone();
                 if let Err(error) = off_runtime("reserve", move || files.hold_reserve()).await.and_then(|held| held) {
                     tracing::warn!(%error, "no room could be set aside for the state");
                     // Not to be tried, and told, once a second.

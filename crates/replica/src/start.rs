@@ -11,7 +11,7 @@ use quorate_core::id::NodeId;
 use quorate_journal::disk::{Disk, is_full};
 use quorate_journal::{JournalError, JournalIds, abort_process};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -24,7 +24,7 @@ use crate::handler::PeerHandler;
 use crate::log::{Command, Log, LogConfig, LogWriter, Recovered};
 use crate::mark::Marked;
 use crate::net::Listener;
-use crate::node::{Limits, Node};
+use crate::node::{Base, Node};
 use crate::node_file::NodeFile;
 use crate::peer::hello::Heard;
 use crate::peer::link::Links;
@@ -44,7 +44,7 @@ use crate::state::{State, StateError, StateFiles, is_state_file};
 use crate::status::log_leader;
 use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{carry_out, clock, gate, mark, peer, space, succession, witness};
+use crate::{change, gate, mark, peer, space, succession, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -95,7 +95,7 @@ pub(crate) struct Running {
 impl Running {
     /// Stops everything; returns once the files are closed.
     pub(crate) async fn stop(mut self, node: &Node) {
-        let _ = node.raft.shutdown().await;
+        let _ = node.base.raft.shutdown().await;
         for task in &self.tasks {
             task.abort();
         }
@@ -103,10 +103,10 @@ impl Running {
             let _ = off_runtime("stop", move || thread.join()).await;
         }
         // What the others said last; what can't be written is said again.
-        let _ = witness::write_down(node, &self.writer).await;
+        let _ = witness::write_down(&node.base.words, &self.writer).await;
         self.writer.stop().await;
-        let _ = tokio::time::timeout(STOP_LIMIT, node.mark()).await;
-        node.files.close();
+        let _ = tokio::time::timeout(STOP_LIMIT, node.marker.mark()).await;
+        node.base.files.close();
         if let Some(runtime) = self.runtime.0.take() {
             let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
         }
@@ -209,7 +209,7 @@ async fn start_on(
     let checker = Checker::new(files.clone(), writer.reader(), shared.clone(), world.wall.clone());
     let peers = Arc::new(Heard::default());
     let clock = Clock::new(me, world.wall.clone(), world.boot_clock.clone(), shared.clone(), peers.clone());
-    let node = Arc::new(Node {
+    let base = Base {
         cluster,
         group,
         me,
@@ -220,38 +220,27 @@ async fn start_on(
         journal: writer.reader(),
         promise,
         grants,
-        gate: Default::default(),
-        confirmations: Default::default(),
         peers,
-        clock,
+        clock: Arc::new(clock),
         seals: world.seals.clone(),
         introduced_by,
-        origins: Default::default(),
-        opening: Default::default(),
-        hello: Notify::new(),
+        hello: Arc::default(),
         files,
-        streams,
-        receiving: Default::default(),
-        limits: Limits::new(),
-        leader,
-        checker,
-        changing: Default::default(),
-        tail: Tail::of(&cfg.journal),
         own,
         words,
-        marked: Marked::new(world.marks.clone(), (cluster, me), apply.clone(), create),
-        witness: Default::default(),
-    });
+    };
+    let marked = Marked::new(world.marks.clone(), (cluster, me), apply.clone(), create);
+    let node = Arc::new(Node::new(base, leader, Tail::of(&cfg.journal), marked, checker, streams));
     let addr = listener.local_addr();
     let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), writer.clone(), &world, &cfg);
-    node.review_candidacy();
-    node.raft.run();
+    node.participation.review_candidacy();
+    node.base.raft.run();
     if file.lost {
-        node.shared.set_problem(Problem::Lost(Rollback::Before));
+        node.base.shared.set_problem(Problem::Lost(Rollback::Before));
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.checker.scan().map(drop));
-    tracing::info!(node = %me, boot = node.boot, applied = node.shared.applied_now(), %addr, "replica started");
+    tracing::info!(node = %me, boot = node.base.boot, applied = node.base.shared.applied_now(), %addr, "replica started");
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
 }
 
@@ -266,29 +255,29 @@ fn spawn_tasks(
 ) -> Vec<JoinHandle<()>> {
     let compactor = Compactor {
         config: cfg.compaction,
-        shared: node.shared.clone(),
-        journal: node.journal.clone(),
-        files: node.files.clone(),
+        shared: node.base.shared.clone(),
+        journal: node.base.journal.clone(),
+        files: node.base.files.clone(),
         apply,
         streams: node.streams.clone(),
-        words: node.words.clone(),
-        raft: node.raft.clone(),
+        words: node.base.words.clone(),
+        raft: node.base.raft.clone(),
     };
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
         tokio::spawn(follow_leader(node.clone(), leader)),
         tokio::spawn(watch_core(node.clone())),
-        tokio::spawn(gate::drive(node.gate.clone(), node.clone())),
-        tokio::spawn(peer::hello::drive(node.clone())),
-        tokio::spawn(clock::drive(node.clone())),
+        tokio::spawn(gate::drive(node.gate.clone(), node.confirmer.clone())),
+        tokio::spawn(peer::hello::drive(node.hellos.clone())),
+        tokio::spawn(node.keeper().run()),
         tokio::spawn(compactor.run()),
         tokio::spawn(node.checker.clone().scrub(cfg.scrub_interval)),
-        tokio::spawn(succession::drive(node.clone())),
-        tokio::spawn(space::drive(node.clone())),
-        tokio::spawn(carry_out::drive(node.clone())),
-        tokio::spawn(witness::ask(node.clone(), cfg.listening)),
-        tokio::spawn(witness::keep(node.clone(), writer)),
-        tokio::spawn(mark::keep(node.clone())),
+        tokio::spawn(succession::drive(node.succession.clone(), node.hellos.clone())),
+        tokio::spawn(space::drive(node.space.clone(), node.changes.clone())),
+        tokio::spawn(change::drive(node.changes.clone())),
+        tokio::spawn(witness::ask(node.witness.clone(), node.marker.clone(), cfg.listening)),
+        tokio::spawn(witness::keep(node.base.words.clone(), writer)),
+        tokio::spawn(mark::keep(node.marker.clone())),
         tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),
     ]
 }
@@ -412,14 +401,14 @@ async fn note_state(state: &State, recovered: &Recovered, writer: &LogWriter) ->
 
 /// A node that was found to have less than it said stays what it is: its node file says so from then on.
 async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) {
-    let mut problem = node.shared.watch_problem();
+    let mut problem = node.base.shared.watch_problem();
     let lost = |now: &Option<Problem>| matches!(now, Some(Problem::Lost(_)));
     if problem.wait_for(lost).await.is_err() {
         return;
     }
     // However it was found out.
-    node.own.set_lost();
-    node.review_candidacy();
+    node.base.own.set_lost();
+    node.participation.review_candidacy();
     let written = NodeFile::read(&*disk, &data_dir).and_then(|file| match file {
         Some(file) if !file.lost => NodeFile { lost: true, ..file }.write(&*disk, &data_dir),
         _ => Ok(()),
@@ -428,24 +417,24 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
         tracing::error!(%error, "the node file can't be made to say that this node is lost");
     }
     // A leader that refuses everything must not keep the others from electing one.
-    if node.leads() {
-        node.hand_on_leadership().await;
-        node.other_leader(Some(node.me), STOP_LIMIT).await;
-        if node.leads() {
-            let _ = node.raft.shutdown().await;
+    if node.leader.is_me() {
+        node.succession.hand_on().await;
+        node.leader.other_than(Some(node.base.me), STOP_LIMIT).await;
+        if node.leader.is_me() {
+            let _ = node.base.raft.shutdown().await;
         }
     }
 }
 
 /// Turns openraft's view of the leader into ours.
 async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
-    let mut metrics = node.raft.server_metrics();
+    let mut metrics = node.base.raft.server_metrics();
     loop {
         let now = metrics.borrow_watched().current_leader.map(NodeId);
         if leader.send_if_modified(|was| std::mem::replace(was, now) != now) {
-            log_leader(node.me, now);
+            log_leader(node.base.me, now);
         }
-        node.shared.note_change();
+        node.base.shared.note_change();
         if metrics.changed().await.is_err() {
             return;
         }
@@ -454,13 +443,13 @@ async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
 
 /// A core that has stopped by itself leaves a node that must not look alive.
 async fn watch_core(node: Arc<Node>) {
-    let stopped = node.raft.wait(None).metrics(|m| m.running_state.is_err(), "the core to stop").await;
-    if node.shared.is_stopping() {
+    let stopped = node.base.raft.wait(None).metrics(|m| m.running_state.is_err(), "the core to stop").await;
+    if node.base.shared.is_stopping() {
         return;
     }
     let why = match stopped.map(|m| m.running_state) {
         Ok(Err(fatal)) => fatal.to_string(),
         _ => "the core is gone".to_owned(),
     };
-    node.shared.set_problem(Problem::Stopped(why));
+    node.base.shared.set_problem(Problem::Stopped(why));
 }

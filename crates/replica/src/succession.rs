@@ -17,49 +17,92 @@ use quorate_core::id::NodeId;
 use tokio::time::Instant;
 
 use crate::change::LAG_MAX;
-use crate::clock::is_fit;
-use crate::node::Node;
+use crate::clock::{Clock, is_fit};
+use crate::grants::Grants;
+use crate::leader::Leader;
+use crate::log::LogReader;
+use crate::node::Base;
+use crate::participation::Participation;
 use crate::peer::RpcFailure;
+use crate::peer::hello::Heard;
+use crate::raft::Raft;
+use crate::raft::promise::Promise;
+use crate::shared::Shared;
 
 /// Between two attempts: well above a round of pre-votes, well below what is to be saved.
 const STEP: Duration = Duration::from_millis(10);
 /// After this the timer has long done it, or there is no majority.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// What succession asks of its node.
+pub(crate) trait Pings: Send + Sync + 'static {
+    /// Asks a member right now whether it is there.
+    fn ping(&self, id: NodeId) -> impl Future<Output = Result<(), RpcFailure>> + Send;
+}
+
 /// Looks after the leader whenever a member's control connection ends, for as long as the replica runs.
-pub(crate) async fn drive(node: Arc<Node>) {
+pub(crate) async fn drive(succession: Arc<Succession>, node: Arc<impl Pings>) {
     loop {
-        node.shared.departed.notified().await;
-        if let Some(leader) = node.leader_now().filter(|leader| *leader != node.me) {
-            succeed(&node, leader).await;
+        succession.shared.departed.notified().await;
+        if let Some(leader) = succession.leader.now().filter(|leader| *leader != succession.me) {
+            succession.succeed(leader, &*node).await;
         }
     }
 }
 
-/// Tries to succeed `leader` for as long as it is the one known, and its address refuses.
-async fn succeed(node: &Node, leader: NodeId) {
-    let until = Instant::now() + LIMIT;
-    while node.leader_now() == Some(leader) && Instant::now() < until && !node.shared.is_stopping() {
-        // A refused connection is an answer. Silence is none: it may be a busy machine, and the timer runs on. A node with
-        // a wrong clock does not lead, nor one that lost entries.
-        match node.ping(leader).await {
-            Err(RpcFailure::Unreachable(_)) if node.may_campaign() => {}
-            Err(RpcFailure::Deadline(_)) => continue,
-            _ => return,
-        }
-        let Some(from) = node.may_succeed_from(leader) else { return };
-        if from > Instant::now() {
-            tokio::time::sleep_until(from.min(until)).await;
-            continue;
-        }
-        if node.raft.trigger().elect(true).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(STEP).await;
-    }
+/// Who may follow whom.
+pub(crate) struct Succession {
+    me: NodeId,
+    shared: Arc<Shared>,
+    raft: Raft,
+    leader: Arc<Leader>,
+    participation: Arc<Participation>,
+    peers: Arc<Heard>,
+    clock: Arc<Clock>,
+    journal: LogReader,
+    grants: Arc<Grants>,
+    promise: Arc<Promise>,
 }
 
-impl Node {
+impl Succession {
+    pub(crate) fn of(base: &Base, leader: &Arc<Leader>, participation: &Arc<Participation>) -> Self {
+        Self {
+            me: base.me,
+            shared: base.shared.clone(),
+            raft: base.raft.clone(),
+            leader: leader.clone(),
+            participation: participation.clone(),
+            peers: base.peers.clone(),
+            clock: base.clock.clone(),
+            journal: base.journal.clone(),
+            grants: base.grants.clone(),
+            promise: base.promise.clone(),
+        }
+    }
+
+    /// Tries to succeed `leader` for as long as it is the one known, and its address refuses.
+    async fn succeed(&self, leader: NodeId, node: &impl Pings) {
+        let until = Instant::now() + LIMIT;
+        while self.leader.now() == Some(leader) && Instant::now() < until && !self.shared.is_stopping() {
+            // A refused connection is an answer. Silence is none: it may be a busy machine, and the timer runs on. A node with
+            // a wrong clock does not lead, nor one that lost entries.
+            match node.ping(leader).await {
+                Err(RpcFailure::Unreachable(_)) if self.participation.may_campaign() => {}
+                Err(RpcFailure::Deadline(_)) => continue,
+                _ => return,
+            }
+            let Some(from) = self.may_succeed_from(leader) else { return };
+            if from > Instant::now() {
+                tokio::time::sleep_until(from.min(until)).await;
+                continue;
+            }
+            if self.raft.trigger().elect(true).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
     /// From when on this node may try to succeed `leader`: after its lease, and after each voter of a higher id had time to.
     /// `None`: it was not heard since this node's start.
     fn may_succeed_from(&self, leader: NodeId) -> Option<Instant> {
@@ -80,8 +123,8 @@ impl Node {
 
     /// Asks the most advanced reachable voter to lead, one that serves clients before one that is sealed. Without any
     /// nothing happens: a wrong clock is better than no leader, and ticks carry the median anyway.
-    pub(crate) async fn hand_on_leadership(&self) -> Option<NodeId> {
-        let to = self.best_successor()?;
+    pub(crate) async fn hand_on(&self) -> Option<NodeId> {
+        let to = self.best()?;
         self.raft.trigger().transfer_leader(to.0).await.ok()?;
         Some(to)
     }
@@ -93,12 +136,12 @@ impl Node {
     }
 
     /// Who should lead when this node no longer does.
-    pub(crate) fn best_successor(&self) -> Option<NodeId> {
-        self.successor_with_space().or_else(|| self.successor(|_| true))
+    pub(crate) fn best(&self) -> Option<NodeId> {
+        self.with_space().or_else(|| self.successor(|_| true))
     }
 
     /// The same, if there is one whose disk is not nearly full.
-    pub(crate) fn successor_with_space(&self) -> Option<NodeId> {
+    pub(crate) fn with_space(&self) -> Option<NodeId> {
         self.successor(|id| !self.peers.is_low(id))
     }
 
@@ -127,9 +170,9 @@ mod tests {
         let (dead, heir) = ((leader + 1) % 3, (leader + 2) % 3);
         cluster.nodes[dead].shutdown().await;
         let id = cluster.sites[dead].id.0;
-        cluster.nodes[leader].node().raft.trigger().transfer_leader(id).await.expect("running");
+        cluster.nodes[leader].node().base.raft.trigger().transfer_leader(id).await.expect("running");
         cluster.write(heir, "after", b"all").await;
-        assert_eq!(cluster.nodes[heir].node().leader_now(), Some(cluster.sites[heir].id));
+        assert_eq!(cluster.nodes[heir].node().leader.now(), Some(cluster.sites[heir].id));
         cluster.stop().await;
     }
 
@@ -138,16 +181,16 @@ mod tests {
         let mut cluster = Cluster::voters(3).await;
         let leader = cluster.leader(&[0, 1, 2]).await;
         for replica in &cluster.nodes {
-            replica.node().raft.runtime_config().elect(false);
+            replica.node().base.raft.runtime_config().elect(false);
         }
         let rest: Vec<usize> = (0..3).filter(|i| *i != leader).collect();
         let id = cluster.sites[leader].id;
 
         // Its connections to one follower break while it lives: it goes on leading.
         let follower = cluster.nodes[rest[0]].clone();
-        follower.node().shared.departed.notify_one();
+        follower.node().base.shared.departed.notify_one();
         cluster.write(rest[0], "a", b"1").await;
-        assert_eq!(follower.node().leader_now(), Some(id));
+        assert_eq!(follower.node().leader.now(), Some(id));
 
         // Gone without a good-bye: neither handing on nor closing anything in order.
         drop(cluster.nodes.remove(leader));

@@ -2,31 +2,24 @@
 //! wrong clock, be it the leader's, moves nothing; and what is destroyed goes by a time that no clock alone can push.
 
 mod judge;
+mod keeper;
 pub(crate) mod reading;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
 use quorate_core::seam::{BootClock, WallClock};
 use quorate_core::time::DutyTime;
-use tokio::time::Instant;
 
 pub(crate) use self::judge::is_fit;
 pub use self::judge::{DUTY_WAIT, NoDuty, OFFSET_ALARM_MS, OUTRUN_MAX_MS};
 use self::judge::{Judge, Tick};
+pub(crate) use self::keeper::Keeper;
 use self::reading::Clocks;
-use crate::node::Node;
 use crate::peer::hello::Heard;
 use crate::shared::Shared;
-use crate::status::Role;
-
-/// How often time moves on.
-const TICK_INTERVAL: Duration = Duration::from_secs(5);
-/// How often this node compares its clock with the others.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The clocks of this machine, those that were heard of, and what this node thinks of the time.
 pub(crate) struct Clock {
@@ -131,78 +124,4 @@ impl Clock {
             members.filter_map(|id| Some((id, off(clocks.of(id)?)))).collect()
         })
     }
-}
-
-/// Keeps time for as long as the replica runs.
-pub(crate) async fn drive(node: Arc<Node>) {
-    let mut check = tokio::time::interval(CHECK_INTERVAL);
-    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last_tick: Option<Instant> = None;
-    let mut could_lead = true;
-    loop {
-        check.tick().await;
-        could_lead = judge_own(&node, could_lead).await;
-        if !matches!(node.role(), (Role::Leader, _)) {
-            last_tick = None;
-            node.clock.hold(None);
-            continue;
-        }
-        if last_tick.is_some_and(|at| at.elapsed() < TICK_INTERVAL) {
-            continue;
-        }
-        // On a full disk time goes on as long as what is allocated has room for it and for an election's entries.
-        if node.journal.low_space() && !node.tail.has_room(&node.journal, 0) {
-            continue;
-        }
-        let t = match node.clock.tick() {
-            Tick::Wait => continue,
-            Tick::Held(t) => {
-                tracing::warn!(
-                    cluster_time = node.shared.cluster_time_ms(),
-                    t,
-                    "cluster time would jump with no majority of clocks to witness it: it stands still until an operator \
-                     confirms that this node's clock is right"
-                );
-                last_tick = Some(Instant::now());
-                node.shared.note_change();
-                continue;
-            }
-            Tick::To(t) => t,
-        };
-        last_tick = Some(Instant::now());
-        let node = node.clone();
-        tokio::spawn(async move {
-            let tick = Entry::Tick(t);
-            if tokio::time::timeout(TICK_INTERVAL, node.sequence_entry(&tick)).await.is_err() {
-                tracing::debug!("a tick was not committed in time");
-            }
-        });
-    }
-}
-
-/// Looks at the clocks: alarms when ours is off the majority's, and gives up leading when it is far off. Whether this node
-/// could lead before, and now.
-async fn judge_own(node: &Node, could_lead: bool) -> bool {
-    let before = node.clock.offset_ms().unwrap_or(0);
-    // Raft names who was elected last, dead or not.
-    let here = |leader| leader == node.me || node.peers.is_reachable(leader);
-    node.clock.look(node.leader_now().is_some_and(here));
-    let offset_ms = node.clock.offset_ms().unwrap_or(0);
-    let alarming = |offset_ms: i64| offset_ms.saturating_abs() > OFFSET_ALARM_MS;
-    if alarming(offset_ms) && !alarming(before) {
-        tracing::warn!(offset_ms, "this node's clock differs from the majority's; set it right (chrony, ntpd)");
-    }
-    if alarming(offset_ms) != alarming(before) {
-        node.shared.note_change();
-    }
-    let can_lead = node.clock.may_lead();
-    if can_lead != could_lead {
-        node.review_candidacy();
-        node.shared.note_change();
-    }
-    if !is_fit(offset_ms) && node.leads() {
-        tracing::error!(offset_ms, "this node's clock is too far off to lead; leadership is handed on");
-        node.hand_on_leadership().await;
-    }
-    can_lead
 }

@@ -1,6 +1,7 @@
 //! What of a leader's or a candidate's words may reach Raft.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -9,12 +10,16 @@ use quorate_core::id::NodeId;
 use quorate_core::seeded::{self, Bug};
 use tonic::Status;
 
+use super::Grants;
 use super::doubt::Doubt;
 use super::wire::Grant;
+use crate::log::LogReader;
 use crate::member::MembershipView;
-use crate::node::Node;
+use crate::node::Base;
 use crate::raft::codec::decode_log_id;
-use crate::raft::{LeaderId, LogId, TypeConfig, Vote};
+use crate::raft::{LeaderId, LogId, Raft, TypeConfig, Vote};
+use crate::shared::Shared;
+use crate::word::{Own, Words};
 
 /// Whether the grants are those of a majority of each set of voters; `holds` checks one under the key pinned there.
 fn is_granted(view: &MembershipView, grants: &[Grant], mut holds: impl FnMut(&Grant, &[u8]) -> bool) -> bool {
@@ -29,7 +34,28 @@ fn is_granted(view: &MembershipView, grants: &[Grant], mut holds: impl FnMut(&Gr
     })
 }
 
-impl Node {
+/// Keeps from Raft what no honest leader or candidate says.
+pub(crate) struct Doorkeeper {
+    shared: Arc<Shared>,
+    grants: Arc<Grants>,
+    words: Arc<Words>,
+    own: Arc<Own>,
+    raft: Raft,
+    journal: LogReader,
+}
+
+impl Doorkeeper {
+    pub(crate) fn of(base: &Base) -> Self {
+        Self {
+            shared: base.shared.clone(),
+            grants: base.grants.clone(),
+            words: base.words.clone(),
+            own: base.own.clone(),
+            raft: base.raft.clone(),
+            journal: base.journal.clone(),
+        }
+    }
+
     /// Lets pass what `vote`'s node says as the leader: it shows, or has shown, that it was elected. What is older than this
     /// node's own vote passes too, for Raft refuses it.
     pub(crate) fn believe(&self, vote: &Vote, grants: &[Bytes]) -> Result<(), Status> {

@@ -13,7 +13,7 @@ use super::doubt::Doubt;
 use super::hostile::{Answers, Hostile, vote_id};
 use crate::peer::{RpcFailure, pb};
 use crate::raft::codec::{encode_log_id, to_wire};
-use crate::raft::{LeaderId, LogId, RaftEntry, Vote};
+use crate::raft::{LeaderId, LogId, RaftEntry, Vote, effective, effective_now};
 use crate::replica::Replica;
 use crate::roster::Roster;
 use crate::snapshot::wire::{Framer, header};
@@ -37,7 +37,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, RpcFailure>, why: &str) {
 }
 
 fn leadership(node: &Replica) -> LeaderId {
-    node.node().promise.now().expect("it follows or leads")
+    node.node().base.promise.now().expect("it follows or leads")
 }
 
 fn beat(term: u64, id: NodeId, grants: &[Bytes]) -> pb::AppendRequest {
@@ -96,10 +96,10 @@ async fn nobody_leads_by_saying_so() {
         let leader = cluster.leader(&all).await;
         let liar = (leader + 1) % all.len();
         let hostile = Hostile::new(&cluster, liar);
-        let old = cluster.nodes[liar].node().files.view().expect("a view");
+        let old = cluster.nodes[liar].node().base.files.view().expect("a view");
         cluster.write(0, "kept", b"new").await;
         let now = leadership(&cluster.nodes[leader]);
-        let real = cluster.nodes[leader].node().grants.collected(now);
+        let real = cluster.nodes[leader].node().base.grants.collected(now);
         assert!(real.len() > all.len() / 2);
         for place in all.iter().filter(|place| **place != liar) {
             claim(&hostile, &cluster.sites[*place], now.term + AHEAD, &real, &*old).await;
@@ -153,14 +153,14 @@ async fn no_other_door_leads_there() {
         last_log_id: None,
         leadership_transfer: true,
     };
-    let overrules = |id| node.admit_ballot(ballot(id)).expect("a ballot").leadership_transfer;
+    let overrules = |id| node.doorkeeper.admit_ballot(ballot(id)).expect("a ballot").leadership_transfer;
     assert!(!overrules(hostile.id));
     // Until it is.
-    node.grants.note_successor(cluster.sites[leader].id);
+    node.base.grants.note_successor(cluster.sites[leader].id);
     assert!(!overrules(hostile.id), "somebody else was named");
-    node.grants.note_successor(hostile.id);
+    node.base.grants.note_successor(hostile.id);
     assert!(overrules(hostile.id));
-    assert_eq!(node.shared.problem(), None);
+    assert_eq!(node.base.shared.problem(), None);
     cluster.write(honest, "after", b"1").await;
     cluster.stop().await;
 }
@@ -193,8 +193,8 @@ async fn a_member_can_t_tell_who_elects_it() {
         crate::peer::bounded(PATIENCE, hostile.link(to).control().hello(hello)).await.expect("answered");
     }
     let node = cluster.nodes[honest].node();
-    assert_eq!(node.grants.doubts.of(hostile.id), Some(Doubt::FalseRoster));
-    assert!(!node.shared.members.has(stranger) && node.shared.members.serial() == now.roster().serial);
+    assert_eq!(node.base.grants.doubts.of(hostile.id), Some(Doubt::FalseRoster));
+    assert!(!node.base.shared.members.has(stranger) && node.base.shared.members.serial() == now.roster().serial);
     let term = leadership(&cluster.nodes[honest]).term + AHEAD;
     let own = [hostile.grant(term)];
     refused(hostile.append(to, beat(term, hostile.id, &own)).await, "no grants of a majority");
@@ -209,12 +209,12 @@ async fn a_node_that_joins_and_one_in_a_joint_change_follow_whom_the_voters_elec
     // Introduced, with an empty log, and not added yet: it knows no more than the invitation said.
     let joiner = cluster.sites[3].create(Some(introduction(&founder).await)).await;
     let learners = vec![cluster.add().await, cluster.add().await];
-    joiner.node().hear_roster(NodeId(1), introduction(&founder).await.roster.encode().clone());
-    assert_eq!(joiner.node().shared.members.all().len(), 3);
+    joiner.node().rosters.hear(NodeId(1), introduction(&founder).await.roster.encode().clone());
+    assert_eq!(joiner.node().base.shared.members.all().len(), 3);
     let hostile = Hostile::new(&cluster, 2);
-    let view = founder.node().files.view().expect("a view");
+    let view = founder.node().base.files.view().expect("a view");
     let now = leadership(&cluster.nodes[1]);
-    let real = founder.node().grants.collected(now);
+    let real = founder.node().base.grants.collected(now);
     for to in [&cluster.sites[3], &cluster.sites[1]] {
         claim(&hostile, to, now.term + AHEAD, &real, &*view).await;
     }
@@ -226,7 +226,7 @@ async fn a_node_that_joins_and_one_in_a_joint_change_follow_whom_the_voters_elec
     }
     let promoting = tokio::spawn(async move { change_roster(&founder, |now| now.promoting(&learners, false)).await });
     let founder = cluster.nodes[0].clone();
-    until("the change has begun", || founder.node().effective_membership().voters.len() == 2).await;
+    until("the change has begun", || effective(&founder.node().base.raft).voters.len() == 2).await;
     claim(&hostile, &cluster.sites[1], now.term + AHEAD, &real, &*view).await;
     for name in ["n2", "n3"] {
         cluster.board.set_silent("n1", name, false);
@@ -237,7 +237,7 @@ async fn a_node_that_joins_and_one_in_a_joint_change_follow_whom_the_voters_elec
     until("three voters", || cluster.nodes.iter().all(settled)).await;
     // Whoever became a voter under this leader has granted it too: who joins next must see today's voters.
     let leader = cluster.nodes[cluster.leader(&[0, 1, 2]).await].clone();
-    until("all voters have granted", || leader.node().grants.collected(leadership(&leader)).len() >= 3).await;
+    until("all voters have granted", || leader.node().base.grants.collected(leadership(&leader)).len() >= 3).await;
     joiner.shutdown().await;
     cluster.stop().await;
 }
@@ -286,7 +286,7 @@ async fn what_is_told_in_answers_moves_terms_and_makes_nobody_a_leader() {
             let term = |place: &usize| cluster.nodes[*place].status().term;
             until("the term moves", || honest.iter().all(|place| term(place) > before + AHEAD)).await;
         } else {
-            let doubts = |n: &Replica| n.node().grants.doubt(cluster.sites[liar].id).is_some();
+            let doubts = |n: &Replica| n.node().base.grants.doubt(cluster.sites[liar].id).is_some();
             until("it is held against it", || cluster.nodes.iter().any(doubts)).await;
             let doubting = cluster.nodes.iter().filter(|n| doubts(n));
             assert!(doubting.map(|n| n.status().term).all(|term| term < before + AHEAD));
@@ -313,9 +313,9 @@ async fn an_elected_leader_can_t_change_members() {
     let (hostile, to, node) = (Hostile::new(&cluster, liar), &cluster.sites[honest], cluster.nodes[honest].clone());
     let term = node.status().term + AHEAD;
     let grants = hostile.elected_by(to, term).await;
-    let end = node.node().raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
+    let end = node.node().base.raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
     let end = end.expect("a log");
-    let now = node.node().effective_now().await;
+    let now = effective_now(&node.node().base.raft).await;
     let stranger = cluster.sites[liar].member();
     let append = |view: &crate::MembershipView, roster: Option<Bytes>| {
         let id = |n| LogId::new(LeaderId::new(term, hostile.id.0), end.index + n);
@@ -340,10 +340,10 @@ async fn an_elected_leader_can_t_change_members() {
     without.voters = vec![without.members.keys().copied().collect()];
     for view in [&alone, &with_stranger, &without] {
         refused(hostile.append(to, append(view, None)).await, "no signed roster");
-        assert_eq!(node.node().grants.doubts.of(hostile.id), Some(Doubt::Unlisted { index: end.index + 1 }));
+        assert_eq!(node.node().base.grants.doubts.of(hostile.id), Some(Doubt::Unlisted { index: end.index + 1 }));
     }
     // Nor by a state that lists nobody.
-    let view = node.node().files.view().expect("a view");
+    let view = node.node().base.files.view().expect("a view");
     refused(hostile.install(to, state(&*view, false, term, hostile.id, &grants)).await, "signed roster");
     drop(view);
     // Nor by a roster of its own before it in the log.
@@ -383,7 +383,7 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     let term = node.status().term + AHEAD;
     let grants = hostile.elected_by(to, term).await;
 
-    let here = |index| node.node().raft.with_raft_state(move |state| state.log_ids.get(index));
+    let here = |index| node.node().base.raft.with_raft_state(move |state| state.log_ids.get(index));
     let mine = here(last).await.expect("running").expect("there");
     let before = here(last - 1).await.expect("running").expect("there");
     let other = |index| LogId::new(LeaderId::new(term, hostile.id.0), index);
@@ -396,12 +396,12 @@ async fn an_elected_leader_can_t_take_back_what_is_applied() {
     for (prev, entries) in [(before, vec![other(last)]), (other(last), vec![]), (other(last - 1), vec![other(last)])] {
         refused(hostile.append(to, append(prev, &entries)).await, "contradicts");
     }
-    assert!(matches!(node.node().grants.doubts.of(hostile.id), Some(Doubt::Contradicted { .. })));
+    assert!(matches!(node.node().base.grants.doubts.of(hostile.id), Some(Doubt::Contradicted { .. })));
     assert_eq!(here(last).await.expect("running"), Some(mine), "nothing was cut off");
     // It may go on from what there is; but it is not elected here again.
     hostile.append(to, append(mine, &[])).await.expect("taken");
     // What was acknowledged to it, it can't cut off either: others would call this node lost that lacks it.
-    let end = node.node().raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
+    let end = node.node().base.raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running");
     let end = end.expect("a log");
     hostile.append(to, append(end, &[other(end.index + 1)])).await.expect("taken");
     let older = LogId::new(LeaderId::new(term - 1, hostile.id.0), end.index + 1);

@@ -31,10 +31,10 @@ async fn who_was_away_follows_a_leader_whom_the_voters_it_knew_did_not_elect() {
     };
     tokio::time::timeout(PATIENCE, moved).await.expect("the newcomer leads");
     let node = cluster.nodes[3].node();
-    let leadership = node.promise.now().expect("it leads");
+    let leadership = node.base.promise.now().expect("it leads");
     let known: Vec<NodeId> = cluster.nodes[2].status().voters().collect();
     assert_eq!(known, [NodeId(1), NodeId(2), NodeId(3)]);
-    let granted = node.grants.collected(leadership).len();
+    let granted = node.base.grants.collected(leadership).len();
     assert!((3..=4).contains(&granted), "node 2 and node 3 have not voted");
 
     isolate(&cluster, 2, false);
@@ -67,7 +67,7 @@ async fn who_starts_again_follows_whom_it_followed() {
     cluster.write(leader, "before", b"1").await;
     cluster.nodes[follower].shutdown().await;
     cluster.nodes[follower] = cluster.sites[follower].open().await;
-    let grants = &cluster.nodes[follower].node().grants;
+    let grants = &cluster.nodes[follower].node().base.grants;
     assert!(grants.lock().believed.is_some(), "the journal says whom");
     cluster.write(follower, "after", b"1").await;
     cluster.stop().await;
@@ -80,14 +80,14 @@ async fn who_has_just_voted_lets_nobody_else_try_for_a_while() {
     let leader = cluster.leader(&[0, 1, 2]).await;
     let (place, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let (voter, to) = (cluster.nodes[place].node(), &cluster.sites[place]);
-    voter.raft.runtime_config().elect(false);
+    voter.base.raft.runtime_config().elect(false);
     let [first, second] = [leader, other].map(|gone| Hostile::new(&cluster, gone));
     for gone in [leader, other] {
         cluster.nodes[gone].shutdown().await;
     }
-    let mut term = voter.promise.now().expect("it follows").term + 1;
+    let mut term = voter.base.promise.now().expect("it follows").term + 1;
     first.elected_by(to, term).await;
-    let a_while = Duration::from_millis(voter.raft.config().election_timeout_min);
+    let a_while = Duration::from_millis(voter.base.raft.config().election_timeout_min);
     // On a busy machine a while may be over before the question arrives.
     let refused = async {
         loop {

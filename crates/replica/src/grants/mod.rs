@@ -37,6 +37,7 @@ use tokio::time::Instant;
 
 use crate::raft::promise::Promise;
 use crate::raft::{LeaderId, Vote};
+pub(crate) use believe::Doorkeeper;
 pub(crate) use doubt::Doubt;
 use doubt::Doubts;
 use wire::{BootKey, Grant, Realm};

@@ -120,7 +120,7 @@ impl Led {
 }
 
 async fn last(node: &Replica) -> Option<LogId> {
-    node.node().raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running")
+    node.node().base.raft.with_raft_state(|state| state.log_ids.last().copied()).await.expect("running")
 }
 
 fn says(result: pb::propose_response::Result) -> Answer {

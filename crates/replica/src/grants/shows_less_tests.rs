@@ -25,10 +25,10 @@ async fn who_shows_less_than_it_said_is_sent_nothing_and_acknowledges_nothing() 
     cluster.nodes[liar].shutdown().await;
 
     // It follows, and has acknowledged what there is; it has everything that it is sent, it says.
-    let under = node.node().promise.now().expect("it leads");
+    let under = node.node().base.promise.now().expect("it leads");
     let (vote, acked) = (Vote { leader_id: under, committed: true }, LogId::new(under, 1000));
     let session = Session { origin: site.id, boot: 9, process: [9; 16] };
-    let word = cluster.nodes[liar].node().own.say(Word { session, vote: Some(vote), acked: Some(acked) });
+    let word = cluster.nodes[liar].node().base.own.say(Word { session, vote: Some(vote), acked: Some(acked) });
     let (less, appends) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (shows, told, counted) = (less.clone(), word.clone(), appends.clone());
     let answers = Answers {
@@ -51,8 +51,8 @@ async fn who_shows_less_than_it_said_is_sent_nothing_and_acknowledges_nothing() 
         ..Default::default()
     };
     answers.serve(site).await;
-    let doubt = || node.node().grants.doubt(site.id);
-    until("it has said how far it is", || node.node().words.newest(site.id) == word).await;
+    let doubt = || node.node().base.grants.doubt(site.id);
+    until("it has said how far it is", || node.node().base.words.newest(site.id) == word).await;
     until("it is sent the log", || appends.load(SeqCst) > 0).await;
     assert_eq!(doubt(), None);
 

@@ -7,16 +7,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::NodeId;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::link::PAUSE_REFUSED;
+use super::link::{Links, PAUSE_REFUSED};
 use super::{RpcFailure, bounded, convert, pb};
+use crate::clock::Clock;
 use crate::clock::reading::Reading;
-use crate::grants::Doubt;
-use crate::node::Node;
+use crate::grants::{Doubt, Grants};
+use crate::listed::RosterCheck;
+use crate::log::LogReader;
+use crate::node::Base;
+use crate::raft::Raft;
 use crate::raft::codec::{decode_log_id, decode_vote};
+use crate::shared::Shared;
 use crate::status::PeerStatus;
-use crate::word::Shown;
+use crate::succession::Pings;
+use crate::witness::Witness;
+use crate::word::{Own, Shown, Words};
 
 /// How often everyone says Hello.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -124,10 +132,31 @@ impl Heard {
     }
 }
 
-impl Node {
-    /// Asks a member right now whether it is there.
-    pub(crate) async fn ping(&self, id: NodeId) -> Result<(), RpcFailure> {
-        let link = self.link(id).ok_or_else(|| RpcFailure::Unreachable("it is no known member".into()))?;
+/// Says Hello, and hears it.
+pub(crate) struct Hellos {
+    me: NodeId,
+    boot: u32,
+    shared: Arc<Shared>,
+    raft: Raft,
+    links: Arc<Links>,
+    journal: LogReader,
+    peers: Arc<Heard>,
+    clock: Arc<Clock>,
+    own: Arc<Own>,
+    words: Arc<Words>,
+    grants: Arc<Grants>,
+    witness: Arc<Witness>,
+    rosters: Arc<RosterCheck>,
+    /// Wakes whoever says it.
+    wake: Arc<Notify>,
+}
+
+impl Pings for Hellos {
+    async fn ping(&self, id: NodeId) -> Result<(), RpcFailure> {
+        let link = self
+            .links
+            .to_member(&self.shared.members, id)
+            .ok_or_else(|| RpcFailure::Unreachable("it is no known member".into()))?;
         let question = self.question(id);
         match bounded(LIMIT, link.control().hello(question.hello.clone())).await {
             Ok(hello) => {
@@ -140,8 +169,29 @@ impl Node {
             }
         }
     }
+}
 
-    /// [`Self::ping`] until it succeeds, for as long as an attempt made earlier may be what keeps a link from trying.
+impl Hellos {
+    pub(crate) fn of(base: &Base, witness: &Arc<Witness>, rosters: &Arc<RosterCheck>) -> Self {
+        Self {
+            me: base.me,
+            boot: base.boot,
+            shared: base.shared.clone(),
+            raft: base.raft.clone(),
+            links: base.links.clone(),
+            journal: base.journal.clone(),
+            peers: base.peers.clone(),
+            clock: base.clock.clone(),
+            own: base.own.clone(),
+            words: base.words.clone(),
+            grants: base.grants.clone(),
+            witness: witness.clone(),
+            rosters: rosters.clone(),
+            wake: base.hello.clone(),
+        }
+    }
+
+    /// [`Pings::ping`] until it succeeds, for as long as an attempt made earlier may be what keeps a link from trying.
     pub(crate) async fn reach(&self, id: NodeId) -> Result<(), RpcFailure> {
         let until = Instant::now() + 2 * PAUSE_REFUSED;
         loop {
@@ -153,7 +203,7 @@ impl Node {
     }
 
     /// What this node tells `to`.
-    pub(crate) fn my_hello(&self, to: NodeId) -> pb::HelloMessage {
+    pub(crate) fn own(&self, to: NodeId) -> pb::HelloMessage {
         let roster = self.shared.members.roster();
         let known = self.peers.with(|all| all.get(&to).map_or(0, |h| h.roster_serial));
         let behind = roster.as_ref().filter(|roster| known < roster.roster().serial);
@@ -178,7 +228,7 @@ impl Node {
     }
 
     fn question(&self, to: NodeId) -> Question {
-        Question { known: self.words.newest(to), sent: self.clock.boot_time(), hello: self.my_hello(to) }
+        Question { known: self.words.newest(to), sent: self.clock.boot_time(), hello: self.own(to) }
     }
 
     /// Takes in what a member told in answer to a Hello of ours.
@@ -195,15 +245,15 @@ impl Node {
             false => self.grants.doubts.clear_shows_less(from),
         }
         self.hear(from, hello, Some(question.sent));
-        self.witnessed_by(from, standing);
+        self.witness.answered_by(from, standing);
     }
 
     /// Takes in what a member told; in answer to a Hello of ours, when that was sent by boot time.
     pub(crate) fn hear(&self, from: NodeId, hello: pb::HelloMessage, sent: Option<Duration>) {
         // Of two processes; more is told by none that is honest.
-        self.judge_words(from, hello.about.iter().take(2));
+        self.witness.judge(from, hello.about.iter().take(2));
         self.words.keep(from, hello.word);
-        self.hear_roster(from, hello.roster);
+        self.rosters.hear(from, hello.roster);
         self.shared.members.note_serial(from, hello.roster_serial);
         let (answered, own_ms) = (self.clock.boot_time(), self.clock.wall_ms());
         let clock = sent.and_then(|sent| Reading::new(hello.wall_ms, sent, answered, own_ms));
@@ -249,39 +299,39 @@ impl Node {
 }
 
 /// Says Hello for as long as the replica runs.
-pub(crate) async fn drive(node: Arc<Node>) {
+pub(crate) async fn drive(hellos: Arc<Hellos>) {
     let mut tick = tokio::time::interval(INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut metrics = node.raft.server_metrics();
+    let mut metrics = hellos.raft.server_metrics();
     loop {
         tokio::select! {
             biased;
-            () = node.hello.notified() => {}
+            () = hellos.wake.notified() => {}
             // A member was added or a leader elected: be known to it at once.
             changed = metrics.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
         }
-        let members = node.shared.members.all();
-        node.links.retain(&members);
-        node.peers.with(|all| all.retain(|id, _| members.iter().any(|(m, _)| m == id)));
+        let members = hellos.shared.members.all();
+        hellos.links.retain(&members);
+        hellos.peers.with(|all| all.retain(|id, _| members.iter().any(|(m, _)| m == id)));
         for (id, member) in members {
-            let busy = || node.peers.with(|all| std::mem::replace(&mut all.entry(id).or_default().asking, true));
-            if id == node.me || busy() {
+            let busy = || hellos.peers.with(|all| std::mem::replace(&mut all.entry(id).or_default().asking, true));
+            if id == hellos.me || busy() {
                 continue;
             }
-            let node = node.clone();
+            let hellos = hellos.clone();
             tokio::spawn(async move {
-                let mut client = node.links.to(id, &member).control();
-                let question = node.question(id);
+                let mut client = hellos.links.to(id, &member).control();
+                let question = hellos.question(id);
                 let answer = bounded(LIMIT, client.hello(question.hello.clone())).await;
-                node.peers.with(|all| {
+                hellos.peers.with(|all| {
                     if let Some(heard) = all.get_mut(&id) {
                         heard.asking = false;
                     }
                 });
                 match answer {
-                    Ok(hello) => node.hear_answer(id, hello, &question),
-                    Err(failure) => node.unheard(id, &failure),
+                    Ok(hello) => hellos.hear_answer(id, hello, &question),
+                    Err(failure) => hellos.unheard(id, &failure),
                 }
             });
         }

@@ -17,6 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::members::Members;
 use super::pb::peer_client::PeerClient;
 use super::preface::{self, Preface, Purpose, Stamp};
 use super::rounds::Rounds;
@@ -259,6 +260,11 @@ impl Links {
         runtime: tokio::runtime::Handle,
     ) -> Self {
         Self { net, cluster, group, me, words, runtime, links: Mutex::default() }
+    }
+
+    /// The connections to one of these members.
+    pub(crate) fn to_member(&self, members: &Members, id: NodeId) -> Option<Arc<Link>> {
+        members.member(id).map(|member| self.to(id, &member))
     }
 
     /// The connections to a member; new ones when its address or keys have changed.

@@ -107,6 +107,11 @@ impl Members {
         }
     }
 
+    /// What to call a node.
+    pub(crate) fn name_of(&self, id: NodeId) -> String {
+        self.member(id).map_or_else(|| format!("node {id}"), |m| m.name)
+    }
+
     /// Serial of the newest roster known; 0: none.
     pub(crate) fn serial(&self) -> u64 {
         self.read(Known::serial)

@@ -13,6 +13,7 @@
 //! name and identity key for it. `from` and `to` are 0 in the one call open to nodes that are no members, `Join`.
 
 pub(crate) mod convert;
+pub(crate) mod forward;
 pub(crate) mod hello;
 pub(crate) mod link;
 pub(crate) mod members;

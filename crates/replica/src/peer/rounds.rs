@@ -23,9 +23,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::link::{Connector, PAUSE_REFUSED};
 use super::server::ServerStream;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT};
-use crate::confirm::{Ack, confirm};
+use crate::confirm::{Ack, Confirmer};
 use crate::net::BoxStream;
-use crate::node::Node;
 use crate::raft::LeaderId;
 
 const QUESTION_LEN: usize = 25;
@@ -223,13 +222,13 @@ async fn talk(mut stream: BoxStream, calls: &mut mpsc::Receiver<Call>) -> io::Re
 }
 
 /// Answers one member for as long as it asks.
-pub(super) async fn serve(node: Arc<Node>, mut stream: ServerStream, from: NodeId) {
-    if let Err(error) = answer(&node, &mut stream, from).await {
+pub(super) async fn serve(confirmer: Arc<Confirmer>, mut stream: ServerStream, from: NodeId) {
+    if let Err(error) = answer(&confirmer, &mut stream, from).await {
         tracing::debug!(%from, %error, "a connection for rounds ended");
     }
 }
 
-async fn answer(node: &Arc<Node>, stream: &mut ServerStream, from: NodeId) -> io::Result<()> {
+async fn answer(confirmer: &Arc<Confirmer>, stream: &mut ServerStream, from: NodeId) -> io::Result<()> {
     let (mut input, mut out) = (BytesMut::with_capacity(1024), BytesMut::with_capacity(256));
     let (done, mut asked) = mpsc::channel(ASKS_MAX);
     let (mut asking, mut heard) = (0, Instant::now());
@@ -247,13 +246,13 @@ async fn answer(node: &Arc<Node>, stream: &mut ServerStream, from: NodeId) -> io
                     let index = match question {
                         Question::Ping => Some(0),
                         Question::Confirm => {
-                            (leader.node_id == from.0 && node.promised() == Some(leader)).then_some(0)
+                            (leader.node_id == from.0 && confirmer.follows(leader)).then_some(0)
                         }
                         Question::Ask if asking < ASKS_MAX => {
                             asking += 1;
-                            let (node, done) = (node.clone(), done.clone());
+                            let (confirmer, done) = (confirmer.clone(), done.clone());
                             tokio::spawn(async move {
-                                let index = confirm(&node, Some(Ack { from, leader })).await;
+                                let index = confirmer.confirm(Some(Ack { from, leader })).await;
                                 let _ = done.send(Answered { id, index }).await;
                             });
                             continue;

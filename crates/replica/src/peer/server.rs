@@ -138,10 +138,10 @@ impl tonic::service::Interceptor for Gatekeeper {
 /// Serves until the runtime ends.
 pub(crate) async fn serve(node: Arc<Node>, listener: Box<dyn Listener>) {
     let gatekeeper = |purpose_join| Gatekeeper {
-        cluster: node.cluster,
-        group: node.group,
-        me: node.me,
-        shared: node.shared.clone(),
+        cluster: node.base.cluster,
+        group: node.base.group,
+        me: node.base.me,
+        shared: node.base.shared.clone(),
         purpose_join,
     };
     let (tx, rx) = mpsc::channel::<std::io::Result<ServerStream>>(HANDSHAKES_MAX);
@@ -193,7 +193,7 @@ async fn accept(
                 Ok(Ok(stream)) if stream.info.purpose == Purpose::Rounds => {
                     drop(permit);
                     let from = stream.stamp.from;
-                    rounds::serve(node, stream, from).await;
+                    rounds::serve(node.confirmer.clone(), stream, from).await;
                 }
                 Ok(Ok(stream)) => {
                     let _permit = permit;
@@ -211,7 +211,7 @@ async fn welcome(node: &Node, gatekeeper: Gatekeeper, handshake: Handshake) -> s
     let (mut stream, identity) = handshake.await?;
     let checked = preface::read(&mut stream).await?.and_then(|Preface { stamp, purpose, about }| {
         // Whoever calls: this node may not know it yet, for the very reason that its folder was put back.
-        node.judge_told(&about);
+        node.witness.judge_told(&about);
         gatekeeper.check(&stamp, purpose, &identity)?;
         Ok((stamp, purpose))
     });

@@ -14,6 +14,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use openraft::alias::{LogIdOf, StoredMembershipOf, VoteOf};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use quorate_core::batch::{Batch, Entry, Outcome};
 use quorate_core::id::NodeId;
 
@@ -78,4 +79,15 @@ pub(crate) fn config_view(membership: &Membership) -> MembershipView {
         voters: membership.get_joint_config().iter().map(|set| set.iter().map(|id| NodeId(*id)).collect()).collect(),
         members: membership.nodes().map(|(id, member)| (NodeId(*id), member.clone())).collect(),
     }
+}
+
+/// The membership in the log, committed or not.
+pub(crate) fn effective(raft: &Raft) -> MembershipView {
+    membership_view(&raft.metrics().borrow_watched().membership_config)
+}
+
+/// The same, as Raft has it right now.
+pub(crate) async fn effective_now(raft: &Raft) -> MembershipView {
+    let now = raft.with_raft_state(|state| membership_view(state.membership_state.effective()));
+    now.await.unwrap_or_else(|_| effective(raft))
 }

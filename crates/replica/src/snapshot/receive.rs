@@ -57,13 +57,13 @@ pub(crate) async fn receive(
     if vote.leader_id.node_id != from.0 {
         return Err(Status::invalid_argument("only the leader itself sends its state"));
     }
-    node.believe(&vote, &header.grants)?;
-    let mine = node.raft.metrics().borrow_watched().vote;
+    node.doorkeeper.believe(&vote, &header.grants)?;
+    let mine = node.base.raft.metrics().borrow_watched().vote;
     if mine > vote {
         return Ok(mine);
     }
     let (last, meta) = admit(node, &identity, &vote)?;
-    node.refuse_contradictions(vote.leader_id, vec![last]).await?;
+    node.doorkeeper.refuse_contradictions(vote.leader_id, vec![last]).await?;
     // Ends whoever received before: its sender no longer leads, or has begun again.
     let (mut turn, mut me) = (node.receiving.0.subscribe(), 0);
     node.receiving.0.send_modify(|n| {
@@ -75,15 +75,15 @@ pub(crate) async fn receive(
         _ = turn.wait_for(|n| *n != me) => return Err(Status::aborted("a newer snapshot has begun")),
         incoming = take(node, last.index, identity, parts) => incoming?,
     };
-    node.refuse_unlisted_state(from, &incoming, &meta)?;
+    node.rosters.refuse_state(from, &incoming, &meta)?;
     tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
     // Raft may have moved on meanwhile. It panics over what no honest leader sends.
-    node.refuse_contradictions(vote.leader_id, vec![last]).await?;
+    node.doorkeeper.refuse_contradictions(vote.leader_id, vec![last]).await?;
     let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: StateSnapshot::Incoming(Box::new(incoming)) };
-    let answer = node.raft.install_full_snapshot(vote, snapshot).await;
+    let answer = node.base.raft.install_full_snapshot(vote, snapshot).await;
     let told = answer.map_err(|e| Status::unavailable(e.to_string()))?.vote;
     if told == vote {
-        node.own.note_acked(vote.leader_id, last);
+        node.base.own.note_acked(vote.leader_id, last);
     }
     Ok(told)
 }
@@ -92,10 +92,10 @@ pub(crate) async fn receive(
 fn admit(node: &Node, identity: &Identity, vote: &Vote) -> Result<(LogId, SnapshotMetaOf<TypeConfig>), Status> {
     let refused = |why| Err(Status::from(IncomingError::Refused(why)));
     let meta = identity.meta()?;
-    if meta.cluster != Some(node.cluster) || meta.group != node.group {
+    if meta.cluster != Some(node.base.cluster) || meta.group != node.base.group {
         return refused("it is another cluster's or group's");
     }
-    let mine = node.files.view().and_then(|view| Meta::read(&*view)).map_err(IncomingError::Io)?;
+    let mine = node.base.files.view().and_then(|view| Meta::read(&*view)).map_err(IncomingError::Io)?;
     if mine.lineage.is_some() && mine.lineage != meta.lineage {
         return refused("it has another lineage than this node's");
     }
@@ -121,7 +121,7 @@ async fn take(
 ) -> Result<Incoming, Status> {
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     let (done, result) = oneshot::channel();
-    let files = node.files.clone();
+    let files = node.base.files.clone();
     // One thread for one stream: it waits for the disk. It ends when the stream does.
     let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
         let taken = files.receive(index).map_err(IncomingError::Io);
@@ -129,7 +129,7 @@ async fn take(
     });
     thread.map_err(IncomingError::Io)?;
     loop {
-        if node.journal.low_space() {
+        if node.base.journal.low_space() {
             // What was written of it goes with the writer.
             return Err(Status::resource_exhausted("short of disk space: no snapshot is taken"));
         }

@@ -14,9 +14,9 @@ use openraft::ChangeMembers;
 use quorate_core::id::NodeId;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
-use crate::change::{Changed, PAUSE};
+use super::{Changed, Changes, PAUSE};
 use crate::member::{Member, MembershipView};
-use crate::node::Node;
+use crate::raft::{effective, effective_now};
 use crate::roster::Roster;
 
 /// How often a leader looks.
@@ -66,17 +66,17 @@ impl Step {
 }
 
 /// Looks for as long as the replica runs.
-pub(crate) async fn drive(node: Arc<Node>) {
+pub(crate) async fn drive(changes: Arc<Changes>) {
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        if !node.has_steps_left() {
+        if !changes.has_steps_left() {
             continue;
         }
         // A change of this leader's own holds this until it is whole.
-        let one = node.changing.write().await;
-        if let Changed::Refused(why) | Changed::Unknown(why) = node.carry_out(0, Instant::now() + LIMIT).await {
+        let one = changes.changing.write().await;
+        if let Changed::Refused(why) | Changed::Unknown(why) = changes.carry_out(0, Instant::now() + LIMIT).await {
             tracing::warn!(why, "a change of members can't be carried out yet");
         }
         drop(one);
@@ -85,44 +85,47 @@ pub(crate) async fn drive(node: Arc<Node>) {
     }
 }
 
-impl Node {
+impl Changes {
     /// Whether this node leads a membership that is not the roster's.
     fn has_steps_left(&self) -> bool {
-        if !self.leads() {
+        if !self.leader.is_me() {
             return false;
         }
-        let now = self.effective_membership();
-        let step = || self.applied_roster().ok().flatten().and_then(|signed| next_step(&now, signed.roster()));
+        let now = effective(&self.raft);
+        let step = || self.state.roster().ok().flatten().and_then(|signed| next_step(&now, signed.roster()));
         now.voters.len() > 1 || step().is_some()
     }
 
     /// Makes the membership what the roster says, which has this serial at least. Call it with `changing` held: so no other
     /// roster gets into the log between this one and the entries that followers judge by it.
-    pub(crate) async fn carry_out(&self, serial: u64, deadline: Instant) -> Changed {
+    pub(super) async fn carry_out(&self, serial: u64, deadline: Instant) -> Changed {
         match timeout_at(deadline, self.apply_all()).await {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Changed::Unknown(e.to_string()),
             Err(_) => return Changed::Unknown("the deadline passed before the log was applied".into()),
         }
-        let roster = match self.applied_roster() {
+        let roster = match self.state.roster() {
             Ok(Some(signed)) if signed.roster().serial >= serial => signed.roster().clone(),
             Ok(_) => return Changed::Refused(format!("the leader's state has no roster with serial {serial}")),
             Err(e) => return Changed::Refused(format!("the leader's state can't be read: {e}")),
         };
         if !roster.voters.contains(&self.me) {
             return match self.transfer_here(None).await {
-                Changed::Done(_) => Changed::NotLeader(self.leader_now()),
+                Changed::Done(_) => Changed::NotLeader(self.leader.now()),
                 other => other,
             };
         }
         loop {
-            let now = self.effective_now().await;
+            let now = effective_now(&self.raft).await;
             let Some(step) = next_step(&now, &roster) else { return Changed::Done(now.index) };
             if let Step::Vote(ids) = &step
                 && let learners = ids.iter().copied().filter(|id| !now.is_voter(*id)).collect()
                 && let Err(laggard) = self.await_caught_up(&learners, deadline).await
             {
-                return Changed::Unknown(format!("{} has not caught up with the log", self.name_of(laggard)));
+                return Changed::Unknown(format!(
+                    "{} has not caught up with the log",
+                    self.shared.members.name_of(laggard)
+                ));
             }
             tracing::info!(?step, serial = roster.serial, "carrying out the roster");
             let written = timeout_at(deadline, self.raft.change_membership(step.change(), true)).await;
@@ -144,8 +147,8 @@ impl Node {
 
     /// A change of voters is whole once the voters within reach have applied it: until then they follow nobody whom the old
     /// ones did not elect, be it that those are gone.
-    pub(crate) async fn spread(&self) -> Changed {
-        let now = self.effective_now().await;
+    pub(super) async fn spread(&self) -> Changed {
+        let now = effective_now(&self.raft).await;
         self.await_applied(&now.voter_ids(), now.index, Instant::now() + SPREAD_LIMIT).await;
         Changed::Done(now.index)
     }
@@ -227,7 +230,7 @@ mod tests {
             async move { change_roster(&founder, |now| now.promoting(&learners, false)).await }
         });
         let begun = async {
-            while founder.node().effective_membership().voters.len() < 2 {
+            while effective(&founder.node().base.raft).voters.len() < 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

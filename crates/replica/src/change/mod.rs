@@ -2,29 +2,44 @@
 //! out what the roster says, to hand on. On a follower the same call goes to the leader. None of it says who the members
 //! are: any member may ask, and what it gets stands in a signed roster already.
 
+mod carry_out;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use quorate_core::id::NodeId;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+use tokio::time::{Instant, timeout, timeout_at};
 
+pub(crate) use self::carry_out::drive;
 use crate::error::MembershipError;
-use crate::node::Node;
-use crate::peer::{RpcFailure, bounded, pb};
-use crate::raft::{TypeConfig, membership_view};
+use crate::leader::Leader;
+use crate::log::LogReader;
+use crate::node::Base;
+use crate::peer::hello::{Heard, Hellos};
+use crate::peer::link::Links;
+use crate::peer::{RpcFailure, bounded, forward};
+use crate::raft::{Raft, TypeConfig, effective};
+use crate::shared::Shared;
+use crate::space::{HandsOn, SpaceRegime};
+use crate::state_reader::StateReader;
+use crate::succession::Succession;
 
 /// A learner this close to the end of the log may become a voter.
 pub(crate) const LAG_MAX: u64 = 1000;
 /// How long the chosen successor may take to lead.
 const HAND_ON_LIMIT: Duration = Duration::from_secs(2);
+/// What is kept of a limit for the answer's way back.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// Pause before a leader is tried again.
-pub(crate) const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is asked of the leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
     /// Only says whether these may become voters.
     MayPromote(Vec<NodeId>),
@@ -37,6 +52,7 @@ pub(crate) enum Change {
 }
 
 /// What became of it.
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Changed {
     /// In force since this index.
     Done(u64),
@@ -51,17 +67,73 @@ pub(crate) enum Changed {
 type Written =
     Result<openraft::raft::ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
 
-impl Node {
+/// Answers and makes changes as the leader, and asks whoever leads.
+pub(crate) struct Changes {
+    me: NodeId,
+    shared: Arc<Shared>,
+    raft: Raft,
+    journal: LogReader,
+    links: Arc<Links>,
+    peers: Arc<Heard>,
+    hello: Arc<Notify>,
+    leader: Arc<Leader>,
+    succession: Arc<Succession>,
+    space: Arc<SpaceRegime>,
+    hellos: Arc<Hellos>,
+    state: Arc<StateReader>,
+    /// Held while members are changed by this node as the leader; shared, while it sequences a roster: of what it carries out
+    /// nobody writes another.
+    changing: RwLock<()>,
+}
+
+impl HandsOn for Changes {
+    async fn hand_on_to(&self, to: NodeId) -> Option<Changed> {
+        let _one = self.changing.try_write().ok()?;
+        Some(self.transfer_here(Some(to)).await)
+    }
+}
+
+impl Changes {
+    pub(crate) fn of(
+        base: &Base,
+        leader: &Arc<Leader>,
+        succession: &Arc<Succession>,
+        space: &Arc<SpaceRegime>,
+        hellos: &Arc<Hellos>,
+        state: &Arc<StateReader>,
+    ) -> Self {
+        Self {
+            me: base.me,
+            shared: base.shared.clone(),
+            raft: base.raft.clone(),
+            journal: base.journal.clone(),
+            links: base.links.clone(),
+            peers: base.peers.clone(),
+            hello: base.hello.clone(),
+            leader: leader.clone(),
+            succession: succession.clone(),
+            space: space.clone(),
+            hellos: hellos.clone(),
+            state: state.clone(),
+            changing: RwLock::new(()),
+        }
+    }
+
+    /// Keeps members from being changed, at most until `limit` has passed for want of it.
+    pub(crate) async fn keep_still(&self, limit: Duration) -> Option<RwLockReadGuard<'_, ()>> {
+        timeout(limit, self.changing.read()).await.ok()
+    }
+
     /// Makes the change if this node leads.
-    pub(crate) async fn change_here(&self, change: &Change, deadline: Instant) -> Changed {
-        if !self.leads() {
-            return Changed::NotLeader(self.leader_now());
+    pub(crate) async fn answer(&self, change: &Change, deadline: Instant) -> Changed {
+        if !self.leader.is_me() {
+            return Changed::NotLeader(self.leader.now());
         }
         if !matches!(change, Change::Transfer(_))
-            && let Some(short) = self.short_of_space()
+            && let Some(short) = self.space.shortage()
         {
             return match short.moving {
-                true => Changed::NotLeader(self.leader_now()),
+                true => Changed::NotLeader(self.leader.now()),
                 false => Changed::Refused(format!("{}; make room there first", short.why)),
             };
         }
@@ -76,7 +148,7 @@ impl Node {
             },
             Change::Transfer(Some(to)) if self.peers.is_low(*to) => Changed::Refused(format!(
                 "{} is short of disk space and would hand leadership on at once; make room there first",
-                self.name_of(*to)
+                self.shared.members.name_of(*to)
             )),
             Change::Transfer(to) => self.alone(deadline, self.transfer_here(*to)).await,
         }
@@ -90,28 +162,24 @@ impl Node {
         }
     }
 
-    pub(crate) fn name_of(&self, id: NodeId) -> String {
-        self.shared.members.member(id).map_or_else(|| format!("node {id}"), |m| m.name)
-    }
-
     /// From the moment it is triggered the old leader refuses writes and does not take its leadership back, so
     /// everything that can be known is asked before.
-    pub(crate) async fn transfer_here(&self, to: Option<NodeId>) -> Changed {
-        let now = self.effective_membership();
+    async fn transfer_here(&self, to: Option<NodeId>) -> Changed {
+        let now = effective(&self.raft);
         if to == Some(self.me) {
             return Changed::Done(now.index);
         }
-        let Some(to) = to.or_else(|| self.best_successor()) else {
+        let Some(to) = to.or_else(|| self.succession.best()) else {
             return Changed::Refused("there is no other voter within reach that could lead".into());
         };
-        let name = self.name_of(to);
+        let name = self.shared.members.name_of(to);
         if !now.is_voter(to) {
             return Changed::Refused(format!("{name} is no voter, and only a voter can lead; promote it first"));
         }
-        if let Err(e) = self.reach(to).await {
+        if let Err(e) = self.hellos.reach(to).await {
             return Changed::Refused(format!("{name} can't take over: {e}; see that it runs and is reachable"));
         }
-        if !self.may_lead(to) {
+        if !self.succession.may_lead(to) {
             return Changed::Refused(format!(
                 "the clock of {name} is too far from the others' for it to lead; set the clocks right (chrony, ntpd)"
             ));
@@ -124,15 +192,15 @@ impl Node {
         if let Err(e) = self.raft.trigger().transfer_leader(to.0).await {
             return Changed::Refused(e.to_string());
         }
-        self.other_leader(Some(self.me), HAND_ON_LIMIT).await;
-        match self.leader_now() {
-            Some(leader) if leader != self.me => Changed::Done(self.effective_membership().index),
+        self.leader.other_than(Some(self.me), HAND_ON_LIMIT).await;
+        match self.leader.now() {
+            Some(leader) if leader != self.me => Changed::Done(effective(&self.raft).index),
             _ => Changed::Unknown(format!("{name} did not take over within {HAND_ON_LIMIT:?}; look at the status")),
         }
     }
 
     async fn may_remove(&self, id: NodeId) -> Changed {
-        let now = self.effective_membership();
+        let now = effective(&self.raft);
         if now.is_voter(id) {
             self.look_for(&now).await;
             if let Err(why) = self.may_lose(&now, id) {
@@ -144,10 +212,11 @@ impl Node {
             return Changed::Done(now.index);
         }
         match self.transfer_here(None).await {
-            Changed::Done(_) => Changed::NotLeader(self.leader_now()),
-            Changed::Refused(why) | Changed::Unknown(why) => {
-                Changed::Refused(format!("{} leads, and could not hand on its leadership: {why}", self.name_of(id)))
-            }
+            Changed::Done(_) => Changed::NotLeader(self.leader.now()),
+            Changed::Refused(why) | Changed::Unknown(why) => Changed::Refused(format!(
+                "{} leads, and could not hand on its leadership: {why}",
+                self.shared.members.name_of(id)
+            )),
             not_leader @ Changed::NotLeader(_) => not_leader,
         }
     }
@@ -155,13 +224,13 @@ impl Node {
     /// Asks the voters that did not answer last once more: one lost Hello is no absence.
     async fn look_for(&self, now: &crate::MembershipView) {
         let absent = now.voter_ids().into_iter().filter(|id| *id != self.me && !self.peers.is_reachable(*id));
-        join_all(absent.map(|id| self.reach(id))).await;
+        join_all(absent.map(|id| self.hellos.reach(id))).await;
     }
 
     /// Whether a majority is within reach both with and without the voter: the change needs the first to be made, the
     /// cluster needs the second to go on.
     fn may_lose(&self, now: &crate::MembershipView, id: NodeId) -> Result<(), String> {
-        let name = self.name_of(id);
+        let name = self.shared.members.name_of(id);
         let voters = now.voter_ids();
         let mut rest = voters.clone();
         rest.remove(&id);
@@ -173,7 +242,7 @@ impl Node {
         if majority(&rest) && majority(&voters) {
             return Ok(());
         }
-        let away: Vec<String> = rest.iter().filter(|id| !here(id)).map(|id| self.name_of(*id)).collect();
+        let away: Vec<String> = rest.iter().filter(|id| !here(id)).map(|id| self.shared.members.name_of(*id)).collect();
         Err(format!(
             "removing {name} would lose the quorum: of the {} voters that would remain, {} can't be reached ({}); bring \
              them back first, or remove one of those instead",
@@ -185,7 +254,7 @@ impl Node {
 
     /// Learners that hold the log, and have applied that they are members: so they know whom to follow.
     async fn may_promote(&self, ids: &[NodeId], deadline: Instant) -> Changed {
-        let now = self.effective_membership();
+        let now = effective(&self.raft);
         if let Some(id) = ids.iter().find(|id| !now.members.contains_key(id)) {
             return Changed::Refused(format!("node {id} is no member; invite and approve it first"));
         }
@@ -198,16 +267,16 @@ impl Node {
             None => Changed::Done(now.index),
             Some(laggard) => Changed::Refused(format!(
                 "{} has not caught up with the log; see that it runs and is reachable, and try again",
-                self.name_of(laggard)
+                self.shared.members.name_of(laggard)
             )),
         }
     }
 
     /// Waits until these have applied an entry; one that has not by then.
-    pub(crate) async fn await_applied(&self, ids: &BTreeSet<NodeId>, index: u64, until: Instant) -> Option<NodeId> {
+    async fn await_applied(&self, ids: &BTreeSet<NodeId>, index: u64, until: Instant) -> Option<NodeId> {
         let waits = ids.iter().filter(|id| **id != self.me).map(|id| async move {
             while self.peers.status(*id).applied < index {
-                if Instant::now() >= until || self.reach(*id).await.is_err() {
+                if Instant::now() >= until || self.hellos.reach(*id).await.is_err() {
                     return Some(*id);
                 }
                 tokio::time::sleep(PAUSE / 5).await;
@@ -218,7 +287,7 @@ impl Node {
     }
 
     /// Waits until the learners hold (almost) all of the log: a voter that lags could hold up every commit.
-    pub(crate) async fn await_caught_up(&self, learners: &BTreeSet<NodeId>, deadline: Instant) -> Result<(), NodeId> {
+    async fn await_caught_up(&self, learners: &BTreeSet<NodeId>, deadline: Instant) -> Result<(), NodeId> {
         let mut metrics = self.raft.metrics();
         loop {
             let laggard = {
@@ -238,22 +307,7 @@ impl Node {
         }
     }
 
-    /// The membership in the log, committed or not.
-    pub(crate) fn effective_membership(&self) -> crate::MembershipView {
-        membership_view(&self.raft.metrics().borrow_watched().membership_config)
-    }
-
-    /// The same, as Raft has it right now.
-    pub(crate) async fn effective_now(&self) -> crate::MembershipView {
-        let now = self.raft.with_raft_state(|state| membership_view(state.membership_state.effective()));
-        now.await.unwrap_or_else(|_| self.effective_membership())
-    }
-
-    pub(crate) async fn changed(
-        &self,
-        written: Result<Written, tokio::time::error::Elapsed>,
-        deadline: Instant,
-    ) -> Changed {
+    async fn changed(&self, written: Result<Written, tokio::time::error::Elapsed>, deadline: Instant) -> Changed {
         match written {
             Ok(Ok(done)) => {
                 let index = done.log_id.index;
@@ -275,25 +329,25 @@ impl Node {
     }
 
     /// Makes the change wherever the leader is.
-    pub(crate) async fn change(&self, change: Change, deadline: Instant) -> Result<u64, MembershipError> {
+    pub(crate) async fn ask(&self, change: Change, deadline: Instant) -> Result<u64, MembershipError> {
         let mut reason = "no leader is known".to_owned();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(MembershipError::Unavailable(reason));
             }
-            let Some(leader) = self.leader_now() else {
-                self.other_leader(None, left).await;
+            let Some(leader) = self.leader.now() else {
+                self.leader.other_than(None, left).await;
                 continue;
             };
             let changed = if leader == self.me {
-                self.change_here(&change, deadline).await
+                self.answer(&change, deadline).await
             } else {
                 match self.forward_change(leader, &change, left).await {
                     Ok(changed) => changed,
                     Err(why) => {
                         reason = why;
-                        self.other_leader(Some(leader), PAUSE.min(left)).await;
+                        self.leader.other_than(Some(leader), PAUSE.min(left)).await;
                         continue;
                     }
                 }
@@ -309,7 +363,7 @@ impl Node {
                 Changed::Unknown(why) => return Err(MembershipError::Unknown(why)),
                 Changed::NotLeader(_) => {
                     reason = format!("node {leader} does not lead, or has lost its majority");
-                    self.other_leader(Some(leader), PAUSE.min(left)).await;
+                    self.leader.other_than(Some(leader), PAUSE.min(left)).await;
                 }
             }
         }
@@ -317,27 +371,14 @@ impl Node {
 
     /// An `Err` says why the leader was not asked; nothing was changed then.
     async fn forward_change(&self, leader: NodeId, change: &Change, left: Duration) -> Result<Changed, String> {
-        let Some(link) = self.link(leader) else { return Err(format!("node {leader} is no known member")) };
-        use pb::change_membership_request::Change as C;
-        use pb::change_membership_response::Result as R;
-        let request = pb::ChangeMembershipRequest {
-            change: Some(match change {
-                Change::MayPromote(ids) => C::MayPromote(pb::Members { ids: ids.iter().map(|id| id.0).collect() }),
-                Change::MayRemove(id) => C::MayRemove(id.0),
-                Change::CarryOut(serial) => C::CarryOut(*serial),
-                Change::Transfer(to) => C::Transfer(pb::Transfer { to: to.map_or(0, |id| id.0) }),
-            }),
-            // The leader answers before we stop listening.
-            deadline_ms: (left.as_millis() as u64).saturating_sub(50).max(1),
+        let Some(link) = self.links.to_member(&self.shared.members, leader) else {
+            return Err(format!("node {leader} is no known member"));
         };
+        // The leader answers before we stop listening.
+        let request = forward::change_out(change, left.saturating_sub(ANSWER_MARGIN));
         let mut client = link.log();
         match bounded(left, client.change_membership(request)).await {
-            Ok(response) => Ok(match response.result {
-                Some(R::Index(index)) => Changed::Done(index),
-                Some(R::NotLeader(id)) => Changed::NotLeader(Some(NodeId(id)).filter(|id| id.0 != 0)),
-                Some(R::Refused(why)) => Changed::Refused(why),
-                Some(R::Unknown(_)) | None => Changed::Unknown("the leader lost its leadership".into()),
-            }),
+            Ok(response) => Ok(forward::changed_in(response)),
             Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned | RpcFailure::Busy)) => {
                 Err(format!("node {leader}: {e}"))
             }
