@@ -1,6 +1,6 @@
 //! What the protocol's own text says of limits, which is all that a client's author reads, is what is kept.
 
-use quorate_core::decide::create_many::PART_LEN_MAX;
+use quorate_core::decide::PART_LEN_MAX;
 use quorate_core::request::{
     DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX,
     KEYS_PER_REQUEST_MAX, PAGE_LEN_DEFAULT, PAGE_LEN_MAX, PLAINTEXT_LEN_MAX, RANDOM_LEN_MAX, Token,
