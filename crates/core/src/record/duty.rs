@@ -15,6 +15,9 @@ pub enum Duty {
 }
 
 impl Duty {
+    /// Every duty.
+    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Sweep];
+
     /// Its name in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,7 +53,7 @@ impl Kind for DutyRecord {
         Place::named(duty.as_str())
     }
     fn find(place: &Place) -> Result<Duty, Unreadable> {
-        let known = [Duty::Destroy, Duty::Sweep].into_iter().find(|duty| duty.as_str().as_bytes() == place.true_name);
+        let known = Duty::ALL.iter().copied().find(|duty| duty.as_str().as_bytes() == place.true_name);
         known.ok_or(Unreadable::Newer(Self::WHAT))
     }
     fn write(&self, to: Writer) -> Writer {
