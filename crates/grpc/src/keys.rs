@@ -9,6 +9,7 @@ use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
     CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
 };
+use quorate_service::core::key_spec::KeySpec;
 use quorate_service::core::lifecycle::KeyState;
 use quorate_service::core::request::{DeletionWindow, EncryptionContext, InvalidRequest, KeyCount, PageLen, Token};
 use quorate_service::core::views::{AliasView, KeyView};
@@ -107,14 +108,14 @@ impl Keys for KeysDoor {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
-        let wanted = Create { alias, description, token: token(&asked.token)? };
+        let wanted = Create { spec: KeySpec::Aes256, alias, description, token: token(&asked.token)? };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
     async fn create_keys(&self, request: Request<v1::CreateKeysRequest>) -> Answer<v1::CreateKeysResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let (count, description) = (KeyCount::parse(asked.count).map_err(refused)?, parse(&asked.description)?);
-        let wanted = CreateMany { count, description, token: token(&asked.token)? };
+        let wanted = CreateMany { spec: KeySpec::Aes256, count, description, token: token(&asked.token)? };
         let views = kms.create_many(&call, &wanted).await.map_err(refused)?;
         Ok(Response::new(v1::CreateKeysResponse { keys: views.into_iter().map(key).collect() }))
     }

@@ -22,6 +22,8 @@ use crate::views::KeyView;
 /// Refused: [`Refusal::AliasTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
+    /// The kind of its material.
+    pub spec: KeySpec,
     /// An alias for it.
     pub alias: Option<AliasName>,
     /// Free text.
@@ -44,7 +46,8 @@ impl Decide for Create {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let namespace = at.namespace()?;
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
-        let birth = birth("create", &[alias.as_bytes(), self.description.as_str().as_bytes()]);
+        let birth =
+            birth("create", &[&self.spec.code().to_be_bytes(), alias.as_bytes(), self.description.as_str().as_bytes()]);
         let id = match new_key(at, ids, self.token, 0, birth)? {
             NewKey::Made(earlier) => return Ok(Change::none(earlier)),
             NewKey::Free(id) => id,
@@ -55,7 +58,7 @@ impl Decide for Create {
             return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
         }
 
-        let mut key = fresh(id, namespace, birth, self.description.clone(), at.time());
+        let mut key = fresh(id, namespace, self.spec, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
         let mut writes = creation(&key, 0).to_vec();
         if let Some(name) = &self.alias {
@@ -113,6 +116,7 @@ pub(super) fn new_key<F: Basis>(
 pub(super) fn fresh(
     id: KeyId,
     namespace: Namespace,
+    spec: KeySpec,
     birth: [u8; 16],
     description: Description,
     time: Time,
@@ -121,7 +125,7 @@ pub(super) fn fresh(
         id,
         namespace,
         state: KeyState::Enabled,
-        spec: KeySpec::Aes256,
+        spec,
         birth,
         current: KeyVersion::FIRST,
         destroyed_through: 0,

@@ -9,6 +9,7 @@ use crate::access::Access;
 use crate::action::Action;
 use crate::batch::OPS_MAX;
 use crate::facts::Basis;
+use crate::key_spec::KeySpec;
 use crate::request::{Description, KeyCount, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
@@ -19,6 +20,8 @@ pub const PART_LEN_MAX: u32 = OPS_MAX as u32 / 2;
 /// Makes that many keys, as [`CreateMany::parts`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreateMany {
+    /// The kind of their material.
+    pub spec: KeySpec,
     /// How many.
     pub count: KeyCount,
     /// Free text, the same for each.
@@ -31,8 +34,12 @@ impl CreateMany {
     /// Its parts, always the same ones.
     pub fn parts(&self) -> impl Iterator<Item = CreatePart> {
         let count = self.count.get();
-        let birth = birth("create many", &[&count.to_be_bytes(), self.description.as_str().as_bytes()]);
+        let birth = birth(
+            "create many",
+            &[&self.spec.code().to_be_bytes(), &count.to_be_bytes(), self.description.as_str().as_bytes()],
+        );
         (0..count).step_by(PART_LEN_MAX as usize).map(move |first| CreatePart {
+            spec: self.spec,
             keys: first..count.min(first + PART_LEN_MAX),
             description: self.description.clone(),
             token: self.token,
@@ -46,6 +53,7 @@ impl CreateMany {
 /// Refused: [`super::Refusal::TokenReused`]; one of the token's keys is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreatePart {
+    spec: KeySpec,
     /// Which of the request's keys.
     keys: std::ops::Range<u32>,
     description: Description,
@@ -71,7 +79,7 @@ impl Decide for CreatePart {
             keys.push(match new_key(at, ids, self.token, n, self.birth)? {
                 NewKey::Made(earlier) => earlier,
                 NewKey::Free(id) => {
-                    let key = fresh(id, namespace, self.birth, self.description.clone(), at.time());
+                    let key = fresh(id, namespace, self.spec, self.birth, self.description.clone(), at.time());
                     writes.extend(creation(&key, slot));
                     KeyView::from(&key)
                 }

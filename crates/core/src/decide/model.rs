@@ -280,7 +280,8 @@ fn play(steps: Vec<Step>) {
             }
             Step::Create { alias: n, token: t } => {
                 let (name, token) = (n.map(alias), token(t, now));
-                let request = Create { alias: name.clone(), description: Description::default(), token };
+                let request =
+                    Create { spec: KeySpec::Aes256, alias: name.clone(), description: Description::default(), token };
                 let answer = store.commit(&by, &ids, time, &request);
                 let asked = format!("create {n:?}");
                 let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
@@ -316,7 +317,7 @@ fn play(steps: Vec<Step>) {
             Step::CreateMany { count, parts, token: t } => {
                 let (count, token) = (KeyCount::parse(count).unwrap(), token(t, now));
                 let asked = format!("create {} keys", count.get());
-                let request = CreateMany { count, description: Description::default(), token };
+                let request = CreateMany { spec: KeySpec::Aes256, count, description: Description::default(), token };
                 let mut wrote = false;
                 for (first, part) in (0..).step_by(64).zip(request.parts()).take(parts as usize) {
                     let answer = store.commit(&by, &ids, time, &part);
@@ -551,7 +552,7 @@ proptest! {
 }
 
 fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
-    let request = Create { alias: None, description: Description::default(), token: None };
+    let request = Create { spec: KeySpec::Aes256, alias: None, description: Description::default(), token: None };
     store.commit(&admin(), ids, time, &request).unwrap().id
 }
 
@@ -641,13 +642,18 @@ fn a_token_with_other_parameters_is_refused() {
     let mut store = Store::default();
     let time = Time { cluster_ms: 5, local_ms: 5 };
     let token = token(Some(1), 5);
-    let mut request = Create { alias: None, description: "a".parse().unwrap(), token };
+    let mut request = Create { spec: KeySpec::Aes256, alias: None, description: "a".parse().unwrap(), token };
     let first = store.commit(&by, &ids, time, &request).unwrap();
     assert_eq!(store.commit(&by, &ids, time, &request).unwrap(), first);
     request.description = "b".parse().unwrap();
     let other = store.commit(&by, &ids, time, &request);
     assert_eq!(other, Err(Refusal::TokenReused));
-    let request = CreateMany { count: KeyCount::parse(2).unwrap(), description: "a".parse().unwrap(), token };
+    let request = CreateMany {
+        spec: KeySpec::Aes256,
+        count: KeyCount::parse(2).unwrap(),
+        description: "a".parse().unwrap(),
+        token,
+    };
     let part = request.parts().next().unwrap();
     let other = store.commit(&by, &ids, time, &part);
     assert_eq!(other, Err(Refusal::TokenReused));
@@ -660,7 +666,7 @@ fn a_token_that_is_late_or_early_is_refused() {
     let mut store = Store::default();
     let made_ms = 1_800_000_000_000;
     let token = token(Some(1), made_ms);
-    let request = Create { alias: None, description: Description::default(), token };
+    let request = Create { spec: KeySpec::Aes256, alias: None, description: Description::default(), token };
     let mut create = |cluster_ms, local_ms| {
         let time = Time { cluster_ms, local_ms };
         store.commit(&by, &ids, time, &request).map(|key| key.id)
@@ -714,7 +720,7 @@ fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
             &Rotate { key: key.clone(), token: token(Some(1), 5) },
         ));
     }
-    let request = Create { alias: None, description: Description::default(), token: None };
+    let request = Create { spec: KeySpec::Aes256, alias: None, description: Description::default(), token: None };
     let refused = store.commit(&as_role(Role::User), &ids, time, &request);
     assert_eq!(
         refused.unwrap_err().to_string(),

@@ -15,6 +15,13 @@ pub enum Material {
 }
 
 impl Material {
+    /// The key, if it is a symmetric one. What fits was asked of `core`'s table before: to find another here is a fault.
+    pub fn symmetric(&self) -> Option<&SymmetricKey> {
+        match self {
+            Self::Symmetric(key) => Some(key),
+        }
+    }
+
     /// Fresh material of that kind, as records hold it.
     pub fn fresh(spec: KeySpec, entropy: &dyn Entropy) -> SecretBytes {
         match spec {

@@ -12,6 +12,7 @@ use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{ContextHash, KeyRef, data_key};
 
+use super::NOT_FITTING;
 use crate::desk::{Tools, Use};
 use crate::error::Error;
 
@@ -55,7 +56,7 @@ impl Use for GenerateDataKey {
     }
 
     fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<DataKey, Error> {
-        let Material::Symmetric(material) = &*usable.material;
+        let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
         let (key_id, version) = (usable.key, usable.version);
         let len = if self.len == 0 { DATA_KEY_LEN_DEFAULT } else { self.len as usize };
         let key = KeyRef { lineage: tools.lineage, key_id, version };

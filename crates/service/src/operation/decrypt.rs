@@ -13,6 +13,7 @@ use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BLOB_OVERHEAD, BlobHeader, BlobKind, ContextHash, decrypt};
 
+use super::NOT_FITTING;
 use crate::desk::{Tools, Use};
 use crate::error::Error;
 
@@ -76,7 +77,7 @@ impl Use for Decrypt {
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools<'_>) -> Result<Plaintext, Error> {
-        let Material::Symmetric(material) = &*usable.material;
+        let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
         let context = ContextHash::of(&self.context);
         let plaintext = decrypt(material, &context, &self.ciphertext).map_err(|_| Error::Tampered)?;
         Ok(Plaintext { plaintext, key: usable.key, version: usable.version })

@@ -12,6 +12,7 @@ use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINT
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BlobKind, ContextHash, KeyRef, encrypt};
 
+use super::NOT_FITTING;
 use crate::desk::{Tools, Use};
 use crate::error::Error;
 
@@ -55,7 +56,7 @@ impl Use for Encrypt {
     }
 
     fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<Ciphertext, Error> {
-        let Material::Symmetric(material) = &*usable.material;
+        let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
         let (key_id, version) = (usable.key, usable.version);
         let key = KeyRef { lineage: tools.lineage, key_id, version };
         let context = ContextHash::of(&self.context);

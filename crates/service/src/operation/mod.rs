@@ -16,3 +16,8 @@ pub use self::encrypt::{Ciphertext, Encrypt};
 pub use self::list_aliases::ListAliases;
 pub use self::list_keys::ListKeys;
 pub use self::random::GenerateRandom;
+
+use crate::error::Error;
+
+/// What is used was said to fit; `core`'s table and `crypto`'s families disagree.
+const NOT_FITTING: Error = Error::Internal("material is not of the kind that its key's record says");

@@ -297,8 +297,12 @@ async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_open
 /// A key made at one node and a ciphertext of it.
 pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
     let kms = node.kms().expect("unsealed");
-    let wanted =
-        quorate_core::decide::Create { alias: None, description: "for tests".parse().expect("short"), token: None };
+    let wanted = quorate_core::decide::Create {
+        spec: quorate_core::key_spec::KeySpec::Aes256,
+        alias: None,
+        description: "for tests".parse().expect("short"),
+        token: None,
+    };
     let key = kms.create_key(&admin(), &wanted, soon()).await.expect("created").id;
     let key = quorate_core::request::KeyHandle::Id(key);
     kms.encrypt(&admin(), &key, text, &no_aad(), soon()).await.expect("encrypted").ciphertext

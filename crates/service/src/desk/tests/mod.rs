@@ -25,7 +25,7 @@ use quorate_core::batch::{Batch, Genesis, Rev};
 use quorate_core::decide::{Create, CreateMany, Rotate};
 use quorate_core::facts::Materials;
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
-use quorate_core::key_spec::Algorithm;
+use quorate_core::key_spec::{Algorithm, KeySpec};
 use quorate_core::principal::{Principal, Role};
 use quorate_core::record::Duty;
 use quorate_core::record_key::{RecordKey, Table};
@@ -302,7 +302,12 @@ fn user() -> Principal {
     as_role(Role::User)
 }
 fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
-    Create { alias: alias.map(|name| name.parse().unwrap()), description: "for tests".parse().unwrap(), token }
+    Create {
+        spec: KeySpec::Aes256,
+        alias: alias.map(|name| name.parse().unwrap()),
+        description: "for tests".parse().unwrap(),
+        token,
+    }
 }
 fn id(key: KeyId) -> KeyHandle {
     KeyHandle::Id(key)
