@@ -227,9 +227,9 @@ impl<F: Materials> Access<'_, F> {
     ///
     /// # Errors
     /// [`Refusal::Denied`], [`Refusal::WrongUsage`]; the key is not found, disabled, or waits for its destruction.
-    pub fn protect(&mut self, handle: &KeyHandle, by: Algorithm) -> Result<Usable<F::Material>, F::Error> {
+    pub fn protect(&mut self, handle: &KeyHandle, to: Usage, by: Algorithm) -> Result<Usable<F::Material>, F::Error> {
         let key = self.key(handle)?;
-        fits(&key, Usage::Encrypt, by)?;
+        fits(&key, to, by)?;
         let version = key.protect().map_err(|why| refusal(key.id, why))?;
         Ok(Usable { key: key.id, version, material: self.facts.material(key.id, version)? })
     }
@@ -245,6 +245,7 @@ impl<F: Materials> Access<'_, F> {
         id: KeyId,
         version: KeyVersion,
         named: Option<&KeyHandle>,
+        to: Usage,
         by: Algorithm,
     ) -> Result<Usable<F::Material>, F::Error> {
         if let Some(handle) = named {
@@ -255,7 +256,7 @@ impl<F: Materials> Access<'_, F> {
         }
         let Some(key) = self.live(id)? else { return self.missing(Refusal::UnknownKey(id)) };
         let key = self.grant(key)?;
-        fits(&key, Usage::Decrypt, by)?;
+        fits(&key, to, by)?;
         let known = key.process(version).map_err(|why| refusal(id, why))?;
         known.ok_or(Refusal::UnknownVersion(id, version))?;
         Ok(Usable { key: id, version, material: self.facts.material(id, version)? })

@@ -6,7 +6,7 @@ use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::facts::Materials;
 use quorate_core::id::{KeyId, KeyVersion};
-use quorate_core::key_spec::Algorithm;
+use quorate_core::key_spec::{Algorithm, Usage};
 use quorate_core::request::{DATA_KEY_LEN_DEFAULT, EncryptionContext, InvalidRequest, KeyHandle, Part};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
@@ -52,7 +52,7 @@ impl Use for GenerateDataKey {
     }
 
     fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.protect(&self.key, Algorithm::Blob)
+        at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
     }
 
     fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<DataKey, Error> {

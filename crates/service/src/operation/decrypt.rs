@@ -7,7 +7,7 @@ use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::facts::Materials;
 use quorate_core::id::{KeyId, KeyVersion};
-use quorate_core::key_spec::Algorithm;
+use quorate_core::key_spec::{Algorithm, Usage};
 use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
@@ -73,7 +73,7 @@ impl Use for Decrypt {
     }
 
     fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.process(self.header.key_id, self.header.version, self.key.as_ref(), Algorithm::Blob)
+        at.process(self.header.key_id, self.header.version, self.key.as_ref(), Usage::Decrypt, Algorithm::Blob)
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools<'_>) -> Result<Plaintext, Error> {

@@ -7,7 +7,7 @@ use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::facts::Materials;
 use quorate_core::id::{KeyId, KeyVersion};
-use quorate_core::key_spec::Algorithm;
+use quorate_core::key_spec::{Algorithm, Usage};
 use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BlobKind, ContextHash, KeyRef, encrypt};
@@ -52,7 +52,7 @@ impl Use for Encrypt {
     }
 
     fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.protect(&self.key, Algorithm::Blob)
+        at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
     }
 
     fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<Ciphertext, Error> {

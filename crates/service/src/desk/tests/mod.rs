@@ -25,7 +25,7 @@ use quorate_core::batch::{Batch, Genesis, Rev};
 use quorate_core::decide::{Create, CreateMany, Rotate};
 use quorate_core::facts::Materials;
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
-use quorate_core::key_spec::{Algorithm, KeySpec};
+use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
 use quorate_core::principal::{Principal, Role};
 use quorate_core::record::Duty;
 use quorate_core::record_key::{RecordKey, Table};
@@ -342,7 +342,7 @@ impl Use for Looking {
     fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
         (self.look)();
         match &self.key {
-            Some(key) => at.protect(key, Algorithm::Blob).map(drop),
+            Some(key) => at.protect(key, Usage::Encrypt, Algorithm::Blob).map(drop),
             None => at.namespace().map(drop),
         }
     }
