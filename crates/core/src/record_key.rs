@@ -9,58 +9,59 @@ use std::fmt;
 use crate::codec::{Malformed, Reader};
 use crate::id::NodeId;
 
-/// The tables of the replicated state; the first byte of every record key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
-pub enum Table {
+macro_rules! tables {
+    ($($(#[$doc:meta])* $table:ident = $byte:literal [$prefix:literal, $suffix:literal];)+) => {
+        /// The tables of the replicated state; the first byte of every record key.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum Table {
+            $($(#[$doc])* $table = $byte,)+
+        }
+
+        impl Table {
+            /// The table of a first byte.
+            pub fn from_byte(b: u8) -> Option<Self> {
+                match b { $($byte => Some(Self::$table),)+ _ => None }
+            }
+            /// Length of the clear prefix, in bytes.
+            pub const fn prefix_len(self) -> usize {
+                match self { $(Self::$table => $prefix,)+ }
+            }
+            /// Length of the clear suffix, in bytes.
+            pub const fn suffix_len(self) -> usize {
+                match self { $(Self::$table => $suffix,)+ }
+            }
+        }
+    };
+}
+
+// Each with the lengths, in bytes, of what stands in clear before and after the blinded name.
+tables! {
     /// Seal configurations, the boxed keyring, envelopes: public bytes, readable while sealed, not boxed again.
-    Seal = 0,
+    Seal = 0 [0, 0];
     /// Sessions of origins; written by apply itself, never by a batch.
-    Session = 1,
+    Session = 1 [0, 0];
     /// Keys: metadata. Prefix: list tag, 4 bytes, and the id's time, 6: a namespace's keys are one range.
-    Key = 2,
+    Key = 2 [10, 0];
     /// Key versions: material. Prefix: the id's time. Suffix: version, u32.
-    KeyVersion = 3,
+    KeyVersion = 3 [6, 4];
     /// Aliases.
-    Alias = 4,
+    Alias = 4 [0, 0];
     /// What falls due. Prefix: hour since 1970, u32.
-    Due = 5,
+    Due = 5 [4, 0];
     /// Answers to client tokens. Prefix: the token's time, 6 bytes.
-    Idempotency = 6,
+    Idempotency = 6 [6, 0];
     /// Duty leases.
-    Duty = 7,
+    Duty = 7 [0, 0];
     /// Members by node name (approval, pinned keys).
-    Member = 8,
+    Member = 8 [0, 0];
     /// Invitations by token hash.
-    Invitation = 9,
+    Invitation = 9 [0, 0];
     /// The cluster's own secrets by name, such as the key that opens audit segments.
-    Internal = 10,
+    Internal = 10 [0, 0];
 }
 
 impl Table {
-    /// The table of a first byte.
-    pub fn from_byte(b: u8) -> Option<Self> {
-        use Table::*;
-        [Seal, Session, Key, KeyVersion, Alias, Due, Idempotency, Duty, Member, Invitation, Internal]
-            .into_iter()
-            .find(|t| *t as u8 == b)
-    }
-    /// Length of the clear prefix, in bytes.
-    pub const fn prefix_len(self) -> usize {
-        match self {
-            Self::Key => 10,
-            Self::KeyVersion | Self::Idempotency => 6,
-            Self::Due => 4,
-            _ => 0,
-        }
-    }
-    /// Length of the clear suffix, in bytes.
-    pub const fn suffix_len(self) -> usize {
-        match self {
-            Self::KeyVersion => 4,
-            _ => 0,
-        }
-    }
     /// Length of a whole key of this table, in bytes.
     pub const fn key_len(self) -> usize {
         1 + self.prefix_len() + 32 + self.suffix_len()
