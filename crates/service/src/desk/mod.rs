@@ -21,7 +21,7 @@ use quorate_core::id::Lineage;
 use tokio::time::Instant;
 
 pub use self::page::{CHUNK, Listing, Page, PageToken};
-pub use self::perform::{Tools, Use};
+pub use self::perform::{Tools, Use, UseFacts};
 
 use crate::call::Metered;
 use crate::duty::Duties;

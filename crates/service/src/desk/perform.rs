@@ -22,6 +22,10 @@ use crate::view::{Gap, HotFacts};
 /// takes a new round and looks again; what happens after that last look can't be bounded by anybody.
 const ROUND_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// Facts that uses gather from.
+pub trait UseFacts: Materials<Material = Arc<Material>> {}
+impl<F: Materials<Material = Arc<Material>>> UseFacts for F {}
+
 /// A request that uses what is there and changes nothing.
 pub trait Use {
     /// What it needs to know.
@@ -42,7 +46,7 @@ pub trait Use {
     ///
     /// # Errors
     /// The refusals of the verb; whatever keeps facts from being read.
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error>;
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error>;
     /// Does the work. It may be done again on newer facts.
     ///
     /// # Errors
@@ -122,12 +126,7 @@ impl Kms {
     }
 
     /// What the request needs of these facts, as far as the caller may.
-    fn judged<U: Use, F: Materials<Material = Arc<Material>>>(
-        &self,
-        call: &Call,
-        request: &U,
-        facts: &mut F,
-    ) -> Result<U::Facts, F::Error>
+    fn judged<U: Use, F: UseFacts>(&self, call: &Call, request: &U, facts: &mut F) -> Result<U::Facts, F::Error>
     where
         F::Error: From<Error>,
     {

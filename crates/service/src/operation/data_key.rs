@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
-use quorate_core::facts::Materials;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
 use quorate_core::request::{DATA_KEY_LEN_DEFAULT, EncryptionContext, InvalidRequest, KeyHandle, Part};
@@ -13,7 +12,7 @@ use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{ContextHash, KeyRef, data_key};
 
 use super::NOT_FITTING;
-use crate::desk::{Tools, Use};
+use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Makes `len` random bytes (0 = [`DATA_KEY_LEN_DEFAULT`]) under the current version of `key`, bound to `context`.
@@ -51,7 +50,7 @@ impl Use for GenerateDataKey {
         if self.with_plaintext { Action::DataKey } else { Action::DataKeyWithoutPlaintext }
     }
 
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
         at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
-use quorate_core::facts::Materials;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
 use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
@@ -14,7 +13,7 @@ use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BLOB_OVERHEAD, BlobHeader, BlobKind, ContextHash, decrypt};
 
 use super::NOT_FITTING;
-use crate::desk::{Tools, Use};
+use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Decrypts `ciphertext`, which was bound to `context`. With `key`, it must be that key's.
@@ -72,7 +71,7 @@ impl Use for Decrypt {
         if self.header.is_of(&tools.lineage) { Ok(()) } else { Err(Error::WrongLineage) }
     }
 
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
         at.process(self.header.key_id, self.header.version, self.key.as_ref(), Usage::Decrypt, Algorithm::Blob)
     }
 

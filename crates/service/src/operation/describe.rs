@@ -1,16 +1,13 @@
 //! Describe a key.
 
-use std::sync::Arc;
-
 use quorate_core::access::Access;
 use quorate_core::action::Action;
-use quorate_core::facts::{Materials, Of};
+use quorate_core::facts::Of;
 use quorate_core::record::KeyRecord;
 use quorate_core::request::KeyHandle;
 use quorate_core::views::KeyView;
-use quorate_crypto::material::Material;
 
-use crate::desk::{Tools, Use};
+use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Tells what is known of `key`, its material apart.
@@ -29,10 +26,7 @@ impl Use for Describe {
         Action::Describe
     }
 
-    fn gather<F: Materials<Material = Arc<Material>>>(
-        &self,
-        at: &mut Access<'_, F>,
-    ) -> Result<Of<KeyRecord>, F::Error> {
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Of<KeyRecord>, F::Error> {
         at.key(&self.key)
     }
 

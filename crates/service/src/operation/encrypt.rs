@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
-use quorate_core::facts::Materials;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
 use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
@@ -13,7 +12,7 @@ use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BlobKind, ContextHash, KeyRef, encrypt};
 
 use super::NOT_FITTING;
-use crate::desk::{Tools, Use};
+use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Encrypts `plaintext` under the current version of `key`, bound to `context`.
@@ -51,7 +50,7 @@ impl Use for Encrypt {
         if len > max { Err(InvalidRequest::TooLarge { part: Part::Plaintext, len, max }.into()) } else { Ok(()) }
     }
 
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
         at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
     }
 

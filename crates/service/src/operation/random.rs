@@ -1,15 +1,11 @@
 //! Random bytes.
 
-use std::sync::Arc;
-
 use quorate_core::access::Access;
 use quorate_core::action::Action;
-use quorate_core::facts::Materials;
 use quorate_core::request::{InvalidRequest, Part, RANDOM_LEN_MAX};
 use quorate_crypto::SecretBytes;
-use quorate_crypto::material::Material;
 
-use crate::desk::{Tools, Use};
+use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Makes `len` random bytes, 1 to [`RANDOM_LEN_MAX`].
@@ -36,7 +32,7 @@ impl Use for GenerateRandom {
     }
 
     /// It needs no facts but one: that the cluster is not sealed.
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
         at.namespace().map(drop)
     }
 

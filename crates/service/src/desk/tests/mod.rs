@@ -23,7 +23,6 @@ use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::batch::{Batch, Genesis, Rev};
 use quorate_core::decide::{Create, CreateMany, Rotate};
-use quorate_core::facts::Materials;
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
 use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
 use quorate_core::principal::{Principal, Role};
@@ -32,7 +31,6 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{DeletionWindow, EncryptionContext, KeyCount, KeyHandle, PageLen, Token};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
-use quorate_crypto::material::Material;
 use quorate_crypto::{Keyring, Secret};
 use quorate_journal::disk::RealDisk;
 use quorate_replica::{
@@ -43,7 +41,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use self::identity::SoftIdentity;
-use super::{Kms, KmsConfig, Tools, Use};
+use super::{Kms, KmsConfig, Tools, Use, UseFacts};
 use crate::error::{Error, Reason};
 use crate::records::{Records, RecordsConfig};
 use crate::seal::peers::MacVerifier;
@@ -339,7 +337,7 @@ impl Use for Looking {
     fn action(&self) -> Action {
         Action::Encrypt
     }
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
         (self.look)();
         match &self.key {
             Some(key) => at.protect(key, Usage::Encrypt, Algorithm::Blob).map(drop),
@@ -359,7 +357,7 @@ impl Use for Unasked {
     fn action(&self) -> Action {
         Action::Encrypt
     }
-    fn gather<F: Materials<Material = Arc<Material>>>(&self, _: &mut Access<'_, F>) -> Result<(), F::Error> {
+    fn gather<F: UseFacts>(&self, _: &mut Access<'_, F>) -> Result<(), F::Error> {
         Ok(())
     }
     fn act(&self, (): (), _: &Tools<'_>) -> Result<(), Error> {
