@@ -1,4 +1,4 @@
-//! How long a caller waits: the `grpc-timeout` header (gRPC over HTTP/2, "Requests"), or 10 seconds.
+//! How long a caller waits: the `grpc-timeout` header (gRPC over HTTP/2, "Requests").
 
 use std::time::Duration;
 
@@ -6,23 +6,13 @@ use tokio::time::Instant;
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
-/// When the caller says nothing (design §6).
-const DEFAULT: Duration = Duration::from_secs(10);
-/// However long the caller is ready to wait, nothing is kept waiting longer.
-const MAX: Duration = Duration::from_secs(60);
-
-/// Time left for the answer's way back, so that the caller hears what went wrong instead of giving up without a word.
-const MARGIN_MAX: Duration = Duration::from_millis(200);
-
 /// When work on this request has to end.
 pub(crate) fn deadline<T>(request: &Request<T>) -> Instant {
-    let given = timeout(request.metadata());
-    Instant::now() + given - (given / 10).min(MARGIN_MAX)
+    quorate_service::deadline(timeout(request.metadata()))
 }
 
-fn timeout(metadata: &MetadataMap) -> Duration {
-    let given = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
-    given.unwrap_or(DEFAULT).min(MAX)
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?))
 }
 
 /// At most 8 digits and a unit.
@@ -61,12 +51,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_ten_seconds_and_nobody_waits_for_ever() {
+    fn nonsense_is_nothing_said() {
         let mut metadata = MetadataMap::new();
-        assert_eq!(timeout(&metadata), DEFAULT);
+        assert_eq!(timeout(&metadata), None);
         metadata.insert("grpc-timeout", "9H".parse().unwrap());
-        assert_eq!(timeout(&metadata), MAX);
+        assert_eq!(timeout(&metadata), Some(Duration::from_secs(9 * 3600)));
         metadata.insert("grpc-timeout", "nonsense".parse().unwrap());
-        assert_eq!(timeout(&metadata), DEFAULT);
+        assert_eq!(timeout(&metadata), None);
     }
 }

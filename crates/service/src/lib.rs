@@ -18,7 +18,7 @@ pub(crate) mod records;
 pub mod seal;
 mod view;
 
-pub use call::{Call, Meter, Metered};
+pub use call::{Call, Meter, Metered, deadline};
 pub use error::{Error, Reason};
 pub use identity::HsmIdentity;
 pub use marks::HsmMarks;
