@@ -119,7 +119,7 @@ impl Kms {
     }
 
     fn hot_facts<U: Use>(&self, call: &Call, request: &U, mut hot: HotFacts<'_>) -> Result<U::Facts, Gap> {
-        if hot.revision(&self.records.seal)? != self.records.seal_epoch {
+        if hot.revision(&self.records.seal_key)? != self.records.seal_epoch {
             return Err(Error::Sealed.into());
         }
         self.judged(call, request, &mut hot)

@@ -64,7 +64,7 @@ impl<'a> EngineFacts<'a> {
         let time = records.time(view);
         let mut facts =
             Self { view, barrier: &records.barrier, keyring, time, dev: records.dev, read: Vec::with_capacity(4) };
-        let (epoch, _) = facts.at(&records.seal)?;
+        let (epoch, _) = facts.at(&RecordName::Seal(records.seal_key.clone()))?;
         if epoch == records.seal_epoch { Ok(facts) } else { Err(Error::Sealed) }
     }
 

@@ -16,7 +16,6 @@ use quorate_core::batch::Rev;
 use quorate_core::decide::Slot;
 use quorate_core::id::{ClusterId, GroupId, Lineage};
 use quorate_core::key_spec::KeySpec;
-use quorate_core::record::RecordName;
 use quorate_core::record_key::RecordKey;
 use quorate_core::seam::Entropy;
 use quorate_core::time::Time;
@@ -61,8 +60,8 @@ pub struct Records {
     pub barrier: Arc<Barrier>,
     pub seal_epoch: Rev,
     pub dev: bool,
-    /// The cluster-wide seal; its key is a hash that need not be made for every request.
-    pub seal: RecordName,
+    /// Where the cluster-wide seal is kept; a hash that need not be made for every request.
+    pub seal_key: RecordKey,
     cluster: ClusterId,
     locks: Locks,
 }
@@ -76,7 +75,7 @@ impl Records {
             barrier: Arc::new(barrier),
             seal_epoch: config.seal_epoch,
             dev: config.dev,
-            seal: RecordName::Seal(RecordKey::cluster_seal()),
+            seal_key: RecordKey::cluster_seal(),
             cluster: config.cluster,
             locks: Locks::default(),
         }

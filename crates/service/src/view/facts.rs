@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use quorate_core::batch::Rev;
 use quorate_core::decide::Refusal;
 use quorate_core::facts::{Facts, Materials};
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::record::{Record, RecordName};
+use quorate_core::record_key::RecordKey;
 use quorate_crypto::Keyring;
 use quorate_crypto::material::Material;
 
@@ -45,13 +47,13 @@ impl<'a> HotFacts<'a> {
         Self { guard, keyring }
     }
 
-    /// The revision of a record; 0 = there is none.
-    pub fn revision(&self, name: &RecordName) -> Result<u64, Gap> {
-        Ok(self.known(name)?.0)
+    /// The revision of the record there; 0 = there is none.
+    pub fn revision(&self, key: &RecordKey) -> Result<Rev, Gap> {
+        self.guard.get(key).map(|(rev, _)| rev).ok_or(Gap::Missing)
     }
 
-    fn known(&self, name: &RecordName) -> Result<(u64, Known), Gap> {
-        self.guard.get(&Barrier::key_of(self.keyring, name)).ok_or(Gap::Missing)
+    fn known(&self, name: &RecordName) -> Result<Known, Gap> {
+        self.guard.get(&Barrier::key_of(self.keyring, name)).map(|(_, known)| known).ok_or(Gap::Missing)
     }
 }
 
@@ -59,7 +61,7 @@ impl Facts for HotFacts<'_> {
     type Error = Gap;
 
     fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, Gap> {
-        match self.known(name)?.1 {
+        match self.known(name)? {
             Known::Absent => Ok(None),
             Known::Record(record) => Ok(Some(record)),
             Known::Material(..) => Err(Gap::Missing),
@@ -71,7 +73,7 @@ impl Materials for HotFacts<'_> {
     type Material = Arc<Material>;
 
     fn material(&mut self, key: KeyId, version: KeyVersion) -> Result<Arc<Material>, Gap> {
-        match self.known(&RecordName::KeyVersion((key, version)))?.1 {
+        match self.known(&RecordName::KeyVersion((key, version)))? {
             Known::Material(material, ..) => Ok(material),
             Known::Absent => Err(missing(key, version).into()),
             Known::Record(_) => Err(Gap::Missing),
