@@ -44,19 +44,32 @@ fn failed(e: impl std::fmt::Display) -> Failure {
     Failure::failed("can't measure this machine's limits", e, "")
 }
 
-/// Small writes made durable one after the other, per second.
-pub fn syncs_per_second(space: &Workspace, time: Duration) -> CommandResult<f64> {
-    let measure = || -> io::Result<f64> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(space.file("syncs"))?;
-        let bytes = [0x5a; SYNCED_LEN];
+/// Small writes made durable one after the other, per second: each to so many files at once, as when so many nodes share a disk.
+pub fn syncs_per_second(space: &Workspace, files: usize, time: Duration) -> CommandResult<f64> {
+    let bytes = [0x5a; SYNCED_LEN];
+    let open = |n: usize| -> io::Result<File> {
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).open(space.file(&format!("syncs-{n}")))?;
         for number in 0..SYNCED_COUNT {
             file.write_all_at(&bytes, (number * SYNCED_LEN) as u64)?;
         }
         file.sync_all()?;
+        Ok(file)
+    };
+    let measure = || -> io::Result<f64> {
+        let opened = (0..files).map(open).collect::<io::Result<Vec<_>>>()?;
+        let sync = |file: &File, count: usize| -> io::Result<()> {
+            file.write_all_at(&bytes, (count % SYNCED_COUNT * SYNCED_LEN) as u64)?;
+            file.sync_data()
+        };
         let (start, mut count) = (Instant::now(), 0);
         while start.elapsed() < time {
-            file.write_all_at(&bytes, (count % SYNCED_COUNT * SYNCED_LEN) as u64)?;
-            file.sync_data()?;
+            std::thread::scope(|all| {
+                let others = opened[1..].iter().map(|file| all.spawn(move || sync(file, count)));
+                let others: Vec<_> = others.collect();
+                let own = sync(&opened[0], count);
+                others.into_iter().try_for_each(|other| other.join().expect("it does not panic")).and(own)
+            })?;
             count += 1;
         }
         Ok(count as f64 / start.elapsed().as_secs_f64())
@@ -142,7 +155,7 @@ mod tests {
     fn limits_are_measured_and_leave_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let space = Workspace::new(dir.path()).unwrap();
-        assert!(syncs_per_second(&space, Duration::from_millis(1)).unwrap() > 0.0);
+        assert!([1, 3].iter().all(|files| syncs_per_second(&space, *files, Duration::from_millis(1)).unwrap() > 0.0));
         assert!(aes_gcm_per_second(Duration::from_millis(1)).unwrap() > 0.0);
         let rates = file_rates(&space, 1).unwrap();
         assert!([rates.encrypt, rates.decrypt, rates.encrypt_to_disk, rates.copy_to_disk].iter().all(|r| *r > 0.0));
