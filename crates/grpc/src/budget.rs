@@ -21,7 +21,7 @@ pub type Whose = Option<Principal>;
 pub struct Budget(Mutex<HashMap<Whose, usize>>);
 
 /// A part of a principal's budget; given back when dropped.
-pub struct Held {
+pub struct Reserved {
     budget: Arc<Budget>,
     whose: Whose,
     bytes: usize,
@@ -29,9 +29,9 @@ pub struct Held {
 
 impl Budget {
     /// Takes `bytes`, if so much is left.
-    pub fn take(self: &Arc<Self>, whose: Whose, bytes: usize) -> Option<Held> {
-        let mut held = Held { budget: self.clone(), whose, bytes: 0 };
-        held.grow(bytes).then_some(held)
+    pub fn take(self: &Arc<Self>, whose: Whose, bytes: usize) -> Option<Reserved> {
+        let mut reserved = Reserved { budget: self.clone(), whose, bytes: 0 };
+        reserved.grow(bytes).then_some(reserved)
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<Whose, usize>> {
@@ -39,7 +39,7 @@ impl Budget {
     }
 }
 
-impl Held {
+impl Reserved {
     /// Takes `bytes` more; false, and nothing is taken, if so much is not left.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let max = if self.whose.is_some() { OF_ONE_MAX } else { OF_STRANGERS_MAX };
@@ -65,7 +65,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reserved {
     fn drop(&mut self) {
         let mut taken = self.budget.taken();
         let Some(of_one) = taken.get_mut(&self.whose) else { return };
@@ -107,22 +107,22 @@ mod tests {
             steps in prop::collection::vec((0usize..3, 0..OF_ONE_MAX / 2, any::<bool>()), 1..100),
         ) {
             let budget = Arc::<Budget>::default();
-            let mut held: Vec<Held> = Vec::new();
+            let mut reserved: Vec<Reserved> = Vec::new();
             for (n, bytes, back) in steps {
                 if back {
-                    held.pop();
+                    reserved.pop();
                 }
                 let before = budget.taken().get(&whose(n)).copied().unwrap_or(0);
                 let max = if n == 0 { OF_STRANGERS_MAX } else { OF_ONE_MAX };
                 let given = budget.take(whose(n), bytes);
                 prop_assert_eq!(given.is_some(), before + bytes <= max);
-                held.extend(given);
+                reserved.extend(given);
                 for n in 0..3 {
-                    let sum: usize = held.iter().filter(|h| h.whose == whose(n)).map(|h| h.bytes).sum();
+                    let sum: usize = reserved.iter().filter(|h| h.whose == whose(n)).map(|h| h.bytes).sum();
                     prop_assert_eq!(budget.taken().get(&whose(n)).copied().unwrap_or(0), sum);
                 }
             }
-            held.clear();
+            reserved.clear();
             prop_assert!(budget.taken().is_empty());
         }
     }

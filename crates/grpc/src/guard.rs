@@ -13,7 +13,7 @@ use quorate_proto::{MESSAGE_LEN_MAX, REASON_KEY};
 use quorate_service::Error;
 use tonic::{Code, Status};
 
-use crate::budget::{Budget, Held};
+use crate::budget::{Budget, Reserved};
 use crate::caller::Callers;
 use crate::message::{self, HEALTH_LEN_MAX};
 use crate::method::Method;
@@ -31,7 +31,7 @@ impl Guard {
     }
 
     /// The request with its whole body, and what it takes of its principal's budget.
-    async fn admit(&self, request: Request) -> Result<(Request, Held), Status> {
+    async fn admit(&self, request: Request) -> Result<(Request, Reserved), Status> {
         let (mut head, body) = request.into_parts();
         let method = Method::parse(head.uri.path()).ok_or_else(|| Status::unimplemented("no such service here"))?;
         let caller = match (self.callers.named_in(&head.extensions), method) {
@@ -42,13 +42,13 @@ impl Guard {
             method.check(&caller.principal).map_err(|denied| status(&denied.into()))?;
         }
         let whose = caller.as_ref().map(|caller| caller.principal.clone());
-        let mut held = self.budget.take(whose, method.cost()).ok_or_else(|| status(&message::too_much()))?;
+        let mut reserved = self.budget.take(whose, method.cost()).ok_or_else(|| status(&message::too_much()))?;
         let max = if method == Method::Health { HEALTH_LEN_MAX } else { MESSAGE_LEN_MAX };
-        let body = message::read(body, max, &mut held).await.map_err(|e| status(&e))?;
+        let body = message::read(body, max, &mut reserved).await.map_err(|e| status(&e))?;
         if let Some(caller) = caller {
             head.extensions.insert(caller);
         }
-        Ok((Request::from_parts(head, Body::from(body)), held))
+        Ok((Request::from_parts(head, Body::from(body)), reserved))
     }
 }
 
@@ -58,11 +58,11 @@ pub(crate) async fn pass(State(guard): State<Arc<Guard>>, request: Request, next
         return (StatusCode::NOT_FOUND, "not found: this port serves gRPC, /health and /metrics\n").into_response();
     }
     match guard.admit(request).await {
-        Ok((request, held)) => {
+        Ok((request, reserved)) => {
             let response = next.run(request).await;
             let response = explained(response.headers()).map_or(response, Status::into_http);
             // The answer, too, is in memory until the caller has taken it.
-            held.until_taken(response)
+            reserved.until_taken(response)
         }
         Err(status) => status.into_http(),
     }

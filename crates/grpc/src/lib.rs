@@ -27,7 +27,7 @@ use quorate_service::node::Node;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-pub use budget::{Budget, Held};
+pub use budget::{Budget, Reserved};
 pub use caller::CallerOf;
 pub use health::WatchSeat;
 pub use quorate_service::core::access::{Caller, Door};

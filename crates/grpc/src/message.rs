@@ -11,7 +11,7 @@ use quorate_service::Error;
 use quorate_service::core::request::{InvalidRequest, Part};
 use tokio::time::timeout;
 
-use crate::budget::Held;
+use crate::budget::Reserved;
 
 /// A request has to be there whole within this time.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
@@ -27,15 +27,15 @@ const SMALL: usize = 4 * 1024;
 /// # Errors
 /// [`Error::InvalidArgument`] unless it is one whole message; [`Error::TooLarge`] above `max`; [`Error::Busy`] when it does
 /// not come in time, or when its principal has too much under way.
-pub(crate) async fn read(body: Body, max: usize, held: &mut Held) -> Result<Bytes, Error> {
-    let whole = timeout(BODY_TIME_MAX, read_whole(body, max, held)).await;
+pub(crate) async fn read(body: Body, max: usize, reserved: &mut Reserved) -> Result<Bytes, Error> {
+    let whole = timeout(BODY_TIME_MAX, read_whole(body, max, reserved)).await;
     whole.unwrap_or_else(|_| {
         let why = format!("the request was not there whole within {} seconds", BODY_TIME_MAX.as_secs());
         Err(Error::Busy(format!("{why}; nothing was changed, try again")))
     })
 }
 
-async fn read_whole(mut body: Body, max: usize, held: &mut Held) -> Result<Bytes, Error> {
+async fn read_whole(mut body: Body, max: usize, reserved: &mut Reserved) -> Result<Bytes, Error> {
     let mut read = Read::Nothing;
     let mut len = None;
     while let Some(frame) = body.frame().await {
@@ -46,7 +46,7 @@ async fn read_whole(mut body: Body, max: usize, held: &mut Held) -> Result<Bytes
             && let Some(announced) = announced(read.bytes(), max)?
         {
             // What is read, and what the call makes of it.
-            if announced > SMALL && !held.grow(2 * announced) {
+            if announced > SMALL && !reserved.grow(2 * announced) {
                 return Err(too_much());
             }
             len = Some(PREFIX_LEN + announced);
@@ -135,8 +135,8 @@ mod tests {
     use crate::budget::Budget;
 
     async fn read_from(body: Body) -> Result<Bytes, Error> {
-        let mut held = Arc::<Budget>::default().take(None, 0).expect("nothing is taken");
-        read(body, MESSAGE_LEN_MAX, &mut held).await
+        let mut reserved = Arc::<Budget>::default().take(None, 0).expect("nothing is taken");
+        read(body, MESSAGE_LEN_MAX, &mut reserved).await
     }
 
     fn pieces(pieces: Vec<Bytes>) -> impl futures::Stream<Item = Result<Bytes, std::io::Error>> {

@@ -160,7 +160,7 @@ async fn scrape(State(app): State<App>, request: Request) -> Response {
     let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
     match (app.caller_of)(&chain) {
         Ok(caller) => match app.budget.take(Some(caller.clone()), SCRAPE_COST) {
-            Some(held) => held.until_taken(app.metrics.render(&app.node, &caller).into_response()),
+            Some(reserved) => reserved.until_taken(app.metrics.render(&app.node, &caller).into_response()),
             None => (StatusCode::TOO_MANY_REQUESTS, "too many requests of this principal\n").into_response(),
         },
         Err(why) => {
