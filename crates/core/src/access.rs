@@ -13,7 +13,7 @@ use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Usage};
 use crate::lifecycle::KeyState;
 use crate::principal::Principal;
-use crate::record::{AliasRecord, Due, KeyRecord, RecordName, Stored};
+use crate::record::{AliasRecord, Due, KeyRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
@@ -65,8 +65,11 @@ pub enum Decision {
 }
 
 /// Decides who may do what.
+///
+/// From what it is asked alone: a decision that rests on records besides needs them read as facts, so that they are noted, and
+/// the change stands only if they have not moved.
 pub trait PolicyEngine: Send + Sync {
-    /// Decides one question, from what it is asked alone.
+    /// Decides one question.
     fn decide(&self, ask: &Ask<'_>) -> Decision;
 }
 
@@ -106,7 +109,24 @@ pub struct Access<'a, F> {
 #[derive(Default)]
 struct Granted {
     namespace: bool,
-    keys: Vec<KeyId>,
+    // Nearly always one: it needs no allocation.
+    key: Option<KeyId>,
+    more: Vec<KeyId>,
+}
+
+impl Granted {
+    fn add(&mut self, key: KeyId) {
+        match self.key {
+            None => self.key = Some(key),
+            Some(_) => self.more.push(key),
+        }
+    }
+    fn has(&self, key: KeyId) -> bool {
+        self.key == Some(key) || self.more.contains(&key)
+    }
+    fn is_anything(&self) -> bool {
+        self.namespace || self.key.is_some()
+    }
 }
 
 impl<'a, F: Facts> Access<'a, F> {
@@ -155,7 +175,7 @@ impl<'a, F: Facts> Access<'a, F> {
         let id = self.id(handle)?;
         match self.live(id)? {
             Some(key) => self.grant(key),
-            None => self.missing(Refusal::KeyNotFound(handle.clone())),
+            None => self.refuse(Refusal::KeyNotFound(handle.clone())),
         }
     }
 
@@ -165,7 +185,7 @@ impl<'a, F: Facts> Access<'a, F> {
             KeyHandle::Id(id) => Ok(*id),
             KeyHandle::Alias(name) => match self.facts.get::<AliasRecord>(name.clone())? {
                 Some(alias) => Ok(alias.key),
-                None => self.missing(Refusal::KeyNotFound(handle.clone())),
+                None => self.refuse(Refusal::KeyNotFound(handle.clone())),
             },
         }
     }
@@ -176,12 +196,12 @@ impl<'a, F: Facts> Access<'a, F> {
 
     fn grant(&mut self, key: Of<KeyRecord>) -> Result<Of<KeyRecord>, F::Error> {
         self.judge(Resource::Key(&key))?;
-        self.granted.keys.push(key.id);
+        self.granted.add(key.id);
         Ok(key)
     }
 
-    /// Says that something is not there, to who may do it where it could be.
-    fn missing<T>(&self, refusal: Refusal) -> Result<T, F::Error> {
+    /// Refuses, and says why to who may do it in the namespace: to others what is there, or not, is nobody's affair.
+    pub(crate) fn refuse<T>(&self, refusal: Refusal) -> Result<T, F::Error> {
         self.judge(Resource::Namespace(Namespace::FIRST))?;
         Err(refusal.into())
     }
@@ -198,17 +218,22 @@ impl<'a, F: Facts> Access<'a, F> {
         self.facts.get(name)
     }
 
-    /// Whether anything was granted, and each of these writes is to a key that was, or makes one where that was. A decision
-    /// that was not judged is a fault, and has no effect.
+    /// Whether anything was granted, and each of these writes is to a key that was, or makes one where that was, or goes with
+    /// such a key. A decision that was not judged is a fault, and has no effect.
     pub fn covers(&self, writes: &[Write]) -> bool {
-        let Granted { namespace, keys } = &self.granted;
-        let covered = |write: &Write| match write.name() {
-            RecordName::Key(id) | RecordName::KeyVersion((id, _)) | RecordName::Due((_, Due::Deletion(id))) => {
-                keys.contains(&id) || *namespace && write.creates()
+        let made = |id| writes.iter().any(|write| write.creates() && write.name() == RecordName::Key(id));
+        let covered = |write: &Write| match (write.name(), write) {
+            (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
+            (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
+            (RecordName::Due((_, Due::Deletion(id))), _) => self.granted.has(id),
+            (RecordName::Alias(_), Write::Create(Record::Alias(alias)) | Write::Update(Record::Alias(alias))) => {
+                self.granted.has(alias.key) || made(alias.key)
             }
-            _ => true,
+            (RecordName::Alias(_), Write::Delete(_)) => true,
+            (RecordName::Idempotency((who, _)), _) => who == *self.principal(),
+            _ => false,
         };
-        (*namespace || !keys.is_empty()) && writes.iter().all(covered)
+        self.granted.is_anything() && writes.iter().all(covered)
     }
 }
 
@@ -249,12 +274,16 @@ impl<F: Materials> Access<'_, F> {
         by: Algorithm,
     ) -> Result<Usable<F::Material>, F::Error> {
         if let Some(handle) = named {
-            let named = self.id(handle)?;
+            // Who may not use what an alias stands for is not told what that is.
+            let named = match handle {
+                KeyHandle::Id(named) => *named,
+                KeyHandle::Alias(_) => self.key(handle)?.id,
+            };
             if named != id {
-                return self.missing(Refusal::WrongKey { named, actual: id });
+                return self.refuse(Refusal::WrongKey { named, actual: id });
             }
         }
-        let Some(key) = self.live(id)? else { return self.missing(Refusal::UnknownKey(id)) };
+        let Some(key) = self.live(id)? else { return self.refuse(Refusal::UnknownKey(id)) };
         let key = self.grant(key)?;
         fits(&key, to, by)?;
         let known = key.process(version).map_err(|why| refusal(id, why))?;

@@ -98,3 +98,17 @@ impl std::fmt::Display for Action {
         f.pad(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_words_and_name_one_action_each() {
+        let mut names: Vec<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_alphabetic())));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Action::ALL.len());
+    }
+}

@@ -2,7 +2,6 @@
 //! policy could say more; what is done with keys is judged on facts ([`crate::access`]).
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use thiserror::Error;
 
@@ -54,20 +53,6 @@ right!(
     Echo, "call echo", [Admin, User, Custodian, Auditor]
 );
 
-/// Proof that a principal was found to have the right `R`. Only [`authorize`] makes one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Authorized<R> {
-    principal: Principal,
-    right: PhantomData<R>,
-}
-
-impl<R> Authorized<R> {
-    /// Who it is.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
-    }
-}
-
 /// The principal does not have that right.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub struct Denied {
@@ -96,9 +81,9 @@ impl fmt::Display for Denied {
 ///
 /// # Errors
 /// [`Denied`] unless its role is in [`Right::ROLES`].
-pub fn authorize<R: Right>(principal: &Principal) -> Result<Authorized<R>, Denied> {
+pub fn authorize<R: Right>(principal: &Principal) -> Result<(), Denied> {
     if R::ROLES.contains(&principal.role()) {
-        Ok(Authorized { principal: principal.clone(), right: PhantomData })
+        Ok(())
     } else {
         Err(Denied { principal: principal.clone(), phrase: R::PHRASE, roles: R::ROLES })
     }

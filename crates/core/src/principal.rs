@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{ClusterId, Name, Namespace, quoted};
 
-/// What a certificate entitles its holder to, by a fixed rule (a later issue refines it by policies).
+/// What a certificate entitles its holder to, by a fixed rule.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Role {
     /// Everything, key use included.

@@ -31,8 +31,8 @@ impl<'a> Method<'a> {
         }
     }
 
-    /// Whether `who` has the right that it takes. The desk asks again, with the whole request before it: here a body is
-    /// kept out that could not be wanted.
+    /// Whether `who` has the right that it takes, by the fixed rule of roles, which is all the policy there is. The desk asks
+    /// again, with the whole request before it: here a body is kept out that could not be wanted.
     pub(crate) fn check(self, who: &Principal) -> Result<(), Denied> {
         let Self::Ours(call) = self else { return Ok(()) };
         match right_for(call) {

@@ -31,7 +31,8 @@ pub fn deadline(wait: Option<Duration>) -> Instant {
     Instant::now() + wait - (wait / 10).min(MARGIN_MAX)
 }
 
-/// Hears of each call once, when it is answered; knows no protocol.
+/// Hears of each call that came to the desk, once, when it is answered; knows no protocol. (What is no request of its protocol,
+/// or comes while the node is sealed, comes to no desk.)
 pub trait Meter: Send + Sync {
     /// What was done, how it ended, and how long it took.
     fn answered(&self, action: Action, ended: Result<(), Reason>, took: Duration);

@@ -70,7 +70,7 @@ pub struct NodeConfig {
     pub meter: Metered,
 }
 
-/// How a new node join_challenges.
+/// How a new node joins.
 pub struct JoinConfig {
     /// Where else the inviting node may be reached (`host:port`, peer port), tried after the token's own address.
     pub addresses: Vec<String>,

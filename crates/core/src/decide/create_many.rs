@@ -75,12 +75,12 @@ impl Decide for CreatePart {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<Vec<KeyView>>, F::Error> {
         let namespace = at.namespace()?;
         let (mut keys, mut writes) = (Vec::new(), Vec::new());
-        for (slot, n) in self.keys.clone().enumerate() {
+        for n in self.keys.clone() {
             keys.push(match new_key(at, ids, self.token, n, self.birth)? {
                 NewKey::Made(earlier) => earlier,
                 NewKey::Free(id) => {
                     let key = fresh(id, namespace, self.spec, self.birth, self.description.clone(), at.time());
-                    writes.extend(creation(&key, slot));
+                    writes.extend(creation(&key, writes.len() / 2));
                     KeyView::from(&key)
                 }
             });

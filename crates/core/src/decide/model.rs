@@ -11,7 +11,8 @@ use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
 use crate::principal::{Principal, Role};
-use crate::record::{Due, DueRecord, Duty};
+use crate::record::{AliasRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord};
+use crate::record_key::RecordKey;
 use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Token};
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
@@ -54,7 +55,7 @@ impl Store {
     ) -> Result<D::Answer, Refusal> {
         self.run_at(time, |facts| {
             let mut at = Access::new(facts, &FixedRoles, caller, request.action());
-            let change = decide(request, &mut at, ids)?;
+            let change = decide(request, &request.retry(), &mut at, ids)?;
             assert!(at.covers(&change.writes), "{:?} is not all granted", change.writes);
             Ok(change)
         })
@@ -747,6 +748,56 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     let mine = KeyRecord::clone(&at.key(&KeyHandle::Id(mine)).unwrap());
     assert!(at.covers(&[]) && at.covers(&update(&mine)) && !at.covers(&update(&other)));
     assert!(!at.covers(&[Write::Create(other.clone().into())]), "what is made is made where that was granted");
+    let version = |key: &KeyRecord| {
+        let (version, spec) = (key.current.next().unwrap(), key.spec);
+        Write::Create(KeyVersionRecord { key: key.id, version, spec, created_ms: 5 }.into())
+    };
+    let named = |key: &KeyRecord| Write::Create(AliasRecord { name: alias(1), key: key.id, created_ms: 5 }.into());
+    let answer = |who: &Caller| {
+        let principal = who.principal.clone();
+        let (token, request_hash) = (Token([7; 16]), [7; 32]);
+        Write::Create(IdempotencyRecord { principal, token, request_hash, key: mine.id }.into())
+    };
+    for (write, covered) in [
+        (version(&mine), true),
+        (version(&other), false),
+        (named(&mine), true),
+        (named(&other), false),
+        (answer(&caller), true),
+        (answer(&as_role(Role::User)), false),
+        (Write::Delete(RecordName::Duty(Duty::Sweep)), false),
+        (Write::Delete(RecordName::Seal(RecordKey::cluster_seal())), false),
+    ] {
+        assert_eq!(at.covers(std::slice::from_ref(&write)), covered, "{write:?}");
+    }
     at.namespace().unwrap();
-    assert!(at.covers(&[Write::Create(other.clone().into())]) && !at.covers(&update(&other)));
+    let made = Write::Create(other.clone().into());
+    assert!(at.covers(&[made.clone(), version(&other), named(&other)]), "what is made there is whole");
+    assert!(!at.covers(&[version(&other)]) && !at.covers(&[named(&other)]) && !at.covers(&update(&other)));
+}
+
+/// While a key is being destroyed its aliases are nobody's, and can be taken off.
+#[test]
+fn the_alias_of_a_key_under_destruction_can_go() {
+    let (by, ids) = (admin(), TestIds::default());
+    let mut store = Store::default();
+    let time = Time { cluster_ms: 5, local_ms: 5 };
+    let id = new_key(&mut store, time, &ids);
+    let key = KeyHandle::Id(id);
+    store.commit(&by, &ids, time, &CreateAlias { name: alias(1), key: key.clone() }).unwrap();
+    for _ in 0..40 {
+        store.commit(&by, &ids, time, &Rotate { key: key.clone(), token: None }).unwrap();
+    }
+    let window = DeletionWindow::from_days(7).unwrap();
+    store.commit(&by, &ids, time, &ScheduleDeletion { key: key.clone(), window }).unwrap();
+    let at = time.cluster_ms + 7 * DAY_MS;
+    let step = |facts: &mut StoreFacts<'_>| destroy::decide(facts, DueRecord::hour(at), id, duty(at));
+    assert_eq!(store.run(step), Ok(destroy::Progress::More));
+    let taken = CreateAlias { name: alias(1), key: KeyHandle::Id(new_key(&mut store, time, &ids)) };
+    assert!(matches!(store.commit(&by, &ids, time, &taken), Err(Refusal::AliasTaken { .. })));
+    store.commit(&by, &ids, time, &DeleteAlias { name: alias(1) }).unwrap();
+    assert!(!store.has(&RecordName::Alias(alias(1))));
+    store.commit(&by, &ids, time, &taken).unwrap();
+    assert_eq!(store.run(step), Ok(destroy::Progress::Done));
+    assert!(store.has(&RecordName::Alias(alias(1))), "it is another key's now");
 }

@@ -31,28 +31,29 @@ pub struct Filed<A> {
     pub answer: fn(&KeyRecord) -> A,
 }
 
-/// Decides `request`; a retry is answered as it was, from what is there now.
+/// Decides `request`, which says that `retry` of itself; a retry is answered as it was, from what is there now.
 ///
 /// # Errors
 /// [`Refusal::TokenReused`], [`Refusal::TokenTime`]; those of the verb.
 pub fn decide<D: Decide, F: Basis>(
     request: &D,
+    retry: &Retry<D::Answer>,
     at: &mut Access<'_, F>,
     ids: &dyn NewIds,
 ) -> Result<Change<D::Answer>, F::Error> {
-    let filed = match request.retry() {
-        Retry::Again => return request.decide(at, ids),
-        Retry::Id(token) => {
-            timely(token, at.time())?;
-            return request.decide(at, ids);
-        }
-        Retry::Filed(filed) => filed,
+    let token = match retry {
+        Retry::Again => None,
+        Retry::Id(token) => Some(*token),
+        Retry::Filed(filed) => Some(filed.token),
     };
-    timely(filed.token, at.time())?;
+    if let Some(Err(late)) = token.map(|token| timely(token, at.time())) {
+        return at.refuse(late);
+    }
+    let Retry::Filed(filed) = retry else { return request.decide(at, ids) };
     let name = (at.principal().clone(), filed.token);
     if let Some(earlier) = at.get::<IdempotencyRecord>(name.clone())? {
         if earlier.request_hash != filed.request_hash {
-            return Err(Refusal::TokenReused.into());
+            return at.refuse(Refusal::TokenReused);
         }
         let key = at.key(&KeyHandle::Id(earlier.key))?;
         return Ok(Change::none((filed.answer)(&key)));

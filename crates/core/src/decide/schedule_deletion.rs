@@ -29,10 +29,10 @@ impl Decide for ScheduleDeletion {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
         if self.window.is_brief() && !at.is_dev() {
-            return Err(Refusal::BriefWindow.into());
+            return at.refuse(Refusal::BriefWindow);
         }
+        let key = at.key(&self.key)?;
         let at_ms = at.time().cluster_ms.saturating_add(self.window.millis());
         let state = step(&key, Transition::ScheduleDeletion { at_ms })?;
         let key = KeyRecord { state, ..KeyRecord::clone(&key) };

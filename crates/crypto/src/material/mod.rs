@@ -15,6 +15,13 @@ pub enum Material {
 }
 
 impl Material {
+    /// Bytes that it takes in memory, about.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Symmetric(_) => std::mem::size_of::<Self>(),
+        }
+    }
+
     /// The key, if it is a symmetric one. What fits was asked of `core`'s table before: to find another here is a fault.
     pub fn symmetric(&self) -> Option<&SymmetricKey> {
         match self {

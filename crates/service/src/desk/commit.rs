@@ -49,17 +49,18 @@ impl Kms {
     }
 
     async fn change<D: Decide>(&self, call: &Call, request: &D) -> Result<D::Answer, Error> {
+        let retry = request.retry();
         let decide = |facts: &mut EngineFacts<'_>| {
             let ids = self.records.new_ids()?;
             let mut at = Access::new(facts, &*self.policies, &call.caller, request.action());
-            let change = decide(request, &mut at, &ids)?;
+            let change = decide(request, &retry, &mut at, &ids)?;
             if at.covers(&change.writes) {
                 Ok(change)
             } else {
                 Err(Error::Internal("a decision writes what was not granted"))
             }
         };
-        let done = match request.retry() {
+        let done = match retry {
             Retry::Id(_) => self.records.create(call.deadline, decide).await?,
             Retry::Again | Retry::Filed(_) => self.records.change(call.deadline, Secrets::default(), decide).await?,
         };

@@ -114,7 +114,10 @@ impl Kms {
         }
         let mut engine = self.records.facts(&view)?;
         let facts = self.judged(call, request, &mut engine);
-        self.hot.offer(view.applied(), engine.into_read());
+        // Who may do nothing fills no memory either.
+        if !matches!(facts, Err(Error::Denied(_))) {
+            self.hot.offer(view.applied(), engine.into_read());
+        }
         facts
     }
 

@@ -26,8 +26,8 @@ const DEV_WAIT: Duration = Duration::from_secs(2);
 const DEV_HASTE: u32 = 5;
 /// How much later a node looks that does not lead: the leader claims first, if it is unsealed.
 const FOLLOWER_LAG: Duration = Duration::from_secs(5);
-/// How soon it is tried again after a failure, at the latest.
-const RETRY_PERIOD: Duration = Duration::from_secs(10);
+/// How often it is looked whether it is time, at least; and how soon it is tried again after a failure, at the latest.
+const LOOK_PERIOD: Duration = Duration::from_secs(10);
 /// What one step of a duty may take.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -95,14 +95,20 @@ async fn run(duties: Weak<Duties>, row: &'static Row) {
     let mut pause = Duration::ZERO;
     loop {
         let Some(now) = duties.upgrade() else { return };
-        let lag = if now.records.replica.status().role == Role::Leader { Duration::ZERO } else { FOLLOWER_LAG };
-        let period = if now.records.dev { row.period / DEV_HASTE } else { row.period };
-        drop(now);
-        tokio::time::sleep(lag + pause.max(period.min(RETRY_PERIOD))).await;
-        let Some(now) = duties.upgrade() else { return };
         if now.records.check_open().is_err() {
             return;
         }
+        let lag = if now.records.replica.status().role == Role::Leader { Duration::ZERO } else { FOLLOWER_LAG };
+        let period = if now.records.dev { row.period / DEV_HASTE } else { row.period };
+        drop(now);
+        // In short steps: whoever has closed is not kept, and who leads now goes first.
+        let step = period.min(LOOK_PERIOD);
+        tokio::time::sleep(lag + step).await;
+        pause = pause.saturating_sub(step);
+        if !pause.is_zero() {
+            continue;
+        }
+        let Some(now) = duties.upgrade() else { return };
         pause = match (row.work)(&now).await {
             Ok(0) => period,
             Ok(n) => {
@@ -114,5 +120,18 @@ async fn run(duties: Weak<Duties>, row: &'static Row) {
                 Duration::ZERO
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_duty_is_looked_after() {
+        for duty in Duty::ALL {
+            assert_eq!(DUTIES.iter().filter(|row| row.duty == *duty).count(), 1, "{duty:?}");
+        }
+        assert_eq!(DUTIES.len(), Duty::ALL.len());
     }
 }

@@ -6,10 +6,12 @@ use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
-use quorate_core::request::{DATA_KEY_LEN_DEFAULT, EncryptionContext, InvalidRequest, KeyHandle, Part};
+use quorate_core::request::{
+    DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, EncryptionContext, InvalidRequest, KeyHandle, Part,
+};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
-use quorate_crypto::material::symmetric::{ContextHash, KeyRef, data_key};
+use quorate_crypto::material::symmetric::{ContextHash, DataKeyLength, KeyRef, data_key};
 
 use super::NOT_FITTING;
 use crate::desk::{Tools, Use, UseFacts};
@@ -17,7 +19,7 @@ use crate::error::Error;
 
 /// Makes `len` random bytes (0 = [`DATA_KEY_LEN_DEFAULT`]) under the current version of `key`, bound to `context`.
 ///
-/// Refused: another length than 1 to [`quorate_core::request::DATA_KEY_LEN_MAX`]; the key is not found, disabled, or waits for
+/// Refused: another length than 1 to [`DATA_KEY_LEN_MAX`]; the key is not found, disabled, or waits for
 /// its destruction.
 pub struct GenerateDataKey {
     /// The key.
@@ -42,12 +44,27 @@ pub struct DataKey {
     pub version: KeyVersion,
 }
 
+impl GenerateDataKey {
+    fn len(&self) -> usize {
+        if self.len == 0 { DATA_KEY_LEN_DEFAULT } else { self.len as usize }
+    }
+}
+
 impl Use for GenerateDataKey {
     type Facts = Usable<Arc<Material>>;
     type Answer = DataKey;
 
     fn action(&self) -> Action {
         if self.with_plaintext { Action::DataKey } else { Action::DataKeyWithoutPlaintext }
+    }
+
+    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
+        match self.len() {
+            len if len > DATA_KEY_LEN_MAX => {
+                Err(InvalidRequest::wrong(Part::Len, DataKeyLength(len).to_string()).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
@@ -57,10 +74,10 @@ impl Use for GenerateDataKey {
     fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<DataKey, Error> {
         let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
         let (key_id, version) = (usable.key, usable.version);
-        let len = if self.len == 0 { DATA_KEY_LEN_DEFAULT } else { self.len as usize };
         let key = KeyRef { lineage: tools.lineage, key_id, version };
-        let (plaintext, ciphertext) = data_key(material, key, &ContextHash::of(&self.context), len, tools.entropy)
-            .map_err(|e| InvalidRequest::wrong(Part::Len, e.to_string()))?;
+        let (plaintext, ciphertext) =
+            data_key(material, key, &ContextHash::of(&self.context), self.len(), tools.entropy)
+                .map_err(|e| InvalidRequest::wrong(Part::Len, e.to_string()))?;
         let plaintext = self.with_plaintext.then_some(plaintext);
         Ok(DataKey { ciphertext, plaintext, key: key_id, version })
     }

@@ -50,12 +50,7 @@ impl Decrypt {
         }
         let header = BlobHeader::parse(&ciphertext)
             .map_err(|e| wrong(format!("this is no ciphertext that quorate made ({e}); give the whole of one")))?;
-        match header.kind {
-            BlobKind::Direct | BlobKind::DataKey => Ok(Self { header, ciphertext, context, key }),
-            BlobKind::KeyPairPrivate => Err(wrong(
-                "this is the private half of a key pair, which this version of quorate does not decrypt".into(),
-            )),
-        }
+        Ok(Self { header, ciphertext, context, key })
     }
 }
 
@@ -68,7 +63,17 @@ impl Use for Decrypt {
     }
 
     fn check(&self, tools: &Tools<'_>) -> Result<(), Error> {
-        if self.header.is_of(&tools.lineage) { Ok(()) } else { Err(Error::WrongLineage) }
+        if !self.header.is_of(&tools.lineage) {
+            return Err(Error::WrongLineage);
+        }
+        match self.header.kind {
+            BlobKind::Direct | BlobKind::DataKey => Ok(()),
+            BlobKind::KeyPairPrivate => Err(InvalidRequest::wrong(
+                Part::Ciphertext,
+                "this is the private half of a key pair, which this version of quorate does not decrypt",
+            )
+            .into()),
+        }
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {

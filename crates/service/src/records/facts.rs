@@ -84,6 +84,11 @@ impl<'a> EngineFacts<'a> {
     /// When storage fails or the record can't be opened.
     pub fn at(&mut self, name: &RecordName) -> Result<(Rev, Option<Arc<Record>>), Error> {
         let key = Barrier::key_of(&self.keyring, name);
+        match self.read.iter().find(|noted| noted.key == key) {
+            Some(Noted { known: Some(Known::Absent), .. }) => return Ok((0, None)),
+            Some(Noted { rev, known: Some(Known::Record(record)), .. }) => return Ok((*rev, Some(record.clone()))),
+            _ => {}
+        }
         let Some((rev, value)) = self.view.get(&key).map_err(unreadable)? else {
             self.note(key, 0, Some(Known::Absent));
             return Ok((0, None));

@@ -1,7 +1,7 @@
 //! Reading and writing the records of an unsealed node: read index → one view → decide → encrypt → propose, again after a
 //! conflict (key-log §1.7); what is new, and has a token, needs no read index at first. Keys, members, invitations and what table 0 holds are records like any other.
 //!
-//! What a change *is* is decided elsewhere, by functions over [`EngineFacts`]; uses look at the hot view of the desk first.
+//! What a change *is* is decided elsewhere, by functions over [`EngineFacts`]; uses look at the hot view first.
 
 pub mod barrier;
 mod change;

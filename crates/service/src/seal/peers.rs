@@ -150,7 +150,7 @@ impl MacVerifier {
         if epoch.0 <= newest {
             return Ok(false);
         }
-        // This node missed a rotation, which was genuine: it closes at that entry (`desk::turn`), and scans what
+        // This node missed a rotation, which was genuine: it closes at that entry ([`crate::view::KeyringWatch`]), and scans what
         // followed once it has the keys. Until then it can't tell, like any sealed node.
         if self.begun.load(Ordering::SeqCst) > newest {
             return Ok(true);

@@ -49,7 +49,7 @@ impl<'a> HotFacts<'a> {
 
     /// The revision of the record there; 0 = there is none.
     pub fn revision(&self, key: &RecordKey) -> Result<Rev, Gap> {
-        self.guard.get(key).map(|(rev, _)| rev).ok_or(Gap::Missing)
+        self.guard.revision(key).ok_or(Gap::Missing)
     }
 
     fn known(&self, name: &RecordName) -> Result<Known, Gap> {

@@ -16,7 +16,6 @@ use quorate_core::batch::Rev;
 use quorate_core::record::Record;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
-use quorate_crypto::material::Material;
 use quorate_replica::{ApplyObserver, ReadRecord, Touched};
 
 use crate::records::facts::{Known, Noted};
@@ -31,7 +30,7 @@ fn len(known: &Known) -> usize {
     ENTRY_OVERHEAD
         + match known {
             Known::Absent => 0,
-            Known::Material(_, of, _) => std::mem::size_of::<Material>() + of.as_bytes().len(),
+            Known::Material(material, of, _) => material.size() + of.as_bytes().len(),
             Known::Record(record) => match &**record {
                 Record::Key(key) => {
                     let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
@@ -96,9 +95,17 @@ impl HotGuard<'_> {
         Some((slot.rev, slot.known.clone()))
     }
 
+    /// The revision of a record, if it is here.
+    pub fn revision(&self, key: &RecordKey) -> Option<Rev> {
+        Some(self.slot(key)?.rev)
+    }
+
     fn slot(&self, key: &RecordKey) -> Option<&Slot> {
         let slot = self.0.slots[*self.0.map.get(key)?].as_ref()?;
-        slot.used.store(true, Ordering::Relaxed);
+        // Looked at first: a line that all cores write is slow.
+        if !slot.used.load(Ordering::Relaxed) {
+            slot.used.store(true, Ordering::Relaxed);
+        }
         Some(slot)
     }
 }

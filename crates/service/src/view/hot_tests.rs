@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use quorate_core::id::KeyId;
 use quorate_core::key_spec::KeySpec;
 use quorate_core::record::AliasRecord;
+use quorate_crypto::material::Material;
 
 use super::*;
 

@@ -149,6 +149,30 @@ async fn a_request_for_many_keys_that_breaks_off_says_that_some_may_be_there() {
     assert_eq!(rig.count(Table::Key), 100, "the first part was done");
 }
 
+/// One key in the middle is missing: that one is made, with material of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_many_keys_makes_only_those_that_are_missing() {
+    let rig = Rig::new().await;
+    let count = KeyCount::parse(3).unwrap();
+    let token = Some(rig.token(7));
+    let request = CreateMany { spec: KeySpec::Aes256, count, description: Default::default(), token };
+    let made = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
+    let gone = made[1].clone();
+    let undo = |facts: &mut EngineFacts<'_>| {
+        let names = [RecordName::Key(gone.id), RecordName::KeyVersion((gone.id, gone.current))];
+        for name in &names {
+            assert!(facts.read(name)?.is_some());
+        }
+        Ok(Change { writes: names.map(Write::Delete).to_vec(), answer: () })
+    };
+    rig.kms.records.change(soon(), Secrets::default(), undo).await.unwrap();
+    let again = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
+    assert_eq!(again.iter().map(|key| key.id).collect::<Vec<_>>(), made.iter().map(|key| key.id).collect::<Vec<_>>());
+    for key in again {
+        rig.kms.encrypt(&user(), &id(key.id), b"x", &no_aad(), soon()).await.unwrap();
+    }
+}
+
 /// A cluster-wide seal is a record like any other: with its commit every desk of the epoch before is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_wide_seal_closes_the_desk_with_its_commit() {

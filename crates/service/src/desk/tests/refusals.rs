@@ -70,6 +70,9 @@ async fn sizes_and_names_out_of_bounds() {
     for len in [1025, u32::MAX] {
         refused(kms.generate_data_key(&user(), &key, len, &no_aad(), true, soon()).await, Reason::InvalidArgument);
     }
+    // What can't be meant is said before anything is looked at.
+    let unknown = kms.generate_data_key(&user(), &named("nobody"), 1025, &no_aad(), true, soon()).await;
+    refused(unknown, Reason::InvalidArgument);
     for len in [0, 1025, u32::MAX] {
         refused(kms.generate_random(&user(), len, soon()).await, Reason::InvalidArgument);
     }
@@ -156,6 +159,9 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
             continue;
         }
         ok(false, kms.create_key(&who, &wanted(Some("a"), None), soon()).await.map(drop));
+        let count = KeyCount::parse(2).unwrap();
+        let many = CreateMany { spec: KeySpec::Aes256, count, description: Default::default(), token: None };
+        ok(false, kms.create_keys(&who, &many, soon()).await.map(drop));
         ok(false, kms.enable_key(&who, &key, soon()).await.map(drop));
         ok(false, kms.disable_key(&who, &key, soon()).await.map(drop));
         ok(false, kms.rotate_key(&who, &Rotate { key: key.clone(), token: None }, soon()).await.map(drop));
