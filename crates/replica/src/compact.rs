@@ -70,7 +70,11 @@ impl Compactor {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut checkpointed, mut checkpointed_at, mut compacted_at) = (0, Instant::now(), Instant::now());
         loop {
-            look.tick().await;
+            let full = tokio::select! {
+                biased;
+                _ = look.tick() => false,
+                () = self.apply.checkpoints().due() => true,
+            };
             if let Some(what) = self.files.damage() {
                 // Whoever came upon it.
                 self.shared.set_problem(Problem::State(what));
@@ -89,7 +93,7 @@ impl Compactor {
             let applied = self.shared.applied_now();
             let grown = retained >= config.keep_bytes.saturating_add(config.step_bytes);
             let due = compacted_at.elapsed() >= config.interval;
-            if applied != checkpointed && (grown || due || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
+            if applied != checkpointed && (full || grown || due || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
                 match self.apply.checkpoint().await {
                     Ok(durable) => checkpointed = durable.map_or(0, |d| d.checkpoint.index),
                     // Told as a problem where it happened.
@@ -116,7 +120,7 @@ impl Compactor {
     /// Up to where the log may go now, if that is further than it went.
     fn bound(&self) -> Option<u64> {
         let purged = self.journal.purged().map(|(index, _)| index);
-        let bound = purge_bound(self.dispensable(), self.apply.durable(), self.streams.lowest());
+        let bound = purge_bound(self.dispensable(), self.apply.checkpoints().durable(), self.streams.lowest());
         bound.filter(|upto| Some(*upto) > purged)
     }
 
@@ -143,7 +147,7 @@ impl Compactor {
         // A stream may have begun meanwhile; it stands at a later index than the checkpoint, so this does not grow.
         let Some(upto) = self.bound() else { return true };
         assert!(
-            self.apply.durable().is_some_and(|durable| upto <= durable),
+            self.apply.checkpoints().durable().is_some_and(|durable| upto <= durable),
             "a purge stays below the durable checkpoint"
         );
         // What goes may hold the only record of what the others have said.

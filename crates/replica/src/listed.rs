@@ -24,7 +24,7 @@ use crate::raft::log_store::Pieces;
 use crate::raft::machine::applied_state;
 use crate::raft::{RaftEntry, TypeConfig, config_view, membership_view};
 use crate::roster::{Roster, SignedRoster, roster_in};
-use crate::state::{Engine as _, Incoming, Meta, View, get_value, recorded_roster};
+use crate::state::{Incoming, Meta, View, get_value, recorded_roster};
 
 /// What there is to say of an append, or of a state.
 enum Judgement {

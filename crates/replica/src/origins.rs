@@ -18,7 +18,7 @@ use crate::error::ProposeError;
 use crate::node::Node;
 use crate::propose::Proposal;
 use crate::raft::LeaderId;
-use crate::state::{Engine as _, get_value, seal_config};
+use crate::state::{get_value, seal_config};
 
 /// Length of a claim's signature, in bytes.
 pub(crate) const CLAIM_LEN: usize = 64;

@@ -21,7 +21,7 @@ use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{Payload, RaftEntry};
 use crate::replica::{View, off_runtime};
 use crate::shared::Shared;
-use crate::state::{self, BatchVerifier, Engine, Meta, StateError, StateFiles};
+use crate::state::{self, BatchVerifier, Meta, StateError, StateFiles};
 
 /// A scan of the whole state; whoever needs one while it runs waits for it.
 type Scan = futures::future::Shared<BoxFuture<'static, Result<(), StateMismatch>>>;

@@ -12,7 +12,7 @@ use quorate_core::id::GroupId;
 use quorate_journal::JournalIds;
 use quorate_journal::disk::RealDisk;
 use quorate_replica::log::{Command, Log, LogConfig};
-use quorate_replica::state::{RedbEngine, State};
+use quorate_replica::state::{RedbEngine, State, Store};
 use quorate_replica::{ApplyObserver, CompactionConfig, ReadRecord, Replica, Touched};
 use support::{CLUSTER, Cluster, PATIENCE, TestSeals, soon, write};
 
@@ -191,7 +191,8 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
 /// Writes down in a site's journal that this state is about to be made durable there.
 fn tell_journal(site: &support::Site, state: &Path) {
     let engine = RedbEngine::open(&RealDisk, state, 1 << 20).expect("opens");
-    let state = State::open(Arc::new(engine), CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
+    let store = Store::new(Arc::new(engine), 1 << 20).expect("a view");
+    let state = State::open(store, CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
     let ids = JournalIds { cluster: CLUSTER, node: site.id, stream: 0 };
     let (dir, config) =
         (site.dir.join("journal"), LogConfig { journal: site.config().journal, ..LogConfig::default() });

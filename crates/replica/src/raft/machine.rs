@@ -11,11 +11,11 @@ use openraft::{EntryPayload, OptionalSend};
 use super::apply_thread::ApplyThread;
 use super::codec::{decode_log_id, decode_membership, invalid};
 use super::{LogId, Reply, StoredMembership, TypeConfig};
-use crate::state::{Engine, Incoming, Meta, StateFiles, View};
+use crate::state::{Incoming, Meta, StateFiles, View};
 
-/// Most entries in one engine transaction.
+/// Most entries in one write.
 const GROUP_LEN_MAX: usize = 512;
-/// Most bytes of entries in one engine transaction.
+/// Most bytes of entries in one write.
 const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The state as openraft sees it.

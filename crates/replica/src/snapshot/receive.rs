@@ -17,7 +17,7 @@ use crate::peer::convert;
 use crate::peer::pb::{self, snapshot_part::Part};
 use crate::raft::machine::{StateSnapshot, applied_state};
 use crate::raft::{LogId, TypeConfig, Vote};
-use crate::state::{Engine, Identity, Incoming, IncomingError, Meta};
+use crate::state::{Identity, Incoming, IncomingError, Meta};
 
 /// Which snapshot is being received: each counts up.
 pub(crate) struct Receiving(watch::Sender<u64>);

@@ -199,7 +199,6 @@ mod tests {
         match take() {
             Ok(incoming) => {
                 incoming.install(&files).expect("installs");
-                use crate::state::Engine;
                 let view = files.view().expect("a view");
                 crate::state::verify_state(&*view).expect("adds up");
                 let mut records = crate::state::Records::new(&*view);

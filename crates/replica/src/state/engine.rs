@@ -17,8 +17,10 @@ use super::reserve::{Lender, Lent, Reserve};
 
 /// Writes of one transaction, by key; `None` removes.
 pub type WriteSet = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The same, from wherever they are; in key order.
+pub type Writes<'a, 'b> = &'a mut dyn Iterator<Item = (&'b [u8], Option<&'b [u8]>)>;
 
-/// Where the state is kept. One writer, any number of views.
+/// Where the state is kept on disk. One writer, any number of views.
 pub trait Engine: Send + Sync + 'static {
     /// The state as of the last write; later writes do not change it.
     ///
@@ -30,7 +32,15 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the engine or its disk fails; what was written is then unknown.
-    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()>;
+    fn commit(&self, writes: Writes<'_, '_>, durable: bool) -> io::Result<()>;
+
+    /// The same for a set.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
+        self.commit(&mut set.iter().map(|(key, value)| (&key[..], value.as_deref())), durable)
+    }
 }
 
 /// The state at exactly one applied index: raw keys and raw values (`rev u64 ‖ value` for records).
@@ -236,7 +246,7 @@ impl Engine for RedbEngine {
         Ok(Arc::new(RedbView { table, damage: self.damage.clone() }))
     }
 
-    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
+    fn commit(&self, writes: Writes<'_, '_>, durable: bool) -> io::Result<()> {
         let write = || -> Result<(), redb::Error> {
             let mut transaction = self.database.begin_write()?;
             transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
@@ -244,10 +254,10 @@ impl Engine for RedbEngine {
             transaction.set_quick_repair(durable);
             {
                 let mut table = transaction.open_table(TABLE)?;
-                for (key, value) in set {
+                for (key, value) in writes {
                     match value {
-                        Some(value) => table.insert(&key[..], &value[..])?,
-                        None => table.remove(&key[..])?,
+                        Some(value) => table.insert(key, value)?,
+                        None => table.remove(key)?,
                     };
                 }
             }

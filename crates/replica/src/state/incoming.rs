@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::digest::LtHash;
 use super::engine::{Engine, RedbEngine, View, WriteSet, get_value};
 use super::files::StateFiles;
-use super::meta::{Meta, RECORDS_END};
+use super::meta::{Meta, RECORDS_END, stands_at};
 use super::verify::SCAN_STEP;
 use crate::log::Checkpoint;
 
@@ -174,9 +174,7 @@ impl Incoming {
     /// # Errors
     /// When it can't be read.
     pub fn stands_at(&self) -> io::Result<Option<Checkpoint>> {
-        let meta = Meta::read(&*self.engine()?.view()?)?;
-        let digest = self.digest.hash();
-        Ok(meta.applied.map(|(index, _)| Checkpoint { index, digest, chain: meta.chain }))
+        stands_at(&*self.engine()?.view()?)
     }
 
     /// Puts it in force.
