@@ -64,7 +64,8 @@ impl Checker {
         let checker = self.clone();
         let scan = async move {
             let here = checker.clone();
-            let checked = off_runtime("verify", move || here.check_digest(&state::verify_state)).await;
+            let checked =
+                off_runtime("verify", move || here.check_digest(&StateFiles::view, &state::verify_state)).await;
             checked.unwrap_or_else(|e| Err(checker.mismatch(0, &e)))
         };
         let scan = scan.boxed().shared();
@@ -72,11 +73,15 @@ impl Checker {
         scan
     }
 
-    fn check_digest(&self, verify: &dyn Fn(&dyn state::View) -> Result<u64, StateError>) -> Result<(), StateMismatch> {
+    fn check_digest(
+        &self,
+        view: &dyn Fn(&StateFiles) -> io::Result<Arc<dyn state::View>>,
+        verify: &dyn Fn(&dyn state::View) -> Result<u64, StateError>,
+    ) -> Result<(), StateMismatch> {
         let began = Instant::now();
         loop {
             let replaced = self.files.replaced();
-            let view = self.files.view();
+            let view = view(&self.files);
             let index = |view: &dyn state::View| Meta::read(view).ok().and_then(|meta| meta.applied).map_or(0, |a| a.0);
             let checked = view
                 .map_err(|e| self.mismatch(0, &e))
@@ -118,7 +123,9 @@ impl Checker {
                 if let Err(error) = here.files.drop_cached() {
                     tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
                 }
-                here.check_digest(&|view| state::scrub_state(view, &|| here.shared.is_stopping()))
+                // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
+                let scrub = |view: &dyn state::View| state::scrub_state(view, &|| here.shared.is_stopping());
+                here.check_digest(&StateFiles::durable_view, &scrub)
             };
             match off_runtime("scrub", scrub).await {
                 Ok(Ok(())) => {}

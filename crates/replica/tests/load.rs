@@ -3,12 +3,19 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_core::batch::{Batch, Expect, Op, Outcome};
-use quorate_core::id::{BatchId, Epoch, GroupId};
+use quorate_core::id::{BatchId, Epoch, GroupId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
+use quorate_journal::JournalIds;
+use quorate_journal::disk::RealDisk;
+use quorate_journal::testing::TestEntropy;
 use quorate_replica::Replica;
+use quorate_replica::log::{Checkpoint, Command, Log, LogConfig, LogEntry};
+use quorate_replica::state::{Engine, RedbEngine, Store, WriteSet};
 use support::{CLUSTER, Cluster, LINEAGE, mac, soon};
 
 /// Records that are there before anything is measured.
@@ -113,4 +120,104 @@ async fn creates_beside_checkpoints() {
         kib as f64 / done.len() as f64
     );
     cluster.stop().await;
+}
+
+/// What the writes of creates cost: the longest time that one group of them took, and the CPU for each.
+fn writes(name: &str, write: &dyn Fn(WriteSet), flush: &(dyn Fn() + Sync), beside: bool) {
+    const GROUP: u64 = 20;
+    let group = |n: u64| -> WriteSet {
+        let creates = (n * GROUP..(n + 1) * GROUP).flat_map(|n| {
+            let slot = RecordKey::session(NodeId(1), Some((n % 4096) as u16));
+            [(key(Table::Key, n), 300), (key(Table::KeyVersion, n), 300), (slot, 29)]
+        });
+        let mut set: WriteSet = creates.map(|(key, len)| (key.as_bytes().to_vec(), Some(vec![n as u8; len]))).collect();
+        set.extend([(vec![0xff, b'd'], Some(vec![n as u8; 2048])), (vec![0xff, b'm'], Some(vec![n as u8; 200]))]);
+        set
+    };
+    let mut n = 0;
+    while n < RECORDS / 2 / GROUP {
+        write(group(n));
+        n += 1;
+    }
+    flush();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        if beside {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_secs(2));
+                    flush();
+                }
+            });
+        }
+        let (cpu_before, began) = (cpu(), Instant::now());
+        let (mut took, mut flushed, first) = (Vec::new(), Instant::now(), n);
+        while began.elapsed() < LASTS {
+            let set = group(n);
+            let now = Instant::now();
+            write(set);
+            if !beside && flushed.elapsed() > Duration::from_secs(2) {
+                flush();
+                flushed = Instant::now();
+            }
+            took.push(now.elapsed());
+            n += 1;
+            // 8000 creates a second.
+            std::thread::sleep((Duration::from_micros(2500) * (n - first) as u32).saturating_sub(began.elapsed()));
+        }
+        stop.store(true, Ordering::Relaxed);
+        took.sort();
+        println!(
+            "{name}: a group of {GROUP}: p50 {:?}, p99 {:?}, longest {:?}; {:?} CPU each",
+            took[took.len() / 2],
+            took[took.len() * 99 / 100],
+            took[took.len() - 1],
+            (cpu() - cpu_before) / ((n - first) * GROUP) as u32
+        );
+    });
+}
+
+#[ignore = "a measurement of a minute"]
+#[test]
+fn writes_beside_checkpoints() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let engine = |name| Arc::new(RedbEngine::open(&RealDisk, &dir.path().join(name), 64 << 20).expect("opens"));
+    let alone = engine("alone");
+    let durable = || alone.write(&WriteSet::new(), true).expect("durable");
+    writes("into the engine", &|set| alone.write(&set, false).expect("written"), &durable, false);
+    let store = Store::new(engine("store"), 16 << 20).expect("a view");
+    let write = |set| store.write(set).expect("written");
+    writes("into memory, flushed beside", &write, &|| drop(store.flush(|_| Ok(())).expect("flushed")), true);
+}
+
+/// A start reads the log that is kept: how long that takes for a gibibyte.
+#[ignore = "a measurement of half a minute"]
+#[test]
+fn a_start_over_a_gibibyte_of_log() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ids = JournalIds { cluster: CLUSTER, node: NodeId(1), stream: 0 };
+    let entropy = Arc::new(TestEntropy::default());
+    let (mut log, _) =
+        Log::create(dir.path(), ids, LogConfig::default(), Arc::new(RealDisk), entropy.clone()).expect("made");
+    let mut index = 0;
+    while log.reader().retained_bytes() < 1 << 30 {
+        let entry = |index| {
+            Command::Entry(LogEntry { index, id: b"0123456789".as_slice().into(), payload: vec![7; 900].into() })
+        };
+        log.write((index..index + 2000).map(entry).collect()).expect("written");
+        index += 2000;
+    }
+    let checkpoint = Checkpoint { index: index - 1, digest: [0; 32], chain: [0; 32] };
+    log.write(vec![Command::Checkpoint(checkpoint)]).expect("written");
+    drop(log);
+    let began = Instant::now();
+    let (log, _) = Log::open(dir.path(), ids, LogConfig::default(), Arc::new(RealDisk), entropy).expect("opens");
+    println!("{index} entries, {} MiB: {:?}", log.reader().retained_bytes() >> 20, began.elapsed());
+    let began = Instant::now();
+    let mut next = 0;
+    while let Some(last) = log.reader().entries(next..index, 1 << 20).expect("readable").last() {
+        next = last.index + 1;
+    }
+    println!("read through in {:?}", began.elapsed());
+    assert_eq!(next, index);
 }

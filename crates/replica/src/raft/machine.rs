@@ -43,8 +43,9 @@ impl Machine {
         Self { files, apply }
     }
 
+    /// What is durable: sent for minutes, it keeps nothing in memory, and the log is never purged beyond it.
     fn snapshot(&self) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {
-        Self::snapshot_of(self.files.view()?)
+        Self::snapshot_of(self.files.durable_view()?)
     }
 
     fn snapshot_of(view: Arc<dyn View>) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {
