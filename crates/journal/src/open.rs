@@ -67,6 +67,7 @@ impl<C: Contents> Journal<C> {
                 previous_tag: [0; TAG_LEN],
                 capacity: config.segment_bytes,
                 group: 0,
+                previous_index: 0,
                 boot: 0,
                 summary: contents.summary(),
             };

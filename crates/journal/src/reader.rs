@@ -37,9 +37,13 @@ impl Segment {
 
     /// The error for what is at a location, though another record had been written there.
     pub fn not_as_written(&self, at: Location) -> io::Error {
+        self.not_as_written_at(u64::from(at.offset))
+    }
+
+    pub(super) fn not_as_written_at(&self, byte: u64) -> io::Error {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{} at byte {} is not what was written: the disk returned other bytes", self.name, at.offset),
+            format!("{} at byte {byte} is not what was written: the disk returned other bytes", self.name),
         )
     }
 }

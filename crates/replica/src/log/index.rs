@@ -87,6 +87,34 @@ impl Index {
         self.locations.push_back(location);
     }
 
+    /// Takes up a segment of the log at once: its entries, from `first` on, follow those before it; at its end the next entry
+    /// is `next`.
+    pub(super) fn resume(
+        &mut self,
+        first: u64,
+        entries: impl Iterator<Item = Location>,
+        next: u64,
+        purged: Option<IndexedId>,
+    ) -> Result<(), String> {
+        if first < self.next() {
+            self.truncate_after(first.checked_sub(1));
+        } else if first > self.next() {
+            let purged = purged.as_ref().map(|(index, _)| *index);
+            if purged.is_some_and(|purged| purged.saturating_add(1) < first) || purged.is_none() && !self.is_empty() {
+                return Err(format!("log entries {} to {} are missing before it", self.next(), first - 1));
+            }
+            (self.first, self.locations) = (first, VecDeque::new());
+        }
+        self.locations.extend(entries);
+        if let Some(id) = purged {
+            self.purge(id);
+        }
+        match self.next() == next {
+            true => Ok(()),
+            false => Err(format!("it ends before log entry {}, and what follows it before {next}", self.next())),
+        }
+    }
+
     /// The first entry of a log that never had one may have any index.
     fn jump(&mut self, index: u64) {
         if self.is_empty() {
