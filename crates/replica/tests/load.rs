@@ -204,11 +204,11 @@ fn a_start_over_a_gibibyte_of_log() {
         let entry = |index| {
             Command::Entry(LogEntry { index, id: b"0123456789".as_slice().into(), payload: vec![7; 900].into() })
         };
-        log.write((index..index + 2000).map(entry).collect()).expect("written");
+        let mut commands: Vec<_> = (index..index + 2000).map(entry).collect();
         index += 2000;
+        commands.push(Command::Checkpoint(Checkpoint { index: index - 1, digest: [0; 32], chain: [0; 32] }));
+        log.write(commands).expect("written");
     }
-    let checkpoint = Checkpoint { index: index - 1, digest: [0; 32], chain: [0; 32] };
-    log.write(vec![Command::Checkpoint(checkpoint)]).expect("written");
     drop(log);
     let began = Instant::now();
     let (log, _) = Log::open(dir.path(), ids, LogConfig::default(), Arc::new(RealDisk), entropy).expect("opens");

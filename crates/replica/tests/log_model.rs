@@ -230,6 +230,41 @@ fn a_start_reads_as_little_of_a_long_log_as_of_a_short_one() {
     assert!(long < short + all / 4 && long < all / 3, "{read:?}");
 }
 
+/// A log of 300 entries, with the state durable up to `stands`; and a byte in the middle of its third segment flipped.
+fn harmed(stands: u64) -> Result<(Log, Recovered), JournalError> {
+    let disk = SimDisk::default();
+    let dir = Path::new("/j");
+    let created = Log::create(dir, IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()));
+    let mut log = created.expect("creates").0;
+    for index in 0..300 {
+        let entry = LogEntry { index, id: vec![1; 20].into(), payload: vec![7; 300].into() };
+        log.write(vec![Command::Entry(entry)]).expect("written");
+        if index == stands {
+            // The second: a crash may leave the state at the one before.
+            let stand = Command::Checkpoint(Checkpoint { index, digest: [1; 32], chain: [2; 32] });
+            log.write(vec![stand.clone(), stand]).expect("written");
+        }
+    }
+    drop(log);
+    let mut files = disk.dump();
+    files.get_mut(Path::new("/j/0000000000000003.seg")).expect("there")[12 << 10] ^= 1;
+    open(&SimDisk::load(&files))
+}
+
+#[test]
+fn damage_is_found_at_the_start_in_what_no_state_stands_for_and_else_when_it_is_read() {
+    let (log, _) = harmed(250).expect("opens");
+    let reader = log.reader();
+    assert_eq!(reader.last_index(), Some(299));
+    assert!(reader.check(3).is_err_and(|e| e.to_string().contains("0000000000000003.seg")));
+    assert!(reader.check(2).expect("whole") && reader.check(4).expect("whole"));
+    let read = reader.entries(0..300, usize::MAX).map(drop).expect_err("damage");
+    assert!(read.to_string().contains("0000000000000003.seg"), "{read}");
+    // In the third segment are entries up to some 120.
+    let refused = harmed(90).map(drop).expect_err("acknowledged entries may be gone");
+    assert!(matches!(&refused, JournalError::Damaged { .. }) && refused.to_string().contains("0003.seg"), "{refused}");
+}
+
 #[test]
 fn random_lives_with_power_cuts_match_the_model() {
     let mut seeds = Rng(seed(1));

@@ -29,7 +29,7 @@ pub(crate) enum SendError {
     Rpc(RpcFailure),
     #[error("the receiver took nothing for {}s", STALL_LIMIT.as_secs())]
     Stalled,
-    #[error("the log could not be kept any longer for it")]
+    #[error("the log, or the state as it was, could not be kept any longer for it")]
     Cancelled,
     #[error("its answer can't be read")]
     Answer,

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_journal::disk::{Disk, OpenMode};
+use quorate_journal::disk::{Disk, DiskFile, OpenMode};
 use redb::{Durability, ReadableDatabase, TableDefinition};
 
 use super::blocks::CheckedFile;
@@ -170,6 +170,7 @@ pub struct RedbEngine {
     database: redb::Database,
     damage: Damage,
     reserve: Lent,
+    file: Arc<dyn DiskFile>,
 }
 
 /// The first damage found in the file while it is open, however it was come upon.
@@ -202,8 +203,8 @@ impl RedbEngine {
         let file = disk.open(path, OpenMode::Create)?;
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
         disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        let file = Arc::new(Lender::new(file, reserve.clone()));
-        let opened = CheckedFile::open(file, path).map_err(|e| unusable(damaged(e.kind(), &e)))?;
+        let file: Arc<dyn DiskFile> = Arc::new(Lender::new(file, reserve.clone()));
+        let opened = CheckedFile::open(file.clone(), path).map_err(|e| unusable(damaged(e.kind(), &e)))?;
         let damage = opened.damage;
         let open = || -> Result<redb::Database, redb::Error> {
             let database = redb::Builder::new()
@@ -224,12 +225,20 @@ impl RedbEngine {
             Ok(database)
         };
         let database = open().map_err(|e| unusable(to_io(&damage, e)))?;
-        Ok(Self { database, damage, reserve })
+        Ok(Self { database, damage, reserve, file })
     }
 
     /// The first damage found in the file while it is open.
     pub fn damage(&self) -> Option<String> {
         self.damage.get().cloned()
+    }
+
+    /// Length of the file, in bytes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn bytes(&self) -> io::Result<u64> {
+        self.file.len()
     }
 
     /// It is in force from now on.

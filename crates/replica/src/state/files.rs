@@ -206,6 +206,14 @@ impl StateFiles {
         Some(format!("the state is damaged: {what}; {}", quorate_core::REPLACE_MEMBER))
     }
 
+    /// Length of the file in force, in bytes.
+    ///
+    /// # Errors
+    /// When it was closed, or the disk fails.
+    pub fn bytes(&self) -> io::Result<u64> {
+        self.open_now()?.engine.bytes()
+    }
+
     /// How often the state was replaced: reading a view on a replaced one may fail.
     pub fn replaced(&self) -> u64 {
         self.replaced.load(Ordering::Acquire)
