@@ -105,6 +105,7 @@ impl Running {
         let _ = witness::write_down(node, &self.writer).await;
         self.writer.stop().await;
         let _ = tokio::time::timeout(STOP_LIMIT, node.mark()).await;
+        node.receiving.forget();
         node.files.close();
         if let Some(runtime) = self.runtime.0.take() {
             let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;

@@ -20,6 +20,7 @@ use crate::node::Node;
 use crate::propose::{Attempt, Proposal};
 use crate::raft::TypeConfig;
 use crate::snapshot::receive::receive;
+use crate::snapshot::wire::ranges_out;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -204,6 +205,11 @@ impl Peer for PeerDesk {
             Err(why) => R::Refused(why),
         };
         Ok(Response::new(pb::CallResponse { result: Some(result) }))
+    }
+
+    async fn held_snapshot(&self, request: Request<pb::HeldSnapshotRequest>) -> Answer<pb::HeldSnapshotResponse> {
+        sender(&request)?;
+        Ok(Response::new(ranges_out(self.node.receiving.held())))
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<pb::SnapshotPart>>) -> Answer<pb::SnapshotResponse> {

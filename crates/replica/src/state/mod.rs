@@ -20,6 +20,7 @@ mod files;
 mod incoming;
 mod memtable;
 mod meta;
+mod ranges;
 mod reserve;
 mod session;
 mod store;
@@ -33,6 +34,7 @@ pub use engine::{Engine, RedbEngine, View, WriteSet, Writes, get_record, get_val
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
 pub use meta::{Meta, stands_at};
+pub use ranges::{KeyRange, RangeHash};
 pub use session::{outcome_of, session_of};
 pub use store::Store;
 pub use verify::{scrub_state, verify_state};

@@ -8,16 +8,23 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use quorate_journal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
+/// Lets so many bytes through, and no more until it is told otherwise; `None`: any number.
 #[derive(Default, Debug)]
 struct Gate {
-    held: Mutex<bool>,
+    left: Mutex<Option<usize>>,
     changed: Condvar,
 }
 
 impl Gate {
-    fn pass(&self) {
-        let held = self.held.lock().expect("lock");
-        drop(self.changed.wait_while(held, |held| *held).expect("lock"));
+    fn set(&self, left: Option<usize>) {
+        *self.left.lock().expect("lock") = left;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self, bytes: usize) {
+        let left = self.left.lock().expect("lock");
+        let mut left = self.changed.wait_while(left, |left| *left == Some(0)).expect("lock");
+        *left = left.map(|left| left.saturating_sub(bytes));
     }
 }
 
@@ -31,13 +38,16 @@ impl TestDisk {
     }
 
     pub fn hold_received(&self, held: bool) {
-        *self.1.held.lock().expect("lock") = held;
-        self.1.changed.notify_all();
+        self.1.set(held.then_some(0));
+    }
+
+    /// Holds states being received once so many bytes of them are written.
+    pub fn hold_received_after(&self, bytes: usize) {
+        self.1.set(Some(bytes));
     }
 
     pub fn hold_journal(&self, held: bool) {
-        *self.0.held.lock().expect("lock") = held;
-        self.0.changed.notify_all();
+        self.0.set(held.then_some(0));
     }
 }
 
@@ -83,14 +93,14 @@ struct JournalFile(Arc<dyn DiskFile>, Arc<Gate>);
 
 impl DiskFile for JournalFile {
     fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.1.pass();
+        self.1.pass(bytes.len());
         self.0.pwrite(bytes, offset)
     }
     fn pread(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.pread(out, offset)
     }
     fn fdatasync(&self) -> io::Result<()> {
-        self.1.pass();
+        self.1.pass(0);
         self.0.fdatasync()
     }
     fn fallocate(&self, len: u64) -> io::Result<()> {
