@@ -186,7 +186,8 @@ impl Default for Log {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// Pages of the encrypted state, in MiB (8 to 65536); as much again while a snapshot is received.
+    /// Pages of the encrypted state, in MiB (8 to 65536); at most as much again for changes on their way to the disk, and while
+    /// a snapshot is received.
     pub state_mib: u32,
     /// Decrypted records of keys in use, in MiB (1 to 65536): some 1000 keys per MiB.
     pub keys_mib: u32,

@@ -124,8 +124,9 @@ impl Compactor {
             if applied != checkpointed && (full || grown || due || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
                 match self.apply.checkpoint().await {
                     Ok(durable) => checkpointed = durable.map_or(0, |d| d.checkpoint.index),
-                    // Told as a problem where it happened.
-                    Err(_) => return,
+                    // Told where it happened.
+                    Err(_) if self.shared.problem().is_some() => return,
+                    Err(error) => tracing::warn!(%error, "the state was not made durable; it is tried again"),
                 }
                 checkpointed_at = Instant::now();
             }

@@ -33,6 +33,9 @@ const RESTS: u32 = 3;
 /// A scan of the whole state; whoever needs one while it runs waits for it.
 type Scan = futures::future::Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
 
+/// Checks a view; returns how many records are in it, or nothing when it was given up.
+type Verify<'a> = &'a dyn Fn(&dyn state::View) -> Result<Option<u64>, StateError>;
+
 /// Who checks the state, and what is known of it.
 pub(crate) struct Checker {
     files: Arc<StateFiles>,
@@ -85,7 +88,7 @@ impl Checker {
     fn check_digest(
         &self,
         view: &dyn Fn(&StateFiles) -> io::Result<Arc<dyn state::View>>,
-        verify: &dyn Fn(&dyn state::View) -> Result<Option<u64>, StateError>,
+        verify: Verify<'_>,
     ) -> Result<(), StateMismatch> {
         let began = Instant::now();
         loop {

@@ -14,6 +14,8 @@ use quorate_replica::state::{RedbEngine, Store, View, WriteSet};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+/// A view, and what it shows.
+type Kept = (Arc<dyn View>, Model);
 
 const TABLE_BYTES: usize = 4 << 10;
 
@@ -96,7 +98,7 @@ fn a_view_is_the_state_of_one_moment_for_as_long_as_it_is_kept() {
     for _ in 0..30 {
         let mut rng = Rng(seeds.next_u64());
         let store = open(&SimDisk::default()).expect("opens");
-        let (mut now, mut kept): (Model, Vec<(Arc<dyn View>, Model)>) = Default::default();
+        let (mut now, mut kept): (Model, Vec<Kept>) = Default::default();
         for _ in 0..200 {
             match rng.below(10) {
                 0..=6 => write(&store, &mut now, &mut rng).expect("written"),
