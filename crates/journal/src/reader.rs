@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,8 @@ use crate::{JournalConfig, Location, Space};
 pub struct Segment {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) salt: [u8; 16],
-    pub(super) name: String,
+    /// Where it is, for people.
+    pub(super) path: PathBuf,
 }
 
 impl Segment {
@@ -43,7 +45,7 @@ impl Segment {
     pub(super) fn not_as_written_at(&self, byte: u64) -> io::Error {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{} at byte {byte} is not what was written: the disk returned other bytes", self.name),
+            format!("{} at byte {byte} is not what was written: the disk returned other bytes", self.path.display()),
         )
     }
 }

@@ -159,8 +159,7 @@ fn replay(
     let newest_summary = found[found.len() - 1].0.summary.clone();
     let mut found = found.into_iter().peekable();
     while let Some((header, file)) = found.next() {
-        let name = segment_name(header.number);
-        let path = dir.join(&name);
+        let path = dir.join(segment_name(header.number));
         if let Some(previous) = &previous
             && (header.previous_tag, header.group) != (previous.chain.tag, previous.group)
         {
@@ -172,7 +171,7 @@ fn replay(
         if (header.boot, &header.summary) != (boot, &contents.summary()) {
             return Err(JournalError::damaged(&path, 0, "the header does not sum up the segments before it"));
         }
-        segments.insert(header.number, Segment { file: Arc::clone(&file), salt: header.salt, name });
+        segments.insert(header.number, Segment { file: Arc::clone(&file), salt: header.salt, path: path.clone() });
         // The mark is in the newest one, unless a crash came while that was made.
         if let Some((next, _)) = found.peek().filter(|_| header.number != mark.segment)
             && let Some(end) = resume_segment(&path, &header, next, &newest_summary, &file, contents)?

@@ -195,7 +195,7 @@ impl<C: Contents> Journal<C> {
             summary: self.contents.summary(),
         };
         let file = begin_segment(&*self.disk, &self.dir, &mut self.spare, &header)?;
-        let segment = Segment { file: Arc::clone(&file), salt: header.salt, name: segment_name(number) };
+        let segment = Segment { file: Arc::clone(&file), salt: header.salt, path: self.dir.join(segment_name(number)) };
         self.shared.segments().insert(number, segment);
         let (capacity, chain) = (header.capacity, header.chain());
         self.end = End { number, file, capacity, at: HEADER_LEN as u64, group, chain };
