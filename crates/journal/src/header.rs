@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header = "qjournal" ‖ format u8 ‖ stream u32 ‖ cluster 16 ‖ node u64 ‖ number u64 ‖ salt 16 ‖ previous end tag 16
-//!          ‖ capacity u64 ‖ first group number u64 ‖ boot u32 ‖ the contents' summary
+//!          ‖ capacity u64 ‖ first group number u64 ‖ previous index u32 ‖ boot u32 ‖ the contents' summary
 //!          ‖ zeros to 4064 ‖ BLAKE3 32 of all before
 //! slot   = "qmark" ‖ format u8 ‖ stream u32 ‖ cluster 16 ‖ node u64 ‖ count u64 ‖ segment u64 ‖ offset u64 ‖ tag 16
 //!          ‖ zeros to 480 ‖ BLAKE3 32 of all before
@@ -41,6 +41,8 @@ pub(super) struct Header {
     pub(super) capacity: u64,
     /// Number of its first group.
     pub(super) group: u64,
+    /// Where in the segment before its index begins; 0: it has none.
+    pub(super) previous_index: u32,
     /// The number of the newest start when it began.
     pub(super) boot: u32,
     /// What its contents amounted to then.
@@ -59,7 +61,7 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         assert!(self.summary.len() <= SUMMARY_LEN_MAX, "contents promise a short summary");
         let w = write_ids(Writer::new().raw(MAGIC), &self.ids).u64(self.number).raw(&self.salt).raw(&self.previous_tag);
-        let w = w.u64(self.capacity).u64(self.group).u32(self.boot).field(&self.summary);
+        let w = w.u64(self.capacity).u64(self.group).u32(self.previous_index).u32(self.boot).field(&self.summary);
         seal_page(w.finish(), HEADER_LEN)
     }
 
@@ -77,9 +79,9 @@ impl Header {
         r.raw(MAGIC.len())?;
         let ids = read_ids(&mut r)?;
         let (number, salt, previous_tag) = (r.u64()?, r.array()?, r.array()?);
-        let (capacity, group, boot) = (r.u64()?, r.u64()?, r.u32()?);
+        let (capacity, group, previous_index, boot) = (r.u64()?, r.u64()?, r.u32()?, r.u32()?);
         let summary = r.field(SUMMARY_LEN_MAX)?.to_vec();
-        Ok(Self { ids, number, salt, previous_tag, capacity, group, boot, summary })
+        Ok(Self { ids, number, salt, previous_tag, capacity, group, previous_index, boot, summary })
     }
 
     /// Where the chain of this segment's records begins.
@@ -163,6 +165,7 @@ mod tests {
             previous_tag: [2; 16],
             capacity: 1 << 26,
             group: 11,
+            previous_index: 77,
             boot: 2,
             summary,
         }

@@ -4,14 +4,15 @@
 //! A record is a kind and bytes. Groups of them are written one after another, each synced before the next; every record
 //! carries a tag over all before it. [`Journal`] writes and recovers, [`JournalWriter`] is the door to the loop that drives
 //! it, [`JournalReader`] reads single records back. What the records mean, what they amount to and which of them are still
-//! needed is their owner's: it says so by [`Contents`]. [`disk`] is the seam to the file system, for everybody.
+//! needed is their owner's: it says so by [`Contents`]. A segment that is full ends with an index, by which a start takes it
+//! up without reading it; whether all of it still is what was written says [`JournalReader::check`]. [`disk`] is the seam to the file system, for everybody.
 //!
 //! Left to others: what to do with a journal that is damaged; to refuse work while [`Space::low`] is raised; encryption.
 //!
 //! ```text
 //! folder/  lock                    flock: one process at a time
 //!          mark                    how far the stream was certainly synced (two slots)
-//!          0000000000000001.seg    header page ‖ records, zeros after the last group
+//!          0000000000000001.seg    header page ‖ records, its index the last, zeros after the last group
 //!          0000000000000002.next   the next segment, being filled with zeros
 //! ```
 
@@ -23,6 +24,7 @@ mod open;
 mod reader;
 mod record;
 mod recover;
+mod sealed;
 mod space;
 mod spare;
 #[cfg(feature = "testing")]
@@ -136,6 +138,16 @@ pub struct Location {
     pub len: u32,
 }
 
+/// A segment of a journal that another follows.
+pub struct Sealed<'a> {
+    /// What [`Contents::index`] made for it.
+    pub index: &'a [u8],
+    /// What everything up to its end amounts to.
+    pub summary: &'a [u8],
+    /// The same for the beginning of the newest segment.
+    pub newest: &'a [u8],
+}
+
 /// What the records of a journal amount to, to whoever owns it. The journal keeps it and tells it what happens.
 pub trait Contents: Send + 'static {
     /// A sum of all records that were synced (or replayed) so far, in at most 3072 bytes: it stands in the header of the
@@ -153,6 +165,17 @@ pub trait Contents: Send + 'static {
     /// # Errors
     /// When that is no summary.
     fn begin(&mut self, summary: &[u8]) -> Result<(), Malformed>;
+
+    /// What [`Contents::resume`] needs of this segment, which nothing more is written to. Without it, or when it is longer
+    /// than a record may be, the segment is replayed.
+    fn index(&self, segment: u64) -> Vec<u8>;
+
+    /// In a replay, takes up a segment in one step: its index, and what everything up to its end amounts to, are certainly
+    /// what was written. False: it needs the records themselves.
+    ///
+    /// # Errors
+    /// When these are none, or can't follow: the journal is damaged then.
+    fn resume(&mut self, segment: u64, sealed: &Sealed<'_>) -> Result<bool, String>;
 
     /// The next record of a replay.
     ///

@@ -67,6 +67,7 @@ impl<C: Contents> Journal<C> {
                 previous_tag: [0; TAG_LEN],
                 capacity: config.segment_bytes,
                 group: 0,
+                previous_index: 0,
                 boot: 0,
                 summary: contents.summary(),
             };
@@ -81,7 +82,7 @@ impl<C: Contents> Journal<C> {
             group: 0,
             chain: header.chain(),
         };
-        let segments = [(1, Segment { file, salt: header.salt, name: segment_name(1) })].into();
+        let segments = [(1, Segment { file, salt: header.salt, path: dir.join(segment_name(1)) })].into();
         let recovery = Recovery { end, boot: 0, oldest: 1, segments, mark, torn: None };
         Self::start(dir, ids, config, disk, entropy, contents, lock, mark_file, spare, recovery)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,8 @@ use crate::{JournalConfig, Location, Space};
 pub struct Segment {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) salt: [u8; 16],
-    pub(super) name: String,
+    /// Where it is, for people.
+    pub(super) path: PathBuf,
 }
 
 impl Segment {
@@ -37,9 +39,13 @@ impl Segment {
 
     /// The error for what is at a location, though another record had been written there.
     pub fn not_as_written(&self, at: Location) -> io::Error {
+        self.not_as_written_at(u64::from(at.offset))
+    }
+
+    pub(super) fn not_as_written_at(&self, byte: u64) -> io::Error {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{} at byte {} is not what was written: the disk returned other bytes", self.name, at.offset),
+            format!("{} at byte {byte} is not what was written: the disk returned other bytes", self.path.display()),
         )
     }
 }

@@ -26,6 +26,8 @@ pub(super) const OWNER_KIND_MAX: u8 = 127;
 pub(super) const BOOT: u8 = 128;
 /// The group's end: how many records it has before this one, u32.
 pub(super) const GROUP_END: u8 = 129;
+/// What the contents need of a segment to take it up without its records: the last record of a segment that another follows.
+pub(super) const INDEX: u8 = 130;
 /// Length of the body of [`GROUP_END`].
 pub(super) const GROUP_END_LEN: usize = 4;
 const PLACE_BITS: u32 = 20;
@@ -107,7 +109,12 @@ fn crc(salt: &[u8; 16], len: u32, kind: u8, seq: Seq, body: &[u8]) -> u32 {
 fn head(bytes: &[u8]) -> Option<(u32, u8, Seq, u32)> {
     let mut r = Reader::new("journal record head", bytes.get(..HEAD_LEN)?);
     let (len, kind, seq, crc) = (r.u32().ok()?, r.u8().ok()?, r.u64().ok()?, r.u32().ok()?);
-    (len as usize <= BODY_LEN_MAX && (1..=GROUP_END).contains(&kind)).then_some((len, kind, Seq(seq), crc))
+    (len as usize <= BODY_LEN_MAX && (1..=INDEX).contains(&kind)).then_some((len, kind, Seq(seq), crc))
+}
+
+/// How long the record is whose head begins there, if one can.
+pub(super) fn len_of(bytes: &[u8]) -> Option<usize> {
+    head(bytes).map(|(len, ..)| OVERHEAD + len as usize)
 }
 
 /// The record at the start of `bytes` whose crc holds, whatever came before it; its tag is not looked at.
@@ -152,8 +159,8 @@ mod tests {
         Chain { salt: SALT, tag: [1; 16] }
     }
 
-    const EXAMPLES: [(u8, &[u8]); 5] =
-        [(1, b"abc"), (2, b""), (OWNER_KIND_MAX, &[0; 300]), (BOOT, b"6"), (GROUP_END, b"4")];
+    const EXAMPLES: [(u8, &[u8]); 6] =
+        [(1, b"abc"), (2, b""), (OWNER_KIND_MAX, &[0; 300]), (BOOT, b"6"), (INDEX, b"places"), (GROUP_END, b"4")];
 
     fn append(chain: &mut Chain, out: &mut Vec<u8>, seq: Seq, example: usize) {
         let (kind, body) = EXAMPLES[example];

@@ -14,8 +14,9 @@ use quorate_core::codec::Reader;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::header::{BadHeader, HEADER_LEN, Header, Mark, SLOT_LEN};
 use crate::reader::Segment;
-use crate::record::{self, BOOT, Chain, GROUP_END, Seq};
-use crate::{Contents, JournalError, JournalIds, Location, SEGMENT_SUFFIX, mark_slot_at, segment_name};
+use crate::record::{self, BOOT, Chain, GROUP_END, INDEX, Seq};
+use crate::sealed::read_index;
+use crate::{Contents, JournalError, JournalIds, Location, SEGMENT_SUFFIX, Sealed, mark_slot_at, segment_name};
 
 /// Where the journal's writing end is.
 pub(super) struct End {
@@ -90,7 +91,7 @@ fn read_mark(disk: &dyn Disk, dir: &Path, ids: &JournalIds) -> Result<Option<Mar
     Ok(newest)
 }
 
-/// Reads everything, and tells the contents; changes nothing on the disk.
+/// Reads everything that the contents do not take up by an index, and tells them; changes nothing on the disk.
 pub(super) fn recover(
     disk: &dyn Disk,
     dir: &Path,
@@ -155,10 +156,10 @@ fn replay(
     let begun = contents.begin(&found[0].0.summary);
     begun.map_err(|e| JournalError::damaged(&dir.join(segment_name(oldest)), 0, e.to_string()))?;
     let (mut previous, mut segments, mut torn) = (None::<End>, BTreeMap::new(), None);
-    let count = found.len();
-    for (i, (header, file)) in found.into_iter().enumerate() {
-        let name = segment_name(header.number);
-        let path = dir.join(&name);
+    let newest_summary = found[found.len() - 1].0.summary.clone();
+    let mut found = found.into_iter().peekable();
+    while let Some((header, file)) = found.next() {
+        let path = dir.join(segment_name(header.number));
         if let Some(previous) = &previous
             && (header.previous_tag, header.group) != (previous.chain.tag, previous.group)
         {
@@ -170,15 +171,21 @@ fn replay(
         if (header.boot, &header.summary) != (boot, &contents.summary()) {
             return Err(JournalError::damaged(&path, 0, "the header does not sum up the segments before it"));
         }
+        segments.insert(header.number, Segment { file: Arc::clone(&file), salt: header.salt, path: path.clone() });
+        // The mark is in the newest one, unless a crash came while that was made.
+        if let Some((next, _)) = found.peek().filter(|_| header.number != mark.segment)
+            && let Some(end) = resume_segment(&path, &header, next, &newest_summary, &file, contents)?
+        {
+            (boot, previous) = (next.boot, Some(end));
+            continue;
+        }
         let bytes = read_segment(&path, &file, header.capacity)?;
         let end = replay_segment(&path, &header, Arc::clone(&file), &bytes, &mark, &mut boot, contents)?;
-        let newest = i + 1 == count;
-        if newest {
+        if found.peek().is_none() {
             torn = judge_tail(&path, &end, &bytes, &mark)?;
         } else if header.number == mark.segment && end.at < mark.offset {
             return Err(JournalError::damaged(&path, end.at, "records are missing that had been synced"));
         }
-        segments.insert(header.number, Segment { file, salt: header.salt, name });
         previous = Some(end);
     }
     let end = previous.expect("there is at least one segment");
@@ -187,6 +194,31 @@ fn replay(
         JournalError::damaged(&path, 0, format!("this segment is missing; it held {what}"))
     })?;
     Ok(Recovery { end, boot, oldest, segments, mark, torn })
+}
+
+/// Has the contents take up a segment by its index, if it has one that is whole and they can do with it; returns where the
+/// segment ends then.
+fn resume_segment(
+    path: &Path,
+    header: &Header,
+    next: &Header,
+    newest: &[u8],
+    file: &Arc<dyn DiskFile>,
+    contents: &mut dyn Contents,
+) -> Result<Option<End>, JournalError> {
+    let index = read_index(&**file, header, next).map_err(|e| JournalError::io("read", path, e))?;
+    let Some((index, at)) = index else { return Ok(None) };
+    let sealed = Sealed { index: &index, summary: &next.summary, newest };
+    let taken = contents.resume(header.number, &sealed);
+    let taken = taken.map_err(|what| JournalError::damaged(path, u64::from(next.previous_index), what))?;
+    Ok(taken.then(|| End {
+        number: header.number,
+        file: Arc::clone(file),
+        capacity: header.capacity,
+        at,
+        group: next.group,
+        chain: Chain { salt: header.salt, tag: next.previous_tag },
+    }))
 }
 
 fn read_segment(path: &Path, file: &Arc<dyn DiskFile>, capacity: u64) -> Result<Vec<u8>, JournalError> {
@@ -244,6 +276,7 @@ fn replay_segment(
         let Some((records, after)) = read_group(path, &end, bytes)? else { break };
         for (at, kind, body) in records {
             let told = match kind {
+                INDEX => Ok(()),
                 BOOT => Reader::new("a start's record", body).u32().map(|n| *boot = n).map_err(|e| e.to_string()),
                 kind => contents.replay(kind, body, at),
             };

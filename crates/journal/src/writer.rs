@@ -13,10 +13,10 @@ use tracing::warn;
 use crate::disk::{Disk, DiskFile};
 use crate::header::{HEADER_LEN, Header, Mark};
 use crate::reader::{Segment, Shared};
-use crate::record::{self, BOOT, GROUP_END, GROUP_END_LEN, OVERHEAD, OWNER_KIND_MAX, Seq};
+use crate::record::{self, BODY_LEN_MAX, BOOT, GROUP_END, GROUP_END_LEN, INDEX, OVERHEAD, OWNER_KIND_MAX, Seq};
 use crate::recover::End;
 use crate::spare::Spare;
-use crate::{Contents, JournalIds, JournalReader, Location, Record, mark_slot_at, segment_name};
+use crate::{Contents, Haste, JournalIds, JournalReader, Location, Record, mark_slot_at, segment_name};
 
 /// Longest group, in bytes: bounds the latency of one write.
 const GROUP_LEN_MAX: usize = 4 << 20;
@@ -107,6 +107,14 @@ impl<C: Contents> Journal<C> {
 
     fn write_group(&mut self, records: Vec<Record>, len: usize) -> io::Result<()> {
         self.fatal(|journal| journal.make_room(len as u64))?;
+        let placed = self.append_group(records, len)?;
+        self.note_durable(placed);
+        self.note_room();
+        self.fatal(Self::remove_unneeded)
+    }
+
+    /// Writes a group where there is room for it; returns where its records lie.
+    fn append_group(&mut self, records: Vec<Record>, len: usize) -> io::Result<Vec<(Record, Location)>> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let (mut chain, mut seq) = (self.end.chain, Seq::first_of(self.end.group));
@@ -129,9 +137,7 @@ impl<C: Contents> Journal<C> {
         (self.end.chain, self.end.group) = (chain, self.end.group + 1);
         buffer.shrink_to(GROUP_LEN_MAX / 4);
         self.buffer = buffer;
-        self.note_durable(placed);
-        self.note_room();
-        self.fatal(Self::remove_unneeded)
+        Ok(placed)
     }
 
     /// These records are durable.
@@ -175,6 +181,7 @@ impl<C: Contents> Journal<C> {
     /// Goes on in a new segment.
     fn roll(&mut self) -> io::Result<()> {
         let number = self.end.number + 1;
+        let previous_index = self.write_index()?;
         let (previous_tag, group) = (self.end.chain.tag, self.end.group);
         let header = Header {
             ids: self.ids,
@@ -183,16 +190,29 @@ impl<C: Contents> Journal<C> {
             previous_tag,
             capacity: self.shared.config.segment_bytes,
             group,
+            previous_index,
             boot: self.boot,
             summary: self.contents.summary(),
         };
         let file = begin_segment(&*self.disk, &self.dir, &mut self.spare, &header)?;
-        let segment = Segment { file: Arc::clone(&file), salt: header.salt, name: segment_name(number) };
+        let segment = Segment { file: Arc::clone(&file), salt: header.salt, path: self.dir.join(segment_name(number)) };
         self.shared.segments().insert(number, segment);
         let (capacity, chain) = (header.capacity, header.chain());
         self.end = End { number, file, capacity, at: HEADER_LEN as u64, group, chain };
         self.write_mark()?;
         self.look_at_space()
+    }
+
+    /// Ends a segment with its index; returns where that begins, 0 when there is no room for it.
+    fn write_index(&mut self) -> io::Result<u32> {
+        let (at, body) = (self.end.at, self.contents.index(self.end.number));
+        let record = Record { kind: INDEX, body: body.into(), haste: Haste::Syncs, ticket: 0 };
+        let len = written_len(&record) + OVERHEAD + GROUP_END_LEN;
+        if record.body.len() > BODY_LEN_MAX || at + len as u64 > self.end.capacity {
+            return Ok(0);
+        }
+        self.append_group(vec![record], len)?;
+        Ok(at as u32)
     }
 
     /// Removes the segments that the contents no longer need, oldest first.

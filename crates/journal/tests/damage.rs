@@ -16,7 +16,7 @@ use quorate_core::codec::Malformed;
 use quorate_core::id::{ClusterId, NodeId};
 use quorate_journal::disk::Disk;
 use quorate_journal::testing::{SimDisk, TestEntropy};
-use quorate_journal::{Contents, Haste, Journal, JournalConfig, JournalError, JournalIds, Location, Record};
+use quorate_journal::{Contents, Haste, Journal, JournalConfig, JournalError, JournalIds, Location, Record, Sealed};
 
 fn config() -> JournalConfig {
     JournalConfig { segment_bytes: 8 << 10, low_space_bytes: 0 }
@@ -313,12 +313,95 @@ fn what_is_no_record_is_refused_before_anything_is_written() {
     }
 }
 
+/// Segments that a start takes up by their index: all but the newest two.
+fn by_index(numbers: &[u64]) -> &[u64] {
+    &numbers[..numbers.len() - 2]
+}
+
+#[test]
+fn a_start_does_not_read_the_segments_that_it_takes_up_by_their_index() {
+    let (_, files, numbers) = large();
+    assert!(by_index(&numbers).len() >= 3, "segments {numbers:?}");
+    let disk = SimDisk::load(&files);
+    let listed = Listed::open(disk.clone(), IDS, config()).expect("opens");
+    assert_eq!(listed.list.resumed(), by_index(&numbers));
+    // Of each its header, which is half of one here, and of those by their index only that besides.
+    let headers = numbers.len() as u64 * 4096;
+    let (read, replayed) = (disk.read_bytes(), 2 * config().segment_bytes);
+    println!("{read} bytes read");
+    assert!(read < headers + replayed + by_index(&numbers).len() as u64 * 1024);
+    assert_eq!(listed.items().numbers, (51..120).collect::<Vec<_>>());
+    for number in &numbers {
+        let sealed = Some(number) != numbers.last();
+        assert_eq!(listed.journal.reader().check(*number).expect("whole"), sealed, "segment {number}");
+    }
+    assert!(!listed.journal.reader().check(99).expect("looked for"));
+}
+
+/// At once, where the start reads; when it is checked, where it does not. Never silently other content.
+#[test]
+fn damage_in_a_segment_taken_up_by_its_index_is_found_when_it_is_checked() {
+    let (_, files, numbers) = large();
+    let expected = open(&files).expect("opens").items();
+    let (mut at_once, mut when_checked) = (0, 0);
+    for number in by_index(&numbers) {
+        let written = files[&segment(*number)].iter().rposition(|b| *b != 0).expect("not empty") + 1;
+        for at in (0..written + 50).step_by(11) {
+            let mut files = files.clone();
+            files.get_mut(&segment(*number)).expect("there")[at] ^= 1 << (at % 8);
+            let listed = match open(&files) {
+                Ok(listed) => listed,
+                Err(JournalError::Damaged { .. }) => {
+                    at_once += 1;
+                    continue;
+                }
+                Err(e) => panic!("byte {at} of {number}: {e}"),
+            };
+            assert_eq!(listed.list.next(), 120);
+            match listed.journal.reader().check(*number) {
+                Err(e) => {
+                    assert!(e.to_string().contains(&format!("{number:016x}.seg at byte")), "{e}");
+                    when_checked += 1;
+                }
+                Ok(_) => {
+                    assert!(at >= written, "byte {at} of {number}: not found");
+                    assert_eq!(listed.items(), expected);
+                }
+            }
+        }
+    }
+    println!("{at_once} found at once, {when_checked} when they were checked");
+    assert!(at_once > 0 && when_checked > 0);
+}
+
+/// Without an index, or with one that is not what was written, a segment is read; an index that belongs elsewhere is none.
+#[test]
+fn a_segment_whose_index_is_of_no_use_is_read() {
+    let long = Anything { summary: List::default().summary(), index: vec![1; 9000] };
+    for contents in [long, Anything { summary: List::default().summary(), index: Vec::new() }] {
+        let (disk, entropy) = (SimDisk::default(), Arc::new(TestEntropy::default()));
+        let made = Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy, contents);
+        let (mut journal, _) = made.expect("creates");
+        for n in 0..200 {
+            journal.write(vec![note(vec![n; 60], Haste::Syncs)]).expect("writes");
+        }
+        let reader = journal.reader();
+        assert!(reader.segments().len() > 2);
+        for number in &reader.segments()[1..] {
+            assert!(reader.check(number - 1).expect("whole"));
+        }
+    }
+}
+
 /// Takes whatever comes, and says of it what it was told to say.
-struct Anything(Vec<u8>);
+struct Anything {
+    summary: Vec<u8>,
+    index: Vec<u8>,
+}
 
 impl Contents for Anything {
     fn summary(&self) -> Vec<u8> {
-        self.0.clone()
+        self.summary.clone()
     }
     fn oldest_needed(&self) -> u64 {
         0
@@ -326,6 +409,12 @@ impl Contents for Anything {
     fn synced(&mut self, _: &[(Record, Location)]) {}
     fn begin(&mut self, _: &[u8]) -> Result<(), Malformed> {
         Ok(())
+    }
+    fn index(&self, _: u64) -> Vec<u8> {
+        self.index.clone()
+    }
+    fn resume(&mut self, _: u64, _: &Sealed<'_>) -> Result<bool, String> {
+        Ok(false)
     }
     fn replay(&mut self, _: u8, _: &[u8], _: Location) -> Result<(), String> {
         Ok(())
@@ -350,7 +439,7 @@ fn records_and_summaries_that_the_owner_refuses_are_damage() {
     for (summary, records, why) in cases {
         let disk = SimDisk::default();
         let entropy = Arc::new(TestEntropy::default());
-        let contents = Anything(summary);
+        let contents = Anything { summary, index: Vec::new() };
         let made = Journal::create(Path::new("/j"), IDS, config(), Arc::new(disk.clone()), entropy, contents);
         let (mut journal, _) = made.expect("creates");
         journal.write(records).expect("writes");

@@ -145,13 +145,15 @@ pub struct Log {
     /// Free disk space, in MiB, below which the node takes no more changes, and hands on its leadership; never less than
     /// two segments. It goes on at twice as much.
     pub low_space_mib: u32,
-    /// Log kept for members that were away, in KiB; who was away for longer gets a snapshot.
-    pub keep_kib: u64,
+    /// Log kept for members that were away, in KiB: without it a GiB, or an eighth of the state, if that is more. Who was away
+    /// for longer gets a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_kib: Option<u64>,
     /// Log beyond that which sets a compaction off, in KiB.
     pub step_kib: u64,
     /// How often a compaction is tried when less has grown, in seconds.
     pub compact_seconds: u32,
-    /// Log at which snapshots being sent are given up, in KiB, since it is kept for them.
+    /// Log beyond that at which snapshots being sent are given up, in KiB, since it is kept for them.
     pub stream_kib: u64,
 }
 
@@ -159,7 +161,7 @@ impl Log {
     /// When the log is compacted.
     pub fn compaction(&self) -> CompactionConfig {
         CompactionConfig {
-            keep_bytes: self.keep_kib << 10,
+            keep_bytes: self.keep_kib.map(|kib| kib << 10),
             step_bytes: self.step_kib << 10,
             interval: Duration::from_secs(self.compact_seconds.into()),
             stream_bytes: self.stream_kib << 10,
@@ -172,7 +174,7 @@ impl Default for Log {
         Self {
             segment_mib: 64,
             low_space_mib: 512,
-            keep_kib: 64 << 10,
+            keep_kib: None,
             step_kib: 64 << 10,
             compact_seconds: 60,
             stream_kib: 4 << 20,
@@ -184,7 +186,8 @@ impl Default for Log {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// Pages of the encrypted state, in MiB (8 to 65536); as much again while a snapshot is received.
+    /// Pages of the encrypted state, in MiB (8 to 65536); at most as much again for changes on their way to the disk, and while
+    /// a snapshot is received.
     pub state_mib: u32,
     /// Decrypted records of keys in use, in MiB (1 to 65536): some 1000 keys per MiB.
     pub keys_mib: u32,
@@ -265,8 +268,8 @@ impl Config {
         }
         const KIB_MAX: u64 = 1 << 30;
         let log = &self.log;
-        if !(1..=KIB_MAX).contains(&log.keep_kib) {
-            return no("log.keep_kib", format!("is {}; 1 to {KIB_MAX} KiB are possible", log.keep_kib));
+        if let Some(keep_kib) = log.keep_kib.filter(|kib| !(1..=KIB_MAX).contains(kib)) {
+            return no("log.keep_kib", format!("is {keep_kib}; 1 to {KIB_MAX} KiB are possible"));
         }
         if !(1..=KIB_MAX).contains(&log.step_kib) {
             return no("log.step_kib", format!("is {}; 1 to {KIB_MAX} KiB are possible", log.step_kib));
@@ -274,11 +277,8 @@ impl Config {
         if log.compact_seconds == 0 {
             return no("log.compact_seconds", "is 0; at least one second is needed".into());
         }
-        if !(log.keep_kib + log.step_kib..=KIB_MAX * 4).contains(&log.stream_kib) {
-            return no(
-                "log.stream_kib",
-                format!("is {}; it must not be less than log.keep_kib and log.step_kib together", log.stream_kib),
-            );
+        if !(log.step_kib..=KIB_MAX * 4).contains(&log.stream_kib) {
+            return no("log.stream_kib", format!("is {}; it must not be less than log.step_kib", log.stream_kib));
         }
         if self.hsm.token_label.is_empty() || self.hsm.token_label.len() > 32 {
             return no("hsm.token_label", "must be 1 to 32 characters, as PKCS#11 token labels are".into());

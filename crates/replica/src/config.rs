@@ -76,7 +76,8 @@ pub struct ReplicaConfig {
     pub listening: Duration,
     /// How long a running node waits before it checks the whole state again.
     pub scrub_interval: Duration,
-    /// Memory for cached pages of the state, in bytes.
+    /// Memory for cached pages of the state, in bytes; at most as much again is taken by what is on its way to the disk, and
+    /// by a snapshot that is received.
     pub cache_bytes: usize,
     /// A joining node's; an existing one has its own.
     pub introduction: Option<Introduction>,

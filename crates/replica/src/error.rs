@@ -25,6 +25,10 @@ pub enum Problem {
     /// The state on disk is not what was applied. The log is not concerned: this node goes on voting.
     #[error("{0}")]
     State(String),
+    /// An older part of the log on disk is not what was written. The state stands for it, and what is newer was read at the
+    /// start: this node goes on voting.
+    #[error("the journal is damaged: {0}; {REPLACE_MEMBER}")]
+    Journal(String),
     /// The disk is full, and so is what was set aside for that.
     #[error(
         "the disk is full, so the state can't be written ({0}): this node stopped serving; make room on the disk of its \

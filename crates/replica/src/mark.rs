@@ -220,7 +220,8 @@ impl Marker {
         };
         *known = Some(before);
         // A state that was put back alone comes after the log that leads on from it.
-        let now = before.max(Mark { boot: self.boot, term: term(), applied: apply.durable().unwrap_or(0) });
+        let now =
+            before.max(Mark { boot: self.boot, term: term(), applied: apply.checkpoints().durable().unwrap_or(0) });
         if now != before {
             marks.replace(label, &self.own.tagged(now.encode())).await?;
             *known = Some(now);

@@ -42,7 +42,7 @@ use crate::roster::SignedRoster;
 use crate::sequences::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
-use crate::state::{self, Engine, Meta};
+use crate::state::{self, Meta};
 use crate::status::{PeerStatus, ReadRounds, ReplicaStatus};
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].

@@ -41,6 +41,11 @@ pub(crate) fn reserve_bytes(limit_bytes: u64) -> u64 {
     (limit_bytes / 8).max(RESERVE_BYTES_MIN)
 }
 
+/// So little is free that nothing is to take more of it for long: a view that is kept lets the state's file grow.
+pub(crate) fn is_near_low(space: Space) -> bool {
+    space.free_bytes < space.limit_bytes + space.limit_bytes / 2
+}
+
 /// Why no change can be stored now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Short {

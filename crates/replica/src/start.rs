@@ -106,6 +106,7 @@ impl Running {
         let _ = witness::write_down(&node.base.words, &self.writer).await;
         self.writer.stop().await;
         let _ = tokio::time::timeout(STOP_LIMIT, node.marker.mark()).await;
+        node.receiving.forget();
         node.base.files.close();
         if let Some(runtime) = self.runtime.0.take() {
             let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
@@ -157,7 +158,8 @@ async fn start_on(
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let seals = world.seals.clone();
-    let open_state = move |files: Arc<StateFiles>, stands| State::open(files, cluster, group, seals.clone(), stands);
+    let open_state =
+        move |files: Arc<StateFiles>, stands| State::open(files.store()?, cluster, group, seals.clone(), stands);
     let state = open_state(files.clone(), Some(recovered.stands)).map_err(|e| match e {
         StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
         e => OpenError::Damaged(format!("{}: {e}", files.path().display())),

@@ -8,7 +8,7 @@ use quorate_core::record_key::RecordKey;
 
 use crate::node::Base;
 use crate::roster::SignedRoster;
-use crate::state::{Engine as _, StateFiles, View, get_value, recorded_roster, seal_config};
+use crate::state::{StateFiles, View, get_value, recorded_roster, seal_config};
 
 /// Reads the state as applied here.
 pub(crate) struct StateReader {

@@ -21,10 +21,20 @@ use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{Payload, RaftEntry};
 use crate::replica::{View, off_runtime};
 use crate::shared::Shared;
-use crate::state::{self, BatchVerifier, Engine, Meta, StateError, StateFiles};
+use crate::space::is_near_low;
+use crate::state::{self, BatchVerifier, Meta, StateError, StateFiles};
+
+/// So much of the log is checked for forged batches before a node serves, the newest: what is older is held to the digest
+/// alone, as if it were purged.
+const UNFORGED_BYTES: u64 = 128 << 20;
+/// After each segment of the log a scrub rests for so many times as long as it took.
+const RESTS: u32 = 3;
 
 /// A scan of the whole state; whoever needs one while it runs waits for it.
 type Scan = futures::future::Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
+
+/// Checks a view; returns how many records are in it, or nothing when it was given up.
+type Verify<'a> = &'a dyn Fn(&dyn state::View) -> Result<Option<u64>, StateError>;
 
 /// Who checks the state, and what is known of it.
 pub(crate) struct Checker {
@@ -64,7 +74,10 @@ impl Checker {
         let checker = self.clone();
         let scan = async move {
             let here = checker.clone();
-            let checked = off_runtime("verify", move || here.check_digest(&state::verify_state)).await;
+            let checked = off_runtime("verify", move || {
+                here.check_digest(&StateFiles::view, &|view| state::verify_state(view).map(Some))
+            })
+            .await;
             checked.unwrap_or_else(|e| Err(checker.mismatch(0, &e)))
         };
         let scan = scan.boxed().shared();
@@ -72,17 +85,27 @@ impl Checker {
         scan
     }
 
-    fn check_digest(&self, verify: &dyn Fn(&dyn state::View) -> Result<u64, StateError>) -> Result<(), StateMismatch> {
+    fn check_digest(
+        &self,
+        view: &dyn Fn(&StateFiles) -> io::Result<Arc<dyn state::View>>,
+        verify: Verify<'_>,
+    ) -> Result<(), StateMismatch> {
         let began = Instant::now();
         loop {
             let replaced = self.files.replaced();
-            let view = self.files.view();
+            let view = view(&self.files);
             let index = |view: &dyn state::View| Meta::read(view).ok().and_then(|meta| meta.applied).map_or(0, |a| a.0);
             let checked = view
                 .map_err(|e| self.mismatch(0, &e))
                 .and_then(|view| verify(&*view).map_err(|e| self.mismatch(index(&*view), &e)));
             match checked {
-                Ok(records) => {
+                Ok(None) => {
+                    tracing::info!(
+                        "the check of the state was given up: this node is stopping, or its disk nearly full"
+                    );
+                    return Ok(());
+                }
+                Ok(Some(records)) => {
                     let ms = began.elapsed().as_millis() as u64;
                     tracing::info!(records, ms, "the state adds up to its digest");
                     self.good_ms.store(self.wall.now_ms(), Ordering::Relaxed);
@@ -104,13 +127,13 @@ impl Checker {
         StateMismatch::Digest { file: self.files.path(), index, what: what.to_string() }
     }
 
-    /// Checks the state again and again while the node runs: what nobody reads may rot (key-log §5.4). Damage ends this
-    /// node's service. Runs as long as the replica.
+    /// Checks the state and the log again and again while the node runs: what nobody reads may rot (key-log §5.4). Damage ends
+    /// this node's service. Runs as long as the replica.
     pub(crate) async fn scrub(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
             // The file grows while it is looked at.
-            if self.journal.low_space() {
+            if is_near_low(self.journal.space()) {
                 continue;
             }
             let here = self.clone();
@@ -118,18 +141,45 @@ impl Checker {
                 if let Err(error) = here.files.drop_cached() {
                     tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
                 }
-                here.check_digest(&|view| state::scrub_state(view, &|| here.shared.is_stopping()))
+                // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
+                let ends = || here.shared.is_stopping() || is_near_low(here.journal.space());
+                let scrub = |view: &dyn state::View| match state::scrub_state(view, &ends) {
+                    Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+                    checked => checked.map(Some),
+                };
+                here.check_digest(&StateFiles::durable_view, &scrub)
             };
             match off_runtime("scrub", scrub).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
             }
+            let here = self.clone();
+            match off_runtime("scrub", move || here.scrub_log()).await.flatten() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return self.shared.set_problem(Problem::Journal(error.to_string()));
+                }
+                Err(error) => tracing::warn!(%error, "the log was not checked again; it is tried later"),
+            }
         }
     }
 
-    /// With a verifier, checks the log up to a view, on a thread of its own. That is the retained log: what was purged, or came
-    /// in a snapshot, is held to the digest alone until signed anchors of digests vouch for it.
+    /// All segments but the newest, which the last start has read.
+    fn scrub_log(&self) -> io::Result<()> {
+        for segment in self.journal.segments() {
+            let began = Instant::now();
+            self.journal.check(segment)?;
+            if self.shared.is_stopping() {
+                break;
+            }
+            std::thread::sleep(began.elapsed() * RESTS);
+        }
+        Ok(())
+    }
+
+    /// With a verifier, checks the newest of the log up to a view, on a thread of its own. What is older, or came in a
+    /// snapshot, is held to the digest alone until signed anchors of digests vouch for it.
     pub(crate) async fn verify_batches(self: &Arc<Self>, view: Result<View, ReadError>) -> Result<(), StateMismatch> {
         let view = view.map_err(|e| self.mismatch(0, &e))?;
         let (index, here) = (view.applied(), self.clone());
@@ -149,7 +199,7 @@ impl Checker {
     }
 }
 
-/// The first batch in the log, up to and with index `through`, whose MAC is wrong.
+/// The first batch in the newest of the log, up to and with index `through`, whose MAC is wrong.
 fn find_forged(
     journal: &LogReader,
     through: u64,
@@ -157,7 +207,7 @@ fn find_forged(
     verifier: &dyn BatchVerifier,
 ) -> io::Result<Option<u64>> {
     let end = through.saturating_add(1);
-    let mut next = 0;
+    let mut next = journal.purge_keeping(UNFORGED_BYTES).map_or(0, |before| before + 1);
     loop {
         let entries = journal.entries(next..end, LOG_READ_BYTES_MAX)?;
         let Some(last) = entries.last() else { return Ok(None) };

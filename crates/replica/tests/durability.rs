@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate_replica::{Problem, Replica, ReplicaConfig, Rollback};
-use support::{Cluster, copy};
+use support::{Cluster, PATIENCE, copy, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_state_is_never_durable_ahead_of_the_log() {
@@ -30,6 +32,55 @@ async fn the_state_is_never_durable_ahead_of_the_log() {
     assert!(status.applied <= status.last_log, "{} in the state, {} in the log", status.applied, status.last_log);
     assert!(status.last_log < index);
     back.shutdown().await;
+}
+
+/// Beside a checkpoint that waits for its disk, changes are acknowledged: until so much is in memory that no more is taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_checkpoint_stops_no_acknowledgement_before_memory_is_full() {
+    const VALUES: usize = 250;
+    const VALUE_LEN: usize = 48 << 10;
+    let cluster = Cluster::voters(1).await;
+    let (node, disk) = (&cluster.nodes[0], &cluster.sites[0].disk);
+    disk.hold_state(true);
+    cluster.write(0, "something to make durable", b"1").await;
+    let stalled = async {
+        while !disk.state_is_waited_for() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stalled).await.expect("a checkpoint every two seconds");
+    for n in 0..20 {
+        cluster.write(0, &format!("beside it {n}"), b"1").await;
+    }
+    assert!(disk.state_is_waited_for());
+
+    let written = Arc::new(AtomicUsize::new(0));
+    let writer = {
+        let (node, written) = (node.clone(), written.clone());
+        tokio::spawn(async move {
+            for n in 0..VALUES {
+                write(&node, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await.expect("written");
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut before = VALUES + 1;
+    while before != written.load(Ordering::Relaxed) {
+        before = written.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // As much as the cache may take, and what is on its way through Raft.
+    let bytes = before * VALUE_LEN;
+    println!("{} KiB were acknowledged before the disk had to go on", bytes >> 10);
+    assert!(bytes <= cluster.sites[0].config().cache_bytes + (2 << 20), "memory is bounded");
+    disk.hold_state(false);
+    writer.await.expect("all of it");
+    for n in 0..VALUES {
+        let value = cluster.read(0, &format!("value {n}")).await.expect("there").1;
+        assert!(value[..] == vec![n as u8; VALUE_LEN][..]);
+    }
+    node.verify_state().await.expect("adds up");
+    cluster.stop().await;
 }
 
 /// A disk that lies about syncs and loses power takes back what its node has acknowledged, and leaves no trace of it on the

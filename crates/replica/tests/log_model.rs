@@ -30,6 +30,8 @@ struct Model {
     committed: Option<Bytes>,
     checkpoint: Option<Checkpoint>,
     purged: Option<(u64, Bytes)>,
+    /// The newest words of the others, until a purge: they have to be written anew before one.
+    seen: Option<Bytes>,
 }
 
 impl Model {
@@ -50,10 +52,10 @@ impl Model {
                 self.entries = self.entries.split_off(&(i + 1));
                 self.next = self.next.max(i + 1);
                 self.purged = Some((i, id));
+                self.seen = None;
             }
             Command::Checkpoint(c) => self.checkpoint = Some(c),
-            // Nothing of Raft's.
-            Command::Seen(_) => {}
+            Command::Seen(words) => self.seen = Some(words),
         }
     }
 }
@@ -165,7 +167,7 @@ fn lives(seed: u64, lives: u64) {
             disk.reboot(&mut rng);
         }
         // The power may fail again while it recovers, any number of times.
-        loop {
+        let seen = loop {
             if rng.chance(30) {
                 disk.cut_power_after(rng.below(40));
             }
@@ -175,19 +177,92 @@ fn lives(seed: u64, lives: u64) {
                     assert!(recovered.boot > boot, "seed {seed}, life {life}: boot {} after {boot}", recovered.boot);
                     boot = recovered.boot;
                     log = opened;
-                    break;
+                    break recovered.seen;
                 }
                 Err(JournalError::Io { .. }) if disk.is_off() => disk.reboot(&mut rng),
                 Err(e) => panic!("seed {seed}, life {life}: {e}"),
             }
-        }
+        };
         if let Err(why) = check(&log, &model) {
-            match unsure.filter(|unsure| check(&log, unsure).is_ok()) {
+            match unsure.take().filter(|unsure| check(&log, unsure).is_ok()) {
                 Some(unsure) => model = unsure,
                 None => panic!("seed {seed}, life {life}, after recovery: {why}"),
             }
+        } else if unsure.is_none() && model.seen.is_some() {
+            assert!(seen == model.seen, "seed {seed}, life {life}: the words of the others are lost");
         }
     }
+}
+
+/// The newest segments, which hold what no state stands for yet; of the others, only what a start needs of them.
+#[test]
+fn a_start_reads_as_little_of_a_long_log_as_of_a_short_one() {
+    let mut read = Vec::new();
+    for count in [200, 2000] {
+        let disk = SimDisk::default();
+        let (dir, config) = (Path::new("/j"), config());
+        let created = Log::create(dir, IDS, config, Arc::new(disk.clone()), Arc::new(TestEntropy::default()));
+        let (mut log, mut model) = (created.expect("creates").0, Model::default());
+        for index in 0..count {
+            let entry = LogEntry { index, id: vec![1; 20].into(), payload: vec![index as u8; 300].into() };
+            let stand = Checkpoint { index, digest: [1; 32], chain: [2; 32] };
+            let mut commands = vec![Command::Entry(entry), Command::Checkpoint(stand)];
+            if index % 50 == 49 {
+                // As a new leader does: the entry is appended anew.
+                let again = LogEntry { index, id: vec![2; 20].into(), payload: Bytes::new() };
+                commands.extend([Command::TruncateAfter(Some(index - 1)), Command::Entry(again)]);
+            }
+            commands.iter().for_each(|command| model.apply(command));
+            log.write(commands).expect("written");
+        }
+        drop(log);
+        let disk = SimDisk::load(&disk.dump());
+        let (mut log, _) = open(&disk).expect("opens");
+        read.push((disk.read_bytes(), log.reader().retained_bytes()));
+        check(&log, &model).expect("the same");
+        log.write(vec![Command::TruncateAfter(Some(10))]).expect("written");
+        model.apply(&Command::TruncateAfter(Some(10)));
+        check(&log, &model).expect("the same");
+    }
+    println!("bytes read, of all: {read:?}");
+    let [(short, _), (long, all)] = read[..] else { unreachable!("two logs") };
+    // A header and an index a segment are more.
+    assert!(long < short + all / 4 && long < all / 3, "{read:?}");
+}
+
+/// A log of 300 entries, with the state durable up to `stands`; and a byte in the middle of its third segment flipped.
+fn harmed(stands: u64) -> Result<(Log, Recovered), JournalError> {
+    let disk = SimDisk::default();
+    let dir = Path::new("/j");
+    let created = Log::create(dir, IDS, config(), Arc::new(disk.clone()), Arc::new(TestEntropy::default()));
+    let mut log = created.expect("creates").0;
+    for index in 0..300 {
+        let entry = LogEntry { index, id: vec![1; 20].into(), payload: vec![7; 300].into() };
+        log.write(vec![Command::Entry(entry)]).expect("written");
+        if index == stands {
+            // The second: a crash may leave the state at the one before.
+            let stand = Command::Checkpoint(Checkpoint { index, digest: [1; 32], chain: [2; 32] });
+            log.write(vec![stand.clone(), stand]).expect("written");
+        }
+    }
+    drop(log);
+    let mut files = disk.dump();
+    files.get_mut(Path::new("/j/0000000000000003.seg")).expect("there")[12 << 10] ^= 1;
+    open(&SimDisk::load(&files))
+}
+
+#[test]
+fn damage_is_found_at_the_start_in_what_no_state_stands_for_and_else_when_it_is_read() {
+    let (log, _) = harmed(250).expect("opens");
+    let reader = log.reader();
+    assert_eq!(reader.last_index(), Some(299));
+    assert!(reader.check(3).is_err_and(|e| e.to_string().contains("0000000000000003.seg")));
+    assert!(reader.check(2).expect("whole") && reader.check(4).expect("whole"));
+    let read = reader.entries(0..300, usize::MAX).map(drop).expect_err("damage");
+    assert!(read.to_string().contains("0000000000000003.seg"), "{read}");
+    // In the third segment are entries up to some 120.
+    let refused = harmed(90).map(drop).expect_err("acknowledged entries may be gone");
+    assert!(matches!(&refused, JournalError::Damaged { .. }) && refused.to_string().contains("0003.seg"), "{refused}");
 }
 
 #[test]

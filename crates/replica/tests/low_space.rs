@@ -178,7 +178,7 @@ async fn a_leader_with_space_refuses_what_too_few_others_could_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_waits_for_space_and_leaves_nothing_behind() {
     const TINY: CompactionConfig = CompactionConfig {
-        keep_bytes: 16 << 10,
+        keep_bytes: Some(16 << 10),
         step_bytes: 32 << 10,
         interval: Duration::from_millis(200),
         stream_bytes: 1 << 30,

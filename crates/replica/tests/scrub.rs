@@ -6,13 +6,45 @@ mod support;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use quorate_replica::Problem;
+use quorate_replica::{CompactionConfig, Problem};
 use support::{Cluster, PATIENCE};
 
 const BLOCK: u64 = 4096;
 /// Three times what the node may cache, so that most of it is on the disk alone.
 const VALUES: usize = 240;
 const VALUE_LEN: usize = 48 << 10;
+
+/// Flips a bit in the middle of a segment.
+fn harm(site: &support::Site, segment: u64) {
+    let path = site.dir.join(format!("journal/{segment:016x}.seg"));
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("the segment");
+    let (mut byte, at) = ([0], file.metadata().expect("its length").len() / 2);
+    file.read_exact_at(&mut byte, at).expect("a byte");
+    file.write_all_at(&[byte[0] ^ 8], at).expect("flipped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rots_in_the_log_that_no_start_reads_is_found() {
+    let sites = Cluster::sites(1);
+    // Small segments, and all are kept.
+    let keep = CompactionConfig { keep_bytes: Some(1 << 19), step_bytes: 1 << 30, ..CompactionConfig::default() };
+    *sites.sites[0].compaction.lock().expect("lock") = keep;
+    let mut cluster = sites.start(1).await;
+    for n in 0..60 {
+        cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
+    }
+    cluster.nodes[0].shutdown().await;
+    cluster.nodes[0] = cluster.sites[0].open().await;
+    cluster.write(0, "a whole log", b"1").await;
+    cluster.nodes[0].shutdown().await;
+    harm(&cluster.sites[0], 3);
+    // The state stands for what is in there, and the start does not read it.
+    cluster.nodes[0] = cluster.sites[0].open().await;
+    let problem = support::problem(&cluster.nodes[0]).await;
+    let named = |what: &str| what.contains("0000000000000003.seg");
+    assert!(matches!(&problem, Problem::Journal(what) if named(what)), "{problem}");
+    cluster.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rots_while_a_node_runs_is_found_though_nobody_reads_it() {

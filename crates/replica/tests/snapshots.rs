@@ -12,16 +12,19 @@ use quorate_core::id::GroupId;
 use quorate_journal::JournalIds;
 use quorate_journal::disk::RealDisk;
 use quorate_replica::log::{Command, Log, LogConfig};
-use quorate_replica::state::{RedbEngine, State};
+use quorate_replica::state::{RedbEngine, State, Store};
 use quorate_replica::{ApplyObserver, CompactionConfig, ReadRecord, Replica, Touched};
 use support::{CLUSTER, Cluster, PATIENCE, TestSeals, soon, write};
 
 const TINY: CompactionConfig = CompactionConfig {
-    keep_bytes: 16 << 10,
+    keep_bytes: Some(16 << 10),
     step_bytes: 32 << 10,
     interval: Duration::from_millis(200),
     stream_bytes: 1 << 30,
 };
+
+/// A stream on which nothing moves for so long has failed.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Sites that compact all the time.
 fn tiny(n: u64) -> Cluster {
@@ -191,7 +194,8 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
 /// Writes down in a site's journal that this state is about to be made durable there.
 fn tell_journal(site: &support::Site, state: &Path) {
     let engine = RedbEngine::open(&RealDisk, state, 1 << 20).expect("opens");
-    let state = State::open(Arc::new(engine), CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
+    let store = Store::new(Arc::new(engine), 1 << 20).expect("a view");
+    let state = State::open(store, CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
     let ids = JournalIds { cluster: CLUSTER, node: site.id, stream: 0 };
     let (dir, config) =
         (site.dir.join("journal"), LogConfig { journal: site.config().journal, ..LogConfig::default() });
@@ -237,6 +241,34 @@ async fn a_receiver_killed_in_mid_install_comes_back_from_either_side_of_the_swi
         cluster.write(i, &format!("from{i}"), b"2").await;
         same_state(&cluster.nodes[i], &cluster.nodes[(i + 1) % 3]).await;
     }
+    cluster.stop().await;
+}
+
+/// The view that it is sent from would take the disk's last room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_being_sent_is_given_up_before_the_sender_is_short_of_space() {
+    let mut cluster = voters(3, 3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[away].shutdown().await;
+    fill(&cluster, leader, 1 << 20, 6).await;
+    for node in [leader, other] {
+        until("what it would need is purged", || first_kept(&cluster.nodes[node]) > 60).await;
+    }
+    let site = &cluster.sites[away];
+    site.disk.hold_received(true);
+    cluster.nodes[away] = site.open().await;
+    let received = |n: u32| names(&site.dir).iter().any(|name| name.ends_with(&format!("-{n}.new")));
+    until("a snapshot is under way", || received(0)).await;
+    // Two segments are the limit. It takes changes still.
+    cluster.sites[leader].disk.set_free_bytes(Some(2 * (256 << 10) + (128 << 10)));
+    let again = tokio::time::timeout(STALL_LIMIT / 2, until("the next one is under way", || received(1)));
+    again.await.expect("the first one is given up, long before it counts as stalled");
+    assert!(!cluster.nodes[leader].status().space.low);
+    cluster.write(leader, "meanwhile", b"1").await;
+    site.disk.hold_received(false);
+    assert_eq!(cluster.read(away, "meanwhile").await.expect("there").1[..], *b"1");
+    same_state(&cluster.nodes[away], &cluster.nodes[leader]).await;
     cluster.stop().await;
 }
 

@@ -16,8 +16,8 @@ use quorate_core::time::ConfirmedTime;
 use quorate_journal::testing::{Rng, SimDisk, seed};
 use quorate_replica::log::{Checkpoint, Stands};
 use quorate_replica::state::{
-    Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, ToApply,
-    What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
+    Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, Store,
+    ToApply, What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
 };
 use quorate_replica::{Member, MembershipView, Roster};
 
@@ -60,8 +60,12 @@ fn engine(disk: &SimDisk) -> Arc<dyn Engine> {
     Arc::new(RedbEngine::open(disk, Path::new("/state"), 1 << 20).expect("opens"))
 }
 
+fn store(disk: &SimDisk) -> Arc<Store> {
+    Store::new(engine(disk), 1 << 20).expect("a view")
+}
+
 fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
-    State::open(engine(disk), CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only))
+    State::open(store(disk), CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only))
 }
 
 /// A state may stand there and nowhere else.
@@ -234,7 +238,7 @@ fn one(state: &mut State, index: u64, log: Log) -> Applied {
 }
 
 fn verified(state: &State) -> u64 {
-    verify_state(&*state.view().expect("a view")).expect("records add up")
+    verify_state(&*state.view()).expect("records add up")
 }
 
 /// Applies one batch after the other with these operations, at the revisions that are there.
@@ -242,7 +246,7 @@ fn outcomes(state: &mut State) -> impl FnMut(Vec<Op>) -> Outcome {
     let (mut index, mut seq) = (4, 0);
     move |ops| {
         seq += 1;
-        let view = state.view().expect("a view");
+        let view = state.view();
         let rev = |key: &RecordKey| get_record(&*view, key).expect("readable").map_or(0, |(rev, _)| rev);
         let expects = in_order(ops.iter().map(|op| Expect { key: op.key().clone(), rev: rev(op.key()) }));
         let batch = Batch { expects, ..batch(id(1, 1, seq), &[], ops) };
@@ -327,7 +331,7 @@ fn only_the_successor_of_the_seal_configuration_takes_its_place() {
 fn genesis_writes_table_0_once() {
     let disk = SimDisk::default();
     let mut state = founded(&disk);
-    let view = state.view().expect("a view");
+    let view = state.view();
     let got = |key| get_record(&*view, &key).expect("readable").map(|(rev, value)| (rev, value.to_vec()));
     assert_eq!(got(RecordKey::seal_config(1)), Some((1, b"config".to_vec())));
     assert_eq!(got(RecordKey::seal_generation()), Some((1, vec![0, 0, 0, 1])));
@@ -342,7 +346,7 @@ fn genesis_writes_table_0_once() {
 #[test]
 fn a_genesis_of_another_cluster_changes_nothing() {
     let disk = SimDisk::default();
-    let mut state = State::open(engine(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None).expect("opens");
+    let mut state = State::open(store(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None).expect("opens");
     assert_eq!(one(&mut state, 0, genesis()).outcome, Outcome::Malformed);
     assert_eq!((state.meta().lineage, verified(&state)), (None, 0));
 }
@@ -403,7 +407,7 @@ fn a_batch_applies_when_everything_it_read_is_unchanged() {
     // 4 of genesis, key 0, sessions of two origins, one slot for each batch.
     assert_eq!(verified(&state), 4 + 1 + 2 + 4);
     // What an origin that was sent the whole state finds of its batches.
-    let view = state.view().expect("a view");
+    let view = state.view();
     let outcome = |id| outcome_of(&*view, &id).expect("readable");
     assert_eq!(outcome(id(1, 1, 1)), Some(Outcome::Applied(4)));
     assert_eq!(outcome(id(2, 1, 1)), Some(Outcome::Conflict { index: 5, mismatches: vec![] }));
@@ -474,7 +478,7 @@ fn only_the_start_that_began_a_session_has_batches_in_it() {
     assert_eq!(one(&mut state, 11, opens(1, 3)).outcome, Outcome::Applied(11));
     assert_eq!(one(&mut state, 12, at(3, 1)).outcome, Outcome::Applied(12));
     assert_eq!(one(&mut state, 13, at(2, 1)).outcome, Outcome::Fenced);
-    assert_eq!(session_of(&*state.view().expect("a view"), NodeId(1)).expect("readable"), Some(session(1, 3)));
+    assert_eq!(session_of(&*state.view(), NodeId(1)).expect("readable"), Some(session(1, 3)));
     let stranger = entry(&batch(id(4, 1, 1), &[(9, 0)], vec![]));
     // In the same group as the membership that admits it.
     let log = [opens(4, 1), stranger.clone(), members(1..=4), opens(4, 1), stranger.clone(), members(1..=3), stranger];
@@ -532,7 +536,7 @@ fn a_removed_members_session_goes() {
     let log = [entry(&batch(id(3, 1, 1500), &[(9, 0)], vec![])), members([2])];
     apply(&mut state, 1506, &log).1.expect("applies");
     assert_eq!(verified(&state), 4 + 2);
-    let left = scan_table(&*state.view().expect("a view"), Table::Session, Bound::Unbounded, 10).expect("scans");
+    let left = scan_table(&*state.view(), Table::Session, Bound::Unbounded, 10).expect("scans");
     assert!(left.iter().all(|(key, ..)| key.as_bytes()[1..9] == 2u64.to_be_bytes()));
 }
 
@@ -775,7 +779,7 @@ fn random_logs_match_the_model_however_they_are_cut_into_groups() {
                     at = state.meta().applied.as_ref().map_or(0, |(index, _)| *index as usize + 1);
                 }
             }
-            let view = state.view().expect("a view");
+            let view = state.view();
             let mut found = BTreeMap::new();
             for table in [Table::Key, Table::Alias, Table::KeyVersion] {
                 for (key, rev, value) in scan_table(&*view, table, Bound::Unbounded, 1000).expect("scans") {
@@ -796,11 +800,11 @@ fn random_logs_match_the_model_however_they_are_cut_into_groups() {
 fn a_view_stays_as_it_was() {
     let disk = SimDisk::default();
     let mut state = begun(&disk);
-    let before = state.view().expect("a view");
+    let before = state.view();
     one(&mut state, 4, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
     assert!(get_record(&*before, &key(0)).expect("readable").is_none());
     assert_eq!(Meta::read(&*before).expect("readable").applied.map(|(i, _)| i), Some(3));
-    assert!(get_record(&*state.view().expect("a view"), &key(0)).expect("readable").is_some());
+    assert!(get_record(&*state.view(), &key(0)).expect("readable").is_some());
     verify_state(&*before).expect("adds up");
 }
 
@@ -811,7 +815,7 @@ fn tables_are_scanned_from_any_bound() {
     let ops: Vec<_> = (0..12).map(|n| put(n, b"v")).collect();
     let expects: Vec<_> = (0..12).map(|n| (n, 0)).collect();
     one(&mut state, 4, entry(&batch(id(1, 1, 1), &expects, ops)));
-    let view = state.view().expect("a view");
+    let view = state.view();
     let scan = |table, from: Bound<&RecordKey>, limit| -> Vec<RecordKey> {
         scan_table(&*view, table, from, limit).expect("scans").into_iter().map(|(key, ..)| key).collect()
     };
@@ -835,7 +839,7 @@ fn power_cuts_leave_the_state_where_the_journal_says_that_it_may_stand() {
         let mut index = 4;
         'life: while index < 400 {
             let n = rng.below(30);
-            let view = state.view().expect("a view");
+            let view = state.view();
             let Ok(now) = get_record(&*view, &key(n)) else { break };
             drop(view);
             let rev = now.map_or(0, |(rev, _)| rev);
@@ -856,7 +860,7 @@ fn power_cuts_leave_the_state_where_the_journal_says_that_it_may_stand() {
         }
         drop(state);
         disk.reboot(&mut rng);
-        let state = State::open(engine(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
+        let state = State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
         let state = state.unwrap_or_else(|e| panic!("round {round}: {e}"));
         verified(&state);
         if let Some((index, _)) = &state.meta().applied
@@ -878,7 +882,7 @@ fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     assert!(matches!(open(&disk, Some(later)), Err(StateError::Lost { found: Some(1), expected: 2 })));
     // The journal is the older one: it was put back, or lost.
     assert!(matches!(open(&disk, Some(earlier)), Err(StateError::Ahead { found: 1, expected: Some(0) })));
-    let at = |stands| State::open(engine(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
+    let at = |stands| State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
     let none = Stands { from_first: true, ..Stands::default() };
     assert!(matches!(at(none), Err(StateError::Ahead { found: 1, expected: None })));
     // A crash after the journal was told, and before the state was durable there.
@@ -891,8 +895,8 @@ fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     assert!(matches!(open(&disk_of_none, Some(checkpoint)), Err(StateError::Lost { found: None, .. })));
     // Unless the log is there from its first entry on.
     let whole = Stands { from_first: true, ..only(checkpoint) };
-    assert!(State::open(engine(&disk_of_none), CLUSTER, GROUP, Arc::new(Seals), Some(whole)).is_ok());
-    let other = State::open(engine(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None);
+    assert!(State::open(store(&disk_of_none), CLUSTER, GROUP, Arc::new(Seals), Some(whole)).is_ok());
+    let other = State::open(store(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None);
     assert!(matches!(other, Err(StateError::WrongCluster { found: CLUSTER, .. })));
 }
 
@@ -901,10 +905,10 @@ fn the_scan_finds_lost_added_changed_and_rolled_back_records() {
     let disk = SimDisk::default();
     let mut state = begun(&disk);
     one(&mut state, 4, entry(&batch(id(1, 1, 1), &[(0, 0)], vec![put(0, b"a")])));
-    let old = state.view().expect("a view").get(key(0).as_bytes()).expect("readable");
+    let old = state.view().get(key(0).as_bytes()).expect("readable");
     one(&mut state, 5, entry(&batch(id(1, 1, 2), &[(0, 4)], vec![put(0, b"b")])));
     state.checkpoint().expect("checkpoints");
-    let new = state.view().expect("a view").get(key(0).as_bytes()).expect("readable");
+    let new = state.view().get(key(0).as_bytes()).expect("readable");
     drop(state);
     let mut flipped = new.clone().expect("there");
     *flipped.last_mut().expect("not empty") ^= 1;
@@ -953,12 +957,11 @@ fn a_damaged_state_file_is_an_error_and_no_panic() {
         let disk = SimDisk::load(&files);
         let opened = RedbEngine::open(&disk, Path::new("/state"), 1 << 20).map_err(StateError::Io);
         let opened = opened
-            .and_then(|engine| State::open(Arc::new(engine), CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only)));
+            .and_then(|engine| Ok(Store::new(Arc::new(engine), 1 << 20)?))
+            .and_then(|store| State::open(store, CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only)));
         // What a start does not read is checked by the scan before the node serves.
-        let scanned = opened.and_then(|state| {
-            let view = state.view().map_err(StateError::Io)?;
-            verify_state(&*view).map(|_| (state.meta().applied.clone(), state.meta().chain))
-        });
+        let scanned = opened
+            .and_then(|state| verify_state(&*state.view()).map(|_| (state.meta().applied.clone(), state.meta().chain)));
         match scanned {
             Ok(found) => {
                 assert!(found == end);

@@ -14,7 +14,7 @@ use quorate_core::session::Session;
 use quorate_journal::disk::is_full;
 use quorate_journal::testing::QuotaDisk;
 use quorate_replica::log::{Checkpoint, Stands};
-use quorate_replica::state::{ApplyError, Engine, State, StateFiles, ToApply, What, verify_state};
+use quorate_replica::state::{ApplyError, State, StateFiles, ToApply, What, verify_state};
 use support::{CLUSTER, TestSeals, genesis, put};
 
 const RESERVE: u64 = 4 << 20;
@@ -29,7 +29,8 @@ fn only(checkpoint: Checkpoint) -> Stands {
 }
 
 fn state(files: &Arc<StateFiles>, checkpoint: Option<Checkpoint>) -> State {
-    State::open(files.clone(), CLUSTER, GroupId(0), Arc::new(TestSeals), checkpoint.map(only)).expect("a state")
+    State::open(files.store().expect("open"), CLUSTER, GroupId(0), Arc::new(TestSeals), checkpoint.map(only))
+        .expect("a state")
 }
 
 fn apply(state: &mut State, index: u64, what: What<'_>) -> Result<(), ApplyError> {

@@ -107,6 +107,10 @@ impl Peer for Liar {
         Ok(Response::new(pb::SnapshotResponse { vote: Some(self.0.answer(None)?) }))
     }
 
+    async fn held_snapshot(&self, _: Request<pb::HeldSnapshotRequest>) -> Answer<pb::HeldSnapshotResponse> {
+        silent()
+    }
+
     /// As healthy as who asks.
     async fn hello(&self, request: Request<pb::HelloMessage>) -> Answer<pb::HelloMessage> {
         let hello = request.into_inner();

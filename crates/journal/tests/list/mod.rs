@@ -13,6 +13,7 @@ use quorate_journal::disk::Disk;
 use quorate_journal::testing::TestEntropy;
 use quorate_journal::{
     Contents, Haste, Journal, JournalConfig, JournalError, JournalIds, JournalReader, Location, Record, Recovered,
+    Sealed,
 };
 
 pub const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), stream: 0 };
@@ -37,6 +38,8 @@ struct State {
     needed_from: u64,
     note: Option<Bytes>,
     oldest_needed: u64,
+    /// Segments that were taken up by their index.
+    resumed: Vec<u64>,
 }
 
 /// Cheap to clone: the same list.
@@ -88,9 +91,20 @@ impl List {
     pub fn next(&self) -> u64 {
         self.lock().next
     }
+
+    /// Segments that were taken up by their index.
+    pub fn resumed(&self) -> Vec<u64> {
+        self.lock().resumed.clone()
+    }
 }
 
 impl State {
+    fn set_summary(&mut self, summary: &[u8]) -> Result<(), Malformed> {
+        let mut r = Reader::new("a list's summary", summary);
+        (self.next, self.needed_from) = (r.u64()?, r.u64()?);
+        self.note = if r.u8()? == 1 { Some(Bytes::copy_from_slice(r.field(1000)?)) } else { None };
+        r.finish()
+    }
     fn take(&mut self, kind: u8, body: &[u8], at: Location) -> Result<(), String> {
         let number = || Reader::new("a list's number", body).u64().map_err(|e| e.to_string());
         match kind {
@@ -131,11 +145,31 @@ impl Contents for List {
         }
     }
     fn begin(&mut self, summary: &[u8]) -> Result<(), Malformed> {
-        let mut r = Reader::new("a list's summary", summary);
+        self.lock().set_summary(summary)
+    }
+    fn index(&self, segment: u64) -> Vec<u8> {
+        let state = self.lock();
+        let own = state.items.iter().filter(|(_, at)| at.segment == segment);
+        own.fold(Writer::new(), |w, (number, at)| w.u64(*number).u32(at.offset).u32(at.len)).finish()
+    }
+    /// All but the one before the newest, as if that were still needed whole.
+    fn resume(&mut self, segment: u64, sealed: &Sealed<'_>) -> Result<bool, String> {
+        if sealed.summary == sealed.newest {
+            return Ok(false);
+        }
         let mut state = self.lock();
-        (state.next, state.needed_from) = (r.u64()?, r.u64()?);
-        state.note = if r.u8()? == 1 { Some(Bytes::copy_from_slice(r.field(1000)?)) } else { None };
-        r.finish()
+        let mut r = Reader::new("a list's index", sealed.index);
+        while !r.rest().is_empty() {
+            let (number, offset, len) = (r.u64(), r.u32(), r.u32());
+            let (Ok(number), Ok(offset), Ok(len)) = (number, offset, len) else { return Err("a cut index".into()) };
+            state.items.insert(number, Location { segment, offset, len });
+        }
+        state.set_summary(sealed.summary).map_err(|e| e.to_string())?;
+        let needed_from = state.needed_from;
+        state.items = state.items.split_off(&needed_from);
+        state.oldest_needed = state.items.first_key_value().map_or(segment, |(_, first)| first.segment);
+        state.resumed.push(segment);
+        Ok(true)
     }
     fn replay(&mut self, kind: u8, body: &[u8], at: Location) -> Result<(), String> {
         self.lock().take(kind, body, at)

@@ -18,7 +18,7 @@ use load::{Acknowledged, Load};
 use quorate_client::Client;
 use quorate_journal::disk::RealDisk;
 use quorate_proto::v1::*;
-use quorate_replica::state::{Engine, Meta, StateFiles, verify_state};
+use quorate_replica::state::{Meta, StateFiles, verify_state};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};

@@ -16,7 +16,7 @@ use quorate_crypto::kdf::{Label, derive};
 use quorate_crypto::{Ceremony, CeremonyId, Envelope, Keyring, SealConfig, Secret, Share, boxes, kem_secret};
 use quorate_hsm::{Hsm, KeySelection, SoftToken};
 use quorate_journal::disk::RealDisk;
-use quorate_replica::state::{Engine, StateFiles, get_record, scan_table};
+use quorate_replica::state::{StateFiles, get_record, scan_table};
 
 /// The raw bytes of a share.
 pub fn share_bytes(text: &str) -> Vec<u8> {

@@ -172,6 +172,12 @@ impl Peer for Answers {
     async fn call(&self, _: Request<pb::CallRequest>) -> Result<Response<pb::CallResponse>, Status> {
         silent(())
     }
+    async fn held_snapshot(
+        &self,
+        _: Request<pb::HeldSnapshotRequest>,
+    ) -> Result<Response<pb::HeldSnapshotResponse>, Status> {
+        silent(())
+    }
     async fn install_snapshot(
         &self,
         _: Request<Streaming<pb::SnapshotPart>>,

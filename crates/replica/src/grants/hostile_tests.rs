@@ -17,7 +17,7 @@ use crate::raft::{LeaderId, LogId, RaftEntry, Vote, effective, effective_now};
 use crate::replica::Replica;
 use crate::roster::Roster;
 use crate::snapshot::wire::{Framer, header};
-use crate::state::{Engine, Identity, LtHash, Meta, Records, View};
+use crate::state::{Identity, LtHash, Meta, Records, View};
 use crate::testing::{Cluster, PATIENCE, Site, change_roster, introduction, soon};
 
 /// How far the claims of these tests are above the term in force: not out of reach.

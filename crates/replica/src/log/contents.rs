@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
-use quorate_journal::{Location, Record};
+use quorate_journal::{Location, Record, Sealed};
 
 use super::index::Index;
 use super::reader::Shared;
 use super::record::{self, META_LEN_MAX, read_indexed_id};
+use super::segment_index::SegmentIndex;
 use super::{Checkpoint, Command, IndexedId, Recovered, Stands};
 
 /// A fold over all records, beside the entries.
@@ -85,7 +86,7 @@ impl Fold {
     }
 }
 
-fn read_optional<T>(
+pub(super) fn read_optional<T>(
     r: &mut Reader<'_>,
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, Malformed>,
 ) -> Result<Option<T>, Malformed> {
@@ -105,11 +106,20 @@ pub(super) struct Contents {
     /// The segments that hold entries which are not purged, with the highest index ever written to each.
     segments: VecDeque<(u64, u64)>,
     oldest_needed: u64,
+    /// The segment that is written, and where the entries in it are.
+    newest: (u64, SegmentIndex),
 }
 
 impl Contents {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, fold: Fold::default(), seen: None, segments: VecDeque::new(), oldest_needed: 0 }
+        Self {
+            shared,
+            fold: Fold::default(),
+            seen: None,
+            segments: VecDeque::new(),
+            oldest_needed: 0,
+            newest: Default::default(),
+        }
     }
 
     pub(super) fn recovered(&self, start: quorate_journal::Recovered) -> Recovered {
@@ -126,23 +136,41 @@ impl Contents {
 
     /// A record is synced.
     fn take(&mut self, command: &Command, at: Location) {
+        if self.newest.0 != at.segment {
+            self.newest = (at.segment, SegmentIndex::new(self.fold.next));
+        }
+        self.newest.1.follow(command, at);
         self.fold.apply(command);
         match command {
-            Command::Entry(e) => match self.segments.back_mut() {
-                Some((segment, highest)) if *segment == at.segment => *highest = (*highest).max(e.index),
-                _ => self.segments.push_back((at.segment, e.index)),
-            },
-            Command::Purge(_) => {
-                let purged = self.fold.purged.as_ref().map(|(index, _)| *index);
-                while self.segments.front().is_some_and(|(_, highest)| Some(*highest) <= purged) {
-                    self.segments.pop_front();
-                }
-                self.oldest_needed = self.segments.front().map_or(at.segment, |(segment, _)| *segment);
-            }
+            Command::Entry(e) => self.holds(at.segment, e.index),
+            Command::Purge(_) => self.let_go(at.segment),
             Command::Seen(words) => self.seen = Some(words.clone()),
             Command::Vote(_) | Command::Committed(_) | Command::TruncateAfter(_) | Command::Checkpoint(_) => {}
         }
     }
+
+    /// A segment holds entries up to this one.
+    fn holds(&mut self, segment: u64, index: u64) {
+        match self.segments.back_mut() {
+            Some((newest, highest)) if *newest == segment => *highest = (*highest).max(index),
+            _ => self.segments.push_back((segment, index)),
+        }
+    }
+
+    /// What was purged is not needed any more; the newest segment is.
+    fn let_go(&mut self, newest: u64) {
+        let purged = self.fold.purged.as_ref().map(|(index, _)| *index);
+        while self.segments.front().is_some_and(|(_, highest)| Some(*highest) <= purged) {
+            self.segments.pop_front();
+        }
+        self.oldest_needed = self.segments.front().map_or(newest, |(segment, _)| *segment);
+    }
+}
+
+/// Whether every state that a start may find, given what the journal knew when its newest segment began, stands for all
+/// entries before `next`: then these are only kept for members who were away.
+fn stood_for(newest: &Fold, next: u64) -> bool {
+    newest.earlier.is_some_and(|state| next <= state.index.saturating_add(1))
 }
 
 impl quorate_journal::Contents for Contents {
@@ -161,7 +189,7 @@ impl quorate_journal::Contents for Contents {
         for (record, at) in records {
             let command = record::decode(record.kind, &record.body).expect("it was encoded by stage");
             if let Command::Entry(e) = &command {
-                inner.index.settle(e.index, record.ticket, *at);
+                inner.index.note_place(e.index, record.ticket, *at);
             }
             self.take(&command, *at);
         }
@@ -174,6 +202,29 @@ impl quorate_journal::Contents for Contents {
         self.fold = Fold::decode(summary)?;
         self.shared.lock().index = Index::new(self.fold.next, self.fold.purged.clone(), self.shared.ring_bytes);
         Ok(())
+    }
+
+    fn index(&self, segment: u64) -> Vec<u8> {
+        match &self.newest {
+            (newest, index) if *newest == segment => index.encode(self.seen.as_ref()),
+            _ => SegmentIndex::new(self.fold.next).encode(self.seen.as_ref()),
+        }
+    }
+
+    fn resume(&mut self, segment: u64, sealed: &Sealed<'_>) -> Result<bool, String> {
+        let fold = |summary| Fold::decode(summary).map_err(|e| e.to_string());
+        let (after, newest) = (fold(sealed.summary)?, fold(sealed.newest)?);
+        if !stood_for(&newest, after.next) {
+            return Ok(false);
+        }
+        let (index, seen) = SegmentIndex::decode(sealed.index).map_err(|e| e.to_string())?;
+        self.shared.lock().index.resume(index.first, index.locations(segment), after.next, after.purged.clone())?;
+        (self.fold, self.seen) = (after, seen);
+        if let Some(highest) = index.highest {
+            self.holds(segment, highest);
+        }
+        self.let_go(segment);
+        Ok(true)
     }
 
     fn replay(&mut self, kind: u8, body: &[u8], at: Location) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The log in memory: where each retained entry lies, and the recent entries themselves.
 //!
 //! Entries are readable from the moment they are enqueued, before they are written; so each carries a ticket, and
-//! the writer settles its place on disk only if it still is the same entry (it may have been truncated and
+//! the writer notes its place on disk only if it still is the same entry (it may have been truncated and
 //! appended anew meanwhile).
 
 use std::collections::VecDeque;
@@ -87,6 +87,34 @@ impl Index {
         self.locations.push_back(location);
     }
 
+    /// Takes up a segment of the log at once: its entries, from `first` on, follow those before it; at its end the next entry
+    /// is `next`.
+    pub(super) fn resume(
+        &mut self,
+        first: u64,
+        entries: impl Iterator<Item = Location>,
+        next: u64,
+        purged: Option<IndexedId>,
+    ) -> Result<(), String> {
+        if first < self.next() {
+            self.truncate_after(first.checked_sub(1));
+        } else if first > self.next() {
+            let purged = purged.as_ref().map(|(index, _)| *index);
+            if purged.is_some_and(|purged| purged.saturating_add(1) < first) || purged.is_none() && !self.is_empty() {
+                return Err(format!("log entries {} to {} are missing before it", self.next(), first - 1));
+            }
+            (self.first, self.locations) = (first, VecDeque::new());
+        }
+        self.locations.extend(entries);
+        if let Some(id) = purged {
+            self.purge(id);
+        }
+        match self.next() == next {
+            true => Ok(()),
+            false => Err(format!("it ends before log entry {}, and what follows it before {next}", self.next())),
+        }
+    }
+
     /// The first entry of a log that never had one may have any index.
     fn jump(&mut self, index: u64) {
         if self.is_empty() {
@@ -96,7 +124,7 @@ impl Index {
     }
 
     /// The entry enqueued with this ticket is now at `location`, and synced.
-    pub(super) fn settle(&mut self, index: u64, ticket: u64, location: Location) {
+    pub(super) fn note_place(&mut self, index: u64, ticket: u64, location: Location) {
         let ring_first = self.next() - self.ring.len() as u64;
         let Some(place) = index.checked_sub(ring_first) else { return };
         if self.ring.get(place as usize).is_some_and(|r| r.ticket == ticket) {
@@ -258,7 +286,7 @@ mod tests {
         let mut index = Index::new(0, None, ring);
         for i in 0..count {
             let ticket = index.enqueue(entry(i));
-            index.settle(i, ticket, at(i));
+            index.note_place(i, ticket, at(i));
         }
         index.trim();
         index
@@ -273,7 +301,7 @@ mod tests {
         let tickets: Vec<_> = (100..120).map(|i| index.enqueue(entry(i))).collect();
         index.trim();
         assert_eq!(index.ring.len(), 20);
-        index.settle(100, tickets[0], at(100));
+        index.note_place(100, tickets[0], at(100));
         index.trim();
         assert_eq!(index.ring.len(), 19);
     }
@@ -284,14 +312,14 @@ mod tests {
         let old = index.enqueue(entry(3));
         index.truncate_after(Some(2));
         let new = index.enqueue(entry(3));
-        index.settle(3, old, at(3));
+        index.note_place(3, old, at(3));
         assert_eq!(index.locations[3], NOWHERE);
-        index.settle(3, new, at(4));
+        index.note_place(3, new, at(4));
         assert_eq!(index.locations[3], at(4));
         // Long gone, or not yet there: nothing happens.
         index.purge((3, Bytes::new()));
-        index.settle(1, old, at(1));
-        index.settle(9, new, at(9));
+        index.note_place(1, old, at(1));
+        index.note_place(9, new, at(9));
         assert!(index.is_empty() && index.next() == 4);
     }
 

@@ -7,6 +7,7 @@ mod contents;
 mod index;
 mod reader;
 mod record;
+mod segment_index;
 
 use std::future::Future;
 use std::io;

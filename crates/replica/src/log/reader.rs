@@ -207,6 +207,17 @@ impl LogReader {
     pub fn synced(&self) -> Option<u64> {
         self.log.lock().synced_next.checked_sub(1)
     }
+    /// The numbers of its journal's segments, in order.
+    pub fn segments(&self) -> Vec<u64> {
+        self.journal.segments()
+    }
+    /// Whether a segment that another follows still is what was written; a start does not look. As [`JournalReader::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(&self, segment: u64) -> io::Result<bool> {
+        self.journal.check(segment)
+    }
     /// How much room the disk has.
     pub fn space(&self) -> Space {
         self.journal.space()

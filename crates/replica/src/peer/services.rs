@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::propose::Attempt;
 use crate::raft::TypeConfig;
 use crate::snapshot::receive::receive;
+use crate::snapshot::wire::ranges_out;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -173,6 +174,11 @@ impl Peer for PeerService {
             Err(why) => R::Refused(why),
         };
         Ok(Response::new(pb::CallResponse { result: Some(result) }))
+    }
+
+    async fn held_snapshot(&self, request: Request<pb::HeldSnapshotRequest>) -> Answer<pb::HeldSnapshotResponse> {
+        sender(&request)?;
+        Ok(Response::new(ranges_out(self.node.receiving.held())))
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<pb::SnapshotPart>>) -> Answer<pb::SnapshotResponse> {

@@ -1,25 +1,25 @@
-//! The one thread that writes the state (key-log §1.3): log entries in, one engine transaction per group, then
-//! observer, applied index and answers, in that order.
+//! The one thread that writes the state (key-log §1.3): log entries in, one write per group, then observer, applied index
+//! and answers, in that order.
 //!
-//! A thread of its own because a commit of hundreds of entries takes milliseconds, which the runtime that sends
-//! heartbeats can't spare.
+//! A thread of its own because applying hundreds of entries takes milliseconds, which the runtime that sends heartbeats
+//! can't spare. It does not wait for the disk, save to read: see [`Checkpoints`].
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
-use quorate_journal::disk::is_full;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoints::{Checkpoints, Durable, halted};
 use super::codec::{decode_log_id, decode_membership, encode_log_id, encode_membership, invalid, node_ids};
 use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
 use crate::error::Problem;
-use crate::log::{Checkpoint, Command, LogWriter};
+use crate::log::LogWriter;
+use crate::replica::off_runtime;
 use crate::shared::{Sessions, Shared};
 use crate::state::{
     Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,
@@ -31,32 +31,14 @@ const QUEUE_LEN: usize = 2;
 
 enum Task {
     Apply { entries: Vec<RaftEntry>, done: oneshot::Sender<io::Result<Vec<Outcome>>> },
-    Checkpoint { done: oneshot::Sender<io::Result<Option<Durable>>> },
     Replace { with: StateSnapshot, done: oneshot::Sender<io::Result<()>> },
-}
-
-/// A state that is durable, and the journal knows of it.
-pub(crate) struct Durable {
-    pub(crate) checkpoint: Checkpoint,
-    /// Exactly that state.
-    pub(crate) view: Arc<dyn View>,
 }
 
 /// The thread's door.
 pub(crate) struct ApplyThread {
     tx: Mutex<Option<mpsc::Sender<Task>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    /// Index after that of the newest state that is durable; 0 = none.
-    durable: Arc<AtomicU64>,
-}
-
-/// Why this node stops serving when its state can't be written.
-fn halted(files: &StateFiles, what: &str, error: &io::Error) -> Problem {
-    match files.damage() {
-        Some(damage) => Problem::State(damage),
-        None if is_full(error) => Problem::DiskFull(format!("{what}: {error}")),
-        None => Problem::Stopped(format!("{what}: {error}")),
-    }
+    checkpoints: Arc<Checkpoints>,
 }
 
 fn gone() -> io::Error {
@@ -76,13 +58,11 @@ impl ApplyThread {
         publish(&state, &shared)?;
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
         // It was opened from what is durable.
-        let durable_at = state.stands_at();
-        let durable = Arc::new(AtomicU64::new(durable_at.map_or(0, |c| c.index + 1)));
-        let (reopen, told) = (Box::new(reopen), durable.clone());
-        let mut worker = Worker { state, files, journal, shared, reopen, durable: told, durable_at };
+        let checkpoints = Checkpoints::new(files.clone(), journal, shared.clone(), state.stands_at());
+        let mut worker = Worker { state, files, shared, reopen: Box::new(reopen), checkpoints: checkpoints.clone() };
         // The actor's one thread; it ends when its door is closed.
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(rx))?;
-        Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)), durable })
+        Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)), checkpoints })
     }
 
     fn door(&self) -> io::Result<mpsc::Sender<Task>> {
@@ -100,14 +80,15 @@ impl ApplyThread {
         self.ask(|done| Task::Apply { entries, done }).await
     }
 
-    /// Makes what is applied durable and tells the journal; `None` when nothing has been applied yet.
+    /// [`Checkpoints::checkpoint`], off the runtime.
     pub(crate) async fn checkpoint(&self) -> io::Result<Option<Durable>> {
-        self.ask(|done| Task::Checkpoint { done }).await
+        let checkpoints = self.checkpoints.clone();
+        off_runtime("checkpoint", move || checkpoints.checkpoint()).await?
     }
 
-    /// Index of the newest state that is durable: the log may be let go of up to there.
-    pub(crate) fn durable(&self) -> Option<u64> {
-        self.durable.load(Ordering::Acquire).checked_sub(1)
+    /// What makes the state durable.
+    pub(crate) fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// Replaces the whole state.
@@ -136,7 +117,7 @@ fn publish(state: &State, shared: &Shared) -> io::Result<()> {
 
 /// The sessions and the roster of a whole state.
 fn take_up(state: &State, shared: &Shared) -> io::Result<()> {
-    let view = state.view()?;
+    let view = state.view();
     take_up_roster(&*view, shared)?;
     let mut sessions = Sessions::new();
     for member in &state.meta().members {
@@ -161,11 +142,9 @@ type Reopen = Box<dyn Fn(Arc<StateFiles>) -> io::Result<State> + Send>;
 struct Worker {
     state: State,
     files: Arc<StateFiles>,
-    journal: LogWriter,
     shared: Arc<Shared>,
     reopen: Reopen,
-    durable: Arc<AtomicU64>,
-    durable_at: Option<Checkpoint>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl Worker {
@@ -174,18 +153,12 @@ impl Worker {
             match task {
                 Task::Apply { entries, done } => {
                     drop(done.send(self.apply(&entries)));
-                    if self.state.checkpoint_is_due() {
-                        // The failure is told as a problem.
-                        drop(self.checkpoint());
-                    }
+                    self.checkpoints.follow();
                 }
-                Task::Checkpoint { done } => drop(done.send(self.checkpoint())),
                 Task::Replace { with, done } => drop(done.send(self.replace(with))),
             }
         }
-        // The engine makes durable what it holds when it is closed: here it is what the journal knows. The failure is told as
-        // a problem; what is not durable is applied again from the journal.
-        drop(self.checkpoint());
+        self.checkpoints.close();
     }
 
     fn apply(&mut self, entries: &[RaftEntry]) -> io::Result<Vec<Outcome>> {
@@ -244,37 +217,6 @@ impl Worker {
         }
     }
 
-    /// Entries are applied once a quorum has them, and this node's own journal may be the one that has not synced them
-    /// yet. A crash would then leave a state ahead of its log, which Raft can't take up; so the log goes first.
-    fn checkpoint(&mut self) -> io::Result<Option<Durable>> {
-        self.make_durable().inspect_err(|error| {
-            // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
-            self.shared.set_problem(halted(&self.files, "making the state durable", error));
-        })
-    }
-
-    fn make_durable(&mut self) -> io::Result<Option<Durable>> {
-        let Some(stand) = self.state.stands_at() else { return Ok(None) };
-        self.note(stand)?;
-        let Some(checkpoint) = self.state.checkpoint()? else { return Ok(None) };
-        self.stands(Some(checkpoint));
-        Ok(Some(Durable { checkpoint, view: self.state.view()? }))
-    }
-
-    /// Before a state becomes durable anywhere, the journal knows of it, and holds all that was enqueued before: so a state
-    /// that the journal does not know is one whose journal was lost.
-    /// However often that fails, where it is durable now stays known.
-    fn note(&self, stand: Checkpoint) -> io::Result<()> {
-        let stands = self.durable_at.into_iter().chain([stand]).map(Command::Checkpoint).collect();
-        futures::executor::block_on(self.journal.append_synced(stands))
-    }
-
-    /// The state is durable there.
-    fn stands(&mut self, at: Option<Checkpoint>) {
-        self.durable_at = at;
-        self.durable.store(at.map_or(0, |c| c.index + 1), Ordering::Release);
-    }
-
     fn tell(&self, applied: &[Applied]) -> io::Result<()> {
         if let Some(observer) = self.shared.observer() {
             for entry in applied {
@@ -283,7 +225,7 @@ impl Worker {
         }
         let touched = || applied.iter().flat_map(|entry| &entry.touched);
         if touched().any(|(key, ..)| key.table() == Table::Seal && *key == RecordKey::roster()) {
-            take_up_roster(&*self.state.view()?, &self.shared)?;
+            take_up_roster(&*self.state.view(), &self.shared)?;
         }
         self.follow_sessions(applied);
         publish(&self.state, &self.shared)?;
@@ -320,8 +262,6 @@ impl Worker {
         })
     }
 
-    /// What Raft did to the log before (it cuts off what contradicts the snapshot) is durable before the state that
-    /// stands for it is in force; then the journal learns of that state, before Raft purges up to it.
     fn install(&mut self, with: StateSnapshot) -> io::Result<()> {
         let incoming = match with {
             StateSnapshot::Incoming(incoming) => *incoming,
@@ -330,21 +270,17 @@ impl Worker {
                 e @ IncomingError::Refused(_) => io::Error::new(io::ErrorKind::InvalidData, e),
             })?,
         };
-        if let Some(stand) = incoming.stands_at()? {
-            self.note(stand)?;
-        }
-        incoming.install(&self.files)?;
+        self.checkpoints.install(incoming)?;
         self.state = (self.reopen)(self.files.clone())?;
-        self.stands(self.state.stands_at());
-        let index = self.durable_at.map_or(0, |c| c.index);
+        let index = self.state.stands_at().map_or(0, |c| c.index);
         if let Some(observer) = self.shared.observer() {
-            let view = self.state.view()?;
+            let view = self.state.view();
             observer.replaced(index, &|key| get_value(&*view, key));
         }
         take_up(&self.state, &self.shared)?;
         publish(&self.state, &self.shared)?;
         // What was met between the old state and this one, was not met here.
-        let view = self.state.view()?;
+        let view = self.state.view();
         for id in self.shared.sequences.awaiting_outcome() {
             if let Some(outcome) = outcome_of(&*view, &id)?.filter(|outcome| *outcome != Outcome::Fenced) {
                 self.shared.sequences.note_outcome(&id, &outcome);

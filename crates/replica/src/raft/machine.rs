@@ -11,11 +11,11 @@ use openraft::{EntryPayload, OptionalSend};
 use super::apply_thread::ApplyThread;
 use super::codec::{decode_log_id, decode_membership, invalid};
 use super::{LogId, Reply, StoredMembership, TypeConfig};
-use crate::state::{Engine, Incoming, Meta, StateFiles, View};
+use crate::state::{Incoming, Meta, StateFiles, View};
 
-/// Most entries in one engine transaction.
+/// Most entries in one write.
 const GROUP_LEN_MAX: usize = 512;
-/// Most bytes of entries in one engine transaction.
+/// Most bytes of entries in one write.
 const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The state as openraft sees it.
@@ -43,8 +43,9 @@ impl Machine {
         Self { files, apply }
     }
 
+    /// What is durable: sent for minutes, it keeps nothing in memory, and the log is never purged beyond it.
     fn snapshot(&self) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {
-        Self::snapshot_of(self.files.view()?)
+        Self::snapshot_of(self.files.durable_view()?)
     }
 
     fn snapshot_of(view: Arc<dyn View>) -> io::Result<SnapshotOf<TypeConfig, StateSnapshot>> {

@@ -2,6 +2,7 @@
 //! No other module of this crate stores or sends an openraft type as it is.
 
 pub(crate) mod apply_thread;
+pub(crate) mod checkpoints;
 pub(crate) mod codec;
 pub(crate) mod log_store;
 pub(crate) mod machine;

@@ -48,7 +48,7 @@ impl Stores {
         let writer = LogWriter::spawn(log, Box::new(|e| panic!("{e}")))?;
         let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20, 0)?);
         let open = move |files: Arc<StateFiles>| {
-            State::open(files, cluster, group, Arc::new(NoService), None).map(State::with_gaps)
+            State::open(files.store()?, cluster, group, Arc::new(NoService), None).map(State::with_gaps)
         };
         let state = open(files.clone())?;
         let sequences = Sequences::new(ids.node, 1, &Salt);

@@ -1,7 +1,7 @@
 //! The receiving half. One snapshot is received at a time; a newer one, of a later leader, ends an older one.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -11,20 +11,50 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::wire::{Unframer, identity};
-use super::{QUEUE_LEN, STALL_LIMIT};
+use super::{KEEP_LIMIT, QUEUE_LEN, STALL_LIMIT};
 use crate::node::Node;
 use crate::peer::convert;
 use crate::peer::pb::{self, snapshot_part::Part};
 use crate::raft::machine::{StateSnapshot, applied_state};
 use crate::raft::{LogId, TypeConfig, Vote};
-use crate::state::{Engine, Identity, Incoming, IncomingError, Meta};
+use crate::state::{Identity, Incoming, IncomingError, KeyRange, Meta};
 
-/// Which snapshot is being received: each counts up.
-pub(crate) struct Receiving(watch::Sender<u64>);
+/// The snapshots that are being received, one at a time.
+pub(crate) struct Receiving {
+    /// Which one it is: each counts up.
+    turn: watch::Sender<u64>,
+    /// What is there of one that broke off.
+    broken_off: Mutex<Option<Incoming>>,
+}
 
 impl Default for Receiving {
     fn default() -> Self {
-        Self(watch::Sender::new(0))
+        Self { turn: watch::Sender::new(0), broken_off: Mutex::default() }
+    }
+}
+
+impl Receiving {
+    fn broken_off(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.broken_off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ranges of keys that are there of one that broke off.
+    pub(crate) fn held(&self) -> Vec<KeyRange> {
+        self.broken_off().as_ref().map_or_else(Vec::new, Incoming::ranges)
+    }
+
+    /// Keeps what is there of one that broke off, unless another has begun meanwhile.
+    fn keep(&self, me: u64, incoming: Incoming) {
+        if *self.turn.borrow() == me {
+            *self.broken_off() = Some(incoming);
+        }
+    }
+
+    /// Removes what is there of one that broke off.
+    pub(crate) fn forget(&self) {
+        // It closes and removes a file: not under the lock.
+        let gone = self.broken_off().take();
+        drop(gone);
     }
 }
 
@@ -65,16 +95,17 @@ pub(crate) async fn receive(
     let (last, meta) = admit(node, &identity, &vote)?;
     node.doorkeeper.refuse_contradictions(vote.leader_id, vec![last]).await?;
     // Ends whoever received before: its sender no longer leads, or has begun again.
-    let (mut turn, mut me) = (node.receiving.0.subscribe(), 0);
-    node.receiving.0.send_modify(|n| {
+    let (mut turn, mut me) = (node.receiving.turn.subscribe(), 0);
+    node.receiving.turn.send_modify(|n| {
         *n += 1;
         me = *n;
     });
     let incoming = tokio::select! {
         biased;
         _ = turn.wait_for(|n| *n != me) => return Err(Status::aborted("a newer snapshot has begun")),
-        incoming = take(node, last.index, identity, parts) => incoming?,
+        incoming = take(node, me, last.index, identity, parts) => incoming,
     };
+    let incoming = incoming.inspect_err(|_| forget_later(node.clone(), me))?;
     node.rosters.refuse_state(from, &incoming, &meta)?;
     tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
     // Raft may have moved on meanwhile. It panics over what no honest leader sends.
@@ -86,6 +117,16 @@ pub(crate) async fn receive(
         node.base.own.note_acked(vote.leader_id, last);
     }
     Ok(told)
+}
+
+/// What broke off is gone on with soon, or is not needed any more.
+fn forget_later(node: Arc<Node>, me: u64) {
+    tokio::spawn(async move {
+        tokio::time::sleep(KEEP_LIMIT).await;
+        if *node.receiving.turn.borrow() == me {
+            node.receiving.forget();
+        }
+    });
 }
 
 /// Whether that state may be installed here: ours, and of this leader.
@@ -115,17 +156,19 @@ fn admit(node: &Node, identity: &Identity, vote: &Vote) -> Result<(LogId, Snapsh
 /// Writes the parts as they come. The stream is read no faster than the disk takes them.
 async fn take(
     node: &Arc<Node>,
+    me: u64,
     index: u64,
     identity: Identity,
     mut parts: Streaming<pb::SnapshotPart>,
 ) -> Result<Incoming, Status> {
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     let (done, result) = oneshot::channel();
-    let files = node.base.files.clone();
+    let here = node.clone();
     // One thread for one stream: it waits for the disk. It ends when the stream does.
     let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        let taken = files.receive(index).map_err(IncomingError::Io);
-        drop(done.send(taken.and_then(|incoming| write_all(Unframer::new(identity, incoming), rx))));
+        let before = here.receiving.broken_off().take().map(|incoming| incoming.again(index));
+        let incoming = before.map_or_else(|| here.base.files.receive(index), Ok).map_err(IncomingError::Io);
+        drop(done.send(incoming.and_then(|incoming| write_all(&here, me, Unframer::new(identity, incoming), rx))));
     });
     thread.map_err(IncomingError::Io)?;
     loop {
@@ -144,13 +187,24 @@ async fn take(
     Ok(result?)
 }
 
-fn write_all(mut unframer: Unframer, mut rx: mpsc::Receiver<Part>) -> Result<Incoming, IncomingError> {
+fn write_all(
+    node: &Node,
+    me: u64,
+    mut unframer: Unframer,
+    mut rx: mpsc::Receiver<Part>,
+) -> Result<Incoming, IncomingError> {
     loop {
         match rx.blocking_recv() {
             Some(Part::Frame(frame)) => unframer.frame(&frame)?,
+            Some(Part::Range(range)) => unframer.range(&range)?,
             Some(Part::Trailer(trailer)) => return unframer.finish(&trailer),
             Some(Part::Header(_)) => return Err(IncomingError::Refused("it has two headers")),
-            None => return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+            None => {
+                if !node.base.journal.low_space() && !node.base.shared.is_stopping() {
+                    node.receiving.keep(me, unframer.break_off());
+                }
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+            }
         }
     }
 }

@@ -11,13 +11,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
 use super::streams::Stream;
-use super::wire::{Framer, header};
-use super::{INSTALL_LIMIT, QUEUE_LEN, STALL_LIMIT};
+use super::wire::{Framer, header, ranges_in};
+use super::{ASK_LIMIT, INSTALL_LIMIT, QUEUE_LEN, STALL_LIMIT};
 use crate::peer::link::Link;
 use crate::peer::pb::{self, snapshot_part::Part};
-use crate::peer::{RpcFailure, convert};
+use crate::peer::{RpcFailure, bounded, convert};
 use crate::raft::Vote;
-use crate::state::{Identity, Records, View};
+use crate::state::{Identity, KeyRange, RangeHash, Records, View};
 
 /// Records read at a time: a few MiB at the most.
 const PAGE_LEN: usize = 32;
@@ -29,7 +29,7 @@ pub(crate) enum SendError {
     Rpc(RpcFailure),
     #[error("the receiver took nothing for {}s", STALL_LIMIT.as_secs())]
     Stalled,
-    #[error("the log could not be kept any longer for it")]
+    #[error("the log, or the state as it was, could not be kept any longer for it")]
     Cancelled,
     #[error("its answer can't be read")]
     Answer,
@@ -46,10 +46,12 @@ pub(crate) async fn send(
     view: Arc<dyn View>,
 ) -> Result<Vote, SendError> {
     let identity = Identity::of(&*view)?;
+    let held = bounded(ASK_LIMIT, link.snapshot().held_snapshot(pb::HeldSnapshotRequest {})).await;
+    let held = held.map(ranges_in).unwrap_or_default();
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     // One thread for one stream: reading the state waits for the disk. It ends when the stream does.
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        if let Err(error) = read_all(&*view, header(&vote, grants, &identity), &identity, &tx) {
+        if let Err(error) = read_all(&*view, header(&vote, grants, &identity), &identity, &held, &tx) {
             // Without its trailer the receiver refuses what it has.
             tracing::error!(%error, "the state can't be read for a snapshot");
         }
@@ -88,26 +90,64 @@ async fn stalled(taken: &AtomicU64) {
     }
 }
 
-fn read_all(view: &dyn View, header: Part, identity: &Identity, tx: &mpsc::Sender<Part>) -> io::Result<()> {
-    let (mut framer, mut records) = (Framer::new(identity), Records::new(view));
-    // Whoever waits for the parts may have gone; then there is nothing more to do.
-    if tx.blocking_send(header).is_err() {
-        return Ok(());
+fn read_all(
+    view: &dyn View,
+    header: Part,
+    identity: &Identity,
+    held: &[KeyRange],
+    tx: &mpsc::Sender<Part>,
+) -> io::Result<()> {
+    match parts(view, header, identity, held, &mut |part| tx.blocking_send(part).map_err(|_| gone())) {
+        // Whoever waits for the parts may have gone; then there is nothing more to do.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
     }
-    while let Some(page) = records.next_page(PAGE_LEN)? {
-        for (key, value) in &page {
-            if let Some(frame) = framer.push(key, value)
-                && tx.blocking_send(frame).is_err()
-            {
-                return Ok(());
-            }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+/// All parts of a snapshot for who holds these ranges of one.
+pub(super) fn parts(
+    view: &dyn View,
+    header: Part,
+    identity: &Identity,
+    held: &[KeyRange],
+    send: &mut dyn FnMut(Part) -> io::Result<()>,
+) -> io::Result<()> {
+    let (mut framer, mut after) = (Framer::new(identity), None);
+    send(header)?;
+    for range in held {
+        let here = || Records::between(view, after, Some(&range.upto));
+        let kept = same(here(), range)?;
+        framer.range(&range.upto, kept).try_for_each(&mut *send)?;
+        if kept.is_none() {
+            send_records(here(), &mut framer, send)?;
         }
+        after = Some(&range.upto[..]);
     }
+    send_records(Records::between(view, after, None), &mut framer, send)?;
     let (last, trailer) = framer.finish();
-    for part in last.into_iter().chain([trailer]) {
-        if tx.blocking_send(part).is_err() {
-            return Ok(());
-        }
+    last.into_iter().chain([trailer]).try_for_each(send)
+}
+
+/// How many records are in a range, if they are those that the receiver holds.
+fn same(mut records: Records<'_>, range: &KeyRange) -> io::Result<Option<u64>> {
+    let mut here = RangeHash::default();
+    while let Some(page) = records.next_page(PAGE_LEN)? {
+        page.iter().for_each(|(key, value)| here.push(key, value));
+    }
+    Ok((here.finish() == range.hash).then(|| here.records()))
+}
+
+fn send_records(
+    mut records: Records<'_>,
+    framer: &mut Framer,
+    send: &mut dyn FnMut(Part) -> io::Result<()>,
+) -> io::Result<()> {
+    while let Some(page) = records.next_page(PAGE_LEN)? {
+        page.iter().filter_map(|(key, value)| framer.push(key, value)).try_for_each(&mut *send)?;
     }
     Ok(())
 }

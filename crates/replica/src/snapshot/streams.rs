@@ -40,7 +40,7 @@ impl Streams {
         running.streams.values().map(|(index, _)| *index).min()
     }
 
-    /// Ends all: the log can't be kept for them any longer. Returns how many there were.
+    /// Ends all: the log, or their views, can't be kept for them any longer. Returns how many there were.
     pub(crate) fn cancel(&self) -> usize {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let streams = std::mem::take(&mut running.streams);

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::record_key::RecordKey;
 
 use crate::peer::hello::LEVEL;
 use crate::peer::pb::{self, snapshot_part::Part};
 use crate::raft::Vote;
-use crate::state::{Identity, Incoming, IncomingError};
+use crate::state::{Identity, Incoming, IncomingError, KeyRange};
 
 /// Format of the stream.
 const FORMAT: u32 = 1;
@@ -17,6 +18,8 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 const KEY_LEN_MAX: usize = 64;
 /// A value of 64 KiB (key-log §1.2), what sealing adds to it, and its revision.
 const VALUE_LEN_MAX: usize = 96 * 1024;
+/// Most ranges that are told; of a state with more, the rest is sent again.
+const RANGES_MAX: usize = 1 << 14;
 /// Longest `Meta`: the membership is at most 1 MiB.
 const META_LEN_MAX: usize = 2 << 20;
 const CHAIN_LEN: usize = 32;
@@ -36,6 +39,29 @@ fn first_chain(identity: &Identity) -> [u8; CHAIN_LEN] {
 
 fn next_chain(chain: &[u8; CHAIN_LEN], records: &[u8]) -> [u8; CHAIN_LEN] {
     *blake3::keyed_hash(chain, records).as_bytes()
+}
+
+/// Under a key of its own: no records are taken for it.
+fn chain_after_range(chain: &[u8; CHAIN_LEN], upto: &[u8], keep: bool) -> [u8; CHAIN_LEN] {
+    let ranges = blake3::keyed_hash(chain, b"range");
+    next_chain(ranges.as_bytes(), &Writer::new().u8(keep.into()).raw(upto).finish())
+}
+
+/// Ranges as they are told.
+pub(crate) fn ranges_out(ranges: Vec<KeyRange>) -> pb::HeldSnapshotResponse {
+    let ranges = ranges.into_iter().take(RANGES_MAX);
+    let told = ranges.map(|range| pb::HeldRange { upto: range.upto.into(), hash: range.hash.to_vec().into() });
+    pb::HeldSnapshotResponse { ranges: told.collect() }
+}
+
+/// Ranges that were told; none when they can't be.
+pub(crate) fn ranges_in(told: pb::HeldSnapshotResponse) -> Vec<KeyRange> {
+    let range = |range: pb::HeldRange| {
+        let upto = Some(range.upto.to_vec()).filter(|upto| RecordKey::parse(upto).is_ok())?;
+        Some(KeyRange { upto, hash: range.hash[..].try_into().ok()? })
+    };
+    let ranges: Option<Vec<_>> = told.ranges.into_iter().map(range).collect();
+    ranges.filter(|ranges| ranges.is_sorted_by(|a, b| a.upto < b.upto)).unwrap_or_default()
 }
 
 /// The first part.
@@ -60,6 +86,19 @@ impl Framer {
         self.frame.extend(Writer::new().field(key).field(value).finish());
         self.records += 1;
         if self.frame.len() >= FRAME_BYTES { self.flush() } else { None }
+    }
+
+    /// Has the receiver keep a range of `records` records that it holds; or, with none, replace it by what follows.
+    pub(crate) fn range(&mut self, upto: &[u8], keep: Option<u64>) -> impl Iterator<Item = Part> {
+        let before = self.flush();
+        self.records += keep.unwrap_or(0);
+        self.chain = chain_after_range(&self.chain, upto, keep.is_some());
+        let range = pb::SnapshotRange {
+            upto: Bytes::copy_from_slice(upto),
+            keep: keep.is_some(),
+            chain: Bytes::copy_from_slice(&self.chain),
+        };
+        before.into_iter().chain([Part::Range(range)])
     }
 
     fn flush(&mut self) -> Option<Part> {
@@ -119,6 +158,23 @@ impl Unframer {
             self.incoming.push(key, value)?;
         }
         Ok(())
+    }
+
+    /// Takes what comes before the records of a range that is there.
+    pub(crate) fn range(&mut self, range: &pb::SnapshotRange) -> Result<(), IncomingError> {
+        self.chain = chain_after_range(&self.chain, &range.upto, range.keep);
+        if self.chain[..] != range.chain[..] {
+            return Err(IncomingError::Refused("a range is not the one that was sent, or not in its place"));
+        }
+        match range.keep {
+            true => self.incoming.keep(&range.upto),
+            false => self.incoming.replace(&range.upto),
+        }
+    }
+
+    /// What was received so far.
+    pub(crate) fn break_off(self) -> Incoming {
+        self.incoming
     }
 
     /// Takes the trailer; the state is then whole and durable.
@@ -199,7 +255,6 @@ mod tests {
         match take() {
             Ok(incoming) => {
                 incoming.install(&files).expect("installs");
-                use crate::state::Engine;
                 let view = files.view().expect("a view");
                 crate::state::verify_state(&*view).expect("adds up");
                 let mut records = crate::state::Records::new(&*view);

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use quorate_core::batch::Rev;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_journal::disk::{Disk, OpenMode};
+use quorate_journal::disk::{Disk, DiskFile, OpenMode};
 use redb::{Durability, ReadableDatabase, TableDefinition};
 
 use super::blocks::CheckedFile;
@@ -17,8 +17,10 @@ use super::reserve::{Lender, Lent, Reserve};
 
 /// Writes of one transaction, by key; `None` removes.
 pub type WriteSet = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// The same, from wherever they are; in key order.
+pub type Writes<'a, 'b> = &'a mut dyn Iterator<Item = (&'b [u8], Option<&'b [u8]>)>;
 
-/// Where the state is kept. One writer, any number of views.
+/// Where the state is kept on disk. One writer, any number of views.
 pub trait Engine: Send + Sync + 'static {
     /// The state as of the last write; later writes do not change it.
     ///
@@ -30,7 +32,15 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the engine or its disk fails; what was written is then unknown.
-    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()>;
+    fn commit(&self, writes: Writes<'_, '_>, durable: bool) -> io::Result<()>;
+
+    /// The same for a set.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
+        self.commit(&mut set.iter().map(|(key, value)| (&key[..], value.as_deref())), durable)
+    }
 }
 
 /// The state at exactly one applied index: raw keys and raw values (`rev u64 ‖ value` for records).
@@ -160,6 +170,7 @@ pub struct RedbEngine {
     database: redb::Database,
     damage: Damage,
     reserve: Lent,
+    file: Arc<dyn DiskFile>,
 }
 
 /// The first damage found in the file while it is open, however it was come upon.
@@ -192,8 +203,8 @@ impl RedbEngine {
         let file = disk.open(path, OpenMode::Create)?;
         // A file just made has its name only after this; else a power cut takes away what was durable in it.
         disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        let file = Arc::new(Lender::new(file, reserve.clone()));
-        let opened = CheckedFile::open(file, path).map_err(|e| unusable(damaged(e.kind(), &e)))?;
+        let file: Arc<dyn DiskFile> = Arc::new(Lender::new(file, reserve.clone()));
+        let opened = CheckedFile::open(file.clone(), path).map_err(|e| unusable(damaged(e.kind(), &e)))?;
         let damage = opened.damage;
         let open = || -> Result<redb::Database, redb::Error> {
             let database = redb::Builder::new()
@@ -214,12 +225,20 @@ impl RedbEngine {
             Ok(database)
         };
         let database = open().map_err(|e| unusable(to_io(&damage, e)))?;
-        Ok(Self { database, damage, reserve })
+        Ok(Self { database, damage, reserve, file })
     }
 
     /// The first damage found in the file while it is open.
     pub fn damage(&self) -> Option<String> {
         self.damage.get().cloned()
+    }
+
+    /// Length of the file, in bytes.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn bytes(&self) -> io::Result<u64> {
+        self.file.len()
     }
 
     /// It is in force from now on.
@@ -236,7 +255,7 @@ impl Engine for RedbEngine {
         Ok(Arc::new(RedbView { table, damage: self.damage.clone() }))
     }
 
-    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
+    fn commit(&self, writes: Writes<'_, '_>, durable: bool) -> io::Result<()> {
         let write = || -> Result<(), redb::Error> {
             let mut transaction = self.database.begin_write()?;
             transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
@@ -244,10 +263,10 @@ impl Engine for RedbEngine {
             transaction.set_quick_repair(durable);
             {
                 let mut table = transaction.open_table(TABLE)?;
-                for (key, value) in set {
+                for (key, value) in writes {
                     match value {
-                        Some(value) => table.insert(&key[..], &value[..])?,
-                        None => table.remove(&key[..])?,
+                        Some(value) => table.insert(key, value)?,
+                        None => table.remove(key)?,
                     };
                 }
             }

@@ -12,7 +12,6 @@
 //! that step has changed nothing, a crash after it has installed everything.
 
 use std::io;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,9 +20,10 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_journal::disk::{Disk, OpenMode, read_small, replace_small};
 
-use super::engine::{Engine, RedbEngine, View, WriteSet};
+use super::engine::{RedbEngine, View};
 use super::incoming::Incoming;
 use super::reserve::{RESERVE, Reserve};
+use super::store::Store;
 
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "state.redb";
@@ -33,6 +33,8 @@ const NEW_SUFFIX: &str = ".new";
 const FORMAT: u8 = 1;
 const NAME_LEN_MAX: usize = 64;
 const CURRENT_LEN_MAX: usize = 128;
+/// A table in memory is due to be written when it takes this part of the memory for cached pages.
+const TABLE_PART: usize = 4;
 
 /// Whether a file of this name in a data directory belongs to the state.
 pub fn is_state_file(name: &str) -> bool {
@@ -77,7 +79,7 @@ fn remove<'a>(disk: &dyn Disk, dir: &Path, names: impl Iterator<Item = &'a Strin
     if removed { disk.fsync_dir(dir) } else { Ok(()) }
 }
 
-/// The state of one node: an engine that can be replaced as a whole. Views on a replaced one stay good until they are
+/// The state of one node: a store that can be replaced as a whole. Views on a replaced one stay good until they are
 /// dropped.
 pub struct StateFiles {
     disk: Arc<dyn Disk>,
@@ -91,6 +93,7 @@ pub struct StateFiles {
 
 #[derive(Clone)]
 struct Open {
+    store: Arc<Store>,
     engine: Arc<RedbEngine>,
     name: String,
 }
@@ -140,7 +143,8 @@ impl StateFiles {
         let kept = [&*name, CURRENT, RESERVE];
         let stray = |n: &&String| is_state_file(n) && !n.ends_with(NEW_SUFFIX) && !kept.contains(&n.as_str());
         remove(&*disk, dir, names.iter().filter(stray))?;
-        let current = RwLock::new(Some(Open { engine, name }));
+        let store = Store::new(engine.clone(), cache_bytes / TABLE_PART)?;
+        let current = RwLock::new(Some(Open { store, engine, name }));
         Ok(Self {
             disk,
             dir: dir.to_owned(),
@@ -166,16 +170,48 @@ impl StateFiles {
         self.reserve.is_held()
     }
 
-    fn engine(&self) -> io::Result<Arc<RedbEngine>> {
+    fn open_now(&self) -> io::Result<Open> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().map(|open| open.engine.clone()).ok_or_else(|| io::Error::other("this node is stopping"))
+        current.clone().ok_or_else(|| io::Error::other("this node is stopping"))
+    }
+
+    /// The one in force.
+    ///
+    /// # Errors
+    /// When it was closed.
+    pub fn store(&self) -> io::Result<Arc<Store>> {
+        Ok(self.open_now()?.store)
+    }
+
+    /// The state as of the last write; later writes do not change it.
+    ///
+    /// # Errors
+    /// When it was closed.
+    pub fn view(&self) -> io::Result<Arc<dyn View>> {
+        Ok(self.store()?.view())
+    }
+
+    /// The state as it is durable; the view to keep for long, since it keeps nothing in memory.
+    ///
+    /// # Errors
+    /// When it was closed.
+    pub fn durable_view(&self) -> io::Result<Arc<dyn View>> {
+        Ok(self.store()?.durable_view())
     }
 
     /// Damage that was found in the file in force since it was opened, by whoever read it: which file, what is wrong
     /// with it, what to do.
     pub fn damage(&self) -> Option<String> {
-        let what = self.engine().ok()?.damage()?;
+        let what = self.open_now().ok()?.engine.damage()?;
         Some(format!("the state is damaged: {what}; {}", quorate_core::REPLACE_MEMBER))
+    }
+
+    /// Length of the file in force, in bytes.
+    ///
+    /// # Errors
+    /// When it was closed, or the disk fails.
+    pub fn bytes(&self) -> io::Result<u64> {
+        self.open_now()?.engine.bytes()
     }
 
     /// How often the state was replaced: reading a view on a replaced one may fail.
@@ -219,6 +255,7 @@ impl StateFiles {
     /// When the disk fails; which one is in force after a crash is then not known, but it is one of the two.
     pub(super) fn put_in_force(&self, path: &Path, index: u64, engine: Arc<RedbEngine>) -> io::Result<()> {
         let name = format!("{PREFIX}{index}{SUFFIX}");
+        let store = Store::new(engine.clone(), self.cache_bytes / TABLE_PART)?;
         self.disk.rename(path, &self.dir.join(&name))?;
         self.disk.fsync_dir(&self.dir)?;
         let in_force = || replace_small(&*self.disk, &self.dir.join(CURRENT), &encode_current(&name));
@@ -226,7 +263,7 @@ impl StateFiles {
         self.replaced.fetch_add(1, Ordering::Release);
         engine.lend(self.reserve.clone());
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let old = current.replace(Open { engine, name: name.clone() });
+        let old = current.replace(Open { store, engine, name: name.clone() });
         drop(current);
         if let Some(old) = old.filter(|old| old.name != name) {
             // Its views keep the file; only its name goes. If it stays, the next start removes it.
@@ -235,15 +272,6 @@ impl StateFiles {
             }
         }
         Ok(())
-    }
-}
-
-impl Engine for StateFiles {
-    fn view(&self) -> io::Result<Arc<dyn View>> {
-        self.engine()?.deref().view()
-    }
-    fn write(&self, set: &WriteSet, durable: bool) -> io::Result<()> {
-        self.engine()?.deref().write(set, durable)
     }
 }
 

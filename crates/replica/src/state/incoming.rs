@@ -1,6 +1,8 @@
 //! A state that is being received: written beside the one in force, checked, and put in its place as a whole.
 
+use std::collections::VecDeque;
 use std::io;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +14,8 @@ use thiserror::Error;
 use super::digest::LtHash;
 use super::engine::{Engine, RedbEngine, View, WriteSet, get_value};
 use super::files::StateFiles;
-use super::meta::{Meta, RECORDS_END};
+use super::meta::{Meta, RECORDS_END, stands_at};
+use super::ranges::{KeyRange, RangeHash};
 use super::verify::SCAN_STEP;
 use crate::log::Checkpoint;
 
@@ -68,7 +71,8 @@ impl Identity {
     }
 }
 
-/// A state being received. Dropped before it is installed, it leaves nothing behind.
+/// A state being received. Dropped before it is installed, it leaves nothing behind. When it breaks off, what is there can be
+/// gone on with, towards a later index too: range by range, it is kept or replaced.
 pub struct Incoming {
     disk: Arc<dyn Disk>,
     path: PathBuf,
@@ -81,6 +85,11 @@ pub struct Incoming {
     records: u64,
     digest: LtHash,
     whole: bool,
+    /// The ranges up to `last`, without the one under way …
+    ranges: Vec<KeyRange>,
+    under_way: RangeHash,
+    /// … and those behind it, from before it broke off.
+    ahead: VecDeque<KeyRange>,
 }
 
 impl Incoming {
@@ -98,7 +107,75 @@ impl Incoming {
             records: 0,
             digest: LtHash::default(),
             whole: false,
+            ranges: Vec::new(),
+            under_way: RangeHash::default(),
+            ahead: VecDeque::new(),
         })
+    }
+
+    /// The ranges that it holds, in key order.
+    pub fn ranges(&self) -> Vec<KeyRange> {
+        let under_way = self.range_under_way();
+        self.ranges.iter().cloned().chain(under_way).chain(self.ahead.iter().cloned()).collect()
+    }
+
+    fn range_under_way(&self) -> Option<KeyRange> {
+        let upto = self.last.as_ref().filter(|_| self.under_way.records() > 0)?;
+        Some(KeyRange { upto: upto.clone(), hash: self.under_way.finish() })
+    }
+
+    fn end_range(&mut self) {
+        let ended = self.range_under_way();
+        self.ranges.extend(ended);
+        self.under_way = RangeHash::default();
+    }
+
+    /// Begins again, towards `index`: each range that it holds is then to be kept or replaced, before what is after them.
+    pub fn again(mut self, index: u64) -> Self {
+        self.ahead = self.ranges().into();
+        (self.ranges, self.under_way, self.last) = (Vec::new(), RangeHash::default(), None);
+        (self.index, self.whole) = (index, false);
+        self
+    }
+
+    /// Keeps the records of the next range that it holds.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn keep(&mut self, upto: &[u8]) -> Result<(), IncomingError> {
+        let range = self.next_held(upto)?;
+        self.last = Some(range.upto.clone());
+        self.ranges.push(range);
+        Ok(())
+    }
+
+    /// Removes the records of the next range that it holds: others come in their place.
+    ///
+    /// # Errors
+    /// When it is another one, or the disk fails.
+    pub fn replace(&mut self, upto: &[u8]) -> Result<(), IncomingError> {
+        let range = self.next_held(upto)?;
+        self.write(false)?;
+        let view = self.engine()?.view()?;
+        let mut old = Records::between(&*view, self.last.as_deref(), Some(&range.upto));
+        while let Some(page) = old.next_page(SCAN_STEP)? {
+            for (key, value) in page {
+                self.digest.sub(&key, &value);
+                self.records -= 1;
+                self.set_bytes += key.len();
+                self.set.insert(key, None);
+            }
+            self.write(false)?;
+        }
+        Ok(())
+    }
+
+    fn next_held(&mut self, upto: &[u8]) -> Result<KeyRange, IncomingError> {
+        self.end_range();
+        let next = self.ahead.pop_front().filter(|range| range.upto == upto);
+        // What came in the place of a range may have gone beyond it.
+        let follows = next.filter(|range| self.last.as_deref().is_none_or(|last| last < &range.upto[..]));
+        follows.ok_or(IncomingError::Refused("it goes on from what is not there"))
     }
 
     /// Takes the next record, in key order.
@@ -113,8 +190,12 @@ impl Incoming {
             return Err(IncomingError::Refused("its records are not in order"));
         }
         self.digest.add(key, state_value);
+        self.under_way.push(key, state_value);
         self.records += 1;
         self.last = Some(key.to_vec());
+        if self.under_way.is_complete() {
+            self.end_range();
+        }
         self.set_bytes += key.len() + state_value.len();
         self.set.insert(key.to_vec(), Some(state_value.to_vec()));
         if self.set.len() >= GROUP_LEN || self.set_bytes >= GROUP_BYTES {
@@ -134,7 +215,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Records taken.
+    /// Records in it.
     pub fn records(&self) -> u64 {
         self.records
     }
@@ -174,9 +255,7 @@ impl Incoming {
     /// # Errors
     /// When it can't be read.
     pub fn stands_at(&self) -> io::Result<Option<Checkpoint>> {
-        let meta = Meta::read(&*self.engine()?.view()?)?;
-        let digest = self.digest.hash();
-        Ok(meta.applied.map(|(index, _)| Checkpoint { index, digest, chain: meta.chain }))
+        stands_at(&*self.engine()?.view()?)
     }
 
     /// Puts it in force.
@@ -223,16 +302,23 @@ impl Drop for Incoming {
     }
 }
 
-/// All records of a view in key order, a page at a time.
+/// Records of a view in key order, a page at a time.
 pub struct Records<'a> {
     view: &'a dyn View,
     last: Option<Vec<u8>>,
+    upto: Bound<&'a [u8]>,
 }
 
 impl<'a> Records<'a> {
-    /// From the first on.
+    /// All of them.
     pub fn new(view: &'a dyn View) -> Self {
-        Self { view, last: None }
+        Self::between(view, None, None)
+    }
+
+    /// Those after one key, up to and with another.
+    pub fn between(view: &'a dyn View, after: Option<&[u8]>, upto: Option<&'a [u8]>) -> Self {
+        let upto = upto.map_or(Bound::Excluded(&RECORDS_END[..]), Bound::Included);
+        Self { view, last: after.map(<[u8]>::to_vec), upto }
     }
 
     /// The next page, at most `limit` records; `None` after the last.
@@ -241,9 +327,8 @@ impl<'a> Records<'a> {
     /// When the engine fails.
     #[expect(clippy::type_complexity, reason = "keys and values, as a view returns them")]
     pub fn next_page(&mut self, limit: usize) -> io::Result<Option<Vec<(Vec<u8>, Vec<u8>)>>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = self.last.as_deref().map_or(Unbounded, Excluded);
-        let page = self.view.scan((from, Excluded(&RECORDS_END)), limit)?;
+        let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let page = self.view.scan((from, self.upto), limit)?;
         let Some((key, _)) = page.last() else { return Ok(None) };
         self.last = Some(key.clone());
         Ok(Some(page))

@@ -10,6 +10,7 @@ use quorate_core::id::{ClusterId, GroupId, Lineage, NodeId};
 
 use super::digest::LtHash;
 use super::engine::{View, WriteSet};
+use crate::log::Checkpoint;
 
 /// Format of the state this build writes.
 pub(super) const FORMAT: u8 = 1;
@@ -150,6 +151,15 @@ impl Meta {
         r.finish()?;
         Ok(Self { cluster, group, applied, membership, members, cluster_time_ms, chain, lineage })
     }
+}
+
+/// What the journal is to know of a state; `None`: nothing was applied to it yet.
+///
+/// # Errors
+/// As [`Meta::read`].
+pub fn stands_at(view: &dyn View) -> io::Result<Option<Checkpoint>> {
+    let (meta, digest) = (Meta::read(view)?, Meta::read_digest(view)?);
+    Ok(meta.applied.map(|(index, _)| Checkpoint { index, digest: digest.hash(), chain: meta.chain }))
 }
 
 fn damaged(what: &str) -> io::Error {

@@ -7,6 +7,8 @@
 //!          0xFF 'd'   → LtHash               over all records
 //! ```
 //!
+//! What was applied lately is in memory, and goes into the engine with each checkpoint: see [`Store`].
+//!
 //! It leaves to others: consensus and what a membership means (`raft`), the MAC's key (`crypto`, by way of
 //! [`BatchVerifier`]), when to checkpoint and purge (the compactor).
 
@@ -16,19 +18,24 @@ mod digest;
 mod engine;
 mod files;
 mod incoming;
+mod memtable;
 mod meta;
+mod ranges;
 mod reserve;
 mod session;
+mod store;
 mod verify;
 mod writer;
 
 pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, SealCheck, ToApply, Touched, What, Whose};
 pub(crate) use apply::{recorded_roster, seal_config};
 pub use digest::LtHash;
-pub use engine::{Engine, RedbEngine, View, WriteSet, get_record, get_value, scan_prefix_back, scan_table};
+pub use engine::{Engine, RedbEngine, View, WriteSet, Writes, get_record, get_value, scan_prefix_back, scan_table};
 pub use files::{StateFiles, is_state_file};
 pub use incoming::{Identity, Incoming, IncomingError, Records};
-pub use meta::Meta;
+pub use meta::{Meta, stands_at};
+pub use ranges::{KeyRange, RangeHash};
 pub use session::{outcome_of, session_of};
+pub use store::Store;
 pub use verify::{scrub_state, verify_state};
 pub use writer::{State, StateError};

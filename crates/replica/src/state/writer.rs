@@ -7,14 +7,13 @@ use std::sync::Arc;
 use quorate_core::id::{ClusterId, GroupId};
 use thiserror::Error;
 
-use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, ToApply, What};
+use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, ToApply};
 use super::digest::LtHash;
-use super::engine::{Engine, View, WriteSet};
+use super::engine::{View, WriteSet};
 use super::meta::Meta;
+use super::store::Store;
 use crate::log::{Checkpoint, Stands};
 
-/// Most bytes of entries that should stay without a durable commit (key-log §5.1).
-const DURABLE_BYTES: usize = 32 << 20;
 /// Digest samples kept for comparison with peers (key-log §5.4).
 const SAMPLES_MAX: usize = 8;
 
@@ -81,29 +80,28 @@ pub enum StateError {
 
 /// The state and its writer; owned by the one thread that applies.
 pub struct State {
-    engine: Arc<dyn Engine>,
+    store: Arc<Store>,
     rules: Rules,
     meta: Meta,
     digest: LtHash,
     samples: VecDeque<Checkpoint>,
-    volatile_bytes: usize,
     broken: bool,
 }
 
 impl State {
-    /// Takes up an engine's state, which must be where the journal says that it may stand; `None`: it is not asked.
+    /// Takes up a store's state, which must be where the journal says that it may stand; `None`: it is not asked.
     ///
     /// # Errors
-    /// See [`StateError`]; only the engine's own words and the checkpoint are looked at here, for the records see
+    /// See [`StateError`]; only the state's own words and the checkpoint are looked at here, for the records see
     /// [`super::verify_state`].
     pub fn open(
-        engine: Arc<dyn Engine>,
+        store: Arc<Store>,
         cluster: ClusterId,
         group: GroupId,
         seals: Arc<dyn SealCheck>,
         stands: Option<Stands>,
     ) -> Result<Self, StateError> {
-        let view = engine.view()?;
+        let view = store.view();
         let (mut meta, digest) = (Meta::read(&*view)?, Meta::read_digest(&*view)?);
         drop(view);
         if let Some(found) = meta.cluster
@@ -125,10 +123,12 @@ impl State {
             (meta.cluster, meta.group) = (Some(cluster), group);
             let mut set = WriteSet::new();
             meta.write(&digest, &mut set);
-            engine.write(&set, true)?;
+            store.write(set)?;
+            // No entry is in it: there is nothing that a journal would have to know.
+            store.flush(|_| Ok(()))?;
         }
         let rules = Rules { seals, gapless: true };
-        Ok(Self { engine, rules, meta, digest, samples: VecDeque::new(), volatile_bytes: 0, broken: false })
+        Ok(Self { store, rules, meta, digest, samples: VecDeque::new(), broken: false })
     }
 
     /// Takes logs with holes, as openraft's own suite has them.
@@ -149,15 +149,12 @@ impl State {
     }
 
     /// A view of everything applied so far.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub fn view(&self) -> io::Result<Arc<dyn View>> {
-        self.engine.view()
+    pub fn view(&self) -> Arc<dyn View> {
+        self.store.view()
     }
 
-    /// Applies entries in one engine transaction, durable with the next checkpoint; returns what each did. On an error the entries before the
-    /// offending one are applied and returned; after an `Io` error none is, and the state must be opened again.
+    /// Applies entries in one write, durable with the next checkpoint; returns what each did. On an error the entries before
+    /// the offending one are applied and returned; after an `Io` error none is, and the state must be opened again.
     pub fn apply(
         &mut self,
         entries: &[ToApply<'_>],
@@ -179,13 +176,11 @@ impl State {
         verifier: Option<&dyn BatchVerifier>,
     ) -> io::Result<(Vec<Applied>, Option<ApplyError>)> {
         self.check_usable()?;
-        let view = self.engine.view()?;
+        let view = self.store.view();
         let run = apply::run(&*view, self.meta.clone(), self.digest.clone(), entries, &self.rules, verifier)?;
         drop(view);
         if !run.applied.is_empty() {
-            let bytes: usize = entries[..run.applied.len()].iter().map(size).sum();
-            self.volatile_bytes += bytes;
-            self.engine.write(&run.writes, false)?;
+            self.store.write(run.writes)?;
             (self.meta, self.digest) = (run.meta, run.digest);
             self.samples.extend(run.samples);
             while self.samples.len() > SAMPLES_MAX {
@@ -195,22 +190,16 @@ impl State {
         Ok((run.applied, run.stop))
     }
 
-    /// Whether so much was applied since the last checkpoint that the next should not wait for its time.
-    pub fn checkpoint_is_due(&self) -> bool {
-        self.volatile_bytes >= DURABLE_BYTES
-    }
-
-    /// Makes everything applied durable; returns what the journal is to remember of it (`None`: nothing applied yet).
-    /// The caller has seen to it that the applied entries are durable in the journal: a state ahead of its log is one
-    /// that no log explains.
+    /// Makes everything applied durable here and now; returns what the journal is to remember of it (`None`: nothing
+    /// applied yet). The caller has seen to it that the applied entries are durable in the journal: a state ahead of its
+    /// log is one that no log explains.
     ///
     /// # Errors
     /// When the engine fails.
     pub fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
         self.check_usable()?;
         let Some(checkpoint) = self.stands_at() else { return Ok(None) };
-        self.engine.write(&WriteSet::new(), true).inspect_err(|_| self.broken = true)?;
-        self.volatile_bytes = 0;
+        self.store.flush(|_| Ok(())).inspect_err(|_| self.broken = true)?;
         Ok(Some(checkpoint))
     }
 
@@ -225,14 +214,5 @@ impl State {
             true => Err(io::Error::other("the state failed before and must be opened again")),
             false => Ok(()),
         }
-    }
-}
-
-fn size(entry: &ToApply<'_>) -> usize {
-    // Beside the payload: log id, session slot, the engine's own overhead.
-    const EACH: usize = 128;
-    EACH + match &entry.what {
-        What::Blank => 0,
-        What::Membership(bytes, _) | What::Entry(bytes) => bytes.len(),
     }
 }

@@ -1,5 +1,5 @@
-//! The real disk, whose journal, or states being received, can be held: what is written to them then waits, as behind
-//! a slow or stalled device. And it can say that it is nearly full.
+//! The real disk, whose journal, state, or states being received, can be held: what is written to them then waits, as
+//! behind a slow or stalled device. And it can say that it is nearly full.
 
 use std::io;
 use std::path::Path;
@@ -8,21 +8,31 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use quorate_journal::disk::{Disk, DiskFile, OpenMode, RealDisk};
 
+/// Lets so many bytes through, and no more until it is told otherwise; `None`: any number.
 #[derive(Default, Debug)]
 struct Gate {
-    held: Mutex<bool>,
+    left: Mutex<Option<usize>>,
     changed: Condvar,
+    waiting: AtomicU64,
 }
 
 impl Gate {
-    fn pass(&self) {
-        let held = self.held.lock().expect("lock");
-        drop(self.changed.wait_while(held, |held| *held).expect("lock"));
+    fn set(&self, left: Option<usize>) {
+        *self.left.lock().expect("lock") = left;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self, bytes: usize) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let left = self.left.lock().expect("lock");
+        let mut left = self.changed.wait_while(left, |left| *left == Some(0)).expect("lock");
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        *left = left.map(|left| left.saturating_sub(bytes));
     }
 }
 
 #[derive(Default)]
-pub struct TestDisk(Arc<Gate>, Arc<Gate>, AtomicU64);
+pub struct TestDisk(Arc<Gate>, Arc<Gate>, AtomicU64, Arc<Gate>);
 
 impl TestDisk {
     /// What it says to have free; `None` = what is there.
@@ -31,13 +41,26 @@ impl TestDisk {
     }
 
     pub fn hold_received(&self, held: bool) {
-        *self.1.held.lock().expect("lock") = held;
-        self.1.changed.notify_all();
+        self.1.set(held.then_some(0));
+    }
+
+    /// Holds states being received once so many bytes of them are written.
+    pub fn hold_received_after(&self, bytes: usize) {
+        self.1.set(Some(bytes));
+    }
+
+    /// Holds the state in force of a node that was sent none.
+    pub fn hold_state(&self, held: bool) {
+        self.3.set(held.then_some(0));
+    }
+
+    /// Whether somebody waits for that state to be written.
+    pub fn state_is_waited_for(&self) -> bool {
+        self.3.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub fn hold_journal(&self, held: bool) {
-        *self.0.held.lock().expect("lock") = held;
-        self.0.changed.notify_all();
+        self.0.set(held.then_some(0));
     }
 }
 
@@ -46,9 +69,11 @@ impl Disk for TestDisk {
         let file = RealDisk.open(path, mode)?;
         let journal = path.parent().is_some_and(|dir| dir.ends_with("journal"));
         let received = path.extension().is_some_and(|e| e == "new") && mode == OpenMode::Create;
-        Ok(match (journal, received) {
-            (true, _) => Arc::new(JournalFile(file, self.0.clone())),
-            (_, true) => Arc::new(JournalFile(file, self.1.clone())),
+        let state = path.file_name().is_some_and(|name| name == "state.redb") && mode == OpenMode::Create;
+        Ok(match (journal, received, state) {
+            (true, ..) => Arc::new(HeldFile(file, self.0.clone())),
+            (_, true, _) => Arc::new(HeldFile(file, self.1.clone())),
+            (.., true) => Arc::new(HeldFile(file, self.3.clone())),
             _ => file,
         })
     }
@@ -79,18 +104,18 @@ impl Disk for TestDisk {
 }
 
 #[derive(Debug)]
-struct JournalFile(Arc<dyn DiskFile>, Arc<Gate>);
+struct HeldFile(Arc<dyn DiskFile>, Arc<Gate>);
 
-impl DiskFile for JournalFile {
+impl DiskFile for HeldFile {
     fn pwrite(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.1.pass();
+        self.1.pass(bytes.len());
         self.0.pwrite(bytes, offset)
     }
     fn pread(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.pread(out, offset)
     }
     fn fdatasync(&self) -> io::Result<()> {
-        self.1.pass();
+        self.1.pass(0);
         self.0.fdatasync()
     }
     fn fallocate(&self, len: u64) -> io::Result<()> {

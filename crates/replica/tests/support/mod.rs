@@ -336,7 +336,8 @@ impl Site {
         let mut cfg = ReplicaConfig::new(self.id, self.name.clone(), CLUSTER, self.dir.clone(), addr);
         cfg.compaction = *self.compaction.lock().expect("lock");
         // Small segments go sooner.
-        cfg.journal.segment_bytes = if cfg.compaction.keep_bytes < 1 << 20 { 256 << 10 } else { 4 << 20 };
+        cfg.journal.segment_bytes =
+            if cfg.compaction.keep_bytes.is_some_and(|keep| keep < 1 << 20) { 256 << 10 } else { 4 << 20 };
         cfg.journal.low_space_bytes = 0;
         cfg.cache_bytes = 4 << 20;
         cfg.listening = *self.listening.lock().expect("lock");
