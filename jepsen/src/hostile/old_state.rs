@@ -10,7 +10,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use quorate_core::codec::Writer;
 use quorate_journal::disk::RealDisk;
-use quorate_replica::state::{Engine as _, Identity, LtHash, Meta, Records, StateFiles, is_state_file};
+use quorate_replica::state::{Identity, LtHash, Meta, Records, StateFiles, is_state_file};
 
 use super::pb;
 use super::pb::snapshot_part::Part;
