@@ -107,8 +107,10 @@ impl Peer for Liar {
         Ok(Response::new(pb::SnapshotResponse { vote: Some(self.0.answer(None)?) }))
     }
 
+    /// Ranges of no keys.
     async fn held_snapshot(&self, _: Request<pb::HeldSnapshotRequest>) -> Answer<pb::HeldSnapshotResponse> {
-        silent()
+        let range = |upto: u8| pb::HeldRange { upto: vec![upto; 41].into(), hash: vec![upto; 32].into() };
+        Ok(Response::new(pb::HeldSnapshotResponse { ranges: [9, 0, 0xff].map(range).into() }))
     }
 
     /// As healthy as who asks.
