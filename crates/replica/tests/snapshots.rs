@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_core::id::GroupId;
+use quorate_core::level::Levels;
 use quorate_journal::JournalIds;
 use quorate_journal::disk::RealDisk;
 use quorate_replica::log::{Command, Log, LogConfig};
@@ -191,7 +192,8 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
 /// Writes down in a site's journal that this state is about to be made durable there.
 fn tell_journal(site: &support::Site, state: &Path) {
     let engine = RedbEngine::open(&RealDisk, state, 1 << 20).expect("opens");
-    let state = State::open(Arc::new(engine), CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
+    let state = State::open(Arc::new(engine), CLUSTER, GroupId(0), Arc::new(TestSeals), Levels::default(), None)
+        .expect("a state");
     let ids = JournalIds { cluster: CLUSTER, node: site.id, stream: 0 };
     let (dir, config) =
         (site.dir.join("journal"), LogConfig { journal: site.config().journal, ..LogConfig::default() });
