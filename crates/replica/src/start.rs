@@ -400,6 +400,7 @@ fn open_log(cfg: &ReplicaConfig, world: &World, node: NodeId, create: bool) -> R
             "{e}. This node may have acknowledged entries or votes that are no longer here, so it must not vote again under \
              its id. The other members serve as long as they are a majority; {REPLACE_MEMBER}"
         )),
+        e @ JournalError::NewerFormat { .. } => OpenError::UpgradeNeeded(e.to_string()),
         e => OpenError::Damaged(e.to_string()),
     })
 }
