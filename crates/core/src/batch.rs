@@ -215,7 +215,8 @@ impl Entry {
             Self::Open(open) => w.u8(9).raw(&open.encode()).finish(),
         }
     }
-    /// Reads canonical bytes. Kinds 4–8 (RaiseLevel, Anchor, Pending, Activate, Void) are reserved and refused.
+    /// Reads canonical bytes. Kinds 5–8 (Anchor, Pending, Activate, Void) are reserved and refused. Kind 4 was to raise the feature
+    /// level: that is a signed record instead ([`RecordKey::level`]), written by a batch like any other.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("log entry", bytes);
         if bytes.len() > ENTRY_LEN_MAX {

@@ -14,6 +14,7 @@ pub mod decide;
 pub mod facts;
 pub mod id;
 pub mod key_spec;
+pub mod level;
 pub mod lifecycle;
 pub mod principal;
 pub mod record;

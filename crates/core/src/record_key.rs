@@ -120,6 +120,10 @@ impl RecordKey {
     pub fn roster() -> Self {
         Self::seal("roster", b"")
     }
+    /// Where the signed feature level in force is kept; absent: the first.
+    pub fn level() -> Self {
+        Self::seal("level", b"")
+    }
     /// Where an operator's word on the time is kept: writing it sets cluster time, back too (trust.md §6).
     pub fn clock() -> Self {
         Self::seal("clock", b"")

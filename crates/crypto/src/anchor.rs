@@ -1,11 +1,12 @@
-//! What the anchor key signs for the log: that a session begins, that an origin has the keys, and who the members are (trust:
-//! a member that is sealed can check all of it, and make none).
+//! What the anchor key signs for the log: that a session begins, that an origin has the keys, who the members are and at which
+//! feature level they work (trust: a member that is sealed can check all of it, and make none).
 //!
 //! ```text
 //! signature of Open  = Ed25519(anchor key, "quorate/v1/open" ‖ 0 ‖ head)
 //! MAC of Open        = HMAC-SHA-256(K_mac(epoch), "quorate/v1/open" ‖ 0 ‖ head ‖ signature)
 //! signature of claim = Ed25519(anchor key, "quorate/v1/origin" ‖ 0 ‖ claim)
 //! … of a roster      = Ed25519(anchor key, "quorate/v1/roster" ‖ 0 ‖ list)
+//! … of a level       = Ed25519(anchor key, "quorate/v1/level" ‖ 0 ‖ said)
 //! ```
 
 use quorate_core::id::{ClusterId, GroupId, Lineage};
@@ -40,6 +41,11 @@ impl Keyring {
     pub fn sign_roster(&self, list: &[u8]) -> [u8; 64] {
         self.sign_with_anchor(Label::Roster, list)
     }
+
+    /// Signs the feature level in force.
+    pub fn sign_level(&self, said: &[u8]) -> [u8; 64] {
+        self.sign_with_anchor(Label::Level, said)
+    }
 }
 
 impl SealConfig {
@@ -56,6 +62,11 @@ impl SealConfig {
     /// Whether its anchor key signed this list of all members.
     pub fn lists(&self, list: &[u8], signature: &[u8; 64]) -> bool {
         self.is_signed_by_anchor(Label::Roster, list, signature)
+    }
+
+    /// Whether its anchor key signed this feature level.
+    pub fn levels(&self, said: &[u8], signature: &[u8; 64]) -> bool {
+        self.is_signed_by_anchor(Label::Level, said, signature)
     }
 }
 
@@ -108,6 +119,15 @@ mod tests {
         let signature = mine.sign_roster(b"list");
         assert!(config(&mine).lists(b"list", &signature));
         assert!(!config(&mine).lists(b"lists", &signature) && !config(&keyring(2)).lists(b"list", &signature));
+    }
+
+    #[test]
+    fn a_level_is_signed_by_the_anchor_key_of_the_configuration_and_no_roster_s_signature_is_its() {
+        let mine = keyring(1);
+        let signature = mine.sign_level(b"said");
+        assert!(config(&mine).levels(b"said", &signature));
+        assert!(!config(&mine).levels(b"says", &signature) && !config(&keyring(2)).levels(b"said", &signature));
+        assert!(!config(&mine).levels(b"said", &mine.sign_roster(b"said")));
     }
 
     #[test]

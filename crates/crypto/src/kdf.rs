@@ -69,6 +69,8 @@ labels! {
     Origin = "origin",
     /// The roster of all members.
     Roster = "roster",
+    /// The feature level in force.
+    Level = "level",
     /// Key of the box of a node's own key, from ss_h.
     OwnKey = "own-key",
     /// That box.

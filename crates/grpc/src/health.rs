@@ -74,9 +74,7 @@ impl Service {
     fn answer(self, health: NodeHealth) -> HealthCheckResponse {
         let serving = match (self, health) {
             (Self::Operator, _) | (Self::Keys, NodeHealth::Ok) => ServingStatus::Serving,
-            (Self::Keys, NodeHealth::Sealed | NodeHealth::Uninitialized | NodeHealth::Damaged) => {
-                ServingStatus::NotServing
-            }
+            (Self::Keys, _) => ServingStatus::NotServing,
         };
         HealthCheckResponse { status: serving.into() }
     }
@@ -111,6 +109,6 @@ impl Health for HealthDoor {
 
 /// Waits until the node's health is no longer `last`.
 async fn changed(node: &Node, last: NodeHealth) {
-    let all = [NodeHealth::Ok, NodeHealth::Sealed, NodeHealth::Uninitialized, NodeHealth::Damaged];
-    select_all(all.into_iter().filter(|health| *health != last).map(|health| Box::pin(node.wait_for(health)))).await;
+    let others = NodeHealth::ALL.into_iter();
+    select_all(others.filter(|health| *health != last).map(|health| Box::pin(node.wait_for(health)))).await;
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::level::Levels;
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_journal::JournalConfig;
 use quorate_journal::disk::Disk;
@@ -79,6 +80,8 @@ pub struct ReplicaConfig {
     /// Memory for cached pages of the state, in bytes; at most as much again is taken by what is on its way to the disk, and
     /// by a snapshot that is received.
     pub cache_bytes: usize,
+    /// The feature levels that this node works at: those of this build.
+    pub levels: Levels,
     /// A joining node's; an existing one has its own.
     pub introduction: Option<Introduction>,
     /// The seal configurations that a new node was introduced to; [`NodeFile::pins`](crate::NodeFile::pins). An existing one
@@ -102,6 +105,7 @@ impl ReplicaConfig {
             listening: Duration::from_secs(1),
             scrub_interval: Duration::from_secs(24 * 3600),
             cache_bytes: 64 << 20,
+            levels: Levels::default(),
             introduction: None,
             pins: Vec::new(),
         }

@@ -29,6 +29,9 @@ pub enum Problem {
     /// start: this node goes on voting.
     #[error("the journal is damaged: {0}; {REPLACE_MEMBER}")]
     Journal(String),
+    /// What comes next is of a version that this one does not know. Says what it met, and which level is needed.
+    #[error("{0}. Nothing is lost: this node stopped before that, and goes on from there then")]
+    UpgradeNeeded(String),
     /// The disk is full, and so is what was set aside for that.
     #[error(
         "the disk is full, so the state can't be written ({0}): this node stopped serving; make room on the disk of its \
@@ -118,6 +121,9 @@ pub enum OpenError {
     /// What is on disk can't be trusted; the node must not vote.
     #[error("{0}")]
     Damaged(String),
+    /// What is on disk is whole, and of a version that this one does not know.
+    #[error("{0}. Nothing is lost: this node goes on from there then")]
+    UpgradeNeeded(String),
     /// The disk is full.
     #[error(
         "the disk of {dir} is full, so this node can't start ({error}): make room there and start it again; nothing was \

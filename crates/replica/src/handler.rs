@@ -87,6 +87,9 @@ impl SealCheck for NoService {
     fn lists(&self, _: &[u8], _: &[u8], _: &[u8; 64]) -> bool {
         false
     }
+    fn levels(&self, _: &[u8], _: &[u8], _: &[u8; 64]) -> bool {
+        false
+    }
     fn succeeds(&self, _: &[u8], _: &[u8]) -> bool {
         false
     }

@@ -15,6 +15,7 @@ mod grants;
 pub mod handler;
 mod identity;
 mod leader;
+mod level;
 mod listed;
 mod mark;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use error::{
 };
 pub use handler::{ApplyObserver, BatchVerifier, KeyHolder, PeerHandler, ReadRecord, SealCheck, Touched};
 pub use identity::{NodeIdentity, signed_by};
+pub use level::SignedLevel;
 pub use mark::Marks;
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};

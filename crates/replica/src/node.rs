@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::level::Levels;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::change::Changes;
@@ -14,6 +15,7 @@ use crate::gate::ReadGate;
 use crate::grants::{Doorkeeper, Grants};
 use crate::handler::SealCheck;
 use crate::leader::Leader;
+use crate::level::LevelCheck;
 use crate::listed::RosterCheck;
 use crate::log::LogReader;
 use crate::mark::{Marked, Marker};
@@ -41,6 +43,8 @@ pub(crate) struct Base {
     pub(crate) group: GroupId,
     pub(crate) me: NodeId,
     pub(crate) boot: u32,
+    /// The feature levels that this node works at.
+    pub(crate) levels: Levels,
     pub(crate) shared: Arc<Shared>,
     pub(crate) raft: Raft,
     pub(crate) links: Arc<Links>,
@@ -74,6 +78,7 @@ pub(crate) struct Node {
     pub(crate) gate: Arc<ReadGate>,
     pub(crate) confirmer: Arc<Confirmer>,
     pub(crate) rosters: Arc<RosterCheck>,
+    pub(crate) levels: LevelCheck,
     pub(crate) doorkeeper: Doorkeeper,
     pub(crate) witness: Arc<Witness>,
     pub(crate) marker: Arc<Marker>,
@@ -106,6 +111,7 @@ impl Node {
         let confirmer = Arc::new(Confirmer::of(&base, &leader, &participation, &space));
         let state = Arc::new(StateReader::of(&base));
         let rosters = Arc::new(RosterCheck::of(&base, &state));
+        let levels = LevelCheck::of(&base, &state);
         let witness = Arc::new(Witness::of(&base, &participation));
         let marker = Arc::new(Marker::of(&base, &participation, marked));
         let hellos = Arc::new(Hellos::of(&base, &witness, &rosters));
@@ -121,6 +127,7 @@ impl Node {
             gate: Arc::default(),
             confirmer,
             rosters,
+            levels,
             witness,
             marker,
             hellos,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use openraft::errors::{InitializeError, RaftError};
 use quorate_core::batch::{Entry, Genesis, Outcome, Rev};
 use quorate_core::id::{GroupId, NodeId};
+use quorate_core::level::Level;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::time::DutyTime;
@@ -28,6 +29,7 @@ use crate::error::{
     CallError, FoundError, MembershipError, OpenError, Problem, ProposeError, ReadError, StateMismatch,
 };
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
+use crate::level::level_in;
 use crate::member::{Member, MembershipView};
 use crate::net::{Net, PeerExpectation};
 use crate::node::Node;
@@ -283,6 +285,8 @@ impl Replica {
             reference_ms: node.base.clock.reference_ms(),
             clock_offset_ms: node.base.clock.offset_ms(),
             boot: node.base.boot,
+            level: node.base.shared.level(),
+            speaks: node.base.levels.highest,
             space: node.base.journal.space(),
             peers: peers
                 .map(|id| PeerStatus {
@@ -298,6 +302,11 @@ impl Replica {
     /// Why this node's token does not keep how far it is, if so: a data directory that is put back may then go unnoticed.
     pub fn unmarked(&self) -> Option<String> {
         self.0.node.marker.failed()
+    }
+
+    /// The feature level in force, as applied here: one that is told is in force for all that is proposed from now on.
+    pub fn level(&self) -> Level {
+        self.0.node.base.shared.level()
     }
 
     /// How much room this node's disk has.
@@ -540,6 +549,14 @@ impl View {
     pub fn roster(&self) -> io::Result<Option<(Rev, SignedRoster)>> {
         let found = self.get(&RecordKey::roster())?;
         found.map(|(rev, value)| Ok((rev, SignedRoster::decode(value).map_err(invalid)?))).transpose()
+    }
+
+    /// The feature level in force.
+    ///
+    /// # Errors
+    /// When the state can't be read, or what is there is no level.
+    pub fn level(&self) -> io::Result<Level> {
+        level_in(&|key| self.value(key))
     }
 
     /// Cluster time at that index, milliseconds since 1970.

@@ -1,10 +1,11 @@
 //! What the parts of one replica share: hooks of the service, and the watches that tell what has happened.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_core::id::NodeId;
+use quorate_core::level::Level;
 use quorate_core::session::Session;
 use tokio::sync::{Notify, watch};
 
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// The last applied entry.
     applied_id: RwLock<Option<LogId>>,
     cluster_time_ms: AtomicU64,
+    /// The feature level in force, as applied here.
+    level: AtomicU32,
     /// As applied here.
     sessions: watch::Sender<Sessions>,
     /// The batch ids of this start.
@@ -50,6 +53,7 @@ impl Shared {
             applied: watch::Sender::new(0),
             applied_id: RwLock::new(None),
             cluster_time_ms: AtomicU64::new(0),
+            level: AtomicU32::new(Level::FIRST.0),
             sessions: watch::Sender::new(Sessions::new()),
             sequences,
             problem: watch::Sender::new(None),
@@ -100,6 +104,17 @@ impl Shared {
 
     pub(crate) fn cluster_time_ms(&self) -> u64 {
         self.cluster_time_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        Level(self.level.load(Ordering::Acquire))
+    }
+
+    /// Apply has met that level.
+    pub(crate) fn set_level(&self, level: Level) {
+        if self.level.swap(level.0, Ordering::AcqRel) != level.0 {
+            tracing::info!(%level, "the feature level in force");
+        }
     }
 
     pub(crate) fn sessions(&self) -> watch::Receiver<Sessions> {

@@ -114,6 +114,15 @@ impl Running {
     }
 }
 
+/// Ends the writers of state and log; returns once their files are closed.
+async fn close_state(apply: &ApplyThread, writer: &LogWriter, files: &StateFiles) {
+    if let Some(thread) = apply.close() {
+        let _ = off_runtime("stop", move || thread.join()).await;
+    }
+    writer.stop().await;
+    files.close();
+}
+
 /// Makes or opens a node and starts it.
 pub(crate) async fn start(
     cfg: ReplicaConfig,
@@ -158,10 +167,13 @@ async fn start_on(
     let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let seals = world.seals.clone();
-    let open_state =
-        move |files: Arc<StateFiles>, stands| State::open(files.store()?, cluster, group, seals.clone(), stands);
+    let levels = cfg.levels;
+    let open_state = move |files: Arc<StateFiles>, stands| {
+        State::open(files.store()?, cluster, group, seals.clone(), levels, stands)
+    };
     let state = open_state(files.clone(), Some(recovered.stands)).map_err(|e| match e {
         StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
+        e if e.is_of_another_version() => OpenError::UpgradeNeeded(e.to_string()),
         e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
     })?;
     note_state(&state, &recovered, &writer).await?;
@@ -197,15 +209,25 @@ async fn start_on(
     };
     let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
     let own = Arc::new(own);
-    let raft = Raft::build(
+    let taken_up = Raft::build(
         me.0,
         Arc::new(config),
         Network::new(me, links.clone(), streams.clone(), shared.clone(), grants.clone(), own.clone(), words.clone()),
         log,
         Machine::new(files.clone(), apply.clone()),
     )
-    .await
-    .map_err(|e| OpenError::Damaged(format!("the log can't be taken up: {e}")))?;
+    .await;
+    let raft = match taken_up {
+        Ok(raft) => raft,
+        Err(e) => {
+            // It has applied what is committed, up to where it failed: that is kept.
+            close_state(&apply, &writer, &files).await;
+            return Err(match shared.problem() {
+                Some(Problem::UpgradeNeeded(why)) => OpenError::UpgradeNeeded(why),
+                _ => OpenError::Damaged(format!("the log can't be taken up: {e}")),
+            });
+        }
+    };
 
     let (leader_tx, leader) = watch::channel(None);
     let checker = Checker::new(files.clone(), writer.reader(), shared.clone(), world.wall.clone());
@@ -216,6 +238,7 @@ async fn start_on(
         group,
         me,
         boot: recovered.boot,
+        levels,
         shared,
         raft,
         links,
@@ -379,6 +402,7 @@ fn open_log(cfg: &ReplicaConfig, world: &World, node: NodeId, create: bool) -> R
             "{e}. This node may have acknowledged entries or votes that are no longer here, so it must not vote again under \
              its id. The other members serve as long as they are a majority; {REPLACE_MEMBER}"
         )),
+        e @ JournalError::NewerFormat { .. } => OpenError::UpgradeNeeded(e.to_string()),
         e => OpenError::Damaged(e.to_string()),
     })
 }

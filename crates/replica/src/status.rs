@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::id::NodeId;
+use quorate_core::level::Level;
 use quorate_journal::Space;
 
 use crate::error::Problem;
@@ -42,6 +43,8 @@ pub struct PeerStatus {
     pub applied: u64,
     /// Its start count.
     pub boot: u32,
+    /// The highest feature level that it said to speak.
+    pub level: Option<Level>,
     /// Its wall clock minus a majority's, in milliseconds, if both are known.
     pub clock_offset_ms: Option<i64>,
     /// Free bytes of its disk then.
@@ -101,6 +104,10 @@ pub struct ReplicaStatus {
     pub clock_offset_ms: Option<i64>,
     /// This node's start count.
     pub boot: u32,
+    /// The feature level in force, as applied here.
+    pub level: Level,
+    /// The highest that this node speaks.
+    pub speaks: Level,
     /// How much room this node's disk has.
     pub space: Space,
     /// The other members.
@@ -126,6 +133,15 @@ impl ReplicaStatus {
         let others = self.voters().filter(|id| *id != self.id).count();
         let disown = self.peers.iter().filter(|p| p.disowns && self.membership.is_voter(p.id)).count();
         disown > others / 2
+    }
+
+    /// The highest feature level that a node speaks: this one, or one that has said so within that time.
+    pub fn spoken(&self, id: NodeId, within: Duration) -> Option<Level> {
+        if id == self.id {
+            return Some(self.speaks);
+        }
+        let heard = |peer: &&PeerStatus| peer.id == id && peer.age.is_some_and(|age| age < within);
+        self.peers.iter().find(heard)?.level
     }
 
     /// All members.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_core::id::GroupId;
+use quorate_core::level::Levels;
 use quorate_journal::JournalIds;
 use quorate_journal::disk::RealDisk;
 use quorate_replica::log::{Command, Log, LogConfig};
@@ -195,7 +196,7 @@ async fn a_new_learner_joins_from_a_snapshot_and_votes() {
 fn tell_journal(site: &support::Site, state: &Path) {
     let engine = RedbEngine::open(&RealDisk, state, 1 << 20).expect("opens");
     let store = Store::new(Arc::new(engine), 1 << 20).expect("a view");
-    let state = State::open(store, CLUSTER, GroupId(0), Arc::new(TestSeals), None).expect("a state");
+    let state = State::open(store, CLUSTER, GroupId(0), Arc::new(TestSeals), Levels::default(), None).expect("a state");
     let ids = JournalIds { cluster: CLUSTER, node: site.id, stream: 0 };
     let (dir, config) =
         (site.dir.join("journal"), LogConfig { journal: site.config().journal, ..LogConfig::default() });

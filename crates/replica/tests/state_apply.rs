@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, MAC_LEN, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
+use quorate_core::level::{Level, Levels, Unfit};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
@@ -19,7 +20,7 @@ use quorate_replica::state::{
     Applied, ApplyError, BatchVerifier, Engine, Meta, ReadRecord, RedbEngine, SealCheck, State, StateError, Store,
     ToApply, What, Whose, WriteSet, get_record, outcome_of, scan_table, session_of, verify_state,
 };
-use quorate_replica::{Member, MembershipView, Roster};
+use quorate_replica::{Member, MembershipView, Roster, SignedLevel};
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
 const LINEAGE: Lineage = Lineage([2; 16]);
@@ -65,7 +66,7 @@ fn store(disk: &SimDisk) -> Arc<Store> {
 }
 
 fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
-    State::open(store(disk), CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only))
+    State::open(store(disk), CLUSTER, GROUP, Arc::new(Seals), Levels::default(), checkpoint.map(only))
 }
 
 /// A state may stand there and nowhere else.
@@ -179,6 +180,9 @@ impl SealCheck for Seals {
     }
     fn lists(&self, seal_config: &[u8], list: &[u8], told: &[u8; 64]) -> bool {
         seal_config == b"config" && told[..32] == *blake3::hash(list).as_bytes()
+    }
+    fn levels(&self, seal_config: &[u8], said: &[u8], told: &[u8; 64]) -> bool {
+        seal_config == b"config" && told[..32] == *blake3::hash(said).as_bytes()
     }
     fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool {
         next.strip_prefix(b"after ").is_some_and(|before| before == seal_config)
@@ -298,6 +302,68 @@ fn only_the_next_roster_that_the_anchor_key_signed_takes_its_place() {
 }
 
 #[test]
+fn only_a_level_that_the_anchor_key_signed_takes_the_place_of_a_lower_one() {
+    let disk = SimDisk::default();
+    let mut state = begun(&disk);
+    let sign = |said: &[u8]| -> [u8; 64] {
+        let hash = blake3::hash(said);
+        [hash.as_bytes().as_slice(), &[7; 32]].concat().try_into().expect("64 bytes")
+    };
+    let put = |value: Vec<u8>| vec![Op::Put(RecordKey::level(), value)];
+    let good = |level| put(SignedLevel::new(CLUSTER, GROUP, Level(level), sign).encode());
+    let forged = [
+        good(0),
+        put(b"no level".to_vec()),
+        put(SignedLevel::new(CLUSTER, GROUP, Level(2), |_| [1; 64]).encode()),
+        put(SignedLevel::new(ClusterId([9; 16]), GROUP, Level(2), sign).encode()),
+        put(SignedLevel::new(CLUSTER, GroupId(5), Level(2), sign).encode()),
+        vec![Op::Delete(RecordKey::level())],
+    ];
+    let mut outcome = outcomes(&mut state);
+    for bad in &forged {
+        assert_eq!(outcome(bad.clone()), Outcome::Malformed, "{bad:?}");
+    }
+    assert_eq!(outcome(good(1)), Outcome::Applied(10), "the one in force, said again");
+    drop(outcome);
+
+    // One that this build does not speak is not applied, nor is what follows it; another build goes on from there.
+    let raise = |seq, level, rev| {
+        let expects = vec![Expect { key: RecordKey::level(), rev }];
+        entry(&Batch { expects, ..batch(id(1, 1, seq), &[], good(level)) })
+    };
+    let log = [Log::Blank, raise(50, 3, 10), entry(&batch(id(1, 1, 51), &[(0, 0)], vec![self::put(0, b"a")]))];
+    let before = verified(&state);
+    let (applied, halt) = apply(&mut state, 11, &log);
+    let (halt, last) = (halt.expect_err("halts"), state.meta().applied.as_ref().map(|(index, _)| *index));
+    let unfit = Unfit::TooOld { level: Level(3), highest: Level(1) };
+    assert!(matches!(halt, ApplyError::Raised { index: 12, unfit: why } if why == unfit), "{halt}");
+    assert!(!halt.to_string().contains(quorate_core::REPLACE_MEMBER), "{halt}");
+    assert_eq!((applied.len(), last, verified(&state)), (1, Some(11), before));
+    let point = state.checkpoint().expect("durable");
+    drop(state);
+    let speaking = |lowest, highest, point: Option<Checkpoint>| {
+        let levels = Levels { lowest: Level(lowest), highest: Level(highest) };
+        State::open(engine(&disk), CLUSTER, GROUP, Arc::new(Seals), levels, point.map(only))
+    };
+    let mut upgraded = speaking(1, 3, point).expect("opens");
+    assert!(apply(&mut upgraded, 12, &log[1..]).1.is_ok());
+    let mut outcome = |index, seq, level, rev| one(&mut upgraded, index, raise(seq, level, rev)).outcome;
+    assert_eq!(outcome(14, 52, 2, 12), Outcome::Malformed, "it never falls");
+    assert!(matches!(outcome(15, 53, 3, 10), Outcome::Conflict { .. }), "two raise it at once: one does");
+    assert_eq!(outcome(16, 54, 3, 12), Outcome::Applied(16));
+
+    // There is no way back, nor one past the versions in between; and that is no damage.
+    let point = upgraded.checkpoint().expect("durable");
+    drop(upgraded);
+    for (lowest, highest) in [(1, 2), (4, 5)] {
+        let refused = speaking(lowest, highest, point).map(drop).expect_err("refused");
+        assert!(matches!(refused, StateError::Unfit(_)) && refused.is_of_another_version(), "{refused}");
+        assert!(!refused.to_string().contains(quorate_core::REPLACE_MEMBER), "{refused}");
+    }
+    assert!(speaking(3, 3, point).is_ok());
+}
+
+#[test]
 fn only_the_successor_of_the_seal_configuration_takes_its_place() {
     let disk = SimDisk::default();
     let mut state = begun(&disk);
@@ -346,7 +412,8 @@ fn genesis_writes_table_0_once() {
 #[test]
 fn a_genesis_of_another_cluster_changes_nothing() {
     let disk = SimDisk::default();
-    let mut state = State::open(store(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None).expect("opens");
+    let mut state =
+        State::open(store(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), Levels::default(), None).expect("opens");
     assert_eq!(one(&mut state, 0, genesis()).outcome, Outcome::Malformed);
     assert_eq!((state.meta().lineage, verified(&state)), (None, 0));
 }
@@ -860,7 +927,7 @@ fn power_cuts_leave_the_state_where_the_journal_says_that_it_may_stand() {
         }
         drop(state);
         disk.reboot(&mut rng);
-        let state = State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
+        let state = State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), Levels::default(), Some(stands));
         let state = state.unwrap_or_else(|e| panic!("round {round}: {e}"));
         verified(&state);
         if let Some((index, _)) = &state.meta().applied
@@ -882,7 +949,7 @@ fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     assert!(matches!(open(&disk, Some(later)), Err(StateError::Lost { found: Some(1), expected: 2 })));
     // The journal is the older one: it was put back, or lost.
     assert!(matches!(open(&disk, Some(earlier)), Err(StateError::Ahead { found: 1, expected: Some(0) })));
-    let at = |stands| State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), Some(stands));
+    let at = |stands| State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), Levels::default(), Some(stands));
     let none = Stands { from_first: true, ..Stands::default() };
     assert!(matches!(at(none), Err(StateError::Ahead { found: 1, expected: None })));
     // A crash after the journal was told, and before the state was durable there.
@@ -895,8 +962,8 @@ fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     assert!(matches!(open(&disk_of_none, Some(checkpoint)), Err(StateError::Lost { found: None, .. })));
     // Unless the log is there from its first entry on.
     let whole = Stands { from_first: true, ..only(checkpoint) };
-    assert!(State::open(store(&disk_of_none), CLUSTER, GROUP, Arc::new(Seals), Some(whole)).is_ok());
-    let other = State::open(store(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), None);
+    assert!(State::open(store(&disk_of_none), CLUSTER, GROUP, Arc::new(Seals), Levels::default(), Some(whole)).is_ok());
+    let other = State::open(store(&disk), ClusterId([9; 16]), GROUP, Arc::new(Seals), Levels::default(), None);
     assert!(matches!(other, Err(StateError::WrongCluster { found: CLUSTER, .. })));
 }
 
@@ -956,9 +1023,9 @@ fn a_damaged_state_file_is_an_error_and_no_panic() {
         }
         let disk = SimDisk::load(&files);
         let opened = RedbEngine::open(&disk, Path::new("/state"), 1 << 20).map_err(StateError::Io);
-        let opened = opened
-            .and_then(|engine| Ok(Store::new(Arc::new(engine), 1 << 20)?))
-            .and_then(|store| State::open(store, CLUSTER, GROUP, Arc::new(Seals), checkpoint.map(only)));
+        let opened = opened.and_then(|engine| Ok(Store::new(Arc::new(engine), 1 << 20)?)).and_then(|store| {
+            State::open(store, CLUSTER, GROUP, Arc::new(Seals), Levels::default(), checkpoint.map(only))
+        });
         // What a start does not read is checked by the scan before the node serves.
         let scanned = opened
             .and_then(|state| verify_state(&*state.view()).map(|_| (state.meta().applied.clone(), state.meta().chain)));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use quorate_core::batch::{Entry, Outcome};
 use quorate_core::id::{BatchId, GroupId, NodeId};
+use quorate_core::level::Levels;
 use quorate_core::session::Session;
 use quorate_journal::disk::is_full;
 use quorate_journal::testing::QuotaDisk;
@@ -29,8 +30,15 @@ fn only(checkpoint: Checkpoint) -> Stands {
 }
 
 fn state(files: &Arc<StateFiles>, checkpoint: Option<Checkpoint>) -> State {
-    State::open(files.store().expect("open"), CLUSTER, GroupId(0), Arc::new(TestSeals), checkpoint.map(only))
-        .expect("a state")
+    State::open(
+        files.store().expect("open"),
+        CLUSTER,
+        GroupId(0),
+        Arc::new(TestSeals),
+        Levels::default(),
+        checkpoint.map(only),
+    )
+    .expect("a state")
 }
 
 fn apply(state: &mut State, index: u64, what: What<'_>) -> Result<(), ApplyError> {

@@ -5,6 +5,7 @@ use quorate_core::authorize::Denied;
 use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
 use quorate_core::request::{InvalidRequest, Part};
+use quorate_replica::Problem;
 use thiserror::Error as ThisError;
 
 /// The machine-readable half of an error; its text is stable, clients and scripts match on it.
@@ -172,6 +173,9 @@ pub enum Error {
     /// A newer version wrote what this node would have to read: what.
     #[error("this node is too old: there is a {0} of a newer version in its state; upgrade this node, or ask another")]
     Newer(&'static str),
+    /// The node met what another version wrote, and has stopped before it: what, and which version is needed.
+    #[error("{0}")]
+    UpgradeNeeded(String),
     /// The request itself is wrong: what, and what is expected.
     #[error("{0}")]
     InvalidArgument(String),
@@ -232,6 +236,42 @@ pub enum Error {
     Internal(&'static str),
 }
 
+/// Why a node has stopped serving, and can't go on by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// It is damaged: what is wrong, and what to do.
+    Damaged(String),
+    /// It is whole, and another version is needed: which, and why.
+    UpgradeNeeded(String),
+}
+
+impl Fault {
+    /// What is wrong, and what to do.
+    pub(crate) fn what(&self) -> &str {
+        match self {
+            Self::Damaged(what) | Self::UpgradeNeeded(what) => what,
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damaged(what) => Self::Damaged(what),
+            Fault::UpgradeNeeded(what) => Self::UpgradeNeeded(what),
+        }
+    }
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::UpgradeNeeded(_) => Self::UpgradeNeeded(problem.to_string()),
+            problem => Self::Damaged(problem.to_string()),
+        }
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -261,7 +301,7 @@ impl Error {
             Self::AlreadyInitialized(_) => Reason::AlreadyInitialized,
             Self::Sealed => Reason::Sealed,
             Self::Damaged(_) => Reason::Damaged,
-            Self::Newer(_) => Reason::UpgradeNeeded,
+            Self::Newer(_) | Self::UpgradeNeeded(_) => Reason::UpgradeNeeded,
             Self::InvalidArgument(_) => Reason::InvalidArgument,
             Self::Invalid(InvalidRequest::Wrong { .. }) => Reason::InvalidArgument,
             Self::Invalid(InvalidRequest::TooLarge { .. }) => Reason::TooLarge,

@@ -1,4 +1,4 @@
-//! The one desk behind all doors, and what it can do right now: [`Node`] is uninitialized, sealed, unsealed or damaged,
+//! The one desk behind all doors, and what it can do right now: [`Node`] is uninitialized, sealed, unsealed or stopped,
 //! and each state holds exactly what it may use: a sealed node has no keyring to use by mistake.
 //!
 //! It owns the node's HSM and its replica. Using keys is [`Kms`]'s, reached through [`Node::kms`] while unsealed; how
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quorate_core::id::{ClusterId, GroupId, Name, NodeId};
+use quorate_core::level::Levels;
 use quorate_hsm::{Hsm, NodeKeys};
 use quorate_replica::{Profile, ReadRounds, Replica, World};
 use thiserror::Error as ThisError;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::call::Metered;
 use crate::desk::Kms;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::seal::ceremony::Ceremonies;
 use crate::seal::handover::Handovers;
 use crate::seal::join::JoinChallenges;
@@ -62,6 +63,8 @@ pub struct NodeConfig {
     pub state_cache_bytes: usize,
     /// Memory for the records of keys in use, in bytes.
     pub hot_bytes: usize,
+    /// The feature levels that it works at.
+    pub levels: Levels,
     /// How to join a cluster; ignored once it belongs to one.
     pub join: Option<JoinConfig>,
     /// Version of the software, for the status.
@@ -123,10 +126,10 @@ pub(crate) enum State {
     /// Serves.
     Unsealed(Unsealed),
     /// Can't be mended by itself.
-    Damaged {
+    Stopped {
         /// What is wrong and what to do.
-        what: String,
-        /// There, and voting, where the damage leaves the log alone.
+        why: Fault,
+        /// There, and voting, where the fault leaves the log alone.
         replica: Option<Replica>,
     },
 }
@@ -150,7 +153,8 @@ impl State {
             Self::Uninitialized(_) => Health::Uninitialized,
             Self::Sealed(_) => Health::Sealed,
             Self::Unsealed(_) => Health::Ok,
-            Self::Damaged { .. } => Health::Damaged,
+            Self::Stopped { why: Fault::Damaged(_), .. } => Health::Damaged,
+            Self::Stopped { why: Fault::UpgradeNeeded(_), .. } => Health::UpgradeNeeded,
         }
     }
 
@@ -159,7 +163,7 @@ impl State {
             Self::Uninitialized(_) => None,
             Self::Sealed(s) => Some(&s.replica),
             Self::Unsealed(u) => Some(&u.replica),
-            Self::Damaged { replica, .. } => replica.as_ref(),
+            Self::Stopped { replica, .. } => replica.as_ref(),
         }
     }
 }
@@ -168,13 +172,13 @@ impl Node {
     /// The service for keys, while this node is unsealed.
     ///
     /// # Errors
-    /// [`Error::Uninitialized`], [`Error::Sealed`] or [`Error::Damaged`].
+    /// [`Error::Uninitialized`], [`Error::Sealed`], [`Error::Damaged`] or [`Error::UpgradeNeeded`].
     pub fn kms(&self) -> Result<Arc<Kms>, Error> {
         match &**self.state.borrow() {
             State::Unsealed(u) => Ok(u.opened.kms.clone()),
             State::Sealed(_) => Err(Error::Sealed),
             State::Uninitialized(_) => Err(Error::Uninitialized),
-            State::Damaged { what, .. } => Err(Error::Damaged(what.clone())),
+            State::Stopped { why, .. } => Err(why.clone().into()),
         }
     }
 

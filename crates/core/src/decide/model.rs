@@ -10,6 +10,7 @@ use super::*;
 use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
+use crate::level::LEVEL;
 use crate::principal::{Principal, Role};
 use crate::record::{AliasRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord};
 use crate::record_key::RecordKey;
@@ -88,7 +89,7 @@ impl Store {
             match write {
                 Write::Delete(name) => assert!(self.0.remove(&name).is_some(), "deletes what is not there"),
                 Write::Create(record) | Write::CreateWith(record, _) | Write::Update(record) => {
-                    let mut body = record.encode();
+                    let mut body = record.encode(LEVEL);
                     if matches!(record, Record::KeyVersion(_)) {
                         body.extend_from_slice(&32u32.to_be_bytes());
                         body.extend_from_slice(&[0; 32]);
@@ -610,7 +611,7 @@ fn a_stray_due_record_destroys_nothing() {
     let time = Time { cluster_ms: 9 * DAY_MS, local_ms: 9 * DAY_MS };
     let id = new_key(&mut store, time, &ids);
     let stray = Record::Due(DueRecord { what: Due::Deletion(id), at_ms: DAY_MS });
-    store.0.insert(stray.name(), stray.encode());
+    store.0.insert(stray.name(), stray.encode(LEVEL));
     let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, duty(time.cluster_ms)));
     assert_eq!(step, Ok(destroy::Progress::Done));
     assert!(store.has(&RecordName::Key(id)) && !store.has(&stray.name()));

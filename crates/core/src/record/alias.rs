@@ -1,6 +1,6 @@
 //! A name for a key.
 
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::id::KeyId;
 use crate::record_key::Table;
@@ -21,7 +21,7 @@ impl Kind for AliasRecord {
     type Name = AliasName;
     const TABLE: Table = Table::Alias;
     const WHAT: &'static str = "alias record";
-    const FORMAT: u8 = 1;
+    const FORMATS: Formats = Formats::only(1);
 
     fn name(&self) -> AliasName {
         self.name.clone()
@@ -33,10 +33,10 @@ impl Kind for AliasRecord {
         let text = std::str::from_utf8(&place.true_name).map_err(|_| BAD_NAME)?;
         text.parse().map_err(|_| BAD_NAME)
     }
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to.raw(&self.key.0).u64(self.created_ms)
     }
-    fn read(name: &AliasName, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read(name: &AliasName, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self { name: name.clone(), key: KeyId(from.array()?), created_ms: from.u64()? })
     }
 }

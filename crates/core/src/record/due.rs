@@ -1,6 +1,6 @@
 //! That something falls due: found by the hour, which stands first in the record's key.
 
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::KeyId;
 use crate::record_key::Table;
@@ -37,7 +37,7 @@ impl Kind for DueRecord {
     type Name = (u32, Due);
     const TABLE: Table = Table::Due;
     const WHAT: &'static str = "due record";
-    const FORMAT: u8 = 1;
+    const FORMATS: Formats = Formats::only(1);
 
     fn name(&self) -> Self::Name {
         (Self::hour(self.at_ms), self.what)
@@ -58,10 +58,10 @@ impl Kind for DueRecord {
         };
         Ok((Self::hour_of(&place.prefix).ok_or(BAD_NAME)?, what))
     }
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to.u64(self.at_ms)
     }
-    fn read((hour, what): &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read((hour, what): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         let record = Self { what: *what, at_ms: from.u64()? };
         if Self::hour(record.at_ms) == *hour { Ok(record) } else { Err(Malformed(Self::WHAT).into()) }
     }

@@ -1,6 +1,6 @@
 //! Work that one unsealed node at a time does for the cluster (key-log §2).
 
-use super::{Kind, Place, Unreadable};
+use super::{Formats, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::id::NodeId;
 use crate::record_key::Table;
@@ -12,17 +12,20 @@ pub enum Duty {
     Destroy,
     /// Removes old answers to client tokens.
     Sweep,
+    /// Raises the feature level once all members speak a higher one.
+    RaiseLevel,
 }
 
 impl Duty {
     /// Every duty.
-    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Sweep];
+    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Sweep, Self::RaiseLevel];
 
     /// Its name in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Destroy => "destroy",
             Self::Sweep => "sweep",
+            Self::RaiseLevel => "raise-level",
         }
     }
 }
@@ -44,7 +47,7 @@ impl Kind for DutyRecord {
     type Name = Duty;
     const TABLE: Table = Table::Duty;
     const WHAT: &'static str = "duty record";
-    const FORMAT: u8 = 1;
+    const FORMATS: Formats = Formats::only(1);
 
     fn name(&self) -> Duty {
         self.duty
@@ -56,10 +59,10 @@ impl Kind for DutyRecord {
         let known = Duty::ALL.iter().copied().find(|duty| duty.as_str().as_bytes() == place.true_name);
         known.ok_or(Unreadable::Newer(Self::WHAT))
     }
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to.u64(self.holder.0).u32(self.boot).u64(self.until_ms)
     }
-    fn read(duty: &Duty, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read(duty: &Duty, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self { duty: *duty, holder: NodeId(from.u64()?), boot: from.u32()?, until_ms: from.u64()? })
     }
 }

@@ -1,6 +1,6 @@
 //! What was answered to a token, where the answer can't be found without: a key is found by its id, which its token made.
 
-use super::{Kind, Place, Unreadable};
+use super::{Formats, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::id::KeyId;
 use crate::principal::Principal;
@@ -24,7 +24,7 @@ impl Kind for IdempotencyRecord {
     type Name = (Principal, Token);
     const TABLE: Table = Table::Idempotency;
     const WHAT: &'static str = "idempotency record";
-    const FORMAT: u8 = 2;
+    const FORMATS: Formats = Formats::only(2);
 
     fn name(&self) -> Self::Name {
         (self.principal.clone(), self.token)
@@ -40,10 +40,10 @@ impl Kind for IdempotencyRecord {
         r.finish()?;
         Ok((principal, token))
     }
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to.raw(&self.request_hash).raw(&self.key.0)
     }
-    fn read((principal, token): &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read((principal, token): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         let (request_hash, key) = (from.array()?, KeyId(from.array()?));
         Ok(Self { principal: principal.clone(), token: *token, request_hash, key })
     }

@@ -1,6 +1,6 @@
 //! A secret of the cluster's own, such as the key that opens audit segments.
 
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Reader, Writer};
 use crate::record_key::Table;
 
@@ -18,7 +18,7 @@ impl Kind for InternalRecord {
     type Name = String;
     const TABLE: Table = Table::Internal;
     const WHAT: &'static str = "internal record";
-    const FORMAT: u8 = 1;
+    const FORMATS: Formats = Formats::only(1);
 
     fn name(&self) -> String {
         self.name.clone()
@@ -30,10 +30,10 @@ impl Kind for InternalRecord {
         String::from_utf8(place.true_name.clone()).map_err(|_| BAD_NAME)
     }
     /// The secret has to follow, as a field.
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to
     }
-    fn read(name: &String, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read(name: &String, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         from.field(SECRET_LEN_MAX)?;
         Ok(Self { name: name.clone() })
     }

@@ -1,7 +1,7 @@
 //! That a node may ask to become a member.
 
 use super::member::{Statement, TEXT_LEN_MAX};
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{Name, NodeId};
 use crate::record_key::Table;
@@ -39,7 +39,7 @@ impl Kind for Invitation {
     type Name = TokenHash;
     const TABLE: Table = Table::Invitation;
     const WHAT: &'static str = "record of an invitation";
-    const FORMAT: u8 = 1;
+    const FORMATS: Formats = Formats::only(1);
 
     fn name(&self) -> TokenHash {
         self.token
@@ -50,14 +50,14 @@ impl Kind for Invitation {
     fn find(place: &Place) -> Result<TokenHash, Unreadable> {
         place.true_name[..].try_into().map_err(|_| BAD_NAME)
     }
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         let w = to.field(self.for_name.as_str().as_bytes()).field(self.invited_by.as_bytes()).u64(self.expires_ms);
         match &self.applicant {
             None => w.u8(0),
             Some(a) => w.u8(1).u64(a.id.0).field(&a.statement.encode()).field(&a.signature),
         }
     }
-    fn read(token: &TokenHash, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read(token: &TokenHash, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         const BAD: Malformed = Malformed(Invitation::WHAT);
         Ok(Self {
             token: *token,

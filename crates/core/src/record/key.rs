@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::optional::{Fields, Present};
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
 use crate::key_spec::KeySpec;
@@ -68,7 +68,7 @@ impl Kind for KeyRecord {
     type Name = KeyId;
     const TABLE: Table = Table::Key;
     const WHAT: &'static str = "key record";
-    const FORMAT: u8 = 2;
+    const FORMATS: Formats = Formats::only(2);
 
     fn name(&self) -> KeyId {
         self.id
@@ -80,7 +80,7 @@ impl Kind for KeyRecord {
         place.true_name[..].try_into().map(KeyId).map_err(|_| BAD_NAME)
     }
 
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         let (state, at_ms) = match self.state {
             KeyState::Enabled => (1, 0),
             KeyState::Disabled => (2, 0),
@@ -104,7 +104,7 @@ impl Kind for KeyRecord {
             .write(fixed)
     }
 
-    fn read(id: &KeyId, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read(id: &KeyId, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         const BAD: Malformed = Malformed(KeyRecord::WHAT);
         let namespace = Namespace(from.u32()?);
         let state = match (from.u8()?, from.u64()?) {

@@ -1,6 +1,6 @@
 //! One version of a key.
 
-use super::{BAD_NAME, Kind, Place, Unreadable, begin};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable, begin};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::KeySpec;
@@ -28,7 +28,7 @@ impl KeyVersionRecord {
     /// # Errors
     /// When it has not exactly that form.
     pub fn split(key: KeyId, version: KeyVersion, body: &[u8]) -> Result<(Self, &[u8]), Unreadable> {
-        let mut r = begin::<Self>(body)?;
+        let (_, mut r) = begin::<Self>(body)?;
         let (record, material) = Self::read_split(key, version, &mut r)?;
         r.finish()?;
         Ok((record, material))
@@ -49,7 +49,7 @@ impl Kind for KeyVersionRecord {
     type Name = (KeyId, KeyVersion);
     const TABLE: Table = Table::KeyVersion;
     const WHAT: &'static str = "key version record";
-    const FORMAT: u8 = 2;
+    const FORMATS: Formats = Formats::only(2);
 
     fn name(&self) -> Self::Name {
         (self.key, self.version)
@@ -63,10 +63,10 @@ impl Kind for KeyVersionRecord {
         Ok((id, KeyVersion::new(version).ok_or(BAD_NAME)?))
     }
     /// The material has to follow, as a field.
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to.u16(self.spec.code()).u64(self.created_ms)
     }
-    fn read((key, version): &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read((key, version): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self::read_split(*key, *version, from)?.0)
     }
 }

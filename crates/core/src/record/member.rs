@@ -3,7 +3,7 @@
 //! These, not Raft's membership, are what key material is entrusted by: they are written by MACed batches only, so a
 //! hostile sealed leader, which can propose a membership, can't make anybody an approved member.
 
-use super::{BAD_NAME, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{Name, NodeId};
 use crate::record_key::Table;
@@ -104,7 +104,7 @@ impl Kind for MemberRecord {
     type Name = Name;
     const TABLE: Table = Table::Member;
     const WHAT: &'static str = "record of a member";
-    const FORMAT: u8 = 1;
+    const FORMATS: Formats = Formats::only(1);
 
     fn name(&self) -> Name {
         self.statement.name.clone()
@@ -116,10 +116,10 @@ impl Kind for MemberRecord {
         let text = std::str::from_utf8(&place.true_name).map_err(|_| BAD_NAME)?;
         text.parse().map_err(|_| BAD_NAME)
     }
-    fn write(&self, to: Writer) -> Writer {
+    fn write(&self, _: u8, to: Writer) -> Writer {
         to.u64(self.id.0).field(&self.statement.encode()).field(self.approved_by.as_bytes()).u64(self.approved_ms)
     }
-    fn read(name: &Name, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+    fn read(name: &Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         let record = Self {
             id: NodeId(from.u64()?),
             statement: Statement::decode(from.field(Statement::LEN_MAX)?)?,

@@ -19,6 +19,7 @@ mod seal;
 use thiserror::Error;
 
 use crate::codec::{Malformed, Reader, Writer};
+use crate::level::Level;
 use crate::record_key::{RecordKey, Table};
 use crate::request::KeyHandle;
 
@@ -41,8 +42,8 @@ pub trait Kind: Sized {
     const TABLE: Table;
     /// What it is called in errors.
     const WHAT: &'static str;
-    /// Version of the format that this build writes.
-    const FORMAT: u8;
+    /// Its formats.
+    const FORMATS: Formats;
 
     /// Its name.
     fn name(&self) -> Self::Name;
@@ -53,13 +54,40 @@ pub trait Kind: Sized {
     /// # Errors
     /// When there is none, or one that this version does not know.
     fn find(place: &Place) -> Result<Self::Name, Unreadable>;
-    /// Appends what follows the format.
-    fn write(&self, to: Writer) -> Writer;
-    /// Reads what follows the format, of the record of that name.
+    /// Appends what follows the format, in that one.
+    fn write(&self, format: u8, to: Writer) -> Writer;
+    /// Reads what follows the format, in that one, of the record of that name.
     ///
     /// # Errors
     /// When it is not canonical, or has what this version does not know.
-    fn read(name: &Self::Name, from: &mut Reader<'_>) -> Result<Self, Unreadable>;
+    fn read(name: &Self::Name, format: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable>;
+}
+
+/// The formats of one kind of record, each one more than the one before. All are read always; the newest is written that the
+/// cluster's level allows: then every member reads it, whatever it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Formats {
+    /// The oldest that this build reads; written before any later one is.
+    oldest: u8,
+    /// The level from which on each later one is written, ascending.
+    later: &'static [Level],
+}
+
+impl Formats {
+    /// A kind that has had no other.
+    pub const fn only(format: u8) -> Self {
+        Self { oldest: format, later: &[] }
+    }
+
+    /// The one that is written while that level is in force.
+    fn at(self, level: Level) -> u8 {
+        self.oldest + self.later.iter().take_while(|from| **from <= level).count() as u8
+    }
+
+    /// The newest that this build knows.
+    fn newest(self) -> u8 {
+        self.oldest + self.later.len() as u8
+    }
 }
 
 /// A kind among all: [`Record`] and [`RecordName`] are sums over these.
@@ -162,10 +190,10 @@ macro_rules! kinds {
                     Self::Seal(record) => RecordName::Seal(record.key.clone()),
                 }
             }
-            /// Its body, but for the secret that may have to follow.
-            pub fn encode(&self) -> Vec<u8> {
+            /// Its body, but for the secret that may have to follow, in a cluster that works at that level.
+            pub fn encode(&self, level: Level) -> Vec<u8> {
                 match self {
-                    $(Self::$kind(record) => record.write(Writer::new().u8($record::FORMAT)).finish(),)+
+                    $(Self::$kind(record) => encode(record, level),)+
                     Self::Seal(record) => record.value.clone(),
                 }
             }
@@ -221,20 +249,25 @@ kinds! {
     Internal(InternalRecord),
 }
 
+fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {
+    let format = K::FORMATS.at(level);
+    record.write(format, Writer::new().u8(format)).finish()
+}
+
 fn decode<K: Kind>(name: &K::Name, body: &[u8]) -> Result<K, Unreadable> {
-    let mut r = begin::<K>(body)?;
-    let record = K::read(name, &mut r)?;
+    let (format, mut r) = begin::<K>(body)?;
+    let record = K::read(name, format, &mut r)?;
     r.finish()?;
     Ok(record)
 }
 
-/// What follows the format of a body.
-fn begin<K: Kind>(body: &[u8]) -> Result<Reader<'_>, Unreadable> {
+/// The format of a body, and what follows it.
+fn begin<K: Kind>(body: &[u8]) -> Result<(u8, Reader<'_>), Unreadable> {
     let mut r = Reader::new(K::WHAT, body);
     match r.u8()? {
-        format if format == K::FORMAT => Ok(r),
-        format if format > K::FORMAT => Err(Unreadable::Newer(K::WHAT)),
-        _ => Err(Malformed(K::WHAT).into()),
+        format if format > K::FORMATS.newest() => Err(Unreadable::Newer(K::WHAT)),
+        format if format < K::FORMATS.oldest => Err(Malformed(K::WHAT).into()),
+        format => Ok((format, r)),
     }
 }
 

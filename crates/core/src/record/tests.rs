@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::KeySpec;
+use crate::level::LEVEL;
 use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
 use crate::request::{AliasName, Token};
@@ -62,7 +63,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
 fn record() -> impl Strategy<Value = Record> {
     let principal = ("[a-z][a-z/]{0,20}", 0..5usize)
         .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()));
-    let duty = prop_oneof![Just(Duty::Destroy), Just(Duty::Sweep)];
+    let duty = proptest::sample::select(Duty::ALL);
     prop_oneof![
         key_record().prop_map(Record::Key),
         (key_id(), version(), any::<u64>()).prop_map(|(key, version, created_ms)| Record::KeyVersion(
@@ -99,7 +100,7 @@ fn record() -> impl Strategy<Value = Record> {
 }
 /// As it would be opened: some bodies end with a secret.
 fn body(record: &Record) -> Vec<u8> {
-    let mut body = record.encode();
+    let mut body = record.encode(LEVEL);
     if matches!(record, Record::KeyVersion(_) | Record::Internal(_)) {
         body.extend_from_slice(&32u32.to_be_bytes());
         body.extend_from_slice(&[7; 32]);
@@ -133,7 +134,7 @@ proptest! {
     fn no_bytes_make_a_decoder_panic(record in record(), bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = Record::decode(&record.name(), &bytes);
         let mut bytes = bytes;
-        bytes.insert(0, record.encode()[0]);
+        bytes.insert(0, record.encode(LEVEL)[0]);
         let _ = Record::decode(&record.name(), &bytes);
         let _ = RecordName::parse(&record.name().key(|_, _| [1; 32]), &bytes);
     }
@@ -163,11 +164,11 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&5u64.to_be_bytes());
     expected.extend_from_slice(&[0, 2, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     let name = RecordName::Key(record.id);
-    assert_eq!(Record::Key(record.clone()).encode(), expected);
+    assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
     let plain = KeyRecord { description: Default::default(), aliases: BTreeSet::new(), ..record };
-    let bytes = Record::Key(plain).encode();
+    let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));
     let with = |optional: &[u8]| [&bytes[..bytes.len() - 2], optional].concat();
@@ -212,4 +213,48 @@ fn names_in_different_tables_or_of_different_principals_differ() {
     let a = RecordName::Idempotency((who(Role::Admin, "a"), token)).true_name();
     assert_ne!(a, RecordName::Idempotency((who(Role::User, "a"), token)).true_name());
     assert_ne!(a, RecordName::Idempotency((who(Role::Admin, "b"), token)).true_name());
+}
+
+/// A kind that has got a second field, and with it a second format.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Invented {
+    first: u8,
+    /// 7 in the first format, which can't say anything else.
+    second: u8,
+}
+
+impl Kind for Invented {
+    type Name = ();
+    const TABLE: Table = Table::Alias;
+    const WHAT: &'static str = "invented record";
+    const FORMATS: Formats = Formats { oldest: 3, later: &[Level(5)] };
+
+    fn name(&self) {}
+    fn place((): &()) -> Place {
+        Place::default()
+    }
+    fn find(_: &Place) -> Result<(), Unreadable> {
+        Ok(())
+    }
+    fn write(&self, format: u8, to: Writer) -> Writer {
+        let to = to.u8(self.first);
+        if format == 3 { to } else { to.u8(self.second) }
+    }
+    fn read((): &(), format: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
+        Ok(Self { first: from.u8()?, second: if format == 3 { 7 } else { from.u8()? } })
+    }
+}
+
+#[test]
+fn a_newer_format_is_written_from_its_level_on_and_every_known_one_is_read() {
+    let record = Invented { first: 1, second: 2 };
+    let written = |level| encode(&record, Level(level));
+    assert_eq!([1, 4, 5, 9].map(written), [vec![3, 1], vec![3, 1], vec![4, 1, 2], vec![4, 1, 2]]);
+    let read = |body: &[u8]| decode::<Invented>(&(), body);
+    assert_eq!(read(&[4, 1, 2]), Ok(record));
+    assert_eq!(read(&[3, 1]), Ok(Invented { first: 1, second: 7 }));
+    assert_eq!(read(&[5, 1, 2, 3]), Err(Unreadable::Newer("invented record")));
+    for malformed in [&[2, 1][..], &[4, 1], &[3, 1, 2], &[]] {
+        assert_eq!(read(malformed), Err(Malformed("invented record").into()), "{malformed:?}");
+    }
 }

@@ -13,6 +13,7 @@ use prometheus::{
 use quorate_core::action::Action;
 use quorate_core::principal::Principal;
 use quorate_service::node::Node;
+use quorate_service::seal::Health;
 use quorate_service::{Meter, Reason};
 use tokio::time::Instant;
 
@@ -149,8 +150,8 @@ impl Metrics {
 
     /// The text format, with the node's state as it is now.
     pub fn render(&self, node: &Node, caller: &Principal) -> String {
-        for state in ["ok", "sealed", "uninitialized", "damaged"] {
-            self.state.with_label_values(&[state]).set(i64::from(node.health().as_str() == state));
+        for health in Health::ALL {
+            self.state.with_label_values(&[health.as_str()]).set(i64::from(node.health() == health));
         }
         let rounds = node.read_rounds();
         for (counter, now) in [

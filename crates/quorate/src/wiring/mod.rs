@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::Name;
+use quorate_core::level::Levels;
 use quorate_core::seam::WallClock;
 use quorate_hsm::{Hsm, HsmConfig, HsmError, KeyId, KeySelection, TokenProfile};
 use quorate_replica::{Profile, Replica, World};
@@ -142,6 +143,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         hot_bytes: (config.cache.keys_mib as usize) << 20,
         join: invitation.map(join_config).transpose()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        levels: Levels::default(),
         meter: metrics.clone(),
     };
     // The port first: when it is taken, nothing on disk has been touched.

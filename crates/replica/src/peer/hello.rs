@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::NodeId;
+use quorate_core::level::Level;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -34,8 +35,6 @@ const LIMIT: Duration = Duration::from_millis(900);
 const FRESH: Duration = Duration::from_secs(3);
 /// Longest service part that is kept.
 const APP_LEN_MAX: usize = 16 * 1024;
-/// Feature level this build speaks (key-log §6).
-pub(crate) const LEVEL: u32 = 1;
 
 /// What was heard of the others.
 #[derive(Default)]
@@ -50,6 +49,8 @@ struct LastHello {
     /// Its clock, as it last answered with.
     clock: Option<Reading>,
     roster_serial: u64,
+    /// The highest that it speaks; 0 until it has said so.
+    level: u32,
     free_bytes: u64,
     low_space: bool,
     app: Bytes,
@@ -80,6 +81,7 @@ impl Heard {
             reachable: age.is_some_and(|age| age < FRESH),
             applied: heard.applied,
             boot: heard.boot,
+            level: Some(Level(heard.level)).filter(|level| *level >= Level::FIRST),
             clock_offset_ms: None,
             free_bytes: heard.free_bytes,
             low_space: heard.low_space,
@@ -136,6 +138,8 @@ impl Heard {
 pub(crate) struct Hellos {
     me: NodeId,
     boot: u32,
+    /// The highest feature level that this node speaks.
+    level: Level,
     shared: Arc<Shared>,
     raft: Raft,
     links: Arc<Links>,
@@ -176,6 +180,7 @@ impl Hellos {
         Self {
             me: base.me,
             boot: base.boot,
+            level: base.levels.highest,
             shared: base.shared.clone(),
             raft: base.raft.clone(),
             links: base.links.clone(),
@@ -217,7 +222,7 @@ impl Hellos {
             wall_ms: self.clock.wall_ms(),
             roster_serial: roster.as_ref().map_or(0, |roster| roster.roster().serial),
             roster: behind.map(|roster| roster.encode().clone()).unwrap_or_default(),
-            level: LEVEL,
+            level: self.level.0,
             free_bytes: space.free_bytes,
             low_space: space.low,
             app: self.shared.handler.hello(),
@@ -263,6 +268,7 @@ impl Hellos {
             let news = heard.app != app
                 || heard.at.is_none_or(|at| at.elapsed() >= FRESH)
                 || heard.boot != hello.boot
+                || heard.level != hello.level
                 || heard.low_space != hello.low_space;
             *heard = LastHello {
                 at: Some(Instant::now()),
@@ -271,6 +277,7 @@ impl Hellos {
                 boot: hello.boot,
                 clock: clock.or(heard.clock),
                 roster_serial: hello.roster_serial,
+                level: hello.level,
                 free_bytes: hello.free_bytes,
                 low_space: hello.low_space,
                 app: app.clone(),

@@ -18,6 +18,7 @@ use super::codec::{decode_log_id, decode_membership, encode_log_id, encode_membe
 use super::machine::StateSnapshot;
 use super::{RaftEntry, membership_view};
 use crate::error::Problem;
+use crate::level::level_in;
 use crate::log::LogWriter;
 use crate::replica::off_runtime;
 use crate::shared::{Sessions, Shared};
@@ -115,10 +116,10 @@ fn publish(state: &State, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// The sessions and the roster of a whole state.
+/// The sessions, the roster and the level of a whole state.
 fn take_up(state: &State, shared: &Shared) -> io::Result<()> {
     let view = state.view();
-    take_up_roster(&*view, shared)?;
+    take_up_public(&*view, shared)?;
     let mut sessions = Sessions::new();
     for member in &state.meta().members {
         if let Some(session) = session_of(&*view, *member)? {
@@ -129,8 +130,9 @@ fn take_up(state: &State, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// The roster of a state.
-fn take_up_roster(view: &dyn View, shared: &Shared) -> io::Result<()> {
+/// The roster and the feature level of a state.
+fn take_up_public(view: &dyn View, shared: &Shared) -> io::Result<()> {
+    shared.set_level(level_in(&|key| get_value(view, key))?);
     if let Some(roster) = recorded_roster(&|key| get_value(view, key))? {
         shared.members.set_roster(roster);
     }
@@ -210,6 +212,10 @@ impl Worker {
                 self.shared.set_problem(halted(&self.files, "applying the log", &e));
                 Err(e)
             }
+            Err(e @ (ApplyError::UnknownFormat { .. } | ApplyError::Raised { .. })) => {
+                self.shared.set_problem(Problem::UpgradeNeeded(e.to_string()));
+                Err(io::Error::other(e))
+            }
             Err(e) => {
                 self.shared.set_problem(Problem::Stopped(e.to_string()));
                 Err(io::Error::other(e))
@@ -223,9 +229,11 @@ impl Worker {
                 observer.applied(entry.index, &entry.touched);
             }
         }
-        let touched = || applied.iter().flat_map(|entry| &entry.touched);
-        if touched().any(|(key, ..)| key.table() == Table::Seal && *key == RecordKey::roster()) {
-            take_up_roster(&*self.state.view(), &self.shared)?;
+        // Few batches touch table 0, whose keys are hashes.
+        let mut of_seal =
+            applied.iter().flat_map(|entry| &entry.touched).filter(|(key, ..)| key.table() == Table::Seal);
+        if of_seal.any(|(key, ..)| [RecordKey::roster(), RecordKey::level()].contains(key)) {
+            take_up_public(&*self.state.view(), &self.shared)?;
         }
         self.follow_sessions(applied);
         publish(&self.state, &self.shared)?;

@@ -9,6 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId as _;
 use openraft::{EntryPayload, StorageError};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::level::Levels;
 use quorate_core::seam::Entropy;
 use quorate_journal::disk::RealDisk;
 use quorate_journal::{JournalConfig, JournalIds};
@@ -48,7 +49,8 @@ impl Stores {
         let writer = LogWriter::spawn(log, Box::new(|e| panic!("{e}")))?;
         let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20, 0)?);
         let open = move |files: Arc<StateFiles>| {
-            State::open(files.store()?, cluster, group, Arc::new(NoService), None).map(State::with_gaps)
+            State::open(files.store()?, cluster, group, Arc::new(NoService), Levels::default(), None)
+                .map(State::with_gaps)
         };
         let state = open(files.clone())?;
         let sequences = Sequences::new(ids.node, 1, &Salt);

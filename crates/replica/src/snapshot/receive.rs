@@ -88,6 +88,7 @@ pub(crate) async fn receive(
         return Err(Status::invalid_argument("only the leader itself sends its state"));
     }
     node.doorkeeper.believe(&vote, &header.grants)?;
+    node.levels.admit(&header.level).await?;
     let mine = node.base.raft.metrics().borrow_watched().vote;
     if mine > vote {
         return Ok(mine);
@@ -107,6 +108,7 @@ pub(crate) async fn receive(
     };
     let incoming = incoming.inspect_err(|_| forget_later(node.clone(), me))?;
     node.rosters.refuse_state(from, &incoming, &meta)?;
+    node.levels.refuse_state(&incoming, &header.level)?;
     tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
     // Raft may have moved on meanwhile. It panics over what no honest leader sends.
     node.doorkeeper.refuse_contradictions(vote.leader_id, vec![last]).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use quorate_core::record_key::RecordKey;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +18,7 @@ use crate::peer::link::Link;
 use crate::peer::pb::{self, snapshot_part::Part};
 use crate::peer::{RpcFailure, bounded, convert};
 use crate::raft::Vote;
-use crate::state::{Identity, KeyRange, RangeHash, Records, View};
+use crate::state::{Identity, KeyRange, RangeHash, Records, View, get_value};
 
 /// Records read at a time: a few MiB at the most.
 const PAGE_LEN: usize = 32;
@@ -46,12 +47,13 @@ pub(crate) async fn send(
     view: Arc<dyn View>,
 ) -> Result<Vote, SendError> {
     let identity = Identity::of(&*view)?;
+    let level = get_value(&*view, &RecordKey::level())?.unwrap_or_default();
     let held = bounded(ASK_LIMIT, link.snapshot().held_snapshot(pb::HeldSnapshotRequest {})).await;
     let held = held.map(ranges_in).unwrap_or_default();
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     // One thread for one stream: reading the state waits for the disk. It ends when the stream does.
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        if let Err(error) = read_all(&*view, header(&vote, grants, &identity), &identity, &held, &tx) {
+        if let Err(error) = read_all(&*view, header(&vote, grants, level, &identity), &identity, &held, &tx) {
             // Without its trailer the receiver refuses what it has.
             tracing::error!(%error, "the state can't be read for a snapshot");
         }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::record_key::RecordKey;
 
-use crate::peer::hello::LEVEL;
 use crate::peer::pb::{self, snapshot_part::Part};
 use crate::raft::Vote;
 use crate::state::{Identity, Incoming, IncomingError, KeyRange};
@@ -65,10 +64,10 @@ pub(crate) fn ranges_in(told: pb::HeldSnapshotResponse) -> Vec<KeyRange> {
 }
 
 /// The first part.
-pub(crate) fn header(vote: &Vote, grants: Vec<Bytes>, identity: &Identity) -> Part {
+pub(crate) fn header(vote: &Vote, grants: Vec<Bytes>, level: Bytes, identity: &Identity) -> Part {
     Part::Header(pb::SnapshotHeader {
         format: FORMAT,
-        level: LEVEL,
+        level,
         vote: Some(crate::peer::convert::vote_out(vote)),
         meta: identity.meta.clone(),
         digest: identity.digest.clone(),
@@ -120,7 +119,7 @@ impl Framer {
 
 /// Reads a header's identity.
 pub(crate) fn identity(header: &pb::SnapshotHeader) -> Result<Identity, IncomingError> {
-    if header.format != FORMAT || header.level > LEVEL {
+    if header.format != FORMAT {
         return Err(IncomingError::Refused("it has a format that a newer version is needed for"));
     }
     if header.meta.len() > META_LEN_MAX {
@@ -308,9 +307,8 @@ mod tests {
     fn a_newer_format_is_refused() {
         let sent = sent(&[], &[]);
         let vote = Vote { leader_id: LeaderId::new(1, 1), committed: true };
-        let Part::Header(good) = header(&vote, Vec::new(), &sent.identity) else { panic!("a header") };
+        let Part::Header(good) = header(&vote, Vec::new(), Bytes::new(), &sent.identity) else { panic!("a header") };
         assert!(identity(&good).is_ok());
-        assert!(identity(&pb::SnapshotHeader { format: FORMAT + 1, ..good.clone() }).is_err());
-        assert!(identity(&pb::SnapshotHeader { level: LEVEL + 1, ..good }).is_err());
+        assert!(identity(&pb::SnapshotHeader { format: FORMAT + 1, ..good }).is_err());
     }
 }

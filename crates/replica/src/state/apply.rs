@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quorate_core::batch::{Batch, Entry, Expect, FORMAT, Genesis, Op, Outcome, Rev};
 use quorate_core::codec::{Malformed, Writer};
 use quorate_core::id::{BatchId, NodeId};
+use quorate_core::level::{Levels, Unfit};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::session::{Claim, Open, Session};
@@ -20,6 +21,7 @@ use super::digest::LtHash;
 use super::engine::{View, WriteSet, join_value, split_value};
 use super::meta::Meta;
 use super::session::{self, Verdict};
+use crate::level::{level_in, level_of};
 use crate::log::Checkpoint;
 use crate::roster::{SignedRoster, roster_of};
 
@@ -110,6 +112,9 @@ pub trait SealCheck: Send + Sync {
     /// Whether it signed this list of all members.
     fn lists(&self, seal_config: &[u8], list: &[u8], signature: &[u8; 64]) -> bool;
 
+    /// Whether it signed this feature level.
+    fn levels(&self, seal_config: &[u8], said: &[u8], signature: &[u8; 64]) -> bool;
+
     /// Whether enough custodians of this configuration signed `next` (canonical bytes too) as its successor.
     fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool;
 }
@@ -149,6 +154,14 @@ pub enum ApplyError {
         /// Its format or kind.
         byte: u8,
     },
+    /// It raises the feature level to one that this version does not speak.
+    #[error("log entry {index} raises the feature level: {unfit}")]
+    Raised {
+        /// The entry.
+        index: u64,
+        /// To which.
+        unfit: Unfit,
+    },
     /// Entries came in a wrong order: a bug, or a log that is not this state's.
     #[error(
         "log entry {index} cannot follow {applied:?}: this state belongs to another log; {todo}",
@@ -180,6 +193,8 @@ pub(super) struct Run {
 /// What every entry of a log is held to.
 pub(super) struct Rules {
     pub(super) seals: Arc<dyn SealCheck>,
+    /// What this node speaks.
+    pub(super) levels: Levels,
     /// Each index follows the one before. Off only in openraft's own suite, whose logs have holes.
     pub(super) gapless: bool,
 }
@@ -214,6 +229,7 @@ pub(super) fn run(
             meta: &mut run.meta,
             overlay: &mut overlay,
             seals: &*rules.seals,
+            levels: rules.levels,
             verifier,
             whose: Whose::Log,
         };
@@ -261,6 +277,7 @@ struct Step<'a, 'v> {
     meta: &'a mut Meta,
     overlay: &'a mut Overlay<'v>,
     seals: &'a dyn SealCheck,
+    levels: Levels,
     verifier: Option<&'a dyn BatchVerifier>,
     whose: Whose,
 }
@@ -347,8 +364,16 @@ impl Step<'_, '_> {
                 mismatches.push(Expect { key: expect.key.clone(), rev });
             }
         }
-        if mismatches.is_empty() && !(self.keeps_seal(&batch.ops)? && self.keeps_roster(&batch)?) {
-            return nothing(Outcome::Malformed);
+        if mismatches.is_empty() {
+            if !(self.keeps_seal(&batch.ops)? && self.keeps_roster(&batch)? && self.keeps_level(&batch)?) {
+                return nothing(Outcome::Malformed);
+            }
+            // After it there may be what this node can't read. (A level that it works at no more is history, which it can.)
+            if let Some(Ok(raised)) = level_of(&batch)
+                && let Err(unfit @ Unfit::TooOld { .. }) = self.levels.check(raised.level())
+            {
+                return Ok(Err(ApplyError::Raised { index: self.index, unfit }));
+            }
         }
         session::settle(self.overlay, &batch.id, self.index, mismatches.is_empty())?;
         if !mismatches.is_empty() {
@@ -421,6 +446,16 @@ impl Step<'_, '_> {
             && config.is_some_and(|config| next.holds(self.seals, &config, batch.cluster, batch.group)))
     }
 
+    /// Whether a batch leaves the feature level as it is, or puts there one that the anchor key signed and that is no lower.
+    fn keeps_level(&self, batch: &Batch) -> io::Result<bool> {
+        let Some(next) = level_of(batch) else { return Ok(true) };
+        let Ok(next) = next else { return Ok(false) };
+        let value = |key: &RecordKey| self.overlay.value(key);
+        let config = seal_config(&value)?;
+        Ok(next.level() >= level_in(&value)?
+            && config.is_some_and(|config| next.holds(self.seals, &config, batch.cluster, batch.group)))
+    }
+
     /// What a member that has keys says, any node can check: so none without them gets a batch in under a session of its
     /// own making.
     fn open(&mut self, open: &Open) -> io::Result<Result<Effect, ApplyError>> {
@@ -463,7 +498,7 @@ fn unknown_format(entry: &[u8]) -> Option<u8> {
 }
 
 /// A record that apply wrote does not read back.
-pub(super) fn damaged(e: Malformed) -> io::Error {
+pub(crate) fn damaged(e: Malformed) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{e}: the state is damaged; {}", quorate_core::REPLACE_MEMBER))
 }
 

@@ -28,7 +28,7 @@ mod verify;
 mod writer;
 
 pub use apply::{Applied, ApplyError, BatchVerifier, ReadRecord, SealCheck, ToApply, Touched, What, Whose};
-pub(crate) use apply::{recorded_roster, seal_config};
+pub(crate) use apply::{damaged, recorded_roster, seal_config};
 pub use digest::LtHash;
 pub use engine::{Engine, RedbEngine, View, WriteSet, Writes, get_record, get_value, scan_prefix_back, scan_table};
 pub use files::{StateFiles, is_state_file};

@@ -5,13 +5,15 @@ use std::io;
 use std::sync::Arc;
 
 use quorate_core::id::{ClusterId, GroupId};
+use quorate_core::level::{Levels, Unfit};
 use thiserror::Error;
 
 use super::apply::{self, Applied, ApplyError, BatchVerifier, Rules, SealCheck, ToApply};
 use super::digest::LtHash;
-use super::engine::{View, WriteSet};
+use super::engine::{View, WriteSet, get_value};
 use super::meta::Meta;
 use super::store::Store;
+use crate::level::level_in;
 use crate::log::{Checkpoint, Stands};
 
 /// Digest samples kept for comparison with peers (key-log §5.4).
@@ -73,9 +75,23 @@ pub enum StateError {
         /// Records scanned.
         records: u64,
     },
+    /// It is of a feature level that this version does not work at. It is whole.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// The engine failed.
     #[error("the state cannot be read: {0}")]
     Io(#[from] io::Error),
+}
+
+impl StateError {
+    /// Whether the state is whole, and of another version.
+    pub fn is_of_another_version(&self) -> bool {
+        match self {
+            Self::Unfit(_) => true,
+            Self::Io(e) => e.kind() == io::ErrorKind::Unsupported,
+            _ => false,
+        }
+    }
 }
 
 /// The state and its writer; owned by the one thread that applies.
@@ -89,7 +105,8 @@ pub struct State {
 }
 
 impl State {
-    /// Takes up a store's state, which must be where the journal says that it may stand; `None`: it is not asked.
+    /// Takes up a store's state, which must be where the journal says that it may stand; `None`: it is not asked. `levels` are those that
+    /// this node works at.
     ///
     /// # Errors
     /// See [`StateError`]; only the state's own words and the checkpoint are looked at here, for the records see
@@ -99,10 +116,14 @@ impl State {
         cluster: ClusterId,
         group: GroupId,
         seals: Arc<dyn SealCheck>,
+        levels: Levels,
         stands: Option<Stands>,
     ) -> Result<Self, StateError> {
         let view = store.view();
         let (mut meta, digest) = (Meta::read(&*view)?, Meta::read_digest(&*view)?);
+        if meta.lineage.is_some() {
+            levels.check(level_in(&|key| get_value(&*view, key))?)?;
+        }
         drop(view);
         if let Some(found) = meta.cluster
             && (found, meta.group) != (cluster, group)
@@ -127,7 +148,7 @@ impl State {
             // No entry is in it: there is nothing that a journal would have to know.
             store.flush(|_| Ok(()))?;
         }
-        let rules = Rules { seals, gapless: true };
+        let rules = Rules { seals, levels, gapless: true };
         Ok(Self { store, rules, meta, digest, samples: VecDeque::new(), broken: false })
     }
 

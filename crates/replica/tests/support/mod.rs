@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Expect, Genesis, Op, Outcome};
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, Lineage, NodeId};
+use quorate_core::level::{Level, Levels};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
@@ -154,6 +155,10 @@ pub fn roster_signature(list: &[u8]) -> [u8; 64] {
     signature(&[b"roster", list].concat())
 }
 
+pub fn level_signature(said: &[u8]) -> [u8; 64] {
+    signature(&[b"level", said].concat())
+}
+
 pub fn open(session: Session) -> Open {
     let (group, epoch) = (GroupId(0), Epoch(1));
     let mut open = Open { lineage: LINEAGE, cluster: CLUSTER, group, epoch, session, signature: [0; 64], mac: [0; 32] };
@@ -228,6 +233,9 @@ impl SealCheck for TestSeals {
     }
     fn lists(&self, seal_config: &[u8], list: &[u8], told: &[u8; 64]) -> bool {
         seal_config == SEAL_CONFIG && *told == roster_signature(list)
+    }
+    fn levels(&self, seal_config: &[u8], said: &[u8], told: &[u8; 64]) -> bool {
+        seal_config == SEAL_CONFIG && *told == level_signature(said)
     }
     fn succeeds(&self, _: &[u8], _: &[u8]) -> bool {
         false
@@ -313,6 +321,8 @@ pub struct Site {
     pub compaction: Mutex<CompactionConfig>,
     /// Likewise.
     pub listening: Mutex<Duration>,
+    /// Likewise: what a newer or an older build works at.
+    pub levels: Mutex<Levels>,
     addr: Mutex<String>,
 }
 
@@ -341,9 +351,15 @@ impl Site {
         cfg.journal.low_space_bytes = 0;
         cfg.cache_bytes = 4 << 20;
         cfg.listening = *self.listening.lock().expect("lock");
+        cfg.levels = *self.levels.lock().expect("lock");
         // Beside everything that is tested.
         cfg.scrub_interval = Duration::from_millis(300);
         cfg
+    }
+
+    /// From the next start on it speaks this level.
+    pub fn speak(&self, highest: u32) {
+        self.levels.lock().expect("lock").highest = Level(highest);
     }
 
     pub fn member(&self) -> Member {
@@ -426,6 +442,7 @@ impl Cluster {
                 token: Arc::default(),
                 compaction: Mutex::default(),
                 listening: Mutex::default(),
+                levels: Mutex::default(),
                 addr: Mutex::new("127.0.0.1:0".into()),
             })
             .collect();

@@ -5,6 +5,7 @@
 //! destruction refuses use anyway. Whether something is due is decided by duty time, which no clock alone moves (trust.md §6).
 
 mod destroy;
+mod raise_level;
 mod sweep;
 
 use std::sync::{Arc, Weak};
@@ -44,7 +45,7 @@ struct Row {
 }
 
 /// All duties.
-const DUTIES: &[Row] = &[destroy::ROW, sweep::ROW];
+const DUTIES: &[Row] = &[destroy::ROW, sweep::ROW, raise_level::ROW];
 
 /// Looks after the duties of one desk.
 pub struct Duties {

@@ -7,6 +7,7 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
+use quorate_core::level::Level;
 use quorate_core::record::{Record, RecordName, SealRecord, Unreadable};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::Entropy;
@@ -15,21 +16,31 @@ use quorate_crypto::{Keyring, SecretBytes, WriterId};
 use super::Secrets;
 use crate::error::Error;
 
+/// Whose records they are.
+#[derive(Clone, Copy)]
+pub struct Identity {
+    /// Of the data.
+    pub lineage: Lineage,
+    /// Of the cluster.
+    pub cluster: ClusterId,
+    /// The Raft group.
+    pub group: GroupId,
+}
+
 /// Seals and opens records, while the desk is open.
 pub struct Barrier {
     /// Opens records.
     keyring: ArcSwapOption<Keyring>,
     /// Seals records and batches while `keyring` is ahead of the log: its newest epoch has not begun there yet.
     writing: ArcSwapOption<Keyring>,
-    lineage: Lineage,
-    group: GroupId,
+    of: Identity,
     entropy: Arc<dyn Entropy>,
 }
 
 impl Barrier {
-    pub fn new(keyring: Arc<Keyring>, lineage: Lineage, group: GroupId, entropy: Arc<dyn Entropy>) -> Self {
+    pub fn new(keyring: Arc<Keyring>, of: Identity, entropy: Arc<dyn Entropy>) -> Self {
         let keyring = ArcSwapOption::new(Some(keyring));
-        Self { keyring, writing: ArcSwapOption::empty(), lineage, group, entropy }
+        Self { keyring, writing: ArcSwapOption::empty(), of, entropy }
     }
 
     /// Opens records with a successor of the keyring from now on; seals with the one it has until
@@ -52,7 +63,7 @@ impl Barrier {
     }
 
     pub fn lineage(&self) -> Lineage {
-        self.lineage
+        self.of.lineage
     }
 
     /// The keyring. Keep it for a synchronous stretch only, never across an await, so that closing wipes it.
@@ -81,7 +92,7 @@ impl Barrier {
     ) -> Result<(RecordName, SecretBytes), Error> {
         let true_name = name.map(RecordName::true_name);
         let opened = keyring
-            .open_record(self.lineage, self.group, key, true_name.as_deref(), value)
+            .open_record(self.of.lineage, self.of.group, key, true_name.as_deref(), value)
             .map_err(|_| damaged(key))?;
         let name = match name {
             Some(name) => name.clone(),
@@ -108,13 +119,14 @@ impl Barrier {
         Record::decode(&name, &body).map_err(|why| unreadable(key, why))
     }
 
-    /// The batch of a change, encrypted, with its MAC; `secrets` are those that its slots name.
+    /// The batch of a change, encrypted, with its MAC, in the formats of a level that is in force; `secrets` are those that its slots
+    /// name.
     ///
     /// # Errors
     /// [`Error::Internal`] when the change breaks a rule of the format: a fault in the decision.
     pub fn batch(
         &self,
-        cluster: ClusterId,
+        level: Level,
         id: BatchId,
         stamp_ms: u64,
         expects: Vec<Expect>,
@@ -143,17 +155,18 @@ impl Barrier {
                     (record, Some(secret))
                 }
             };
-            let (body, writer) = (body(record, secret), WriterId { batch: id, op: i as u16 });
+            let (body, writer) = (body(record, level, secret), WriterId { batch: id, op: i as u16 });
             // What could not be read again would be lost.
             Record::decode(&name, &body).map_err(|_| Error::Internal("a record breaks a rule of its format"))?;
             let true_name = name.true_name();
-            let value = keyring.seal_record(self.lineage, self.group, &key, writer, &true_name, &body, &*self.entropy);
+            let value =
+                keyring.seal_record(self.of.lineage, self.of.group, &key, writer, &true_name, &body, &*self.entropy);
             ops.push(Op::Put(key, value));
         }
         let batch = Batch {
-            lineage: self.lineage,
-            cluster,
-            group: self.group,
+            lineage: self.of.lineage,
+            cluster: self.of.cluster,
+            group: self.of.group,
             epoch: keyring.current_epoch(),
             id,
             stamp_ms,
@@ -166,8 +179,8 @@ impl Barrier {
 }
 
 /// A record's body, with the secret at its end.
-fn body(record: &Record, secret: Option<&SecretBytes>) -> SecretBytes {
-    let head = record.encode();
+fn body(record: &Record, level: Level, secret: Option<&SecretBytes>) -> SecretBytes {
+    let head = record.encode(level);
     // Reserved at once: growing would leave secrets behind in the old allocation.
     let mut body = SecretBytes::new(Vec::with_capacity(head.len() + secret.map_or(0, |secret| 4 + secret.len())));
     body.extend_from_slice(&head);

@@ -170,7 +170,7 @@ impl Records {
     ) -> Result<Option<Done<A>>, Error> {
         let seq = self.replica.open_seq(deadline).await.map_err(not_proposed)?;
         let Decided { answer, writes, expects, stamp_ms, .. } = decided;
-        let batch = self.barrier.batch(self.cluster, seq.id(), stamp_ms, expects, &writes, secrets)?;
+        let batch = self.barrier.batch(self.replica.level(), seq.id(), stamp_ms, expects, &writes, secrets)?;
         match self.replica.propose(batch.into(), deadline).await.map_err(not_proposed)? {
             Outcome::Applied(index) => Ok(Some(Done { index, answer })),
             Outcome::Conflict { .. } => Ok(None),

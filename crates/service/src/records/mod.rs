@@ -8,7 +8,7 @@ mod change;
 pub mod facts;
 mod locks;
 mod new_ids;
-mod roster;
+mod signed;
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ use tokio::time::Instant;
 pub use self::change::Done;
 pub use self::facts::EngineFacts;
 
-use self::barrier::Barrier;
+use self::barrier::{Barrier, Identity};
 use self::facts::seal_epoch;
 use self::locks::Locks;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 
 /// What records are read and written with.
 pub struct RecordsConfig {
@@ -68,7 +68,8 @@ pub struct Records {
 
 impl Records {
     pub fn new(config: RecordsConfig) -> Self {
-        let barrier = Barrier::new(config.keyring, config.lineage, config.group, config.world.entropy.clone());
+        let identity = Identity { lineage: config.lineage, cluster: config.cluster, group: config.group };
+        let barrier = Barrier::new(config.keyring, identity, config.world.entropy.clone());
         Self {
             replica: config.replica,
             world: config.world,
@@ -85,7 +86,7 @@ impl Records {
     /// it stops for, so a look after the facts catches those that were read too late.
     pub fn check_open(&self) -> Result<(), Error> {
         self.barrier.keyring()?;
-        self.replica.problem().map_or(Ok(()), |problem| Err(Error::Damaged(problem.to_string())))
+        self.replica.problem().map_or(Ok(()), |problem| Err(Fault::from(problem).into()))
     }
 
     /// A read index of a round that starts now; the state here is at or past it.
@@ -130,7 +131,7 @@ impl Records {
 fn not_read(e: ReadError) -> Error {
     match e {
         ReadError::Unavailable(why) => Error::Unavailable(why),
-        ReadError::Stopped(problem) => Error::Damaged(problem.to_string()),
+        ReadError::Stopped(problem) => Fault::from(problem).into(),
     }
 }
 

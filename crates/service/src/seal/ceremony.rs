@@ -136,7 +136,7 @@ impl Node {
         let state = self.current();
         let replica = match &*state {
             State::Uninitialized(_) => return Err(Error::Uninitialized),
-            State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
+            State::Stopped { why, .. } => return Err(why.clone().into()),
             State::Sealed(Sealed { replica, .. }) | State::Unsealed(Unsealed { replica, .. }) => replica,
         };
         let generation = self.seal_state(replica)?.config.generation;

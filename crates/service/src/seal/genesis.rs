@@ -73,7 +73,7 @@ impl Node {
         let _moving = self.transition.lock().await;
         let unfinished = match &*self.current() {
             State::Uninitialized(replica) => replica.clone(),
-            State::Damaged { what, replica: None } => return Err(Error::Damaged(what.clone())),
+            State::Stopped { why, replica: None } => return Err(why.clone().into()),
             _ => return Err(Error::AlreadyInitialized(self.config.cluster)),
         };
         if self.config.join.is_some() {

@@ -56,6 +56,7 @@ const fn health_byte(health: Health) -> u8 {
         Health::Sealed => 2,
         Health::Uninitialized => 3,
         Health::Damaged => 4,
+        Health::UpgradeNeeded => 5,
     }
 }
 
@@ -100,6 +101,7 @@ impl AppHello {
             2 => Health::Sealed,
             3 => Health::Uninitialized,
             4 => Health::Damaged,
+            5 => Health::UpgradeNeeded,
             _ => return Err(Malformed(WHAT)),
         };
         let operator_seal = match r.u8()? {

@@ -28,6 +28,8 @@ mod status_view;
 pub mod token;
 
 #[cfg(test)]
+mod level_tests;
+#[cfg(test)]
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[cfg(test)]

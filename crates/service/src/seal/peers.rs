@@ -221,7 +221,7 @@ impl Node {
                     if told { "sealed by an operator: only a new ceremony opens it".into() } else { problem },
                 )
             }
-            State::Damaged { what, .. } => (None, what.clone()),
+            State::Stopped { why, .. } => (None, why.what().to_owned()),
             _ => (None, self.problem()),
         };
         AppHello {

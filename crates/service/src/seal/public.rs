@@ -20,6 +20,10 @@ impl SealCheck for PublicSeals {
         SealConfig::decode(seal_config).is_ok_and(|config| config.lists(list, signature))
     }
 
+    fn levels(&self, seal_config: &[u8], said: &[u8], signature: &[u8; 64]) -> bool {
+        SealConfig::decode(seal_config).is_ok_and(|config| config.levels(said, signature))
+    }
+
     fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool {
         let decoded = (SealConfig::decode(seal_config), SealConfig::decode(next));
         matches!(decoded, (Ok(now), Ok(next)) if now.is_succeeded_by(&next))

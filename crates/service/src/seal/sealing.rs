@@ -22,7 +22,7 @@ use super::message::Message;
 use super::open::SealState;
 use super::operator_seal::{self, OperatorSeal};
 use super::status::Health;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::node::{Node, Sealed, State, Unsealed};
 use crate::records::facts::seal_epoch;
 use crate::records::{EngineFacts, Secrets};
@@ -51,7 +51,7 @@ impl Node {
         let _moving = self.transition.lock().await;
         match &*self.current() {
             State::Uninitialized(_) => return Err(Error::Uninitialized),
-            State::Damaged { what, .. } => return Err(Error::Damaged(what.clone())),
+            State::Stopped { why, .. } => return Err(why.clone().into()),
             State::Sealed(_) | State::Unsealed(_) => {}
         }
         // On a sealed node too: shares that were entered before a seal do not undo it.
@@ -146,12 +146,24 @@ impl Node {
         state.replica().cloned()
     }
 
-    /// Any state → damaged: it says what is wrong and uses no key. Its replica goes on where it can.
+    /// Any state → stopped, as damaged.
     pub(crate) fn become_damaged(&self, what: String) {
-        tracing::error!(node = %self.config.name, what, "damaged: this node no longer serves");
+        self.stop(Fault::Damaged(what));
+    }
+
+    /// Any state → stopped: it says what is wrong and uses no key. Its replica goes on where it can.
+    pub(crate) fn stop(&self, why: Fault) {
+        match &why {
+            Fault::Damaged(what) => {
+                tracing::error!(node = %self.config.name, what, "damaged: this node no longer serves")
+            }
+            Fault::UpgradeNeeded(what) => {
+                tracing::error!(node = %self.config.name, what, "this node is to be upgraded")
+            }
+        }
         let replica = self.drop_keys();
         self.ceremony.forget(None);
-        self.state.send_replace(Arc::new(State::Damaged { what, replica: replica.clone() }));
+        self.state.send_replace(Arc::new(State::Stopped { why, replica: replica.clone() }));
         if let Some(replica) = replica {
             replica.hello_now();
         }
@@ -163,7 +175,7 @@ impl Node {
             State::Unsealed(u) => Ok(u.opened.clone()),
             State::Sealed(_) => Err(Error::Sealed),
             State::Uninitialized(_) => Err(Error::Uninitialized),
-            State::Damaged { what, .. } => Err(Error::Damaged(what.clone())),
+            State::Stopped { why, .. } => Err(why.clone().into()),
         }
     }
 
@@ -176,7 +188,7 @@ impl Node {
                 self.config.name
             ))),
             State::Uninitialized(_) => Err(Error::Uninitialized),
-            State::Damaged { what, .. } => Err(Error::Damaged(what.clone())),
+            State::Stopped { why, .. } => Err(why.clone().into()),
         }
     }
 
@@ -196,7 +208,7 @@ impl Node {
 
     pub(crate) fn damaged(&self) -> Error {
         match &*self.current() {
-            State::Damaged { what, .. } => Error::Damaged(what.clone()),
+            State::Stopped { why, .. } => why.clone().into(),
             state if state.health() == Health::Uninitialized => Error::Uninitialized,
             _ => Error::Sealed,
         }

@@ -18,7 +18,7 @@ use super::open::SealState;
 use super::operator_seal;
 use super::peers::{NodeLink, Peers};
 use super::pins::Pins;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::node::{FOUNDER, GROUP, Node, NodeConfig, Sealed, StartError, State};
 use crate::records::facts::seal_epoch;
 
@@ -97,6 +97,10 @@ impl Node {
             Ok(replica) => replica,
             Err(OpenError::Damaged(what)) => {
                 self.become_damaged(what);
+                return Ok(());
+            }
+            Err(e @ OpenError::UpgradeNeeded(_)) => {
+                self.stop(Fault::UpgradeNeeded(e.to_string()));
                 return Ok(());
             }
             Err(e) => return Err(foreign(e)),
@@ -182,7 +186,7 @@ impl Node {
                 let Some(node) = this.upgrade() else { return };
                 let _moving = node.transition.lock().await;
                 if !node.stopping.load(Ordering::Relaxed) {
-                    node.become_damaged(problem.to_string());
+                    node.stop(problem.into());
                 }
                 return;
             }
@@ -207,6 +211,7 @@ impl Node {
         config.journal.low_space_bytes = own.low_space_bytes;
         config.compaction = own.compaction;
         config.cache_bytes = own.state_cache_bytes;
+        config.levels = own.levels;
         config.introduction = introduction;
         config.pins = pins;
         config

@@ -1,6 +1,7 @@
 //! What an operator sees at a glance: who leads, who is sealed, who lags, how far a ceremony is, what to do next.
 
 use quorate_core::id::{ClusterId, Lineage, NodeId};
+use quorate_core::level::Level;
 use quorate_crypto::SealFingerprint;
 
 /// What a node can do for a client right now; also the answer of `/health`.
@@ -14,9 +15,14 @@ pub enum Health {
     Uninitialized,
     /// Something is wrong that it can't mend by itself; the status says what.
     Damaged,
+    /// It is whole, and must be upgraded before it can go on; the status says to what.
+    UpgradeNeeded,
 }
 
 impl Health {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Ok, Self::Sealed, Self::Uninitialized, Self::Damaged, Self::UpgradeNeeded];
+
     /// The word used in status, `/health` and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -24,6 +30,7 @@ impl Health {
             Self::Sealed => "sealed",
             Self::Uninitialized => "uninitialized",
             Self::Damaged => "damaged",
+            Self::UpgradeNeeded => "upgrade-needed",
         }
     }
 }
@@ -45,6 +52,8 @@ pub struct Status {
     pub ceremony: Option<CeremonyStatus>,
     /// Cluster time, milliseconds since 1970.
     pub cluster_time_ms: u64,
+    /// The feature level in force, as applied at the answering node; none before it belongs to a cluster.
+    pub level: Option<Level>,
     /// Name of the answering node.
     pub answered_by: String,
     /// Whether the cluster is marked for development.
@@ -86,6 +95,8 @@ pub struct NodeStatus {
     pub hsm_algorithm: String,
     /// Version of its software.
     pub version: String,
+    /// The highest feature level that it speaks; none when that is not known.
+    pub level: Option<Level>,
     /// Empty, or what is wrong with it.
     pub problem: String,
     /// Free bytes of its disk.

@@ -44,6 +44,7 @@ impl Node {
             nodes,
             ceremony,
             cluster_time_ms: status.as_ref().map_or(0, |s| s.cluster_time_ms),
+            level: status.as_ref().map(|s| s.level),
             answered_by: self.config.name.to_string(),
             dev: seal.map_or(self.config.dev, |s| s.config.flags.dev),
             health: state.health(),
@@ -93,6 +94,7 @@ impl Node {
             voter: status.membership.is_voter(status.id),
             reachable: true,
             applied_index: status.applied,
+            level: Some(status.speaks),
             lag: furthest.saturating_sub(status.applied),
             problem,
             free_bytes: space.free_bytes,
@@ -125,6 +127,7 @@ impl Node {
             voter: status.membership.is_voter(id),
             reachable,
             applied_index: applied,
+            level: peer.and_then(|p| p.level),
             lag: furthest.saturating_sub(applied),
             problem,
             free_bytes,
@@ -139,6 +142,7 @@ impl Node {
         NodeStatus {
             reachable: true,
             sealed: health != Health::Ok,
+            level: Some(self.config.levels.highest),
             problem: hello.problem.clone(),
             ..described(&as_member(&self.own_statement()), Some(&hello))
         }
@@ -182,7 +186,7 @@ impl Node {
                         join one: `quorate operator members invite` on a member"
                     .into();
             }
-            State::Damaged { what, .. } => return what.clone(),
+            State::Stopped { why, .. } => return why.what().to_owned(),
             State::Sealed(_) | State::Unsealed(_) => {}
         }
         if status.is_some_and(|s| s.is_disowned()) {

@@ -101,10 +101,11 @@ impl ApplyObserver for KeyringWatch {
 mod tests {
     use std::io;
 
-    use quorate_core::id::{GroupId, Lineage};
+    use quorate_core::id::{ClusterId, GroupId, Lineage};
     use quorate_core::seam::Entropy;
 
     use super::*;
+    use crate::records::barrier::Identity;
 
     struct Os;
     impl Entropy for Os {
@@ -119,7 +120,8 @@ mod tests {
     fn desk() -> (KeyringWatch, Arc<Barrier>) {
         let hsm_random = quorate_crypto::Secret::from_array([1; 32]);
         let keyring = Arc::new(Keyring::generate(&hsm_random, &Os));
-        let barrier = Arc::new(Barrier::new(keyring.clone(), Lineage([1; 16]), GroupId(0), Arc::new(Os)));
+        let of = Identity { lineage: Lineage([1; 16]), cluster: ClusterId([2; 16]), group: GroupId(0) };
+        let barrier = Arc::new(Barrier::new(keyring.clone(), of, Arc::new(Os)));
         let watch = KeyringWatch::new(Arc::new(HotView::new(1 << 20)), barrier.clone(), NOW);
         watch.prepare(NEXT, &keyring);
         (watch, barrier)

@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quorate_core::access::{Caller, Door};
 use quorate_core::id::ClusterId;
+use quorate_core::level::{Level, Levels};
 use quorate_core::principal::{Principal, Role};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_crypto::Share;
@@ -66,6 +67,8 @@ pub struct Options {
     /// A folder other than the node's own.
     pub folder: Option<&'static str>,
     pub kem: KemChoice,
+    /// The highest feature level that it speaks, if not this build's.
+    pub level: Option<u32>,
 }
 
 pub struct OsEntropy;
@@ -216,6 +219,8 @@ impl Rig {
             boot_clock: Arc::new(SteadyClock(std::time::Instant::now())),
         };
         let peer = self.address(name);
+        let mut levels = Levels::default();
+        levels.highest = options.level.map_or(levels.highest, Level);
         let config = NodeConfig {
             name: name.parse().expect("a name"),
             data_dir: self.data_dir(options.folder.unwrap_or(name)),
@@ -231,6 +236,7 @@ impl Rig {
             compaction: quorate_replica::CompactionConfig::default(),
             state_cache_bytes: 64 << 20,
             hot_bytes: 64 << 20,
+            levels,
             join: options.join,
             version: "0.0.0-test".into(),
             meter: Arc::new(()),
@@ -274,6 +280,11 @@ impl Rig {
     pub async fn joining(&self, name: &str, token: &str) -> Result<Arc<Node>, StartError> {
         let token = JoinToken::parse(token).expect("a token");
         self.start(name, Options { join: Some(JoinConfig { addresses: vec![], token }), ..Options::default() }).await
+    }
+
+    /// Starts a node, new or again, of a build that speaks this feature level.
+    pub async fn speaking(&self, name: &str, level: u32) -> Arc<Node> {
+        self.start(name, Options { level: Some(level), ..Options::default() }).await.expect("starts")
     }
 
     /// Takes a node in: invited, started, approved.

@@ -24,7 +24,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// `ok`, `sealed`, `uninitialized` or `damaged`; nothing when it did not answer.
+    /// `ok`, `sealed`, `uninitialized`, `damaged` or `upgrade-needed`; nothing when it did not answer.
     pub fn state(&self) -> Option<&str> {
         self.status.as_ref().ok().map(|s| s.state.as_str())
     }

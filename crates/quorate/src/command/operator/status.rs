@@ -42,6 +42,7 @@ fn to_json(status: &StatusResponse, silent: &[&Asked]) -> Value {
         "lineage": status.lineage,
         "ceremony": status.ceremony.as_ref().map(ceremony_to_json),
         "cluster_time_ms": status.cluster_time_ms,
+        "level": Some(status.level).filter(|level| *level > 0),
         "seal_fingerprint": Some(&status.seal_fingerprint).filter(|f| !f.is_empty()),
         "seal_generation": Some(status.seal_generation).filter(|g| *g > 0),
         "dev": status.dev,
@@ -74,6 +75,7 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "assurance": n.assurance,
         "hsm_algorithm": n.hsm_algorithm,
         "version": n.version,
+        "level": Some(n.level).filter(|level| *level > 0),
         "problem": n.problem,
         "free_bytes": n.free_bytes,
         "low_space": n.low_space,
@@ -104,7 +106,7 @@ pub fn ceremony_in_words(c: &Ceremony) -> String {
 /// The nodes as a table, here and in `members list`.
 pub fn node_table(nodes: &[NodeStatus]) -> Table {
     output::columns(
-        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "CERTIFICATE", "ASSURANCE", "VERSION", "PROBLEM"],
+        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "CERTIFICATE", "ASSURANCE", "VERSION", "LEVEL", "PROBLEM"],
         nodes.iter().map(|n| {
             let role = if n.voter || n.role == "learner" { n.role.clone() } else { format!("{} (no vote)", n.role) };
             let problem = match (n.reachable, n.problem.is_empty()) {
@@ -129,6 +131,7 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
                 certificate,
                 n.assurance.clone(),
                 n.version.clone(),
+                if n.level == 0 { String::new() } else { n.level.to_string() },
                 problem,
             ]
         }),
@@ -161,6 +164,7 @@ fn table(status: &StatusResponse, silent: &[&Asked]) -> Table {
         ("answered by", format!("{}, which is {}", status.answered_by, status.state)),
         ("leader", leader),
         ("time", if status.cluster_time_ms == 0 { String::new() } else { output::date(status.cluster_time_ms) }),
+        ("level", if status.level == 0 { String::new() } else { status.level.to_string() }),
         ("ceremony", status.ceremony.as_ref().map(ceremony_in_words).unwrap_or_default()),
         ("no answer", silent.join("\n")),
         ("next", status.hint.clone()),
@@ -187,6 +191,7 @@ mod tests {
             sealed,
             free_bytes: 1 << 20,
             low_space: id == 2,
+            level: [0, 3, 2, 0][id as usize],
             problem: if id == 2 { "short of disk space: 1 MiB free".into() } else { String::new() },
             ..Default::default()
         };
@@ -203,6 +208,7 @@ mod tests {
             }),
             state: "ok".into(),
             answered_by: "n1".into(),
+            level: 2,
             ..Default::default()
         }
     }
@@ -217,6 +223,8 @@ mod tests {
         assert_eq!(json["nodes"][1]["sealed"], true);
         assert_eq!((&json["nodes"][0]["low_space"], &json["nodes"][1]["low_space"]), (&json!(false), &json!(true)));
         assert_eq!(json["nodes"][1]["free_bytes"], 1 << 20);
+        assert_eq!([&json["level"], &json["nodes"][0]["level"]], [2, 3]);
+        assert!(json["nodes"][2]["level"].is_null(), "it has not been heard of");
         let days = |n: usize| &json["nodes"][n]["certificate_days_left"];
         assert!(days(0) == 89 && days(1).as_i64().is_some_and(|d| d < 0) && days(2).is_null(), "{json}");
     }

@@ -6,6 +6,7 @@ mod changes;
 #[path = "../../../../replica/tests/support/identity.rs"]
 mod identity;
 mod keys;
+mod level;
 mod refusals;
 mod time;
 pub(crate) mod verbs;
@@ -25,6 +26,7 @@ use quorate_core::batch::{Batch, Genesis, Rev};
 use quorate_core::decide::{Create, CreateMany, Rotate};
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
 use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
+use quorate_core::level::{LEVEL, Level};
 use quorate_core::principal::{Principal, Role};
 use quorate_core::record::Duty;
 use quorate_core::record_key::{RecordKey, Table};
@@ -128,6 +130,9 @@ impl SealCheck for OfKeyring {
     fn lists(&self, _: &[u8], _: &[u8], _: &[u8; 64]) -> bool {
         false
     }
+    fn levels(&self, _: &[u8], said: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.sign_level(said) == *signature
+    }
     fn succeeds(&self, _: &[u8], _: &[u8]) -> bool {
         false
     }
@@ -187,6 +192,11 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::speaking(LEVEL).await
+    }
+
+    /// Of a build that speaks this feature level.
+    async fn speaking(highest: Level) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let wall = Arc::new(TestWall(AtomicU64::new(now)));
@@ -207,6 +217,7 @@ impl Rig {
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
         config.journal.segment_bytes = 4 << 20;
         config.journal.low_space_bytes = 0;
+        config.levels.highest = highest;
         let replica = Replica::create(config, world.clone(), Arc::new(NoPeers)).await.unwrap();
         let member = Member {
             name: "n1".into(),

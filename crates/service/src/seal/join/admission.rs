@@ -57,7 +57,7 @@ impl Node {
     /// # Errors
     /// [`Error::InvitationRefused`] says why; [`Error::Sealed`] while this node can't read invitations.
     pub(crate) async fn answer_join(&self, from: &PeerIdentity, body: &[u8]) -> Result<Vec<u8>, Error> {
-        let request = Request::decode(body).map_err(|e| refused(e.to_string()))?;
+        let (levels, request) = Request::decode(body).map_err(|e| refused(e.to_string()))?;
         if from.cluster != self.config.cluster {
             return Err(refused(format!(
                 "node {} belongs to cluster {}, this is {}",
@@ -72,6 +72,9 @@ impl Node {
             other => other,
         })?;
         let deadline = Instant::now() + DEADLINE;
+        // Each time: the cluster may have risen while it waited for its approval.
+        let level = opened.records.fresh_view(deadline).await?.level().map_err(unreadable)?;
+        levels.check(level).map_err(|unfit| refused(unfit.to_string()))?;
         let response = match request {
             Request::Poll => self.answer_poll(&opened, from, deadline).await?,
             Request::Introduce(introduction) => {

@@ -233,7 +233,7 @@ impl Node {
 
     async fn ask(&self, addr: &str, expect: PeerExpectation, request: &Request) -> Result<Response, JoinError> {
         let (net, name) = (self.world.net.clone(), expect.name.clone());
-        let body = request.encode().to_vec().into();
+        let body = request.encode(self.config.levels).to_vec().into();
         match Replica::join_call(net, addr, expect, GROUP, body, CALL_DEADLINE).await {
             Ok(bytes) => Response::decode(&bytes).map_err(|e| JoinError::Refused(e.to_string())),
             Err(CallError::Application(why)) => Err(JoinError::Refused(why)),

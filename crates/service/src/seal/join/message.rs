@@ -2,6 +2,7 @@
 
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
+use quorate_core::level::{Level, Levels};
 use quorate_core::record::Statement;
 use quorate_crypto::CT_H_LEN_MAX;
 use quorate_replica::{MembershipView, SignedRoster};
@@ -73,10 +74,10 @@ pub fn signed(cluster: ClusterId, statement: &[u8]) -> Vec<u8> {
 }
 
 impl Request {
-    /// Canonical bytes; they hold the token's secret.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Canonical bytes, with the feature levels that the applicant works at; they hold the token's secret.
+    pub fn encode(&self, levels: Levels) -> Zeroizing<Vec<u8>> {
         let introduction = |w: Writer, i: &Introduction| w.raw(&i.secret[..]).field(&i.statement).field(&i.signature);
-        let w = Writer::new().u8(VERSION);
+        let w = Writer::new().u8(VERSION).u32(levels.lowest.0).u32(levels.highest.0);
         Zeroizing::new(
             match self {
                 Self::Introduce(i) => introduction(w.u8(1), i),
@@ -87,8 +88,8 @@ impl Request {
         )
     }
 
-    /// Reads what an applicant sent.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads what an applicant sent, and at which feature levels it works.
+    pub fn decode(bytes: &[u8]) -> Result<(Levels, Self), Malformed> {
         const WHAT: &str = "join request";
         fn introduction(r: &mut Reader<'_>) -> Result<Introduction, Malformed> {
             Ok(Introduction {
@@ -101,6 +102,7 @@ impl Request {
         if r.u8()? != VERSION {
             return Err(Malformed("join request: unknown version, update the older of the two nodes"));
         }
+        let levels = Levels { lowest: Level(r.u32()?), highest: Level(r.u32()?) };
         let request = match r.u8()? {
             1 => Self::Introduce(introduction(&mut r)?),
             2 => Self::Prove { introduction: introduction(&mut r)?, nonce: r.array()?, mac: r.array()? },
@@ -108,7 +110,7 @@ impl Request {
             _ => return Err(Malformed(WHAT)),
         };
         r.finish()?;
-        Ok(request)
+        Ok((levels, request))
     }
 }
 
@@ -171,8 +173,10 @@ mod tests {
             Request::Poll,
         ];
         for request in requests {
-            let bytes = request.encode();
-            assert_eq!(Request::decode(&bytes).expect("whole").encode(), bytes);
+            let levels = Levels { lowest: Level(2), highest: Level(7) };
+            let bytes = request.encode(levels);
+            let (told, read) = Request::decode(&bytes).expect("whole");
+            assert_eq!((told, read.encode(levels)), (levels, bytes.clone()));
             for n in 0..bytes.len() {
                 assert!(Request::decode(&bytes[..n]).is_err(), "cut at {n}");
             }

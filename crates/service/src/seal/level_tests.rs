@@ -1,0 +1,96 @@
+//! An upgrade of a running cluster, with nodes of older and of newer builds.
+
+use quorate_core::REPLACE_MEMBER;
+use quorate_core::record::Duty;
+
+use super::support::*;
+use super::tests::opened;
+use crate::duty::Duties;
+use crate::error::Reason;
+use crate::node::Node;
+use crate::seal::{Health, JoinToken};
+
+/// The level in force, and what each member speaks, as a node shows it.
+fn shown(node: &Node) -> (u32, Vec<u32>) {
+    let status = node.status(&admin()).expect("status");
+    let spoken = status.nodes.iter().map(|n| n.level.map_or(0, |level| level.0)).collect();
+    (status.level.map_or(0, |level| level.0), spoken)
+}
+
+/// Looks after the duty, as the node itself does every few seconds.
+async fn raised(node: &Node) -> bool {
+    Duties::new(opened(node).records.clone()).look_after(Duty::RaiseLevel).await.expect("looked after") > 0
+}
+
+fn says_to_upgrade(why: &str) {
+    assert!(why.contains("level 2") && why.contains("upgrade quorate on this node"), "{why}");
+    assert!(!why.contains("damaged") && !why.contains(REPLACE_MEMBER), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_is_upgraded_node_by_node_and_rises_when_the_last_one_is() {
+    let rig = Rig::new();
+    // All old; a learner counts like a voter.
+    let (n1, shares) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+
+    // The first one is replaced: it serves, and the level waits for the other.
+    n1.shutdown().await;
+    drop(n1);
+    let n1 = rig.speaking("n1", 2).await;
+    unseal(&n1, &shares[..2]).await;
+    eventually("n1 hears what n2 speaks", || shown(&n1) == (1, vec![2, 1])).await;
+    assert!(!raised(&n1).await, "one is behind");
+
+    // Nobody knows what a silent one would say.
+    n2.shutdown().await;
+    n1.shutdown().await;
+    drop((n1, n2));
+    let n1 = rig.speaking("n1", 2).await;
+    unseal(&n1, &shares[..2]).await;
+    assert_eq!(shown(&n1), (1, vec![2, 0]));
+    assert!(!raised(&n1).await, "one is silent");
+
+    // The last one, sealed or not. (If the node's own look comes first, there is nothing left to do.)
+    let n2 = rig.speaking("n2", 3).await;
+    eventually("n1 hears n2", || shown(&n1).1 == [2, 3]).await;
+    raised(&n1).await;
+    for node in [&n1, &n2] {
+        eventually("the level that both speak is in force", || shown(node) == (2, vec![2, 3])).await;
+    }
+    assert!(!raised(&n1).await, "only n2 speaks more");
+
+    // No way back below it; and nothing is lost by trying.
+    n2.shutdown().await;
+    drop(n2);
+    let n2 = rig.speaking("n2", 1).await;
+    within(30, n2.wait_for(Health::UpgradeNeeded)).await;
+    says_to_upgrade(&n2.status(&admin()).expect("status").hint);
+    let refused = n2.kms().err().expect("it does not serve");
+    assert_eq!(refused.reason(), Reason::UpgradeNeeded);
+    says_to_upgrade(&refused.to_string());
+    n2.shutdown().await;
+    drop(n2);
+    let n2 = rig.speaking("n2", 2).await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    assert_eq!(shown(&n2).0, 2);
+
+    // Who would join must speak it.
+    let token = n1.invite(&admin(), "n3", 0, soon()).await.expect("invited").token;
+    let join =
+        || Some(crate::node::JoinConfig { addresses: vec![], token: JoinToken::parse(&token).expect("a token") });
+    let start = |level| rig.start("n3", Options { join: join(), level: Some(level), ..Options::default() });
+    let n3 = start(1).await.expect("starts");
+    let hint = || n3.status(&admin()).expect("status").hint;
+    eventually("n3 is refused", || hint().contains("joining was refused")).await;
+    says_to_upgrade(&hint());
+    let pending = n1.list_members(&admin(), soon()).await.expect("listed").pending;
+    assert!(pending.iter().all(|p| p.fingerprint.is_none()), "nothing is kept of it: {pending:?}");
+    n3.shutdown().await;
+    let n3 = start(2).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n3").await;
+    n1.approve(&admin(), "n3", &fingerprint, soon()).await.expect("approved");
+    within(30, n3.wait_for(Health::Ok)).await;
+    eventually("it is at their level", || shown(&n3) == (2, vec![2, 2, 2])).await;
+}
