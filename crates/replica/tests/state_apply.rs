@@ -343,7 +343,7 @@ fn only_a_level_that_the_anchor_key_signed_takes_the_place_of_a_lower_one() {
     drop(state);
     let speaking = |lowest, highest, point: Option<Checkpoint>| {
         let levels = Levels { lowest: Level(lowest), highest: Level(highest) };
-        State::open(engine(&disk), CLUSTER, GROUP, Arc::new(Seals), levels, point.map(only))
+        State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), levels, point.map(only))
     };
     let mut upgraded = speaking(1, 3, point).expect("opens");
     assert!(apply(&mut upgraded, 12, &log[1..]).1.is_ok());
