@@ -267,7 +267,7 @@ impl Member {
             Door::Snapshot => {
                 let state = self.state.as_ref().context("no state")?;
                 let last = before.last_log_id.map_or(0, |id| id.index);
-                let parts = tokio_stream::iter(state.stream(claim, before.level, last));
+                let parts = tokio_stream::iter(state.stream(claim, last));
                 let answer = answer(self.calls(peer, Purpose::Snapshot).install_snapshot(parts)).await?;
                 (answer.as_ref().is_ok_and(|a| !doors::outbids(a.vote, claim)), told(&answer))
             }

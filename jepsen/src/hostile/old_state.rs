@@ -9,8 +9,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use bytes::Bytes;
 use quorate_core::codec::Writer;
+use quorate_core::record_key::RecordKey;
 use quorate_journal::disk::RealDisk;
-use quorate_replica::state::{Engine as _, Identity, LtHash, Meta, Records, StateFiles, is_state_file};
+use quorate_replica::state::{Engine as _, Identity, LtHash, Meta, Records, StateFiles, get_value, is_state_file};
 
 use super::pb;
 use super::pb::snapshot_part::Part;
@@ -32,6 +33,8 @@ const ROOM: &str = "state.reserve";
 pub struct OldState {
     meta: Meta,
     digest: LtHash,
+    /// The signed record of its feature level.
+    level: Bytes,
     frames: Vec<Bytes>,
     records: u64,
 }
@@ -52,8 +55,13 @@ impl OldState {
         }
         let files = StateFiles::open(Arc::new(RealDisk), scratch, CACHE_BYTES, 0)?;
         let view = files.view()?;
-        let mut state =
-            Self { meta: Meta::read(&*view)?, digest: Meta::read_digest(&*view)?, frames: vec![], records: 0 };
+        let mut state = Self {
+            meta: Meta::read(&*view)?,
+            digest: Meta::read_digest(&*view)?,
+            level: get_value(&*view, &RecordKey::level())?.unwrap_or_default(),
+            frames: vec![],
+            records: 0,
+        };
         let (mut frame, mut all) = (Vec::new(), Records::new(&*view));
         while let Some(page) = all.next_page(PAGE)? {
             for (key, value) in &page {
@@ -74,7 +82,7 @@ impl OldState {
     }
 
     /// The stream of it to a node whose log ends at `last`, under a leadership.
-    pub fn stream(&self, vote: pb::VoteId, level: u32, last: u64) -> Vec<pb::SnapshotPart> {
+    pub fn stream(&self, vote: pb::VoteId, last: u64) -> Vec<pb::SnapshotPart> {
         let index = last + AHEAD;
         let id = Writer::new().u64(vote.term).u64(vote.node).u64(index).finish();
         let meta = Meta { applied: Some((index, id.into())), ..self.meta.clone() };
@@ -82,7 +90,7 @@ impl OldState {
         let mut hash = blake3::Hasher::new_derive_key("quorate/v1/snapshot-stream");
         hash.update(&(identity.meta.len() as u64).to_be_bytes()).update(&identity.meta).update(&identity.digest);
         let mut chain = *hash.finalize().as_bytes();
-        let (meta, digest) = (identity.meta, identity.digest);
+        let (meta, digest, level) = (identity.meta, identity.digest, self.level.clone());
         let header = pb::SnapshotHeader { format: FORMAT, level, vote: Some(vote), meta, digest, ..Default::default() };
         let mut parts = vec![Part::Header(header)];
         for records in &self.frames {
@@ -109,7 +117,7 @@ mod tests {
         let state = OldState::read(&data, &dir.path().join("scratch")).unwrap();
         assert!(!dir.path().join("scratch").exists());
         let vote = pb::VoteId { term: 27, node: 3, committed: true };
-        let parts: Vec<Part> = state.stream(vote, 1, 40).into_iter().filter_map(|part| part.part).collect();
+        let parts: Vec<Part> = state.stream(vote, 40).into_iter().filter_map(|part| part.part).collect();
         let [Part::Header(header), Part::Trailer(trailer)] = &parts[..] else { panic!("{parts:?}") };
         let identity = Identity { meta: header.meta.clone(), digest: header.digest.clone() };
         assert_eq!(identity.meta().unwrap().applied.map(|(index, _)| index), Some(1040));
