@@ -121,7 +121,8 @@ fn every_command_does_what_it_says() {
             seen["p50_us"].as_u64() <= seen["p99_us"].as_u64() && seen["p99_us"].as_u64() <= seen["p999_us"].as_u64()
         );
     }
-    assert_eq!(json(&ok(&["version"], b""))["version"], env!("CARGO_PKG_VERSION"));
+    let version = json(&ok(&["version"], b""));
+    assert_eq!((&version["version"], &version["level"]), (&env!("CARGO_PKG_VERSION").into(), &1.into()));
     assert!(text(&ok(&["completions", "bash"], b"")).contains("schedule-deletion"));
 }
 

@@ -2,13 +2,14 @@
 
 use clap::Args;
 use comfy_table::Table;
+use quorate_core::level::LEVEL;
 use serde_json::json;
 
 use super::Shared;
 use super::failure::CommandResult;
 use super::output;
 
-/// Print the version.
+/// Print the version, and the highest feature level that it speaks.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate version
@@ -19,6 +20,9 @@ impl Version {
     /// Prints it.
     pub fn run(&self, shared: &Shared) -> CommandResult {
         let version = env!("CARGO_PKG_VERSION");
-        shared.format().print(&json!({ "version": version }), || -> Table { output::fields([("quorate", version)]) })
+        let json = json!({ "version": version, "level": LEVEL.0 });
+        let table =
+            || -> Table { output::fields([("quorate", version.to_owned()), ("feature level", LEVEL.to_string())]) };
+        shared.format().print(&json, table)
     }
 }
