@@ -1,6 +1,6 @@
 //! The one desk behind all doors: authorise, decide, act. It speaks the domain's terms; a door only translates.
 //!
-//! [`node::Node`] is what a process runs: uninitialized, sealed, unsealed or damaged. [`seal`] moves it between those
+//! [`node::Node`] is what a process runs: uninitialized, sealed, unsealed or stopped. [`seal`] moves it between those
 //! states (genesis, ceremonies, members). [`desk::Kms`] uses and manages keys and exists only while it is unsealed.
 //! It leaves to others: protocols (`grpc` and the other doors), plaintext key bytes (`crypto`), order and storage
 //! (`replica`), what a request changes (`core::decide`).
