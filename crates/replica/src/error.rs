@@ -26,7 +26,7 @@ pub enum Problem {
     #[error("{0}")]
     State(String),
     /// An older part of the log on disk is not what was written. The state stands for it, and what is newer was read at the
-    /// start: this node goes on voting.
+    /// start: this node goes on voting. It can't lead one that needs that part.
     #[error("the journal is damaged: {0}; {REPLACE_MEMBER}")]
     Journal(String),
     /// What comes next is of a version that this one does not know. Says what it met, and which level is needed.

@@ -52,7 +52,7 @@ fn state(view: &dyn View, records: bool, term: u64, id: NodeId, grants: &[Bytes]
     let digest = if records { Meta::read_digest(view).expect("readable") } else { LtHash::default() };
     let identity = Identity::from_parts(&meta, &digest);
     let vote = Vote { leader_id: LeaderId::new(term, id.0), committed: true };
-    let mut parts = vec![header(&vote, grants.to_vec(), Bytes::new(), &identity)];
+    let mut parts = vec![header(&vote, grants.to_vec(), Bytes::new(), &identity, &[])];
     let mut framer = Framer::new(&identity);
     let page = Records::new(view).next_page(10_000).expect("readable").filter(|_| records).unwrap_or_default();
     parts.extend(page.iter().filter_map(|(key, value)| framer.push(key, value)));

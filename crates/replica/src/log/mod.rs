@@ -82,7 +82,11 @@ pub struct Stands {
 impl Stands {
     /// Whether a state that stands there is one of them.
     pub fn hold(&self, state: Option<Checkpoint>) -> bool {
-        state == self.newest || state == self.before || (state.is_none() && self.from_first)
+        match state {
+            // The log has what it would be; or nothing was ever written down, of a node that has none yet.
+            None => self.from_first || self.newest.is_none(),
+            some => some == self.newest || some == self.before,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! and answers, in that order.
 //!
 //! A thread of its own because applying hundreds of entries takes milliseconds, which the runtime that sends heartbeats
-//! can't spare. It does not wait for the disk, save to read: see [`Checkpoints`].
+//! can't spare. It waits for the disk to read, when memory is full, to install and to close: see [`Checkpoints`].
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -212,7 +212,7 @@ impl Worker {
                 self.shared.set_problem(halted(&self.files, "applying the log", &e));
                 Err(e)
             }
-            Err(e @ (ApplyError::UnknownFormat { .. } | ApplyError::Raised { .. })) => {
+            Err(e @ ApplyError::Raised { .. }) => {
                 self.shared.set_problem(Problem::UpgradeNeeded(e.to_string()));
                 Err(io::Error::other(e))
             }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::NodeId;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
@@ -43,11 +44,20 @@ impl Receiving {
         self.broken_off().as_ref().map_or_else(Vec::new, Incoming::ranges)
     }
 
-    /// Keeps what is there of one that broke off, unless another has begun meanwhile.
-    fn keep(&self, me: u64, incoming: Incoming) {
-        if *self.turn.borrow() == me {
-            *self.broken_off() = Some(incoming);
+    /// Keeps what is there of one that broke off, unless another has begun meanwhile: whether it is kept.
+    fn keep(&self, me: u64, incoming: Incoming) -> bool {
+        let mut broken_off = self.broken_off();
+        let newest = *self.turn.borrow() == me;
+        if newest {
+            *broken_off = Some(incoming);
         }
+        newest
+    }
+
+    /// What is there of one that broke off, if it is what the sender goes by.
+    fn gone_on_with(&self, ranges: u32) -> Option<Incoming> {
+        let broken_off = self.broken_off().take();
+        broken_off.filter(|incoming| ranges > 0 && incoming.ranges().len() == ranges as usize)
     }
 
     /// Removes what is there of one that broke off.
@@ -88,11 +98,12 @@ pub(crate) async fn receive(
         return Err(Status::invalid_argument("only the leader itself sends its state"));
     }
     node.doorkeeper.believe(&vote, &header.grants)?;
-    node.levels.admit(&header.level).await?;
     let mine = node.base.raft.metrics().borrow_watched().vote;
     if mine > vote {
         return Ok(mine);
     }
+    // Of nobody but a leader: this may end what the node does.
+    node.levels.admit(&header.level).await?;
     let (last, meta) = admit(node, &identity, &vote)?;
     node.doorkeeper.refuse_contradictions(vote.leader_id, vec![last]).await?;
     // Ends whoever received before: its sender no longer leads, or has begun again.
@@ -104,9 +115,8 @@ pub(crate) async fn receive(
     let incoming = tokio::select! {
         biased;
         _ = turn.wait_for(|n| *n != me) => return Err(Status::aborted("a newer snapshot has begun")),
-        incoming = take(node, me, last.index, identity, parts) => incoming,
+        incoming = take(node, me, last.index, &header, identity, parts) => incoming?,
     };
-    let incoming = incoming.inspect_err(|_| forget_later(node.clone(), me))?;
     node.rosters.refuse_state(from, &incoming, &meta)?;
     node.levels.refuse_state(&incoming, &header.level)?;
     tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
@@ -122,8 +132,8 @@ pub(crate) async fn receive(
 }
 
 /// What broke off is gone on with soon, or is not needed any more.
-fn forget_later(node: Arc<Node>, me: u64) {
-    tokio::spawn(async move {
+fn forget_later(runtime: &Handle, node: Arc<Node>, me: u64) {
+    runtime.spawn(async move {
         tokio::time::sleep(KEEP_LIMIT).await;
         if *node.receiving.turn.borrow() == me {
             node.receiving.forget();
@@ -160,18 +170,22 @@ async fn take(
     node: &Arc<Node>,
     me: u64,
     index: u64,
+    header: &pb::SnapshotHeader,
     identity: Identity,
     mut parts: Streaming<pb::SnapshotPart>,
 ) -> Result<Incoming, Status> {
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     let (done, result) = oneshot::channel();
-    let here = node.clone();
+    let (here, runtime, ranges) = (node.clone(), Handle::current(), header.ranges);
     // One thread for one stream: it waits for the disk. It ends when the stream does.
-    let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        let before = here.receiving.broken_off().take().map(|incoming| incoming.again(index));
-        let incoming = before.map_or_else(|| here.base.files.receive(index), Ok).map_err(IncomingError::Io);
-        drop(done.send(incoming.and_then(|incoming| write_all(&here, me, Unframer::new(identity, incoming), rx))));
-    });
+    let thread =
+        std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+            let before = here.receiving.gone_on_with(ranges).map(|incoming| incoming.again(index));
+            let incoming = before.map_or_else(|| here.base.files.receive(index), Ok).map_err(IncomingError::Io);
+            drop(done.send(
+                incoming.and_then(|incoming| write_all(&here, &runtime, me, Unframer::new(identity, incoming), rx)),
+            ));
+        });
     thread.map_err(IncomingError::Io)?;
     loop {
         if node.base.journal.low_space() {
@@ -190,7 +204,8 @@ async fn take(
 }
 
 fn write_all(
-    node: &Node,
+    node: &Arc<Node>,
+    runtime: &Handle,
     me: u64,
     mut unframer: Unframer,
     mut rx: mpsc::Receiver<Part>,
@@ -202,8 +217,9 @@ fn write_all(
             Some(Part::Trailer(trailer)) => return unframer.finish(&trailer),
             Some(Part::Header(_)) => return Err(IncomingError::Refused("it has two headers")),
             None => {
-                if !node.base.journal.low_space() && !node.base.shared.is_stopping() {
-                    node.receiving.keep(me, unframer.break_off());
+                let room = !node.base.journal.low_space() && !node.base.shared.is_stopping();
+                if room && node.receiving.keep(me, unframer.break_off()) {
+                    forget_later(runtime, node.clone(), me);
                 }
                 return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
             }

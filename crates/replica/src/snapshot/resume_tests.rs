@@ -71,11 +71,17 @@ impl State {
         let identity = self.identity(index);
         let vote = Vote { leader_id: LeaderId::new(1, 1), committed: true };
         let mut all = Vec::new();
-        let sent =
-            parts(self, header(&vote, Vec::new(), Default::default(), &identity), &identity, held, &mut |part| {
+        let sent = parts(
+            self,
+            header(&vote, Vec::new(), Default::default(), &identity, held),
+            &identity,
+            held,
+            &|| false,
+            &mut |part| {
                 all.push(part);
                 Ok(())
-            });
+            },
+        );
         sent.expect("readable");
         all.remove(0);
         (identity, all)

@@ -53,7 +53,8 @@ pub(crate) async fn send(
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
     // One thread for one stream: reading the state waits for the disk. It ends when the stream does.
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        if let Err(error) = read_all(&*view, header(&vote, grants, level, &identity), &identity, &held, &tx) {
+        let header = header(&vote, grants, level, &identity, &held);
+        if let Err(error) = read_all(&*view, header, &identity, &held, &tx) {
             // Without its trailer the receiver refuses what it has.
             tracing::error!(%error, "the state can't be read for a snapshot");
         }
@@ -99,7 +100,8 @@ fn read_all(
     held: &[KeyRange],
     tx: &mpsc::Sender<Part>,
 ) -> io::Result<()> {
-    match parts(view, header, identity, held, &mut |part| tx.blocking_send(part).map_err(|_| gone())) {
+    let mut send = |part| tx.blocking_send(part).map_err(|_| gone());
+    match parts(view, header, identity, held, &|| tx.is_closed(), &mut send) {
         // Whoever waits for the parts may have gone; then there is nothing more to do.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done,
@@ -110,19 +112,20 @@ fn gone() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
-/// All parts of a snapshot for who holds these ranges of one.
+/// All parts of a snapshot for who holds these ranges of one, until it is unwanted.
 pub(super) fn parts(
     view: &dyn View,
     header: Part,
     identity: &Identity,
     held: &[KeyRange],
+    unwanted: &dyn Fn() -> bool,
     send: &mut dyn FnMut(Part) -> io::Result<()>,
 ) -> io::Result<()> {
     let (mut framer, mut after) = (Framer::new(identity), None);
     send(header)?;
     for range in held {
         let here = || Records::between(view, after, Some(&range.upto));
-        let kept = same(here(), range)?;
+        let kept = same(here(), range, unwanted)?;
         framer.range(&range.upto, kept).try_for_each(&mut *send)?;
         if kept.is_none() {
             send_records(here(), &mut framer, send)?;
@@ -134,10 +137,13 @@ pub(super) fn parts(
     last.into_iter().chain([trailer]).try_for_each(send)
 }
 
-/// How many records are in a range, if they are those that the receiver holds.
-fn same(mut records: Records<'_>, range: &KeyRange) -> io::Result<Option<u64>> {
+/// How many records are in a range, if they are those that the receiver holds. A range may be all of the state.
+fn same(mut records: Records<'_>, range: &KeyRange, unwanted: &dyn Fn() -> bool) -> io::Result<Option<u64>> {
     let mut here = RangeHash::default();
     while let Some(page) = records.next_page(PAGE_LEN)? {
+        if unwanted() {
+            return Err(gone());
+        }
         page.iter().for_each(|(key, value)| here.push(key, value));
     }
     Ok((here.finish() == range.hash).then(|| here.records()))

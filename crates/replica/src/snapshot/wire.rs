@@ -17,7 +17,7 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 const KEY_LEN_MAX: usize = 64;
 /// A value of 64 KiB (key-log §1.2), what sealing adds to it, and its revision.
 const VALUE_LEN_MAX: usize = 96 * 1024;
-/// Most ranges that are told; of a state with more, the rest is sent again.
+/// Most ranges that are told; a state with more is sent whole.
 const RANGES_MAX: usize = 1 << 14;
 /// Longest `Meta`: the membership is at most 1 MiB.
 const META_LEN_MAX: usize = 2 << 20;
@@ -48,8 +48,9 @@ fn chain_after_range(chain: &[u8; CHAIN_LEN], upto: &[u8], keep: bool) -> [u8; C
 
 /// Ranges as they are told.
 pub(crate) fn ranges_out(ranges: Vec<KeyRange>) -> pb::HeldSnapshotResponse {
-    let ranges = ranges.into_iter().take(RANGES_MAX);
-    let told = ranges.map(|range| pb::HeldRange { upto: range.upto.into(), hash: range.hash.to_vec().into() });
+    let ranges = if ranges.len() > RANGES_MAX { Vec::new() } else { ranges };
+    let told =
+        ranges.into_iter().map(|range| pb::HeldRange { upto: range.upto.into(), hash: range.hash.to_vec().into() });
     pb::HeldSnapshotResponse { ranges: told.collect() }
 }
 
@@ -64,13 +65,14 @@ pub(crate) fn ranges_in(told: pb::HeldSnapshotResponse) -> Vec<KeyRange> {
 }
 
 /// The first part.
-pub(crate) fn header(vote: &Vote, grants: Vec<Bytes>, level: Bytes, identity: &Identity) -> Part {
+pub(crate) fn header(vote: &Vote, grants: Vec<Bytes>, level: Bytes, identity: &Identity, held: &[KeyRange]) -> Part {
     Part::Header(pb::SnapshotHeader {
         format: FORMAT,
         level,
         vote: Some(crate::peer::convert::vote_out(vote)),
         meta: identity.meta.clone(),
         digest: identity.digest.clone(),
+        ranges: u32::try_from(held.len()).expect("a message holds fewer"),
         grants,
     })
 }
@@ -307,7 +309,9 @@ mod tests {
     fn a_newer_format_is_refused() {
         let sent = sent(&[], &[]);
         let vote = Vote { leader_id: LeaderId::new(1, 1), committed: true };
-        let Part::Header(good) = header(&vote, Vec::new(), Bytes::new(), &sent.identity) else { panic!("a header") };
+        let Part::Header(good) = header(&vote, Vec::new(), Bytes::new(), &sent.identity, &[]) else {
+            panic!("a header")
+        };
         assert!(identity(&good).is_ok());
         assert!(identity(&pb::SnapshotHeader { format: FORMAT + 1, ..good }).is_err());
     }

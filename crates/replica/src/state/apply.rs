@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::batch::{Batch, Entry, Expect, FORMAT, Genesis, Op, Outcome, Rev};
+use quorate_core::batch::{Batch, Entry, Expect, Genesis, Op, Outcome, Rev};
 use quorate_core::codec::{Malformed, Writer};
 use quorate_core::id::{BatchId, NodeId};
 use quorate_core::level::{Levels, Unfit};
@@ -142,17 +142,6 @@ pub enum ApplyError {
     Forged {
         /// The entry.
         index: u64,
-    },
-    /// A newer version wrote it.
-    #[error(
-        "log entry {index} has format or kind {byte}, which this version does not know: it applies nothing further. \
-         Start a newer version of quorate on this node"
-    )]
-    UnknownFormat {
-        /// The entry.
-        index: u64,
-        /// Its format or kind.
-        byte: u8,
     },
     /// It raises the feature level to one that this version does not speak.
     #[error("log entry {index} raises the feature level: {unfit}")]
@@ -292,9 +281,9 @@ impl Step<'_, '_> {
             }
             What::Entry(bytes) => *bytes,
         };
-        if let Some(byte) = unknown_format(bytes) {
-            return Ok(Err(ApplyError::UnknownFormat { index: self.index, byte }));
-        }
+        // What no version at the level in force writes does nothing, here as on every other node: whoever leads could append
+        // anything. Formats and kinds that come with a higher level follow the raise to it, where older versions have halted;
+        // who knows them takes them as malformed before it, too.
         let effect = match Entry::decode(bytes) {
             Err(_) => (Outcome::Malformed, Vec::new()),
             Ok(Entry::Tick(ms)) => {
@@ -484,16 +473,6 @@ fn confirmed_time(batch: &Batch) -> Result<Option<ConfirmedTime>, Malformed> {
         None => Ok(None),
         Some(Op::Put(_, value)) => ConfirmedTime::decode(value).map(Some),
         Some(Op::Delete(_)) => Err(Malformed("confirmed time: removed")),
-    }
-}
-
-/// The format or kind that only a newer version knows. Shorter or otherwise broken entries are `Malformed` instead.
-fn unknown_format(entry: &[u8]) -> Option<u8> {
-    match entry {
-        [FORMAT, 1 | 9, FORMAT, ..] | [FORMAT, 1 | 9] | [FORMAT, 2 | 3, ..] | [FORMAT] | [] => None,
-        [FORMAT, 1 | 9, format, ..] => Some(*format),
-        [FORMAT, kind, ..] => Some(*kind),
-        [format, ..] => Some(*format),
     }
 }
 

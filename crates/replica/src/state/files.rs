@@ -80,7 +80,7 @@ fn remove<'a>(disk: &dyn Disk, dir: &Path, names: impl Iterator<Item = &'a Strin
 }
 
 /// The state of one node: a store that can be replaced as a whole. Views on a replaced one stay good until they are
-/// dropped.
+/// dropped, but for durable ones.
 pub struct StateFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -214,7 +214,7 @@ impl StateFiles {
         self.open_now()?.engine.bytes()
     }
 
-    /// How often the state was replaced: reading a view on a replaced one may fail.
+    /// How often the state was replaced: reading a durable view on a replaced one may fail.
     pub fn replaced(&self) -> u64 {
         self.replaced.load(Ordering::Acquire)
     }

@@ -95,7 +95,7 @@ fn borrowed<'a>(key: &'a [u8], value: Option<&'a [u8]>) -> Entry<'a> {
     (Cow::Borrowed(key), value.map(Cow::Borrowed))
 }
 
-/// A table that does not change meanwhile: not to be held while waiting for anything.
+/// A table that does not change meanwhile. Of one that is written to, it is not to be held while waiting for anything.
 pub(super) struct Reading<'a>(RwLockReadGuard<'a, Map>);
 
 impl Reading<'_> {

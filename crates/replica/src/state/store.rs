@@ -33,6 +33,9 @@ pub struct Store {
     table_bytes: usize,
 }
 
+/// Records read from the base at a time, at least.
+const PAGE_LEN: usize = 64;
+
 /// All layers as of one write; that is what a view is.
 #[derive(Clone)]
 struct Layers {
@@ -43,6 +46,8 @@ struct Layers {
     base: Arc<dyn View>,
     /// What the base holds.
     base_seq: Seq,
+    /// The base is a view of this: it can be read for as long as that is open.
+    _engine: Arc<dyn Engine>,
 }
 
 impl Store {
@@ -59,6 +64,7 @@ impl Store {
             frozen: None,
             base: engine.view()?,
             base_seq: 0,
+            _engine: engine.clone(),
         };
         Ok(Arc::new(Self {
             layers: RwLock::new(layers),
@@ -182,12 +188,14 @@ impl Layers {
             if wanted == 0 || is_empty(range) {
                 return Ok(found);
             }
+            // Many at a time: those that were removed lately are there still.
+            let read = wanted.max(PAGE_LEN);
             let page = match direction {
-                Direction::Forward => self.base.scan(range, wanted)?,
-                Direction::Back => self.base.scan_back(range, wanted)?,
+                Direction::Forward => self.base.scan(range, read)?,
+                Direction::Back => self.base.scan_back(range, read)?,
             };
             // Beyond a full page the base has more, which what is in memory there has to wait for.
-            let end = (page.len() == wanted).then(|| page[wanted - 1].0.clone());
+            let end = (page.len() == read).then(|| page[read - 1].0.clone());
             let covered = match (&end, direction) {
                 (None, _) => range,
                 (Some(end), Direction::Forward) => (range.0, Bound::Included(&end[..])),
