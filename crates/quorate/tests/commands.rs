@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -145,6 +146,42 @@ fn files_are_encrypted_whole_or_not_at_all() {
         (Some(1_200_000), plaintext.clone())
     );
     assert_eq!(mode(Path::new(&path("back"))), 0o600, "plaintext is the caller's alone");
+
+    // What is there is not overwritten without a word, not even by itself.
+    for out in ["q", "plain", "back"] {
+        let refused = dev.cli(&[&encrypt[..], &["--in", &path("plain"), "--out", &path(out)]].concat(), "");
+        assert!(complaint(&refused).contains("--force"), "{out}");
+    }
+    assert!(
+        std::fs::read(path("plain")).expect("there") == plaintext && std::fs::read(path("q")).expect("there") == file
+    );
+    std::fs::copy(path("q"), path("twice")).expect("copied");
+    dev.cli_ok(&[&decrypt[..], &["--in", &path("twice"), "--out", &path("twice"), "--force"]].concat(), "");
+    assert!(std::fs::read(path("twice")).expect("there") == plaintext);
+
+    // A signal in the middle leaves nothing of the plaintext.
+    let listed =
+        || std::fs::read_dir(dev.dir()).expect("there").map(|e| e.expect("entry").file_name()).collect::<BTreeSet<_>>();
+    let before = listed();
+    for ended_by in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut command =
+            dev.command_at(&dev.json.nodes[0].api, &[&decrypt[..], &["--out", &path("broken-off")]].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut input = child.stdin.take().expect("a pipe");
+        // All but the end: it has written what was genuine, and waits.
+        input.write_all(&file[..file.len() - 1]).expect("taken");
+        let opened = || {
+            let fds = std::fs::read_dir(format!("/proc/{}/fd", child.id())).ok();
+            let links = fds.into_iter().flatten().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+            links.into_iter().any(|link| link.to_string_lossy().contains("(deleted)"))
+        };
+        wait(opened);
+        signal(child.id(), ended_by);
+        assert!(!child.wait().expect("ended").success());
+        drop(input);
+        assert_eq!(listed(), before, "{ended_by:?}");
+    }
 
     // Streams, an empty one too.
     let stream = dev.cli_ok(&encrypt, &plaintext);
