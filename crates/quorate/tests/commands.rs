@@ -388,6 +388,14 @@ fn a_share_goes_to_the_address_that_was_given_and_to_no_other() {
     assert!(unasked.status.code() == Some(2) && said.contains("--node K") && said.contains(&n2.api), "{said}");
     assert_eq!(json(&unseal(&both, &["--node", "2"], 2).stdout)["ceremony"]["entered"], 2);
 
+    // Nodes go by their names.
+    let bare = dev.cli(&["operator", "seal"], "");
+    assert!(bare.status.code() == Some(2) && complaint(&bare).contains("--node NAME"));
+    assert!(complaint(&dev.cli(&["operator", "seal", "--node", "nobody"], "")).contains(&n2.name));
+    let one = json(&dev.cli_ok(&["operator", "seal", "--node", &n2.name], ""));
+    assert_eq!(one["sealed_nodes"], serde_json::json!([n2.name]));
+    wait(|| entered(1).0.is_null());
+
     // A sealed cluster can be sealed: that forgets entered shares, everywhere.
     let sealed = json(&dev.cli_ok(&["operator", "seal", "--cluster"], ""));
     assert_eq!(sealed["sealed_nodes"].as_array().map(Vec::len), Some(3), "{sealed}");
