@@ -70,7 +70,7 @@ pub struct InOut {
 }
 
 /// Where bytes go to.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Out {
     /// Write this file, which appears when it is complete [default: standard output]
     #[arg(long = "out", value_name = "FILE")]
@@ -214,7 +214,7 @@ impl Random {
         if !shared.json_asked() && std::io::stdout().is_terminal() {
             return output::line(&output::base64(&random));
         }
-        raw_or_json(shared, None, 0o600, "random", &random, json!({}))
+        raw_or_json(shared, &Out::default(), 0o600, "random", &random, json!({}))
     }
 }
 
