@@ -64,8 +64,13 @@ fn every_command_does_what_it_says() {
     assert!(table.starts_with("KEY ") && table.lines().count() == 1103 && table.contains(&id));
     assert_eq!(json(&ok(&["keys", "list", "--limit", "1001"], b""))["keys"].as_array().map(Vec::len), Some(1001));
     assert!(text(&ok(&["keys", "describe", "alias/pay", "--output", "table"], b"")).contains(&id));
+    // What is said is what was stored; a name that is none is refused before anything is asked.
+    assert_eq!(json(&ok(&["keys", "create", "--alias", "alias/said"], b""))["alias"], "said");
+    for none in ["", "a b", &id] {
+        assert_eq!(dev.cli(&["keys", "create", "--alias", none], "").status.code(), Some(2), "{none:?}");
+    }
     ok(&["alias", "create", "cards", "--key", "pay"], b"");
-    assert_eq!(json(&ok(&["alias", "list"], b""))["aliases"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json(&ok(&["alias", "list"], b""))["aliases"].as_array().map(Vec::len), Some(3));
     ok(&["alias", "delete", "cards"], b"");
     assert_eq!(json(&ok(&["keys", "rotate", "pay"], b""))["current_version"], 2);
     assert_eq!(json(&ok(&["keys", "disable", "pay"], b""))["state"], "disabled");
