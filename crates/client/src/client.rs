@@ -53,6 +53,17 @@ impl Endpoint {
     }
 }
 
+/// How long a call is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Patience {
+    /// Until its deadline.
+    Deadline,
+    /// Likewise, as long as any node can be reached.
+    WhileReachable,
+    /// Every node once, and no second time.
+    OneRound,
+}
+
 /// A client of one cluster; cheap to clone, clones share connections.
 #[derive(Clone)]
 pub struct Client {
@@ -60,8 +71,7 @@ pub struct Client {
     /// The endpoint that answered last; calls begin there.
     preferred: Arc<AtomicUsize>,
     deadline: Duration,
-    /// Tries every node once, and no second time.
-    impatient: bool,
+    patience: Patience,
     pub(crate) clock: Arc<TokenClock>,
 }
 
@@ -83,7 +93,7 @@ impl Client {
             endpoints: Arc::new(endpoints),
             preferred: Arc::default(),
             deadline: config.deadline,
-            impatient: false,
+            patience: Patience::Deadline,
             clock: Arc::default(),
         })
     }
@@ -112,7 +122,13 @@ impl Client {
     /// The same client, which takes the first round of failures as the answer instead of trying until the deadline: for
     /// looking whether a node is there.
     pub fn impatient(&self) -> Self {
-        Self { impatient: true, ..self.clone() }
+        Self { patience: Patience::OneRound, ..self.clone() }
+    }
+
+    /// The same client, which gives up at once when no node can be reached at all: for somebody who waits at a terminal. (A
+    /// program that starts with its cluster would rather wait.)
+    pub fn while_reachable(&self) -> Self {
+        Self { patience: Patience::WhileReachable, ..self.clone() }
     }
 
     /// The same client, beginning at another place among the addresses: spreads load.
@@ -200,7 +216,13 @@ impl Client {
                 *effect == Effect::NoneForNow || error.is(reason::UNREACHABLE) && *effect == Effect::None
             });
             let told = failures.iter().any(|(effect, _)| *effect == Effect::NoneForNow);
-            if settled && told || self.impatient || Instant::now() + pause + ATTEMPT_MIN > deadline {
+            let nobody = failures.iter().all(|(_, error)| error.is(reason::UNREACHABLE));
+            let enough = match self.patience {
+                Patience::Deadline => false,
+                Patience::WhileReachable => nobody,
+                Patience::OneRound => true,
+            };
+            if settled && told || enough || Instant::now() + pause + ATTEMPT_MIN > deadline {
                 return Err(self.give_up(failures, doubt));
             }
             tokio::time::sleep(pause).await;
@@ -210,6 +232,14 @@ impl Client {
 
     /// The most telling of a round's failures.
     fn give_up(&self, failures: Vec<(Effect, ClientError)>, doubt: bool) -> ClientError {
+        if let [(_, first), _, ..] = &failures[..]
+            && !doubt
+            && failures.iter().all(|(_, error)| error.is(reason::UNREACHABLE))
+        {
+            let each: Vec<_> = failures.iter().map(|(_, error)| error.message.as_str()).collect();
+            let message = format!("no node can be reached: {}", each.join("; "));
+            return ClientError { message, endpoint: None, ..first.clone() };
+        }
         let weight = |error: &ClientError| match error.reason.as_str() {
             reason::UNKNOWN_OUTCOME | reason::NO_SPACE => 0,
             reason::SEALED => 1,

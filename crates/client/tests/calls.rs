@@ -241,6 +241,24 @@ async fn an_impatient_client_takes_the_first_no() {
 }
 
 #[tokio::test]
+async fn who_waits_at_a_terminal_is_told_at_once_that_nobody_is_there() {
+    let (pki, a, _) = two().await;
+    let mut config = pki.config(&[&a]);
+    let gone = [nobody().await, nobody().await];
+    config.addrs = gone.to_vec();
+    config.deadline = Duration::from_secs(3600);
+    let client = Client::connect(config.clone()).await.unwrap();
+    let error = client.while_reachable().describe_key(key()).await.unwrap_err();
+    assert!(error.is(reason::UNREACHABLE) && gone.iter().all(|address| error.message.contains(address)), "{error:?}");
+    // As long as one is there, it may be the one that serves soon.
+    config.addrs.push(a.address.to_string());
+    a.then([UNAVAILABLE]);
+    let client = Client::connect(config).await.unwrap();
+    client.while_reachable().describe_key(key()).await.unwrap();
+    assert_eq!(a.calls(), 2);
+}
+
+#[tokio::test]
 async fn one_node_alone_has_no_fail_over() {
     let (pki, a, b) = two().await;
     let client = pki.connect(&[&a, &b]).await;

@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -63,8 +64,13 @@ fn every_command_does_what_it_says() {
     assert!(table.starts_with("KEY ") && table.lines().count() == 1103 && table.contains(&id));
     assert_eq!(json(&ok(&["keys", "list", "--limit", "1001"], b""))["keys"].as_array().map(Vec::len), Some(1001));
     assert!(text(&ok(&["keys", "describe", "alias/pay", "--output", "table"], b"")).contains(&id));
+    // What is said is what was stored; a name that is none is refused before anything is asked.
+    assert_eq!(json(&ok(&["keys", "create", "--alias", "alias/said"], b""))["alias"], "said");
+    for none in ["", "a b", &id] {
+        assert_eq!(dev.cli(&["keys", "create", "--alias", none], "").status.code(), Some(2), "{none:?}");
+    }
     ok(&["alias", "create", "cards", "--key", "pay"], b"");
-    assert_eq!(json(&ok(&["alias", "list"], b""))["aliases"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json(&ok(&["alias", "list"], b""))["aliases"].as_array().map(Vec::len), Some(3));
     ok(&["alias", "delete", "cards"], b"");
     assert_eq!(json(&ok(&["keys", "rotate", "pay"], b""))["current_version"], 2);
     assert_eq!(json(&ok(&["keys", "disable", "pay"], b""))["state"], "disabled");
@@ -145,6 +151,42 @@ fn files_are_encrypted_whole_or_not_at_all() {
         (Some(1_200_000), plaintext.clone())
     );
     assert_eq!(mode(Path::new(&path("back"))), 0o600, "plaintext is the caller's alone");
+
+    // What is there is not overwritten without a word, not even by itself.
+    for out in ["q", "plain", "back"] {
+        let refused = dev.cli(&[&encrypt[..], &["--in", &path("plain"), "--out", &path(out)]].concat(), "");
+        assert!(complaint(&refused).contains("--force"), "{out}");
+    }
+    assert!(
+        std::fs::read(path("plain")).expect("there") == plaintext && std::fs::read(path("q")).expect("there") == file
+    );
+    std::fs::copy(path("q"), path("twice")).expect("copied");
+    dev.cli_ok(&[&decrypt[..], &["--in", &path("twice"), "--out", &path("twice"), "--force"]].concat(), "");
+    assert!(std::fs::read(path("twice")).expect("there") == plaintext);
+
+    // A signal in the middle leaves nothing of the plaintext.
+    let listed =
+        || std::fs::read_dir(dev.dir()).expect("there").map(|e| e.expect("entry").file_name()).collect::<BTreeSet<_>>();
+    let before = listed();
+    for ended_by in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut command =
+            dev.command_at(&dev.json.nodes[0].api, &[&decrypt[..], &["--out", &path("broken-off")]].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut input = child.stdin.take().expect("a pipe");
+        // All but the end: it has written what was genuine, and waits.
+        input.write_all(&file[..file.len() - 1]).expect("taken");
+        let opened = || {
+            let fds = std::fs::read_dir(format!("/proc/{}/fd", child.id())).ok();
+            let links = fds.into_iter().flatten().filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+            links.into_iter().any(|link| link.to_string_lossy().contains("(deleted)"))
+        };
+        wait(opened);
+        signal(child.id(), ended_by);
+        assert!(!child.wait().expect("ended").success());
+        drop(input);
+        assert_eq!(listed(), before, "{ended_by:?}");
+    }
 
     // Streams, an empty one too.
     let stream = dev.cli_ok(&encrypt, &plaintext);
@@ -350,6 +392,14 @@ fn a_share_goes_to_the_address_that_was_given_and_to_no_other() {
     let said = complaint(&unasked);
     assert!(unasked.status.code() == Some(2) && said.contains("--node K") && said.contains(&n2.api), "{said}");
     assert_eq!(json(&unseal(&both, &["--node", "2"], 2).stdout)["ceremony"]["entered"], 2);
+
+    // Nodes go by their names.
+    let bare = dev.cli(&["operator", "seal"], "");
+    assert!(bare.status.code() == Some(2) && complaint(&bare).contains("--node NAME"));
+    assert!(complaint(&dev.cli(&["operator", "seal", "--node", "nobody"], "")).contains(&n2.name));
+    let one = json(&dev.cli_ok(&["operator", "seal", "--node", &n2.name], ""));
+    assert_eq!(one["sealed_nodes"], serde_json::json!([n2.name]));
+    wait(|| entered(1).0.is_null());
 
     // A sealed cluster can be sealed: that forgets entered shares, everywhere.
     let sealed = json(&dev.cli_ok(&["operator", "seal", "--cluster"], ""));

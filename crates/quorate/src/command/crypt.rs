@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
-use super::files::{self, Sink};
+use super::files::{self, Existing, Sink};
 use super::output;
 
 /// More than any ciphertext of `encrypt` or `data-key` has, in bytes.
@@ -65,22 +65,45 @@ pub struct InOut {
     /// Read this file [default: standard input]
     #[arg(long = "in", value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Write this file [default: standard output]
+    #[command(flatten)]
+    pub out: Out,
+}
+
+/// Where bytes go to.
+#[derive(Args, Debug, Default)]
+pub struct Out {
+    /// Write this file, which appears when it is complete [default: standard output]
     #[arg(long = "out", value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    path: Option<PathBuf>,
+    /// Replace the file of --out if it is there already
+    #[arg(long)]
+    force: bool,
+}
+
+impl Out {
+    /// The file, unless it is standard output.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Opens it; a new file has that mode.
+    pub fn open(&self, mode: u32) -> CommandResult<Sink> {
+        let existing = if self.force { Existing::Replace } else { Existing::Refuse };
+        Sink::open(self.path(), mode, existing)
+    }
 }
 
 impl Encrypt {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
-        refuse_terminal(shared, self.files.out.as_deref())?;
+        refuse_terminal(shared, self.files.out.path())?;
         let longer = "use `quorate file encrypt` for files and streams of any size";
         let mut plaintext = files::read_input(self.files.input.as_deref(), PLAINTEXT_LEN_MAX, longer)?;
         let plaintext = std::mem::take(&mut *plaintext).into();
         let request = EncryptRequest { key: self.key, plaintext, aad: self.aad.to_proto() };
         let answer = shared.client().await?.encrypt(request).await.doing("encrypt")?;
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
-        raw_or_json(shared, self.files.out.as_deref(), 0o666, "ciphertext", &answer.ciphertext, meta)
+        raw_or_json(shared, &self.files.out, 0o666, "ciphertext", &answer.ciphertext, meta)
     }
 }
 
@@ -115,7 +138,7 @@ impl Decrypt {
         let request = DecryptRequest { ciphertext, aad: self.aad.to_proto(), key: self.key };
         let answer = shared.client().await?.decrypt(request).await.doing("decrypt")?;
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
-        raw_or_json(shared, self.files.out.as_deref(), 0o600, "plaintext", &answer.plaintext, meta)
+        raw_or_json(shared, &self.files.out, 0o600, "plaintext", &answer.plaintext, meta)
     }
 }
 
@@ -191,30 +214,23 @@ impl Random {
         if !shared.json_asked() && std::io::stdout().is_terminal() {
             return output::line(&output::base64(&random));
         }
-        raw_or_json(shared, None, 0o600, "random", &random, json!({}))
+        raw_or_json(shared, &Out::default(), 0o600, "random", &random, json!({}))
     }
 }
 
 /// Raw bytes to the file or standard output; with `--output json`, the metadata on standard output, and the bytes in
 /// it unless they went to a file.
-fn raw_or_json(
-    shared: &Shared,
-    out: Option<&Path>,
-    mode: u32,
-    name: &str,
-    bytes: &[u8],
-    mut meta: Value,
-) -> CommandResult {
-    if let Some(path) = out {
-        let mut sink = Sink::open(out, mode)?;
+fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], mut meta: Value) -> CommandResult {
+    if let Some(path) = out.path() {
+        let mut sink = out.open(mode)?;
         let written = std::io::Write::write_all(&mut sink, bytes).and_then(|()| sink.finish());
         written.map_err(|e| Failure::failed("can't write the output", format!("{}: {e}", path.display()), ""))?;
     }
-    match (shared.json_asked(), out) {
+    match (shared.json_asked(), out.path()) {
         (false, Some(_)) => Ok(()),
         (false, None) => output::bytes(bytes),
         (true, _) => {
-            if out.is_none() {
+            if out.path().is_none() {
                 meta[name] = output::base64(bytes).into();
             }
             output::line(&meta.to_string())

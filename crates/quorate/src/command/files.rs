@@ -3,12 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use quorate_core::seam::Entropy;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -196,8 +196,17 @@ impl FolderLock {
     }
 }
 
+/// What becomes of a file that is there already, where output is to go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Existing {
+    /// It stays, and the output is refused.
+    Refuse,
+    /// It is replaced, once the output is complete.
+    Replace,
+}
+
 /// Where output goes. A regular file appears under its name only when [`Sink::finish`] says it is complete; until then,
-/// and after a failure, there is nothing, or what was there before.
+/// and after a failure or a signal, there is nothing, or what was there before.
 pub enum Sink {
     /// Chunk by chunk, as it comes.
     Stream(Box<dyn Write>),
@@ -207,14 +216,18 @@ pub enum Sink {
 
 impl Sink {
     /// Opens `path`, or standard output without one. New files have mode `mode` less the umask.
-    pub fn open(path: Option<&Path>, mode: u32) -> CommandResult<Self> {
+    pub fn open(path: Option<&Path>, mode: u32, existing: Existing) -> CommandResult<Self> {
         let Some(path) = path else { return Ok(Self::Stream(Box::new(io::stdout().lock()))) };
         let fail = |e: io::Error| Failure::failed("can't write the output", format!("{}: {e}", path.display()), "");
-        // A pipe or device can't be replaced by a file.
-        if fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Ok(Self::Stream(Box::new(OpenOptions::new().write(true).open(path).map_err(fail)?)));
+        match fs::metadata(path) {
+            // A pipe or device can't be replaced by a file.
+            Ok(there) if !there.is_file() => {
+                return Ok(Self::Stream(Box::new(OpenOptions::new().write(true).open(path).map_err(fail)?)));
+            }
+            Ok(_) if existing == Existing::Refuse => return Err(is_there(path)),
+            _ => {}
         }
-        Replacement::new(path, mode).map(Self::File).map_err(fail)
+        Replacement::new(path, mode, existing).map(Self::File).map_err(fail)
     }
 
     /// Makes the output final.
@@ -224,6 +237,11 @@ impl Sink {
             Self::File(file) => file.commit(),
         }
     }
+}
+
+fn is_there(path: &Path) -> Failure {
+    let why = format!("{} is there already", path.display());
+    Failure::failed("can't write the output", why, "name another file, or replace it with --force")
 }
 
 impl Write for Sink {
@@ -241,44 +259,77 @@ impl Write for Sink {
     }
 }
 
-/// A temporary file beside its target; removed unless committed.
+/// A file that has no name before it is committed: whatever ends this process leaves nothing of it. Where the file system
+/// knows no such files, it has a temporary name beside its target, which goes unless a signal ends the process.
 pub struct Replacement {
     file: File,
-    temporary: PathBuf,
     target: PathBuf,
+    temporary: Option<PathBuf>,
+    existing: Existing,
 }
 
 impl Replacement {
-    fn new(target: &Path, mode: u32) -> io::Result<Self> {
+    fn new(target: &Path, mode: u32, existing: Existing) -> io::Result<Self> {
         // A link is followed, so that the file it names is replaced and not the link.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-        for n in 0..1000u32 {
-            let temporary = target.with_file_name(format!(".{name}.{}.{n}.partial", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary) {
-                Ok(file) => return Ok(Self { file, temporary, target }),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(folder, nameless, Mode::from_raw_mode(mode)) {
+            Ok(file) => Ok(Self { file: file.into(), target, temporary: None, existing }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let (file, temporary) =
+                    beside(&target, |path| OpenOptions::new().write(true).create_new(true).mode(mode).open(path))?;
+                Ok(Self { file, target, temporary: Some(temporary), existing })
             }
+            Err(e) => Err(e.into()),
         }
-        Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    fn commit(self) -> io::Result<()> {
+    fn commit(mut self) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.temporary, &self.target)
+        let named = self.temporary.take();
+        let link = |to: &Path| match &named {
+            Some(temporary) => fs::hard_link(temporary, to),
+            None => {
+                let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                Ok(rustix::fs::linkat(CWD, file, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
+            }
+        };
+        let done = match self.existing {
+            Existing::Refuse => link(&self.target),
+            Existing::Replace => beside(&self.target, |path| link(path))
+                .and_then(|((), path)| fs::rename(&path, &self.target).inspect_err(|_| drop(fs::remove_file(&path)))),
+        };
+        self.temporary = named;
+        done
     }
+}
+
+/// Makes something under a name beside `target` that nothing has yet; and that name.
+fn beside<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(T, PathBuf)> {
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    for n in 0..1000u32 {
+        let path = target.with_file_name(format!(".{name}.{}.{n}.partial", std::process::id()));
+        match make(&path) {
+            Ok(made) => return Ok((made, path)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.temporary);
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::remove_file(temporary);
+        }
     }
 }
 
 /// Writes a whole file of the given mode by rename: a reader sees all of it or nothing.
 pub fn replace(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let mut replacement = Replacement::new(path, mode)?;
+    let mut replacement = Replacement::new(path, mode, Existing::Replace)?;
     replacement.file.write_all(bytes)?;
     replacement.commit()
 }
@@ -320,28 +371,56 @@ pub fn read_secret_line(prompt: &str, max: usize) -> CommandResult<Zeroizing<Str
 mod tests {
     use super::*;
 
+    fn names(dir: &Path) -> Vec<String> {
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     #[test]
     fn output_appears_only_when_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         fs::write(&path, "before").unwrap();
-        let mut sink = Sink::open(Some(&path), 0o600).unwrap();
+        let open = || Sink::open(Some(&path), 0o600, Existing::Replace).unwrap();
+        let mut sink = open();
         sink.write_all(b"half").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"before");
+        assert_eq!(
+            names(dir.path()),
+            ["out"],
+            "what is not complete has no name: nothing that ends this process leaves it"
+        );
         drop(sink);
         assert_eq!(fs::read(&path).unwrap(), b"before");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
-        let mut sink = Sink::open(Some(&path), 0o600).unwrap();
+        let mut sink = open();
         sink.write_all(b"whole").unwrap();
         sink.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(names(dir.path()), ["out"]);
+    }
+
+    #[test]
+    fn what_is_there_stays_unless_it_is_to_be_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let open = || Sink::open(Some(&path), 0o600, Existing::Refuse);
+        let mut sink = open().unwrap();
+        sink.write_all(b"late").unwrap();
+        // It came while this was written.
+        fs::write(&path, "before").unwrap();
+        assert_eq!(sink.finish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(open().err().unwrap().to_string().contains("--force"));
+        assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"before".to_vec(), vec!["out".to_owned()]));
+        fs::remove_file(&path).unwrap();
+        let mut sink = open().unwrap();
+        sink.write_all(b"new").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]
     fn a_device_is_written_as_it_is() {
-        let mut sink = Sink::open(Some(Path::new("/dev/null")), 0o600).unwrap();
+        let mut sink = Sink::open(Some(Path::new("/dev/null")), 0o600, Existing::Refuse).unwrap();
         assert!(matches!(sink, Sink::Stream(_)));
         sink.write_all(b"x").unwrap();
         sink.finish().unwrap();

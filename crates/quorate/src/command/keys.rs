@@ -7,7 +7,7 @@ use quorate_client::v1::{
     ScheduleKeyDeletionRequest,
 };
 use quorate_core::request::{
-    DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX, PAGE_LEN_MAX,
+    AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX, PAGE_LEN_MAX,
 };
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ enum Action {
     Create {
         /// A name for it
         #[arg(long, value_name = "NAME")]
-        alias: Option<String>,
+        alias: Option<AliasName>,
         #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
         description: String,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
@@ -123,10 +123,11 @@ impl Keys {
                 return create_many(shared, count, description).await;
             }
             Action::Create { alias, description, token: t, count: None } => {
-                let name = alias.clone();
-                let request = CreateKeyRequest { alias: alias.unwrap_or_default(), description, token: token(t) };
+                let name = alias.as_ref().map(AliasName::as_str);
+                let request =
+                    CreateKeyRequest { alias: name.unwrap_or_default().to_owned(), description, token: token(t) };
                 let answer = client.create_key(request).await.doing("create the key")?;
-                return show(shared, answer, name.as_deref());
+                return show(shared, answer, name);
             }
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,

@@ -71,7 +71,7 @@ impl Shared {
 
     /// A client of the cluster.
     pub async fn client(&self) -> CommandResult<Client> {
-        Client::connect(self.connection.config()?).await.doing("connect")
+        Ok(Client::connect(self.connection.config()?).await.doing("connect")?.while_reachable())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::command::failure::{CommandResult, Failure};
 use crate::command::file::format::{self, CHUNK_LEN, Header};
-use crate::command::files::Sink;
+use crate::command::files::{Existing, Sink};
 
 /// Bytes of each write that is synced: about a group of the journal.
 const SYNCED_LEN: usize = 4096;
@@ -120,7 +120,7 @@ pub fn file_rates(space: &Workspace, mib: u32) -> CommandResult<FileRates> {
     let header = Header::new([1; 7], &[9; 136]).map_err(failed)?;
     let key = [7; format::DATA_KEY_LEN];
     let encrypt = |to: &Path| -> CommandResult<f64> {
-        let (from, mut to, start) = (open(&plain)?, Sink::open(Some(to), 0o600)?, Instant::now());
+        let (from, mut to, start) = (open(&plain)?, Sink::open(Some(to), 0o600, Existing::Replace)?, Instant::now());
         format::encrypt(&header, &key, from, &mut to, |_| {}).map_err(failed)?;
         to.finish().map_err(failed)?;
         Ok(per_second(start))
@@ -130,7 +130,8 @@ pub fn file_rates(space: &Workspace, mib: u32) -> CommandResult<FileRates> {
     let start = Instant::now();
     let mut from = open(&sealed)?;
     let read = Header::read(&mut from).map_err(failed)?;
-    format::decrypt(&read, &key, from, &mut Sink::open(Some(nowhere), 0o600)?, |_| {}).map_err(failed)?;
+    format::decrypt(&read, &key, from, &mut Sink::open(Some(nowhere), 0o600, Existing::Replace)?, |_| {})
+        .map_err(failed)?;
     let decrypt = per_second(start);
     let copy = || -> io::Result<f64> {
         let (mut from, mut to, start) = (File::open(&plain)?, File::create(&out)?, Instant::now());

@@ -17,7 +17,7 @@ pub use format::MAGIC;
 use format::{DATA_KEY_LEN, FileError, Header};
 
 use super::Shared;
-use super::crypt::{Aad, refuse_terminal};
+use super::crypt::{Aad, Out, refuse_terminal};
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, Sink};
 use super::output;
@@ -47,9 +47,8 @@ enum Action {
         /// Read this file [default: standard input]
         #[arg(long = "in", value_name = "FILE")]
         input: Option<PathBuf>,
-        /// Write this file, which appears when it is complete [default: standard output]
-        #[arg(long = "out", value_name = "FILE")]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        out: Out,
     },
     /// Decrypt; the file names its key
     ///
@@ -64,9 +63,8 @@ enum Action {
         /// Read this file [default: standard input]
         #[arg(long = "in", value_name = "FILE")]
         input: Option<PathBuf>,
-        /// Write this file, which appears when it is complete [default: standard output]
-        #[arg(long = "out", value_name = "FILE")]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        out: Out,
     },
 }
 
@@ -74,18 +72,18 @@ impl FileCommand {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
         match self.action {
-            Action::Encrypt { key, aad, input, out } => {
-                encrypt(shared, key, &aad, input.as_deref(), out.as_deref()).await
-            }
-            Action::Decrypt { aad, input, out } => decrypt(shared, &aad, input.as_deref(), out.as_deref()).await,
+            Action::Encrypt { key, aad, input, out } => encrypt(shared, key, &aad, input.as_deref(), &out).await,
+            Action::Decrypt { aad, input, out } => decrypt(shared, &aad, input.as_deref(), &out).await,
         }
     }
 }
 
-async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, out: Option<&Path>) -> CommandResult {
-    if out.is_none() {
-        refuse_terminal(shared, out)?;
+async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, out: &Out) -> CommandResult {
+    if out.path().is_none() {
+        refuse_terminal(shared, None)?;
     }
+    // Before anything is asked of the cluster.
+    let mut to = out.open(0o666)?;
     let (_, from) = files::open_input(input)?;
     let client = shared.client().await?;
     let request =
@@ -96,24 +94,23 @@ async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, 
         .map_err(|_| Failure::failed("can't encrypt", "the operating system gives no random bytes", ""))?;
     let failed = |e: FileError| Failure::failed("can't encrypt the file", e, "");
     let header = Header::new(prefix, &data_key.ciphertext).map_err(failed)?;
-    let mut to = Sink::open(out, 0o666)?;
     let mut progress = Progress::new(files::regular_len(input));
     tokio::task::block_in_place(|| {
         format::encrypt(&header, &data_key.plaintext, from, &mut to, |n| progress.add(n))?;
         to.finish().map_err(FileError::Write)
     })
     .map_err(failed)?;
-    report(shared, out, &data_key.key_id, data_key.key_version, progress.done())
+    report(shared, out.path(), &data_key.key_id, data_key.key_version, progress.done())
 }
 
-async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&Path>) -> CommandResult {
+async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: &Out) -> CommandResult {
+    let mut to = out.open(0o600)?;
     let (name, mut from) = files::open_input(input)?;
     let cant = format!("can't decrypt {name}");
     let header = Header::read(&mut from).map_err(|e| Failure::failed(cant.as_str(), e, ""))?;
     let client = shared.client().await?;
     let request = DecryptRequest { ciphertext: header.wrapped.clone().into(), aad: aad.to_proto(), key: String::new() };
     let data_key = client.decrypt(request).await.doing(format_args!("decrypt {name}: its data key does not open"))?;
-    let mut to = Sink::open(out, 0o600)?;
     let streaming = matches!(to, Sink::Stream(_));
     let mut progress = Progress::new(files::regular_len(input));
     let opened = tokio::task::block_in_place(|| {
@@ -130,7 +127,7 @@ async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: Option<&
         };
         Failure::failed(cant.as_str(), e, todo)
     })?;
-    report(shared, out, &data_key.key_id, data_key.key_version, done)
+    report(shared, out.path(), &data_key.key_id, data_key.key_version, done)
 }
 
 /// What was done, when standard output is free to say it.

@@ -57,6 +57,22 @@ pub fn at(client: &Client, place: u16) -> CommandResult<Client> {
     })
 }
 
+/// The client of the node of that name, or at that place among the addresses. The name is what the node at an address says of
+/// itself: for what a wrong node may be told too.
+pub async fn named(client: &Client, node: &str) -> CommandResult<Client> {
+    if let Ok(place) = node.parse() {
+        return at(client, place);
+    }
+    let asked = ask_all(client).await;
+    let is_it = |asked: &&Asked| asked.status.as_ref().is_ok_and(|status| status.answered_by == node);
+    if let Some(found) = asked.iter().find(is_it) {
+        return Ok(found.client.clone());
+    }
+    let list = asked.iter().map(|asked| format!("\n  {}", asked.in_words())).collect::<String>();
+    let todo = "name its address in QUORATE_ADDR, or another node";
+    Err(Failure::failed(format!("can't reach node {node}"), format!("it is at none of the addresses:{list}"), todo))
+}
+
 /// Asks every address for its status, all at once.
 pub async fn ask_all(client: &Client) -> Vec<Asked> {
     let addresses: Vec<String> = client.addresses().map(str::to_owned).collect();

@@ -16,22 +16,25 @@ use crate::command::{Shared, output};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator seal --cluster
-  quorate operator seal --node 2")]
+  quorate operator seal --node n2")]
 pub struct Seal {
     /// Every node; once this returns, no node uses a key
-    #[arg(long, conflicts_with = "node", required_unless_present = "node")]
+    #[arg(long, conflicts_with = "node")]
     cluster: bool,
-    /// Only the node at this place among the addresses, from 1
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    node: Option<u16>,
+    /// Only this node: its name, or its place among the addresses, from 1
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
 }
 
 impl Seal {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
+        if !self.cluster && self.node.is_none() {
+            return Err(Failure::usage("say which: --node NAME for one node, or --cluster for every node"));
+        }
         let client = shared.client().await?;
-        let sealed = match self.node {
-            Some(place) => one(&nodes::at(&client, place)?).await.doing("seal")?,
+        let sealed = match &self.node {
+            Some(node) => one(&nodes::named(&client, node).await?).await.doing("seal")?,
             None => match client.seal(SealRequest { cluster: true }).await {
                 Ok(answer) => answer.sealed_nodes,
                 // No node can write the seal of a cluster that is sealed already; what is left is entered shares.

@@ -114,13 +114,19 @@ pub fn node_table(nodes: &[NodeStatus]) -> Table {
                 (false, true) => "unreachable".to_owned(),
                 (false, false) => format!("unreachable; {}", n.problem),
             };
-            let sealed = if n.sealed { "sealed" } else { "no" };
+            // What is known of a node that does not answer is of long ago.
+            let sealed = match (n.reachable, n.sealed) {
+                (false, _) => "?",
+                (true, true) => "sealed",
+                (true, false) => "no",
+            };
             let certificate = match certificate_days_left(n) {
                 None => String::new(),
                 Some(days) if days < 0 => "expired".to_owned(),
                 Some(days) => format!("{days} days"),
             };
-            let (lag, api) = (n.lag.to_string(), n.api.clone());
+            let lag = if n.reachable { n.lag.to_string() } else { "?".to_owned() };
+            let api = n.api.clone();
             [
                 n.id.to_string(),
                 n.name.clone(),
@@ -243,5 +249,7 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} in:\n{text}");
         }
+        let silent = text.lines().find(|line| line.contains(" n3 ")).expect("a line of its own");
+        assert!(silent.contains(" ? ") && !silent.contains("sealed"), "of long ago: {silent}");
     }
 }
