@@ -164,19 +164,30 @@ async fn start_on(
     )
     .map_err(OpenError::io("starting the journal"))?;
 
-    let files = open_files(&world, &cfg)?;
     let (cluster, group) = (cfg.cluster, cfg.group);
     let seals = world.seals.clone();
     let levels = cfg.levels;
     let open_state = move |files: Arc<StateFiles>, stands| {
         State::open(files.store()?, cluster, group, seals.clone(), levels, stands)
     };
-    let state = open_state(files.clone(), Some(recovered.stands)).map_err(|e| match e {
-        StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
-        e if e.is_of_another_version() => OpenError::UpgradeNeeded(e.to_string()),
-        e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
-    })?;
-    note_state(&state, &recovered, &writer).await?;
+    let opened = async {
+        let files = open_files(&world, &cfg)?;
+        let state = open_state(files.clone(), Some(recovered.stands)).map_err(|e| match e {
+            StateError::Io(error) if is_full(&error) => OpenError::Io { doing: "opening the state", error },
+            e if e.is_of_another_version() => OpenError::UpgradeNeeded(e.to_string()),
+            e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
+        })?;
+        note_state(&state, &recovered, &writer).await?;
+        Ok((files, state))
+    };
+    let (files, state) = match opened.await {
+        Ok(opened) => opened,
+        Err(e) => {
+            // Whoever is told may start another version at once: the journal is closed by then.
+            writer.stop().await;
+            return Err(e);
+        }
+    };
     if !file.complete {
         file.complete = true;
         file.write(disk, &cfg.data_dir)?;
