@@ -213,10 +213,12 @@ impl Client {
             // Sealed stays sealed until custodians come: waiting out the deadline would only hide it. But while some
             // node is merely busy or electing, it may be the one that serves.
             let settled = failures.iter().all(|(effect, error)| {
-                *effect == Effect::NoneForNow || error.is(reason::UNREACHABLE) && *effect == Effect::None
+                matches!(effect, Effect::NoneForNow | Effect::NotThere)
+                    || error.is(reason::UNREACHABLE) && *effect == Effect::None
             });
             let told = failures.iter().any(|(effect, _)| *effect == Effect::NoneForNow);
-            let nobody = failures.iter().all(|(_, error)| error.is(reason::UNREACHABLE));
+            // A connection that broke may have been a refusal that did not come through: the next one tells.
+            let nobody = failures.iter().all(|(effect, _)| *effect == Effect::NotThere);
             let enough = match self.patience {
                 Patience::Deadline => false,
                 Patience::WhileReachable => nobody,

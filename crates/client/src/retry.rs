@@ -25,6 +25,8 @@ pub(crate) enum Safety {
 pub(crate) enum Effect {
     /// It had none, and another node may well answer.
     None,
+    /// It had none: no connection could be made at all.
+    NotThere,
     /// It had none, and this node will say the same until someone acts on it (unseals, repairs, makes room, fixes the address).
     NoneForNow,
     /// Nobody can tell: the connection broke, or the node does not know.
@@ -56,7 +58,7 @@ pub(crate) fn classify(
     }
     if let Some(failure) = find::<ConnectFailure>(status) {
         let (effect, why) = match failure {
-            ConnectFailure::Unreachable(_) => (Effect::None, reason::UNREACHABLE),
+            ConnectFailure::Unreachable(_) => (Effect::NotThere, reason::UNREACHABLE),
             ConnectFailure::Untrusted(_) => (Effect::NoneForNow, reason::UNTRUSTED_SERVER),
         };
         return (effect, ClientError::new(why, Code::Unavailable, failure.to_string()).at(endpoint));
