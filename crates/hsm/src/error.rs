@@ -199,6 +199,38 @@ pub enum HsmError {
 }
 
 impl HsmError {
+    /// Every [`HsmError::word`].
+    pub const WORDS: [&str; 10] =
+        ["setup", "absent", "pin", "key", "data", "refused", "token", "busy", "timed-out", "stopped"];
+
+    /// For machines, as metrics count errors: one of a few words.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Environment { .. }
+            | Self::ModuleNotLoadable { .. }
+            | Self::Unsupported { .. }
+            | Self::Sha1NotAllowed
+            | Self::Invalid(_) => "setup",
+            Self::TokenAbsent { .. } | Self::TokenAmbiguous { .. } => "absent",
+            Self::PinNotInitialised { .. }
+            | Self::PinLength { .. }
+            | Self::PinWrong { .. }
+            | Self::PinFinalTry { .. }
+            | Self::PinLocked { .. } => "pin",
+            Self::KeyMissing { .. }
+            | Self::KeyAmbiguous { .. }
+            | Self::KeyDamaged { .. }
+            | Self::AttributeWrong { .. }
+            | Self::KeyExists { .. }
+            | Self::KeysNotLoaded => "key",
+            Self::DataUnreadable { .. } => "data",
+            Self::Refused { .. } => "refused",
+            Self::Token { .. } | Self::SelfTest(_) => "token",
+            Self::Busy => "busy",
+            Self::TimedOut => "timed-out",
+            Self::Stopped => "stopped",
+        }
+    }
     /// Whether it says nothing about the token's keys: the token was slow, and may do the same well the next time.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Busy | Self::TimedOut)

@@ -10,7 +10,7 @@ use quorate_crypto::{HsmAlg, Secret, SecretBytes};
 use tokio::time::Instant;
 
 use crate::token::{Connection, Signing};
-use crate::worker::Worker;
+use crate::worker::{HsmMeter, Worker};
 use crate::{HsmConfig, HsmError, KemChoice, KeySelection, NodeKeys, Pin};
 
 /// Making keys may take a network HSM a minute.
@@ -105,6 +105,11 @@ impl Hsm {
         let token = worker.call_blocking(Instant::now() + deadline, Connection::token_info)?;
         let token = TokenDescription::of(&token);
         Ok(Self { inner: Arc::new(Inner { worker, keys: OnceLock::new(), token, deadline }) })
+    }
+
+    /// Has every call from now on told to `meter`; the first one that is set stays.
+    pub fn set_meter(&self, meter: Arc<dyn HsmMeter>) {
+        self.inner.worker.set_meter(meter);
     }
 
     /// Logs out of the token, for the end of a process; every later call fails. Blocks, 2 s at most. Without it, a

@@ -32,3 +32,4 @@ pub use hsm::{Assurance, Hsm, TokenDescription};
 pub use keys::{KemChoice, KeyId, KeyRole, KeySelection, NodeKeys, PublicKeyInfo};
 pub use public_key::fingerprint;
 pub use soft_token::SoftToken;
+pub use worker::HsmMeter;

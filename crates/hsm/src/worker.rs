@@ -2,7 +2,7 @@
 //! them on an async thread.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,11 +35,18 @@ pub(crate) struct Worker {
     thread: Arc<Thread>,
 }
 
+/// Hears of each call to a token, once, when it has ended or was given up.
+pub trait HsmMeter: Send + Sync {
+    /// How long it took, the wait for its turn included, and the word for what went wrong ([`HsmError::word`]).
+    fn called(&self, took: Duration, ended: Result<(), &'static str>);
+}
+
 struct Thread {
     queue: SyncSender<Job>,
     /// Yields nothing; closed when the thread has let go of the token.
     ended: Mutex<Receiver<()>>,
     handle: Mutex<Option<JoinHandle<()>>>,
+    meter: OnceLock<Arc<dyn HsmMeter>>,
 }
 
 impl Thread {
@@ -88,10 +95,23 @@ impl Worker {
                 }
             })
             .map_err(|_| HsmError::Stopped)?;
-        let thread = Thread { queue, ended: Mutex::new(ended), handle: Mutex::new(Some(handle)) };
+        let thread =
+            Thread { queue, ended: Mutex::new(ended), handle: Mutex::new(Some(handle)), meter: OnceLock::new() };
         let worker = Self { thread: Arc::new(thread) };
         without_stalling(|| wait.recv()).map_err(|_| HsmError::Stopped)??;
         Ok(worker)
+    }
+
+    /// Has every call told from now on.
+    pub(crate) fn set_meter(&self, meter: Arc<dyn HsmMeter>) {
+        let _ = self.thread.meter.set(meter);
+    }
+
+    fn told<T>(&self, began: Instant, ended: Result<T, HsmError>) -> Result<T, HsmError> {
+        if let Some(meter) = self.thread.meter.get() {
+            meter.called(began.elapsed(), ended.as_ref().map(drop).map_err(HsmError::word));
+        }
+        ended
     }
 
     /// Lets go of the token; every later call fails. Blocks until it is done, 2 s at most.
@@ -112,17 +132,21 @@ impl Worker {
         deadline: Instant,
         op: impl FnOnce(&mut Connection) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
+        let began = Instant::now();
         let (answer, wait) = tokio::sync::oneshot::channel();
         let run = Box::new(move |connection: &mut Connection| {
             if !answer.is_closed() {
                 let _ = answer.send(op(connection));
             }
         });
-        self.submit(Call { deadline, run })?;
-        match tokio::time::timeout_at(deadline, wait).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(HsmError::TimedOut),
-        }
+        let ended = match self.submit(Call { deadline, run }) {
+            Ok(()) => match tokio::time::timeout_at(deadline, wait).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) | Err(_) => Err(HsmError::TimedOut),
+            },
+            Err(e) => Err(e),
+        };
+        self.told(began, ended)
     }
 
     /// [`Worker::call`] for callers that are not async (rustls signs in a callback). On a multi-thread runtime the
@@ -132,13 +156,16 @@ impl Worker {
         deadline: Instant,
         op: impl FnOnce(&mut Connection) -> Result<T, HsmError> + Send + 'static,
     ) -> Result<T, HsmError> {
+        let began = Instant::now();
         let (answer, wait) = sync_channel(1);
         let run = Box::new(move |connection: &mut Connection| {
             let _ = answer.send(op(connection));
         });
-        self.submit(Call { deadline, run })?;
-        without_stalling(|| wait.recv_timeout(deadline.saturating_duration_since(Instant::now())))
-            .map_err(|_| HsmError::TimedOut)?
+        let ended = self.submit(Call { deadline, run }).and_then(|()| {
+            without_stalling(|| wait.recv_timeout(deadline.saturating_duration_since(Instant::now())))
+                .unwrap_or(Err(HsmError::TimedOut))
+        });
+        self.told(began, ended)
     }
 }
 

@@ -203,16 +203,28 @@ async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
     let healthy = get("/health", None);
     assert!(healthy.starts_with("HTTP/1.1 200") && healthy.ends_with("ok\n"), "{healthy}");
     assert!(get("/metrics", None).starts_with("HTTP/1.1 401"));
-    let metrics = get("/metrics", Some(&dev.json.admin));
+    let missing = quorate_client::v1::KeyRequest { key: "nobody".into() };
+    refused(client.describe_key(missing).await, "NOT_FOUND");
+    let metrics = loop {
+        // The leader counts the keys soon after it has been unsealed, and at its first look there may have been none.
+        let metrics = get("/metrics", Some(&dev.json.admin));
+        if metrics.contains("quorate_keys{") {
+            break metrics;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
     for line in [
         "quorate_state{state=\"ok\"} 1",
-        "quorate_requests_total{call=\"Keys/CreateKey\",status=\"0\"} 1",
+        "quorate_requests_total{call=\"Keys/CreateKey\",status=\"OK\"} 1",
         "quorate_operations_total{action=\"Create\",ended=\"OK\"} 1",
         "quorate_operation_seconds_count{action=\"Create\"} 1",
     ] {
         assert!(metrics.contains(line), "{line} is not in: {metrics}");
     }
     assert!(!metrics.contains(alias));
+    let body = metrics.split("\r\n\r\n").nth(1).expect("a body");
+    // It comes in chunks, whose lengths stand on lines of their own.
+    conventional(&body.lines().filter(|line| line.contains(' ')).fold(String::new(), |all, line| all + line + "\n"));
     let nothing = |when: &str| {
         for path in
             ["/healthz", "/", "/health/", "/metrics/x", "/quorate.v1.Keys/Encrypt", "/grpc.health.v1.Health/Check"]
@@ -231,6 +243,35 @@ async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
     let sealed = get("/health", None);
     assert!(sealed.starts_with("HTTP/1.1 503") && sealed.ends_with("sealed\n"), "{sealed}");
     nothing("sealed");
+}
+
+/// Names, help and units are as Prometheus has them; rules and dashboard are well-formed and ask for nothing that is not there.
+fn conventional(metrics: &str) {
+    let promtool = |args: &[&str], input: &str| {
+        let mut command = std::process::Command::new("promtool");
+        command.args(args);
+        let output = support::run(command, input);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    assert_eq!(promtool(&["check", "metrics"], metrics), "");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster-config");
+    let rules = folder.join("alerts.yml");
+    promtool(&["check", "rules", rules.to_str().expect("text")], "");
+    let there: std::collections::BTreeSet<&str> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for file in ["alerts.yml", "dashboard.json"] {
+        let text = std::fs::read_to_string(folder.join(file)).expect("there");
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        for word in words.filter(|word| word.starts_with("quorate_") || word.starts_with("process_")) {
+            let family = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(there.contains(family), "{file} asks for {word}, which no node has");
+        }
+    }
+    let dashboard = std::fs::read_to_string(folder.join("dashboard.json")).expect("there");
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 10));
 }
 
 /// A configuration like the node's, changed.

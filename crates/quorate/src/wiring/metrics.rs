@@ -1,4 +1,5 @@
-//! What Prometheus scrapes: what is done with keys, through whatever door; requests as they come; the node's state when asked. Names of calls and nodes, never of keys.
+//! What Prometheus scrapes: what is done with keys, through whatever door; requests as they come; the node's state when asked.
+//! Names of calls, members and reasons, never of keys. Names and units follow Prometheus' conventions (`promtool check metrics`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +8,66 @@ use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::Response;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 use quorate_core::action::Action;
+use quorate_core::level::LEVEL;
 use quorate_core::principal::Principal;
+use quorate_hsm::{HsmError, HsmMeter};
+use quorate_proto::REASON_KEY;
 use quorate_service::node::Node;
-use quorate_service::seal::Health;
+use quorate_service::seal::{Health, Status};
 use quorate_service::{Meter, Reason};
 use tokio::time::Instant;
 
 /// From 100 µs, a use on the leader, to 13 s, above the longest deadline.
 const LATENCY_BUCKETS_FROM: f64 = 100e-6;
 const LATENCY_BUCKETS: usize = 18;
+
+/// Makes metrics of one registry.
+struct Maker(Registry);
+
+impl Maker {
+    fn add<T: Collector + Clone + 'static>(&self, made: prometheus::Result<T>) -> T {
+        let metric = made.expect("the name is valid");
+        self.0.register(Box::new(metric.clone())).expect("each name is registered once");
+        metric
+    }
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::with_opts(opts(name, help)))
+    }
+    fn moment(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::with_opts(opts(name, help)))
+    }
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(opts(name, help), &[label]))
+    }
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::with_opts(opts(name, help)))
+    }
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(opts(name, help), labels))
+    }
+    fn times(&self, name: &str, help: &str, label: &str) -> HistogramVec {
+        self.add(HistogramVec::new(latencies(name, help), &[label]))
+    }
+    fn time(&self, name: &str, help: &str) -> Histogram {
+        self.add(Histogram::with_opts(latencies(name, help)))
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("quorate_{name}"), help)
+}
+
+fn latencies(name: &str, help: &str) -> HistogramOpts {
+    let buckets = prometheus::exponential_buckets(LATENCY_BUCKETS_FROM, 2.0, LATENCY_BUCKETS).expect("valid");
+    HistogramOpts::new(format!("quorate_{name}"), help).buckets(buckets)
+}
 
 /// The node's metrics.
 pub struct Metrics {
@@ -28,16 +76,27 @@ pub struct Metrics {
     operation_seconds: HistogramVec,
     requests: IntCounterVec,
     seconds: HistogramVec,
+    refusals: IntCounterVec,
+    fsync: Histogram,
+    hsm: Histogram,
+    hsm_errors: IntCounterVec,
     state: IntGaugeVec,
-    leader: IntGauge,
+    leader: IntGaugeVec,
     applied: IntGauge,
-    cluster_time: IntGauge,
-    verified: IntGauge,
+    cluster_time: Gauge,
+    verified: Gauge,
     ceremony: IntGauge,
     rounds: IntCounter,
     rounds_shared: IntCounter,
     rounds_by_heartbeat: IntCounter,
-    certificate: IntGaugeVec,
+    certificate: GaugeVec,
+    keys: IntGaugeVec,
+    keys_counted: Gauge,
+    members: Members,
+}
+
+/// What is known of each member.
+struct Members {
     sealed: IntGaugeVec,
     reachable: IntGaugeVec,
     lag: IntGaugeVec,
@@ -48,104 +107,72 @@ pub struct Metrics {
 impl Metrics {
     /// A fresh registry.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        fn add<T: prometheus::core::Collector + Clone + 'static>(
-            registry: &Registry,
-            made: prometheus::Result<T>,
-        ) -> T {
-            let metric = made.expect("the name is valid");
-            registry.register(Box::new(metric.clone())).expect("each name is registered once");
-            metric
-        }
-        let opts = |name: &str, help: &str| Opts::new(format!("quorate_{name}"), help);
-        let buckets = prometheus::exponential_buckets(LATENCY_BUCKETS_FROM, 2.0, LATENCY_BUCKETS).expect("valid");
-        let seconds = HistogramOpts::new("quorate_request_seconds", "Time to answer, by call").buckets(buckets.clone());
-        let operation_seconds = HistogramOpts::new("quorate_operation_seconds", "Time to do it, by action");
+        let m = Maker(Registry::new());
+        m.0.register(Box::new(ProcessCollector::for_self())).expect("registered once");
+        let build = opts("build_info", "1; the version, and the highest feature level that it speaks");
+        let build = m.add(IntGaugeVec::new(build, &["version", "level"]));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), &LEVEL.to_string()]).set(1);
+        let hsm_errors = m.counters("hsm_errors_total", "Calls to the token that failed, by kind of error", &["error"]);
+        // There from the start: a rate needs a value before the first error.
+        HsmError::WORDS.iter().for_each(|word| _ = hsm_errors.with_label_values(&[word]));
         Self {
-            operations: add(
-                &registry,
-                IntCounterVec::new(
-                    opts("operations_total", "What was done with keys, by action and reason of failure (OK = done)"),
-                    &["action", "ended"],
+            operations: m.counters(
+                "operations_total",
+                "What was done with keys, by action and reason of failure (OK = done)",
+                &["action", "ended"],
+            ),
+            operation_seconds: m.times("operation_seconds", "Time to do it, by action", "action"),
+            requests: m.counters("requests_total", "Requests answered, by call and gRPC status", &["call", "status"]),
+            seconds: m.times("request_seconds", "Time to answer, by call", "call"),
+            refusals: m.counters("refusals_total", "Requests that were refused or failed, by reason", &["reason"]),
+            fsync: m.time("fsync_seconds", "Time to make what was written durable, journal and state"),
+            hsm: m.time("hsm_call_seconds", "Time for a call to the token, the wait for its turn included"),
+            hsm_errors,
+            state: m.gauges("state", "1 for the state the node is in", "state"),
+            leader: m.gauges("leader", "1 for the member that this node takes for the leader", "node"),
+            applied: m.gauge("applied_index", "Last log entry applied here"),
+            cluster_time: m.moment("cluster_time_timestamp_seconds", "Cluster time, seconds since 1970"),
+            verified: m.moment(
+                "state_verified_timestamp_seconds",
+                "When the whole state was last found to match its digest, seconds since 1970; 0 = not since the start",
+            ),
+            ceremony: m.gauge("ceremony_shares", "Shares entered in the open ceremony"),
+            rounds: m.counter("read_rounds_total", "Read-index rounds begun for reads of this node"),
+            rounds_shared: m.counter("read_rounds_shared_total", "Reads of this node that shared those rounds"),
+            rounds_by_heartbeat: m.counter(
+                "read_rounds_by_heartbeat_total",
+                "Rounds this node confirmed as the leader by heartbeats, for want of a faster way",
+            ),
+            certificate: m.add(GaugeVec::new(
+                opts(
+                    "certificate_expiry_timestamp_seconds",
+                    "When this member's certificate expires, seconds since 1970",
                 ),
+                &["node"],
+            )),
+            keys: m.gauges("keys", "Keys by state, as the leader counted them last; absent at other nodes", "state"),
+            keys_counted: m.moment(
+                "keys_counted_timestamp_seconds",
+                "When the keys were counted, seconds since 1970 by the cluster's time; 0 = not here",
             ),
-            operation_seconds: add(
-                &registry,
-                HistogramVec::new(operation_seconds.buckets(buckets.clone()), &["action"]),
-            ),
-            requests: add(
-                &registry,
-                IntCounterVec::new(
-                    opts("requests_total", "Requests answered, by call and gRPC status"),
-                    &["call", "status"],
+            members: Members {
+                sealed: m.gauges("node_sealed", "1 if this member is sealed", "node"),
+                reachable: m.gauges("node_reachable", "1 if this member was heard of lately", "node"),
+                lag: m.gauges("node_lag", "Log entries this member is behind", "node"),
+                free: m.gauges("node_free_bytes", "Free bytes of this member's disk, when heard of last", "node"),
+                low_space: m.gauges(
+                    "node_low_space",
+                    "1 if this member's disk is nearly full: it takes no changes",
+                    "node",
                 ),
-            ),
-            seconds: add(&registry, HistogramVec::new(seconds, &["call"])),
-            state: add(&registry, IntGaugeVec::new(opts("state", "1 for the state the node is in"), &["state"])),
-            leader: add(
-                &registry,
-                IntGauge::with_opts(opts("leader_id", "Raft id of the leader this node knows; 0 = none")),
-            ),
-            applied: add(&registry, IntGauge::with_opts(opts("applied_index", "Last log entry applied here"))),
-            cluster_time: add(
-                &registry,
-                IntGauge::with_opts(opts("cluster_time_ms", "Cluster time, milliseconds since 1970")),
-            ),
-            verified: add(
-                &registry,
-                IntGauge::with_opts(opts(
-                    "state_verified_seconds",
-                    "When the whole state was last found to match its digest, seconds since 1970; 0 = not since the start",
-                )),
-            ),
-            ceremony: add(
-                &registry,
-                IntGauge::with_opts(opts("ceremony_shares", "Shares entered in the open ceremony")),
-            ),
-            rounds: add(
-                &registry,
-                IntCounter::with_opts(opts("read_rounds_total", "Read-index rounds begun for reads of this node")),
-            ),
-            rounds_shared: add(
-                &registry,
-                IntCounter::with_opts(opts("read_rounds_shared_total", "Reads of this node that shared those rounds")),
-            ),
-            rounds_by_heartbeat: add(
-                &registry,
-                IntCounter::with_opts(opts(
-                    "read_rounds_by_heartbeat_total",
-                    "Rounds this node confirmed as the leader by heartbeats, for want of a faster way",
-                )),
-            ),
-            certificate: add(
-                &registry,
-                IntGaugeVec::new(
-                    opts("certificate_expires_seconds", "When this member's certificate expires, seconds since 1970"),
-                    &["node"],
-                ),
-            ),
-            sealed: add(&registry, IntGaugeVec::new(opts("node_sealed", "1 if this member is sealed"), &["node"])),
-            reachable: add(
-                &registry,
-                IntGaugeVec::new(opts("node_reachable", "1 if this member was heard of lately"), &["node"]),
-            ),
-            lag: add(&registry, IntGaugeVec::new(opts("node_lag", "Log entries this member is behind"), &["node"])),
-            free: add(
-                &registry,
-                IntGaugeVec::new(
-                    opts("node_free_bytes", "Free bytes of this member's disk, when heard of last"),
-                    &["node"],
-                ),
-            ),
-            low_space: add(
-                &registry,
-                IntGaugeVec::new(
-                    opts("node_low_space", "1 if this member's disk is nearly full: it takes no changes"),
-                    &["node"],
-                ),
-            ),
-            registry,
+            },
+            registry: m.0,
         }
+    }
+
+    /// A sync of the node's disk took so long.
+    pub fn synced(&self, took: Duration) {
+        self.fsync.observe(took.as_secs_f64());
     }
 
     /// The text format, with the node's state as it is now.
@@ -162,36 +189,62 @@ impl Metrics {
             counter.reset();
             counter.inc_by(now);
         }
-        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.verified.set(gauge(node.state_verified_ms() / 1000));
+        self.verified.set(seconds(node.state_verified_ms()));
+        self.take_stock(node);
         // Before genesis there is no more to tell.
         if let Ok(status) = node.status(caller) {
-            self.leader.set(status.leader.map_or(0, |l| gauge(l.0)));
-            self.cluster_time.set(gauge(status.cluster_time_ms));
-            self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
-            let of_members = [&self.sealed, &self.reachable, &self.lag, &self.free, &self.low_space, &self.certificate];
-            for gauge in of_members {
-                gauge.reset();
-            }
-            for member in status.nodes {
-                let label = &[member.name.as_str()];
-                self.sealed.with_label_values(label).set(i64::from(member.sealed));
-                self.reachable.with_label_values(label).set(i64::from(member.reachable));
-                self.lag.with_label_values(label).set(gauge(member.lag));
-                self.free.with_label_values(label).set(gauge(member.free_bytes));
-                self.low_space.with_label_values(label).set(i64::from(member.low_space));
-                if member.certificate_ends_ms > 0 {
-                    self.certificate.with_label_values(label).set(gauge(member.certificate_ends_ms / 1000));
-                }
-                if member.name == status.answered_by {
-                    self.applied.set(gauge(member.applied_index));
-                }
-            }
+            self.set(status);
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a Vec takes everything");
         String::from_utf8(text).expect("the text format is UTF-8")
     }
+
+    fn take_stock(&self, node: &Node) {
+        self.keys.reset();
+        let stock = node.kms().ok().and_then(|kms| kms.stock());
+        self.keys_counted.set(stock.map_or(0.0, |stock| seconds(stock.counted_ms)));
+        let Some(stock) = stock else { return };
+        let by_state =
+            [("enabled", stock.enabled), ("disabled", stock.disabled), ("pending-deletion", stock.pending_deletion)];
+        for (state, count) in by_state {
+            self.keys.with_label_values(&[state]).set(gauge(count));
+        }
+    }
+
+    fn set(&self, status: Status) {
+        self.cluster_time.set(seconds(status.cluster_time_ms));
+        self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
+        let of = &self.members;
+        for gauges in [&self.leader, &of.sealed, &of.reachable, &of.lag, &of.free, &of.low_space] {
+            gauges.reset();
+        }
+        self.certificate.reset();
+        for member in status.nodes {
+            let label = &[member.name.as_str()];
+            self.leader.with_label_values(label).set(i64::from(status.leader.is_some_and(|l| l.0 == member.id)));
+            of.sealed.with_label_values(label).set(i64::from(member.sealed));
+            of.reachable.with_label_values(label).set(i64::from(member.reachable));
+            of.lag.with_label_values(label).set(gauge(member.lag));
+            of.free.with_label_values(label).set(gauge(member.free_bytes));
+            of.low_space.with_label_values(label).set(i64::from(member.low_space));
+            if member.certificate_ends_ms > 0 {
+                self.certificate.with_label_values(label).set(seconds(member.certificate_ends_ms));
+            }
+            if member.name == status.answered_by {
+                self.applied.set(gauge(member.applied_index));
+            }
+        }
+    }
+}
+
+fn gauge(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Seconds of milliseconds since 1970.
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 impl Meter for Metrics {
@@ -201,6 +254,36 @@ impl Meter for Metrics {
         self.operation_seconds.with_label_values(&[action.as_str()]).observe(took.as_secs_f64());
     }
 }
+
+impl HsmMeter for Metrics {
+    fn called(&self, took: Duration, ended: Result<(), &'static str>) {
+        self.hsm.observe(took.as_secs_f64());
+        if let Err(error) = ended {
+            self.hsm_errors.with_label_values(&[error]).inc();
+        }
+    }
+}
+
+/// The words of gRPC's status codes, by their number.
+const STATUS: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 
 /// Counts a request and its outcome, by the call's name.
 pub async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
@@ -214,12 +297,19 @@ pub async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: 
     };
     let response = next.run(request).await;
     // A refusal has its status in the head; a success has it in the trailer, after the body.
-    let otherwise = if response.status().is_success() { "0" } else { "other" };
-    let status =
-        response.headers().get("grpc-status").map_or(Ok(otherwise), HeaderValue::to_str).unwrap_or("other").to_owned();
+    let text = |name: &str| response.headers().get(name).map(HeaderValue::to_str)?.ok();
+    let status = match text("grpc-status").map(str::parse::<usize>) {
+        Some(number) => number.ok().and_then(|number| STATUS.get(number)).copied().unwrap_or("other"),
+        None if response.status().is_success() => "OK",
+        None => "other",
+    };
+    // Only words of ours: an answer of a library beneath has none.
+    if let Some(reason) = text(REASON_KEY) {
+        metrics.refusals.with_label_values(&[reason]).inc();
+    }
     // Not implemented, or asked by nobody we know: then the name is not one of ours for certain.
-    let call = if matches!(&*status, "12" | "16" | "other") { "other" } else { &call };
-    metrics.requests.with_label_values(&[call, &status]).inc();
+    let call = if matches!(status, "UNIMPLEMENTED" | "UNAUTHENTICATED" | "other") { "other" } else { &call };
+    metrics.requests.with_label_values(&[call, status]).inc();
     metrics.seconds.with_label_values(&[call]).observe(begun.elapsed().as_secs_f64());
     response
 }

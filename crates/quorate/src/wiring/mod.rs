@@ -4,6 +4,7 @@ mod http;
 mod metrics;
 mod pin;
 mod renewal;
+mod timed_disk;
 mod world;
 
 use std::path::Path;
@@ -27,6 +28,8 @@ use zeroize::Zeroizing;
 use crate::command::failure::{CommandResult, Failure};
 use crate::config::{self, Config};
 use crate::tls::{ApiListener, NodeCertificate, Pins, TlsIdentity, TlsNet, Trust};
+
+use timed_disk::TimedDisk;
 
 pub use pin::read as read_pin;
 pub use world::{OsEntropy, SystemBootClock, SystemClock};
@@ -104,12 +107,17 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     let identity =
         TlsIdentity::new(&certificate, hsm.rustls_signing_key().map_err(token)?).map_err(|e| cant(&e, ""))?;
 
+    let metrics = Arc::new(metrics::Metrics::new());
+    hsm.set_meter(metrics.clone());
     let pins = Pins::default();
     let net = TlsNet::new(identity.clone(), trust.clone(), pins.clone(), wall.clone()).map_err(|e| cant(&e, ""))?;
     let entropy: Arc<dyn quorate_core::seam::Entropy> = Arc::new(OsEntropy);
     let own_keys = HsmOwnKeys::new(hsm.clone(), certificate.cluster, name.clone(), entropy.clone());
+    let on_sync = metrics.clone();
+    let disk =
+        TimedDisk { inner: quorate_journal::disk::RealDisk, on_sync: Arc::new(move |took| on_sync.synced(took)) };
     let world = World {
-        disk: Arc::new(quorate_journal::disk::RealDisk),
+        disk: Arc::new(disk),
         net: Arc::new(net),
         entropy,
         wall: wall.clone(),
@@ -122,7 +130,6 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));
     let invitation = config.join.as_ref().filter(|_| is_new);
-    let metrics = Arc::new(metrics::Metrics::new());
     let node_config = NodeConfig {
         name: name.clone(),
         data_dir: config.data_dir.clone(),

@@ -8,6 +8,7 @@
 mod commit;
 mod page;
 mod perform;
+mod stock;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -15,6 +16,7 @@ pub(crate) mod tests;
 use std::future::Future;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use quorate_core::access::{FixedRoles, PolicyEngine};
 use quorate_core::action::Action;
 use quorate_core::id::Lineage;
@@ -22,6 +24,7 @@ use tokio::time::Instant;
 
 pub use self::page::{CHUNK, Listing, Page, PageToken};
 pub use self::perform::{Tools, Use, UseFacts};
+pub use self::stock::Stock;
 
 use crate::call::Metered;
 use crate::duty::Duties;
@@ -49,6 +52,7 @@ pub struct Kms {
     keyring_watch: Arc<KeyringWatch>,
     duties: Arc<Duties>,
     meter: Metered,
+    stock: ArcSwapOption<Stock>,
 }
 
 impl Kms {
@@ -57,6 +61,7 @@ impl Kms {
     pub fn new(config: KmsConfig) -> Arc<Self> {
         let kms = Self::open(config);
         kms.duties.start();
+        kms.take_stock();
         kms
     }
 
@@ -67,7 +72,7 @@ impl Kms {
         records.replica.set_observer(keyring_watch.clone());
         let duties = Arc::new(Duties::new(records.clone()));
         let policies = Box::new(FixedRoles);
-        Arc::new(Self { records, policies, hot, keyring_watch, duties, meter })
+        Arc::new(Self { records, policies, hot, keyring_watch, duties, meter, stock: ArcSwapOption::empty() })
     }
 
     /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still

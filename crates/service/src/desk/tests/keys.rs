@@ -2,6 +2,9 @@
 
 use super::*;
 use quorate_core::lifecycle::KeyState;
+use quorate_core::request::KeyStates;
+
+use crate::operation::ListKeys;
 
 async fn encrypt(kms: &Kms, key: &KeyHandle, text: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(kms.encrypt(&user(), key, text, &no_aad(), soon()).await?.ciphertext)
@@ -129,6 +132,38 @@ async fn lists_come_in_pages() {
         aliases.dedup_by(|a, b| a.name == b.name);
         assert_eq!(aliases.len(), 23);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_listed_and_counted_by_state() {
+    let rig = Rig::new().await;
+    let kms = &rig.kms;
+    let mut made = Vec::new();
+    for _ in 0..7 {
+        made.push(rig.key().await);
+    }
+    for key in &made[..3] {
+        kms.disable_key(&admin(), &id(*key), soon()).await.unwrap();
+    }
+    kms.schedule_key_deletion(&admin(), &id(made[3]), DeletionWindow::from_days(7).unwrap(), soon()).await.unwrap();
+    let listed = async |states: KeyStates| {
+        let wanted = ListKeys { len: PageLen::parse(0).unwrap(), states, token: Bytes::new() };
+        let mut keys: Vec<_> = kms.page(&verbs::call(&user(), soon()), wanted).await.unwrap().items;
+        keys.sort_by_key(|key| key.id);
+        keys.into_iter().map(|key| key.id).collect::<Vec<_>>()
+    };
+    let sorted = |keys: &[KeyId]| {
+        let mut keys = keys.to_vec();
+        keys.sort();
+        keys
+    };
+    assert_eq!(listed(KeyStates { disabled: true, ..KeyStates::default() }).await, sorted(&made[..3]));
+    assert_eq!(listed(KeyStates { pending_deletion: true, ..KeyStates::default() }).await, [made[3]]);
+    assert_eq!(listed(KeyStates { enabled: true, pending_deletion: true, disabled: false }).await, sorted(&made[3..]));
+    assert_eq!(listed(KeyStates::default()).await, []);
+    let stock = kms.count().await.unwrap();
+    assert_eq!((stock.enabled, stock.disabled, stock.pending_deletion), (3, 3, 1));
+    assert_eq!(kms.stock(), None, "counted by whoever keeps the desk, from time to time");
 }
 
 /// Promise P2 on one node: once a disable is acknowledged, no use that begins later succeeds, cached or not.

@@ -5,7 +5,7 @@ use quorate_core::decide::{
     CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
 };
 use quorate_core::principal::Principal;
-use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHandle, PageLen};
+use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHandle, KeyStates, PageLen};
 use quorate_core::views::{AliasView, KeyView};
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ impl Kms {
         token: &[u8],
         until: Instant,
     ) -> Answer<Page<KeyView>> {
-        self.page(&call(who, until), ListKeys { len, token: token.to_vec().into() }).await
+        self.page(&call(who, until), ListKeys { len, states: KeyStates::ANY, token: token.to_vec().into() }).await
     }
     pub(crate) async fn list_aliases(
         &self,

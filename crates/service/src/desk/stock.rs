@@ -1,0 +1,102 @@
+//! How many keys there are in each state, counted now and then by the leader: nobody has to be asked, and no change is slower
+//! for it.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quorate_core::lifecycle::KeyState;
+use quorate_core::record::Record;
+use quorate_core::request::{KeyStates, PageLen};
+use quorate_replica::Role;
+use tokio::time::Instant;
+
+use super::{CHUNK, Kms, Listing};
+use crate::error::Error;
+use crate::operation::ListKeys;
+use crate::records::facts::unreadable;
+
+/// How often the keys are counted, at least by so much apart.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Counting takes no more than one part in so many of one core's time.
+const SHARE: u32 = 100;
+/// How soon who does not lead, or could not count, looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long it may take until the view is fresh.
+const FRESH_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many keys there are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stock {
+    /// That may be used.
+    pub enabled: u64,
+    /// That may not.
+    pub disabled: u64,
+    /// That wait for their destruction.
+    pub pending_deletion: u64,
+    /// When they were counted, ms since 1970 by the cluster's time.
+    pub counted_ms: u64,
+}
+
+impl Kms {
+    /// The keys as they were counted last, while this node leads.
+    pub fn stock(&self) -> Option<Stock> {
+        self.stock.load().as_deref().copied()
+    }
+
+    /// Counts the keys.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Sealed`], [`Error::Damaged`].
+    pub(super) async fn count(&self) -> Result<Stock, Error> {
+        let all = ListKeys { len: PageLen::parse(0)?, states: KeyStates::ANY, token: Default::default() };
+        let view = self.records.fresh_view(Instant::now() + FRESH_WITHIN).await?;
+        let mut stock = Stock { counted_ms: self.records.replica.status().cluster_time_ms, ..Stock::default() };
+        let mut last = None;
+        loop {
+            let more = {
+                let keyring = self.records.barrier.keyring()?;
+                let rows = all.rows(&keyring, &view, last.as_ref()).map_err(unreadable)?;
+                for (key, _, value) in &rows {
+                    if let Record::Key(found) = self.records.barrier.record(&keyring, key, None, value)? {
+                        match found.state {
+                            KeyState::Enabled => stock.enabled += 1,
+                            KeyState::Disabled => stock.disabled += 1,
+                            KeyState::PendingDeletion { .. } => stock.pending_deletion += 1,
+                            KeyState::Destroyed => {}
+                        }
+                    }
+                }
+                let more = rows.len() == CHUNK;
+                last = rows.into_iter().last().map(|(key, ..)| key);
+                more
+            };
+            if !more {
+                return Ok(stock);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts from time to time, until the desk closes or nobody holds on to it.
+    pub(super) fn take_stock(self: &Arc<Self>) {
+        tokio::spawn(keep(Arc::downgrade(self)));
+    }
+}
+
+async fn keep(kms: Weak<Kms>) {
+    loop {
+        let pause = {
+            let Some(kms) = kms.upgrade() else { return };
+            if kms.records.check_open().is_err() {
+                return;
+            }
+            let began = Instant::now();
+            let leads = kms.records.replica.status().role == Role::Leader;
+            let counted = if leads { kms.count().await.ok() } else { None };
+            let pause = if counted.is_some() { PERIOD.max(began.elapsed() * SHARE) } else { LOOK_AGAIN };
+            kms.stock.store(counted.map(Arc::new));
+            pause
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
