@@ -13,6 +13,7 @@ pub mod failure;
 pub mod file;
 pub mod files;
 pub mod keys;
+pub mod manual;
 pub mod operator;
 pub mod output;
 pub mod pki;
@@ -89,6 +90,7 @@ enum Command {
     File(file::FileCommand),
     Operator(operator::Operator),
     Bench(bench::Bench),
+    Manual(manual::Manual),
     Version(version::Version),
     Completions(completions::Completions),
 }
@@ -99,6 +101,7 @@ impl Command {
         match self {
             Self::Server(c) => c.run(),
             Self::Pki(c) => c.prepare().and_then(|()| c.run(shared)),
+            Self::Manual(c) => c.run(),
             Self::Version(c) => c.run(shared),
             Self::Completions(c) => c.run(),
             other => {
@@ -121,7 +124,7 @@ impl Command {
             Self::File(c) => c.run(shared).await,
             Self::Operator(c) => c.run(shared).await,
             Self::Bench(c) => c.run(shared).await,
-            Self::Server(_) | Self::Pki(_) | Self::Version(_) | Self::Completions(_) => Ok(()),
+            Self::Server(_) | Self::Pki(_) | Self::Manual(_) | Self::Version(_) | Self::Completions(_) => Ok(()),
         }
     }
 }
