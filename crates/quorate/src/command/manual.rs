@@ -85,6 +85,7 @@ fn topics() -> String {
 mod tests {
     use clap::Parser;
     use clap::error::ErrorKind;
+    use quorate_service::seal::Health;
 
     use super::super::Cli;
     use super::*;
@@ -134,7 +135,7 @@ mod tests {
             let line = line.split(" #").next().unwrap_or_default().replace("runuser -u quorate -- ", "");
             let parts = line.split(['|', ';', '(', ')']).flat_map(|part| part.split("&&"));
             let calls = parts.filter_map(|part| {
-                let words = part.split_whitespace().skip_while(|word| is_no_command(word));
+                let words = part.split_whitespace().skip_while(is_no_command);
                 let words: Vec<_> = words.take_while(|word| !word.starts_with(['>', '<'])).map(bare).collect();
                 (words.first()? == "quorate").then_some((place, words))
             });
@@ -217,5 +218,16 @@ mod tests {
         }
         let unknown = Cli::try_parse_from(["quorate", "manual", "nonsense"]).expect_err("no such page").to_string();
         assert!(unknown.contains("at-rest") && unknown.contains("trouble"), "{unknown}");
+    }
+
+    #[test]
+    fn trouble_knows_every_state_and_every_reason() {
+        let page = Topic::Trouble.text();
+        for health in Health::ALL.iter().filter(|health| **health != Health::Ok) {
+            assert!(page.contains(&format!("### {}", health.as_str())), "{}", health.as_str());
+        }
+        for reason in quorate_service::Reason::ALL {
+            assert!(page.contains(reason.as_str()), "{}", reason.as_str());
+        }
     }
 }
