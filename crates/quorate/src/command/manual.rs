@@ -189,7 +189,11 @@ mod tests {
     #[test]
     fn pages_are_of_a_size_to_read() {
         for (name, page) in pages() {
-            let (width_max, lines_max) = if name == "README.md" { (160, 150) } else { (110, 400) };
+            let (width_max, lines_max) = match name.as_str() {
+                "README.md" => (160, 150),
+                "config" | "unit" => (110, 150),
+                _ => (80, 400),
+            };
             let wide: Vec<_> = page.lines().filter(|line| line.chars().count() > width_max).collect();
             assert_eq!(wide, Vec::<&str>::new(), "{name}");
             assert!(page.lines().count() <= lines_max, "{name}");
@@ -229,5 +233,19 @@ mod tests {
         for reason in quorate_service::Reason::ALL {
             assert!(page.contains(reason.as_str()), "{}", reason.as_str());
         }
+    }
+
+    #[test]
+    fn metrics_that_are_named_are_there() {
+        let source = include_str!("../wiring/metrics.rs");
+        let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut seen = 0;
+        for (page, text) in pages() {
+            for name in text.split(|c| !is_in_name(c)).filter_map(|word| word.strip_prefix("quorate_")) {
+                assert!(source.contains(&format!("\"{name}\"")), "{page}: quorate_{name}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 5);
     }
 }
