@@ -161,9 +161,11 @@ impl Machines {
         }
         for shown in screen.split("  Share ").skip(1) {
             let (head, rest) = shown.split_once("\n\n").expect("the share stands by itself");
-            let (share, _) = rest.split_once("\n\n").expect("the share stands by itself");
+            let rows = rest.split("Press Enter").next().unwrap_or_default();
+            // In groups of five; what numbers them is shorter.
+            let share = rows.split_whitespace().filter(|group| group.len() == 5).collect();
             let whose = head.split("for ").nth(1).and_then(|name| name.split('.').next()).expect("a name");
-            self.shares.insert(whose.to_owned(), share.split_whitespace().collect());
+            self.shares.insert(whose.to_owned(), share);
         }
     }
 
