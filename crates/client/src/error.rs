@@ -33,6 +33,9 @@ pub mod reason {
     pub const CERTIFICATE_REFUSED: &str = "CERTIFICATE_REFUSED";
     /// The client's own settings can't work.
     pub const INVALID_CONFIG: &str = "INVALID_CONFIG";
+
+    /// Those that only the client gives.
+    pub const OWN: [&str; 5] = [DEADLINE_EXCEEDED, UNREACHABLE, UNTRUSTED_SERVER, CERTIFICATE_REFUSED, INVALID_CONFIG];
 }
 
 /// A failed call.
@@ -102,13 +105,6 @@ mod tests {
         for word in of_nodes {
             assert_eq!(Reason::of(word).map(Reason::word), Some(word));
         }
-        let own = [
-            reason::DEADLINE_EXCEEDED,
-            reason::UNREACHABLE,
-            reason::UNTRUSTED_SERVER,
-            reason::CERTIFICATE_REFUSED,
-            reason::INVALID_CONFIG,
-        ];
-        assert!(own.iter().all(|word| Reason::of(word).is_none()));
+        assert!(reason::OWN.iter().all(|word| Reason::of(word).is_none()));
     }
 }

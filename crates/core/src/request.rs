@@ -6,6 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::id::{InvalidId, KeyId, Name, quoted};
+use crate::lifecycle::KeyState;
 
 /// Longest description of a key, in bytes.
 pub const DESCRIPTION_LEN_MAX: usize = 256;
@@ -36,6 +37,8 @@ pub enum Part {
     Count,
     /// How long a deletion waits.
     Window,
+    /// The states asked for.
+    State,
     /// The length of a page.
     PageLen,
     /// Where a page begins.
@@ -62,6 +65,7 @@ impl Part {
             Self::Token => "token",
             Self::Count => "count",
             Self::Window => "window",
+            Self::State => "state",
             Self::PageLen => "page-length",
             Self::PageToken => "page-token",
             Self::Context => "context",
@@ -81,6 +85,7 @@ impl Part {
             Self::Token => "the token",
             Self::Count => "the number of keys",
             Self::Window => "the time until the deletion",
+            Self::State => "the state",
             Self::PageLen => "the length of the page",
             Self::PageToken => "the page token",
             Self::Context => "the associated data",
@@ -423,6 +428,32 @@ impl PageLen {
     /// The number.
     pub fn get(self) -> usize {
         self.0
+    }
+}
+
+/// The states that a list of keys is of.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct KeyStates {
+    /// Keys that may be used.
+    pub enabled: bool,
+    /// Keys that may not.
+    pub disabled: bool,
+    /// Keys that wait for their destruction.
+    pub pending_deletion: bool,
+}
+
+impl KeyStates {
+    /// Every state in which a key is shown.
+    pub const ANY: Self = Self { enabled: true, disabled: true, pending_deletion: true };
+
+    /// Whether a key in that state is listed; one that is being destroyed is shown to nobody.
+    pub const fn hold(self, state: KeyState) -> bool {
+        match state {
+            KeyState::Enabled => self.enabled,
+            KeyState::Disabled => self.disabled,
+            KeyState::PendingDeletion { .. } => self.pending_deletion,
+            KeyState::Destroyed => false,
+        }
     }
 }
 

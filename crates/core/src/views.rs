@@ -23,6 +23,8 @@ pub struct KeyView {
     pub rotated_ms: u64,
     /// Free text.
     pub description: Description,
+    /// Its names, in their order.
+    pub aliases: Vec<AliasName>,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -35,6 +37,7 @@ impl From<&KeyRecord> for KeyView {
             created_ms: key.created_ms,
             rotated_ms: key.rotated_ms,
             description: key.description.clone(),
+            aliases: key.aliases.iter().cloned().collect(),
         }
     }
 }

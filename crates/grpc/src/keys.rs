@@ -11,7 +11,9 @@ use quorate_service::core::decide::{
 };
 use quorate_service::core::key_spec::KeySpec;
 use quorate_service::core::lifecycle::KeyState;
-use quorate_service::core::request::{DeletionWindow, EncryptionContext, InvalidRequest, KeyCount, PageLen, Token};
+use quorate_service::core::request::{
+    DeletionWindow, EncryptionContext, InvalidRequest, KeyCount, KeyStates, PageLen, Part, Token,
+};
 use quorate_service::core::views::{AliasView, KeyView};
 use quorate_service::desk::{Kms, PageToken};
 use quorate_service::node::Node;
@@ -82,7 +84,25 @@ fn key(view: KeyView) -> v1::Key {
         deletion_ms,
         description: view.description.as_str().to_owned(),
         rotated_ms: view.rotated_ms,
+        aliases: view.aliases.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// The states that a list is of; none named = any.
+fn key_states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
+    let mut states = KeyStates::default();
+    for state in &asked.states {
+        match v1::KeyState::try_from(*state) {
+            Ok(v1::KeyState::Enabled) => states.enabled = true,
+            Ok(v1::KeyState::Disabled) => states.disabled = true,
+            Ok(v1::KeyState::PendingDeletion) => states.pending_deletion = true,
+            Ok(v1::KeyState::Unspecified) | Err(_) => {
+                let why = "a key is in none of the states asked for: enabled, disabled, pending deletion";
+                return Err(refused(InvalidRequest::wrong(Part::State, why)));
+            }
+        }
+    }
+    Ok(if asked.states.is_empty() { KeyStates::ANY } else { states })
 }
 
 fn key_response(view: KeyView) -> Response<v1::KeyResponse> {
@@ -127,7 +147,8 @@ impl Keys for KeysDoor {
 
     async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Answer<v1::ListKeysResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let wanted = ListKeys { len: PageLen::parse(asked.limit).map_err(refused)?, token: asked.page_token };
+        let (len, states) = (PageLen::parse(asked.limit).map_err(refused)?, key_states(&asked)?);
+        let wanted = ListKeys { len, states, token: asked.page_token };
         let page = kms.page(&call, wanted).await.map_err(refused)?;
         let keys = page.items.into_iter().map(key).collect();
         Ok(Response::new(v1::ListKeysResponse { keys, next_page_token: next_page(page.next) }))

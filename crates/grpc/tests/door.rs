@@ -465,7 +465,12 @@ async fn requests_that_can_not_be_meant() {
         invalid(admin.schedule_key_deletion(request).await.map(drop));
     }
     for (limit, token) in [(1001, vec![]), (1, vec![1, 2, 3])] {
-        invalid(admin.list_keys(v1::ListKeysRequest { limit, page_token: token.into() }).await.map(drop));
+        invalid(
+            admin
+                .list_keys(v1::ListKeysRequest { limit, page_token: token.into(), ..Default::default() })
+                .await
+                .map(drop),
+        );
     }
     for bytes in [0, 1025] {
         invalid(admin.generate_random(v1::GenerateRandomRequest { bytes }).await.map(drop));

@@ -7,6 +7,7 @@ mod hygiene;
 mod pki;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
+mod terminal;
 mod tls;
 mod wiring;
 

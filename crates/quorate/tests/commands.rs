@@ -40,8 +40,8 @@ fn every_command_does_what_it_says() {
     let made = json(&ok(&["keys", "create", "--alias", "pay", "--description", "d"], b""));
     let id = made["key_id"].as_str().expect("an id").to_owned();
     assert_eq!(
-        (&made["alias"], &made["state"], &made["current_version"]),
-        (&"pay".into(), &"enabled".into(), &1.into())
+        (&made["aliases"], &made["state"], &made["current_version"]),
+        (&Value::from(vec!["pay"]), &"enabled".into(), &1.into())
     );
     let made_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let token = uuid::Builder::from_unix_timestamp_millis(made_ms, &[7; 10]).into_uuid().to_string();
@@ -65,7 +65,7 @@ fn every_command_does_what_it_says() {
     assert_eq!(json(&ok(&["keys", "list", "--limit", "1001"], b""))["keys"].as_array().map(Vec::len), Some(1001));
     assert!(text(&ok(&["keys", "describe", "alias/pay", "--output", "table"], b"")).contains(&id));
     // What is said is what was stored; a name that is none is refused before anything is asked.
-    assert_eq!(json(&ok(&["keys", "create", "--alias", "alias/said"], b""))["alias"], "said");
+    assert_eq!(json(&ok(&["keys", "create", "--alias", "alias/said"], b""))["aliases"][0], "said");
     for none in ["", "a b", &id] {
         assert_eq!(dev.cli(&["keys", "create", "--alias", none], "").status.code(), Some(2), "{none:?}");
     }
@@ -77,7 +77,16 @@ fn every_command_does_what_it_says() {
     assert!(complaint(&dev.cli(&["encrypt", "--key", "pay"], "x")).contains("KEY_DISABLED"));
     ok(&["keys", "enable", "pay"], b"");
     let doomed = json(&ok(&["keys", "schedule-deletion", twice[0]["key_id"].as_str().unwrap(), "--days", "7"], b""));
-    assert!(doomed["state"] == "pending-deletion" && doomed["deletion_ms"].as_u64() > doomed["created_ms"].as_u64());
+    assert!(doomed["state"] == "pending-deletion" && doomed["deletion_at"].as_str() > doomed["created_at"].as_str());
+    // The same fields everywhere; what is absent is null.
+    let described = json(&ok(&["keys", "describe", "pay"], b""));
+    let listed = json(&ok(&["keys", "list", "-o", "json"], b""));
+    assert!(listed["keys"].as_array().is_some_and(|keys| keys.contains(&described)), "{described}");
+    assert!(described["deletion_at"].is_null() && described["rotated_at"].as_str().is_some_and(|t| t.ends_with('Z')));
+    let doomed_only = json(&ok(&["keys", "list", "--state", "pending-deletion", "--limit", "5"], b""));
+    assert_eq!(key_ids(&doomed_only).collect::<Vec<_>>(), [twice[0]["key_id"].as_str().unwrap()]);
+    let yaml = text(&ok(&["keys", "list", "-o", "yaml"], b""));
+    assert!(yaml.starts_with("keys:\n- ") && yaml.contains(&format!("key_id: {id}")), "{yaml}");
     assert_eq!(json(&ok(&["keys", "cancel-deletion", twice[0]["key_id"].as_str().unwrap()], b""))["state"], "disabled");
 
     // Uses: raw by default, base64 in JSON.
@@ -93,6 +102,9 @@ fn every_command_does_what_it_says() {
     let data_key = json(&ok(&["data-key", "--key", "pay", "--bytes", "16"], b""));
     assert_eq!(data_key["plaintext"].as_str().map(str::len), Some(24), "16 bytes in base64");
     assert!(json(&ok(&["data-key", "--key", "pay", "--no-plaintext"], b"")).get("plaintext").is_none());
+    let armored = ok(&["encrypt", "--key", "pay", "--armor"], b"by mail");
+    assert!(text(&armored).starts_with("-----BEGIN QUORATE CIPHERTEXT-----"));
+    assert_eq!(ok(&["decrypt"], &armored), b"by mail");
     assert_eq!(ok(&["random", "--bytes", "33"], b"").len(), 33);
     assert_eq!(
         json(&ok(&["random", "--bytes", "3", "--output", "json"], b""))["random"].as_str().map(str::len),
@@ -129,7 +141,14 @@ fn every_command_does_what_it_says() {
     }
     let version = json(&ok(&["version"], b""));
     assert_eq!((&version["version"], &version["level"]), (&env!("CARGO_PKG_VERSION").into(), &1.into()));
-    assert!(text(&ok(&["completions", "bash"], b"")).contains("schedule-deletion"));
+    assert!(text(&ok(&["completions", "bash"], b"")).contains("quorate"));
+
+    // A program learns of failures as it learns of answers.
+    let failure = |args: &[&str]| json(&dev.cli(args, b"").stderr);
+    let unknown = failure(&["keys", "describe", "nobody", "--output", "json"]);
+    assert_eq!((&unknown["reason"], unknown["hint"].is_string()), (&"NOT_FOUND".into(), true));
+    assert_eq!(failure(&["keys", "describe", "--output", "json"])["reason"], "USAGE");
+    assert!(text(&ok(&["explain", "KEY_DISABLED", "-o", "table"], b"")).contains("keys enable"));
 }
 
 #[test]
@@ -230,6 +249,53 @@ fn dev_keeps_its_folder_and_its_nodes_in_order() {
     dev.kill_all_and_restart(false);
     assert_eq!((&dev.json.shares, &dev.json.nodes[0].api), (&before.shares, &before.nodes[0].api));
     assert_eq!(json(&dev.cli_ok(&["keys", "describe", key.as_str().expect("an id")], ""))["key_id"], key);
+
+    // What it wrote is enough to use it: as a client file, as what a shell sets, and as a context of one's own.
+    let bare = |args: &[&str]| {
+        let mut command = Command::new(QUORATE);
+        command.args(args).env("HOME", &dir).env_remove("XDG_CONFIG_HOME").env("XDG_DATA_HOME", dir.join("data-home"));
+        command
+    };
+    let sees_it = |mut command: Command| {
+        let output = run(command.args(["keys", "list", "--output", "json"]), "");
+        output.status.success() && key_ids(&json(&output.stdout)).any(|id| key == id.as_str())
+    };
+    let mut by_file = bare(&[]);
+    by_file.env("QUORATE_CONFIG", dir.join("client.toml"));
+    assert!(sees_it(by_file));
+    let dir_text = dir.to_str().expect("text");
+    let env = run(bare(&["dev", "env", "--dir", dir_text]), "");
+    let script = format!("{}\nexec {QUORATE} keys list --output json", text(&env.stdout));
+    let output = run(Command::new("sh").args(["-c", &script]), "");
+    assert!(key_ids(&json(&output.stdout)).any(|id| key == id.as_str()), "{}", text(&output.stderr));
+    assert!(
+        complaint(&run(bare(&["dev", "env", "--dir", "/nonexistent"]), "")).contains("no cluster of `quorate dev`")
+    );
+    let add = ["context", "add", "mine", "--addr", &dev.json.nodes[0].api, "--cacert", "pki/ca.pem"];
+    let with_me = ["--client-cert", "pki/admin.pem", "--client-key", "pki/admin.key"];
+    let added = run(bare(&[&add[..], &with_me].concat()).current_dir(&dir), "");
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert!(complaint(&run(bare(&add).current_dir(&dir), "")).contains("--force"), "not over another");
+    assert!(sees_it(bare(&["--context", "mine"])) && !sees_it(bare(&[])), "none is in use");
+    run(bare(&["context", "use", "mine"]), "");
+    assert!(sees_it(bare(&[])));
+    assert_eq!(json(&run(bare(&["context", "list"]), "").stdout)["contexts"][0]["current"], true);
+    assert!(complaint(&run(bare(&["context", "use", "other"]), "")).contains("there are: mine"));
+
+    // The shell asks for names, and gets those that there are.
+    dev.cli_ok(&["alias", "create", "cards", "--key", key.as_str().expect("an id")], "");
+    let typed = |words: &[&str]| {
+        let mut command = bare(&["--", "quorate"]);
+        let place = words.len().to_string();
+        command.args(words).env("COMPLETE", "bash").env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_INDEX", place);
+        text(&run(command.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "false"), "").stdout)
+    };
+    assert_eq!(typed(&["keys", "describe", "ca"]).trim(), "cards");
+    assert_eq!(typed(&["operator", "seal", "--node", "n"]).trim(), "n1");
+    let installed = json(&run(bare(&["completions", "bash", "--install"]), "").stdout);
+    assert!(Path::new(installed["completions"].as_str().expect("a path")).starts_with(dir.join("data-home")));
+    let page = dir.join("data-home/man/man1/quorate-keys-create.1");
+    assert!(text(&std::fs::read(page).expect("a page")).contains("quorate keys create"));
 
     // A folder that holds something else is left as it is.
     let other = tempfile::tempdir().expect("a folder");
@@ -519,4 +585,61 @@ fn the_binary_knows_nothing_of_seeded_bugs() {
     for word in ["QUORATE_SEEDED_BUG", "skip-read-index", "BUG ON PURPOSE"] {
         assert!(!holds(word), "{word}");
     }
+}
+
+/// Rows as they were shown, pasted into a terminal: read as one share, seen nowhere, and nothing left for the shell.
+#[test]
+fn a_share_pasted_in_rows_is_read_whole_and_leaves_nothing_behind() {
+    use std::os::fd::OwnedFd;
+    let dev = Dev::start(1);
+    let share = &dev.json.shares[0];
+    let groups: Vec<&str> = (0..17).map(|n| &share[n * 5..n * 5 + 5]).collect();
+    let rows: String = groups
+        .chunks(5)
+        .enumerate()
+        .map(|(n, row)| format!("  {}     {}\n  {}\n\n", n * 5 + 1, n * 5 + 2, row.join(" ")))
+        .collect();
+    let rows = rows.replace("\n\n", "\n");
+
+    let master =
+        rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).expect("a terminal");
+    rustix::pty::grantpt(&master).expect("ours");
+    rustix::pty::unlockpt(&master).expect("ours");
+    let name = rustix::pty::ptsname(&master, Vec::new()).expect("it has one").into_string().expect("text");
+    let open =
+        || -> OwnedFd { std::fs::OpenOptions::new().read(true).write(true).open(&name).expect("it opens").into() };
+    let mut command = dev.command_at(&dev.json.nodes[0].api, &["operator", "share", "check", "--output", "json"]);
+    let slave = open();
+    let child = command.stdin(slave.try_clone().expect("a copy")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("it starts");
+    // Only when it asks is the terminal quiet.
+    let mut asked = String::new();
+    let mut stderr = child.stderr.take().expect("piped");
+    while !asked.contains("(not shown)") {
+        let mut byte = [0];
+        assert_eq!(std::io::Read::read(&mut stderr, &mut byte).expect("it speaks"), 1, "{asked}");
+        asked.push(byte[0] as char);
+    }
+    let mut master = std::fs::File::from(master);
+    wait(|| {
+        !rustix::termios::tcgetattr(&slave).expect("a terminal").local_modes.contains(rustix::termios::LocalModes::ECHO)
+    });
+    master.write_all(format!("{rows}echo not for the shell\n").as_bytes()).expect("typed");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(json(&output.stdout)["share_number"], 1);
+    let modes = rustix::termios::tcgetattr(&slave).expect("a terminal").local_modes;
+    assert!(modes.contains(rustix::termios::LocalModes::ECHO), "typing is shown again");
+    // What the terminal has shown, and what it still holds.
+    rustix::fs::fcntl_setfl(&master, rustix::fs::OFlags::NONBLOCK).expect("ours");
+    let mut shown = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut master, &mut shown);
+    assert!(!text(&shown).contains(groups[1]), "{}", text(&shown));
+    rustix::fs::fcntl_setfl(&slave, rustix::fs::OFlags::NONBLOCK).expect("ours");
+    let left = rustix::io::read(&slave, &mut [0; 100]);
+    assert!(left.is_err(), "a shell would have read {left:?} bytes");
+
+    // As an argument it is exposed, and nothing else of the command counts.
+    let exposed = dev.cli(&["operator", "unseal", share], "");
+    let said = text(&exposed.stderr);
+    assert!(said.contains("exposed") && !said.contains(groups[3]) && exposed.status.code() == Some(2), "{said}");
 }

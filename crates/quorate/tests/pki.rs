@@ -59,6 +59,26 @@ fn from_nothing_to_a_clients_and_a_nodes_certificate() {
     assert_eq!(mode(Path::new(client["key"].as_str().unwrap())), 0o600);
     let (code, said) = refused(dir, &pki(&["client", "--role", "admin", "--name", "alice"]));
     assert!(code == 1 && said.contains("is there already"), "{said}");
+    let key = Path::new(client["key"].as_str().unwrap());
+    let before = std::fs::read(key).unwrap();
+    let (code, said) = refused(dir, &pki(&["client", "--role", "user", "--name", "alice", "--renew"]));
+    assert!(code == 1 && said.contains("is no certificate of quorate://"), "another client's files stay: {said}");
+    assert_eq!(std::fs::read(key).unwrap(), before);
+    done(dir, &pki(&["client", "--role", "admin", "--name", "alice", "--renew", "--days", "20"]));
+    assert!(std::fs::read(key).unwrap() != before && mode(key) == 0o600, "a new key over the old one");
+    let listed = done(dir, &["pki", "list", "--dir", "pki"]);
+    let states = |listed: &Value| {
+        let all = listed["certificates"].as_array().unwrap().iter();
+        all.map(|c| (c["principal"].as_str().unwrap().to_owned(), c["state"].as_str().unwrap().to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let alice = |state: &str| ("admin/alice".to_owned(), state.to_owned());
+    assert_eq!(states(&listed), [alice("in force"), alice("replaced")]);
+    assert_eq!(states(&done(dir, &["pki", "list", "--dir", "pki", "--ends-within", "30"])), [alice("in force")]);
+    assert_eq!(states(&done(dir, &["pki", "list", "--dir", "pki", "--ends-within", "10"])), []);
+    private(&dir.join("short"), "horse\n");
+    let (code, said) = refused(dir, &["pki", "init", "--dir", "other", "--passphrase-file", "short"]);
+    assert!(code == 1 && said.contains("at least 12 characters") && !dir.join("other").exists(), "{said}");
     private(&dir.join("wrong"), "incorrect horse battery");
     let (code, said) = refused(
         dir,

@@ -1,13 +1,14 @@
 //! `quorate alias …`: names of keys.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{Alias, CreateAliasRequest, DeleteAliasRequest, ListAliasesRequest};
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
-use super::output::{self, List};
+use super::output::{self, List, Shown};
+use super::{Shared, completions};
 
 /// Names of keys.
 #[derive(Args, Debug)]
@@ -30,7 +31,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
         /// The key: its id, NAME or alias/NAME
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
         key: String,
     },
     /// Take a name away; the key stays
@@ -66,7 +67,7 @@ impl AliasCommand {
                 shared.format().print(&json!({ "deleted": name }), || output::fields([("deleted", &name)]))
             }
             Action::List {} => {
-                let columns = [("ALIAS", 30), ("KEY", 36), ("CREATED", 0)];
+                let columns = [("ALIAS", 30, Shown::Always), ("KEY", 36, Shown::Always), ("CREATED", 0, Shown::Wide)];
                 let mut list = List::begin(shared.format(), "aliases", columns);
                 let mut page_token = Default::default();
                 loop {
@@ -85,5 +86,5 @@ impl AliasCommand {
 }
 
 fn to_json(alias: &Alias) -> Value {
-    json!({ "name": alias.name, "key_id": alias.key_id, "created_ms": alias.created_ms })
+    json!({ "name": alias.name, "key_id": alias.key_id, "created_at": output::moment(alias.created_ms) })
 }

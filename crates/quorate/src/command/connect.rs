@@ -1,38 +1,42 @@
 //! Which cluster a command talks to, and as whom: flags, else environment, else the client configuration file.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use quorate_client::ClientConfig;
-use serde::Deserialize;
 
+use super::client_file::{Addresses, ClientFile, Settings};
 use super::failure::{CommandResult, Failure};
 use super::files;
 
-const HEADING: &str = "Connection";
+pub(super) const HEADING: &str = "Connection";
 
-/// How to reach the cluster.
+/// How to reach the cluster. What the environment says is read when it is needed, so that usage lines speak of what was typed.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Connection {
-    /// Nodes, as host:port, separated by commas; the first that works is used
-    #[arg(long, env = "QUORATE_ADDR", hide_env_values = true, value_name = "HOST:PORT,…", value_delimiter = ',', global = true, help_heading = HEADING)]
+    /// Nodes, as host:port, separated by commas; the first that works is used [env: QUORATE_ADDR]
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', global = true, help_heading = HEADING)]
     pub addr: Vec<String>,
-    /// The cluster's root certificate (PEM)
-    #[arg(long, env = "QUORATE_CACERT", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
+    /// The cluster's root certificate (PEM) [env: QUORATE_CACERT]
+    #[arg(long, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub cacert: Option<PathBuf>,
-    /// Your certificate (PEM), from `quorate pki client`
-    #[arg(long, env = "QUORATE_CLIENT_CERT", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
+    /// Your certificate (PEM), from `quorate pki client` [env: QUORATE_CLIENT_CERT]
+    #[arg(long, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_cert: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(long, env = "QUORATE_CLIENT_KEY", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
+    /// Its private key (PEM) [env: QUORATE_CLIENT_KEY]
+    #[arg(long, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_key: Option<PathBuf>,
+    /// A connection of the client file, instead of what the environment says [env: QUORATE_CONTEXT]
+    #[arg(long, value_name = "NAME", global = true, help_heading = HEADING)]
+    pub context: Option<String>,
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600), global = true, help_heading = HEADING,
         help = format!("Longest time for one request, in seconds [default: {}]", ClientConfig::DEADLINE_DEFAULT.as_secs()))]
     pub timeout: Option<u64>,
-    /// File that holds these settings [default: ~/.config/quorate/client.toml]
-    #[arg(long, env = "QUORATE_CONFIG", hide_env_values = true, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
+    /// File that holds these settings [default: ~/.config/quorate/client.toml] [env: QUORATE_CONFIG]
+    #[arg(long, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_config: Option<PathBuf>,
 }
 
@@ -45,85 +49,93 @@ fn given(path: &Option<PathBuf>) -> Option<PathBuf> {
     path.clone().filter(|p| !p.as_os_str().is_empty())
 }
 
-/// The client configuration file.
-#[derive(Deserialize, Default, Debug)]
-#[serde(deny_unknown_fields)]
-struct ClientFile {
-    addr: Option<Addresses>,
-    cacert: Option<PathBuf>,
-    client_cert: Option<PathBuf>,
-    client_key: Option<PathBuf>,
-    timeout: Option<u64>,
-}
+/// What the environment says, by the name of a variable; one set to nothing is not set.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-#[derive(Deserialize, Debug)]
-#[serde(untagged)]
-enum Addresses {
-    List(Vec<String>),
-    Text(String),
-}
-
-impl ClientFile {
-    /// Parses `text`; relative paths are relative to the file's folder.
-    fn parse(text: &str, path: &Path) -> CommandResult<Self> {
-        let mut file: Self = toml::from_str(text).map_err(|e| {
-            let why = format!("{}: {e}", path.display());
-            let known = "it may hold addr, cacert, client_cert, client_key and timeout";
-            Failure::failed("can't use the client configuration file", why, known)
-        })?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        for p in [&mut file.cacert, &mut file.client_cert, &mut file.client_key].into_iter().flatten() {
-            *p = match p.strip_prefix("~") {
-                Ok(rest) => home().unwrap_or_default().join(rest),
-                Err(_) => base.join(&*p),
-            };
-        }
-        if file.timeout.is_some_and(|t| !(1..=3600).contains(&t)) {
-            return Err(Failure::failed(
-                "can't use the client configuration file",
-                "timeout is not 1 to 3600 seconds",
-                "",
-            ));
-        }
-        Ok(file)
-    }
-
-    fn load(named: Option<&Path>) -> CommandResult<Self> {
-        let default = default_path();
-        let Some(path) = named.or(default.as_deref().filter(|p| files::exists(p))) else { return Ok(Self::default()) };
-        let bytes = files::read(path, "the client configuration file")?;
-        Self::parse(&String::from_utf8_lossy(&bytes), path)
-    }
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").map(PathBuf::from)
+    environment("HOME").map(PathBuf::from)
 }
 
 fn default_path() -> Option<PathBuf> {
-    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let config = environment("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     Some(config.or_else(|| Some(home()?.join(".config")))?.join("quorate/client.toml"))
 }
 
+/// Where the settings of one command come from, each place before the next.
+struct Sources {
+    /// Flags, and the environment unless a context was named.
+    here: Settings,
+    /// The client file's context in force, else what stands in the file without a name.
+    file: Settings,
+}
+
 impl Connection {
+    /// The client file that counts; it need not exist.
+    pub fn file_path(&self) -> Option<PathBuf> {
+        self.file_path_by(&environment)
+    }
+
+    fn file_path_by(&self, env: Environment<'_>) -> Option<PathBuf> {
+        given(&self.client_config).or_else(|| env("QUORATE_CONFIG").map(PathBuf::from)).or_else(default_path)
+    }
+
+    /// The client file, empty when it does not exist; one that was named has to.
+    fn file_by(&self, env: Environment<'_>) -> CommandResult<ClientFile> {
+        let named = given(&self.client_config).is_some() || env("QUORATE_CONFIG").is_some();
+        match self.file_path_by(env) {
+            Some(path) if named || files::exists(&path) => ClientFile::load(&path),
+            _ => Ok(ClientFile::default()),
+        }
+    }
+
+    /// What was said on the command line and in the environment; a context that is named on the command line comes instead of the
+    /// environment.
+    pub fn settings(&self) -> Settings {
+        self.settings_by(&environment)
+    }
+
+    fn settings_by(&self, env: Environment<'_>) -> Settings {
+        let env = |name: &str| if self.context.is_some() { None } else { env(name) };
+        let file = |flag: &Option<PathBuf>, name: &str| given(flag).or_else(|| env(name).map(PathBuf::from));
+        let addr = match self.addr.is_empty() {
+            false => Some(Addresses::List(self.addr.clone())),
+            true => env("QUORATE_ADDR").map(|text| Addresses::Text(text.to_string_lossy().into_owned())),
+        };
+        Settings {
+            addr,
+            cacert: file(&self.cacert, "QUORATE_CACERT"),
+            client_cert: file(&self.client_cert, "QUORATE_CLIENT_CERT"),
+            client_key: file(&self.client_key, "QUORATE_CLIENT_KEY"),
+            timeout: self.timeout,
+        }
+    }
+
+    fn sources(&self, env: Environment<'_>) -> CommandResult<Sources> {
+        let file = self.file_by(env)?;
+        let named = self.context.clone().or_else(|| env("QUORATE_CONTEXT").map(|c| c.to_string_lossy().into_owned()));
+        Ok(Sources { here: self.settings_by(env), file: file.context(named.as_deref())? })
+    }
+
     /// The settings, with what the file adds.
     pub fn config(&self) -> CommandResult<ClientConfig> {
-        let file = ClientFile::load(given(&self.client_config).as_deref())?;
-        let addrs = match (&self.addr, file.addr) {
-            (flags, _) if !flags.is_empty() => flags.clone(),
-            (_, Some(Addresses::List(list))) => list,
-            (_, Some(Addresses::Text(text))) => text.split(',').map(str::to_owned).collect(),
-            (_, None) => Vec::new(),
-        };
-        let addrs = addrs.into_iter().filter(|a| !a.trim().is_empty()).collect();
+        self.config_by(&environment)
+    }
+
+    fn config_by(&self, env: Environment<'_>) -> CommandResult<ClientConfig> {
+        let Sources { here, file } = self.sources(env)?;
+        let addrs = here.addr.or(file.addr).map(Addresses::list).unwrap_or_default();
         let missing = |what: &str, name: &str, flag: &str| {
             let todo = format!("set {name} or {flag}, or write it into ~/.config/quorate/client.toml");
             Failure::failed(format!("can't tell which {what} to use"), "none is given", todo)
         };
-        let cacert = given(&self.cacert).or(file.cacert);
+        let cacert = here.cacert.or(file.cacert);
         let cacert = cacert.ok_or_else(|| missing("root certificate", "QUORATE_CACERT", "--cacert"))?;
         let ca_pem = files::read(&cacert, "the root certificate")?;
-        let (cert, key) = (given(&self.client_cert).or(file.client_cert), given(&self.client_key).or(file.client_key));
+        let (cert, key) = (here.client_cert.or(file.client_cert), here.client_key.or(file.client_key));
         let (cert_pem, key_pem) = match (cert, key) {
             (Some(cert), Some(key)) => {
                 (files::read(&cert, "the client certificate")?, files::read(&key, "the client key")?)
@@ -133,67 +145,130 @@ impl Connection {
             (Some(_), None) => return Err(missing("client key", "QUORATE_CLIENT_KEY", "--client-key")),
         };
         let mut config = ClientConfig::new(addrs, ca_pem, cert_pem, key_pem);
-        if let Some(seconds) = self.timeout.or(file.timeout) {
+        if let Some(seconds) = here.timeout.or(file.timeout) {
             config.deadline = Duration::from_secs(seconds);
         }
         Ok(config)
     }
 }
 
+/// Says so when the certificate is good for less than a month.
+pub fn warn_of_expiry(config: &ClientConfig, now_ms: u64) {
+    let Some(days) = days_left(&config.cert_pem, now_ms) else { return };
+    if days < WARN_DAYS {
+        let when = if days < 0 { "has expired".to_owned() } else { format!("ends in {days} days") };
+        eprintln!("warning: your client certificate {when}; `quorate pki client --renew` issues another");
+    }
+}
+
+/// A certificate that is good for fewer days than this is worth a word.
+const WARN_DAYS: i64 = 30;
+
+/// How many whole days the first certificate of a PEM file is still good for; less than 0 once it has expired.
+fn days_left(pem: &[u8], now_ms: u64) -> Option<i64> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    let ends_s = block.parse_x509().ok()?.validity().not_after.timestamp();
+    Some(ends_s.saturating_sub(i64::try_from(now_ms / 1000).ok()?).div_euclid(24 * 60 * 60))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_file_knows_lists_texts_and_relative_paths() {
-        let path = Path::new("/etc/quorate/client.toml");
-        let file =
-            ClientFile::parse("addr = [\"a:1\", \"b:2\"]\ncacert = \"ca.pem\"\nclient_key = \"/k\"", path).unwrap();
-        assert!(matches!(file.addr, Some(Addresses::List(l)) if l == ["a:1", "b:2"]));
-        assert_eq!(file.cacert.unwrap(), Path::new("/etc/quorate/ca.pem"));
-        assert_eq!(file.client_key.unwrap(), Path::new("/k"));
-        let file = ClientFile::parse("addr = \"a:1,b:2\"\ntimeout = 3", path).unwrap();
-        assert!(matches!(file.addr, Some(Addresses::Text(t)) if t == "a:1,b:2"));
-        for (bad, expected) in
-            [("adr = \"a\"", "unknown field `adr`"), ("timeout = 0", "1 to 3600"), ("addr =", "client.toml")]
-        {
-            let error = ClientFile::parse(bad, path).unwrap_err().to_string();
-            assert!(error.contains(expected), "{bad}: {error}");
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            files::replace(&path, 0o600, text.as_bytes()).unwrap();
+            path
         }
     }
 
+    fn bare(_: &str) -> Option<OsString> {
+        None
+    }
+
+    fn refused(connection: &Connection) -> String {
+        connection.config_by(&bare).unwrap_err().to_string()
+    }
+
     #[test]
-    fn flags_come_before_the_file_and_gaps_are_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            files::replace(&path, 0o600, text.as_bytes()).unwrap();
-            path
-        };
-        let ca = write("ca.pem", "ROOT");
-        let client_config = Some(write("client.toml", "addr = \"file:1\"\ncacert = \"ca.pem\"\ntimeout = 3"));
-        let from_file = Connection { client_config: client_config.clone(), ..Default::default() }.config().unwrap();
-        assert_eq!((from_file.addrs, from_file.ca_pem), (vec!["file:1".to_owned()], b"ROOT".to_vec()));
-        assert_eq!(from_file.deadline, Duration::from_secs(3));
-        let flags = Connection {
-            addr: vec!["flag:1".into(), "flag:2".into()],
-            timeout: Some(4),
+    fn flags_come_before_the_environment_and_that_before_the_file() {
+        let dir = Folder::new();
+        dir.write("ca.pem", "ROOT");
+        let client_config = Some(dir.write("client.toml", "addr = \"file:1\"\ncacert = \"ca.pem\"\ntimeout = 3"));
+        let from_file = Connection { client_config: client_config.clone(), ..Default::default() };
+        let seen = from_file.config_by(&bare).unwrap();
+        assert_eq!((seen.addrs, seen.ca_pem), (vec!["file:1".to_owned()], b"ROOT".to_vec()));
+        assert_eq!(seen.deadline, Duration::from_secs(3));
+
+        let env = |name: &str| (name == "QUORATE_ADDR").then(|| OsString::from("env:1, env:2"));
+        assert_eq!(from_file.config_by(&env).unwrap().addrs, ["env:1", "env:2"]);
+        let flags = Connection { addr: vec!["flag:1".into()], timeout: Some(4), ..from_file.clone() };
+        let seen = flags.config_by(&env).unwrap();
+        assert_eq!((seen.addrs, seen.deadline), (vec!["flag:1".to_owned()], Duration::from_secs(4)));
+        let nothing = Connection { cacert: Some("".into()), ..from_file };
+        assert_eq!(nothing.config_by(&bare).unwrap().ca_pem, b"ROOT", "set to nothing is not set");
+    }
+
+    #[test]
+    fn gaps_are_named() {
+        let dir = Folder::new();
+        let (ca, empty) = (dir.write("ca.pem", "ROOT"), Some(dir.write("empty.toml", "")));
+        assert!(refused(&Connection { client_config: empty.clone(), ..Default::default() }).contains("QUORATE_CACERT"));
+        let half =
+            Connection { client_cert: Some(ca.clone()), cacert: Some(ca), client_config: empty, ..Default::default() };
+        assert!(refused(&half).contains("QUORATE_CLIENT_KEY"));
+        let gone = Connection { client_config: Some("/nonexistent".into()), ..Default::default() };
+        assert!(refused(&gone).contains("/nonexistent"));
+    }
+
+    #[test]
+    fn a_context_is_taken_as_a_whole() {
+        let dir = Folder::new();
+        dir.write("a.pem", "A");
+        dir.write("b.pem", "B");
+        let text = "addr = \"bare:1\"\ncacert = \"a.pem\"\ncurrent = \"b\"\n[contexts.b]\naddr = \"b:1\"\ncacert = \"b.pem\"\n\
+                    [contexts.half]\naddr = \"half:1\"";
+        let client_config = Some(dir.write("client.toml", text));
+        let of = |context: Option<&str>| Connection {
+            context: context.map(str::to_owned),
             client_config: client_config.clone(),
             ..Default::default()
         };
-        let both = flags.config().unwrap();
-        assert_eq!((both.addrs.len(), both.deadline), (2, Duration::from_secs(4)));
+        let addrs = |c: &Connection, env: Environment<'_>| c.config_by(env).unwrap().addrs;
+        assert_eq!(addrs(&of(None), &bare), ["b:1"], "the current one");
+        assert!(refused(&of(Some("half"))).contains("QUORATE_CACERT"), "nothing of another is mixed in");
+        let why = refused(&of(Some("nobody")));
+        assert!(why.contains("nobody") && why.contains("b, half"), "{why}");
+        let env = |name: &str| match name {
+            "QUORATE_ADDR" => Some(OsString::from("env:1")),
+            "QUORATE_CONTEXT" => Some("half".into()),
+            _ => None,
+        };
+        assert_eq!(
+            addrs(&of(Some("b")), &env),
+            ["b:1"],
+            "named on the command line it comes instead of the environment"
+        );
+        let none = |name: &str| (name == "QUORATE_CONTEXT").then(|| OsString::from("b"));
+        assert_eq!(addrs(&of(None), &none), ["b:1"]);
+    }
 
-        let empty = Some(write("empty.toml", ""));
-        let refused = |c: Connection| c.config().unwrap_err().to_string();
-        assert!(refused(Connection { client_config: empty.clone(), ..Default::default() }).contains("QUORATE_CACERT"));
-        let half =
-            Connection { client_cert: Some(ca.clone()), cacert: Some(ca), client_config: empty, ..Default::default() };
-        assert!(refused(half).contains("QUORATE_CLIENT_KEY"));
-        let nothing =
-            Connection { cacert: Some("".into()), client_config: client_config.clone(), ..Default::default() };
-        assert_eq!(nothing.config().unwrap().ca_pem, b"ROOT", "set to nothing is not set");
-        let gone = Connection { client_config: Some("/nonexistent".into()), ..Default::default() };
-        assert!(refused(gone).contains("/nonexistent"));
+    #[test]
+    fn days_are_counted_to_the_end_of_the_certificate() {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2030, 1, 31);
+        let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+        let ends_ms = 1_896_048_000_000;
+        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS), Some(10));
+        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS + 1000), Some(9));
+        assert_eq!(days_left(pem.as_bytes(), ends_ms + 1000), Some(-1));
+        assert_eq!(days_left(b"", 0), None);
     }
 }

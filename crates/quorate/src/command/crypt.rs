@@ -4,19 +4,24 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{
     AssociatedData, DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateRandomRequest,
 };
 use quorate_core::request::{DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, PLAINTEXT_LEN_MAX, RANDOM_LEN_MAX};
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, Existing, Sink};
 use super::output;
+use super::{Shared, completions};
 
 /// More than any ciphertext of `encrypt` or `data-key` has, in bytes.
 const CIPHERTEXT_LEN_MAX: usize = PLAINTEXT_LEN_MAX + 4096;
+/// The same as text, with its line ends and what people put around it.
+const ARMORED_LEN_MAX: usize = CIPHERTEXT_LEN_MAX * 2;
+/// Label of a ciphertext as text (RFC 7468).
+const ARMOR: &str = "QUORATE CIPHERTEXT";
 
 /// Associated data of a use.
 #[derive(Args, Debug, Default)]
@@ -43,16 +48,20 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Encrypt up to 4096 bytes.
 ///
-/// Reads raw bytes and writes raw ciphertext, which names its key.
+/// Reads raw bytes and writes raw ciphertext, or text with --armor; either names its key, and `quorate decrypt` takes both.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   echo 'attack at dawn' | quorate encrypt --key payments --aad tenant=blue > secret
   quorate encrypt --key alias/payments --in password.txt --out password.q
+  quorate encrypt --key payments --armor < password.txt  as text, for a configuration file or a mail
   quorate encrypt --key payments --in password.txt --output json  with the ciphertext in base64")]
 pub struct Encrypt {
     /// The key: its id, NAME or alias/NAME
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
+    /// Write the ciphertext as text between BEGIN and END lines
+    #[arg(long)]
+    armor: bool,
     #[command(flatten)]
     aad: Aad,
     #[command(flatten)]
@@ -96,13 +105,20 @@ impl Out {
 impl Encrypt {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
-        refuse_terminal(shared, self.files.out.path())?;
+        if !self.armor {
+            refuse_terminal(shared, self.files.out.path(), ", or --armor")?;
+        }
+        files::say_what_is_awaited(self.files.input.as_deref(), "the plaintext");
         let longer = "use `quorate file encrypt` for files and streams of any size";
         let mut plaintext = files::read_input(self.files.input.as_deref(), PLAINTEXT_LEN_MAX, longer)?;
         let plaintext = std::mem::take(&mut *plaintext).into();
         let request = EncryptRequest { key: self.key, plaintext, aad: self.aad.to_proto() };
         let answer = shared.client().await?.encrypt(request).await.doing("encrypt")?;
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
+        if self.armor && shared.asked_for_programs().is_none() {
+            let text = pem::encode(&pem::Pem::new(ARMOR, answer.ciphertext.to_vec()));
+            return raw_or_json(shared, &self.files.out, 0o666, "ciphertext", text.as_bytes(), meta);
+        }
         raw_or_json(shared, &self.files.out, 0o666, "ciphertext", &answer.ciphertext, meta)
     }
 }
@@ -117,7 +133,7 @@ impl Encrypt {
   quorate decrypt --key payments --in password.q  refuses a ciphertext of any other key")]
 pub struct Decrypt {
     /// Refuse a ciphertext of any key but this one
-    #[arg(long, value_name = "KEY", default_value = "")]
+    #[arg(long, value_name = "KEY", default_value = "", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     #[command(flatten)]
     aad: Aad,
@@ -128,17 +144,35 @@ pub struct Decrypt {
 impl Decrypt {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
+        files::say_what_is_awaited(self.files.input.as_deref(), "the ciphertext");
         let longer = "it is no ciphertext of `quorate encrypt`; files are decrypted with `quorate file decrypt`";
-        let mut ciphertext = files::read_input(self.files.input.as_deref(), CIPHERTEXT_LEN_MAX, longer)?;
+        let mut ciphertext = files::read_input(self.files.input.as_deref(), ARMORED_LEN_MAX, longer)?;
         if ciphertext.starts_with(super::file::MAGIC) {
             let why = "it is a file of `quorate file encrypt`";
             return Err(Failure::failed("can't decrypt", why, "use `quorate file decrypt`"));
         }
-        let ciphertext = std::mem::take(&mut *ciphertext).into();
+        let ciphertext = match unarmored(&ciphertext)? {
+            Some(bytes) => bytes.into(),
+            None => std::mem::take(&mut *ciphertext).into(),
+        };
         let request = DecryptRequest { ciphertext, aad: self.aad.to_proto(), key: self.key };
         let answer = shared.client().await?.decrypt(request).await.doing("decrypt")?;
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
         raw_or_json(shared, &self.files.out, 0o600, "plaintext", &answer.plaintext, meta)
+    }
+}
+
+/// The ciphertext in a text of `encrypt --armor`; none when it is no such text.
+fn unarmored(input: &[u8]) -> CommandResult<Option<Vec<u8>>> {
+    let text = input.trim_ascii_start();
+    if !text.starts_with(b"-----BEGIN ") {
+        return Ok(None);
+    }
+    let cant = |why: String| Failure::failed("can't decrypt", why, "give the whole text, from BEGIN to END");
+    let block = pem::parse(text).map_err(|e| cant(format!("its text is damaged: {e}")))?;
+    match block.tag() {
+        ARMOR => Ok(Some(block.into_contents())),
+        other => Err(cant(format!("it is a {other}, not a {ARMOR}"))),
     }
 }
 
@@ -151,7 +185,7 @@ impl Decrypt {
   quorate data-key --key payments --bytes 64 --no-plaintext")]
 pub struct DataKey {
     /// The key: its id, NAME or alias/NAME
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     #[arg(long, value_name = "N", default_value_t = DATA_KEY_LEN_DEFAULT as u32, help = format!("Length of the data key, 1 to {DATA_KEY_LEN_MAX} bytes"),
         value_parser = clap::value_parser!(u32).range(1..=DATA_KEY_LEN_MAX as i64))]
@@ -211,14 +245,14 @@ impl Random {
     pub async fn run(self, shared: &Shared) -> CommandResult {
         let request = GenerateRandomRequest { bytes: self.bytes };
         let random = shared.client().await?.generate_random(request).await.doing("get random bytes")?.random;
-        if !shared.json_asked() && std::io::stdout().is_terminal() {
+        if shared.asked_for_programs().is_none() && std::io::stdout().is_terminal() {
             return output::line(&output::base64(&random));
         }
         raw_or_json(shared, &Out::default(), 0o600, "random", &random, json!({}))
     }
 }
 
-/// Raw bytes to the file or standard output; with `--output json`, the metadata on standard output, and the bytes in
+/// Raw bytes to the file or standard output; with `--output json` or `yaml`, the metadata on standard output, and the bytes in
 /// it unless they went to a file.
 fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], mut meta: Value) -> CommandResult {
     if let Some(path) = out.path() {
@@ -226,22 +260,23 @@ fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], 
         let written = std::io::Write::write_all(&mut sink, bytes).and_then(|()| sink.finish());
         written.map_err(|e| Failure::failed("can't write the output", format!("{}: {e}", path.display()), ""))?;
     }
-    match (shared.json_asked(), out.path()) {
-        (false, Some(_)) => Ok(()),
-        (false, None) => output::bytes(bytes),
-        (true, _) => {
+    match (shared.asked_for_programs(), out.path()) {
+        (None, Some(_)) => Ok(()),
+        (None, None) => output::bytes(bytes),
+        (Some(format), _) => {
             if out.path().is_none() {
                 meta[name] = output::base64(bytes).into();
             }
-            output::line(&meta.to_string())
+            format.print(&meta, comfy_table::Table::new)
         }
     }
 }
 
 /// Ciphertext is not for terminals.
-pub fn refuse_terminal(shared: &Shared, out: Option<&Path>) -> CommandResult {
-    if out.is_none() && !shared.json_asked() && std::io::stdout().is_terminal() {
-        return Err(Failure::usage("the output is binary: name a file with --out, use a pipe, or --output json"));
+pub fn refuse_terminal(shared: &Shared, out: Option<&Path>, or: &str) -> CommandResult {
+    if out.is_none() && shared.asked_for_programs().is_none() && std::io::stdout().is_terminal() {
+        let why = format!("the output is binary: name a file with --out, use a pipe, or --output json{or}");
+        return Err(Failure::usage(why));
     }
     Ok(())
 }
@@ -249,6 +284,16 @@ pub fn refuse_terminal(shared: &Shared, out: Option<&Path>) -> CommandResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ciphertext_as_text_is_read_whole_or_refused() {
+        let text = pem::encode(&pem::Pem::new(ARMOR, [7; 100]));
+        assert_eq!(unarmored(format!("\n{text}\n").as_bytes()).unwrap(), Some(vec![7; 100]));
+        assert_eq!(unarmored(&[0, 1, 2]).unwrap(), None, "raw bytes");
+        let why = |text: &str| unarmored(text.as_bytes()).unwrap_err().to_string();
+        assert!(why(&text[..60]).contains("damaged"));
+        assert!(why(&text.replace(ARMOR, "CERTIFICATE")).contains("it is a CERTIFICATE"));
+    }
 
     #[test]
     fn associated_data_is_split_at_the_first_equals_sign() {

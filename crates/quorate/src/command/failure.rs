@@ -3,6 +3,14 @@
 use std::fmt;
 
 use quorate_client::{ClientError, reason};
+use serde_json::{Value, json};
+
+use super::{explain, output};
+
+/// The code of a command that was called wrongly.
+pub const USAGE: &str = "USAGE";
+/// The code of whatever fails on this machine.
+pub const FAILED: &str = "FAILED";
 
 /// Result of a command.
 pub type CommandResult<T = ()> = Result<T, Failure>;
@@ -14,6 +22,8 @@ pub enum Failure {
     Usage(String),
     /// Refused or failed: exit code 1.
     Failed {
+        /// A code for programs, which `quorate explain` knows.
+        reason: String,
         /// What did not happen.
         what: String,
         /// Why.
@@ -31,7 +41,7 @@ impl Failure {
 
     /// Refused or failed.
     pub fn failed(what: impl Into<String>, why: impl fmt::Display, todo: impl Into<String>) -> Self {
-        Self::Failed { what: what.into(), why: why.to_string(), todo: todo.into() }
+        Self::Failed { reason: FAILED.into(), what: what.into(), why: why.to_string(), todo: todo.into() }
     }
 
     /// The process's exit code.
@@ -42,28 +52,31 @@ impl Failure {
         }
     }
 
+    /// As programs read it.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Usage(message) => json!({ "reason": USAGE, "message": message, "hint": null }),
+            Self::Failed { reason, what, why, todo } => {
+                let message = if why.is_empty() { what.clone() } else { format!("{what}: {why}") };
+                json!({ "reason": reason, "message": message, "hint": output::text(todo) })
+            }
+        }
+    }
+
     /// A call of the client that failed while doing `what` ("create the key").
     pub fn call(what: impl fmt::Display, error: ClientError) -> Self {
-        if error.is(reason::INVALID_CONFIG) {
-            return Self::failed(format!("can't {what}"), error.message, "");
-        }
-        let by = error.endpoint.as_ref().map(|e| format!(", says {e}")).unwrap_or_default();
-        // What a node says knows nothing of these commands.
-        let todo = match error.reason.as_str() {
-            reason::SEALED => {
-                "enter shares with `quorate operator unseal`; `quorate operator status` shows how far it is"
-            }
-            reason::UNINITIALIZED => "found a cluster with `quorate operator init`, or let the node join one",
-            reason::UNREACHABLE => "check that the nodes run and that QUORATE_ADDR names them",
-            reason::UNTRUSTED_SERVER => "check QUORATE_ADDR, and that QUORATE_CACERT is this cluster's ca.pem",
-            reason::UNAVAILABLE | reason::DEADLINE_EXCEEDED => {
-                "look with `quorate operator status` whether a majority of nodes is up; then try again"
-            }
-            "NOT_FOUND" if error.part.is_some() => "`quorate keys list` and `quorate alias list` show what there is",
-            "UNAUTHENTICATED" => "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY)",
-            _ => "",
+        let ClientError { reason, message, endpoint, part, .. } = error;
+        let by = endpoint.map(|e| format!(", says {e}")).unwrap_or_default();
+        let what = match reason.as_str() {
+            reason::INVALID_CONFIG => format!("can't {what}"),
+            _ => format!("can't {what} ({reason}{by})"),
         };
-        Self::failed(format!("can't {what} ({}{by})", error.reason), error.message, todo)
+        // What a node says knows nothing of these commands.
+        let todo = match reason.as_str() {
+            "NOT_FOUND" if part.is_some() => "`quorate keys list` and `quorate alias list` show what there is",
+            code => explain::of(code).map_or("", |known| known.todo),
+        };
+        Self::Failed { reason, what, why: message, todo: todo.into() }
     }
 }
 
@@ -71,7 +84,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) => write!(f, "error: {message}\nFor more information, try '--help'."),
-            Self::Failed { what, why, todo } => {
+            Self::Failed { what, why, todo, .. } => {
                 write!(f, "error: {what}")?;
                 for (label, text) in [("why", why), ("do ", todo)] {
                     if !text.is_empty() {
@@ -115,6 +128,9 @@ mod tests {
         let failure = Failure::failed("can't open the file", "it is not there", "name another");
         assert_eq!(failure.to_string(), "error: can't open the file\n  why: it is not there\n  do : name another");
         assert_eq!((failure.exit_code(), Failure::usage("x").exit_code()), (1, 2));
+        let json =
+            json!({ "reason": "FAILED", "message": "can't open the file: it is not there", "hint": "name another" });
+        assert_eq!(failure.to_json(), json);
         let chained = Failure::from(anyhow::anyhow!("inner").context("middle").context("outer"));
         assert_eq!(chained.to_string(), "error: outer\n  why: middle: inner");
     }

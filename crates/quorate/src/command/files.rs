@@ -13,7 +13,15 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::failure::{CommandResult, Failure};
+use crate::terminal;
 use crate::wiring::OsEntropy;
+
+/// Says on a terminal what is read from it: whoever forgot a file would wait for the command, and it for them.
+pub fn say_what_is_awaited(path: Option<&Path>, what: &str) {
+    if path.is_none() && io::stdin().is_terminal() {
+        eprintln!("Reading {what} from this terminal; Ctrl-D on an empty line ends it. --in names a file instead.");
+    }
+}
 
 /// Reads a whole file.
 pub fn read(path: &Path, what: &str) -> CommandResult<Vec<u8>> {
@@ -55,18 +63,13 @@ pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read + 
             (path.display().to_string(), Box::new(file))
         }
         None => {
-            let input = stdin().map_err(|e| Failure::failed("can't read standard input", e, ""))?;
+            let input = terminal::stdin().map_err(|e| Failure::failed("can't read standard input", e, ""))?;
             ("standard input".into(), Box::new(input))
         }
     })
 }
 
-/// Standard input without the library's buffer, which would keep what was read for as long as the process lives.
-fn stdin() -> io::Result<File> {
-    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
-}
-
-/// Standard output, likewise without a buffer.
+/// Standard output without the library's buffer, which would keep what was written for as long as the process lives.
 pub fn stdout() -> io::Result<File> {
     Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
@@ -126,6 +129,11 @@ impl Drop for NewFile {
 pub fn write_new_private(path: &Path, bytes: &[u8]) -> CommandResult {
     let written = NewFile::create(path)?.fill(bytes);
     written.map_err(|e| Failure::failed("can't write a file", format!("{}: {e}", path.display()), ""))
+}
+
+/// Makes a folder, and those above it, if it is not there.
+pub fn create_dir(path: &Path) -> CommandResult {
+    fs::create_dir_all(path).map_err(|e| Failure::failed("can't make a folder", format!("{}: {e}", path.display()), ""))
 }
 
 /// Makes a folder with mode 0700 if it is not there.
@@ -343,28 +351,11 @@ pub fn ask(question: &str) -> CommandResult<String> {
     Ok(answer)
 }
 
-/// Reads one line that must not be seen: from the terminal without showing it, else from standard input.
-pub fn read_secret_line(prompt: &str, max: usize) -> CommandResult<Zeroizing<String>> {
-    let fail = |e: io::Error| Failure::failed("can't read from the terminal or standard input", e, "");
-    if io::stdin().is_terminal() {
-        return rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(fail);
-    }
-    // Byte by byte, so that what follows the line stays for the next reader.
-    let mut line = Zeroizing::new(Vec::with_capacity(max));
-    let mut stdin = stdin().map_err(fail)?;
-    let mut byte = [0];
-    while stdin.read(&mut byte).map_err(fail)? == 1 && byte[0] != b'\n' {
-        if line.len() == max {
-            return Err(Failure::failed(
-                "can't take standard input",
-                format!("its first line is longer than {max} bytes"),
-                "",
-            ));
-        }
-        line.push(byte[0]);
-    }
-    let text = String::from_utf8(std::mem::take(&mut *line));
-    text.map(Zeroizing::new).map_err(|_| Failure::failed("can't take standard input", "it is not text", ""))
+/// Reads a secret: from the terminal without showing it, else from standard input; one line, or as many as it takes to be
+/// `whole`.
+pub fn read_secret(prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> CommandResult<Zeroizing<String>> {
+    terminal::read_secret(prompt, max, whole)
+        .map_err(|e| Failure::failed("can't take what was typed or given on standard input", e, ""))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `quorate keys …`: the life of keys.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
@@ -11,9 +12,9 @@ use quorate_core::request::{
 };
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::failure::{CommandResult, Doing, Failure};
-use super::output::{self, List};
+use super::output::{self, Column, List, Shown};
+use super::{Shared, completions};
 
 /// Requests for new keys under way at a time.
 const AT_ONCE: usize = 4;
@@ -54,11 +55,15 @@ enum Action {
   quorate keys describe payments
   quorate keys describe alias/payments --output json")]
     Describe(Which),
-    /// List keys
+    /// List keys, newest first
     #[command(after_help = "Examples:
   quorate keys list
+  quorate keys list --state disabled --state pending-deletion
   quorate keys list --limit 10 --output json")]
     List {
+        /// Only keys in that state; may be given several times
+        #[arg(long, value_name = "STATE", value_enum)]
+        state: Vec<State>,
         /// At most this many; all without it
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
@@ -99,10 +104,31 @@ enum Action {
     CancelDeletion(Which),
 }
 
+/// The states of keys.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// May be used
+    Enabled,
+    /// May not be used
+    Disabled,
+    /// May not be used, and is destroyed on a day to come
+    PendingDeletion,
+}
+
+impl State {
+    fn in_proto(self) -> KeyState {
+        match self {
+            Self::Enabled => KeyState::Enabled,
+            Self::Disabled => KeyState::Disabled,
+            Self::PendingDeletion => KeyState::PendingDeletion,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 struct Which {
     /// The key: its id, NAME or alias/NAME
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
 }
 
@@ -118,16 +144,14 @@ impl Keys {
         let client = shared.client().await?;
         let token = |t: Option<uuid::Uuid>| t.map(|t| t.into_bytes().to_vec()).unwrap_or_default().into();
         let answer = match self.action {
-            Action::List { limit } => return list(shared, limit).await,
+            Action::List { state, limit } => return list(shared, &state, limit).await,
             Action::Create { count: Some(count), description, .. } => {
                 return create_many(shared, count, description).await;
             }
             Action::Create { alias, description, token: t, count: None } => {
-                let name = alias.as_ref().map(AliasName::as_str);
-                let request =
-                    CreateKeyRequest { alias: name.unwrap_or_default().to_owned(), description, token: token(t) };
-                let answer = client.create_key(request).await.doing("create the key")?;
-                return show(shared, answer, name);
+                let alias = alias.map(|name| name.to_string()).unwrap_or_default();
+                let request = CreateKeyRequest { alias, description, token: token(t) };
+                client.create_key(request).await.doing("create the key")?
             }
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
@@ -144,30 +168,47 @@ impl Keys {
                 client.cancel_key_deletion(which.request()).await.doing("cancel the key's deletion")?
             }
         };
-        show(shared, answer, None)
+        show(shared, answer)
     }
 }
 
-const COLUMNS: [(&str, usize); 5] = [("KEY", 36), ("STATE", 16), ("VERSION", 7), ("CREATED", 20), ("DESCRIPTION", 0)];
+const COLUMNS: [Column; 9] = [
+    ("KEY", 36, Shown::Always),
+    ("ALIASES", 16, Shown::Always),
+    ("STATE", 16, Shown::Always),
+    ("ALGORITHM", 9, Shown::Wide),
+    ("VERSION", 7, Shown::Wide),
+    ("CREATED", 20, Shown::Wide),
+    ("ROTATED", 20, Shown::Wide),
+    ("DESTROYED ON", 20, Shown::Wide),
+    ("DESCRIPTION", 0, Shown::Wide),
+];
 
-fn add(list: &mut List<5>, keys: &[Key]) -> CommandResult {
-    list.add(
-        keys,
-        |k| to_json(k, None),
-        |k| {
-            let version = k.current_version.to_string();
-            [k.key_id.clone(), state(k).into(), version, output::date(k.created_ms), k.description.clone()]
-        },
-    )
+fn add(list: &mut List<9>, keys: &[Key]) -> CommandResult {
+    list.add(keys, to_json, |k| {
+        [
+            k.key_id.clone(),
+            k.aliases.join(","),
+            state(k).into(),
+            k.algorithm.clone(),
+            k.current_version.to_string(),
+            output::date(k.created_ms),
+            output::date(k.rotated_ms),
+            output::date(k.deletion_ms),
+            k.description.clone(),
+        ]
+    })
 }
 
-async fn list(shared: &Shared, limit: Option<u64>) -> CommandResult {
+async fn list(shared: &Shared, states: &[State], limit: Option<u64>) -> CommandResult {
+    let states: Vec<i32> = states.iter().map(|s| s.in_proto().into()).collect();
     let client = shared.client().await?;
     let mut list = List::begin(shared.format(), "keys", COLUMNS);
     let mut left = limit.unwrap_or(u64::MAX);
     let mut page_token = Default::default();
     loop {
-        let request = ListKeysRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token };
+        let request =
+            ListKeysRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token, states: states.clone() };
         let page = client.list_keys(request).await.doing("list keys")?;
         add(&mut list, &page.keys)?;
         left = left.saturating_sub(page.keys.len() as u64);
@@ -199,42 +240,36 @@ async fn create_many(shared: &Shared, count: u64, description: String) -> Comman
     list.end()
 }
 
-fn show(shared: &Shared, answer: KeyResponse, alias: Option<&str>) -> CommandResult {
+fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
     let key = answer.key.ok_or_else(|| Failure::failed("can't show the key", "the answer holds none", ""))?;
-    shared.format().print(&to_json(&key, alias), || {
+    shared.format().print(&to_json(&key), || {
         output::fields([
             ("key", key.key_id.clone()),
-            ("alias", alias.unwrap_or_default().to_owned()),
+            ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
             ("algorithm", key.algorithm.clone()),
             ("version", key.current_version.to_string()),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
-            ("rotated", some_date(key.rotated_ms)),
-            ("destroyed on", some_date(key.deletion_ms)),
+            ("rotated", output::date(key.rotated_ms)),
+            ("destroyed on", output::date(key.deletion_ms)),
         ])
     })
 }
 
-fn some_date(ms: u64) -> String {
-    if ms == 0 { String::new() } else { output::date(ms) }
-}
-
-fn to_json(key: &Key, alias: Option<&str>) -> Value {
-    let mut json = json!({
+/// A key in JSON, the same in every answer.
+fn to_json(key: &Key) -> Value {
+    json!({
         "key_id": key.key_id,
         "state": state(key),
         "algorithm": key.algorithm,
         "current_version": key.current_version,
-        "created_ms": key.created_ms,
-        "rotated_ms": key.rotated_ms,
-        "deletion_ms": key.deletion_ms,
-        "description": key.description,
-    });
-    if let Some(alias) = alias {
-        json["alias"] = alias.into();
-    }
-    json
+        "aliases": key.aliases,
+        "created_at": output::moment(key.created_ms),
+        "rotated_at": output::moment(key.rotated_ms),
+        "deletion_at": output::moment(key.deletion_ms),
+        "description": output::text(&key.description),
+    })
 }
 
 fn state(key: &Key) -> &'static str {

@@ -5,13 +5,17 @@
 
 pub mod alias;
 pub mod bench;
+pub mod client_file;
 pub mod completions;
 pub mod connect;
+pub mod context;
 pub mod crypt;
 pub mod dev;
+pub mod explain;
 pub mod failure;
 pub mod file;
 pub mod files;
+mod groups;
 pub mod keys;
 pub mod manual;
 pub mod operator;
@@ -22,12 +26,15 @@ pub mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 use quorate_client::Client;
 
 use connect::Connection;
 use failure::{CommandResult, Doing, Failure};
 use output::Format;
+use quorate_core::seam::WallClock;
+
+use crate::wiring::SystemClock;
 
 /// A key management system that an organisation runs itself: attended by a quorum.
 #[derive(Parser, Debug)]
@@ -53,7 +60,7 @@ pub struct Cli {
 #[derive(clap::Args, Debug)]
 pub struct Shared {
     /// Form of the output [default: table on a terminal, json in a pipe]
-    #[arg(long, value_name = "FORM", global = true)]
+    #[arg(long, short, value_name = "FORM", global = true)]
     output: Option<Format>,
     #[command(flatten)]
     connection: Connection,
@@ -65,14 +72,16 @@ impl Shared {
         Format::or_default(self.output)
     }
 
-    /// Whether JSON was asked for in so many words, by a command whose output is raw bytes otherwise.
-    pub fn json_asked(&self) -> bool {
-        self.output == Some(Format::Json)
+    /// The form that was asked for in so many words, if it is one for programs: of commands whose output is raw bytes otherwise.
+    pub fn asked_for_programs(&self) -> Option<Format> {
+        self.output.filter(|format| format.for_programs())
     }
 
     /// A client of the cluster.
     pub async fn client(&self) -> CommandResult<Client> {
-        Ok(Client::connect(self.connection.config()?).await.doing("connect")?.while_reachable())
+        let config = self.connection.config()?;
+        connect::warn_of_expiry(&config, SystemClock.now_ms());
+        Ok(Client::connect(config).await.doing("connect")?.while_reachable())
     }
 }
 
@@ -90,6 +99,8 @@ enum Command {
     File(file::FileCommand),
     Operator(operator::Operator),
     Bench(bench::Bench),
+    Context(context::ContextCommand),
+    Explain(explain::Explain),
     Manual(manual::Manual),
     Version(version::Version),
     Completions(completions::Completions),
@@ -103,7 +114,9 @@ impl Command {
             Self::Pki(c) => c.prepare().and_then(|()| c.run(shared)),
             Self::Manual(c) => c.run(),
             Self::Version(c) => c.run(shared),
-            Self::Completions(c) => c.run(),
+            Self::Completions(c) => c.run(shared),
+            Self::Context(c) => c.run(shared),
+            Self::Explain(c) => c.run(shared),
             other => {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
                 runtime.map_err(|e| Failure::failed("can't start", e, ""))?.block_on(other.call(shared))
@@ -124,7 +137,13 @@ impl Command {
             Self::File(c) => c.run(shared).await,
             Self::Operator(c) => c.run(shared).await,
             Self::Bench(c) => c.run(shared).await,
-            Self::Server(_) | Self::Pki(_) | Self::Manual(_) | Self::Version(_) | Self::Completions(_) => Ok(()),
+            Self::Server(_)
+            | Self::Pki(_)
+            | Self::Manual(_)
+            | Self::Version(_)
+            | Self::Completions(_)
+            | Self::Context(_)
+            | Self::Explain(_) => Ok(()),
         }
     }
 }
@@ -132,15 +151,53 @@ impl Command {
 /// Parses the arguments, runs the command, prints what went wrong; the process's exit code: 0 done, 1 refused or
 /// failed, 2 called wrongly.
 pub fn main() -> ExitCode {
-    // Wrong usage ends here, with clap's message and code 2.
-    let Cli { shared, command } = Cli::parse();
-    match command.run(&shared) {
+    completions::complete();
+    if std::env::args().any(|arg| operator::is_share(&arg)) {
+        return exposed();
+    }
+    let Cli { shared, command } = match groups::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        // Help, the version, and wrong usage (code 2), which a program learns as it learns of every failure.
+        Err(e) if e.use_stderr() && wants_json(std::env::args_os()) => {
+            let text = e.to_string();
+            let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            let failure = Failure::usage(message);
+            eprintln!("{}", failure.to_json());
+            return ExitCode::from(failure.exit_code());
+        }
+        Err(e) => e.exit(),
+    };
+    let done = command.run(&shared);
+    crate::terminal::forget_what_was_typed();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            match shared.output {
+                Some(Format::Json) => eprintln!("{}", failure.to_json()),
+                _ => eprintln!("{failure}"),
+            }
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Somebody gave a share as an argument: everybody on this machine can have read it, and the shell keeps it.
+fn exposed() -> ExitCode {
+    let failure = Failure::failed(
+        "a share of the unseal key stands on the command line",
+        "whoever may look at this machine's processes, or at your shell's history, has it now; nothing was sent",
+        "tell the other custodians: it is exposed, and the shares have to be made anew. Remove it from the shell's history; a share \
+         is asked for by `quorate operator unseal`, or read from standard input",
+    );
+    eprintln!("{failure}");
+    ExitCode::from(Failure::usage("").exit_code())
+}
+
+/// Whether arguments that could not be understood ask for JSON.
+fn wants_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let args: Vec<_> = args.collect();
+    let pair = |pair: &[std::ffi::OsString]| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json";
+    args.windows(2).any(pair) || args.iter().any(|arg| arg == "-ojson" || arg == "--output=json")
 }
 
 #[cfg(test)]
@@ -228,12 +285,12 @@ mod tests {
     fn shared_flags_go_anywhere() {
         for args in [
             &["quorate", "--output", "json", "--addr", "a:1,b:2", "keys", "list"][..],
-            &["quorate", "keys", "list", "--output", "json", "--addr", "a:1,b:2"],
+            &["quorate", "keys", "list", "-o", "json", "--addr", "a:1,b:2"],
             &["quorate", "keys", "--addr", "a:1", "--addr", "b:2", "list", "--output", "json"],
         ] {
             let cli = Cli::try_parse_from(args).expect("good");
             assert_eq!(cli.shared.connection.addr, ["a:1", "b:2"], "{args:?}");
-            assert!(cli.shared.json_asked());
+            assert_eq!(cli.shared.asked_for_programs(), Some(Format::Json));
         }
     }
 }

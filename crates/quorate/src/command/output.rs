@@ -1,4 +1,4 @@
-//! What a command prints: JSON for programs, a table for people.
+//! What a command prints: JSON or YAML for programs, a table for people. Moments are RFC 3339 in both, what is absent is null.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -17,10 +17,14 @@ use super::failure::{CommandResult, Failure};
 /// The form of the output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Format {
-    /// One JSON object; binary values as base64.
+    /// One JSON object; binary values as base64, moments as RFC 3339, what is absent as null.
     Json,
+    /// The same as YAML.
+    Yaml,
     /// Text for people.
     Table,
+    /// The same with every column.
+    Wide,
 }
 
 impl Format {
@@ -33,9 +37,19 @@ impl Format {
     pub fn print(self, json: &Value, table: impl FnOnce() -> Table) -> CommandResult {
         match self {
             Self::Json => line(&json.to_string()),
-            Self::Table => line(&table().trim_fmt()),
+            Self::Yaml => bytes(yaml(json)?.as_bytes()),
+            Self::Table | Self::Wide => line(&table().trim_fmt()),
         }
     }
+
+    /// Whether programs read it.
+    pub fn for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
+}
+
+fn yaml(value: &Value) -> CommandResult<String> {
+    yaml_serde::to_string(value).map_err(|e| Failure::failed("can't write YAML", e, ""))
 }
 
 /// Writes one line to standard output.
@@ -53,18 +67,30 @@ pub fn bytes(bytes: &[u8]) -> CommandResult {
     }
 }
 
-/// A list that is printed as it comes, however long it is: one JSON object with one array, or lines of columns.
+/// A column of a list: its name, its width, which longer values overstep, and whether it is for `wide` alone.
+pub type Column = (&'static str, usize, Shown);
+
+/// Where a column is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// In every table.
+    Always,
+    /// With `--output wide`.
+    Wide,
+}
+
+/// A list that is printed as it comes, however long it is: one JSON or YAML object with one array, or lines of columns.
 pub struct List<const N: usize> {
     format: Format,
     name: &'static str,
-    columns: [(&'static str, usize); N],
+    columns: [Column; N],
     begun: bool,
     unwanted: bool,
 }
 
 impl<const N: usize> List<N> {
-    /// A list called `name` in JSON; columns have a name and a width, which longer values overstep.
-    pub fn begin(format: Format, name: &'static str, columns: [(&'static str, usize); N]) -> Self {
+    /// A list called `name` in JSON.
+    pub fn begin(format: Format, name: &'static str, columns: [Column; N]) -> Self {
         Self { format, name, columns, begun: false, unwanted: false }
     }
 
@@ -88,9 +114,13 @@ impl<const N: usize> List<N> {
                     let opening = if self.begun { String::new() } else { self.opening() };
                     text = text + &opening + &json(item).to_string();
                 }
-                Format::Table => {
+                Format::Yaml => {
+                    text += &if self.begun { String::new() } else { format!("{}:\n", self.name) };
+                    text += &yaml(&Value::Array(vec![json(item)]))?;
+                }
+                Format::Table | Format::Wide => {
                     if !self.begun {
-                        text += &self.line(&self.columns.map(|(name, _)| name.to_owned()));
+                        text += &self.header();
                     }
                     text += &self.line(&row(item));
                 }
@@ -105,8 +135,9 @@ impl<const N: usize> List<N> {
         let text = match self.format {
             Format::Json if self.begun => "]}\n".to_owned(),
             Format::Json => self.opening() + "]}\n",
-            Format::Table if self.begun => String::new(),
-            Format::Table => self.line(&self.columns.map(|(name, _)| name.to_owned())),
+            _ if self.begun => String::new(),
+            Format::Yaml => format!("{}: []\n", self.name),
+            Format::Table | Format::Wide => self.header(),
         };
         self.write(&text)
     }
@@ -115,10 +146,16 @@ impl<const N: usize> List<N> {
         format!("{{{:?}:[", self.name)
     }
 
+    fn header(&self) -> String {
+        self.line(&self.columns.map(|(name, ..)| name.to_owned()))
+    }
+
     fn line(&self, row: &[String; N]) -> String {
         let mut text = String::new();
-        for ((_, width), value) in self.columns.iter().zip(row) {
-            text += &format!("{value:width$}  ");
+        for ((_, width, shown), value) in self.columns.iter().zip(row) {
+            if *shown == Shown::Always || self.format == Format::Wide {
+                text += &format!("{value:width$}  ");
+            }
         }
         format!("{}\n", text.trim_end())
     }
@@ -148,17 +185,40 @@ pub fn progress(len: u64) -> indicatif::ProgressBar {
     }
 }
 
+/// That something without a measure goes on, on the terminal's error output; nothing elsewhere.
+pub fn working(what: &'static str) -> indicatif::ProgressBar {
+    let spinner = indicatif::ProgressBar::new_spinner().with_message(what);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
+
 /// A binary value as JSON holds it.
 pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A moment for people, in UTC; `-` for 0.
+/// A moment for programs: RFC 3339 in UTC, to the millisecond; null for 0, which stands for none.
+pub fn moment(ms: u64) -> Value {
+    if ms == 0 { Value::Null } else { rfc3339(ms, 1).into() }
+}
+
+/// A text that may be missing: null when it is empty.
+pub fn text(value: &str) -> Value {
+    if value.is_empty() { Value::Null } else { value.into() }
+}
+
+/// A moment for people, in UTC; empty for 0.
 pub fn date(ms: u64) -> String {
     if ms == 0 {
-        return "-".into();
+        return String::new();
     }
-    let time = OffsetDateTime::from_unix_timestamp((ms / 1000) as i64).ok();
+    rfc3339(ms, 1000)
+}
+
+/// To so many milliseconds.
+fn rfc3339(ms: u64, to: u64) -> String {
+    let nanos = i128::from(ms - ms % to) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
     time.and_then(|t| t.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }
 

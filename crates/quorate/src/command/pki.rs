@@ -4,18 +4,22 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quorate_core::id::Name;
-use quorate_core::principal::Role;
+use quorate_core::principal::{Principal, Role};
 use quorate_core::seam::WallClock;
 use quorate_crypto::HsmAlg;
 use quorate_hsm::{Hsm, KemChoice};
 use serde_json::json;
+use x509_parser::prelude::GeneralName;
 use zeroize::Zeroizing;
 
 use super::Shared;
 use super::failure::{CommandResult, Failure};
-use super::{files, output};
+use super::files;
+use super::output::{self, List, Shown};
 use crate::config::Config;
-use crate::pki::{CLIENT_DAYS_MAX, LEAF_DAYS, NodeRequest, Passphrase, Pki, PkiError, WorkFactor};
+use crate::pki::{
+    CLIENT_DAYS_MAX, Issued, LEAF_DAYS, NodeRequest, Passphrase, Pki, PkiError, Standing, WorkFactor, standing,
+};
 use crate::tls::NodeCertificate;
 use crate::wiring::{OsEntropy, SystemClock, hsm_config, read_pin};
 
@@ -50,6 +54,7 @@ The private keys are written under the passphrase only. Back the folder up; neve
     #[command(after_help = "Examples:
   quorate pki client --dir pki --role admin --name alice
   quorate pki client --dir pki --role user --name billing --days 30 --out /tmp/billing
+  quorate pki client --dir pki --role admin --name alice --renew  a new key and certificate over the old files
 
 Roles: admin = everything; user = use, describe and list keys; custodian = status and shares; auditor = status and audit.")]
     Client {
@@ -67,6 +72,24 @@ Roles: admin = everything; user = use, describe and list keys; custodian = statu
         /// Folder for NAME.pem and NAME.key [default: the authority's folder]
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
+        /// Replace NAME.pem and NAME.key, if they are of this very client
+        #[arg(long)]
+        renew: bool,
+    },
+    /// List what was issued, the newest first; no passphrase is needed
+    #[command(after_help = "Examples:
+  quorate pki list --dir pki
+  quorate pki list --dir pki --ends-within 30
+  quorate pki list --dir pki --output json
+
+An authority of an older version knows of what it has issued since.")]
+    List {
+        /// The authority's folder
+        #[arg(long, value_name = "FOLDER")]
+        dir: PathBuf,
+        /// Only those in force that end within so many days
+        #[arg(long, value_name = "DAYS")]
+        ends_within: Option<u32>,
     },
     /// On a node: make its keys in its HSM and a request for its certificate
     #[command(after_help = "Examples:
@@ -181,29 +204,45 @@ impl PkiCommand {
                     return Err(failed(what)(PkiError::Exists(authority.dir.clone())));
                 }
                 let passphrase = authority.new_passphrase()?;
+                let working =
+                    output::working("making three keys; to put each under the passphrase takes a while, on purpose");
                 let pki = Pki::init(&authority.dir, &passphrase, WorkFactor::Human, now_ms, &OsEntropy)
                     .map_err(failed(what))?;
+                working.finish_and_clear();
                 let (cluster, ca) = (pki.cluster().to_string(), shown(&pki.root_file()));
                 let json = json!({ "cluster": cluster, "ca": ca });
                 shared.format().print(&json, || output::fields([("cluster", &cluster), ("root certificate", &ca)]))
             }
-            Action::Client { authority, role, name, days, out } => {
+            Action::List { dir, ends_within } => list(shared, dir, *ends_within, now_ms),
+            Action::Client { authority, role, name, days, out, renew } => {
                 let what = "can't issue the client's certificate";
                 let pki = Pki::open(&authority.dir).map_err(failed(what))?;
                 let folder = out.clone().unwrap_or_else(|| pki.dir().to_owned());
                 let stem = name.as_str().replace('/', "_");
                 let (cert, key) = (folder.join(format!("{stem}.pem")), folder.join(format!("{stem}.key")));
-                for path in [&cert, &key] {
-                    if files::exists(path) {
-                        let todo = "name another folder with --out, or move the old file away";
-                        return Err(Failure::failed(what, format!("{} is there already", path.display()), todo));
+                let there = [&cert, &key].into_iter().find(|path| files::exists(path));
+                if let Some(path) = there {
+                    let why = format!("{} is there already", path.display());
+                    if !renew {
+                        let todo = "renew it with --renew, name another folder with --out, or move the old file away";
+                        return Err(Failure::failed(what, why, todo));
+                    }
+                    let uri = Principal::certificate((*role).into(), name.clone()).uri(pki.cluster());
+                    if !files::exists(&cert) || !is_of(&files::read(&cert, "the older certificate")?, &uri) {
+                        let why = format!("{why}, and {} is no certificate of {uri}", cert.display());
+                        return Err(Failure::failed(what, why, "name another folder with --out"));
                     }
                 }
                 let ca = pki.client_ca(&authority.passphrase()?).map_err(failed(what))?;
                 let issued = ca.client((*role).into(), name, *days, now_ms, &OsEntropy).map_err(failed(what))?;
                 files::create_dir_private(&folder)?;
-                files::write_new_private(&key, issued.key_pem.as_bytes())?;
-                files::write_new_private(&cert, issued.chain_pem.as_bytes())?;
+                for (path, text) in [(&key, issued.key_pem.as_str()), (&cert, &issued.chain_pem)] {
+                    match renew {
+                        true => files::replace(path, 0o600, text.as_bytes())
+                            .map_err(|e| Failure::failed(what, format!("{}: {e}", path.display()), ""))?,
+                        false => files::write_new_private(path, text.as_bytes())?,
+                    }
+                }
                 let (principal, cert, key) = (format!("{}/{name}", Role::from(*role)), shown(&cert), shown(&key));
                 let json = json!({ "principal": principal, "cert": cert, "key": key, "days": days });
                 shared.format().print(&json, || {
@@ -241,6 +280,64 @@ impl PkiCommand {
             }
         }
     }
+}
+
+fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> CommandResult {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let what = "can't list the certificates";
+    let all = Pki::open(dir).and_then(|pki| pki.issued()).map_err(failed(what))?;
+    let newest_first = all.iter().enumerate().rev().map(|(place, one)| (one, standing(&all, place, now_ms)));
+    let rows: Vec<_> = match ends_within {
+        None => newest_first.collect(),
+        Some(days) => {
+            let end_ms = now_ms.saturating_add(u64::from(days) * DAY_MS);
+            newest_first.filter(|(one, standing)| *standing == Standing::InForce && one.ends_ms <= end_ms).collect()
+        }
+    };
+    let columns = [
+        ("PRINCIPAL", 24, Shown::Always),
+        ("STATE", 8, Shown::Always),
+        ("ENDS", 20, Shown::Always),
+        ("DAYS LEFT", 9, Shown::Always),
+        ("ISSUED", 20, Shown::Wide),
+        ("SERIAL", 32, Shown::Wide),
+    ];
+    let left = |one: &Issued| one.ends_ms.saturating_sub(now_ms) / DAY_MS;
+    let mut list = List::begin(shared.format(), "certificates", columns);
+    list.add(
+        &rows,
+        |(one, standing)| {
+            json!({
+                "principal": one.principal,
+                "state": standing.as_str(),
+                "issued_at": output::moment(one.issued_ms),
+                "ends_at": output::moment(one.ends_ms),
+                "days_left": left(one),
+                "serial": one.serial,
+                "sha256": one.sha256,
+            })
+        },
+        |(one, standing)| {
+            [
+                one.principal.clone(),
+                standing.as_str().to_owned(),
+                output::date(one.ends_ms),
+                left(one).to_string(),
+                output::date(one.issued_ms),
+                one.serial.clone(),
+            ]
+        },
+    )?;
+    list.end()
+}
+
+/// Whether the first certificate of a PEM file names that URI.
+fn is_of(pem: &[u8], uri: &str) -> bool {
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem) else { return false };
+    let Ok(certificate) = block.parse_x509() else { return false };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let mut names = names.iter().flat_map(|names| &names.value.general_names);
+    names.any(|name| matches!(name, GeneralName::URI(found) if *found == uri))
 }
 
 fn request(shared: &Shared, config: &Config, out: Option<&Path>, kem: Option<KemAlgorithm>) -> CommandResult {
@@ -289,7 +386,7 @@ impl AuthorityArgs {
     fn passphrase(&self) -> CommandResult<Passphrase> {
         let text = match &self.passphrase_file {
             Some(path) => from_file(path)?,
-            None => files::read_secret_line("Passphrase of the authority: ", PASSPHRASE_LEN_MAX)?,
+            None => files::read_secret("Passphrase of the authority: ", PASSPHRASE_LEN_MAX, |_| true)?,
         };
         Passphrase::new(&text).map_err(failed("can't use the passphrase"))
     }
@@ -299,12 +396,14 @@ impl AuthorityArgs {
         if self.passphrase_file.is_some() || !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             return self.passphrase();
         }
-        let first = files::read_secret_line("New passphrase for the authority: ", PASSPHRASE_LEN_MAX)?;
-        let second = files::read_secret_line("Once more: ", PASSPHRASE_LEN_MAX)?;
+        let first = files::read_secret("New passphrase for the authority: ", PASSPHRASE_LEN_MAX, |_| true)?;
+        // Before it is typed once more.
+        let passphrase = Passphrase::new(&first).map_err(failed("can't use the passphrase"))?;
+        let second = files::read_secret("Once more: ", PASSPHRASE_LEN_MAX, |_| true)?;
         if *first != *second {
             return Err(Failure::failed("can't use the passphrase", "the two entries differ", "start again"));
         }
-        Passphrase::new(&first).map_err(failed("can't use the passphrase"))
+        Ok(passphrase)
     }
 }
 

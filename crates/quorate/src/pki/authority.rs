@@ -4,6 +4,7 @@
 //! D/pki.toml            format and cluster id          D/ca.pem         the self-signed root: every node and client trusts it
 //! D/root.key.age        D/node-ca.key.age, D/client-ca.key.age         private keys, under the passphrase
 //! D/node-ca.pem, D/client-ca.pem                                       the CAs' certificates, sent along with what they issue
+//! D/issued.jsonl        what was issued (absent before the first)
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::issue::{ClientCa, NodeCa};
 use super::passphrase::{decrypt, encrypt};
-use super::{Passphrase, PkiError, WorkFactor, serial, validity};
+use super::{Issued, Passphrase, PkiError, WorkFactor, ledger, serial, validity};
 
 use crate::tls::{CaKind, ca_uri};
 
@@ -50,6 +51,7 @@ pub(super) struct OpenCa {
     pub(super) pem: String,
     pub(super) issuer: Issuer<'static, KeyPair>,
     pub(super) not_after_s: i64,
+    pub(super) ledger: PathBuf,
 }
 
 impl Pki {
@@ -142,6 +144,14 @@ impl Pki {
         &self.dir
     }
 
+    /// Every certificate that was issued, the oldest first.
+    ///
+    /// # Errors
+    /// The ledger can't be read, or is damaged.
+    pub fn issued(&self) -> Result<Vec<Issued>, PkiError> {
+        ledger::read(&self.dir.join(ledger::FILE))
+    }
+
     /// Opens the node CA's private key.
     ///
     /// # Errors
@@ -175,7 +185,8 @@ impl Pki {
             parsed.validity().not_after.timestamp()
         };
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|e| damaged(&cert_path, &e))?;
-        Ok(OpenCa { kind, cluster: self.cluster, pem, issuer, not_after_s })
+        let ledger = self.dir.join(ledger::FILE);
+        Ok(OpenCa { kind, cluster: self.cluster, pem, issuer, not_after_s, ledger })
     }
 }
 

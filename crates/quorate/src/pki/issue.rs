@@ -13,7 +13,7 @@ use rcgen::{
 use zeroize::Zeroizing;
 
 use super::authority::{OpenCa, uri};
-use super::{NodeRequest, PkiError, serial, validity};
+use super::{Issued, NodeRequest, PkiError, ledger, serial, validity};
 
 /// How long a certificate lives unless asked otherwise; a node's always.
 pub const LEAF_DAYS: u32 = 90;
@@ -57,7 +57,7 @@ impl ClientCa {
         let principal = Principal::certificate(role, name.clone());
         let names = vec![uri(&principal.uri(self.0.cluster))?];
         let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let chain_pem = self.0.issue(&key, name, names, usages, days, now_ms, entropy)?;
+        let chain_pem = self.0.issue(&key, &principal, names, usages, days, now_ms, entropy)?;
         Ok(ClientIdentity { chain_pem, key_pem: Zeroizing::new(key.serialize_pem()) })
     }
 }
@@ -73,7 +73,7 @@ impl NodeCa {
         let mut names = request.host_names().to_vec();
         names.push(uri(&principal.uri(self.0.cluster))?);
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.0.issue(request.identity_key(), request.name(), names, usages, LEAF_DAYS, now_ms, entropy)
+        self.0.issue(request.identity_key(), &principal, names, usages, LEAF_DAYS, now_ms, entropy)
     }
 }
 
@@ -82,7 +82,7 @@ impl OpenCa {
     pub(super) fn issue(
         &self,
         key: &impl PublicKeyData,
-        name: &Name,
+        principal: &Principal,
         names: Vec<SanType>,
         usages: Vec<ExtendedKeyUsagePurpose>,
         days: u32,
@@ -91,20 +91,34 @@ impl OpenCa {
     ) -> Result<String, PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name.as_str());
+        params.distinguished_name.push(DnType::CommonName, principal.name.as_str());
         params.subject_alt_names = names;
         (params.not_before, params.not_after) = validity(now_ms, days)?;
         if params.not_after.unix_timestamp() > self.not_after_s {
             return Err(PkiError::CaExpires(self.kind.as_str()));
         }
-        params.serial_number = Some(serial(entropy));
+        let serial = serial(entropy);
+        params.serial_number = Some(serial.clone());
+        let ends_ms = u64::try_from(params.not_after.unix_timestamp()).map_err(|_| PkiError::Clock)? * 1000;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(key, &self.issuer).map_err(PkiError::make("certificate"))?;
+        let issued = Issued {
+            principal: principal.to_string(),
+            serial: hex(&serial.to_bytes()),
+            sha256: hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf.der()).as_ref()),
+            issued_ms: now_ms,
+            ends_ms,
+        };
+        ledger::add(&self.ledger, &issued)?;
         Ok(format!("{}{}", leaf.pem(), self.pem))
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The names of advertised addresses (`host:port`) for a certificate. A node on the loopback interface gets all its

@@ -12,6 +12,7 @@
 mod authority;
 mod error;
 mod issue;
+mod ledger;
 mod passphrase;
 mod request;
 
@@ -20,6 +21,7 @@ pub use error::PkiError;
 #[cfg(test)]
 pub use issue::ClientIdentity;
 pub use issue::{CLIENT_DAYS_MAX, LEAF_DAYS};
+pub use ledger::{Issued, Standing, standing};
 pub use passphrase::{Passphrase, WorkFactor};
 pub use request::NodeRequest;
 

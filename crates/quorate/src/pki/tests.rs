@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use quorate_core::id::Name;
-use quorate_core::principal::Role;
+use quorate_core::principal::{Principal, Role};
 use quorate_core::seam::WallClock;
 use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
@@ -181,7 +181,18 @@ fn neither_ca_can_vouch_for_what_is_the_others() {
     // A CA that was taken over issues the other kind.
     let forged = |ca: &super::authority::OpenCa, id: String| {
         let uri = super::authority::uri(&id).unwrap();
-        chain(&ca.issue(&key, &name("x"), vec![uri], both(), 90, now_ms(), &OsEntropy).unwrap())
+        chain(
+            &ca.issue(
+                &key,
+                &Principal::certificate(Role::User, name("x")),
+                vec![uri],
+                both(),
+                90,
+                now_ms(),
+                &OsEntropy,
+            )
+            .unwrap(),
+        )
     };
     let c = pki.cluster();
     let node_by_client_ca = forged(&clients.0, format!("quorate://{c}/node/n1"));
@@ -206,9 +217,15 @@ fn neither_ca_can_vouch_for_what_is_the_others() {
         assert!(matches!(verify(&forged(&clients.0, odd.into()), CaKind::Client), Err(ChainError::Identity(_))));
     }
     let uris = ["admin/a", "user/a"].map(|id| super::authority::uri(&format!("quorate://{c}/{id}")).unwrap());
-    let two = clients.0.issue(&key, &name("x"), uris.to_vec(), both(), 90, now_ms(), &OsEntropy).unwrap();
+    let two = clients
+        .0
+        .issue(&key, &Principal::certificate(Role::User, name("x")), uris.to_vec(), both(), 90, now_ms(), &OsEntropy)
+        .unwrap();
     assert!(matches!(verify(&chain(&two), CaKind::Client), Err(ChainError::Identity(_))), "two identities");
-    let none = clients.0.issue(&key, &name("x"), vec![], both(), 90, now_ms(), &OsEntropy).unwrap();
+    let none = clients
+        .0
+        .issue(&key, &Principal::certificate(Role::User, name("x")), vec![], both(), 90, now_ms(), &OsEntropy)
+        .unwrap();
     assert!(matches!(verify(&chain(&none), CaKind::Client), Err(ChainError::Identity(_))), "no identity");
     // A leaf that issues, and a chain without its CA.
     let mut longer = node_by_client_ca.clone();

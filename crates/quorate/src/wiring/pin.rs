@@ -7,6 +7,7 @@ use quorate_hsm::Pin;
 use zeroize::Zeroizing;
 
 use crate::command::failure::{CommandResult, Failure};
+use crate::terminal;
 
 /// Name of the systemd credential (`LoadCredential=hsm-pin:…`).
 const CREDENTIAL: &str = "hsm-pin";
@@ -31,8 +32,10 @@ pub fn read(file: Option<&Path>, token_label: &str) -> CommandResult<Pin> {
     if !std::io::stdin().is_terminal() {
         return Err(none("no file is configured, and there is no terminal to ask at".into()));
     }
-    let pin = rpassword::prompt_password(format!("PIN of token {token_label}: ")).map_err(|e| none(e.to_string()))?;
-    Pin::new(Zeroizing::new(pin.into_bytes())).ok_or_else(|| too_long("what was typed"))
+    let prompt = format!("PIN of token {token_label}: ");
+    let mut pin = terminal::read_secret(&prompt, Pin::LEN_MAX + 1, |_| true).map_err(|e| none(e.to_string()))?;
+    let pin = Zeroizing::new(std::mem::take(&mut *pin).into_bytes());
+    Pin::new(pin).ok_or_else(|| too_long("what was typed"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "read once at start, before there is a World")]

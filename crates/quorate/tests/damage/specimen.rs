@@ -146,7 +146,7 @@ impl Specimen {
 }
 
 async fn everything(client: &Client) -> Result<(Vec<Key>, Vec<Alias>), String> {
-    let keys = client.list_keys(ListKeysRequest { limit: 1000, page_token: Bytes::new() }).await;
+    let keys = client.list_keys(ListKeysRequest { limit: 1000, page_token: Bytes::new(), ..Default::default() }).await;
     let keys = keys.map_err(|e| format!("the keys can't be listed: {e}"))?;
     let aliases = client.list_aliases(ListAliasesRequest { limit: 1000, page_token: Bytes::new() }).await;
     let aliases = aliases.map_err(|e| format!("the aliases can't be listed: {e}"))?;

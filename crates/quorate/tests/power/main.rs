@@ -227,7 +227,8 @@ fn state_of(data: &Path) -> (u64, Vec<u8>, Option<u64>) {
 async fn list(client: &Client) -> BTreeMap<String, u32> {
     let (mut found, mut page_token) = (BTreeMap::new(), Bytes::new());
     loop {
-        let page = client.list_keys(ListKeysRequest { limit: 1000, page_token }).await.expect("listed");
+        let page =
+            client.list_keys(ListKeysRequest { limit: 1000, page_token, ..Default::default() }).await.expect("listed");
         found.extend(page.keys.into_iter().map(|k| (k.key_id, k.current_version)));
         page_token = page.next_page_token;
         if page_token.is_empty() {

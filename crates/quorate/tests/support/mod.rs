@@ -270,7 +270,8 @@ impl Drop for Dev {
 }
 
 /// Runs a command with `stdin` and collects what it says.
-pub fn run(mut command: Command, stdin: impl AsRef<[u8]>) -> Output {
+pub fn run(mut command: impl std::borrow::BorrowMut<Command>, stdin: impl AsRef<[u8]>) -> Output {
+    let command = command.borrow_mut();
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut pipe = child.stdin.take().expect("piped");

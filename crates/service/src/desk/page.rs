@@ -22,6 +22,9 @@ use crate::records::facts::unreadable;
 /// Records read in one go, before other requests get their turn.
 pub const CHUNK: usize = 128;
 
+/// Records read for one page, whatever becomes of them: a page of what is rare comes short, and the next one goes on.
+const READ_PER_PAGE_MAX: usize = 128 * CHUNK;
+
 /// A request for one page of a list.
 pub trait Listing {
     /// What is listed.
@@ -77,7 +80,7 @@ impl PageToken {
     }
 }
 
-/// One page.
+/// One page; while there is a next one it may be shorter than asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page<T> {
     /// The items.
@@ -104,7 +107,7 @@ impl Kms {
         drop(facts);
 
         let mut last = token.map(|token| token.0);
-        let mut items = Vec::new();
+        let (mut items, mut read) = (Vec::new(), 0);
         loop {
             let more = {
                 let keyring = self.records.barrier.keyring()?;
@@ -122,6 +125,10 @@ impl Kms {
             };
             if !more {
                 return Ok(Page { items, next: None });
+            }
+            read += CHUNK;
+            if read >= READ_PER_PAGE_MAX {
+                return Ok(Page { items, next: last.map(PageToken) });
             }
             if Instant::now() >= call.deadline {
                 return Err(Error::Unavailable("reading the page took too long; ask for a shorter one".into()));

@@ -6,10 +6,9 @@ use bytes::Bytes;
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
 use quorate_core::id::Namespace;
-use quorate_core::lifecycle::KeyState;
 use quorate_core::record::Record;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::PageLen;
+use quorate_core::request::{KeyStates, PageLen};
 use quorate_core::views::KeyView;
 use quorate_crypto::{Keyring, List};
 use quorate_replica::View;
@@ -20,6 +19,8 @@ use crate::desk::{CHUNK, Listing};
 pub struct ListKeys {
     /// At most so many.
     pub len: PageLen,
+    /// Only keys in one of these states.
+    pub states: KeyStates,
     /// Where the page begins; empty = the first.
     pub token: Bytes,
 }
@@ -48,7 +49,7 @@ impl Listing for ListKeys {
     fn item(&self, record: Record) -> Option<KeyView> {
         match record {
             // Another namespace may have the same tag.
-            Record::Key(key) if key.state != KeyState::Destroyed && key.namespace == Namespace::FIRST => {
+            Record::Key(key) if self.states.hold(key.state) && key.namespace == Namespace::FIRST => {
                 Some(KeyView::from(&key))
             }
             _ => None,

@@ -242,7 +242,7 @@ async fn count_keys(client: &Client) -> CommandResult<u64> {
     use crate::command::failure::Doing;
     let (mut count, mut page) = (0, bytes::Bytes::new());
     loop {
-        let request = quorate_client::v1::ListKeysRequest { limit: 1000, page_token: page };
+        let request = quorate_client::v1::ListKeysRequest { limit: 1000, page_token: page, ..Default::default() };
         let answer = client.list_keys(request).await.doing("count keys")?;
         count += answer.keys.len() as u64;
         page = answer.next_page_token;

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::cluster::Cluster;
 use super::layout::{ClusterFile, Layout, NodeEntry};
-use super::ports::Ports;
+use super::ports::{Ports, Row};
 use super::process::this_program;
 use super::say;
 use crate::command::failure::{CommandResult, Doing, Failure};
@@ -31,7 +31,7 @@ pub async fn prepare(
     layout: &Layout,
     count: u16,
     ports: &mut Ports,
-    first_port: Option<u16>,
+    row: Row,
     log: config::Log,
 ) -> CommandResult<(ClusterFile, Vec<String>)> {
     let module =
@@ -53,7 +53,10 @@ pub async fn prepare(
 
     let mut nodes = Vec::new();
     for place in 0..count {
-        let (api, peer) = ports.pick(first_port, place, &OsEntropy)?;
+        let (api, peer) = ports.pick(row, place, &OsEntropy)?;
+        if row.wanted(place).is_some_and(|wanted| wanted != api) {
+            say(&format!("port {} is in use: n{} takes {api}", row.wanted(place).unwrap_or_default(), place + 1));
+        }
         let name = format!("n{}", place + 1);
         nodes.push(NodeEntry { name, api: format!("127.0.0.1:{api}"), peer: format!("127.0.0.1:{peer}") });
     }

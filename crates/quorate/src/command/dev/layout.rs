@@ -39,6 +39,9 @@ impl Layout {
     pub fn dev_json(&self) -> PathBuf {
         self.root.join("dev.json")
     }
+    pub fn client_file(&self) -> PathBuf {
+        self.root.join("client.toml")
+    }
     pub fn pki(&self) -> PathBuf {
         self.root.join("pki")
     }

@@ -8,7 +8,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use futures::future::{FutureExt, select_all};
 use quorate_client::v1::SealRequest;
 use serde_json::json;
@@ -16,11 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use cluster::Cluster;
 use layout::{ClusterFile, Layout};
-use ports::Ports;
+use ports::{Ports, Row};
 use process::LogFormat;
 
+use super::client_file::{Addresses, Edited, Settings};
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, FolderLock};
+use super::output;
 use crate::config;
 
 const NODES_DEFAULT: u16 = 3;
@@ -30,22 +32,29 @@ const NODES_DEFAULT: u16 = 3;
 /// Real processes, real TLS, a SoftHSM2 token for each node, the unseal ceremony held. It stays in front; Ctrl-C stops it. With --dir it is kept
 /// and started again the next time. Its shares and PINs lie beside it: for development only.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Examples:
   quorate dev
   quorate dev --dir my-cluster
   quorate dev --nodes 5 --dir my-cluster --no-unseal
+  eval \"$(quorate dev env --dir my-cluster)\"  in another terminal: use it there
 
-my-cluster/dev.json, written once every node serves, holds addresses, certificates, shares and process ids.")]
+Written once every node serves: my-cluster/client.toml, which QUORATE_CONFIG may name, and my-cluster/dev.json with addresses, certificates,
+shares and process ids.",
+    args_conflicts_with_subcommands = true
+)]
 pub struct Dev {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// How many nodes [default: 3, or as many as the folder has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: Option<u16>,
     /// Folder to keep it in, made if need be [default: a temporary one]
     #[arg(long, value_name = "D")]
     dir: Option<PathBuf>,
-    /// First port of a new cluster: P and P+1 for the first node, P+10 and P+11 for the second …; 0 = any free ones
-    #[arg(long, value_name = "P", default_value_t = ports::FIRST)]
-    first_port: u16,
+    /// First port of a new cluster: P and P+1 for the first node, P+10 and P+11 for the second …; 0 = any free ones [default: 7600, or others where that is in use]
+    #[arg(long, value_name = "P")]
+    first_port: Option<u16>,
     /// Leave the nodes sealed: the shares are in the folder
     #[arg(long)]
     no_unseal: bool,
@@ -56,6 +65,19 @@ pub struct Dev {
     log_format: LogFormat,
 }
 
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Print what a shell sets to use the cluster of a folder
+    #[command(after_help = "Examples:
+  eval \"$(quorate dev env --dir my-cluster)\"
+  quorate dev env --dir my-cluster > env.sh")]
+    Env {
+        /// Its folder
+        #[arg(long, value_name = "D")]
+        dir: PathBuf,
+    },
+}
+
 fn parse_log(text: &str) -> Result<config::Log, String> {
     toml::from_str(text).map_err(|e| e.to_string())
 }
@@ -63,6 +85,9 @@ fn parse_log(text: &str) -> Result<config::Log, String> {
 impl Dev {
     /// Runs until SIGINT or SIGTERM.
     pub async fn run(self) -> CommandResult {
+        if let Some(Action::Env { dir }) = &self.action {
+            return env(dir);
+        }
         let fail = |e: std::io::Error| Failure::failed("can't start the cluster", e, "");
         let (mut int, mut term) =
             (signal(SignalKind::interrupt()).map_err(fail)?, signal(SignalKind::terminate()).map_err(fail)?);
@@ -90,7 +115,15 @@ impl Dev {
     /// For a command that needs a cluster of its own for a while: on free ports, unsealed, with logs that it can read; kept when
     /// it has a folder.
     pub fn of_own(dir: Option<PathBuf>) -> Self {
-        Self { nodes: None, dir, first_port: 0, no_unseal: false, log: None, log_format: LogFormat::Json }
+        Self {
+            action: None,
+            nodes: None,
+            dir,
+            first_port: Some(0),
+            no_unseal: false,
+            log: None,
+            log_format: LogFormat::Json,
+        }
     }
 
     /// Starts it. To be called on the process's main thread, as [`process::NodeProcess::start`] says.
@@ -118,6 +151,7 @@ impl Dev {
         };
         let statuses =
             cluster.wait(if self.no_unseal { "every node to be up" } else { "every node to serve" }, all).await?;
+        write_client_file(&cluster)?;
         write_dev_json(&cluster, &statuses[0])?;
         Ok(cluster)
     }
@@ -133,9 +167,13 @@ impl Dev {
             );
             return Err(Failure::failed("can't make a cluster", why, "remove it, or name another folder with --dir"));
         }
-        let first = Some(self.first_port).filter(|port| *port != 0);
+        let row = match self.first_port {
+            None => Row::Preferably(ports::FIRST),
+            Some(0) => Row::Any,
+            Some(first) => Row::Exactly(first),
+        };
         say(&format!("making a cluster of {count} in {}", layout.root().display()));
-        let (file, fingerprints) = create::prepare(&layout, count, ports, first, self.log.unwrap_or_default()).await?;
+        let (file, fingerprints) = create::prepare(&layout, count, ports, row, self.log.unwrap_or_default()).await?;
         let mut cluster = Cluster::new(layout, file, self.log_format).await?;
         create::found(&mut cluster, &fingerprints).await?;
         cluster.file.store(&cluster.layout)?;
@@ -155,6 +193,12 @@ impl Dev {
                 why,
                 "leave --nodes out, or name another folder",
             ));
+        }
+        if let Some(first) = self.first_port.filter(|first| *first != 0)
+            && !file.nodes[0].api.ends_with(&format!(":{first}"))
+        {
+            let why = format!("its members know each other by their addresses: {} and so on", file.nodes[0].api);
+            return Err(Failure::failed("can't move the cluster to other ports", why, "leave --first-port out"));
         }
         for address in file.nodes.iter().flat_map(|n| [&n.api, &n.peer]) {
             if !ports.keep(address) {
@@ -204,6 +248,56 @@ async fn any_end(cluster: &mut Cluster) -> String {
     select_all(ends).await.0
 }
 
+/// How a client reaches it.
+fn settings(layout: &Layout, file: &ClusterFile) -> Settings {
+    Settings {
+        addr: Some(Addresses::List(file.nodes.iter().map(|n| n.api.clone()).collect())),
+        cacert: Some(layout.ca()),
+        client_cert: Some(layout.admin_cert()),
+        client_key: Some(layout.admin_key()),
+        timeout: None,
+    }
+}
+
+fn write_client_file(cluster: &Cluster) -> CommandResult {
+    let path = cluster.layout.client_file();
+    files::remove_if_there(&path)?;
+    let mut file = Edited::open(path)?;
+    file.put("dev", &settings(&cluster.layout, &cluster.file));
+    file.set_current("dev");
+    file.store()
+}
+
+/// What a shell sets to use the cluster in a folder.
+fn env(dir: &Path) -> CommandResult {
+    let root = std::path::absolute(dir).map_err(|e| Failure::usage(format!("--dir {}: {e}", dir.display())))?;
+    let layout = Layout::new(root);
+    let Some(file) = ClusterFile::load(&layout)? else {
+        let why = format!("there is no cluster of `quorate dev` in {}", layout.root().display());
+        let todo = format!("make one: quorate dev --dir {}", dir.display());
+        return Err(Failure::failed("can't say how to reach it", why, todo));
+    };
+    output::line(&exports(&layout, &file))
+}
+
+fn exports(layout: &Layout, file: &ClusterFile) -> String {
+    let addresses: Vec<&str> = file.nodes.iter().map(|n| n.api.as_str()).collect();
+    let path = |p: PathBuf| quoted(&p.display().to_string());
+    format!(
+        "export QUORATE_ADDR={}\nexport QUORATE_CACERT={} QUORATE_CLIENT_CERT={} QUORATE_CLIENT_KEY={}",
+        addresses.join(","),
+        path(layout.ca()),
+        path(layout.admin_cert()),
+        path(layout.admin_key())
+    )
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 fn write_dev_json(cluster: &Cluster, status: &quorate_client::v1::StatusResponse) -> CommandResult {
     let layout = &cluster.layout;
     let nodes: Vec<_> = cluster
@@ -242,20 +336,16 @@ fn write_dev_json(cluster: &Cluster, status: &quorate_client::v1::StatusResponse
 
 fn announce(cluster: &Cluster, sealed: bool) {
     let layout = &cluster.layout;
-    let addresses: Vec<&str> = cluster.file.nodes.iter().map(|n| n.api.as_str()).collect();
     say(if sealed { "every node is up, sealed" } else { "every node serves" });
     say(&format!(
         "in another terminal:
 
-export QUORATE_ADDR={}
-export QUORATE_CACERT={} QUORATE_CLIENT_CERT={} QUORATE_CLIENT_KEY={}
+{}
 quorate operator status
 
-Ctrl-C stops it. Shares and everything else: {}",
-        addresses.join(","),
-        layout.ca().display(),
-        layout.admin_cert().display(),
-        layout.admin_key().display(),
+Ctrl-C stops it. The same from the folder: eval \"$(quorate dev env --dir {})\". Shares and everything else: {}",
+        exports(layout, &cluster.file),
+        quoted(&layout.root().display().to_string()),
         layout.dev_json().display()
     ));
 }
@@ -293,6 +383,19 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if self.temporary {
             files::remove_tree(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (path, word) in [("/tmp/a-b_c.1", "/tmp/a-b_c.1"), ("/a b", "'/a b'"), ("/it's $HOME", r"'/it'\''s $HOME'")]
+        {
+            assert_eq!(quoted(path), word);
         }
     }
 }

@@ -19,6 +19,28 @@ const FREE_FROM: u16 = 20_000;
 const FREE_COUNT: u16 = 12_000;
 const TRIES_MAX: usize = 1000;
 
+/// Which ports a new cluster is to have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Row {
+    /// The row that begins at this port, and no other.
+    Exactly(u16),
+    /// That row, or any free ports where it is taken.
+    Preferably(u16),
+    /// Any free ports.
+    Any,
+}
+
+impl Row {
+    /// The API port of the node at `place`, from 0.
+    pub fn wanted(self, place: u16) -> Option<u16> {
+        let first = match self {
+            Self::Exactly(first) | Self::Preferably(first) => first,
+            Self::Any => return None,
+        };
+        first.checked_add(place * STEP).filter(|port| *port < u16::MAX)
+    }
+}
+
 /// Ports held for this process's nodes.
 #[derive(Default)]
 pub struct Ports {
@@ -26,15 +48,22 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// A pair of ports (API, peer) for the node at `place`, from 0, in the row that begins at `first`; free ones if those
-    /// are taken, or without a row.
-    pub fn pick(&mut self, first: Option<u16>, place: u16, entropy: &dyn Entropy) -> CommandResult<(u16, u16)> {
-        let wanted = first.and_then(|first| first.checked_add(place * STEP)).filter(|port| *port < u16::MAX);
+    /// A pair of ports (API, peer) for the node at `place`, from 0.
+    pub fn pick(&mut self, row: Row, place: u16, entropy: &dyn Entropy) -> CommandResult<(u16, u16)> {
+        let wanted = row.wanted(place);
         if let Some(api) = wanted
             && self.reserve(api)
             && self.reserve(api + 1)
         {
             return Ok((api, api + 1));
+        }
+        if let Row::Exactly(first) = row {
+            let why = match wanted {
+                Some(api) => format!("127.0.0.1:{api} or {} is in use", api + 1),
+                None => format!("the row that begins at {first} goes beyond the last port"),
+            };
+            let todo = "stop what uses it, name another with --first-port, or leave that out";
+            return Err(Failure::failed("can't use the ports", why, todo));
         }
         for _ in 0..TRIES_MAX {
             let mut random = [0; 2];
@@ -74,10 +103,12 @@ mod tests {
     #[test]
     fn ports_are_given_once_and_only_when_free() {
         let (mut a, mut b) = (Ports::default(), Ports::default());
-        let (api, peer) = a.pick(None, 0, &OsEntropy).unwrap();
+        let (api, peer) = a.pick(Row::Any, 0, &OsEntropy).unwrap();
         assert_eq!(peer, api + 1);
-        let (other, _) = b.pick(Some(api), 0, &OsEntropy).unwrap();
+        let (other, _) = b.pick(Row::Preferably(api), 0, &OsEntropy).unwrap();
         assert_ne!(api, other, "reserved by the first, though nobody listens");
+        let why = b.pick(Row::Exactly(api), 0, &OsEntropy).unwrap_err().to_string();
+        assert!(why.contains(&format!("127.0.0.1:{api}")), "{why}");
         assert!(!b.keep(&format!("127.0.0.1:{api}")));
         drop(a);
         assert!(b.keep(&format!("127.0.0.1:{api}")));

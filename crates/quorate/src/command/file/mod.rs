@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quorate_client::v1::{DecryptRequest, GenerateDataKeyRequest};
 use serde_json::json;
@@ -16,11 +17,11 @@ use serde_json::json;
 pub use format::MAGIC;
 use format::{DATA_KEY_LEN, FileError, Header};
 
-use super::Shared;
 use super::crypt::{Aad, Out, refuse_terminal};
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, Sink};
 use super::output;
+use super::{Shared, completions};
 
 /// Encrypt and decrypt files and streams of any size.
 #[derive(Args, Debug)]
@@ -40,7 +41,7 @@ enum Action {
   tar c docs | quorate file encrypt --key payments --aad of=docs > docs.q")]
     Encrypt {
         /// The key: its id, NAME or alias/NAME
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
         key: String,
         #[command(flatten)]
         aad: Aad,
@@ -80,7 +81,7 @@ impl FileCommand {
 
 async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, out: &Out) -> CommandResult {
     if out.path().is_none() {
-        refuse_terminal(shared, None)?;
+        refuse_terminal(shared, None, "")?;
     }
     // Before anything is asked of the cluster.
     let mut to = out.open(0o666)?;

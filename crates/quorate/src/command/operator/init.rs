@@ -81,7 +81,7 @@ impl Init {
     pub async fn run(self, shared: &Shared) -> CommandResult {
         let request = self.request()?;
         let on_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
-        if self.shares_out.is_none() && !shared.json_asked() && !on_terminal {
+        if self.shares_out.is_none() && shared.asked_for_programs().is_none() && !on_terminal {
             return Err(Failure::usage(
                 "the shares are shown only once: run this on a terminal, or name a folder with --shares-out, or ask for --output json",
             ));
@@ -111,7 +111,7 @@ impl Init {
                 json["shares_out"] = self.shares_out.as_deref().map(|d| d.display().to_string()).into();
                 store(files, &shares)?;
             }
-            None if shared.json_asked() => {
+            None if shared.asked_for_programs().is_some() => {
                 json["shares"] = shares.iter().map(|s| s.as_str()).collect::<Vec<_>>().into();
             }
             None => show(&shares, &self.custodian)?,
@@ -186,10 +186,10 @@ fn show(shares: &[Zeroizing<String>], custodians: &[String]) -> CommandResult {
         let whom = custodians.get(i).map(|c| format!(", for {c}")).unwrap_or_default();
         write!(
             out,
-            "\x1b[2J\x1b[H\n  Share {} of {}{whom}. It is shown once and kept nowhere: write it down, or into a password manager.\n\n  {}\n\n  Press Enter when it is safe; it disappears. ",
+            "\x1b[2J\x1b[H\n  Share {} of {}{whom}. It is shown once and kept nowhere: write it down, or into a password manager.\n\n{}\n  Press Enter when it is safe; it disappears. ",
             i + 1,
             shares.len(),
-            grouped(share).as_str()
+            in_rows(share).as_str()
         )
         .and_then(|()| out.flush())
         .map_err(failed)?;
@@ -199,14 +199,23 @@ fn show(shares: &[Zeroizing<String>], custodians: &[String]) -> CommandResult {
     write!(out, "\x1b[2J\x1b[3J\x1b[?1049l").and_then(|()| out.flush()).map_err(failed)
 }
 
-/// In groups of five, as people copy it.
-fn grouped(share: &str) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(share.len() * 2));
-    for (i, c) in share.chars().enumerate() {
-        if i > 0 && i % 5 == 0 {
+/// In rows of five groups of five, as people copy it; the number of each row's first group stands above it, as messages about
+/// typing errors count groups.
+fn in_rows(share: &str) -> Zeroizing<String> {
+    const GROUP: usize = 5;
+    const ROW: usize = 5;
+    let groups = share.len().div_ceil(GROUP);
+    let mut text = Zeroizing::new(String::with_capacity(share.len() * 4));
+    for first in (0..groups).step_by(ROW) {
+        let row = first..groups.min(first + ROW);
+        text.push_str("  ");
+        row.clone().for_each(|n| text.push_str(&format!("{:<GROUP$} ", n + 1)));
+        text.push_str("\n  ");
+        for n in row {
+            text.push_str(&share[n * GROUP..share.len().min((n + 1) * GROUP)]);
             text.push(' ');
         }
-        text.push(c);
+        text.push_str("\n\n");
     }
     text
 }
@@ -276,6 +285,10 @@ mod tests {
 
     #[test]
     fn groups_of_five() {
-        assert_eq!(grouped("qs1abcdefghi").as_str(), "qs1ab cdefg hi");
+        let rows = in_rows("qs1abcdefghijklmnopqrstuvwxyz234567");
+        assert_eq!(
+            rows.as_str(),
+            "  1     2     3     4     5     \n  qs1ab cdefg hijkl mnopq rstuv \n\n  6     7     \n  wxyz2 34567 \n\n"
+        );
     }
 }

@@ -115,7 +115,7 @@ impl Members {
                     .invite(InviteRequest { name: name.clone(), valid_minutes })
                     .await
                     .doing("invite the node")?;
-                if shared.json_asked() {
+                if shared.asked_for_programs().is_some() {
                     let json = json!({ "name": name, "token": answer.token, "expires_ms": answer.expires_ms });
                     return output::line(&json.to_string());
                 }
@@ -199,7 +199,11 @@ async fn remove(client: &Client, shared: &Shared, name: &str, compromised: bool)
     let mut page_token = Default::default();
     let mut more = compromised;
     while more {
-        let page = at.client.list_keys(ListKeysRequest { limit: 1000, page_token }).await.doing("list keys")?;
+        let page = at
+            .client
+            .list_keys(ListKeysRequest { limit: 1000, page_token, ..Default::default() })
+            .await
+            .doing("list keys")?;
         keys.extend(page.keys.into_iter().map(|key| key.key_id));
         page_token = page.next_page_token;
         more = !page_token.is_empty();

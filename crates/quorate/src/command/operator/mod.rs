@@ -61,7 +61,7 @@ impl Operator {
 }
 
 pub use nodes::{Asked, ask_all, at as node_at};
-pub use share::Public;
+pub use share::{Public, is_share};
 pub use unseal::enter;
 
 /// A node's answer that lacks what it must hold.

@@ -1,13 +1,14 @@
 //! `quorate operator seal`: keys are forgotten, and shares that were entered.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::SealRequest;
 use quorate_client::{Client, ClientError, reason};
 use serde_json::json;
 
 use super::nodes;
 use crate::command::failure::{CommandResult, Doing, Failure};
-use crate::command::{Shared, output};
+use crate::command::{Shared, completions, output};
 
 /// Seal one node, or every node.
 ///
@@ -22,7 +23,7 @@ pub struct Seal {
     #[arg(long, conflicts_with = "node")]
     cluster: bool,
     /// Only this node: its name, or its place among the addresses, from 1
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", add = ArgValueCompleter::new(completions::members))]
     node: Option<String>,
 }
 

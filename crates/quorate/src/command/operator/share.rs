@@ -5,16 +5,17 @@ use std::io::IsTerminal;
 use clap::{Args, Subcommand};
 use quorate_client::v1::SealConfigRequest;
 use quorate_client::{Client, ServerIdentity};
-use quorate_crypto::{ClusterFingerprint, SealConfig, Share, ShareError};
+use quorate_crypto::{ClusterFingerprint, SHARE_TEXT_LEN, SealConfig, Share, ShareError};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::memory::Memory;
 use super::{incomplete, nodes};
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::{Shared, files, output};
 
-/// A share is 85 characters; with spaces between groups it is longer.
-const LINE_LEN_MAX: usize = 1024;
+/// A share is 85 characters; with spaces between groups, numbers and line ends it is longer.
+const TEXT_LEN_MAX: usize = 1024;
 /// On a terminal a mistyped share may be typed again this often.
 const TRIES_MAX: usize = 3;
 
@@ -136,12 +137,12 @@ impl Public {
         eprintln!("{}", self.heading());
         let prompt = "Share (not shown): ";
         for tries_left in (0..TRIES_MAX).rev() {
-            let text = files::read_secret_line(prompt, LINE_LEN_MAX)?;
+            let text = files::read_secret(prompt, TEXT_LEN_MAX, is_whole)?;
             if text.trim().is_empty() {
                 let todo = "type it, or give it on standard input, as in `quorate operator unseal < share-1.txt`";
                 return Err(Failure::failed(format!("can't {what}"), "no share was given", todo));
             }
-            match Share::parse(&text).and_then(|share| self.check(&share).map(|()| share)) {
+            match Share::parse(&without_numbers(&text)).and_then(|share| self.check(&share).map(|()| share)) {
                 Ok(share) => return Ok(share),
                 Err(e @ (ShareError::Typo(_) | ShareError::NotAShare))
                     if tries_left > 0 && std::io::stdin().is_terminal() =>
@@ -160,6 +161,33 @@ impl Public {
     }
 }
 
+/// Whether a share has come to its end, or is none: it may be typed and pasted in the rows in which it was shown.
+fn is_whole(text: &str) -> bool {
+    let text = text.trim_start_matches(|c: char| c.is_whitespace() || c.is_ascii_digit());
+    let begun = text.is_empty() || text.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("qs"));
+    !begun || without_numbers(text).chars().filter(|c| !c.is_whitespace() && *c != '-').count() >= SHARE_TEXT_LEN
+}
+
+/// Without the lines that number the groups, which are copied along with the others.
+fn without_numbers(text: &str) -> Zeroizing<String> {
+    let numbers = |line: &str| line.split_whitespace().all(|w| w.len() <= 2 && w.bytes().all(|b| b.is_ascii_digit()));
+    let mut kept = Zeroizing::new(String::with_capacity(text.len() + 1));
+    for line in text.lines().filter(|line| !numbers(line)) {
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Whether a word holds a share, or nearly one.
+pub fn is_share(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    let Some(begin) = word.find("qs1") else { return false };
+    let letters = |c: &char| c.is_ascii_alphanumeric() && !matches!(c, 'b' | 'i' | 'o');
+    let body: usize = word[begin + 3..].chars().filter(|c| !c.is_whitespace() && *c != '-').take_while(letters).count();
+    body + 3 >= SHARE_TEXT_LEN - 20
+}
+
 fn refused(what: &str, error: &ShareError) -> Failure {
     let nothing = "nothing was sent";
     let todo = match error {
@@ -167,4 +195,27 @@ fn refused(what: &str, error: &ShareError) -> Failure {
         _ => nothing.to_owned(),
     };
     Failure::failed(format!("can't {what}"), error, todo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_known_in_any_word_and_whole_in_any_rows() {
+        let share = format!("qs1{}", "q".repeat(SHARE_TEXT_LEN - 3));
+        let grouped: String =
+            share.chars().enumerate().flat_map(|(i, c)| (i % 5 == 0).then_some(' ').into_iter().chain([c])).collect();
+        for word in [share.clone(), format!("--share={share}"), grouped.clone(), share[..70].to_owned()] {
+            assert!(is_share(&word), "{word}");
+        }
+        for word in
+            ["unseal", "qs1", "/data/qs1-backups/of-last-year-with-a-long-name-that-goes-on-and-on-for-ever-and-ever"]
+        {
+            assert!(!is_share(word), "{word}");
+        }
+        assert!(is_whole(&share) && is_whole(&grouped) && is_whole("nonsense"));
+        assert!(!is_whole(&grouped[..60]) && !is_whole("  1     2     3\n"));
+        assert_eq!(without_numbers("  1     12\n  qs1ab cdefg\n\n  3\n 22222").as_str(), "  qs1ab cdefg\n 22222\n");
+    }
 }

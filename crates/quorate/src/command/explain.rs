@@ -1,0 +1,220 @@
+//! `quorate explain CODE`: what each reason of an error means and what to do, for people; in one table, which the errors
+//! themselves take their advice from.
+
+use clap::Args;
+use quorate_client::reason;
+use serde_json::json;
+
+use super::Shared;
+use super::failure::{self, CommandResult, Failure};
+use super::output;
+
+/// What an error's code means, and what to do.
+///
+/// Without a code, all of them. Programs read the code of an error from `reason` with --output json, or from the trailer quorate-reason.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  quorate explain SEALED
+  quorate explain UNKNOWN_OUTCOME --output json
+  quorate explain")]
+pub struct Explain {
+    /// The code, as an error shows it
+    #[arg(value_name = "CODE")]
+    code: Option<String>,
+}
+
+/// One code.
+pub struct Explanation {
+    /// The code.
+    pub code: &'static str,
+    /// What it means.
+    means: &'static str,
+    /// What to do; errors show it too.
+    pub todo: &'static str,
+}
+
+const fn code(code: &'static str, means: &'static str, todo: &'static str) -> Explanation {
+    Explanation { code, means, todo }
+}
+
+const EXPLANATIONS: &[Explanation] = &[
+    code(
+        "UNAUTHENTICATED",
+        "the node got no client certificate, or one that names nobody of this cluster",
+        "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY); `quorate pki client` issues them",
+    ),
+    code(
+        "DENIED",
+        "you are who you say, and your role does not include this",
+        "ask an administrator, or use a certificate with another role; `quorate help pki client` lists the roles",
+    ),
+    code(
+        "UNINITIALIZED",
+        "the node belongs to no cluster yet",
+        "found a cluster with `quorate operator init`, or let the node join one",
+    ),
+    code(
+        "ALREADY_INITIALIZED",
+        "the cluster has been founded already; nothing was changed",
+        "look with `quorate operator status`; another cluster needs nodes with empty data folders",
+    ),
+    code(
+        "SEALED",
+        "the node holds no root key: keys can't be used until custodians have entered enough shares",
+        "enter shares with `quorate operator unseal`; `quorate operator status` shows how far it is",
+    ),
+    code(
+        "DAMAGED",
+        "the node found its own data damaged and serves nothing more from them; the other members go on",
+        "look with `quorate operator status` which member it is, and replace it",
+    ),
+    code(
+        "UPGRADE_NEEDED",
+        "a newer version wrote what this node would have to read; nothing is damaged",
+        "install the version of the other members on this node",
+    ),
+    code("INVALID_ARGUMENT", "the request itself is wrong, whatever the state of the cluster", ""),
+    code("TOO_LARGE", "part of the request is longer than its limit", ""),
+    code("NOT_FOUND", "what the request names does not exist, or you may not know of it", ""),
+    code("ALREADY_EXISTS", "the name is taken; nothing was changed", ""),
+    code(
+        "KEY_DISABLED",
+        "the key is disabled: no node uses it",
+        "enable it with `quorate keys enable KEY`, if it should be used again",
+    ),
+    code(
+        "KEY_PENDING_DELETION",
+        "the key waits for its destruction: no node uses it",
+        "`quorate keys cancel-deletion KEY` keeps it; enable it afterwards",
+    ),
+    code("WRONG_STATE", "the key, or the member, is in a state in which this can't be done", ""),
+    code("LIMIT_EXCEEDED", "there may be no more of these", "remove one that is not needed"),
+    code(
+        "TOKEN_REUSED",
+        "the client token was used for another request",
+        "make a new token (a UUIDv7) for each request of your own",
+    ),
+    code(
+        "TOKEN_TIME",
+        "the client token's time is too far from the node's: it may be up to an hour old, and ten minutes ahead",
+        "make the token now (a UUIDv7), and check this machine's clock",
+    ),
+    code("WRONG_USAGE", "the key is of a kind that is not for this", ""),
+    code(
+        "WRONG_KEY",
+        "the ciphertext is of another key than the one you named",
+        "leave --key out if any of your keys will do",
+    ),
+    code(
+        "WRONG_LINEAGE",
+        "the ciphertext was made by another cluster, or before this one was put back to an earlier state",
+        "check QUORATE_ADDR; a ciphertext of another cluster is decrypted there",
+    ),
+    code(
+        "UNKNOWN_KEY",
+        "the ciphertext's key, or that version of it, does not exist here: never did, or was destroyed",
+        "check QUORATE_ADDR; what a destroyed key encrypted is gone",
+    ),
+    code(
+        "TAMPERED",
+        "the ciphertext or the associated data are not what was encrypted; which of them can't be told",
+        "give every --aad that it was encrypted with, and the whole of the ciphertext",
+    ),
+    code("SHARE_REFUSED", "the node did not take the share; the others that were entered still count", ""),
+    code(
+        "INVITATION_REFUSED",
+        "the joining node's token is unknown, used up, or too old",
+        "invite it again with `quorate operator members invite`",
+    ),
+    code("BUSY", "too much load at the node, or too many failures from you; nothing was done", "try again in a moment"),
+    code(
+        "NO_SPACE",
+        "too few nodes have disk space to store a change: nothing was changed, and keys can be used all the same",
+        "make room on the nodes' disks; `quorate operator status` names them",
+    ),
+    code("CONTENDED", "others kept changing what this request depends on; nothing was changed", "try again"),
+    code(
+        "UNKNOWN_OUTCOME",
+        "the change may or may not have happened: the answer got lost",
+        "look whether it did; repeating it with the same --token does it at most once",
+    ),
+    code(
+        "UNAVAILABLE",
+        "the cluster can't answer just now; nothing was changed",
+        "look with `quorate operator status` whether a majority of nodes is up; then try again",
+    ),
+    code("INTERNAL", "a fault in quorate: please report it, with what the node logged", ""),
+    code(
+        reason::DEADLINE_EXCEEDED,
+        "no answer in time to a call that changes nothing",
+        "look with `quorate operator status` whether a majority of nodes is up; then try again",
+    ),
+    code(
+        reason::UNREACHABLE,
+        "no connection: nobody listens there, or there is no way to it; nothing was sent",
+        "check that the nodes run and that QUORATE_ADDR names them",
+    ),
+    code(
+        reason::UNTRUSTED_SERVER,
+        "who answered is no node of this cluster, or the name does not resolve; nothing was sent",
+        "check QUORATE_ADDR, and that QUORATE_CACERT is this cluster's ca.pem",
+    ),
+    code(
+        reason::CERTIFICATE_REFUSED,
+        "the node refused this client's certificate: expired, or of another cluster",
+        "look at it with `openssl x509 -in FILE -noout -subject -dates`; `quorate pki client` issues a new one",
+    ),
+    code(reason::INVALID_CONFIG, "the client's own settings can't work; nothing was sent", ""),
+    code(
+        failure::USAGE,
+        "the command was called wrongly: exit code 2; nothing was done",
+        "`--help` shows how it is called",
+    ),
+    code(failure::FAILED, "something on this machine failed, as a file that can't be written: exit code 1", ""),
+];
+
+/// What is known of a code.
+pub fn of(code: &str) -> Option<&'static Explanation> {
+    EXPLANATIONS.iter().find(|e| e.code == code)
+}
+
+impl Explain {
+    /// Prints it.
+    pub fn run(self, shared: &Shared) -> CommandResult {
+        let json = |e: &Explanation| json!({ "code": e.code, "means": e.means, "hint": output::text(e.todo) });
+        let Some(asked) = self.code else {
+            let all = json!({ "codes": EXPLANATIONS.iter().map(json).collect::<Vec<_>>() });
+            return shared.format().print(&all, || output::fields(EXPLANATIONS.iter().map(|e| (e.code, e.means))));
+        };
+        let known = of(&asked.to_uppercase().replace('-', "_"));
+        let found = known.ok_or_else(|| {
+            Failure::failed(
+                format!("can't explain {asked}"),
+                "it is no code of quorate's",
+                "`quorate explain` lists them all",
+            )
+        })?;
+        shared.format().print(&json(found), || {
+            output::fields([("code", found.code), ("means", found.means), ("what to do", found.todo)])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use quorate_proto::v1::Reason;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained_once() {
+        let explained: Vec<&str> = EXPLANATIONS.iter().map(|e| e.code).collect();
+        let of_nodes = (1..).map_while(|n| Reason::try_from(n).ok()).map(Reason::word);
+        let all: BTreeSet<&str> =
+            of_nodes.chain(reason::OWN.iter().copied()).chain([failure::USAGE, failure::FAILED]).collect();
+        assert_eq!(explained.iter().copied().collect::<BTreeSet<_>>(), all);
+        assert_eq!(explained.len(), all.len(), "none twice");
+    }
+}
