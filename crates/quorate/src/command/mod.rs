@@ -47,7 +47,8 @@ use crate::wiring::SystemClock;
   quorate keys create --alias payments               a new key
   echo hi | quorate encrypt --key payments > secret  a few bytes under it
   quorate file encrypt --key payments --in backup.tar --out backup.tar.q
-  quorate operator status                            who leads, who is sealed"
+  quorate operator status                            who leads, who is sealed
+  quorate manual                                     the operator's manual"
 )]
 pub struct Cli {
     #[command(flatten)]
