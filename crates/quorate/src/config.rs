@@ -389,4 +389,20 @@ mod tests {
         }
         assert!(seen >= 2, "examples are there");
     }
+
+    #[test]
+    fn what_an_example_calls_a_default_is_one() {
+        let parse = |text: &str| {
+            let mut config = Config::parse(text, Path::new("n.toml"), Path::new("/base")).expect("valid");
+            // Its default is no number.
+            config.log.keep_kib = None;
+            toml::to_string(&config).expect("serializable")
+        };
+        let example = include_str!("../../../cluster-config/joining-node.toml");
+        let setting = |line: &str| Some(line.strip_prefix("# ")?.to_owned()).filter(|line| line.contains(" = "));
+        let defaults = example.lines().filter_map(setting).count();
+        let spelt_out: Vec<_> = example.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned())).collect();
+        assert_eq!(parse(&spelt_out.join("\n")), parse(example));
+        assert_eq!(defaults, 8, "every setting that has a default");
+    }
 }

@@ -1,5 +1,5 @@
 //! The command line against real nodes: what it prints, where it writes, how it fails. And the way by hand, from nothing
-//! to a serving node, as the README tells it.
+//! to a serving node.
 #![allow(clippy::disallowed_methods, reason = "tests touch files and processes")]
 
 mod support;
@@ -322,7 +322,7 @@ fn nodes_die_with_dev_and_not_with_each_other() {
     wait(|| pids.iter().all(|pid| !alive(*pid)));
 }
 
-/// One node by the README: certificates, token, request, server, genesis, ceremony.
+/// One node: certificates, token, request, server, genesis, ceremony; what each step refuses.
 #[test]
 fn a_node_by_hand_from_nothing_to_serving() {
     let temp = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! From nothing to a cluster of voters: the steps of the README, by the commands a person types.
+//! From nothing to a cluster of voters: the steps of the manual (`cluster`), by the commands a person types.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

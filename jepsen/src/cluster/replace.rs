@@ -1,4 +1,4 @@
-//! A member that lost what it had acknowledged is replaced, as the README says under "Replacing a damaged member".
+//! A member that lost what it had acknowledged is replaced, as the manual says (`replace`).
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -9,11 +9,11 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Use keys", &["encrypt", "decrypt", "file", "data-key", "random"]),
     ("Manage keys", &["keys", "alias"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
-    ("Help and settings", &["context", "explain", "completions", "version", "help"]),
+    ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
 ];
 
 /// Commands that reach no cluster.
-const ALONE: [&str; 6] = ["dev", "pki", "server", "explain", "completions", "version"];
+const ALONE: [&str; 7] = ["dev", "pki", "server", "manual", "explain", "completions", "version"];
 
 /// The whole command line.
 pub fn command() -> clap::Command {

@@ -17,6 +17,7 @@ pub mod file;
 pub mod files;
 mod groups;
 pub mod keys;
+pub mod manual;
 pub mod operator;
 pub mod output;
 pub mod pki;
@@ -46,7 +47,8 @@ use crate::wiring::SystemClock;
   quorate keys create --alias payments               a new key
   echo hi | quorate encrypt --key payments > secret  a few bytes under it
   quorate file encrypt --key payments --in backup.tar --out backup.tar.q
-  quorate operator status                            who leads, who is sealed"
+  quorate operator status                            who leads, who is sealed
+  quorate manual                                     the operator's manual"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -100,6 +102,7 @@ enum Command {
     Bench(bench::Bench),
     Context(context::ContextCommand),
     Explain(explain::Explain),
+    Manual(manual::Manual),
     Version(version::Version),
     Completions(completions::Completions),
 }
@@ -110,6 +113,7 @@ impl Command {
         match self {
             Self::Server(c) => c.run(),
             Self::Pki(c) => c.prepare().and_then(|()| c.run(shared)),
+            Self::Manual(c) => c.run(),
             Self::Version(c) => c.run(shared),
             Self::Completions(c) => c.run(shared),
             Self::Context(c) => c.run(shared),
@@ -136,6 +140,7 @@ impl Command {
             Self::Bench(c) => c.run(shared).await,
             Self::Server(_)
             | Self::Pki(_)
+            | Self::Manual(_)
             | Self::Version(_)
             | Self::Completions(_)
             | Self::Context(_)

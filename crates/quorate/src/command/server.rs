@@ -16,7 +16,7 @@ use crate::wiring;
 The node comes up uninitialized or sealed and says on standard error what to do next. SIGTERM stops it in order.
 QUORATE_LOG sets what is logged (error, warn, info, debug, or module=level); QUORATE_LOG_FORMAT=json makes one JSON object a line.")]
 pub struct Server {
-    /// The node's configuration (TOML); cluster-config/ has annotated examples
+    /// The node's configuration (TOML); `quorate manual config` explains every setting
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Allow a cluster made by `quorate dev`, whose shares and PINs lie on disk beside it
@@ -34,8 +34,9 @@ impl Server {
             crate::hygiene::die_with(parent)
                 .map_err(|e| Failure::failed("can't start the node", e, "start it with `quorate dev` again"))?;
         }
-        let config = Config::load(&self.config)
-            .map_err(|e| Failure::failed("can't start the node", e, "cluster-config/ has annotated examples"))?;
+        let config = Config::load(&self.config).map_err(|e| {
+            Failure::failed("can't start the node", e, "`quorate manual config` explains every setting")
+        })?;
         quorate_hsm::set_environment(&config.hsm.environment)
             .map_err(|e| Failure::failed("can't start the node", e, "correct [hsm.environment]"))?;
         start_logging();

@@ -1,0 +1,73 @@
+//! The operator's manual, by the letter: what stands in the fenced blocks of "A cluster on three machines" and of "Replacing a
+//! damaged member" is typed, block by block, on a terminal, by the people and at the machines that the pages name.
+#![allow(clippy::disallowed_methods, reason = "tests touch files and processes")]
+
+mod machines;
+mod page;
+#[path = "../support/mod.rs"]
+mod support;
+mod terminal;
+
+use std::process::Command;
+
+use machines::{CUSTODIANS, Machines, NODES, OPERATOR};
+use page::blocks;
+
+#[test]
+fn a_cluster_by_the_letter_and_a_member_replaced_by_the_letter() {
+    let (cluster, replace) = (include_str!("../../manual/cluster.md"), include_str!("../../manual/replace.md"));
+    let not_typed = |page| blocks(page, &NODES).into_iter().filter(|b| b.machines.is_empty()).map(|b| b.text);
+    let not_typed: Vec<_> = not_typed(cluster).chain(not_typed(replace)).collect();
+    let [build, credential] = not_typed.as_slice() else { panic!("everything but two is typed here: {not_typed:?}") };
+    assert!(build.starts_with("cargo build ") && credential.starts_with("systemd-ask-password "));
+
+    let mut machines = Machines::new();
+    let seen = machines.follow(cluster, |machines, block| {
+        if block.contains("share check") {
+            for custodian in CUSTODIANS {
+                machines.carry(&format!("for-{custodian}"), OPERATOR, custodian);
+            }
+        }
+        if block.contains("members approve") {
+            // What it shows is what was written down when it made its keys.
+            for node in ["n2", "n3"] {
+                machines.wait_for(node, &machines.fingerprints[node]);
+            }
+        }
+        if block.contains("members promote") {
+            machines.await_open(&["n2", "n3"]);
+        }
+    });
+    assert!(seen.contains("uninitialized") && seen.contains("attack at dawn"), "{seen}");
+    assert_eq!((machines.fingerprints.len(), machines.shares.len()), (NODES.len(), CUSTODIANS.len()), "all were shown");
+    let accepted = CUSTODIANS.iter().filter(|custodian| seen.contains(&format!("{custodian}, accepted")));
+    assert_eq!(accepted.copied().collect::<Vec<_>>(), ["ada", "grace", "joan"], "labels go with shares");
+    let before = machines.members();
+    assert!(before.len() == 3 && before.iter().all(|m| m["voter"] == true && m["sealed"] == false), "{before:?}");
+
+    machines.follow(replace, |machines, block| {
+        if block.contains("members approve") {
+            machines.wait_for("n3", &machines.fingerprints["n3"]);
+        }
+        if block.contains("members promote") {
+            machines.await_open(&["n3"]);
+        }
+    });
+    let after = machines.members();
+    let id =
+        |members: &[serde_json::Value]| members.iter().find(|m| m["name"] == "n3").expect("a member")["id"].as_u64();
+    assert!(after.len() == 3 && after.iter().all(|m| m["voter"] == true) && id(&after) > id(&before), "{after:?}");
+    let screen = machines.type_at(OPERATOR, "quorate decrypt --aad tenant=blue --addr n3.example.com:7600 < secret\n");
+    assert!(screen.contains("attack at dawn"), "{screen}");
+}
+
+/// The unit keeps a node from what it does not need, as systemd itself rates it: 0 is best and 10 worst (here in tenths).
+#[test]
+fn the_unit_is_hardened() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../cluster-config/quorate.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--no-pager", "--offline=true", "--threshold=20", unit])
+        .output()
+        .expect("THIS TEST NEEDS systemd-analyze (package systemd)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
