@@ -21,6 +21,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(2);
 /// First pause after every node was tried in vain; doubles each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// A wait no longer than this is nothing to tell of: a leader is succeeded in less.
+const SILENT_MAX: Duration = Duration::from_secs(1);
 /// Longest pause between rounds: an election takes a second or two.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
@@ -64,6 +66,9 @@ enum Patience {
     OneRound,
 }
 
+/// Hears, once for each call, that no node could answer it yet, and why not.
+pub type OnWait = Arc<dyn Fn(&ClientError) + Send + Sync>;
+
 /// A client of one cluster; cheap to clone, clones share connections.
 #[derive(Clone)]
 pub struct Client {
@@ -72,6 +77,7 @@ pub struct Client {
     preferred: Arc<AtomicUsize>,
     deadline: Duration,
     patience: Patience,
+    on_wait: Option<OnWait>,
     pub(crate) clock: Arc<TokenClock>,
 }
 
@@ -94,6 +100,7 @@ impl Client {
             preferred: Arc::default(),
             deadline: config.deadline,
             patience: Patience::Deadline,
+            on_wait: None,
             clock: Arc::default(),
         })
     }
@@ -111,7 +118,7 @@ impl Client {
     /// The same client for one node alone, by its place among the addresses (from 0); no fail-over.
     pub fn node(&self, place: usize) -> Option<Self> {
         let one = self.endpoints.get(place)?.clone();
-        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), clock: self.clock.clone(), ..*self })
+        Some(Self { endpoints: Arc::new(vec![one]), preferred: Arc::default(), ..self.clone() })
     }
 
     /// The same client with another deadline per call.
@@ -123,6 +130,11 @@ impl Client {
     /// looking whether a node is there.
     pub fn impatient(&self) -> Self {
         Self { patience: Patience::OneRound, ..self.clone() }
+    }
+
+    /// The same client, which says when it waits: for somebody who waits as well.
+    pub fn telling(&self, on_wait: OnWait) -> Self {
+        Self { on_wait: Some(on_wait), ..self.clone() }
     }
 
     /// The same client, which gives up at once when no node can be reached at all: for somebody who waits at a terminal. (A
@@ -153,7 +165,7 @@ impl Client {
         };
         let endpoints = self.endpoints.iter().map(fresh).collect::<Result<Vec<_>, _>>()?;
         let preferred = Arc::new(AtomicUsize::new(self.preferred.load(Ordering::Relaxed)));
-        Ok(Self { endpoints: Arc::new(endpoints), preferred, clock: self.clock.clone(), ..*self })
+        Ok(Self { endpoints: Arc::new(endpoints), preferred, ..self.clone() })
     }
 
     /// Who answered the last handshake at the preferred address; `None` before the first call.
@@ -174,10 +186,11 @@ impl Client {
         Req: Clone,
         F: Future<Output = Result<Response<Resp>, Status>>,
     {
-        let deadline = Instant::now() + self.deadline;
+        let begun = Instant::now();
+        let deadline = begun + self.deadline;
         let count = self.endpoints.len();
         let mut pause = PAUSE_FIRST;
-        let mut doubt = false;
+        let (mut doubt, mut told_of_waiting) = (false, false);
         loop {
             let first = self.preferred.load(Ordering::Relaxed);
             let mut failures: Vec<(Effect, ClientError)> = Vec::with_capacity(count);
@@ -226,6 +239,13 @@ impl Client {
             };
             if settled && told || enough || Instant::now() + pause + ATTEMPT_MIN > deadline {
                 return Err(self.give_up(failures, doubt));
+            }
+            if let Some(on_wait) = &self.on_wait
+                && !told_of_waiting
+                && begun.elapsed() > SILENT_MAX
+            {
+                told_of_waiting = true;
+                on_wait(&self.give_up(failures, doubt));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

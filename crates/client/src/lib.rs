@@ -19,7 +19,7 @@ mod retry;
 mod tls;
 mod tokens;
 
-pub use client::Client;
+pub use client::{Client, OnWait};
 pub use config::ClientConfig;
 pub use error::{ClientError, reason};
 pub use quorate_proto::v1;

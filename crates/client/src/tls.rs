@@ -281,6 +281,11 @@ impl Connector {
         let name = ServerName::try_from(address.host.clone())
             .map_err(|_| ConnectFailure::Untrusted(format!("{address}: not a host name or IP address")))?;
         let stream = self.tls.connector.connect(name.clone(), tcp).await.map_err(|e| match tls_error(&e) {
+            // What a node says at the port for its peers.
+            Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+                let why = "it serves no clients: this is perhaps the port for the other nodes, and the one for clients another";
+                ConnectFailure::Untrusted(format!("{address}: {why} (7600, unless configured)"))
+            }
             Some(tls) => ConnectFailure::Untrusted(format!("{address} is not to be trusted: {tls}")),
             None => ConnectFailure::Unreachable(format!("no connection to {address}: {e}")),
         })?;

@@ -23,6 +23,7 @@ pub mod request;
 pub mod seam;
 pub mod seeded;
 pub mod session;
+pub mod stack;
 pub mod time;
 pub mod views;
 

@@ -19,6 +19,7 @@ use quorate_core::id::{ClusterId, Epoch, GroupId, Lineage, Namespace};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
+use quorate_core::stack::{HASH_LEN, scrubbed};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -132,6 +133,11 @@ impl EpochKeys {
         let mac = hmac::Key::new(hmac::HMAC_SHA256, mac.expose());
         Self { epoch, key, created_index, state, record, mac }
     }
+}
+
+/// A hash of what nobody may find in memory, by a key likewise.
+fn keyed_hash(key: &Secret<32>, input: &[u8]) -> [u8; 32] {
+    scrubbed::<HASH_LEN, _>(|| *blake3::keyed_hash(key.expose(), input).as_bytes())
 }
 
 /// Straight from the buffer: an array that is moved leaves copies on the stack.
@@ -332,7 +338,7 @@ impl Keyring {
     /// The blinded form of a name in a table: equal names give equal blinds, and nothing else can be told.
     pub fn blind(&self, table: Table, name: &[u8]) -> [u8; 32] {
         let fields = Writer::new().u8(table as u8).u32(Namespace::FIRST.0).field(name).finish();
-        *blake3::keyed_hash(self.name_key.expose(), &fields).as_bytes()
+        keyed_hash(&self.name_key, &fields)
     }
 
     /// The record key of a name in a table without clear parts.
@@ -357,7 +363,7 @@ impl Keyring {
     }
 
     fn id_hash(&self, fields: Writer) -> [u8; 32] {
-        *blake3::keyed_hash(self.id_key.expose(), &fields.finish()).as_bytes()
+        keyed_hash(&self.id_key, &fields.finish())
     }
 
     /// Encodes a batch and puts its MAC on. The batch must name the current epoch.

@@ -6,13 +6,13 @@
 //! left on the heap is wiped by the zero-on-free allocator. It also accepts what must not be: every parameter is
 //! checked here first.
 
-use std::hint::black_box;
 use std::io;
 use std::thread;
 
+use quorate_core::stack::scrubbed;
 use shamirsecretsharing::hazmat;
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::secret::{Secret, SecretBytes};
 
@@ -71,26 +71,12 @@ pub(crate) fn combine<'a>(shares: impl IntoIterator<Item = (u8, &'a Secret<32>)>
 /// Runs `f` on a thread that is made for it, scrubs its stack, and exits before this returns.
 fn on_one_shot_thread<T: Send>(f: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("shares".into()).stack_size(STACK_LEN).spawn_scoped(scope, || {
-            let out = call(f);
-            scrub_stack();
-            out
-        })?;
+        let thread = thread::Builder::new()
+            .name("shares".into())
+            .stack_size(STACK_LEN)
+            .spawn_scoped(scope, || scrubbed::<STACK_SCRUB_LEN, _>(f))?;
         thread.join().map_err(|_| io::Error::other("the thread that handles the shares panicked"))
     })
-}
-
-/// Keeps `f`'s frames below this one, where [`scrub_stack`]'s will lie.
-#[inline(never)]
-fn call<T>(f: impl FnOnce() -> T) -> T {
-    f()
-}
-
-#[inline(never)]
-fn scrub_stack() {
-    let mut stack = [0u8; STACK_SCRUB_LEN];
-    stack.zeroize();
-    black_box(&stack);
 }
 
 #[cfg(test)]

@@ -148,6 +148,8 @@ fn every_command_does_what_it_says() {
     let unknown = failure(&["keys", "describe", "nobody", "--output", "json"]);
     assert_eq!((&unknown["reason"], unknown["hint"].is_string()), (&"NOT_FOUND".into(), true));
     assert_eq!(failure(&["keys", "describe", "--output", "json"])["reason"], "USAGE");
+    let wrong_port = dev.cli_at(&dev.json.nodes[0].cluster, &["keys", "list"], b"");
+    assert!(text(&wrong_port.stderr).contains("port for the other nodes"), "{}", text(&wrong_port.stderr));
     assert!(text(&ok(&["explain", "KEY_DISABLED", "-o", "table"], b"")).contains("keys enable"));
 }
 

@@ -22,6 +22,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::level::Level;
 use crate::record_key::{RecordKey, Table};
 use crate::request::KeyHandle;
+use crate::stack::{HASH_LEN, scrubbed};
 
 pub use alias::AliasRecord;
 pub use due::{Due, DueRecord};
@@ -305,7 +306,8 @@ pub fn request_hash(verb: &str, fields: &[&[u8]]) -> [u8; 32] {
     for field in fields {
         w = w.field(field);
     }
-    blake3::derive_key("quorate/v1/request-hash", &w.finish())
+    let fields = w.finish();
+    scrubbed::<HASH_LEN, _>(|| blake3::derive_key("quorate/v1/request-hash", &fields))
 }
 
 /// The canonical bytes of a handle, for [`request_hash`].

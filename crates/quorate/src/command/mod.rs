@@ -82,8 +82,13 @@ impl Shared {
     pub async fn client(&self) -> CommandResult<Client> {
         let config = self.connection.config()?;
         connect::warn_of_expiry(&config, SystemClock.now_ms());
-        Ok(Client::connect(config).await.doing("connect")?.while_reachable())
+        Ok(Client::connect(config).await.doing("connect")?.while_reachable().telling(on_wait()))
     }
+}
+
+/// Says that a command waits for the cluster, and why.
+fn on_wait() -> quorate_client::OnWait {
+    std::sync::Arc::new(|why| eprintln!("waiting for a node that can answer ({}): {}", why.reason, why.message))
 }
 
 #[derive(Subcommand, Debug)]

@@ -19,7 +19,7 @@ fn a_cluster_by_the_letter_and_a_member_replaced_by_the_letter() {
     let not_typed = |page| blocks(page, &NODES).into_iter().filter(|b| b.machines.is_empty()).map(|b| b.text);
     let not_typed: Vec<_> = not_typed(cluster).chain(not_typed(replace)).collect();
     let [build, credential] = not_typed.as_slice() else { panic!("everything but two is typed here: {not_typed:?}") };
-    assert!(build.starts_with("cargo build ") && credential.starts_with("systemd-ask-password "));
+    assert!(build.starts_with("scripts/release") && credential.starts_with("systemd-ask-password "));
 
     let mut machines = Machines::new();
     let seen = machines.follow(cluster, |machines, block| {
