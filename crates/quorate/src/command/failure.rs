@@ -1,4 +1,5 @@
-//! How a command fails: exit code 1 with what, why and what to do; exit code 2 when it was called wrongly.
+//! How a command fails: exit code 1 with what, why and what to do; exit code 2 when it was called wrongly; 3 when it did what it
+//! was asked for, and has shown a cluster in which something is wrong.
 
 use std::fmt;
 
@@ -12,6 +13,8 @@ pub type CommandResult<T = ()> = Result<T, Failure>;
 pub enum Failure {
     /// Called wrongly: exit code 2.
     Usage(String),
+    /// What was shown is a cluster in which something is wrong: exit code 3, and no more words.
+    Unwell,
     /// Refused or failed: exit code 1.
     Failed {
         /// What did not happen.
@@ -39,6 +42,7 @@ impl Failure {
         match self {
             Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
+            Self::Unwell => 3,
         }
     }
 
@@ -56,6 +60,7 @@ impl Failure {
             reason::UNINITIALIZED => "found a cluster with `quorate operator init`, or let the node join one",
             reason::UNREACHABLE => "check that the nodes run and that QUORATE_ADDR names them",
             reason::UNTRUSTED_SERVER => "check QUORATE_ADDR, and that QUORATE_CACERT is this cluster's ca.pem",
+            reason::NO_MAJORITY => "`quorate operator status` shows which nodes are missed, and what to do",
             reason::UNAVAILABLE | reason::DEADLINE_EXCEEDED => {
                 "look with `quorate operator status` whether a majority of nodes is up; then try again"
             }
@@ -70,6 +75,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unwell => Ok(()),
             Self::Usage(message) => write!(f, "error: {message}\nFor more information, try '--help'."),
             Self::Failed { what, why, todo } => {
                 write!(f, "error: {what}")?;

@@ -3,6 +3,7 @@
 //! A command translates words into calls of the client and answers into text. It holds no rule of its own, except what
 //! must not leave the terminal: shares are checked before they are sent, files are encrypted where they are.
 
+pub mod advice;
 pub mod alias;
 pub mod bench;
 pub mod completions;
@@ -17,6 +18,7 @@ pub mod operator;
 pub mod output;
 pub mod pki;
 pub mod server;
+pub mod terminal;
 pub mod version;
 
 use std::process::ExitCode;
@@ -127,14 +129,17 @@ impl Command {
 }
 
 /// Parses the arguments, runs the command, prints what went wrong; the process's exit code: 0 done, 1 refused or
-/// failed, 2 called wrongly.
+/// failed, 2 called wrongly, 3 a cluster in which something is wrong.
 pub fn main() -> ExitCode {
     // Wrong usage ends here, with clap's message and code 2.
     let Cli { shared, command } = Cli::parse();
     match command.run(&shared) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            match failure {
+                Failure::Unwell => {}
+                _ => eprintln!("{failure}"),
+            }
             ExitCode::from(failure.exit_code())
         }
     }

@@ -30,6 +30,7 @@ pub struct Metrics {
     seconds: HistogramVec,
     state: IntGaugeVec,
     leader: IntGauge,
+    has_majority: IntGauge,
     applied: IntGauge,
     cluster_time: IntGauge,
     verified: IntGauge,
@@ -85,6 +86,13 @@ impl Metrics {
             leader: add(
                 &registry,
                 IntGauge::with_opts(opts("leader_id", "Raft id of the leader this node knows; 0 = none")),
+            ),
+            has_majority: add(
+                &registry,
+                IntGauge::with_opts(opts(
+                    "has_majority",
+                    "0 once a majority of the voters, or a leader, has been out of this node's reach for longer than elections take",
+                )),
             ),
             applied: add(&registry, IntGauge::with_opts(opts("applied_index", "Last log entry applied here"))),
             cluster_time: add(
@@ -162,6 +170,7 @@ impl Metrics {
             counter.reset();
             counter.inc_by(now);
         }
+        self.has_majority.set(i64::from(node.quorum().is_present()));
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.verified.set(gauge(node.state_verified_ms() / 1000));
         // Before genesis there is no more to tell.

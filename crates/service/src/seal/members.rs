@@ -128,6 +128,30 @@ impl Node {
         Ok(Invited { token: token.to_text(), expires_ms })
     }
 
+    /// Takes an open invitation back, and with it whoever came by it and waits for approval. Answers whether somebody did.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when nobody by that name is invited; a member is none of those.
+    pub async fn uninvite(&self, caller: &Principal, name: &str, deadline: Instant) -> Result<bool, Error> {
+        authorize::<ManageCluster>(caller)?;
+        let opened = self.opened()?;
+        let decide = |facts: &mut EngineFacts<'_>| {
+            let now = self.now_ms(facts.view());
+            let mut invitations = facts.all::<Invitation>()?;
+            invitations.retain(|i| i.for_name.as_str() == name);
+            if !invitations.iter().any(|i| now < i.expires_ms) {
+                return Err(not_invited(name));
+            }
+            let waited = invitations.iter().any(|i| i.applicant.is_some());
+            // One that has expired goes with the occasion.
+            let writes = invitations.iter().map(|i| Write::Delete(RecordName::Invitation(i.token))).collect();
+            Ok(Change { writes, answer: waited })
+        };
+        let waited = opened.records.change(deadline, Secrets::default(), decide).await?.answer;
+        tracing::info!(by = %caller, node = %name, "invitation taken back");
+        Ok(waited)
+    }
+
     /// Approves the applicant with this name and fingerprint: it becomes a learner with an envelope of its own, and is
     /// offered the root key. Approving again what was approved goes on where it stopped.
     ///
@@ -200,7 +224,7 @@ impl Node {
         let mut invitations = facts.all::<Invitation>()?;
         invitations.retain(|i| i.for_name.as_str() == name && now < i.expires_ms);
         let Some(invitation) = invitations.pop() else {
-            return Err(Error::NotFound(format!("nobody called {name} is invited; `members list` shows who is")));
+            return Err(not_invited(name));
         };
         let Some(applicant) = invitation.applicant.clone() else {
             return Err(Error::WrongState(format!(
@@ -275,9 +299,7 @@ impl Node {
                 // Approved, and a member under the id it was approved with.
                 let id = member(facts, name)?.map(|member| member.id);
                 let id = id.filter(|id| facts.view().membership().members.contains_key(id));
-                ids.push(id.ok_or_else(|| {
-                    Error::NotFound(format!("{name} is no approved member; `members list` shows who is"))
-                })?);
+                ids.push(id.ok_or_else(|| Error::NotFound(format!("{name} is no approved member")))?);
             }
             let serial = records.change_roster(facts, &mut writes, |now| now.promoting(&ids, force))?;
             Ok(Change { writes, answer: (ids, serial) })
@@ -317,9 +339,12 @@ impl Node {
         let replica = state.replica().ok_or(Error::Uninitialized)?;
         let to = name
             .map(|name| {
-                replica.status().membership.by_name(name).map(|(id, _)| id).ok_or_else(|| {
-                    Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is"))
-                })
+                replica
+                    .status()
+                    .membership
+                    .by_name(name)
+                    .map(|(id, _)| id)
+                    .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member")))
             })
             .transpose()?;
         let id = replica.transfer_leader(to, deadline).await.map_err(not_changed)?;
@@ -366,12 +391,16 @@ impl Node {
     }
 }
 
-/// The keyring is still the one that `opened` has; the change stands only while it is.
+fn not_invited(name: &str) -> Error {
+    Error::NotFound(format!("nobody called {name} is invited"))
+}
+
 /// The record of the member called that; what is no name is nobody's.
 pub(super) fn member(facts: &mut EngineFacts<'_>, name: &str) -> Result<Option<Of<MemberRecord>>, Error> {
     name.parse().map_or(Ok(None), |name: Name| facts.get::<MemberRecord>(name))
 }
 
+/// The keyring is still the one that `opened` has; the change stands only while it is.
 pub(super) fn current_keyring(opened: &Opened, facts: &mut EngineFacts<'_>) -> Result<(), Error> {
     match facts.get::<SealRecord>(RecordKey::keyring())? {
         Some(record) if record.value == opened.seal.keyring => Ok(()),
@@ -385,8 +414,8 @@ fn check_fingerprint(name: &str, statement: &Statement, given: &str) -> Result<(
         return Ok(());
     }
     Err(Error::InvalidArgument(format!(
-        "the fingerprint does not match: the node that asks to be {name} has {actual}; compare it with what `pki request` \
-         printed on that machine, and do not approve it unless they are equal"
+        "the fingerprint does not match: the node that asks to be {name} has {actual}; compare that with what was \
+         printed on its machine when its keys were made, and do not approve it unless they are equal"
     )))
 }
 

@@ -26,6 +26,7 @@ mod statement;
 pub mod status;
 mod status_view;
 pub mod token;
+pub mod verdict;
 
 #[cfg(test)]
 mod level_tests;
@@ -45,6 +46,7 @@ pub use public::PublicSeals;
 pub use rotation::Removed;
 pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
 pub use token::{JoinToken, TokenError};
+pub use verdict::{Severity, Step, Verdict};
 
 /// Text that is secret: wiped when dropped.
 pub type SecretText = zeroize::Zeroizing<String>;
