@@ -5,7 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -110,6 +110,10 @@ fn every_command_does_what_it_says() {
         invitation.trim().len() > 32 && !invitation.trim().contains(char::is_whitespace),
         "the token and nothing else"
     );
+    let taken_back = json(&ok(&["operator", "members", "uninvite", "n2", "--output", "json"], b""));
+    assert_eq!((&taken_back["uninvited"], &taken_back["waited"]), (&"n2".into(), &false.into()));
+    let again = complaint(&dev.cli(&["operator", "members", "uninvite", "n2"], ""));
+    assert!(again.contains("nobody called n2 is invited") && again.contains("operator members list"), "{again}");
     assert!(
         complaint(&dev.cli(&["operator", "init", "--shares", "5", "--threshold", "3", "--output", "json"], ""))
             .contains("ALREADY_INITIALIZED")
@@ -431,6 +435,21 @@ fn a_cluster_that_is_not_the_one_remembered_gets_no_share() {
         json(&dev.cli(&["operator", "status"], "").stdout)["cluster_id"].as_str().expect("one")
     ));
     assert_eq!(mode(&file), 0o600);
+
+    // Who looks again and again sees it again and again, until he ends that.
+    let mut watch = dev.command_at(&dev.json.nodes[0].api, &["operator", "status", "--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(watch.stdout.take().expect("piped")).lines().take(2);
+    for line in lines.collect::<Result<Vec<_>, _>>().expect("lines") {
+        let seen = json(line.as_bytes());
+        assert_eq!((&seen["severity"], &seen["verdicts"][0]["kind"]), (&"sealed".into(), &"sealed".into()), "{seen}");
+        let hint = seen["hint"].as_str().expect("a text");
+        assert!(hint.contains("1 of 3 shares entered") && hint.contains("(numbers 1 dev-1)"), "{hint}");
+        assert!(hint.contains("minutes left") && hint.contains("2 more custodians"), "{hint}");
+    }
+    watch.kill().expect("ended");
+    watch.wait().expect("ended");
+
     let known = json(&std::fs::read(&file).expect("remembered"));
     assert!(known["generation"] == 1 && known["index"].as_u64() > Some(0), "{known}");
     let remember = |name: &str, value: Value| {

@@ -27,7 +27,7 @@ fn has_majority(dev: &Dev, place: usize) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_majority_is_told_at_once_and_everywhere() {
-    let mut dev = Dev::start(3);
+    let dev = Dev::start(3);
     let client = dev.client().await;
     let key = client.create_key(CreateKeyRequest::default()).await.expect("created").key.expect("a key").key_id;
     client.encrypt(encrypt(&key)).await.expect("encrypted");

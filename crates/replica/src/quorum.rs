@@ -153,11 +153,13 @@ pub(crate) async fn watch(node: Arc<Node>) {
     let lost_after = LOST_AFTER.max(elections);
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut leader = node.leader.watch();
+    let (mut leader, mut changes) = (node.leader.watch(), node.base.shared.watch_changes());
     let mut patience = Patience::default();
     loop {
         tokio::select! {
             changed = leader.changed() => if changed.is_err() { return },
+            // A member is heard again, perhaps.
+            changed = changes.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
         }
         let now = patience.judge(look(&node), Instant::now(), lost_after);

@@ -155,12 +155,15 @@ pub fn of(verdict: &v1::Verdict, by: &str) -> Advice {
             &["make room on the disk there: it goes on by itself at twice its limit (log.low_space_mib)"],
         ),
         Kind::Unreachable(n) => {
-            let verb = if n.nodes.len() == 1 { "does" } else { "do" };
+            let (verb, name) = match &n.nodes[..] {
+                [one] => ("does", one.as_str()),
+                _ => ("do", "NAME"),
+            };
             plain(
                 format!("{} {verb} not answer", n.nodes.join(", ")),
                 &[
                     "start it again, or look at the network to it",
-                    "if it is gone for good: `quorate operator members remove NAME`",
+                    &format!("if it is gone for good: `quorate operator members remove {name}`"),
                 ],
             )
         }
@@ -190,7 +193,7 @@ pub fn of(verdict: &v1::Verdict, by: &str) -> Advice {
 /// How a damaged member is replaced.
 fn replace(node: &str) -> [String; 5] {
     [
-        "if what it names can be put right (a token, a certificate), do that; else replace it:".into(),
+        "if what it names can be put right (a token, a certificate), do that; else replace it".into(),
         format!("on the machine of {node}: stop it, move its data_dir away, and keep that for an inquiry"),
         format!(
             "at another member, while a majority without it is up: `quorate operator members remove {node}`, then `quorate \
@@ -232,7 +235,11 @@ pub fn ceremony(open: &v1::Ceremony) -> String {
     let which = entered.collect::<Vec<_>>().join(", ");
     let which = if which.is_empty() { String::new() } else { format!(" (numbers {which})") };
     let left = open.expires_ms.saturating_sub(SystemClock.now_ms()).div_ceil(MINUTE_MS);
-    let left = if open.expires_ms == 0 { String::new() } else { format!(", {left} minutes left") };
+    let left = match (open.expires_ms, left) {
+        (0, _) => String::new(),
+        (_, 1) => ", 1 minute left".to_owned(),
+        _ => format!(", {left} minutes left"),
+    };
     format!("{} of {} shares entered at {}{which}{left}", open.entered, open.threshold, open.node)
 }
 

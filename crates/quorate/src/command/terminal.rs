@@ -53,13 +53,13 @@ impl Surface {
         if self.colours && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    /// The text as lines of at most the width that is left beside `indent`, broken between words; what is longer than a line
-    /// stays whole, since ids are copied from here. What a node said can't command the terminal.
+    /// The text as lines of at most the width that is left beside `indent`, broken between words; a command in backquotes
+    /// stays on one line if it has room there, and what is longer than a line stays whole: both are copied from here. What a node
+    /// said can't command the terminal.
     pub fn wrap(self, indent: usize, text: &str) -> Vec<String> {
         let room = self.width.saturating_sub(indent).max(1);
         let (mut lines, mut line) = (Vec::new(), String::new());
-        for word in text.split_whitespace() {
-            let word = word.replace(char::is_control, "");
+        for word in words(text, room) {
             if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
                 lines.push(std::mem::take(&mut line));
             }
@@ -75,6 +75,20 @@ impl Surface {
     }
 }
 
+/// The words of a text; one that begins with a backquote goes on to the next one, if that is no longer than `room`.
+fn words(text: &str, room: usize) -> Vec<String> {
+    let plain: Vec<String> = text.split_whitespace().map(|word| word.replace(char::is_control, "")).collect();
+    let (mut words, mut rest) = (Vec::with_capacity(plain.len()), &plain[..]);
+    while let [first, others @ ..] = rest {
+        let closes = |word: &String| word.matches('`').count() % 2 == 1;
+        let last = if closes(first) { others.iter().position(closes) } else { None };
+        let command = last.map(|last| rest[..last + 2].join(" ")).filter(|command| command.chars().count() <= room);
+        rest = &rest[if command.is_some() { last.map_or(1, |last| last + 2) } else { 1 }..];
+        words.push(command.unwrap_or_else(|| first.clone()));
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +101,15 @@ mod tests {
         let lines = PLAIN.wrap(4, &format!("one two three four {id} é é é é é é é é é"));
         assert_eq!(lines, ["one two three", "four", id, "é é é é é é é é", "é"]);
         assert!(PLAIN.wrap(4, " ").is_empty());
+    }
+
+    #[test]
+    fn a_command_is_not_broken_where_there_is_room_for_it() {
+        assert_eq!(
+            PLAIN.wrap(0, "enter with `a b c d`, then (`e f g`) again"),
+            ["enter with", "`a b c d`, then", "(`e f g`) again"]
+        );
+        assert_eq!(PLAIN.wrap(10, "x `one two three` y `z"), ["x `one two", "three` y", "`z"]);
     }
 
     #[test]

@@ -39,7 +39,8 @@ impl Node {
             cluster: self.config.cluster,
             lineage: seal.as_ref().map(|s| s.config.lineage),
             seal: seal.as_ref().map(|s| (s.config.generation, s.config.fingerprint())),
-            leader: status.as_ref().and_then(|s| s.leader),
+            // Without a majority nobody leads, whoever was elected last.
+            leader: status.as_ref().filter(|s| s.quorum.is_present()).and_then(|s| s.leader),
             verdicts: self.judged(status.as_ref(), &nodes, ceremony.as_ref()),
             quorum: status.as_ref().map(|s| s.quorum.clone()).unwrap_or_default(),
             nodes,
@@ -145,7 +146,7 @@ impl Node {
         let applied = peer.map_or(0, |p| p.applied);
         let unreached = || match peer {
             Some(p) => match (&p.error, p.age) {
-                (Some(e), _) => format!("not reachable: {e}"),
+                (Some(e), _) => e.clone(),
                 (None, Some(age)) => format!("not heard of for {} s", age.as_secs()),
                 (None, None) => "never heard of".into(),
             },
@@ -213,7 +214,7 @@ fn role(status: &ReplicaStatus, id: NodeId) -> String {
         (true, Role::Candidate) => "candidate",
         (true, Role::Leader) => "leader",
         (true, Role::Follower) => "follower",
-        (false, _) if status.leader == Some(id) => "leader",
+        (false, _) if status.leader == Some(id) && status.quorum.is_present() => "leader",
         (false, _) if status.membership.is_voter(id) => "follower",
         (false, _) => "learner",
     };

@@ -217,7 +217,7 @@ fn listed(members: &[NodeStatus], pending: &[PendingMember], surface: Surface) -
             (p.name.as_str(), format!("{} until {}{fingerprint}", p.state, output::date(p.expires_ms)))
         })
         .collect();
-    let members = screen::nodes(members, surface);
+    let members = screen::nodes(members, &[], surface);
     if rows.is_empty() { members } else { format!("{members}\n\n{}", screen::fields(&rows, surface)) }
 }
 

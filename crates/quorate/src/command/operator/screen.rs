@@ -1,6 +1,7 @@
 //! The status as a screen: the verdict on top, then the nodes, then the rest. It fits the terminal: of a node's columns those that
 //! matter most stand in its line, the others under it.
 
+use quorate_client::v1::verdict::Kind;
 use quorate_client::v1::{NodeStatus, Severity, StatusResponse, Verdict};
 use quorate_core::seam::WallClock;
 
@@ -20,7 +21,7 @@ const RENEWAL_DAYS: i64 = 30;
 pub fn status(status: &StatusResponse, silent: &[(&str, &str)], surface: Surface) -> String {
     let mut parts = vec![verdicts(&status.verdicts, &status.answered_by, surface)];
     if !status.nodes.is_empty() {
-        parts.push(nodes(&status.nodes, surface));
+        parts.push(nodes(&status.nodes, &told(&status.verdicts), surface));
     }
     parts.push(fields(&rest(status, silent), surface));
     parts.join("\n\n")
@@ -116,8 +117,17 @@ fn columns() -> [Column; 10] {
     ]
 }
 
-/// The nodes, each with what is wrong with it under its line.
-pub fn nodes(nodes: &[NodeStatus], surface: Surface) -> String {
+/// Of which nodes the verdicts say what is wrong with them, in all detail.
+fn told(verdicts: &[Verdict]) -> Vec<&str> {
+    let of = |verdict| match verdict {
+        &Verdict { kind: Some(Kind::Damaged(ref trouble) | Kind::UpgradeNeeded(ref trouble)), .. } => Some(trouble),
+        _ => None,
+    };
+    verdicts.iter().filter_map(of).map(|trouble| trouble.node.as_str()).collect()
+}
+
+/// The nodes, each with what is wrong with it under its line, unless that was told.
+pub fn nodes(nodes: &[NodeStatus], told: &[&str], surface: Surface) -> String {
     let columns = columns();
     let clean = |text: String| text.replace(char::is_control, " ");
     let cells: Vec<Vec<String>> =
@@ -141,6 +151,13 @@ pub fn nodes(nodes: &[NodeStatus], surface: Surface) -> String {
         padded.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned()
     };
     let titles: Vec<&str> = columns[..in_line].iter().map(|column| column.title).collect();
+    // What is the same everywhere is said once.
+    let same = |i: usize| nodes.len() > 1 && cells.iter().all(|row| row[i] == cells[0][i]);
+    let named = |row: &[String], which: &dyn Fn(usize) -> bool| -> String {
+        let left = (in_line..columns.len()).filter(|i| which(*i) && !row[*i].is_empty());
+        let left = left.map(|i| format!("{} {}", columns[i].name, row[i]).trim_start().to_owned());
+        left.collect::<Vec<_>>().join(", ")
+    };
     let mut lines = vec![surface.paint(Tone::Faint, &line(&titles, &|_, cell| cell))];
     for (n, row) in nodes.iter().zip(&cells) {
         let shown: Vec<&str> = row[..in_line].iter().map(String::as_str).collect();
@@ -154,10 +171,15 @@ pub fn nodes(nodes: &[NodeStatus], surface: Surface) -> String {
             let wrapped = surface.wrap(UNDER, text);
             lines.extend(wrapped.iter().map(|line| format!("{}{}", " ".repeat(UNDER), surface.paint(tone, line))));
         };
-        let left = columns.iter().zip(row).skip(in_line).filter(|(_, value)| !value.is_empty());
-        let left = left.map(|(column, value)| format!("{} {value}", column.name).trim_start().to_owned());
-        under(Tone::Faint, &left.collect::<Vec<_>>().join(", "));
-        under(Tone::Warning, &n.problem);
+        under(Tone::Faint, &named(row, &|i| !same(i)));
+        if !told.contains(&n.name.as_str()) {
+            under(Tone::Warning, &n.problem);
+        }
+    }
+    let everywhere = cells.first().map(|row| named(row, &same)).filter(|named| !named.is_empty());
+    if let Some(named) = everywhere {
+        let wrapped = surface.wrap(0, &format!("each: {named}"));
+        lines.extend(wrapped.iter().map(|line| surface.paint(Tone::Faint, line)));
     }
     lines.join("\n")
 }
@@ -206,7 +228,7 @@ fn rest(status: &StatusResponse, silent: &[(&str, &str)]) -> Vec<(&'static str, 
 
 #[cfg(test)]
 mod tests {
-    use quorate_client::v1::verdict::{Kind, Nodes, Trouble};
+    use quorate_client::v1::verdict::{Nodes, Trouble};
 
     use super::*;
 
@@ -286,7 +308,7 @@ mod tests {
     #[test]
     fn what_matters_most_stands_in_the_line_of_its_node() {
         let line = |width: usize, name: &str| {
-            let text = nodes(&cluster().nodes, surface(width));
+            let text = nodes(&cluster().nodes, &[], surface(width));
             text.lines().find(|line| line.starts_with(name)).expect("a line of its own").to_owned()
         };
         assert_eq!(
@@ -298,7 +320,22 @@ mod tests {
         assert!(silent.contains(" ? ") && !silent.contains("sealed"), "of long ago: {silent}");
         let mut own_word = cluster().nodes;
         own_word[2].state = "damaged".into();
-        assert!(nodes(&own_word, surface(80)).contains("n3    damaged"), "reached by whoever asked, not by the others");
+        assert!(
+            nodes(&own_word, &[], surface(80)).contains("n3    damaged"),
+            "reached by whoever asked, not by the others"
+        );
+    }
+
+    #[test]
+    fn what_is_the_same_everywhere_or_was_told_is_said_once() {
+        let text = status(&cluster(), &[], surface(60));
+        assert_eq!(text.matches("assurance software").count(), 1, "{text}");
+        assert!(text.contains("each: version 0.1.0, assurance software") && text.contains("id 1, level 3"), "{text}");
+        let mut broken = cluster();
+        (broken.nodes[1].state, broken.nodes[1].problem) = ("damaged".into(), "its journal".into());
+        let text = status(&broken, &[], surface(60));
+        assert_eq!(text.matches("its journal").count(), 1, "{text}");
+        assert!(nodes(&broken.nodes, &[], surface(60)).contains("its journal"), "where no verdict tells");
     }
 
     #[test]
