@@ -36,7 +36,7 @@ pub enum Quorum {
         reachable: usize,
         /// How many there are.
         voters: usize,
-        /// The names of the others.
+        /// The names of those that would help: of the others, who has not lost its vote for good.
         missing: Vec<String>,
     },
     /// A majority is within reach, and none of it leads.
@@ -55,6 +55,7 @@ impl Quorum {
     pub fn remedy(&self) -> String {
         let Self::Missing { reachable, voters, missing } = self else { return String::new() };
         match ((voters / 2 + 1).saturating_sub(*reachable).max(1), &missing[..]) {
+            (_, []) => String::new(),
             (1, [others @ .., last]) if !others.is_empty() => format!("start {} or {last}", others.join(", ")),
             (n, names) if n < names.len() => format!("start {n} of {}", names.join(", ")),
             (_, names) => format!("start {}", names.join(" and ")),
@@ -78,8 +79,10 @@ impl fmt::Display for Quorum {
 /// What one look shows.
 struct Sight<'a> {
     membership: &'a MembershipView,
-    /// The members that answer and may vote, this node included.
+    /// The members that answer and may vote, this node included if it does.
     reachable: BTreeSet<NodeId>,
+    /// The members that never vote again under their ids.
+    lost: BTreeSet<NodeId>,
     /// Whether one of them leads.
     led: bool,
 }
@@ -94,11 +97,11 @@ impl Sight<'_> {
             return if self.led { Quorum::Present } else { Quorum::Leaderless };
         }
         let voters = self.membership.voter_ids();
-        let missing: Vec<NodeId> = voters.difference(&self.reachable).copied().collect();
+        let missing = voters.difference(&self.reachable).filter(|id| !self.lost.contains(id));
         Quorum::Missing {
-            reachable: voters.len() - missing.len(),
+            reachable: voters.intersection(&self.reachable).count(),
             voters: voters.len(),
-            missing: missing.iter().filter_map(|id| Some(self.membership.members.get(id)?.name.clone())).collect(),
+            missing: missing.filter_map(|id| Some(self.membership.members.get(id)?.name.clone())).collect(),
         }
     }
 }
@@ -129,16 +132,18 @@ fn look(node: &Node) -> Quorum {
     if base.peers.disowned_by_most(base.me, &membership) {
         return Quorum::Present;
     }
-    let may_vote = |id: &NodeId| match *id == base.me {
-        true => base.own.standing() != Standing::Lost,
-        false => base.peers.may_vote(*id),
+    let is_lost = |id: &NodeId| match *id == base.me {
+        true => base.own.standing() == Standing::Lost,
+        false => base.peers.is_lost(*id),
     };
-    let reachable: BTreeSet<NodeId> = membership.members.keys().copied().filter(may_vote).collect();
+    let (lost, whole): (BTreeSet<NodeId>, BTreeSet<NodeId>) = membership.members.keys().partition(|id| is_lost(id));
+    let reachable: BTreeSet<NodeId> =
+        whole.into_iter().filter(|id| *id == base.me || base.peers.is_reachable(*id)).collect();
     let led = node.leader.now().is_some_and(|leader| match leader == base.me {
         true => membership.voter_ids().len() == 1 || is_acknowledged(node),
         false => reachable.contains(&leader),
     });
-    Sight { membership: &membership, reachable, led }.quorum()
+    Sight { membership: &membership, reachable, lost, led }.quorum()
 }
 
 /// Whether a majority has acknowledged this leader lately.
@@ -185,7 +190,7 @@ mod tests {
 
     fn seen(sets: &[&[u64]], reachable: &[u64], led: bool) -> Quorum {
         let reachable = reachable.iter().copied().map(NodeId).collect();
-        Sight { membership: &membership(sets), reachable, led }.quorum()
+        Sight { membership: &membership(sets), reachable, lost: BTreeSet::new(), led }.quorum()
     }
 
     #[test]
@@ -213,6 +218,19 @@ mod tests {
             };
             assert_eq!((!quorum.is_present()).then_some(&*words), said, "{sets:?} {reachable:?}");
         }
+    }
+
+    #[test]
+    fn who_has_lost_its_vote_is_no_help() {
+        let lost = |reachable: &[u64], lost: &[u64]| {
+            let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+            let (reachable, lost) = (ids(reachable), ids(lost));
+            Sight { membership: &membership(&[&[1, 2, 3]]), reachable, lost, led: false }.quorum()
+        };
+        let one = lost(&[2], &[1]);
+        assert_eq!((one.to_string(), one.remedy()), ("no majority: 1 of 3 voters reachable".into(), "start n3".into()));
+        let none = lost(&[2], &[1, 3]);
+        assert_eq!((none.to_string(), none.remedy()), ("no majority: 1 of 3 voters reachable".into(), String::new()));
     }
 
     #[tokio::test(start_paused = true)]

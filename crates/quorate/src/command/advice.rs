@@ -118,7 +118,9 @@ pub fn of(verdict: &v1::Verdict, by: &str) -> Advice {
         Kind::NoMajority(n) => {
             let (reachable, voters) = (n.reachable as usize, n.voters as usize);
             let quorum = Quorum::Missing { reachable, voters, missing: n.missing.clone() };
-            plain(quorum.to_string(), &[&quorum.remedy()])
+            let gone = "the others have lost their votes for good: keep the data folders of all nodes as they are";
+            let remedy = quorum.remedy();
+            plain(quorum.to_string(), &[if remedy.is_empty() { gone } else { &remedy }])
         }
         Kind::NoLeader(_) => plain(
             Quorum::Leaderless.to_string(),
@@ -163,6 +165,7 @@ pub fn of(verdict: &v1::Verdict, by: &str) -> Advice {
                 format!("{} {verb} not answer", n.nodes.join(", ")),
                 &[
                     "start it again, or look at the network to it",
+                    "if it runs, it says itself what is wrong: `quorate operator status --addr HOST:PORT`",
                     &format!("if it is gone for good: `quorate operator members remove {name}`"),
                 ],
             )

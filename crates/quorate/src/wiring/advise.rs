@@ -25,7 +25,14 @@ pub async fn keep(node: Arc<Node>) {
         said.retain(|case| now.contains(case));
         for (verdict, case) in verdicts.into_iter().zip(&now) {
             if seen.contains(case) && !said.contains(case) {
-                tracing::warn!(node = %name, "{}", advice::of(&quorate_grpc::verdict(verdict), &name).hint());
+                let hint = advice::of(&quorate_grpc::verdict(verdict.clone()), &name).hint();
+                match verdict {
+                    // As every node once is.
+                    Verdict::Uninitialized | Verdict::Joining { .. } | Verdict::Sealed { .. } => {
+                        tracing::info!(node = %name, "{hint}");
+                    }
+                    _ => tracing::warn!(node = %name, "{hint}"),
+                }
                 said.push(*case);
             }
         }

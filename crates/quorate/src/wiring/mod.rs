@@ -252,5 +252,7 @@ mod tests {
         assert!(!about_token(&hsm, &HsmError::TimedOut).contains(REPLACE_MEMBER));
         let broken = HsmError::Token { operation: "C_Decrypt".into(), reason: "GeneralError".into() };
         assert!(about_token(&hsm, &broken).contains(REPLACE_MEMBER));
+        let missing = HsmError::KeyMissing { label: "x".into(), id: None };
+        assert!(about_token(&hsm, &missing).contains("pki request"));
     }
 }

@@ -105,9 +105,9 @@ impl Heard {
         self.with(|all| all.get(&id).is_some_and(|h| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none()))
     }
 
-    /// Whether a member is reachable and has a vote to give.
-    pub(crate) fn may_vote(&self, id: NodeId) -> bool {
-        self.is_reachable(id) && !self.with(|all| all.get(&id).is_some_and(|h| h.lost))
+    /// Whether a member said last that it has less than it had said, and so never votes again.
+    pub(crate) fn is_lost(&self, id: NodeId) -> bool {
+        self.with(|all| all.get(&id).is_some_and(|h| h.lost))
     }
 
     /// Whether most of the other voters answered last that their membership does not pin this node's identity.
