@@ -41,6 +41,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     (reason::DAMAGED, Effect::None),
     (reason::UPGRADE_NEEDED, Effect::None),
     (reason::UNAVAILABLE, Effect::None),
+    (reason::NO_MAJORITY, Effect::None),
     (reason::CONTENDED, Effect::None),
     (reason::BUSY, Effect::None),
     (reason::NO_SPACE, Effect::None),

@@ -72,6 +72,8 @@ calls! { OperatorClient:
     Once seal(SealRequest) -> SealResponse;
     /// A one-use token for a new node.
     Once invite(InviteRequest) -> InviteResponse;
+    /// Takes an open invitation back.
+    Once uninvite(UninviteRequest) -> UninviteResponse;
     /// Lets a node in whose fingerprint has been compared.
     Once approve(ApproveRequest) -> ApproveResponse;
     /// Makes learners voters, in one joint change.

@@ -263,7 +263,7 @@ impl Client {
             return ClientError { message, endpoint: None, ..first.clone() };
         }
         let weight = |error: &ClientError| match error.reason.as_str() {
-            reason::UNKNOWN_OUTCOME | reason::NO_SPACE => 0,
+            reason::UNKNOWN_OUTCOME | reason::NO_SPACE | reason::NO_MAJORITY => 0,
             reason::SEALED => 1,
             reason::UNAVAILABLE | reason::CONTENDED | reason::BUSY => 2,
             reason::UNINITIALIZED => 3,

@@ -15,6 +15,8 @@ pub mod reason {
     pub const UPGRADE_NEEDED: &str = "UPGRADE_NEEDED";
     /// The node can't serve just now. Nothing was done.
     pub const UNAVAILABLE: &str = "UNAVAILABLE";
+    /// The node has had no majority of the voters to work with for longer than elections take. Nothing was done.
+    pub const NO_MAJORITY: &str = "NO_MAJORITY";
     /// The record changed too often while the node decided. Nothing was done.
     pub const CONTENDED: &str = "CONTENDED";
     /// Too much load at the node. Nothing was done.
@@ -97,6 +99,7 @@ mod tests {
             reason::DAMAGED,
             reason::UPGRADE_NEEDED,
             reason::UNAVAILABLE,
+            reason::NO_MAJORITY,
             reason::CONTENDED,
             reason::BUSY,
             reason::NO_SPACE,

@@ -27,7 +27,7 @@ pub(crate) enum Effect {
     None,
     /// It had none: no connection could be made at all.
     NotThere,
-    /// It had none, and this node will say the same until someone acts on it (unseals, repairs, makes room, fixes the address).
+    /// It had none, and this node will say the same until someone acts on it (unseals, repairs, makes room, starts others, fixes the address).
     NoneForNow,
     /// Nobody can tell: the connection broke, or the node does not know.
     Unknown,
@@ -46,7 +46,12 @@ pub(crate) fn classify(
         let effect = match Reason::of(&given) {
             Some(Reason::Unavailable | Reason::Contended | Reason::Busy) => Effect::None,
             Some(
-                Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::UpgradeNeeded | Reason::NoSpace,
+                Reason::Sealed
+                | Reason::Uninitialized
+                | Reason::Damaged
+                | Reason::UpgradeNeeded
+                | Reason::NoSpace
+                | Reason::NoMajority,
             ) => Effect::NoneForNow,
             Some(Reason::UnknownOutcome) => Effect::Unknown,
             _ => Effect::Answered,

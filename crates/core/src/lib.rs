@@ -28,5 +28,4 @@ pub mod time;
 pub mod views;
 
 /// What an operator can do about a member whose disk does not hold what was written to it; the end of error texts.
-pub const REPLACE_MEMBER: &str =
-    "replace this member at another one, which needs a majority without it (README, \"Replacing a damaged member\")";
+pub const REPLACE_MEMBER: &str = "replace this member at another one, which needs a majority without it";

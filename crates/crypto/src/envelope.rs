@@ -107,8 +107,7 @@ pub enum EnvelopeError {
     ContextMismatch(&'static str),
     /// Wrong HSM secret, wrong quorum key, wrong context or changed bytes.
     #[error(
-        "the envelope does not open: it was made for another HSM key, share set, node or root generation, or changed; \
-         compare `quorate operator status` with this node's token"
+        "the envelope does not open: it was made for another HSM key, share set, node or root generation, or changed"
     )]
     NotOpened,
 }

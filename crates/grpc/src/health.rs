@@ -1,15 +1,13 @@
-//! The standard gRPC health service (`grpc.health.v1`): what this node can do right now, asked without a certificate.
+//! The standard gRPC health service (`grpc.health.v1`): whether this node serves right now, asked without a certificate.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use futures::future::select_all;
 use futures::stream::unfold;
 use quorate_service::Error;
 use quorate_service::node::Node;
-use quorate_service::seal::Health as NodeHealth;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
@@ -57,7 +55,7 @@ impl HealthDoor {
 /// The services one can ask about.
 #[derive(Clone, Copy)]
 enum Service {
-    /// `""` and `quorate.v1.Keys`: serving while unsealed.
+    /// `""` and `quorate.v1.Keys`: serving while unsealed, with a majority within reach.
     Keys,
     /// `quorate.v1.Operator`: always serving.
     Operator,
@@ -71,10 +69,10 @@ impl Service {
             _ => Err(Status::not_found("no such service; ask for \"\", quorate.v1.Keys or quorate.v1.Operator")),
         }
     }
-    fn answer(self, health: NodeHealth) -> HealthCheckResponse {
-        let serving = match (self, health) {
-            (Self::Operator, _) | (Self::Keys, NodeHealth::Ok) => ServingStatus::Serving,
-            (Self::Keys, _) => ServingStatus::NotServing,
+    fn answer(self, serves: bool) -> HealthCheckResponse {
+        let serving = match (self, serves) {
+            (Self::Operator, _) | (Self::Keys, true) => ServingStatus::Serving,
+            (Self::Keys, false) => ServingStatus::NotServing,
         };
         HealthCheckResponse { status: serving.into() }
     }
@@ -84,7 +82,7 @@ impl Service {
 impl Health for HealthDoor {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let service = Service::parse(&request.get_ref().service)?;
-        Ok(Response::new(service.answer(self.node.health())))
+        Ok(Response::new(service.answer(self.node.serves())))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
@@ -95,20 +93,14 @@ impl Health for HealthDoor {
         let first = Some((None, seat));
         let stream = unfold((self.node.clone(), first), move |(node, watch)| async move {
             let (before, seat) = watch?;
-            if let Some(before) = before {
-                changed(&node, before).await;
+            if let Some((serves, _)) = before {
+                node.serves_otherwise_than(serves).await;
             }
-            let health = node.health();
+            let (serves, unsealed) = (node.serves(), node.kms().is_ok());
             // Every connection ends when the node is sealed or unsealed, and so does what is open on it.
-            let ended = before.is_some_and(|before| (before == NodeHealth::Ok) != (health == NodeHealth::Ok));
-            Some((Ok(service.answer(health)), (node, (!ended).then_some((Some(health), seat)))))
+            let ended = before.is_some_and(|(_, before)| before != unsealed);
+            Some((Ok(service.answer(serves)), (node, (!ended).then_some((Some((serves, unsealed)), seat)))))
         });
         Ok(Response::new(Box::pin(stream)))
     }
-}
-
-/// Waits until the node's health is no longer `last`.
-async fn changed(node: &Node, last: NodeHealth) {
-    let others = NodeHealth::ALL.into_iter();
-    select_all(others.filter(|health| *health != last).map(|health| Box::pin(node.wait_for(health)))).await;
 }

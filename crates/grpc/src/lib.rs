@@ -13,6 +13,7 @@ mod message;
 mod method;
 mod operator;
 mod status;
+mod verdict;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub use budget::{Budget, Reserved};
 pub use caller::CallerOf;
 pub use health::WatchSeat;
 pub use quorate_service::core::access::{Caller, Door};
+pub use verdict::verdict;
 
 /// The services of one node, behind a guard; whatever is not gRPC is not found there. `caller_of` reads the certificates of
 /// the connections, which come as tonic's `TlsConnectInfo`; where the listener gives something else, it puts a [`Caller`]

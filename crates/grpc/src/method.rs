@@ -80,9 +80,8 @@ fn right_for(call: &str) -> Option<Right> {
         "Echo" => Right::Other(has::<Echo>),
         "Status" | "SealConfig" | "ListMembers" => Right::Other(has::<ReadStatus>),
         "ShareChallenge" | "SubmitShare" | "AbortCeremony" => Right::Other(has::<EnterShares>),
-        "Init" | "Seal" | "Invite" | "Approve" | "Promote" | "TransferLeader" | "RemoveMember" | "ConfirmTime" => {
-            Right::Other(has::<ManageCluster>)
-        }
+        "Init" | "Seal" | "Invite" | "Uninvite" | "Approve" | "Promote" | "TransferLeader" | "RemoveMember"
+        | "ConfirmTime" => Right::Other(has::<ManageCluster>),
         _ => return None,
     })
 }

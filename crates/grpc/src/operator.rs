@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
+use crate::verdict;
 
 /// The operators' door of one node.
 pub(crate) struct OperatorDoor {
@@ -88,7 +89,7 @@ impl Operator for OperatorDoor {
         let who = self.callers.of(&request)?.principal;
         let v1::AbortCeremonyRequest { ceremony_id, share_number, signature } = request.into_inner();
         let id = CeremonyStatus::parse_id(&ceremony_id).ok_or_else(|| {
-            status(&Error::InvalidArgument("the ceremony's id is not 32 hex digits; `operator status` shows it".into()))
+            status(&Error::InvalidArgument("the ceremony's id is not 32 hex digits, as the status has it".into()))
         })?;
         let signature = match (share_number, signature) {
             (0, signature) if signature.is_empty() => None,
@@ -118,6 +119,13 @@ impl Operator for OperatorDoor {
         let v1::InviteRequest { name, valid_minutes } = request.get_ref();
         let invited = self.node.invite(&who, name, *valid_minutes, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::InviteResponse { token: invited.token.to_string(), expires_ms: invited.expires_ms }))
+    }
+
+    async fn uninvite(&self, request: Request<v1::UninviteRequest>) -> Answer<v1::UninviteResponse> {
+        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let name = parse(&request.get_ref().name)?;
+        let waited = self.node.uninvite(&who, name.as_str(), until).await.map_err(|e| status(&e))?;
+        Ok(Response::new(v1::UninviteResponse { waited }))
     }
 
     async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::ApproveResponse> {
@@ -188,7 +196,8 @@ fn status_response(s: ClusterStatus) -> v1::StatusResponse {
         answered_by: s.answered_by,
         dev: s.dev,
         state: s.health.as_str().into(),
-        hint: s.hint,
+        severity: s.verdicts.first().map_or(v1::Severity::Unspecified, |v| verdict::severity(v.severity())).into(),
+        verdicts: s.verdicts.into_iter().map(verdict::verdict).collect(),
         seal_generation: s.seal.map_or(0, |(generation, _)| generation),
         seal_fingerprint: s.seal.map(|(_, fingerprint)| fingerprint.to_string()).unwrap_or_default(),
         digest: s.digest.map(|(index, hash)| v1::StateDigest { index, hash: hash.to_vec().into() }),
@@ -196,6 +205,7 @@ fn status_response(s: ClusterStatus) -> v1::StatusResponse {
 }
 
 fn node_status(n: NodeStatus) -> v1::NodeStatus {
+    let problem = n.problems();
     v1::NodeStatus {
         id: n.id,
         name: n.name,
@@ -211,14 +221,15 @@ fn node_status(n: NodeStatus) -> v1::NodeStatus {
         hsm_algorithm: n.hsm_algorithm,
         version: n.version,
         level: n.level.map_or(0, |level| level.0),
-        problem: n.problem,
+        problem,
+        state: n.health.map(|health| health.as_str().to_owned()).unwrap_or_default(),
         free_bytes: n.free_bytes,
         low_space: n.low_space,
         certificate_expires_ms: n.certificate_ends_ms,
     }
 }
 
-fn ceremony(c: CeremonyStatus) -> v1::Ceremony {
+pub(crate) fn ceremony(c: CeremonyStatus) -> v1::Ceremony {
     v1::Ceremony {
         id: c.id_text(),
         node: c.node,
@@ -226,6 +237,7 @@ fn ceremony(c: CeremonyStatus) -> v1::Ceremony {
         entered: c.entered.len() as u32,
         share_numbers: c.entered.iter().map(|x| u32::from(*x)).collect(),
         expires_ms: c.expires_ms,
+        labels: c.labels,
     }
 }
 
@@ -250,6 +262,7 @@ mod tests {
             node: "n2".into(),
             threshold: 3,
             entered: vec![1, 4],
+            labels: vec![],
             expires_ms: 9,
         });
         assert_eq!((shown.entered, shown.share_numbers, shown.threshold), (2, vec![1, 4], 3));

@@ -31,6 +31,7 @@ fn code(reason: Reason) -> Code {
         Reason::Sealed | Reason::Uninitialized | Reason::Damaged | Reason::UpgradeNeeded | Reason::Unavailable => {
             Code::Unavailable
         }
+        Reason::NoMajority => Code::Unavailable,
         Reason::UnknownOutcome => Code::Unknown,
         Reason::Internal => Code::Internal,
     }
@@ -68,6 +69,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::Contended => v1::Reason::Contended,
         Reason::UnknownOutcome => v1::Reason::UnknownOutcome,
         Reason::Unavailable => v1::Reason::Unavailable,
+        Reason::NoMajority => v1::Reason::NoMajority,
         Reason::Internal => v1::Reason::Internal,
     };
     reason.word()

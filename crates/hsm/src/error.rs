@@ -92,7 +92,7 @@ pub enum HsmError {
     },
     /// The token has no such key.
     #[error(
-        "the token holds no key {label:?}{}; make the node's keys with `quorate pki request`, or connect the token that has them",
+        "the token holds no key {label:?}{}: the node's keys were not made in it, or another token has them",
         with_id(id)
     )]
     KeyMissing {
@@ -152,7 +152,7 @@ pub enum HsmError {
         asked: &'static str,
     },
     /// The token can't do any algorithm that quorate needs.
-    #[error("the token {label:?} can't do {what}; use another token (README, tokens)")]
+    #[error("the token {label:?} can't do {what}; use another token")]
     Unsupported {
         /// The token.
         label: String,

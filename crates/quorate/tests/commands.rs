@@ -5,7 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -122,6 +122,10 @@ fn every_command_does_what_it_says() {
         invitation.trim().len() > 32 && !invitation.trim().contains(char::is_whitespace),
         "the token and nothing else"
     );
+    let taken_back = json(&ok(&["operator", "members", "uninvite", "n2", "--output", "json"], b""));
+    assert_eq!((&taken_back["uninvited"], &taken_back["waited"]), (&"n2".into(), &false.into()));
+    let again = complaint(&dev.cli(&["operator", "members", "uninvite", "n2"], ""));
+    assert!(again.contains("nobody called n2 is invited") && again.contains("operator members list"), "{again}");
     assert!(
         complaint(&dev.cli(&["operator", "init", "--shares", "5", "--threshold", "3", "--output", "json"], ""))
             .contains("ALREADY_INITIALIZED")
@@ -373,7 +377,7 @@ fn a_node_by_hand_from_nothing_to_serving() {
         command.env("XDG_STATE_HOME", path(&format!("state-of-{who}")));
         run(command, stdin)
     };
-    wait(|| client("admin", &["operator", "status"], "").status.success());
+    wait(|| client("admin", &["operator", "status"], "").status.code() == Some(3));
     assert_eq!(json(&client("admin", &["operator", "status"], "").stdout)["state"], "uninitialized");
     assert!(complaint(&client("admin", &["keys", "create"], "")).contains("operator init"));
 
@@ -445,10 +449,14 @@ fn a_share_goes_to_the_address_that_was_given_and_to_no_other() {
     let told = unseal(&n1.api, &[], 0);
     wait(|| entered(1) == (n1.name.as_str().into(), serde_json::json!([1])));
     // Every node tells that a ceremony is open at n1; the custodian said n2.
-    let second = json(&unseal(&n2.api, &[], 1).stdout);
-    assert_eq!((&second["node"], &second["ceremony"]["node"]), (&n2.name.as_str().into(), &n2.name.as_str().into()));
+    let second = unseal(&n2.api, &[], 1);
+    let answer = json(&second.stdout);
+    assert_eq!((&answer["node"], &answer["ceremony"]["node"]), (&n2.name.as_str().into(), &n2.name.as_str().into()));
     assert_eq!(entered(0), (n1.name.as_str().into(), serde_json::json!([1])));
     assert_eq!(entered(1), (n2.name.as_str().into(), serde_json::json!([2])));
+    let warned = text(&second.stderr);
+    let open = format!("A ceremony is open elsewhere: 1 of 3 shares entered at {}", n1.name);
+    assert!(warned.contains(&open) && warned.contains(&format!("--node {}", n1.name)), "{warned}");
     let above = text(&told.stderr);
     let seal = json(&dev.cli_at(&n1.api, &["operator", "status"], "").stdout)["seal_fingerprint"].clone();
     for shown in [n1.name.as_str(), &n1.api, "fingerprint", seal.as_str().expect("one")] {
@@ -458,8 +466,11 @@ fn a_share_goes_to_the_address_that_was_given_and_to_no_other() {
     let both = format!("{},{}", n1.api, n2.api);
     let unasked = unseal(&both, &[], 2);
     let said = complaint(&unasked);
-    assert!(unasked.status.code() == Some(2) && said.contains("--node K") && said.contains(&n2.api), "{said}");
+    assert!(unasked.status.code() == Some(2) && said.contains("--node NAME") && said.contains(&n2.api), "{said}");
     assert_eq!(json(&unseal(&both, &["--node", "2"], 2).stdout)["ceremony"]["entered"], 2);
+    let unknown = complaint(&unseal(&both, &["--node", "n9"], 3));
+    assert!(unknown.contains("can't reach node n9") && unknown.contains(&n2.name), "{unknown}");
+    assert_eq!(json(&unseal(&both, &["--node", &n1.name], 3).stdout)["ceremony"]["entered"], 2, "by its name");
 
     // Nodes go by their names.
     let bare = dev.cli(&["operator", "seal"], "");
@@ -487,9 +498,26 @@ fn a_cluster_that_is_not_the_one_remembered_gets_no_share() {
     let folder = dev.state_home().join("quorate/clusters");
     assert!(check(&[]).status.success() && !folder.exists(), "checking remembers nothing");
     dev.cli_ok(&["operator", "unseal"], &dev.json.shares[0]);
-    let file = folder
-        .join(format!("{}.json", json(&dev.cli_ok(&["operator", "status"], ""))["cluster_id"].as_str().expect("one")));
+    let file = folder.join(format!(
+        "{}.json",
+        json(&dev.cli(&["operator", "status"], "").stdout)["cluster_id"].as_str().expect("one")
+    ));
     assert_eq!(mode(&file), 0o600);
+
+    // Who looks again and again sees it again and again, until he ends that.
+    let mut watch = dev.command_at(&dev.json.nodes[0].api, &["operator", "status", "--watch"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(watch.stdout.take().expect("piped")).lines().take(2);
+    for line in lines.collect::<Result<Vec<_>, _>>().expect("lines") {
+        let seen = json(line.as_bytes());
+        assert_eq!((&seen["severity"], &seen["verdicts"][0]["kind"]), (&"sealed".into(), &"sealed".into()), "{seen}");
+        let hint = seen["hint"].as_str().expect("a text");
+        assert!(hint.contains("1 of 3 shares entered") && hint.contains("(numbers 1 dev-1)"), "{hint}");
+        assert!(hint.contains("minutes left") && hint.contains("2 more custodians"), "{hint}");
+    }
+    watch.kill().expect("ended");
+    watch.wait().expect("ended");
+
     let known = json(&std::fs::read(&file).expect("remembered"));
     assert!(known["generation"] == 1 && known["index"].as_u64() > Some(0), "{known}");
     let remember = |name: &str, value: Value| {
@@ -504,7 +532,9 @@ fn a_cluster_that_is_not_the_one_remembered_gets_no_share() {
         let said = complaint(&check(older));
         assert!(said.contains("fingerprint") && said.contains("enter no share"), "{said}");
     }
-    assert!(text(&dev.cli_ok(&["operator", "status", "--output", "table"], "")).contains("NOT the one"));
+    let screen = dev.cli(&["operator", "status", "--output", "table"], "");
+    assert_eq!(screen.status.code(), Some(3), "it is sealed");
+    assert!(text(&screen.stdout).contains("NOT the one"));
     for (name, value) in
         [("generation", 2.into()), ("index", (known["index"].as_u64().expect("a number") + 1_000_000).into())]
     {

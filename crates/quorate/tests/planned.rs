@@ -90,13 +90,15 @@ async fn leadership_goes_where_the_operator_says() {
     load.go_on(10).await;
 
     // To the one that leads already: done. To nobody in particular: another one.
-    dev.cli_ok(&["operator", "members", "transfer-leader", &to.name], "");
+    dev.cli_ok(&["operator", "members", "transfer-leader", &to.id.to_string()], "");
     let told = dev.cli_ok(&["operator", "members", "transfer-leader", "--output", "json"], "");
     let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
     assert!(told["leader"].as_u64().is_some_and(|id| id != to.id), "{told}");
     load.go_on(10).await;
     load.finish().await;
 
+    let unknown = complaint(&dev.cli(&["operator", "members", "transfer-leader", "99"], ""));
+    assert!(unknown.contains("no member has the id 99"), "{unknown}");
     let said = complaint(&dev.cli(&["operator", "members", "transfer-leader", "n9"], ""));
     assert!(said.contains("nobody called n9"), "{said}");
     // A voter that is down can't take over; asking for it changes nothing.
@@ -121,7 +123,8 @@ async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
     let load = Load::start(&others, 4, create_and_use);
     load.go_on(10).await;
     let name = dev.json.nodes[leader].name.clone();
-    let args = ["operator", "members", "remove", &name, "--compromised", "--output", "json"];
+    let id = dev.json.nodes[leader].id.to_string();
+    let args = ["operator", "members", "remove", &id, "--compromised", "--output", "json"];
     let told: serde_json::Value = serde_json::from_slice(&dev.cli_ok(&args, "")).expect("JSON");
     assert_eq!(
         (told["id"].as_u64(), told["voters"].as_array().map(Vec::len)),

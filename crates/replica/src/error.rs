@@ -9,6 +9,8 @@ use quorate_core::id::{ClusterId, NodeId};
 use quorate_journal::disk::is_full;
 use thiserror::Error;
 
+use crate::quorum::Quorum;
+
 /// Something found while running after which this node no longer serves.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum Problem {
@@ -186,6 +188,9 @@ pub enum ReadError {
     /// No leader confirmed the state within the deadline.
     #[error("no majority of the cluster confirmed the state in time ({0}); try again, or ask another node")]
     Unavailable(String),
+    /// There has been no majority of the voters, or none that leads, for longer than elections take.
+    #[error("{0}")]
+    NoMajority(Quorum),
     /// This node has stopped serving.
     #[error(transparent)]
     Stopped(#[from] Problem),

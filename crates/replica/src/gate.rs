@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::error::ReadError;
+use crate::quorum::Quorum;
 use crate::shared::Shared;
 
 /// How long a round may take.
@@ -185,7 +186,11 @@ pub(crate) async fn drive<S: Source>(gate: Arc<ReadGate>, source: Arc<S>) {
                         *gate.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
                         source.another_leader(started + PAUSE).await;
                         drop(flight);
-                        gate.give_back(waiters);
+                        match source.shared().quorum() {
+                            Quorum::Present => gate.give_back(waiters),
+                            // Gone for longer than elections take: nobody waits for that.
+                            lost => hand_out(Err(ReadError::NoMajority(lost)), waiters),
+                        }
                     }
                 }
             });
@@ -427,6 +432,22 @@ mod tests {
         let result = tokio::select! { biased; result = reader => result.expect("ran"), () = failing => unreachable!() };
         assert_eq!(result, Err(ReadError::Unavailable("no leader is known".into())));
         assert!((100..=260).contains(&rounds), "5 s at one round in 20 ms: {rounds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_majority_a_failed_round_is_the_answer() {
+        let mut rig = rig();
+        let lost = Quorum::Missing { reachable: 1, voters: 3, missing: vec!["n2".into(), "n3".into()] };
+        rig.source.shared.set_quorum(lost.clone());
+        let began = Instant::now();
+        let reader = rig.read();
+        rig.round().await.send(Err("no leader is known".into())).expect("awaited");
+        assert_eq!(reader.await.expect("ran"), Err(ReadError::NoMajority(lost)));
+        assert!(began.elapsed() <= PAUSE, "{:?}", began.elapsed());
+        // A majority that is back answers, whatever was known of it a moment ago.
+        let reader = rig.read();
+        rig.round().await.send(Ok(0)).expect("awaited");
+        assert_eq!(reader.await.expect("ran"), Ok(0));
     }
 
     #[tokio::test(start_paused = true)]

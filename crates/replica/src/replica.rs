@@ -38,6 +38,7 @@ use crate::peer::link::{Connector, transport};
 use crate::peer::preface::{Purpose, Stamp};
 use crate::peer::{MESSAGE_LEN_MAX, RpcFailure, bounded, pb};
 use crate::propose::Attempt;
+use crate::quorum::Quorum;
 use crate::raft::codec::{decode_membership, invalid};
 use crate::raft::membership_view;
 use crate::roster::SignedRoster;
@@ -270,13 +271,15 @@ impl Replica {
         let (role, term) = node.leader.role();
         let last_log = node.base.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         let offsets = node.base.clock.offsets_ms();
+        let membership = (*node.base.shared.members.applied()).clone();
         let peers = node.base.shared.members.all().into_iter().map(|(id, _)| id).filter(|id| *id != node.base.me);
         ReplicaStatus {
             id: node.base.me,
             leader: node.leader.now(),
             role,
             term,
-            membership: (*node.base.shared.members.applied()).clone(),
+            disowned: node.base.peers.disowned_by_most(node.base.me, &membership),
+            membership,
             last_log,
             purged: node.base.journal.purged().map(|(index, _)| index),
             applied: node.base.shared.applied_now(),
@@ -288,6 +291,7 @@ impl Replica {
             level: node.base.shared.level(),
             speaks: node.base.levels.highest,
             space: node.base.journal.space(),
+            quorum: node.base.shared.quorum(),
             peers: peers
                 .map(|id| PeerStatus {
                     clock_offset_ms: offsets.get(&id).copied(),
@@ -312,6 +316,11 @@ impl Replica {
     /// How much room this node's disk has.
     pub fn space(&self) -> Space {
         self.0.node.base.journal.space()
+    }
+
+    /// What this node has of the voters to work with.
+    pub fn quorum(&self) -> Quorum {
+        self.0.node.base.shared.quorum()
     }
 
     /// Why this node has stopped serving, if it has: before anything past that point can be read here.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::error::{Problem, Rollback};
 use crate::handler::{ApplyObserver, KeyHolder, PeerHandler};
 use crate::peer::members::Members;
+use crate::quorum::Quorum;
 use crate::raft::LogId;
 use crate::sequences::Sequences;
 
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// The batch ids of this start.
     pub(crate) sequences: Sequences,
     problem: watch::Sender<Option<Problem>>,
+    quorum: RwLock<Quorum>,
     changed: watch::Sender<u64>,
     stopping: AtomicBool,
     /// A member's control connection to this node has ended.
@@ -57,6 +59,7 @@ impl Shared {
             sessions: watch::Sender::new(Sessions::new()),
             sequences,
             problem: watch::Sender::new(None),
+            quorum: RwLock::default(),
             changed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
             departed: Notify::new(),
@@ -158,6 +161,23 @@ impl Shared {
 
     pub(crate) fn watch_problem(&self) -> watch::Receiver<Option<Problem>> {
         self.problem.subscribe()
+    }
+
+    /// What it has of the voters to work with.
+    pub(crate) fn quorum(&self) -> Quorum {
+        self.quorum.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, as seen last; returns what it was before.
+    pub(crate) fn set_quorum(&self, quorum: Quorum) -> Quorum {
+        let mut now = self.quorum.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *now != quorum;
+        let before = std::mem::replace(&mut *now, quorum);
+        drop(now);
+        if changed {
+            self.note_change();
+        }
+        before
     }
 
     /// This node was told to stop: nothing new is begun.

@@ -44,7 +44,7 @@ use crate::state::{State, StateError, StateFiles, is_state_file};
 use crate::status::log_leader;
 use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{change, gate, mark, peer, space, succession, witness};
+use crate::{change, gate, mark, peer, quorum, space, succession, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -314,6 +314,7 @@ fn spawn_tasks(
         tokio::spawn(witness::ask(node.witness.clone(), node.marker.clone(), cfg.listening)),
         tokio::spawn(witness::keep(node.base.words.clone(), writer)),
         tokio::spawn(mark::keep(node.marker.clone())),
+        tokio::spawn(quorum::watch(node.clone())),
         tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),
     ]
 }

@@ -10,6 +10,7 @@ use quorate_journal::Space;
 
 use crate::error::Problem;
 use crate::member::{Member, MembershipView};
+use crate::quorum::Quorum;
 
 /// Target of the log event that says who leads. Tools read it: its fields are numbers, `node` and, if one is known, `leader`.
 pub const LEADER_EVENT: &str = "quorate_replica::leader";
@@ -57,8 +58,6 @@ pub struct PeerStatus {
     pub age: Option<Duration>,
     /// Why it was not reached, when it was not.
     pub error: Option<String>,
-    /// It answered last that its committed membership does not pin this node's identity.
-    pub disowns: bool,
     /// What this node holds against it, if anything: it told something that no honest member tells.
     pub doubt: Option<String>,
 }
@@ -110,6 +109,11 @@ pub struct ReplicaStatus {
     pub speaks: Level,
     /// How much room this node's disk has.
     pub space: Space,
+    /// What it has of the voters to work with.
+    pub quorum: Quorum,
+    /// Most of the other voters disown this node: it was removed, which nobody could tell it in its log, since a node is cut
+    /// off at once.
+    pub disowned: bool,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Why this node no longer serves, if so.
@@ -125,14 +129,6 @@ impl ReplicaStatus {
     /// The learners' ids.
     pub fn learners(&self) -> impl Iterator<Item = NodeId> {
         self.membership.members.keys().copied().filter(|id| !self.membership.is_voter(*id))
-    }
-
-    /// Whether most of the other voters disown this node: it was removed, which nobody could tell it in its log, since
-    /// a node is cut off at once.
-    pub fn is_disowned(&self) -> bool {
-        let others = self.voters().filter(|id| *id != self.id).count();
-        let disown = self.peers.iter().filter(|p| p.disowns && self.membership.is_voter(p.id)).count();
-        disown > others / 2
     }
 
     /// The highest feature level that a node speaks: this one, or one that has said so within that time.

@@ -12,11 +12,11 @@ use quorate_core::batch::Outcome;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::seam::WallClock;
 use quorate_replica::{
-    CallError, MembershipError, PeerExpectation, Problem, ProposeError, ReadError, Replica, ReplicaConfig, Role,
-    StateMismatch, World,
+    CallError, MembershipError, PeerExpectation, Problem, ProposeError, Quorum, ReadError, Replica, ReplicaConfig,
+    Role, StateMismatch, World,
 };
 use support::net::TestNet;
-use support::{CLUSTER, Cluster, PATIENCE, confirm, forged, put, soon, write};
+use support::{CLUSTER, Cluster, PATIENCE, confirm, forged, put, soon, until, write};
 use tokio::time::Instant;
 
 fn within(limit: Duration) -> Instant {
@@ -150,12 +150,21 @@ async fn without_a_majority_nothing_is_read_or_accepted() {
     isolate(&cluster, 1, true);
     let limit = Duration::from_millis(600);
     for node in &cluster.nodes {
-        assert!(matches!(node.read_index(within(limit)).await, Err(ReadError::Unavailable(_))));
+        let read = node.read_index(within(limit)).await;
+        assert!(matches!(read, Err(ReadError::Unavailable(_) | ReadError::NoMajority(_))), "{read:?}");
         let seq = node.open_seq(soon()).await.expect("a number");
         assert!(node.propose(put(seq.id(), "x", 0, b"1"), within(limit)).await.is_err());
     }
+    // Once that has lasted for longer than elections take, it is told, and nobody waits for a deadline.
+    until("the loss is told", || cluster.nodes.iter().all(|n| !n.quorum().is_present())).await;
+    let began = Instant::now();
+    let read = cluster.nodes[0].read_index(soon()).await;
+    let lost = |q: &Quorum| matches!(q, Quorum::Missing { reachable: 1, voters: 3, missing } if missing.len() == 2);
+    assert!(matches!(&read, Err(ReadError::NoMajority(quorum)) if lost(quorum)), "{read:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     isolate(&cluster, 0, false);
     isolate(&cluster, 1, false);
+    until("it is back", || cluster.nodes.iter().all(|n| n.quorum().is_present())).await;
     cluster.write(2, "healed", b"1").await;
     assert_eq!(cluster.read(0, "healed").await.expect("there").1[..], *b"1");
     cluster.stop().await;

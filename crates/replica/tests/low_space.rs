@@ -10,19 +10,10 @@ use quorate_core::id::NodeId;
 use quorate_core::seam::WallClock;
 use quorate_journal::testing::QuotaDisk;
 use quorate_replica::{CompactionConfig, MembershipError, OpenError, Problem, ProposeError, ReadError, Replica, World};
-use support::{Cluster, PATIENCE, genesis, put, soon, write};
+use support::{Cluster, genesis, put, soon, until, write};
 
 /// Two segments of the tests' size: the limit, as low_space_bytes is 0 there.
 const LIMIT: u64 = 2 * (4 << 20);
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let waited = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
 
 /// Sets what a node's disk has free, and waits until it and every other node know what that means.
 async fn set_free(cluster: &Cluster, node: usize, bytes: u64, low: bool) {

@@ -5,7 +5,7 @@ use quorate_core::authorize::Denied;
 use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
 use quorate_core::request::{InvalidRequest, Part};
-use quorate_replica::Problem;
+use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
 
 /// The machine-readable half of an error; its text is stable, clients and scripts match on it.
@@ -69,13 +69,15 @@ pub enum Reason {
     UnknownOutcome,
     /// The cluster can't answer now; nothing was changed.
     Unavailable,
+    /// There has been no majority of the voters, or none that leads, for longer than elections take; nothing was changed.
+    NoMajority,
     /// A fault in quorate.
     Internal,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -105,6 +107,7 @@ impl Reason {
         Self::Contended,
         Self::UnknownOutcome,
         Self::Unavailable,
+        Self::NoMajority,
         Self::Internal,
     ];
 
@@ -140,6 +143,7 @@ impl Reason {
             Self::Contended => "CONTENDED",
             Self::UnknownOutcome => "UNKNOWN_OUTCOME",
             Self::Unavailable => "UNAVAILABLE",
+            Self::NoMajority => "NO_MAJORITY",
             Self::Internal => "INTERNAL",
         }
     }
@@ -231,9 +235,16 @@ pub enum Error {
     /// The cluster can't answer now; nothing was changed.
     #[error("the cluster can't answer now: {0}; nothing was changed, try again")]
     Unavailable(String),
+    /// There has been no majority of the voters, or none that leads, for longer than elections take.
+    #[error("{0}; nothing was changed{then}", then = then(&.0.remedy()))]
+    NoMajority(Quorum),
     /// A fault in quorate itself.
     #[error("internal fault: {0}; please report it")]
     Internal(&'static str),
+}
+
+fn then(todo: &str) -> String {
+    if todo.is_empty() { String::new() } else { format!(". To do: {todo}") }
 }
 
 /// Why a node has stopped serving, and can't go on by itself.
@@ -333,6 +344,7 @@ impl Error {
             Self::Contended { .. } => Reason::Contended,
             Self::UnknownOutcome => Reason::UnknownOutcome,
             Self::Unavailable(_) => Reason::Unavailable,
+            Self::NoMajority(_) => Reason::NoMajority,
             Self::Internal(_) => Reason::Internal,
         }
     }

@@ -90,6 +90,9 @@ pub enum StartError {
     /// The configuration contradicts itself or the cluster.
     #[error("{0}")]
     Config(String),
+    /// The invitation that it names is for something else: another has to be made.
+    #[error("{0}")]
+    Token(String),
 }
 
 /// One node of the cluster: the desk behind all doors.
@@ -111,6 +114,8 @@ pub struct Node {
     pub(crate) pins: Pins,
     /// Empty, or what keeps it from doing its part; for the status.
     pub(crate) problem: Mutex<String>,
+    /// It has asked to join, and waits for an operator.
+    pub(crate) awaits_approval: AtomicBool,
     /// When the certificate in use expires, ms since 1970; 0 until told.
     pub(crate) certificate_ends_ms: AtomicU64,
     /// Set by [`Node::shutdown`]: a replica that stops then is no damage.
@@ -185,6 +190,32 @@ impl Node {
     /// What it can do for a client: the answer of `/health`.
     pub fn health(&self) -> Health {
         self.state.borrow().health()
+    }
+
+    /// Whether keys can be used here right now: it is unsealed, and has the voters to work with.
+    pub fn serves(&self) -> bool {
+        self.health() == Health::Ok && self.quorum().is_present()
+    }
+
+    /// Waits until that is no longer so, or so again.
+    pub async fn serves_otherwise_than(&self, now: bool) {
+        let mut states = self.state.subscribe();
+        while self.serves() == now {
+            let replica = states.borrow_and_update().replica().map(Replica::watch);
+            let noted = async {
+                match replica {
+                    Some(mut changes) => drop(changes.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            if self.serves() != now {
+                return;
+            }
+            tokio::select! {
+                _ = states.changed() => {}
+                () = noted => {}
+            }
+        }
     }
 
     /// Waits until the node's health is `wanted`.
@@ -274,15 +305,14 @@ impl Node {
 /// A certificate lives 90 days; a third of that is left when its renewal is asked for (key-hierarchy §6).
 pub const RENEWAL_DAYS: u64 = 30;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// The same in milliseconds.
+pub(crate) const RENEWAL_MS: u64 = RENEWAL_DAYS * DAY_MS;
 
 /// What an operator should know of a certificate that ends at `ends_ms`.
 fn certificate_warning(ends_ms: u64, now_ms: u64) -> Option<String> {
-    const TODO: &str = "sign its request again (`quorate pki sign`), replace the file, send the process SIGHUP";
     match ends_ms.checked_sub(now_ms) {
-        None => Some(format!("its certificate has expired, so no client connects: {TODO}")),
-        Some(left) if left < RENEWAL_DAYS * DAY_MS => {
-            Some(format!("its certificate expires in {} days: {TODO}", left / DAY_MS))
-        }
+        None => Some("its certificate has expired, so no client connects".into()),
+        Some(left) if left < RENEWAL_MS => Some(format!("its certificate expires in {} days", left / DAY_MS)),
         Some(_) => None,
     }
 }

@@ -8,7 +8,7 @@ use quorate_core::principal::Role;
 use quorate_core::seam::WallClock as _;
 use quorate_crypto::{FoundingParams, SealConfig, Secret, Share, found};
 use quorate_service::operation::GenerateRandom;
-use quorate_service::seal::{Health, Status};
+use quorate_service::seal::{Health, Status, Step, Verdict};
 use quorate_service::{Error, Reason};
 use support::*;
 use zeroize::Zeroizing;
@@ -45,7 +45,7 @@ async fn genesis_leaves_the_node_sealed_and_the_shares_open_it() -> TestResult {
     assert_eq!(node.health(), Health::Uninitialized);
     assert!(matches!(node.kms(), Err(Error::Uninitialized)));
     let status = node.status(&admin())?;
-    assert!(status.hint.contains("operator init"), "{}", status.hint);
+    assert_eq!(status.verdicts, [Verdict::Uninitialized]);
 
     let founded = init(&node, 5, 3).await?;
     assert_eq!((founded.shares.len(), founded.cluster), (5, CLUSTER));
@@ -60,7 +60,8 @@ async fn genesis_leaves_the_node_sealed_and_the_shares_open_it() -> TestResult {
     let status = node.status(&custodian())?;
     let ceremony = status.ceremony.expect("open");
     assert_eq!((ceremony.entered.as_slice(), ceremony.threshold, ceremony.node.as_str()), (&[1, 2][..], 3, "n1"));
-    assert!(status.hint.contains("1 more share"), "{}", status.hint);
+    let step = Step::Ceremony(ceremony);
+    assert_eq!(status.verdicts, [Verdict::Sealed { nodes: vec!["n1".into()], all: true, step }]);
     assert!(matches!(node.kms(), Err(Error::Sealed)));
 
     let last = submit(&node, &founded.shares[4]).await?;
@@ -240,7 +241,11 @@ async fn shares_without_the_hsm_never_open() -> TestResult {
     assert_eq!(node.health(), Health::Damaged);
     let error = submit(&node, &shares[0]).await.expect_err("refused");
     assert!(matches!(&error, Error::Damaged(what) if what.contains("HSM")), "{error}");
-    assert!(node.status(&admin())?.hint.contains("HSM"));
+    let verdicts = node.status(&admin())?.verdicts;
+    assert!(
+        matches!(&verdicts[..], [Verdict::Damaged { node, what }] if node == "n1" && what.contains("HSM")),
+        "{verdicts:?}"
+    );
     node.shutdown().await;
     drop(node);
 
@@ -326,17 +331,17 @@ async fn a_jump_of_a_lone_clock_waits_for_an_admin() -> TestResult {
             tokio::time::timeout(Duration::from_secs(30), reached).await.expect("within half a minute")
         }
     };
-    let held = status(|s, _| s.hint.contains("confirm-time")).await;
+    let held = status(|s, _| matches!(s.verdicts[..], [Verdict::TimeHeld { .. }])).await;
     assert!(held.cluster_time_ms < before + 3_000_000, "time stands still: {held:?}");
     let refused = confirm(admin(), now() - 3_600_000).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::InvalidArgument, "the operator's clock says otherwise: {refused}");
     assert!(confirm(admin(), now() + 50_000).await? > before + 3_000_000);
-    status(|s, before| s.cluster_time_ms > before + 3_000_000 && s.hint.is_empty()).await;
+    status(|s, before| s.cluster_time_ms > before + 3_000_000 && s.verdicts == [Verdict::Healthy]).await;
 
     // It was that clock that was wrong: it is set right, and so is cluster time, back.
     rig.clock.0.store(0, std::sync::atomic::Ordering::SeqCst);
-    status(|s, _| s.hint.contains("sets it back")).await;
+    status(|s, _| matches!(s.verdicts[..], [Verdict::TimeAhead { .. }])).await;
     assert!(confirm(admin(), now()).await? < before + 1_000_000);
-    status(|s, before| s.cluster_time_ms < before + 1_000_000 && s.hint.is_empty()).await;
+    status(|s, before| s.cluster_time_ms < before + 1_000_000 && s.verdicts == [Verdict::Healthy]).await;
     Ok(())
 }

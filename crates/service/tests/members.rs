@@ -281,8 +281,7 @@ async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
     let error = rig.joining("n2", &foreign.to_text()).await.err().expect("refused");
     assert!(error.to_string().contains("is for cluster"), "{error}");
     let n2 = rig.joining("n2", &old).await.expect("starts");
-    eventually("the old token is refused", || n2.status(&admin()).expect("status").hint.contains("no such invitation"))
-        .await;
+    eventually("the old token is refused", || said(&n2).contains("no such invitation")).await;
     n2.shutdown().await;
     drop(n2);
 
@@ -290,7 +289,7 @@ async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
     let n2 = rig.joining("n2", &token).await.expect("starts");
     let fingerprint = pending_fingerprint(&n1, "n2").await;
     assert_eq!(n2.health(), Health::Uninitialized);
-    eventually("it says what it waits for", || n2.status(&admin()).expect("status").hint.contains(&fingerprint)).await;
+    eventually("it says what it waits for", || said(&n2).contains(&fingerprint)).await;
     let error = n1.approve(&admin(), "n2", "0000", soon()).await.expect_err("refused");
     assert!(matches!(&error, Error::InvalidArgument(why) if why.contains(&fingerprint)), "{error}");
     assert!(matches!(
@@ -307,8 +306,7 @@ async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
         )
         .await
         .expect("starts");
-    eventually("the second use is refused", || twin.status(&admin()).expect("status").hint.contains("used already"))
-        .await;
+    eventually("the second use is refused", || said(&twin).contains("used already")).await;
     twin.shutdown().await;
 
     let approved = n1.approve(&admin(), "n2", &fingerprint.to_lowercase().replace('-', ":"), soon()).await?;
@@ -322,13 +320,46 @@ async fn invitations_are_for_one_node_once_and_for_a_time() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_invitation_that_was_taken_back_lets_nobody_in_who_came_with_it() -> TestResult {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let uninvite = async |name: &'static str| n1.uninvite(&admin(), name, soon()).await;
+    for nobody in ["n1", "n2"] {
+        assert!(matches!(uninvite(nobody).await, Err(Error::NotFound(_))), "a member, and a stranger");
+    }
+    let unused = n1.invite(&admin(), "n2", 0, soon()).await?.token;
+    let used = n1.invite(&admin(), "n3", 0, soon()).await?.token;
+    assert!(matches!(n1.uninvite(&custodian(), "n2", soon()).await, Err(Error::Denied(_))));
+    assert!(!uninvite("n2").await?, "nobody had come with it");
+    let n2 = rig.joining("n2", &unused).await.expect("starts");
+    eventually("it is refused", || said(&n2).contains("no such invitation")).await;
+
+    let n3 = rig.joining("n3", &used).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n3").await;
+    assert!(uninvite("n3").await?);
+    assert!(matches!(n1.approve(&admin(), "n3", &fingerprint, soon()).await, Err(Error::NotFound(_))));
+    assert!(n1.list_members(&admin(), soon()).await?.pending.is_empty());
+    eventually("it is told", || said(&n3).contains("no such invitation")).await;
+    assert!(matches!(uninvite("n3").await, Err(Error::NotFound(_))), "it was taken back already");
+
+    // Once it is a member, there is nothing to take back.
+    n3.shutdown().await;
+    let (_n4, _) = rig.take_in(&n1, "n4").await;
+    assert!(matches!(uninvite("n4").await, Err(Error::NotFound(_))));
+    n1.seal(&admin(), false, soon()).await?;
+    assert!(matches!(uninvite("n3").await, Err(Error::Sealed)));
+    unseal(&n1, &shares[..2]).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sealed_member_takes_nobody_in_and_a_joiner_waits_for_it() -> TestResult {
     let rig = Rig::new();
     let (n1, shares) = rig.unsealed().await;
     let token = n1.invite(&admin(), "n2", 0, soon()).await?.token;
     n1.seal(&admin(), false, soon()).await?;
     let n2 = rig.joining("n2", &token).await.expect("starts");
-    eventually("it says why it waits", || n2.status(&admin()).expect("status").hint.contains("sealed")).await;
+    eventually("it says why it waits", || said(&n2).contains("sealed")).await;
     for refused in [
         n1.invite(&admin(), "n3", 0, soon()).await.err(),
         n1.approve(&admin(), "n2", "AB", soon()).await.err(),
@@ -355,7 +386,7 @@ async fn an_expired_invitation_is_refused_and_can_not_be_approved() -> TestResul
     assert!(n1.list_members(&admin(), soon()).await?.pending.is_empty());
     assert!(matches!(n1.approve(&admin(), "n2", &fingerprint, soon()).await, Err(Error::NotFound(_))));
     let n3 = rig.joining("n3", &late.token).await.expect("starts");
-    eventually("n3 is told", || n3.status(&admin()).expect("status").hint.contains("has expired")).await;
+    eventually("n3 is told", || said(&n3).contains("has expired")).await;
     n2.shutdown().await;
     Ok(())
 }

@@ -101,7 +101,13 @@ async fn patient(context: &Context, process: &mut Process, node: u32, key: Optio
             Outcome::Fail(why)
                 if !matches!(
                     why.as_str(),
-                    "UNAVAILABLE" | "BUSY" | "CONTENDED" | "SEALED" | "UNREACHABLE" | "DEADLINE_EXCEEDED"
+                    "UNAVAILABLE"
+                        | "NO_MAJORITY"
+                        | "BUSY"
+                        | "CONTENDED"
+                        | "SEALED"
+                        | "UNREACHABLE"
+                        | "DEADLINE_EXCEEDED"
                 ) =>
             {
                 return None;

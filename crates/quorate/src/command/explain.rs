@@ -143,6 +143,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "the cluster can't answer just now; nothing was changed",
         "look with `quorate operator status` whether a majority of nodes is up; then try again",
     ),
+    code(
+        "NO_MAJORITY",
+        "there has been no majority of the voters, or none that leads, for longer than elections take; nothing was changed",
+        "`quorate operator status` shows which nodes are missed, and what to do",
+    ),
     code("INTERNAL", "a fault in quorate: please report it, with what the node logged", ""),
     code(
         reason::DEADLINE_EXCEEDED,

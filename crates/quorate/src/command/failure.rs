@@ -1,4 +1,5 @@
-//! How a command fails: exit code 1 with what, why and what to do; exit code 2 when it was called wrongly.
+//! How a command fails: exit code 1 with what, why and what to do; exit code 2 when it was called wrongly; 3 when it did what it
+//! was asked for, and has shown a cluster in which something is wrong.
 
 use std::fmt;
 
@@ -20,6 +21,8 @@ pub type CommandResult<T = ()> = Result<T, Failure>;
 pub enum Failure {
     /// Called wrongly: exit code 2.
     Usage(String),
+    /// What was shown is a cluster in which something is wrong: exit code 3, and no more words.
+    Unwell,
     /// Refused or failed: exit code 1.
     Failed {
         /// A code for programs, which `quorate explain` knows.
@@ -49,12 +52,14 @@ impl Failure {
         match self {
             Self::Failed { .. } => 1,
             Self::Usage(_) => 2,
+            Self::Unwell => 3,
         }
     }
 
     /// As programs read it.
     pub fn to_json(&self) -> Value {
         match self {
+            Self::Unwell => Value::Null,
             Self::Usage(message) => json!({ "reason": USAGE, "message": message, "hint": null }),
             Self::Failed { reason, what, why, todo } => {
                 let message = if why.is_empty() { what.clone() } else { format!("{what}: {why}") };
@@ -83,6 +88,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unwell => Ok(()),
             Self::Usage(message) => write!(f, "error: {message}\nFor more information, try '--help'."),
             Self::Failed { what, why, todo, .. } => {
                 write!(f, "error: {what}")?;

@@ -3,6 +3,7 @@
 //! A command translates words into calls of the client and answers into text. It holds no rule of its own, except what
 //! must not leave the terminal: shares are checked before they are sent, files are encrypted where they are.
 
+pub mod advice;
 pub mod alias;
 pub mod bench;
 pub mod client_file;
@@ -22,6 +23,7 @@ pub mod operator;
 pub mod output;
 pub mod pki;
 pub mod server;
+pub mod terminal;
 pub mod version;
 
 use std::process::ExitCode;
@@ -155,7 +157,7 @@ impl Command {
 }
 
 /// Parses the arguments, runs the command, prints what went wrong; the process's exit code: 0 done, 1 refused or
-/// failed, 2 called wrongly.
+/// failed, 2 called wrongly, 3 a cluster in which something is wrong.
 pub fn main() -> ExitCode {
     completions::complete();
     if std::env::args().any(|arg| operator::is_share(&arg)) {
@@ -178,8 +180,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            match shared.output {
-                Some(Format::Json) => eprintln!("{}", failure.to_json()),
+            match (&failure, shared.output) {
+                (Failure::Unwell, _) => {}
+                (_, Some(Format::Json)) => eprintln!("{}", failure.to_json()),
                 _ => eprintln!("{failure}"),
             }
             ExitCode::from(failure.exit_code())

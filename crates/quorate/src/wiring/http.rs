@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use quorate_grpc::{Budget, CallerOf, WatchSeat};
+use quorate_replica::Quorum;
 use quorate_service::node::Node;
 use quorate_service::seal::status::Health;
 use rustls::pki_types::CertificateDer;
@@ -145,13 +146,23 @@ fn protocol(class: Class) -> auto::Builder<TokioExecutor> {
     protocol
 }
 
-/// One word, without a certificate: for load balancers and people. Short of disk space a node serves all the same, and
-/// says so on a second line.
+/// What a node that has no majority, or no leader, answers in place of its state.
+const NO_MAJORITY: &str = "no majority";
+
+/// What it is, in a word or two, without a certificate: for load balancers and people. Short of disk space a node serves all the
+/// same, and says so on a second line. How many voters are missed is no secret; which, a stranger need not know.
 async fn health(State(app): State<App>) -> (StatusCode, String) {
-    let health = app.node.health();
-    let code = if health == Health::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let (health, quorum) = (app.node.health(), app.node.quorum());
+    let code = if app.node.serves() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let space = if app.node.is_low_on_space() { "short of disk space\n" } else { "" };
-    (code, format!("{}\n{space}", health.as_str()))
+    let (word, reachable) = match (health, &quorum) {
+        (Health::Ok | Health::Sealed, Quorum::Leaderless) => (NO_MAJORITY, "no leader\n".to_owned()),
+        (Health::Ok | Health::Sealed, Quorum::Missing { reachable, voters, .. }) => {
+            (NO_MAJORITY, format!("{reachable} of {voters} voters reachable\n"))
+        }
+        _ => (health.as_str(), String::new()),
+    };
+    (code, format!("{word}\n{reachable}{space}"))
 }
 
 /// Prometheus' text format; counts tell an attacker who works when, so any client certificate is needed.

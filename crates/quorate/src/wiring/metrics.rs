@@ -82,6 +82,7 @@ pub struct Metrics {
     hsm_errors: IntCounterVec,
     state: IntGaugeVec,
     leader: IntGaugeVec,
+    has_majority: IntGauge,
     applied: IntGauge,
     cluster_time: Gauge,
     verified: Gauge,
@@ -130,6 +131,10 @@ impl Metrics {
             hsm_errors,
             state: m.gauges("state", "1 for the state the node is in", "state"),
             leader: m.gauges("leader", "1 for the member that this node takes for the leader", "node"),
+            has_majority: m.gauge(
+                "has_majority",
+                "0 once a majority of the voters, or a leader, has been out of this node's reach for longer than elections take",
+            ),
             applied: m.gauge("applied_index", "Last log entry applied here"),
             cluster_time: m.moment("cluster_time_timestamp_seconds", "Cluster time, seconds since 1970"),
             verified: m.moment(
@@ -189,6 +194,7 @@ impl Metrics {
             counter.reset();
             counter.inc_by(now);
         }
+        self.has_majority.set(i64::from(node.quorum().is_present()));
         self.verified.set(seconds(node.state_verified_ms()));
         self.take_stock(node);
         // Before genesis there is no more to tell.

@@ -1,5 +1,6 @@
 //! Puts a node together: the one place that knows every part. Configuration in, running node out.
 
+mod advise;
 mod http;
 mod metrics;
 mod pin;
@@ -17,7 +18,7 @@ use quorate_core::level::Levels;
 use quorate_core::seam::WallClock;
 use quorate_hsm::{Hsm, HsmConfig, HsmError, KeyId, KeySelection, TokenProfile};
 use quorate_replica::{Profile, Replica, World};
-use quorate_service::node::{JoinConfig, Node, NodeConfig};
+use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::PublicSeals;
 use quorate_service::seal::token::JoinToken;
 use quorate_service::{HsmIdentity, HsmMarks, HsmOwnKeys};
@@ -51,6 +52,11 @@ fn about_token(config: &config::Hsm, error: &HsmError) -> String {
     let environment: Vec<String> = config.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let place = if environment.is_empty() { String::new() } else { format!(" ({})", environment.join(", ")) };
     let token = &config.token_label;
+    if let HsmError::KeyMissing { .. } = error {
+        return format!(
+            "make the node's keys in the token {token}{place}: `quorate pki request`, or connect the token that has them"
+        );
+    }
     if error.may_pass() {
         return format!("start the node again when the token {token}{place} answers; nothing on disk was touched");
     }
@@ -158,9 +164,15 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         ApiListener::bind(config.api.listen, identity.clone(), trust.clone(), wall.clone()).await.map_err(|e| {
             cant(&format!("can't listen on {}: {e}", config.api.listen), "free the port, or change api.listen")
         })?;
-    let node = Node::start(node_config, world, hsm.clone()).await.map_err(|e| cant(&e, ""))?;
+    let node = Node::start(node_config, world, hsm.clone()).await.map_err(|e| match &e {
+        StartError::Token(_) => {
+            cant(&e, &format!("make a token at a member: `quorate operator members invite --name {name}`"))
+        }
+        _ => cant(&e, ""),
+    })?;
     node.set_certificate_end(certificate.ends_ms());
     tokio::spawn(keep_pins(node.clone(), pins));
+    tokio::spawn(advise::keep(node.clone()));
     let path = config.tls.cert.clone();
     let renewal =
         renewal::Renewal { node: node.clone(), identity, trust: trust.clone(), wall, name: name.clone(), path };
@@ -247,5 +259,7 @@ mod tests {
         assert!(!about_token(&hsm, &HsmError::TimedOut).contains(REPLACE_MEMBER));
         let broken = HsmError::Token { operation: "C_Decrypt".into(), reason: "GeneralError".into() };
         assert!(about_token(&hsm, &broken).contains(REPLACE_MEMBER));
+        let missing = HsmError::KeyMissing { label: "x".into(), id: None };
+        assert!(about_token(&hsm, &missing).contains("pki request"));
     }
 }

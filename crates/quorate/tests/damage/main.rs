@@ -226,7 +226,7 @@ async fn status(client: &Client) -> Result<StatusResponse, String> {
 async fn state(client: &Client) -> Result<(String, String), String> {
     let status = status(client).await?;
     let own = status.nodes.iter().find(|n| n.name == status.answered_by).map(|n| n.problem.clone());
-    Ok((status.state, format!("{} {}", status.hint, own.unwrap_or_default())))
+    Ok((status.state, format!("{:?} {}", status.verdicts, own.unwrap_or_default())))
 }
 
 /// The same once the node is no longer sealed, or is known to stay so.

@@ -1,4 +1,4 @@
-//! What the error texts tell an operator to do about a damaged member does help (`quorate manual replace`).
+//! What an operator is told to do about a damaged member does help.
 
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
@@ -31,10 +31,23 @@ async fn a_damaged_member_is_replaced_as_its_error_says() {
     dev.restart(2);
     let alone = client.node(2).expect("a node").with_deadline(PATIENCE);
     let status = await_status(&alone, "the damage to be named", |s| s.state == "damaged").await;
-    for part in ["0000000000000001.seg", "must not vote", "Replacing a damaged member"] {
-        assert!(status.hint.contains(part), "{part}: {}", status.hint);
+    let told = format!("{:?}", status.verdicts);
+    for part in ["0000000000000001.seg", "must not vote", quorate_core::REPLACE_MEMBER] {
+        assert!(told.contains(part), "{part}: {told}");
     }
-    assert!(include_str!("../../manual/replace.md").starts_with("# Replacing a damaged member"));
+    // Whoever asks all of them is told it once, with the steps that follow here; the others can't even hear it.
+    let screen = dev.cli(&["operator", "status", "--output", "table"], "");
+    let screen = String::from_utf8_lossy(&screen.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        format!("DEGRADED {} is damaged: ", victim.name),
+        format!("`quorate operator members remove {}`", victim.name),
+        format!("`quorate operator members invite --name {} > token`", victim.name),
+        format!("`quorate operator members approve {} --fingerprint F`", victim.name),
+        format!("`quorate operator members promote {}`", victim.name),
+    ] {
+        assert_eq!(screen.matches(&part).count(), 1, "{part}: {screen}");
+    }
+    assert!(!screen.contains("README") && !screen.contains("does not answer"), "{screen}");
 
     signal(dev.json.nodes[2].pid, Signal::KILL);
     std::fs::rename(&victim.data, victim.data.with_extension("damaged")).expect("moved away");

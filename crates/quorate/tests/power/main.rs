@@ -114,7 +114,7 @@ impl Rig {
         let all = 0..self.nodes.len();
         for place in all.clone() {
             let found = self.await_state(place, |s| s.leader != 0).await;
-            assert!(["sealed", "ok"].contains(&&*found.state), "{}: {}", found.state, found.hint);
+            assert!(["sealed", "ok"].contains(&&*found.state), "{}: {:?}", found.state, found.verdicts);
         }
         // In a cluster of which one node was cut the others have handed over the root key, or will.
         let some_open = futures::future::join_all(all.clone().map(|place| self.await_state(place, |_| true))).await;
@@ -124,7 +124,7 @@ impl Rig {
         }
         for place in all {
             let found = self.await_state(place, |s| s.state != "sealed").await;
-            assert_eq!(found.state, "ok", "{}", found.hint);
+            assert_eq!(found.state, "ok", "{:?}", found.verdicts);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::clock::reading::Reading;
 use crate::grants::{Doubt, Grants};
 use crate::listed::RosterCheck;
 use crate::log::LogReader;
+use crate::member::MembershipView;
 use crate::node::Base;
 use crate::raft::Raft;
 use crate::raft::codec::{decode_log_id, decode_vote};
@@ -25,7 +26,7 @@ use crate::shared::Shared;
 use crate::status::PeerStatus;
 use crate::succession::Pings;
 use crate::witness::Witness;
-use crate::word::{Own, Shown, Words};
+use crate::word::{Own, Shown, Standing, Words};
 
 /// How often everyone says Hello.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -55,6 +56,8 @@ struct LastHello {
     low_space: bool,
     app: Bytes,
     error: Option<RpcFailure>,
+    /// It has less than it said, and so no vote.
+    lost: bool,
     asking: bool,
 }
 
@@ -87,7 +90,6 @@ impl Heard {
             low_space: heard.low_space,
             app_hello: heard.app,
             age,
-            disowns: heard.error == Some(RpcFailure::NotPinned),
             error: heard.error.map(|e| e.to_string()),
             doubt: None,
         }
@@ -101,6 +103,20 @@ impl Heard {
     /// Whether a member was heard of within the last seconds, and answered then.
     pub(crate) fn is_reachable(&self, id: NodeId) -> bool {
         self.with(|all| all.get(&id).is_some_and(|h| h.at.is_some_and(|at| at.elapsed() < FRESH) && h.error.is_none()))
+    }
+
+    /// Whether a member said last that it has less than it had said, and so never votes again.
+    pub(crate) fn is_lost(&self, id: NodeId) -> bool {
+        self.with(|all| all.get(&id).is_some_and(|h| h.lost))
+    }
+
+    /// Whether most of the other voters answered last that their membership does not pin this node's identity.
+    pub(crate) fn disowned_by_most(&self, me: NodeId, membership: &MembershipView) -> bool {
+        let mut others = membership.voter_ids();
+        others.remove(&me);
+        let disown = |h: &LastHello| h.error == Some(RpcFailure::NotPinned);
+        let disowning = self.with(|all| others.iter().filter(|id| all.get(id).is_some_and(disown)).count());
+        disowning > others.len() / 2
     }
 
     /// Whether a member's disk was nearly full when it was heard of last.
@@ -282,6 +298,7 @@ impl Hellos {
                 low_space: hello.low_space,
                 app: app.clone(),
                 error: None,
+                lost: hello.standing == Standing::Lost as u32,
                 asking: heard.asking,
             };
             news

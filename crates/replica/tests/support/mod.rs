@@ -613,3 +613,13 @@ pub async fn write(node: &Replica, name: &str, value: &[u8]) -> Result<u64, Stri
     }
     Err("contended".into())
 }
+
+/// Waits for a condition that nothing announces.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}

@@ -80,7 +80,9 @@ impl Records {
         deadline: Instant,
         decide: impl Fn(&mut EngineFacts<'_>) -> Result<Change<A>, Error>,
     ) -> Result<Done<A>, Error> {
-        self.change_from(Start::View, deadline, Secrets::default(), decide).await
+        // Without a majority the round tells so, and soon; a batch that is under way would wait for its deadline.
+        let start = if self.replica.quorum().is_present() { Start::View } else { Start::Round };
+        self.change_from(start, deadline, Secrets::default(), decide).await
     }
 
     async fn change_from<A>(

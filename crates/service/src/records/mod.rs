@@ -131,6 +131,7 @@ impl Records {
 fn not_read(e: ReadError) -> Error {
     match e {
         ReadError::Unavailable(why) => Error::Unavailable(why),
+        ReadError::NoMajority(quorum) => Error::NoMajority(quorum),
         ReadError::Stopped(problem) => Fault::from(problem).into(),
     }
 }

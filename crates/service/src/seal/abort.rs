@@ -50,7 +50,7 @@ impl Node {
             let mut open = self.ceremony.open.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(ceremony) = open.as_mut().filter(|c| c.id == id && Instant::now() < c.expires) else {
                 return Err(Error::NotFound(format!(
-                    "no such ceremony is open at {name}: it has ended already, or is another node's; see `operator status`"
+                    "no such ceremony is open at {name}: it has ended already, or is another node's"
                 )));
             };
             let config = ceremony.value.config();
@@ -68,7 +68,7 @@ impl Node {
                 None => {
                     return Err(Error::WrongState(format!(
                         "{} began this ceremony and may end it alone; otherwise {threshold} custodians sign that it is to \
-                         end, each with `operator ceremony abort --sign`",
+                         end",
                         ceremony.starter
                     )));
                 }

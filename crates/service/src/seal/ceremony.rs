@@ -4,6 +4,7 @@
 //! forgotten on success, after 15 minutes, and when the process ends. Only progress is told to others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,24 @@ pub(crate) struct Ceremonies {
     pub(super) open: Mutex<Option<OpenCeremony>>,
     /// One share at a time: the order of arrival is the order of entry.
     entering: tokio::sync::Mutex<()>,
+    /// All shares are there, and this node opens itself.
+    completing: AtomicBool,
+}
+
+/// For as long as a node opens itself.
+struct Completing<'a>(&'a AtomicBool);
+
+impl<'a> Completing<'a> {
+    fn begin(completing: &'a AtomicBool) -> Self {
+        completing.store(true, Ordering::Relaxed);
+        Self(completing)
+    }
+}
+
+impl Drop for Completing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 pub(super) struct OpenCeremony {
@@ -92,6 +111,7 @@ impl Ceremonies {
             flood: Mutex::default(),
             open: Mutex::default(),
             entering: tokio::sync::Mutex::default(),
+            completing: AtomicBool::default(),
         }
     }
 
@@ -110,6 +130,11 @@ impl Ceremonies {
             let progress = c.value.progress();
             !progress.is_complete() && progress.entered.contains(&x)
         })
+    }
+
+    /// Whether all shares are there and this node is opening itself.
+    pub(crate) fn is_completing(&self) -> bool {
+        self.completing.load(Ordering::Relaxed)
     }
 
     /// Forgets the shares that were entered before the cluster-wide seal at `rev`.
@@ -217,7 +242,8 @@ impl Node {
                 by = source,
                 "share entered"
             );
-            return Ok(Submitted { ceremony: Some(self.ceremony_status(&progress)), unsealed: false });
+            let status = self.ceremony_status(&progress).labelled(&seal.config);
+            return Ok(Submitted { ceremony: Some(status), unsealed: false });
         }
         tracing::info!(entered = progress.entered.len(), by = source, "last share entered, unsealing");
         let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
@@ -341,6 +367,7 @@ impl Node {
             self.ceremony.forget(Some(id));
             return if self.kms().is_ok() { Ok(()) } else { Err(self.damaged()) };
         }
+        let _completing = Completing::begin(&self.ceremony.completing);
         let seal = self.caught_up(replica).await?;
         let envelope = seal.envelope.clone().ok_or_else(no_envelope)?;
         let half = hsm_half(&self.hsm, &envelope, &self.keys.kem.spki_der).await.map_err(|e| {
@@ -388,6 +415,7 @@ impl Node {
             node: self.config.name.to_string(),
             threshold: progress.threshold,
             entered: progress.entered.clone(),
+            labels: Vec::new(),
             expires_ms: self.world.wall.now_ms().saturating_add(left.as_millis() as u64),
         }
     }

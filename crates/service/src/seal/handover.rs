@@ -196,6 +196,22 @@ impl Node {
         });
     }
 
+    /// The members that the root key is on its way to, by name: this one too, while it opens itself.
+    pub(crate) fn handing_over(&self) -> Vec<String> {
+        let state = self.current();
+        let State::Unsealed(unsealed) = &*state else {
+            let own = self.ceremony.is_completing().then(|| self.config.name.to_string());
+            return own.into_iter().collect();
+        };
+        let ceremony = &unsealed.opened.ceremony;
+        let comes = |id: &NodeId| {
+            (ceremony.age() < OFFERED || self.handover.is_newly_approved(*id)) && self.wants_handover(*id, ceremony)
+        };
+        let status = unsealed.replica.status();
+        let others = status.members().iter().filter(|(id, _)| **id != status.id && comes(id));
+        others.map(|(_, member)| member.name.clone()).collect()
+    }
+
     pub(crate) async fn hand_over(&self, opened: &Arc<Opened>, to: NodeId) -> Result<String, Error> {
         let records = &opened.records;
         // A fresh view: neither a removed member nor a node of a sealed cluster gets anything.

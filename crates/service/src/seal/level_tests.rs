@@ -66,7 +66,7 @@ async fn a_cluster_is_upgraded_node_by_node_and_rises_when_the_last_one_is() {
     drop(n2);
     let n2 = rig.speaking("n2", 1).await;
     within(30, n2.wait_for(Health::UpgradeNeeded)).await;
-    says_to_upgrade(&n2.status(&admin()).expect("status").hint);
+    says_to_upgrade(&said(&n2));
     let refused = n2.kms().err().expect("it does not serve");
     assert_eq!(refused.reason(), Reason::UpgradeNeeded);
     says_to_upgrade(&refused.to_string());
@@ -82,9 +82,8 @@ async fn a_cluster_is_upgraded_node_by_node_and_rises_when_the_last_one_is() {
         || Some(crate::node::JoinConfig { addresses: vec![], token: JoinToken::parse(&token).expect("a token") });
     let start = |level| rig.start("n3", Options { join: join(), level: Some(level), ..Options::default() });
     let n3 = start(1).await.expect("starts");
-    let hint = || n3.status(&admin()).expect("status").hint;
-    eventually("n3 is refused", || hint().contains("joining was refused")).await;
-    says_to_upgrade(&hint());
+    eventually("n3 is refused", || said(&n3).contains("joining was refused")).await;
+    says_to_upgrade(&said(&n3));
     let pending = n1.list_members(&admin(), soon()).await.expect("listed").pending;
     assert!(pending.iter().all(|p| p.fingerprint.is_none()), "nothing is kept of it: {pending:?}");
     n3.shutdown().await;

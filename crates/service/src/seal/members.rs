@@ -1,4 +1,4 @@
-//! Inviting, approving and promoting members (design §6, step 5).
+//! Approving and promoting members (design §6, step 5), and who leads.
 
 use quorate_core::authorize::{ManageCluster, ReadStatus, authorize};
 use quorate_core::decide::{Change, Write};
@@ -10,34 +10,18 @@ use quorate_core::record_key::RecordKey;
 use quorate_crypto::{Envelope, EnvelopeKind, HsmAlg, RootKey};
 use quorate_replica::{MembershipError, MembershipView};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
-use super::join::token_hash;
+use super::invitations::not_invited;
 use super::open::{Opened, SealState};
-use super::sha256;
 use super::statement::{self, as_member};
 use super::status::{Health, Members, Pending};
-use super::token::JoinToken;
 use crate::error::Error;
 use crate::node::{FOUNDER, Node, State};
-use crate::records::facts::unreadable;
 use crate::records::{EngineFacts, Secrets};
 
-/// How long an invitation is valid unless said otherwise, in minutes.
-pub const VALID_MINUTES_DEFAULT: u32 = 60;
-/// Longest validity: a week.
-pub const VALID_MINUTES_MAX: u32 = 7 * 24 * 60;
 /// Most invitations and members at once.
-const MEMBERS_MAX: usize = 64;
+pub(super) const MEMBERS_MAX: usize = 64;
 const _: () = assert!(MEMBERS_MAX <= MembershipView::MEMBERS_MAX);
-
-/// An invitation.
-pub struct Invited {
-    /// The token's text; it goes to the new node and nowhere else.
-    pub token: Zeroizing<String>,
-    /// When it ends, milliseconds since 1970.
-    pub expires_ms: u64,
-}
 
 /// An approval.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,68 +50,6 @@ fn same_fingerprint(a: &str, b: &str) -> bool {
 }
 
 impl Node {
-    /// Invites a node by name; an earlier invitation of that name ends.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyExists`] when a member has that name.
-    pub async fn invite(
-        &self,
-        caller: &Principal,
-        name: &str,
-        minutes: u32,
-        deadline: Instant,
-    ) -> Result<Invited, Error> {
-        authorize::<ManageCluster>(caller)?;
-        let opened = self.opened()?;
-        let name: Name =
-            name.parse().map_err(|e: quorate_core::id::InvalidId| Error::InvalidArgument(e.to_string()))?;
-        if minutes > VALID_MINUTES_MAX {
-            return Err(Error::InvalidArgument(format!(
-                "an invitation is valid for at most {VALID_MINUTES_MAX} minutes, not {minutes}"
-            )));
-        }
-        let minutes = if minutes == 0 { VALID_MINUTES_DEFAULT } else { minutes };
-        let mut secret = Zeroizing::new([0; 32]);
-        self.world.entropy.fill(&mut secret[..]);
-        let token = token_hash(self.config.cluster, &secret);
-        let decide = |facts: &mut EngineFacts<'_>| {
-            let view = facts.view();
-            let roster_serial = view.roster().map_err(unreadable)?.map_or(0, |(_, signed)| signed.roster().serial);
-            // Nobody becomes a member under that name while this is decided: it has been read.
-            let is_member = facts.get::<MemberRecord>(name.clone())?.is_some();
-            if is_member || view.membership().by_name(name.as_str()).is_some() {
-                return Err(Error::AlreadyExists(format!("a member is called {name} already; choose another name")));
-            }
-            let now = self.now_ms(view);
-            let expires_ms = now.saturating_add(u64::from(minutes) * 60_000);
-            // Expired ones go with the occasion, and an older one for this name is void.
-            let is_void = |i: &Of<Invitation>| i.expires_ms <= now || i.for_name == name;
-            let (void, open): (Vec<_>, Vec<_>) = facts.all::<Invitation>()?.into_iter().partition(is_void);
-            if open.len() >= MEMBERS_MAX {
-                return Err(Error::WrongState("too many invitations are open; approve some or let them expire".into()));
-            }
-            let void = void.into_iter().take(2 * MEMBERS_MAX - 1);
-            let mut writes: Vec<Write> = void.map(|i| Write::Delete(RecordName::Invitation(i.token))).collect();
-            let invited_by = caller.to_string();
-            let invitation = Invitation { token, for_name: name.clone(), invited_by, expires_ms, applicant: None };
-            writes.push(Write::Create(Record::Invitation(invitation)));
-            Ok(Change { writes, answer: (expires_ms, roster_serial) })
-        };
-        let (expires_ms, roster_serial) = opened.records.change(deadline, Secrets::default(), decide).await?.answer;
-        let token = JoinToken {
-            cluster: self.config.cluster,
-            root_sha256: sha256(&self.config.root_spki),
-            for_name: name,
-            inviter_name: self.config.name.clone(),
-            inviter_addr: self.config.peer_addr.clone(),
-            inviter_spki: self.keys.identity.clone(),
-            seal_config_hash: opened.seal.config.hash(),
-            roster_serial,
-            secret,
-        };
-        Ok(Invited { token: token.to_text(), expires_ms })
-    }
-
     /// Approves the applicant with this name and fingerprint: it becomes a learner with an envelope of its own, and is
     /// offered the root key. Approving again what was approved goes on where it stopped.
     ///
@@ -200,7 +122,7 @@ impl Node {
         let mut invitations = facts.all::<Invitation>()?;
         invitations.retain(|i| i.for_name.as_str() == name && now < i.expires_ms);
         let Some(invitation) = invitations.pop() else {
-            return Err(Error::NotFound(format!("nobody called {name} is invited; `members list` shows who is")));
+            return Err(not_invited(name));
         };
         let Some(applicant) = invitation.applicant.clone() else {
             return Err(Error::WrongState(format!(
@@ -275,9 +197,7 @@ impl Node {
                 // Approved, and a member under the id it was approved with.
                 let id = member(facts, name)?.map(|member| member.id);
                 let id = id.filter(|id| facts.view().membership().members.contains_key(id));
-                ids.push(id.ok_or_else(|| {
-                    Error::NotFound(format!("{name} is no approved member; `members list` shows who is"))
-                })?);
+                ids.push(id.ok_or_else(|| Error::NotFound(format!("{name} is no approved member")))?);
             }
             let serial = records.change_roster(facts, &mut writes, |now| now.promoting(&ids, force))?;
             Ok(Change { writes, answer: (ids, serial) })
@@ -317,9 +237,12 @@ impl Node {
         let replica = state.replica().ok_or(Error::Uninitialized)?;
         let to = name
             .map(|name| {
-                replica.status().membership.by_name(name).map(|(id, _)| id).ok_or_else(|| {
-                    Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is"))
-                })
+                replica
+                    .status()
+                    .membership
+                    .by_name(name)
+                    .map(|(id, _)| id)
+                    .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member")))
             })
             .transpose()?;
         let id = replica.transfer_leader(to, deadline).await.map_err(not_changed)?;
@@ -366,12 +289,12 @@ impl Node {
     }
 }
 
-/// The keyring is still the one that `opened` has; the change stands only while it is.
 /// The record of the member called that; what is no name is nobody's.
 pub(super) fn member(facts: &mut EngineFacts<'_>, name: &str) -> Result<Option<Of<MemberRecord>>, Error> {
     name.parse().map_or(Ok(None), |name: Name| facts.get::<MemberRecord>(name))
 }
 
+/// The keyring is still the one that `opened` has; the change stands only while it is.
 pub(super) fn current_keyring(opened: &Opened, facts: &mut EngineFacts<'_>) -> Result<(), Error> {
     match facts.get::<SealRecord>(RecordKey::keyring())? {
         Some(record) if record.value == opened.seal.keyring => Ok(()),
@@ -385,8 +308,8 @@ fn check_fingerprint(name: &str, statement: &Statement, given: &str) -> Result<(
         return Ok(());
     }
     Err(Error::InvalidArgument(format!(
-        "the fingerprint does not match: the node that asks to be {name} has {actual}; compare it with what `pki request` \
-         printed on that machine, and do not approve it unless they are equal"
+        "the fingerprint does not match: the node that asks to be {name} has {actual}; compare that with what was \
+         printed on its machine when its keys were made, and do not approve it unless they are equal"
     )))
 }
 

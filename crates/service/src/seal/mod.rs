@@ -11,6 +11,7 @@ pub(crate) mod flood;
 mod genesis;
 pub(crate) mod handover;
 pub(crate) mod hello;
+mod invitations;
 pub(crate) mod join;
 mod members;
 mod message;
@@ -26,6 +27,7 @@ mod statement;
 pub mod status;
 mod status_view;
 pub mod token;
+pub mod verdict;
 
 #[cfg(test)]
 mod level_tests;
@@ -36,15 +38,19 @@ mod support;
 mod tests;
 #[cfg(test)]
 mod trust_tests;
+#[cfg(test)]
+mod verdict_tests;
 
 pub use abort::{AbortSignature, Aborted};
 pub use ceremony::{Challenge, SHARES_KEPT, Submitted};
 pub use genesis::{Founded, InitRequest};
-pub use members::{Approved, Invited, Leader, VALID_MINUTES_DEFAULT, VALID_MINUTES_MAX};
+pub use invitations::{Invited, VALID_MINUTES_DEFAULT, VALID_MINUTES_MAX};
+pub use members::{Approved, Leader};
 pub use public::PublicSeals;
 pub use rotation::Removed;
 pub use status::{CeremonyStatus, Health, Members, NodeStatus, Pending, Status};
 pub use token::{JoinToken, TokenError};
+pub use verdict::{Severity, Step, Verdict};
 
 /// Text that is secret: wiped when dropped.
 pub type SecretText = zeroize::Zeroizing<String>;

@@ -292,7 +292,6 @@ impl Node {
 /// No envelope has arrived here yet.
 pub(crate) fn no_envelope() -> Error {
     Error::Unavailable(
-        "this node has no envelope yet: it has not caught up with the cluster, or was not approved; see `operator status`"
-            .into(),
+        "this node has no envelope yet: it has not caught up with the cluster, or was not approved".into(),
     )
 }

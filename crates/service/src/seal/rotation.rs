@@ -99,8 +99,7 @@ impl Node {
         let pinned = view.membership().by_name(name).map(|(id, _)| id);
         drop(view);
         let id = record.as_ref().map(|r| r.id).or(pinned);
-        let id = id
-            .ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member; `members list` shows who is")))?;
+        let id = id.ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member")))?;
         // While the voters change, those that go count still; from then on it is the roster that cuts off.
         let serial = records.commit_roster(deadline, |now| now.demoting(id)).await?;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;

@@ -183,10 +183,9 @@ impl Node {
     pub(crate) fn sealed_replica(&self) -> Result<Replica, Error> {
         match &*self.current() {
             State::Sealed(s) => Ok(s.replica.clone()),
-            State::Unsealed(_) => Err(Error::WrongState(format!(
-                "node {} is unsealed already and takes no shares; `operator status` shows which nodes are sealed",
-                self.config.name
-            ))),
+            State::Unsealed(_) => {
+                Err(Error::WrongState(format!("node {} is unsealed already and takes no shares", self.config.name)))
+            }
             State::Uninitialized(_) => Err(Error::Uninitialized),
             State::Stopped { why, .. } => Err(why.clone().into()),
         }

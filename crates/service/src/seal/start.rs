@@ -56,6 +56,7 @@ impl Node {
             peers: Peers::default(),
             pins: Pins::new(file.as_ref().map(|file| file.pins.clone()).unwrap_or_default()),
             problem: Mutex::default(),
+            awaits_approval: AtomicBool::default(),
             certificate_ends_ms: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         });
@@ -84,7 +85,7 @@ impl Node {
                 }
                 None => tracing::info!(
                     node = %node.config.name, data_dir = %node.config.data_dir.display(),
-                    "uninitialized: found a cluster with `quorate operator init`, or configure [join]"
+                    "uninitialized"
                 ),
             },
         }

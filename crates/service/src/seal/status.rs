@@ -1,8 +1,11 @@
-//! What an operator sees at a glance: who leads, who is sealed, who lags, how far a ceremony is, what to do next.
+//! What an operator sees at a glance: what state the cluster is in, who leads, who is sealed, who lags, how far a ceremony is.
 
 use quorate_core::id::{ClusterId, Lineage, NodeId};
 use quorate_core::level::Level;
-use quorate_crypto::SealFingerprint;
+use quorate_crypto::{SealConfig, SealFingerprint};
+use quorate_replica::{OFFSET_ALARM_MS, Quorum};
+
+use super::verdict::Verdict;
 
 /// What a node can do for a client right now; also the answer of `/health`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,8 +63,10 @@ pub struct Status {
     pub dev: bool,
     /// State of the answering node.
     pub health: Health,
-    /// What to do next, when there is something.
-    pub hint: String,
+    /// What state that is, the gravest first; never nothing.
+    pub verdicts: Vec<Verdict>,
+    /// Which voters the answering node has to work with.
+    pub quorum: Quorum,
     /// The answering node's last applied index and the hash of its state's digest there: equal on all nodes at one index.
     pub digest: Option<(u64, [u8; 32])>,
 }
@@ -79,6 +84,8 @@ pub struct NodeStatus {
     pub voter: bool,
     /// Whether it was heard of within the last seconds.
     pub reachable: bool,
+    /// What it can do for a client, as it said last; none when it was never heard of.
+    pub health: Option<Health>,
     /// Whether it refuses to use keys. An unreachable node is shown as it was heard of last, sealed if never.
     pub sealed: bool,
     /// The last entry it has applied.
@@ -97,14 +104,33 @@ pub struct NodeStatus {
     pub version: String,
     /// The highest feature level that it speaks; none when that is not known.
     pub level: Option<Level>,
-    /// Empty, or what is wrong with it.
+    /// Empty, or what is wrong with it by its own word; of an unreachable one, why it is not heard of.
     pub problem: String,
+    /// What the answering node holds against it.
+    pub doubt: Option<String>,
+    /// How far its clock is ahead of the majority's, in milliseconds, if both are known.
+    pub clock_offset_ms: Option<i64>,
     /// Free bytes of its disk.
     pub free_bytes: u64,
     /// Its disk is nearly full: it takes no changes.
     pub low_space: bool,
     /// When its certificate, which serves both ports, expires, milliseconds since 1970; 0 when that is not known.
     pub certificate_ends_ms: u64,
+}
+
+impl NodeStatus {
+    /// Everything that is wrong with it, in words; nothing when nothing is.
+    pub fn problems(&self) -> String {
+        let space = self.low_space.then(|| format!("short of disk space: {} MiB free", self.free_bytes >> 20));
+        // Of damage there is no more to say.
+        let doubt = self.doubt.clone().filter(|_| self.health != Some(Health::Damaged));
+        let clock = self.clock_offset_ms.filter(|ms| ms.saturating_abs() > OFFSET_ALARM_MS).map(|ms| {
+            let side = if ms > 0 { "ahead of" } else { "behind" };
+            format!("its clock is {} s {side} the majority's", ms.unsigned_abs() / 1000)
+        });
+        let own = Some(self.problem.clone()).filter(|problem| !problem.is_empty());
+        [own, space, doubt, clock].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// A ceremony that is open.
@@ -118,11 +144,20 @@ pub struct CeremonyStatus {
     pub threshold: u8,
     /// The numbers of the shares entered so far.
     pub entered: Vec<u8>,
+    /// Their custodians' labels, in that order, where they are known.
+    pub labels: Vec<String>,
     /// When the entered shares are forgotten, milliseconds since 1970 by the answering node's clock.
     pub expires_ms: u64,
 }
 
 impl CeremonyStatus {
+    /// With the custodians' labels.
+    pub(crate) fn labelled(mut self, config: &SealConfig) -> Self {
+        let label = |x: &u8| config.custodian(*x).map(|c| c.label.clone()).unwrap_or_default();
+        self.labels = self.entered.iter().map(label).collect();
+        self
+    }
+
     /// The id as people see it, in hex.
     pub fn id_text(&self) -> String {
         self.id.iter().map(|b| format!("{b:02x}")).collect()

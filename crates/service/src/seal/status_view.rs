@@ -1,16 +1,18 @@
 //! Puts the status together: what this node's replica knows of the members, and what they say of themselves.
 
+use std::sync::atomic::Ordering;
+
 use quorate_core::authorize::{ReadStatus, authorize};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
-use quorate_core::time::utc;
 use quorate_crypto::HsmAlg;
-use quorate_replica::{Member, OFFSET_ALARM_MS, OUTRUN_MAX_MS, ReplicaStatus, Role};
+use quorate_replica::{Member, Quorum, Replica, ReplicaStatus, Role};
 
 use super::hello::AppHello;
 use super::open::SealState;
 use super::statement::as_member;
 use super::status::{CeremonyStatus, Health, NodeStatus, Status};
+use super::verdict::{Facts, Joining, Verdict, judge};
 use crate::error::Error;
 use crate::node::{Node, State};
 
@@ -30,17 +32,17 @@ impl Node {
             .and_then(|view| SealState::read(view, self.config.name.as_str(), &self.pins.get()).ok().flatten());
         // Before genesis there are no records whose digest could tell anything.
         let digest = view.filter(|_| seal.is_some()).and_then(|view| Some((view.applied(), view.digest().ok()?)));
-        let nodes = match &status {
-            Some(status) => self.node_statuses(status),
-            None => vec![self.lone_status(state.health())],
-        };
+        let nodes = self.members_seen(&state, status.as_ref());
         let ceremony = self.open_ceremony(status.as_ref());
+        let ceremony = ceremony.map(|c| seal.iter().fold(c, |c, seal| c.labelled(&seal.config)));
         Ok(Status {
             cluster: self.config.cluster,
             lineage: seal.as_ref().map(|s| s.config.lineage),
             seal: seal.as_ref().map(|s| (s.config.generation, s.config.fingerprint())),
-            leader: status.as_ref().and_then(|s| s.leader),
-            hint: self.hint(&state, status.as_ref(), &nodes, ceremony.as_ref()),
+            // Without a majority nobody leads, whoever was elected last.
+            leader: status.as_ref().filter(|s| s.quorum.is_present()).and_then(|s| s.leader),
+            verdicts: self.judged(status.as_ref(), &nodes, ceremony.as_ref()),
+            quorum: status.as_ref().map(|s| s.quorum.clone()).unwrap_or_default(),
             nodes,
             ceremony,
             cluster_time_ms: status.as_ref().map_or(0, |s| s.cluster_time_ms),
@@ -50,6 +52,41 @@ impl Node {
             health: state.health(),
             digest,
         })
+    }
+
+    /// What state the cluster is in, the gravest first; as [`Self::status`] tells it.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let state = self.current();
+        let status = state.replica().map(|r| r.status());
+        let nodes = self.members_seen(&state, status.as_ref());
+        self.judged(status.as_ref(), &nodes, self.open_ceremony(status.as_ref()).as_ref())
+    }
+
+    fn judged(
+        &self,
+        status: Option<&ReplicaStatus>,
+        nodes: &[NodeStatus],
+        ceremony: Option<&CeremonyStatus>,
+    ) -> Vec<Verdict> {
+        let (why, fingerprint) = (self.problem(), self.keys.fingerprint());
+        let approve = self.awaits_approval.load(Ordering::Relaxed).then_some(fingerprint.as_str());
+        judge(&Facts {
+            joining: self.config.join.as_ref().map(|_| Joining { approve, why: &why }),
+            disowned: status.is_some_and(|s| s.disowned),
+            quorum: status.map(|s| s.quorum.clone()).unwrap_or_default(),
+            nodes,
+            ceremony,
+            handing_over: &self.handing_over(),
+            time_held_ms: status.and_then(|s| s.time_held_ms),
+            cluster_time_ms: status.map_or(0, |s| s.cluster_time_ms),
+            reference_ms: status.and_then(|s| s.reference_ms),
+            now_ms: self.world.wall.now_ms(),
+        })
+    }
+
+    /// Which voters this node has to work with; before it belongs to a cluster it misses none.
+    pub fn quorum(&self) -> Quorum {
+        self.current().replica().map(Replica::quorum).unwrap_or_default()
     }
 
     /// Whether this node's disk is nearly full.
@@ -64,7 +101,8 @@ impl Node {
         members.map(|m| (m.name.clone(), m.identity_spki.clone())).collect()
     }
 
-    fn node_statuses(&self, status: &ReplicaStatus) -> Vec<NodeStatus> {
+    fn members_seen(&self, state: &State, status: Option<&ReplicaStatus>) -> Vec<NodeStatus> {
+        let Some(status) = status else { return vec![self.lone_status(state.health())] };
         let furthest = status.peers.iter().map(|p| p.applied).chain([status.last_log]).max().unwrap_or(0);
         let mut nodes = Vec::new();
         for (id, member) in status.members() {
@@ -76,7 +114,7 @@ impl Node {
         }
         if nodes.is_empty() {
             // A joiner that has not caught up with its own membership.
-            nodes.push(NodeStatus { id: status.id.0, role: "learner".into(), ..self.lone_status(self.health()) });
+            nodes.push(NodeStatus { id: status.id.0, role: "learner".into(), ..self.lone_status(state.health()) });
         }
         nodes
     }
@@ -84,10 +122,7 @@ impl Node {
     fn own_node_status(&self, status: &ReplicaStatus, member: &Member, furthest: u64) -> NodeStatus {
         let hello = self.app_hello();
         let problem = status.problem.as_ref().map_or(hello.problem.clone(), ToString::to_string);
-        let problem = if status.is_disowned() { REMOVED.to_owned() } else { problem };
-        let space = status.space;
-        let problem = with_space(problem, space.low, space.free_bytes);
-        let problem = with_clock(problem, status.clock_offset_ms);
+        let problem = if status.disowned { REMOVED.to_owned() } else { problem };
         NodeStatus {
             id: status.id.0,
             role: role(status, status.id),
@@ -97,8 +132,9 @@ impl Node {
             level: Some(status.speaks),
             lag: furthest.saturating_sub(status.applied),
             problem,
-            free_bytes: space.free_bytes,
-            low_space: space.low,
+            clock_offset_ms: status.clock_offset_ms,
+            free_bytes: status.space.free_bytes,
+            low_space: status.space.low,
             ..described(member, Some(&hello))
         }
     }
@@ -110,17 +146,13 @@ impl Node {
         let applied = peer.map_or(0, |p| p.applied);
         let unreached = || match peer {
             Some(p) => match (&p.error, p.age) {
-                (Some(e), _) => format!("not reachable: {e}"),
+                (Some(e), _) => e.clone(),
                 (None, Some(age)) => format!("not heard of for {} s", age.as_secs()),
                 (None, None) => "never heard of".into(),
             },
             None => "never heard of".into(),
         };
         let problem = if reachable { hello.as_ref().map_or(String::new(), |h| h.problem.clone()) } else { unreached() };
-        let (low_space, free_bytes) = peer.map_or((false, 0), |p| (p.low_space, p.free_bytes));
-        let problem = with_space(problem, low_space, free_bytes);
-        let problem = with(problem, peer.and_then(|p| p.doubt.clone()));
-        let problem = with_clock(problem, peer.and_then(|p| p.clock_offset_ms));
         NodeStatus {
             id: id.0,
             role: role(status, id),
@@ -130,8 +162,10 @@ impl Node {
             level: peer.and_then(|p| p.level),
             lag: furthest.saturating_sub(applied),
             problem,
-            free_bytes,
-            low_space,
+            doubt: peer.and_then(|p| p.doubt.clone()),
+            clock_offset_ms: peer.and_then(|p| p.clock_offset_ms),
+            free_bytes: peer.map_or(0, |p| p.free_bytes),
+            low_space: peer.is_some_and(|p| p.low_space),
             ..described(member, hello.as_ref())
         }
     }
@@ -162,114 +196,17 @@ impl Node {
                 node: s.members().get(&p.id)?.name.clone(),
                 threshold: ceremony.threshold,
                 entered: ceremony.entered,
+                labels: Vec::new(),
                 expires_ms: self.world.wall.now_ms().saturating_add(left.as_millis() as u64),
             })
         });
         // Of two equally far ones every node names the same.
         theirs.max_by_key(|c| (c.entered.len(), std::cmp::Reverse(c.node.clone())))
     }
-
-    fn hint(
-        &self,
-        state: &State,
-        status: Option<&ReplicaStatus>,
-        nodes: &[NodeStatus],
-        ceremony: Option<&CeremonyStatus>,
-    ) -> String {
-        let problem = self.problem();
-        match state {
-            State::Uninitialized(_) if self.config.join.is_some() => {
-                return if problem.is_empty() { "joining".into() } else { problem };
-            }
-            State::Uninitialized(_) => {
-                return "found a cluster here with `quorate operator init --shares 5 --threshold 3`, or let this node \
-                        join one: `quorate operator members invite` on a member"
-                    .into();
-            }
-            State::Stopped { why, .. } => return why.what().to_owned(),
-            State::Sealed(_) | State::Unsealed(_) => {}
-        }
-        if status.is_some_and(|s| s.is_disowned()) {
-            return "take this node out of service, or let it join anew: with an empty data_dir, after `quorate operator \
-                    members invite` on a member"
-                .into();
-        }
-        if let Some(ms) = status.and_then(|s| s.time_held_ms) {
-            return format!(
-                "cluster time stands still: the leader's clock says {}, and nobody can witness the jump; check that clock, \
-                 then `quorate operator confirm-time` at an unsealed node",
-                utc(ms)
-            );
-        }
-        if let Some((ms, clocks_ms)) = status.and_then(|s| Some((s.cluster_time_ms, s.reference_ms?)))
-            && ms > clocks_ms.saturating_add(OUTRUN_MAX_MS)
-        {
-            return format!(
-                "cluster time, {}, is ahead of the nodes' clocks, {}: if those are right, `quorate operator confirm-time` sets \
-                 it back",
-                utc(ms),
-                utc(clocks_ms)
-            );
-        }
-        if let Some(c) = ceremony {
-            let missing = usize::from(c.threshold).saturating_sub(c.entered.len());
-            return format!("a ceremony is open at {}: {missing} more share(s), `quorate operator unseal`", c.node);
-        }
-        let low: Vec<&str> = nodes.iter().filter(|n| n.low_space).map(|n| n.name.as_str()).collect();
-        if !low.is_empty() {
-            return format!(
-                "make room on the disk of {}: it goes on by itself at twice its limit (log.low_space_mib)",
-                low.join(", ")
-            );
-        }
-        if status.is_some_and(|s| s.leader.is_none()) {
-            return "no leader: a majority of the voters has to be up and reach each other".into();
-        }
-        let sealed: Vec<&str> = nodes.iter().filter(|n| n.reachable && n.sealed).map(|n| n.name.as_str()).collect();
-        match (sealed.is_empty(), sealed.len() == nodes.iter().filter(|n| n.reachable).count()) {
-            (false, true) => {
-                "the cluster is sealed: custodians enter their shares with `quorate operator unseal`".into()
-            }
-            (false, false) => {
-                format!("sealed: {}; custodians unseal with `quorate operator unseal`", sealed.join(", "))
-            }
-            (true, _) => match nodes.iter().filter(|n| n.voter).count() {
-                2 => "two voters stop when either fails: promote a third".into(),
-                _ => String::new(),
-            },
-        }
-    }
 }
 
 /// What a node that finds itself disowned says of itself.
 const REMOVED: &str = "removed from the cluster: the other members no longer know its identity key";
-
-/// What is wrong with a node, its disk included.
-fn with_space(problem: String, low: bool, free_bytes: u64) -> String {
-    with(problem, low.then(|| format!("short of disk space: {} MiB free", free_bytes >> 20)))
-}
-
-/// One more thing that is wrong.
-fn with(problem: String, more: Option<String>) -> String {
-    match more {
-        Some(more) if problem.is_empty() => more,
-        Some(more) => format!("{problem}; {more}"),
-        None => problem,
-    }
-}
-
-/// The same, its clock included.
-fn with_clock(problem: String, offset_ms: Option<i64>) -> String {
-    match offset_ms {
-        Some(ms) if ms.saturating_abs() > OFFSET_ALARM_MS => {
-            let side = if ms > 0 { "ahead of" } else { "behind" };
-            let seconds = ms.unsigned_abs() / 1000;
-            let off = format!("its clock is {seconds} s {side} the majority's: set it right (chrony, ntpd)");
-            with(problem, Some(off))
-        }
-        _ => problem,
-    }
-}
 
 fn role(status: &ReplicaStatus, id: NodeId) -> String {
     let word = match (id == status.id, status.role) {
@@ -277,7 +214,7 @@ fn role(status: &ReplicaStatus, id: NodeId) -> String {
         (true, Role::Candidate) => "candidate",
         (true, Role::Leader) => "leader",
         (true, Role::Follower) => "follower",
-        (false, _) if status.leader == Some(id) => "leader",
+        (false, _) if status.leader == Some(id) && status.quorum.is_present() => "leader",
         (false, _) if status.membership.is_voter(id) => "follower",
         (false, _) => "learner",
     };
@@ -290,6 +227,7 @@ fn described(member: &Member, hello: Option<&AppHello>) -> NodeStatus {
         name: member.name.clone(),
         api: member.api_addr.clone(),
         peer: member.peer_addr.clone(),
+        health: hello.map(|h| h.health),
         sealed: hello.is_none_or(|h| h.health != Health::Ok),
         assurance: hello.map(|h| h.assurance.clone()).unwrap_or_default(),
         hsm_algorithm: HsmAlg::from_byte(member.kem_alg).map(|alg| alg.as_str().to_owned()).unwrap_or_default(),

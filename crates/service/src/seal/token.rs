@@ -49,10 +49,10 @@ pub struct JoinToken {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// It does not begin as a token does.
-    #[error("not a join token: it should begin with {PREFIX:?}; paste the whole line that `members invite` printed")]
+    #[error("not a join token: it should begin with {PREFIX:?}; paste the whole line of the invitation")]
     Form,
     /// Cut or mistyped.
-    #[error("the join token is damaged (cut short or mistyped); paste the whole line that `members invite` printed")]
+    #[error("the join token is damaged (cut short or mistyped); paste the whole line of the invitation")]
     Damaged,
 }
 

@@ -213,7 +213,7 @@ async fn a_node_believes_no_custodians_but_those_it_was_introduced_to() {
     unpinned(node.seal_configs(&admin()).expect_err("no share is typed there"));
     unpinned(submit(&node, &theirs.shares[0]).await.map(|_| ()).expect_err("nor taken"));
     let status = node.status(&admin()).expect("status");
-    assert!(status.seal.is_none() && status.hint.contains("unpinned"), "{}", status.hint);
+    assert!(status.seal.is_none() && said(&node).contains("unpinned"), "{}", said(&node));
     node.shutdown().await;
     drop(node);
 

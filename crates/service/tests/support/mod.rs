@@ -340,6 +340,11 @@ pub async fn unseal(node: &Node, shares: &[String]) {
     assert_eq!(node.health(), Health::Ok);
 }
 
+/// What a node says of the cluster, to look for words in.
+pub fn said(node: &Node) -> String {
+    format!("{:?}", node.status(&admin()).expect("status").verdicts)
+}
+
 /// Waits until a node waits for approval under this name.
 pub async fn pending_fingerprint(member: &Node, name: &str) -> String {
     within(30, async {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::layout::{ClusterFile, Layout};
 use super::process::{LogFormat, NodeProcess};
 use crate::command::failure::{CommandResult, Doing, Failure};
-use crate::command::files;
 use crate::command::operator::{Asked, Public, ask_all, enter, node_at};
+use crate::command::{advice, files};
 
 /// Between two looks at the nodes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -103,13 +103,14 @@ impl Cluster {
                 let say = |a: &Asked| match &a.status {
                     Ok(s) => {
                         let own = s.nodes.iter().find(|n| n.name == s.answered_by).map(|n| n.problem.as_str());
+                        let hint = s.verdicts.first().map(|verdict| advice::of(verdict, &s.answered_by).hint());
                         format!(
                             "{} at {} is {} ({} {})",
                             s.answered_by,
                             a.address,
                             s.state,
                             own.unwrap_or_default(),
-                            s.hint
+                            hint.unwrap_or_default()
                         )
                     }
                     Err(e) => format!("{}: {}", a.address, e.message),

@@ -15,7 +15,7 @@ use crate::command::{Shared, output};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator ceremony abort
-  quorate operator ceremony abort --sign --node 2")]
+  quorate operator ceremony abort --sign --node n2")]
 pub struct CeremonyCommand {
     #[command(subcommand)]
     action: Action,
@@ -30,12 +30,12 @@ enum Action {
     /// the ceremony needs shares end it. Without all this it ends after 15 minutes, or when an administrator seals the node.
     #[command(after_help = "Examples:
   quorate operator ceremony abort
-  quorate operator ceremony abort --node 2
+  quorate operator ceremony abort --node n2
   quorate operator ceremony abort --sign < share-1.txt")]
     Abort {
-        /// The node at this place among the addresses, from 1 [default: the only one at which a ceremony is open]
-        #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-        node: Option<u16>,
+        /// This node: its name, or its place among the addresses, from 1 [default: the only one at which a ceremony is open]
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
         /// Sign with a share, as a custodian who did not begin it
         #[arg(long)]
         sign: bool,
@@ -49,9 +49,9 @@ impl CeremonyCommand {
         let Action::Abort { node, sign } = self.action;
         let client = shared.client().await?;
         let mut asked = nodes::ask_all(&client).await;
-        if let Some(place) = node {
-            nodes::at(&client, place)?;
-            asked = asked.into_iter().skip(usize::from(place) - 1).take(1).collect();
+        if let Some(node) = &node {
+            let there = nodes::pick_named(&client, &asked, node)?;
+            asked.retain(|a| there.addresses().any(|address| address == a.address));
         }
         if asked.iter().all(|a| a.status.is_err()) {
             return Err(nodes::first_failure(asked, DOING));
@@ -61,7 +61,7 @@ impl CeremonyCommand {
         let [there] = asked.as_slice() else {
             let (why, todo) = match asked.is_empty() {
                 true => ("no ceremony is open at any node whose address you gave", "see `quorate operator status`"),
-                false => ("ceremonies are open at several nodes", "name one with --node K"),
+                false => ("ceremonies are open at several nodes", "name one: --node NAME"),
             };
             return Err(Failure::failed(format!("can't {DOING}"), why, todo));
         };
@@ -70,6 +70,7 @@ impl CeremonyCommand {
         let mut client = there.client.clone();
         if sign {
             let public = Public::of(&client).await?;
+            nodes::check_name(node.as_deref(), &public.server)?;
             Memory::of(public.config.cluster)?.check(&client, &public.chain, true).await?;
             let share = public.read_share("sign")?;
             let bytes = u128::from_str_radix(&id, 16).map_err(|_| super::incomplete("ceremony"))?.to_be_bytes();

@@ -1,23 +1,29 @@
 //! `quorate operator members …`: who is in the cluster, and how others come in.
 
 use clap::{Args, Subcommand};
-use quorate_client::Client;
 use quorate_client::v1::{
-    ApproveRequest, InviteRequest, ListKeysRequest, ListMembersRequest, PromoteRequest, RemoveMemberRequest,
-    TransferLeaderRequest,
+    ApproveRequest, InviteRequest, ListKeysRequest, ListMembersRequest, NodeStatus, PendingMember, PromoteRequest,
+    RemoveMemberRequest, TransferLeaderRequest, UninviteRequest,
 };
+use quorate_client::{Client, ClientError};
 use quorate_service::seal::{VALID_MINUTES_DEFAULT, VALID_MINUTES_MAX};
 use serde_json::json;
 
-use super::nodes::{Asked, ask_all};
-use super::status::{node_table, node_to_json};
+use super::nodes::{Asked, ask_all, member_name, names_of};
+use super::screen;
+use super::status::node_to_json;
 use crate::command::failure::{CommandResult, Doing, Failure};
+use crate::command::output::Format;
+use crate::command::terminal::Surface;
 use crate::command::{Shared, output};
 
 /// Invite, approve, promote, remove and list members; choose who leads.
+///
+/// A member is named by its name, or by its id.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator members invite --name n2 > token
+  quorate operator members uninvite n2
   quorate operator members approve n2 --fingerprint 3f0a…
   quorate operator members promote n2 n3
   quorate operator members transfer-leader n2
@@ -44,6 +50,18 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = VALID_MINUTES_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=VALID_MINUTES_MAX as i64))]
         valid_minutes: u32,
     },
+    /// Take an open invitation back
+    ///
+    /// Its token is worth nothing from then on, and who came with it and waits for approval is not let in. A member stays one:
+    /// that is what `members remove` is for.
+    #[command(after_help = "Examples:
+  quorate operator members uninvite n2
+  quorate operator members uninvite n2 --output json")]
+    Uninvite {
+        /// The invited name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Let a node in whose fingerprint you have compared with what the node printed
     #[command(after_help = "Examples:
   quorate operator members approve n2 --fingerprint 3f0a…")]
@@ -61,7 +79,7 @@ enum Action {
     #[command(after_help = "Examples:
   quorate operator members promote n2 n3")]
     Promote {
-        /// The nodes' names
+        /// The nodes' names, or ids
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
         /// Even if that makes an even number of voters, or one lags
@@ -77,7 +95,7 @@ enum Action {
   quorate operator members transfer-leader n2
   quorate operator members transfer-leader n2 --output json")]
     TransferLeader {
-        /// Who is to lead; without it the best voter: reachable, level with the log, unsealed if one is
+        /// Who is to lead, by name or id; without it the best voter: reachable, level with the log, unsealed if one is
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
@@ -90,7 +108,7 @@ enum Action {
   quorate operator members remove n3
   quorate operator members remove n3 --compromised --output json")]
     Remove {
-        /// The node's name
+        /// The node's name, or id
         #[arg(value_name = "NAME")]
         name: String,
         /// Somebody may have had its memory: list the keys it could use, for you to rotate
@@ -122,9 +140,17 @@ impl Members {
                 eprintln!("Good for one use by {name} until {}.", output::date(answer.expires_ms));
                 output::line(&answer.token)
             }
+            Action::Uninvite { name } => {
+                let request = UninviteRequest { name: name.clone() };
+                let answer = client.uninvite(request).await.map_err(|e| about("take the invitation back", e))?;
+                shared.format().print(&json!({ "uninvited": name, "waited": answer.waited }), || {
+                    let waited = if answer.waited { ", with the node that waited for approval" } else { "" };
+                    output::fields([("uninvited", format!("{name}{waited}"))])
+                })
+            }
             Action::Approve { name, fingerprint } => {
                 let request = ApproveRequest { name: name.clone(), fingerprint };
-                let answer = patient.approve(request).await.doing("approve the node")?;
+                let answer = patient.approve(request).await.map_err(|e| about("approve the node", e))?;
                 let json = json!({ "name": name, "id": answer.id, "unsealed": answer.unsealed });
                 shared.format().print(&json, || {
                     let state = if answer.unsealed {
@@ -140,41 +166,69 @@ impl Members {
                 })
             }
             Action::Promote { names, force } => {
-                let request = PromoteRequest { names: names.clone(), force };
-                let answer = patient.promote(request).await.doing("promote the nodes")?;
+                let mut meant = Vec::with_capacity(names.len());
+                for name in &names {
+                    meant.push(member_name(&client, name).await?);
+                }
+                let request = PromoteRequest { names: meant.clone(), force };
+                let answer = patient.promote(request).await.map_err(|e| about("promote the nodes", e))?;
+                let (names, voters) = (meant, names_of(&client, &answer.voters).await);
                 shared.format().print(&json!({ "promoted": names, "voters": answer.voters }), || {
-                    let voters: Vec<String> = answer.voters.iter().map(u64::to_string).collect();
                     output::fields([("promoted", names.join(", ")), ("voters", voters.join(", "))])
                 })
             }
             Action::TransferLeader { name } => {
-                let request = TransferLeaderRequest { name: name.unwrap_or_default() };
-                let answer = client.transfer_leader(request).await.doing("hand on leadership")?;
+                let name = match name {
+                    Some(name) => member_name(&client, &name).await?,
+                    None => String::new(),
+                };
+                let request = TransferLeaderRequest { name };
+                let answer = client.transfer_leader(request).await.map_err(|e| about("hand on leadership", e))?;
                 shared.format().print(&json!({ "leader": answer.leader, "name": answer.name }), || {
                     output::fields([("leader", format!("{} (id {})", answer.name, answer.leader))])
                 })
             }
-            Action::Remove { name, compromised } => remove(&client, shared, &name, compromised).await,
+            Action::Remove { name, compromised } => {
+                remove(&client, shared, &member_name(&client, &name).await?, compromised).await
+            }
             Action::List {} => {
                 let answer = client.list_members(ListMembersRequest {}).await.doing("list members")?;
-                let pending = |p: &quorate_client::v1::PendingMember| json!({ "name": p.name, "fingerprint": p.fingerprint, "state": p.state, "expires_ms": p.expires_ms });
+                let pending = |p: &PendingMember| json!({ "name": p.name, "fingerprint": p.fingerprint, "state": p.state, "expires_ms": p.expires_ms });
                 let json = json!({
                     "members": answer.members.iter().map(node_to_json).collect::<Vec<_>>(),
                     "pending": answer.pending.iter().map(pending).collect::<Vec<_>>(),
                 });
-                shared.format().print(&json, || {
-                    let mut rows = vec![("members", node_table(&answer.members).trim_fmt())];
-                    if !answer.pending.is_empty() {
-                        let pending = answer.pending.iter().map(|p| {
-                            [p.name.clone(), p.state.clone(), output::date(p.expires_ms), p.fingerprint.clone()]
-                        });
-                        let table = output::columns(["NAME", "STATE", "UNTIL", "FINGERPRINT"], pending);
-                        rows.push(("pending", table.trim_fmt()));
-                    }
-                    output::fields(rows)
-                })
+                match shared.format() {
+                    Format::Json => output::line(&json.to_string()),
+                    Format::Table => output::line(&listed(&answer.members, &answer.pending, Surface::stdout())),
+                }
             }
         }
+    }
+}
+
+/// Members, and under them who would become one.
+fn listed(members: &[NodeStatus], pending: &[PendingMember], surface: Surface) -> String {
+    let rows: Vec<_> = pending
+        .iter()
+        .map(|p| {
+            let fingerprint =
+                if p.fingerprint.is_empty() { String::new() } else { format!(", fingerprint {}", p.fingerprint) };
+            (p.name.as_str(), format!("{} until {}{fingerprint}", p.state, output::date(p.expires_ms)))
+        })
+        .collect();
+    let members = screen::nodes(members, &[], surface);
+    if rows.is_empty() { members } else { format!("{members}\n\n{}", screen::fields(&rows, surface)) }
+}
+
+/// Whom nobody knows, a list shows.
+fn about(doing: &str, error: ClientError) -> Failure {
+    let unknown = error.is("NOT_FOUND");
+    match Failure::call(doing, error) {
+        Failure::Failed { what, why, todo } if unknown && todo.is_empty() => {
+            Failure::Failed { what, why, todo: "`quorate operator members list` shows all there are".into() }
+        }
+        other => other,
     }
 }
 
@@ -193,8 +247,10 @@ async fn remove(client: &Client, shared: &Shared, name: &str, compromised: bool)
     };
     // A refusal for want of a quorum is an answer: trying again and again would only hide it.
     let patient = at.client.with_deadline(at.client.deadline().max(super::PATIENCE)).impatient();
-    let answer =
-        patient.remove_member(RemoveMemberRequest { name: name.to_owned() }).await.doing("remove the member")?;
+    let answer = patient
+        .remove_member(RemoveMemberRequest { name: name.to_owned() })
+        .await
+        .map_err(|e| about("remove the member", e))?;
     let mut keys = Vec::new();
     let mut page_token = Default::default();
     let mut more = compromised;
@@ -222,8 +278,8 @@ async fn remove(client: &Client, shared: &Shared, name: &str, compromised: bool)
     if compromised {
         json["keys_to_rotate"] = json!(keys);
     }
+    let voters = names_of(&at.client, &answer.voters).await;
     shared.format().print(&json, || {
-        let voters: Vec<String> = answer.voters.iter().map(u64::to_string).collect();
         let mut rows = vec![
             ("removed", format!("{name} (id {})", answer.id)),
             ("voters", voters.join(", ")),

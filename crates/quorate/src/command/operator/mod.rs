@@ -6,6 +6,7 @@ mod init;
 mod members;
 mod memory;
 mod nodes;
+mod screen;
 mod seal;
 mod share;
 mod status;

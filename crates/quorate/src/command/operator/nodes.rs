@@ -3,11 +3,11 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use quorate_client::v1::{Ceremony, StatusRequest, StatusResponse};
-use quorate_client::{Client, ClientError};
+use quorate_client::v1::{Ceremony, Severity, StatusRequest, StatusResponse};
+use quorate_client::{Client, ClientError, ServerIdentity};
 
-use super::status::ceremony_in_words;
-use crate::command::failure::{CommandResult, Failure};
+use crate::command::advice;
+use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::files;
 
 /// A node that does not answer within this is shown as unreachable.
@@ -40,7 +40,7 @@ impl Asked {
         let words = match &self.status {
             Err(e) => format!("{}: {}", self.address, e.message),
             Ok(s) => {
-                let ceremony = self.own_ceremony().map(|c| format!(", {}", ceremony_in_words(c))).unwrap_or_default();
+                let ceremony = self.own_ceremony().map(|c| format!(", {}", advice::ceremony(c))).unwrap_or_default();
                 format!("{}: {}, {}{ceremony}", self.address, s.answered_by, s.state)
             }
         };
@@ -58,12 +58,31 @@ pub fn at(client: &Client, place: u16) -> CommandResult<Client> {
 }
 
 /// The client of the node of that name, or at that place among the addresses. The name is what the node at an address says of
-/// itself: for what a wrong node may be told too.
+/// itself: for what a wrong node may be told too, unless [`check_name`] holds it against its certificate.
 pub async fn named(client: &Client, node: &str) -> CommandResult<Client> {
     if let Ok(place) = node.parse() {
         return at(client, place);
     }
-    let asked = ask_all(client).await;
+    pick_named(client, &ask_all(client).await, node)
+}
+
+/// Whether the node that was named is the one that answers, by its certificate; a place names none.
+pub fn check_name(node: Option<&str>, server: &ServerIdentity) -> CommandResult {
+    match node.filter(|node| node.parse::<u16>().is_err()) {
+        Some(name) if name != server.node => Err(Failure::failed(
+            format!("can't reach node {name}"),
+            format!("the node that says to be {name} is {} by its certificate", server.node),
+            "enter no share there; tell the other custodians",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The same of those that were asked.
+pub fn pick_named(client: &Client, asked: &[Asked], node: &str) -> CommandResult<Client> {
+    if let Ok(place) = node.parse() {
+        return at(client, place);
+    }
     let is_it = |asked: &&Asked| asked.status.as_ref().is_ok_and(|status| status.answered_by == node);
     if let Some(found) = asked.iter().find(is_it) {
         return Ok(found.client.clone());
@@ -71,6 +90,26 @@ pub async fn named(client: &Client, node: &str) -> CommandResult<Client> {
     let list = asked.iter().map(|asked| format!("\n  {}", asked.in_words())).collect::<String>();
     let todo = "name its address in QUORATE_ADDR, or another node";
     Err(Failure::failed(format!("can't reach node {node}"), format!("it is at none of the addresses:{list}"), todo))
+}
+
+/// The name of the member that is meant: by its name, or by its id.
+pub async fn member_name(client: &Client, member: &str) -> CommandResult<String> {
+    let Ok(id) = member.parse::<u64>() else { return Ok(member.to_owned()) };
+    let status = client.status(StatusRequest {}).await.doing("look for the member")?;
+    // A name may be a number too.
+    let named = status.nodes.iter().find(|n| n.name == member);
+    let found = named.or_else(|| status.nodes.iter().find(|n| n.id == id));
+    found.map(|n| n.name.clone()).ok_or_else(|| {
+        let why = format!("no member has the id {id}, or is called that");
+        Failure::failed("can't find the member", why, "`quorate operator members list` shows them all")
+    })
+}
+
+/// The names of members with these ids; the id of one that is not found.
+pub async fn names_of(client: &Client, ids: &[u64]) -> Vec<String> {
+    let status = client.status(StatusRequest {}).await.unwrap_or_default();
+    let name = |id: &u64| status.nodes.iter().find(|n| n.id == *id).map_or_else(|| id.to_string(), |n| n.name.clone());
+    ids.iter().map(name).collect()
 }
 
 /// Asks every address for its status, all at once.
@@ -105,7 +144,7 @@ pub fn pick(asked: &[Asked]) -> CommandResult<Client> {
     let list = asked.iter().enumerate().map(|(i, a)| format!("  {}  {}\n", i + 1, a.in_words())).collect::<String>();
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
-            "several addresses are given, and a share goes only where its custodian says: add --node K, or name one address \
+            "several addresses are given, and a share goes only where its custodian says: add --node NAME, or name one address \
              in QUORATE_ADDR:\n{list}"
         )));
     }
@@ -115,10 +154,17 @@ pub fn pick(asked: &[Asked]) -> CommandResult<Client> {
     chosen.map(|a| a.client.clone()).ok_or_else(|| Failure::usage("that is none of them; nothing was sent"))
 }
 
-/// The most telling of all answers: of a node that knows a leader, then of one that is part of a cluster.
-pub fn best(asked: &[Asked]) -> Option<&StatusResponse> {
-    let told = asked.iter().filter_map(|a| a.status.as_ref().ok());
-    told.max_by_key(|s| (s.state != "uninitialized", s.leader != 0, s.state == "ok", s.nodes.len()))
+/// Those that came.
+pub fn answers(asked: &[Asked]) -> Vec<&StatusResponse> {
+    asked.iter().filter_map(|a| a.status.as_ref().ok()).collect()
+}
+
+/// The most telling of all answers: of a node that is part of a cluster and has a majority of it, then of one that knows a leader.
+pub fn best<'a>(answers: &[&'a StatusResponse]) -> Option<&'a StatusResponse> {
+    let majority = |s: &StatusResponse| s.severity() != Severity::NoMajority;
+    let telling =
+        |s: &StatusResponse| (s.state != "uninitialized", majority(s), s.leader != 0, s.state == "ok", s.nodes.len());
+    answers.iter().copied().max_by_key(|s| telling(s))
 }
 
 /// The failure to report when no address has answered.

@@ -58,7 +58,7 @@ async fn each(client: &Client) -> CommandResult<Vec<String>> {
     for node in asked.iter().filter(|a| a.status.is_ok()) {
         sealed.extend(one(&node.client).await.doing("seal")?);
     }
-    let members = nodes::best(&asked).into_iter().flat_map(|s| &s.nodes);
+    let members = nodes::best(&nodes::answers(&asked)).into_iter().flat_map(|s| &s.nodes);
     let missed: Vec<&str> = members.map(|n| n.name.as_str()).filter(|n| !sealed.iter().any(|s| s == n)).collect();
     if missed.is_empty() {
         return Ok(sealed);

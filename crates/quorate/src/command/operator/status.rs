@@ -1,40 +1,126 @@
-//! `quorate operator status`: who leads, who is sealed, who lags, how far the ceremony is.
+//! `quorate operator status`: what state the cluster is in and what to do about it; who leads, who is sealed, who lags.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
-use comfy_table::Table;
-use quorate_client::v1::{Ceremony, NodeStatus, StatusResponse};
-use quorate_core::seam::WallClock;
+use quorate_client::v1::verdict::Kind;
+use quorate_client::v1::{Ceremony, NodeStatus, Severity, StatusResponse, Verdict};
 use serde_json::{Value, json};
 
-use super::memory::Memory;
 use super::nodes::{self, Asked};
-use crate::command::failure::CommandResult;
-use crate::command::{Shared, output};
-use crate::wiring::SystemClock;
+use super::screen;
+use crate::command::failure::{CommandResult, Failure};
+use crate::command::terminal::Surface;
+use crate::command::{Shared, advice, output};
 
-/// Who leads, who is sealed, who lags, how far a ceremony is.
+/// Between two looks with `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// What a terminal does first: home, and everything below is cleared.
+const CLEAR: &str = "\u{1b}[H\u{1b}[J";
+
+/// What state the cluster is in and what to do about it; who leads, who is sealed, who lags.
 ///
-/// In JSON, "leader" is the id of the leading node, 0 when none is known.
+/// Exit code 0 when nothing is wrong, 3 when the cluster is sealed, degraded (a member is down, damaged, sealed, or short of space)
+/// or without a majority, 1 when no node answers. In JSON, "severity" is ok, degraded, sealed, uninitialized or no majority,
+/// "verdicts" says why, and "leader" is the id of the leading node, 0 when none is known.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator status
+  quorate operator status --watch
   quorate operator status --output json")]
-pub struct Status {}
+pub struct Status {
+    /// Look again every 2 seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
 
 impl Status {
     pub async fn run(self, shared: &Shared) -> CommandResult {
-        let asked = nodes::ask_all(&shared.client().await?).await;
-        let Some(status) = nodes::best(&asked) else {
-            return Err(nodes::first_failure(asked, "show the cluster's status"));
+        let client = shared.client().await?;
+        let look = async || {
+            let asked = nodes::ask_all(&client).await;
+            match merged(&nodes::answers(&asked)) {
+                Some(status) => Ok((status, asked)),
+                None => Err(nodes::first_failure(asked, "show the cluster's status")),
+            }
         };
-        let silent: Vec<&Asked> = asked.iter().filter(|a| a.status.is_err()).collect();
-        shared.format().print(&to_json(status, &silent), || table(status, &silent))
+        if !self.watch {
+            let (status, asked) = look().await?;
+            output::line(&written(&status, &asked, shared))?;
+            return if status.severity() == Severity::Ok { Ok(()) } else { Err(Failure::Unwell) };
+        }
+        loop {
+            let text = match look().await {
+                Ok((status, asked)) => written(&status, &asked, shared),
+                Err(failure) => failure.to_string(),
+            };
+            if std::io::stdout().is_terminal() {
+                output::bytes(CLEAR.as_bytes())?;
+            }
+            output::line(&text)?;
+            std::io::stdout().flush().map_err(|e| Failure::failed("can't write to standard output", e, ""))?;
+            tokio::time::sleep(WATCH_EVERY).await;
+        }
     }
 }
 
-fn to_json(status: &StatusResponse, silent: &[&Asked]) -> Value {
+/// The best answer, with what nodes say of themselves that the others can't know: that they are damaged, and do not even start
+/// their part.
+fn merged(answers: &[&StatusResponse]) -> Option<StatusResponse> {
+    let mut status = nodes::best(answers)?.clone();
+    for theirs in answers {
+        let name = &theirs.answered_by;
+        let own = theirs.nodes.iter().find(|n| n.name == *name);
+        let (Some(own), Some(row)) = (own, status.nodes.iter_mut().find(|n| n.name == *name)) else { continue };
+        if theirs.cluster_id != status.cluster_id || row.state == own.state || !is_broken(own) {
+            continue;
+        }
+        (row.state, row.problem) = (own.state.clone(), own.problem.clone());
+        let told = theirs.verdicts.iter().filter(|v| of_whom(v) == Some(name)).cloned();
+        status.verdicts.retain_mut(|verdict| match &mut verdict.kind {
+            Some(Kind::Unreachable(n)) => {
+                n.nodes.retain(|node| node != name);
+                !n.nodes.is_empty()
+            }
+            Some(Kind::Healthy(_)) => false,
+            _ => true,
+        });
+        status.verdicts.extend(told);
+    }
+    status.verdicts.sort_by_key(|verdict| std::cmp::Reverse(verdict.severity));
+    status.severity = status.verdicts.first().map_or(status.severity, |verdict| verdict.severity);
+    Some(status)
+}
+
+fn is_broken(n: &NodeStatus) -> bool {
+    matches!(&*n.state, "damaged" | "upgrade-needed")
+}
+
+/// Whose damage a verdict tells of.
+fn of_whom(verdict: &Verdict) -> Option<&String> {
+    match &verdict.kind {
+        Some(Kind::Damaged(trouble) | Kind::UpgradeNeeded(trouble)) => Some(&trouble.node),
+        _ => None,
+    }
+}
+
+/// As it is asked for: one line of JSON, or a screen.
+fn written(status: &StatusResponse, asked: &[Asked], shared: &Shared) -> String {
+    let silent: Vec<(&str, &str)> =
+        asked.iter().filter_map(|a| Some((a.address.as_str(), a.status.as_ref().err()?.message.as_str()))).collect();
+    match shared.format() {
+        output::Format::Json => to_json(status, &silent).to_string(),
+        output::Format::Table => screen::status(status, &silent, Surface::stdout()),
+    }
+}
+
+fn to_json(status: &StatusResponse, silent: &[(&str, &str)]) -> Value {
+    let hint = status.verdicts.first().map(|verdict| advice::of(verdict, &status.answered_by).hint());
     json!({
         "leader": status.leader,
+        "severity": advice::severity(status.severity()),
+        "verdicts": status.verdicts.iter().map(|v| verdict_to_json(v, &status.answered_by)).collect::<Vec<_>>(),
         "nodes": status.nodes.iter().map(node_to_json).collect::<Vec<_>>(),
         "state": status.state,
         "answered_by": status.answered_by,
@@ -46,17 +132,30 @@ fn to_json(status: &StatusResponse, silent: &[&Asked]) -> Value {
         "seal_fingerprint": Some(&status.seal_fingerprint).filter(|f| !f.is_empty()),
         "seal_generation": Some(status.seal_generation).filter(|g| *g > 0),
         "dev": status.dev,
-        "hint": status.hint,
-        "unreachable": silent.iter().map(|a| a.address.as_str()).collect::<Vec<_>>(),
+        "hint": hint.unwrap_or_default(),
+        "unreachable": silent.iter().map(|(address, _)| address).collect::<Vec<_>>(),
     })
 }
 
-/// How many whole days a node's certificate is good for; less than 0 once it has expired.
-fn certificate_days_left(n: &NodeStatus) -> Option<i64> {
-    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-    let ms = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
-    (n.certificate_expires_ms > 0)
-        .then(|| ms(n.certificate_expires_ms).saturating_sub(ms(SystemClock.now_ms())).div_euclid(DAY_MS))
+fn verdict_to_json(verdict: &Verdict, by: &str) -> Value {
+    let said = advice::of(verdict, by);
+    let nodes: Vec<&String> = match &verdict.kind {
+        Some(Kind::Damaged(t) | Kind::UpgradeNeeded(t) | Kind::Doubted(t)) => vec![&t.node],
+        Some(Kind::NoMajority(n)) => n.missing.iter().collect(),
+        Some(Kind::Sealed(s)) => s.nodes.iter().collect(),
+        Some(Kind::ClockOff(c)) => vec![&c.node],
+        Some(Kind::LowSpace(n) | Kind::Unreachable(n)) => n.nodes.iter().collect(),
+        Some(Kind::CertificateEnds(c)) => vec![&c.node],
+        _ => Vec::new(),
+    };
+    json!({
+        "kind": verdict.kind.as_ref().map(advice::kind),
+        "severity": advice::severity(verdict.severity()),
+        "nodes": nodes,
+        "what": said.what,
+        "detail": Some(said.detail).filter(|detail| !detail.is_empty()),
+        "todo": said.todo,
+    })
 }
 
 /// One node as JSON, here and in `members list`.
@@ -68,6 +167,7 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "voter": n.voter,
         "reachable": n.reachable,
         "sealed": n.sealed,
+        "state": Some(&n.state).filter(|state| !state.is_empty()),
         "applied_index": n.applied_index,
         "lag": n.lag,
         "api": n.api,
@@ -80,7 +180,7 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "free_bytes": n.free_bytes,
         "low_space": n.low_space,
         "certificate_expires_ms": n.certificate_expires_ms,
-        "certificate_days_left": certificate_days_left(n),
+        "certificate_days_left": screen::certificate_days_left(n),
     })
 }
 
@@ -92,164 +192,95 @@ pub fn ceremony_to_json(c: &Ceremony) -> Value {
         "threshold": c.threshold,
         "entered": c.entered,
         "share_numbers": c.share_numbers,
+        "custodians": c.labels,
         "expires_ms": c.expires_ms,
     })
 }
 
-/// How far a ceremony is, in words.
-pub fn ceremony_in_words(c: &Ceremony) -> String {
-    let numbers: Vec<String> = c.share_numbers.iter().map(u32::to_string).collect();
-    let which = if numbers.is_empty() { String::new() } else { format!(" (numbers {})", numbers.join(", ")) };
-    format!("{} of {} shares entered at {}{which}", c.entered, c.threshold, c.node)
-}
-
-/// The nodes as a table, here and in `members list`.
-pub fn node_table(nodes: &[NodeStatus]) -> Table {
-    output::columns(
-        ["ID", "NAME", "ROLE", "SEALED", "LAG", "API", "CERTIFICATE", "ASSURANCE", "VERSION", "LEVEL", "PROBLEM"],
-        nodes.iter().map(|n| {
-            let role = if n.voter || n.role == "learner" { n.role.clone() } else { format!("{} (no vote)", n.role) };
-            let problem = match (n.reachable, n.problem.is_empty()) {
-                (true, _) => n.problem.clone(),
-                (false, true) => "unreachable".to_owned(),
-                (false, false) => format!("unreachable; {}", n.problem),
-            };
-            // What is known of a node that does not answer is of long ago.
-            let sealed = match (n.reachable, n.sealed) {
-                (false, _) => "?",
-                (true, true) => "sealed",
-                (true, false) => "no",
-            };
-            let certificate = match certificate_days_left(n) {
-                None => String::new(),
-                Some(days) if days < 0 => "expired".to_owned(),
-                Some(days) => format!("{days} days"),
-            };
-            let lag = if n.reachable { n.lag.to_string() } else { "?".to_owned() };
-            let api = n.api.clone();
-            [
-                n.id.to_string(),
-                n.name.clone(),
-                role,
-                sealed.into(),
-                lag,
-                api,
-                certificate,
-                n.assurance.clone(),
-                n.version.clone(),
-                if n.level == 0 { String::new() } else { n.level.to_string() },
-                problem,
-            ]
-        }),
-    )
-}
-
-/// The seal as the answering node has it, and whether this machine knows another.
-fn seal_in_words(status: &StatusResponse) -> String {
-    let (fingerprint, generation) = (&status.seal_fingerprint, status.seal_generation);
-    if fingerprint.is_empty() {
-        return String::new();
-    }
-    let memory = status.cluster_id.parse().ok().and_then(|cluster| Memory::of(cluster).ok());
-    let strange = memory.is_some_and(|memory| memory.contradicts(fingerprint, generation));
-    let strange = if strange { "; NOT the one that this machine remembers: enter no share" } else { "" };
-    format!("generation {generation}, fingerprint {fingerprint}{strange}")
-}
-
-fn table(status: &StatusResponse, silent: &[&Asked]) -> Table {
-    let leader = status.nodes.iter().find(|n| n.id == status.leader);
-    let leader = leader.map_or_else(|| "none".to_owned(), |n| format!("{} ({})", n.name, n.id));
-    let dev = if status.dev { "  (for development only)" } else { "" };
-    let silent: Vec<String> = silent
-        .iter()
-        .map(|a| format!("{}: {}", a.address, a.status.as_ref().err().map_or("", |e| e.message.as_str())))
-        .collect();
-    let mut rows = vec![
-        ("cluster", format!("{}{dev}", status.cluster_id)),
-        ("seal", seal_in_words(status)),
-        ("answered by", format!("{}, which is {}", status.answered_by, status.state)),
-        ("leader", leader),
-        ("time", if status.cluster_time_ms == 0 { String::new() } else { output::date(status.cluster_time_ms) }),
-        ("level", if status.level == 0 { String::new() } else { status.level.to_string() }),
-        ("ceremony", status.ceremony.as_ref().map(ceremony_in_words).unwrap_or_default()),
-        ("no answer", silent.join("\n")),
-        ("next", status.hint.clone()),
-    ];
-    if !status.nodes.is_empty() {
-        rows.push(("nodes", node_table(&status.nodes).trim_fmt()));
-    }
-    output::fields(rows)
-}
-
 #[cfg(test)]
 mod tests {
+    use quorate_client::v1::verdict::{Healthy, Nodes, Trouble};
+
     use super::*;
 
-    fn status() -> StatusResponse {
-        let in_days = |days: u64| SystemClock.now_ms() + days * 24 * 60 * 60 * 1000 + 60_000;
-        let node = |id: u64, sealed| NodeStatus {
+    fn node(id: u64, state: &str) -> NodeStatus {
+        NodeStatus {
             id,
             name: format!("n{id}"),
-            role: if id == 1 { "leader" } else { "follower" }.into(),
-            voter: true,
-            reachable: id != 3,
-            certificate_expires_ms: [0, in_days(89), 1, 0][id as usize],
-            sealed,
+            reachable: true,
+            sealed: state != "ok",
+            state: state.into(),
             free_bytes: 1 << 20,
             low_space: id == 2,
             level: [0, 3, 2, 0][id as usize],
-            problem: if id == 2 { "short of disk space: 1 MiB free".into() } else { String::new() },
             ..Default::default()
-        };
+        }
+    }
+
+    fn verdict(severity: Severity, kind: Kind) -> Verdict {
+        Verdict { severity: severity.into(), kind: Some(kind) }
+    }
+
+    fn status(verdicts: Vec<Verdict>) -> StatusResponse {
         StatusResponse {
             cluster_id: "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab".into(),
             leader: 1,
-            nodes: vec![node(1, false), node(2, true), node(3, true)],
-            ceremony: Some(Ceremony {
-                node: "n2".into(),
-                threshold: 3,
-                entered: 2,
-                share_numbers: vec![1, 4],
-                ..Default::default()
-            }),
+            nodes: vec![node(1, "ok"), node(2, "sealed"), node(3, "ok")],
             state: "ok".into(),
             answered_by: "n1".into(),
             level: 2,
+            severity: verdicts.first().map_or(0, |verdict| verdict.severity),
+            verdicts,
             ..Default::default()
         }
     }
 
     #[test]
     fn the_json_is_what_scripts_rely_on() {
-        let json = to_json(&status(), &[]);
+        let gone = verdict(Severity::Degraded, Kind::Unreachable(Nodes { nodes: vec!["n3".into()] }));
+        let json = to_json(&status(vec![gone]), &[("a:1", "refused")]);
         assert_eq!(json["leader"], 1);
+        assert_eq!((&json["severity"], &json["unreachable"]), (&json!("degraded"), &json!(["a:1"])));
+        assert_eq!(
+            (&json["verdicts"][0]["kind"], &json["verdicts"][0]["nodes"]),
+            (&json!("unreachable"), &json!(["n3"]))
+        );
+        assert!(
+            json["hint"].as_str().is_some_and(|hint| hint.contains("n3 does not answer: start it again")),
+            "{json}"
+        );
         assert_eq!(json["nodes"][1]["id"], 2);
         assert_eq!(json["nodes"][1]["name"], "n2");
-        assert_eq!(json["nodes"][0]["sealed"], false);
-        assert_eq!(json["nodes"][1]["sealed"], true);
+        assert_eq!((&json["nodes"][0]["sealed"], &json["nodes"][1]["sealed"]), (&json!(false), &json!(true)));
         assert_eq!((&json["nodes"][0]["low_space"], &json["nodes"][1]["low_space"]), (&json!(false), &json!(true)));
         assert_eq!(json["nodes"][1]["free_bytes"], 1 << 20);
         assert_eq!([&json["level"], &json["nodes"][0]["level"]], [2, 3]);
         assert!(json["nodes"][2]["level"].is_null(), "it has not been heard of");
-        let days = |n: usize| &json["nodes"][n]["certificate_days_left"];
-        assert!(days(0) == 89 && days(1).as_i64().is_some_and(|d| d < 0) && days(2).is_null(), "{json}");
+        let well = to_json(&status(vec![verdict(Severity::Ok, Kind::Healthy(Healthy {}))]), &[]);
+        assert_eq!((&well["severity"], &well["hint"]), (&json!("ok"), &json!("")));
     }
 
+    /// Its journal is gone, so that it does not even speak to the others; but whoever asks it is told.
     #[test]
-    fn the_table_tells_it_at_a_glance() {
-        let text = table(&status(), &[]).trim_fmt();
-        for expected in [
-            "n1 (1)",
-            "2 of 3 shares entered at n2 (numbers 1, 4)",
-            "unreachable",
-            "n1, which is ok",
-            "short of disk space",
-            "89 days",
-            "expired",
-        ] {
-            assert!(text.contains(expected), "{expected} in:\n{text}");
-        }
-        let silent = text.lines().find(|line| line.contains(" n3 ")).expect("a line of its own");
-        assert!(silent.contains(" ? ") && !silent.contains("sealed"), "of long ago: {silent}");
+    fn a_node_that_says_it_is_damaged_is_shown_so_whatever_the_others_know() {
+        let gone = verdict(Severity::Degraded, Kind::Unreachable(Nodes { nodes: vec!["n3".into()] }));
+        let mut others = status(vec![gone]);
+        (others.nodes[2].reachable, others.nodes[2].state) = (false, String::new());
+        let what = || Trouble { node: "n3".into(), what: "its journal".into() };
+        let own = StatusResponse {
+            cluster_id: others.cluster_id.clone(),
+            answered_by: "n3".into(),
+            state: "damaged".into(),
+            nodes: vec![NodeStatus { problem: "its journal".into(), ..node(3, "damaged") }],
+            verdicts: vec![verdict(Severity::Degraded, Kind::Damaged(what()))],
+            ..Default::default()
+        };
+        let foreign = StatusResponse { cluster_id: "another".into(), ..own.clone() };
+        let seen = merged(&[&others, &own]).expect("answers");
+        assert_eq!(seen.answered_by, "n1");
+        assert_eq!((&*seen.nodes[2].state, &*seen.nodes[2].problem), ("damaged", "its journal"));
+        assert_eq!(seen.verdicts, own.verdicts, "named once, and not as silent");
+        assert_eq!(merged(&[&others, &foreign]).expect("answers"), others, "another cluster's says nothing of ours");
+        assert!(merged(&[]).is_none());
     }
 }

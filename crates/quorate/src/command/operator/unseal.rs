@@ -1,7 +1,9 @@
 //! `quorate operator unseal`: one custodian enters one share.
 
+use std::io::IsTerminal;
+
 use clap::Args;
-use quorate_client::v1::{ShareChallengeRequest, SubmitShareRequest, SubmitShareResponse};
+use quorate_client::v1::{Ceremony, ShareChallengeRequest, SubmitShareRequest, SubmitShareResponse};
 use quorate_client::{Client, ClientError, reason};
 use quorate_crypto::Share;
 use serde_json::json;
@@ -10,24 +12,25 @@ use super::incomplete;
 use super::memory::Memory;
 use super::nodes::{self, Asked};
 use super::share::Public;
-use super::status::{ceremony_in_words, ceremony_to_json};
+use super::status::ceremony_to_json;
 use crate::command::failure::{CommandResult, Doing, Failure};
-use crate::command::{Shared, output};
+use crate::command::{Shared, advice, files, output};
 
 /// Enter one share of the unseal key.
 ///
 /// The share is read from the terminal, without being shown, or from standard input; never from an argument. It is checked here before anything is sent: typing errors, another cluster, an old set,
 /// a forged share, and that the server proves to be of the share's cluster. It goes to the address you gave and to no other, whatever a node says: with several, name one with --node, or answer the question. Node, address, and the fingerprints of the cluster and of its seal stand above the prompt.
+/// Shares of one ceremony are entered at one node: if another ceremony is open elsewhere, you are told before you enter yours.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator unseal
-  quorate operator unseal --node 2
+  quorate operator unseal --node n2
   quorate operator unseal < share-1.txt
   pass show quorate-share | quorate operator unseal --output json")]
 pub struct Unseal {
-    /// The node at this place among the addresses, from 1 [default: the only one; of several you are asked]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    node: Option<u16>,
+    /// This node: its name, or its place among the addresses, from 1 [default: the only one; of several you are asked]
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
     /// Take a cluster that is older than you know it for the same, after a loss that all custodians know of
     #[arg(long)]
     older: bool,
@@ -37,10 +40,10 @@ impl Unseal {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;
-        let node = match self.node {
-            Some(place) => nodes::at(&client, place)?,
+        let asked = nodes::ask_all(&client).await;
+        let node = match &self.node {
+            Some(node) => nodes::pick_named(&client, &asked, node)?,
             None => {
-                let asked = nodes::ask_all(&client).await;
                 if let Some(by) = all_open(&asked) {
                     let json = json!({ "unsealed": true, "node": by, "ceremony": null });
                     return shared.format().print(&json, || {
@@ -57,8 +60,10 @@ impl Unseal {
             }
         };
         let public = Public::of(&node).await?;
+        nodes::check_name(self.node.as_deref(), &public.server)?;
         let memory = Memory::of(public.config.cluster)?;
         let index = memory.check(&node, &public.chain, self.older).await?;
+        tell_of_others(&asked, &node, &public.server.node)?;
         let share = public.read_share("enter the share")?;
 
         let (x, label) = (share.x(), public.label(share.x()));
@@ -74,7 +79,7 @@ impl Unseal {
             let progress = match (answer.unsealed, &answer.ceremony) {
                 (true, _) => format!("{} is unsealed; the other members get the root key from it", answer.node_name),
                 (false, Some(c)) => {
-                    format!("{}; {} more to go", ceremony_in_words(c), c.threshold.saturating_sub(c.entered))
+                    format!("{}; {} more to go", advice::ceremony(c), c.threshold.saturating_sub(c.entered))
                 }
                 (false, None) => format!(
                     "complete; {} checks its state before it serves, see `quorate operator status`",
@@ -84,6 +89,36 @@ impl Unseal {
             output::fields([("share", format!("{x} {label}, accepted")), ("ceremony", progress)])
         })
     }
+}
+
+/// Says which ceremonies are open at other nodes, by their own word or that of the node that was chosen: shares that are entered at
+/// two nodes open neither. Whether to go there is for the custodian to say; on a terminal that is asked.
+fn tell_of_others(asked: &[Asked], chosen: &Client, name: &str) -> CommandResult {
+    let here = chosen.addresses().next();
+    let at_chosen = asked.iter().filter(|a| Some(a.address.as_str()) == here).filter_map(|a| a.status.as_ref().ok());
+    let own = asked.iter().filter_map(Asked::own_ceremony);
+    let mut open: Vec<&Ceremony> = own.chain(at_chosen.filter_map(|s| s.ceremony.as_ref())).collect();
+    open.retain(|c| c.node != name && c.entered < c.threshold);
+    open.sort_by_key(|c| &c.id);
+    open.dedup_by_key(|c| &c.id);
+    if open.is_empty() {
+        return Ok(());
+    }
+    for ceremony in open {
+        let words = format!(
+            "A ceremony is open elsewhere: {}.\nA share that is entered at {name} does not count there. To go on there: --node {}",
+            advice::ceremony(ceremony),
+            ceremony.node
+        );
+        eprintln!("{}", words.replace(|c: char| c.is_control() && c != '\n', " "));
+    }
+    if std::io::stdin().is_terminal() {
+        let answer = files::ask(&format!("Enter your share at {name} all the same? [y/N] "))?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Failure::failed("can't enter the share", "you chose not to; nothing was sent", ""));
+        }
+    }
+    Ok(())
 }
 
 /// Sends a checked share to `node`, with the proof that it is at hand.

@@ -107,8 +107,8 @@ impl Node {
         }
         if invitation.for_name != statement.name {
             return Err(refused(format!(
-                "this invitation is for a node called {}, not for {}; make one with `members invite --name {}`",
-                invitation.for_name, statement.name, statement.name
+                "this invitation is for a node called {}, not for {}; that one has to be invited by its own name",
+                invitation.for_name, statement.name
             )));
         }
         let message = signed(self.config.cluster, &introduction.statement);
@@ -130,13 +130,12 @@ impl Node {
         let (rev, found) = facts.at(&name)?;
         let Some(invitation) = found.and_then(Of::<Invitation>::new) else {
             return Err(refused(
-                "no such invitation: it was used, replaced by a newer one, has expired, or is another cluster's; make \
-                 one with `members invite`"
+                "no such invitation: it was used, taken back, replaced by a newer one, has expired, or is another cluster's"
                     .into(),
             ));
         };
         if self.now_ms(facts.view()) >= invitation.expires_ms {
-            return Err(refused("this invitation has expired; make one with `members invite`".into()));
+            return Err(refused("this invitation has expired".into()));
         }
         Ok((rev, invitation))
     }
@@ -204,7 +203,7 @@ impl Node {
             Ok(Change { writes: vec![Write::Update(invitation.into())], answer: () })
         };
         records.change(deadline, Secrets::default(), decide).await?;
-        tracing::info!(node = %statement.name, %fingerprint, "a node asks to join; approve it with `members approve`");
+        tracing::info!(node = %statement.name, %fingerprint, "a node asks to join: it waits for approval");
         Ok(())
     }
 

@@ -37,10 +37,7 @@ impl Node {
     pub(crate) fn check_join(&self, join: &JoinConfig) -> Result<(), StartError> {
         let token = &join.token;
         let no = |why: String| {
-            Err(StartError::Config(format!(
-                "the join token {why}; make one with `members invite --name {}`",
-                self.config.name
-            )))
+            Err(StartError::Token(format!("the join token {why}; one has to be made for {}", self.config.name)))
         };
         if token.cluster != self.config.cluster {
             return no(format!(
@@ -87,13 +84,12 @@ impl Node {
 
     /// One attempt; returns how long to wait before the next, none when there is nothing left to try.
     async fn join_once(&self, known: &mut MembershipView) -> Option<Duration> {
-        match self.join_step(self.config.join.as_ref()?, known).await {
+        let step = self.join_step(self.config.join.as_ref()?, known).await;
+        self.awaits_approval.store(false, Ordering::Relaxed);
+        match step {
             Ok(None) => {
-                self.set_problem(format!(
-                    "waiting for approval: compare the fingerprint {} and run `members approve {} --fingerprint …` on a member",
-                    self.keys.fingerprint(),
-                    self.config.name
-                ));
+                self.set_problem(String::new());
+                self.awaits_approval.store(true, Ordering::Relaxed);
                 Some(POLL_EVERY)
             }
             Ok(Some((id, introduction))) => {
