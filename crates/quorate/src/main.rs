@@ -5,9 +5,9 @@ mod command;
 mod config;
 mod hygiene;
 mod pki;
+mod prompt;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
-mod terminal;
 mod tls;
 mod wiring;
 

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::failure::{CommandResult, Failure};
-use crate::terminal;
+use crate::prompt;
 use crate::wiring::OsEntropy;
 
 /// Says on a terminal what is read from it: whoever forgot a file would wait for the command, and it for them.
@@ -63,7 +63,7 @@ pub fn open_input(path: Option<&Path>) -> CommandResult<(String, Box<dyn Read + 
             (path.display().to_string(), Box::new(file))
         }
         None => {
-            let input = terminal::stdin().map_err(|e| Failure::failed("can't read standard input", e, ""))?;
+            let input = prompt::stdin().map_err(|e| Failure::failed("can't read standard input", e, ""))?;
             ("standard input".into(), Box::new(input))
         }
     })
@@ -354,7 +354,7 @@ pub fn ask(question: &str) -> CommandResult<String> {
 /// Reads a secret: from the terminal without showing it, else from standard input; one line, or as many as it takes to be
 /// `whole`.
 pub fn read_secret(prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> CommandResult<Zeroizing<String>> {
-    terminal::read_secret(prompt, max, whole)
+    prompt::read_secret(prompt, max, whole)
         .map_err(|e| Failure::failed("can't take what was typed or given on standard input", e, ""))
 }
 

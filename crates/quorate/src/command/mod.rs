@@ -176,7 +176,7 @@ pub fn main() -> ExitCode {
         Err(e) => e.exit(),
     };
     let done = command.run(&shared);
-    crate::terminal::forget_what_was_typed();
+    crate::prompt::forget_what_was_typed();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

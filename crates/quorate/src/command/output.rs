@@ -35,10 +35,15 @@ impl Format {
 
     /// Prints one result.
     pub fn print(self, json: &Value, table: impl FnOnce() -> Table) -> CommandResult {
+        line(&self.written(json, || table().trim_fmt())?)
+    }
+
+    /// One result in this form, without the last line's end.
+    pub fn written(self, json: &Value, for_people: impl FnOnce() -> String) -> CommandResult<String> {
         match self {
-            Self::Json => line(&json.to_string()),
-            Self::Yaml => bytes(yaml(json)?.as_bytes()),
-            Self::Table | Self::Wide => line(&table().trim_fmt()),
+            Self::Json => Ok(json.to_string()),
+            Self::Yaml => Ok(yaml(json)?.trim_end().to_owned()),
+            Self::Table | Self::Wide => Ok(for_people()),
         }
     }
 

@@ -45,6 +45,8 @@ impl ConfirmTime {
         let answer =
             node.client.confirm_time(ConfirmTimeRequest { time_ms: SystemClock.now_ms() }).await.doing(DOING)?;
         let time = output::date(answer.time_ms);
-        shared.format().print(&json!({ "time_ms": answer.time_ms }), || output::fields([("cluster time", time)]))
+        shared.format().print(&json!({ "cluster_time": output::moment(answer.time_ms) }), || {
+            output::fields([("cluster time", time)])
+        })
     }
 }

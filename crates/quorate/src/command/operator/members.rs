@@ -13,7 +13,6 @@ use super::nodes::{Asked, ask_all, member_name, names_of};
 use super::screen;
 use super::status::node_to_json;
 use crate::command::failure::{CommandResult, Doing, Failure};
-use crate::command::output::Format;
 use crate::command::terminal::Surface;
 use crate::command::{Shared, output};
 
@@ -134,7 +133,8 @@ impl Members {
                     .await
                     .doing("invite the node")?;
                 if shared.asked_for_programs().is_some() {
-                    let json = json!({ "name": name, "token": answer.token, "expires_ms": answer.expires_ms });
+                    let json =
+                        json!({ "name": name, "token": answer.token, "expires_at": output::moment(answer.expires_ms) });
                     return output::line(&json.to_string());
                 }
                 eprintln!("Good for one use by {name} until {}.", output::date(answer.expires_ms));
@@ -193,15 +193,13 @@ impl Members {
             }
             Action::List {} => {
                 let answer = client.list_members(ListMembersRequest {}).await.doing("list members")?;
-                let pending = |p: &PendingMember| json!({ "name": p.name, "fingerprint": p.fingerprint, "state": p.state, "expires_ms": p.expires_ms });
+                let pending = |p: &PendingMember| json!({ "name": p.name, "fingerprint": output::text(&p.fingerprint), "state": p.state, "expires_at": output::moment(p.expires_ms) });
                 let json = json!({
                     "members": answer.members.iter().map(node_to_json).collect::<Vec<_>>(),
                     "pending": answer.pending.iter().map(pending).collect::<Vec<_>>(),
                 });
-                match shared.format() {
-                    Format::Json => output::line(&json.to_string()),
-                    Format::Table => output::line(&listed(&answer.members, &answer.pending, Surface::stdout())),
-                }
+                let listed = || listed(&answer.members, &answer.pending, Surface::stdout());
+                output::line(&shared.format().written(&json, listed)?)
             }
         }
     }
@@ -225,8 +223,8 @@ fn listed(members: &[NodeStatus], pending: &[PendingMember], surface: Surface) -
 fn about(doing: &str, error: ClientError) -> Failure {
     let unknown = error.is("NOT_FOUND");
     match Failure::call(doing, error) {
-        Failure::Failed { what, why, todo } if unknown && todo.is_empty() => {
-            Failure::Failed { what, why, todo: "`quorate operator members list` shows all there are".into() }
+        Failure::Failed { reason, what, why, todo } if unknown && todo.is_empty() => {
+            Failure::Failed { reason, what, why, todo: "`quorate operator members list` shows all there are".into() }
         }
         other => other,
     }

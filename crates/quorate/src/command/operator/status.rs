@@ -47,12 +47,12 @@ impl Status {
         };
         if !self.watch {
             let (status, asked) = look().await?;
-            output::line(&written(&status, &asked, shared))?;
+            output::line(&written(&status, &asked, shared)?)?;
             return if status.severity() == Severity::Ok { Ok(()) } else { Err(Failure::Unwell) };
         }
         loop {
             let text = match look().await {
-                Ok((status, asked)) => written(&status, &asked, shared),
+                Ok((status, asked)) => written(&status, &asked, shared)?,
                 Err(failure) => failure.to_string(),
             };
             if std::io::stdout().is_terminal() {
@@ -105,14 +105,11 @@ fn of_whom(verdict: &Verdict) -> Option<&String> {
     }
 }
 
-/// As it is asked for: one line of JSON, or a screen.
-fn written(status: &StatusResponse, asked: &[Asked], shared: &Shared) -> String {
+/// As it is asked for: for a program, or a screen.
+fn written(status: &StatusResponse, asked: &[Asked], shared: &Shared) -> CommandResult<String> {
     let silent: Vec<(&str, &str)> =
         asked.iter().filter_map(|a| Some((a.address.as_str(), a.status.as_ref().err()?.message.as_str()))).collect();
-    match shared.format() {
-        output::Format::Json => to_json(status, &silent).to_string(),
-        output::Format::Table => screen::status(status, &silent, Surface::stdout()),
-    }
+    shared.format().written(&to_json(status, &silent), || screen::status(status, &silent, Surface::stdout()))
 }
 
 fn to_json(status: &StatusResponse, silent: &[(&str, &str)]) -> Value {
@@ -127,12 +124,12 @@ fn to_json(status: &StatusResponse, silent: &[(&str, &str)]) -> Value {
         "cluster_id": status.cluster_id,
         "lineage": status.lineage,
         "ceremony": status.ceremony.as_ref().map(ceremony_to_json),
-        "cluster_time_ms": status.cluster_time_ms,
+        "cluster_time": output::moment(status.cluster_time_ms),
         "level": Some(status.level).filter(|level| *level > 0),
         "seal_fingerprint": Some(&status.seal_fingerprint).filter(|f| !f.is_empty()),
         "seal_generation": Some(status.seal_generation).filter(|g| *g > 0),
         "dev": status.dev,
-        "hint": hint.unwrap_or_default(),
+        "hint": output::text(&hint.unwrap_or_default()),
         "unreachable": silent.iter().map(|(address, _)| address).collect::<Vec<_>>(),
     })
 }
@@ -176,10 +173,10 @@ pub fn node_to_json(n: &NodeStatus) -> Value {
         "hsm_algorithm": n.hsm_algorithm,
         "version": n.version,
         "level": Some(n.level).filter(|level| *level > 0),
-        "problem": n.problem,
+        "problem": output::text(&n.problem),
         "free_bytes": n.free_bytes,
         "low_space": n.low_space,
-        "certificate_expires_ms": n.certificate_expires_ms,
+        "certificate_ends_at": output::moment(n.certificate_expires_ms),
         "certificate_days_left": screen::certificate_days_left(n),
     })
 }
@@ -193,7 +190,7 @@ pub fn ceremony_to_json(c: &Ceremony) -> Value {
         "entered": c.entered,
         "share_numbers": c.share_numbers,
         "custodians": c.labels,
-        "expires_ms": c.expires_ms,
+        "expires_at": output::moment(c.expires_ms),
     })
 }
 
@@ -257,7 +254,7 @@ mod tests {
         assert_eq!([&json["level"], &json["nodes"][0]["level"]], [2, 3]);
         assert!(json["nodes"][2]["level"].is_null(), "it has not been heard of");
         let well = to_json(&status(vec![verdict(Severity::Ok, Kind::Healthy(Healthy {}))]), &[]);
-        assert_eq!((&well["severity"], &well["hint"]), (&json!("ok"), &json!("")));
+        assert_eq!((&well["severity"], &well["hint"]), (&json!("ok"), &json!(null)));
     }
 
     /// Its journal is gone, so that it does not even speak to the others; but whoever asks it is told.
