@@ -21,7 +21,7 @@ use super::token::JoinToken;
 use crate::error::Error;
 use crate::node::{FOUNDER, Node, State};
 use crate::records::facts::unreadable;
-use crate::records::{EngineFacts, Secrets};
+use crate::records::{EngineFacts, Records, Secrets};
 
 /// How long an invitation is valid unless said otherwise, in minutes.
 pub const VALID_MINUTES_DEFAULT: u32 = 60;
@@ -153,7 +153,7 @@ impl Node {
                 let serial = records.change_roster(facts, &mut writes, |now| now.with(id, &pinned))?;
                 return Ok(Change { writes, answer: (MemberRecord::clone(&member), unfinished, serial) });
             }
-            let (invitation, record) = self.applicant(facts, caller, name, fingerprint, stamp_ms)?;
+            let (invitation, record) = self.applicant(records, facts, caller, name, fingerprint, stamp_ms)?;
             // A removal writes an envelope for each that stays, in one batch.
             if facts.all::<MemberRecord>()?.len() >= MEMBERS_MAX {
                 return Err(Error::WrongState(format!(
@@ -190,6 +190,7 @@ impl Node {
 
     fn applicant(
         &self,
+        records: &Records,
         facts: &mut EngineFacts<'_>,
         caller: &Principal,
         name: &str,
@@ -208,6 +209,9 @@ impl Node {
             )));
         };
         check_fingerprint(name, &applicant.statement, fingerprint)?;
+        // Here and not only as it asks: the cluster may have risen since, and must not rise unseen while this is decided.
+        let level = records.level(facts)?;
+        applicant.levels.check(level).map_err(|unfit| Error::WrongState(format!("{name} can't become a member: {unfit}")))?;
         let record = MemberRecord {
             id: applicant.id,
             statement: applicant.statement,
