@@ -132,27 +132,16 @@ impl Checker {
     pub(crate) async fn scrub(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            // The file grows while it is looked at.
-            if is_near_low(self.journal.space()) {
-                continue;
-            }
-            let here = self.clone();
-            let scrub = move || {
-                if let Err(error) = here.files.drop_cached() {
-                    tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+            let (space, here) = (self.journal.space(), self.clone());
+            if is_near_low(space) {
+                let free_mib = space.free_bytes >> 20;
+                tracing::warn!(free_mib, "the state was not checked, as its file grows meanwhile and the disk is nearly full; make room");
+            } else {
+                match off_runtime("scrub", move || here.scrub_state()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return,
+                    Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
                 }
-                // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
-                let ends = || here.shared.is_stopping() || is_near_low(here.journal.space());
-                let scrub = |view: &dyn state::View| match state::scrub_state(view, &ends) {
-                    Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
-                    checked => checked.map(Some),
-                };
-                here.check_digest(&StateFiles::durable_view, &scrub)
-            };
-            match off_runtime("scrub", scrub).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
             }
             let here = self.clone();
             match off_runtime("scrub", move || here.scrub_log()).await.flatten() {
@@ -163,6 +152,19 @@ impl Checker {
                 Err(error) => tracing::warn!(%error, "the log was not checked again; it is tried later"),
             }
         }
+    }
+
+    fn scrub_state(&self) -> Result<(), StateMismatch> {
+        if let Err(error) = self.files.drop_cached() {
+            tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+        }
+        // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
+        let ends = || self.shared.is_stopping() || is_near_low(self.journal.space());
+        let scrub = |view: &dyn state::View| match state::scrub_state(view, &ends) {
+            Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+            checked => checked.map(Some),
+        };
+        self.check_digest(&StateFiles::durable_view, &scrub)
     }
 
     /// All segments but the newest, which the last start has read.

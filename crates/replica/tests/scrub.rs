@@ -25,6 +25,17 @@ fn harm(site: &support::Site, segment: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rots_in_the_log_that_no_start_reads_is_found() {
+    found_in_the_log(None).await;
+}
+
+/// While the state's file must not grow, the log can be looked at all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rots_in_the_log_is_found_beside_a_disk_that_is_nearly_full() {
+    // The limit is two segments.
+    found_in_the_log(Some(640 << 10)).await;
+}
+
+async fn found_in_the_log(free_bytes: Option<u64>) {
     let sites = Cluster::sites(1);
     // Small segments, and all are kept.
     let keep = CompactionConfig { keep_bytes: Some(1 << 19), step_bytes: 1 << 30, ..CompactionConfig::default() };
@@ -38,6 +49,7 @@ async fn what_rots_in_the_log_that_no_start_reads_is_found() {
     cluster.write(0, "a whole log", b"1").await;
     cluster.nodes[0].shutdown().await;
     harm(&cluster.sites[0], 3);
+    cluster.sites[0].disk.set_free_bytes(free_bytes);
     // The state stands for what is in there, and the start does not read it.
     cluster.nodes[0] = cluster.sites[0].open().await;
     let problem = support::problem(&cluster.nodes[0]).await;
