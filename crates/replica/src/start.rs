@@ -220,14 +220,18 @@ async fn start_on(
     };
     let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
     let own = Arc::new(own);
-    let taken_up = Raft::build(
-        me.0,
-        Arc::new(config),
-        Network::new(me, links.clone(), streams.clone(), shared.clone(), grants.clone(), own.clone(), words.clone()),
-        log,
-        Machine::new(files.clone(), apply.clone()),
-    )
-    .await;
+    let network = Network {
+        me,
+        links: links.clone(),
+        streams: streams.clone(),
+        shared: shared.clone(),
+        grants: grants.clone(),
+        own: own.clone(),
+        words: words.clone(),
+        journal: writer.reader(),
+    };
+    let machine = Machine::new(files.clone(), apply.clone());
+    let taken_up = Raft::build(me.0, Arc::new(config), network, log, machine).await;
     let raft = match taken_up {
         Ok(raft) => raft,
         Err(e) => {

@@ -58,6 +58,48 @@ async fn found_in_the_log(free_bytes: Option<u64>) {
     cluster.stop().await;
 }
 
+/// Whoever leads has the same damage: the one who needs what was there has nobody else to get it from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_what_rotted_in_the_leader_s_log_is_sent_the_state() {
+    let sites = Cluster::sites(3);
+    for site in &sites.sites {
+        let keep_bytes = Some((1 << 20) - 1);
+        let hour = Duration::from_secs(3600);
+        let keep = CompactionConfig { keep_bytes, step_bytes: 1 << 30, interval: hour, ..CompactionConfig::default() };
+        *site.compaction.lock().expect("lock") = keep;
+    }
+    let mut cluster = sites.start(3).await;
+    cluster.write(0, "before", b"1").await;
+    cluster.nodes[2].shutdown().await;
+    for n in 0..60 {
+        cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
+    }
+    for harmed in [false, true] {
+        for i in 0..2 {
+            cluster.nodes[i].shutdown().await;
+        }
+        for i in 0..2 {
+            if harmed {
+                harm(&cluster.sites[i], 3);
+            }
+            cluster.nodes[i] = cluster.sites[i].open().await;
+        }
+        if !harmed {
+            cluster.write(0, "a whole log", b"1").await;
+        }
+    }
+    cluster.nodes[2] = cluster.sites[2].open().await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    assert_ne!(leader, 2, "it lacks what the others have acknowledged");
+    cluster.write(2, "after", b"2").await;
+    assert_eq!(cluster.read(2, "value 7").await.expect("there").1, vec![7; VALUE_LEN]);
+    // The damage is known, and named as that.
+    let problem = support::problem(&cluster.nodes[leader]).await;
+    assert!(matches!(&problem, Problem::Journal(what) if what.contains("0000000000000003.seg")), "{problem}");
+    assert_eq!(cluster.nodes[2].problem(), None);
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rots_while_a_node_runs_is_found_though_nobody_reads_it() {
     let cluster = Cluster::voters(1).await;

@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -65,8 +65,38 @@ fn store(disk: &SimDisk) -> Arc<Store> {
     Store::new(engine(disk), 1 << 20).expect("a view")
 }
 
-fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
-    State::open(store(disk), CLUSTER, GROUP, Arc::new(Seals), Levels::default(), checkpoint.map(only))
+/// A state, and the store that makes it durable.
+struct Opened(State, Arc<Store>);
+
+impl Deref for Opened {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Opened {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Opened {
+    /// Makes durable what was applied; returns what the journal is to remember of it.
+    fn checkpoint(&self) -> std::io::Result<Option<Checkpoint>> {
+        self.1.flush(|_| Ok(()))?;
+        Ok(self.stands_at())
+    }
+}
+
+fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<Opened, StateError> {
+    open_at(disk, Levels::default(), checkpoint)
+}
+
+fn open_at(disk: &SimDisk, levels: Levels, checkpoint: Option<Checkpoint>) -> Result<Opened, StateError> {
+    let store = store(disk);
+    let state = State::open(store.clone(), CLUSTER, GROUP, Arc::new(Seals), levels, checkpoint.map(only))?;
+    Ok(Opened(state, store))
 }
 
 /// A state may stand there and nowhere else.
@@ -92,7 +122,7 @@ fn members(ids: impl IntoIterator<Item = u64>) -> Log {
 }
 
 /// A state after membership {1, 2, 3} at 0 and genesis at 1.
-fn founded(disk: &SimDisk) -> State {
+fn founded(disk: &SimDisk) -> Opened {
     let mut state = open(disk, None).expect("opens");
     let (applied, result) = apply(&mut state, 0, &[members(1..=3), genesis()]);
     result.expect("applies");
@@ -101,7 +131,7 @@ fn founded(disk: &SimDisk) -> State {
 }
 
 /// The same with the sessions of nodes 1 and 2 begun, each under its first start, at 2 and 3.
-fn begun(disk: &SimDisk) -> State {
+fn begun(disk: &SimDisk) -> Opened {
     let mut state = founded(disk);
     apply(&mut state, 2, &[opens(1, 1), opens(2, 1)]).1.expect("applies");
     state
@@ -343,7 +373,7 @@ fn only_a_level_that_the_anchor_key_signed_takes_the_place_of_a_lower_one() {
     drop(state);
     let speaking = |lowest, highest, point: Option<Checkpoint>| {
         let levels = Levels { lowest: Level(lowest), highest: Level(highest) };
-        State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), levels, point.map(only))
+        open_at(&disk, levels, point)
     };
     let mut upgraded = speaking(1, 3, point).expect("opens");
     assert!(apply(&mut upgraded, 12, &log[1..]).1.is_ok());

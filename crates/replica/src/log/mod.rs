@@ -22,7 +22,7 @@ use quorate_journal::{
 };
 
 use contents::Contents;
-pub use reader::LogReader;
+pub use reader::{Damage, LogReader};
 use reader::Shared;
 
 /// Sizes and limits.

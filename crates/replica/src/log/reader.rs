@@ -22,6 +22,17 @@ pub(super) struct Inner {
     pub(super) checkpoint: Option<Checkpoint>,
     /// Index after the last synced entry.
     pub(super) synced_next: u64,
+    /// What was found by who read it.
+    damage: Option<Damage>,
+}
+
+/// An older part of the log on disk is not what was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Index of the last entry there: none up to it can be sent to a member that needs what was in this part.
+    pub upto: u64,
+    /// What was found, and where.
+    pub what: String,
 }
 
 pub(super) struct Shared {
@@ -40,6 +51,7 @@ impl Shared {
             committed: None,
             checkpoint: None,
             synced_next: 0,
+            damage: None,
         };
         Self {
             ring_bytes: config.ring_bytes,
@@ -137,7 +149,7 @@ impl LogReader {
                 )));
             };
             let read = read_stretch(&segment, &stretch, bytes_max, &mut bytes, &mut entries);
-            if !read.map_err(|(index, e)| told(index, e))? {
+            if !read.map_err(|(index, e)| self.told(stretch.segment, index, e))? {
                 return Ok(entries);
             }
         }
@@ -149,6 +161,29 @@ impl LogReader {
             entries.push(entry);
         }
         Ok(entries)
+    }
+
+    /// The damage that was come upon while older entries were read, of all the newest.
+    pub fn damage(&self) -> Option<Damage> {
+        self.log.lock().damage.clone()
+    }
+
+    /// The error for an entry that could not be read. What is not what was written is noted.
+    fn told(&self, segment: u64, index: u64, e: io::Error) -> io::Error {
+        if e.kind() != io::ErrorKind::InvalidData {
+            return e;
+        }
+        let mut inner = self.log.lock();
+        if let Some(upto) = inner.index.last_of_segment(segment)
+            && inner.damage.as_ref().is_none_or(|known| known.upto < upto)
+        {
+            inner.damage = Some(Damage { upto, what: e.to_string() });
+        }
+        let what = format!(
+            "log entry {index}: {e}. Stop this node and keep its data folder as it is; the other members serve while they are a \
+             majority"
+        );
+        io::Error::new(io::ErrorKind::InvalidData, what)
     }
 
     /// Where entries lie that are on disk alone, and those that are not; more than `bytes_max` bytes need not be told of.
@@ -304,18 +339,5 @@ fn next_entry(records: &mut Records<'_>, index: u64) -> io::Result<LogEntry> {
             // Before it, or no entry.
             _ => {}
         }
-    }
-}
-
-fn told(index: u64, e: io::Error) -> io::Error {
-    match e.kind() {
-        io::ErrorKind::InvalidData => io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!(
-                "log entry {index}: {e}. Stop this node and keep its data folder as it is; the other members serve while \
-                 they are a majority"
-            ),
-        ),
-        _ => e,
     }
 }
