@@ -406,6 +406,7 @@ pub fn genesis(name: &str, time_ms: u64) -> Genesis {
         node_name: name.into(),
         envelope: b"envelope".to_vec(),
         keyring: b"keyring".to_vec(),
+        level: Vec::new(),
     }
 }
 

@@ -137,3 +137,19 @@ async fn who_was_left_behind_while_it_waited_is_not_approved_before_it_is_upgrad
     within(30, n2.wait_for(Health::Ok)).await;
     assert_eq!(shown(&n2), (2, vec![2, 2]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_build_that_has_left_the_first_level_behind_founds_a_cluster_at_its_own() {
+    let rig = Rig::new();
+    let levels = || Options { level: Some(3), lowest: Some(2), ..Options::default() };
+    let node = rig.start("n1", levels()).await.expect("starts");
+    let shares = init(&node, 3, 2).await.expect("founded").shares;
+    let shares: Vec<_> = shares.iter().map(|share| share.to_string()).collect();
+    assert_eq!(shown(&node), (2, vec![3]));
+    node.shutdown().await;
+    drop(node);
+    let node = rig.start("n1", levels()).await.expect("starts again");
+    unseal(&node, &shares[..2]).await;
+    raised(&node).await;
+    eventually("it rises like any other", || shown(&node).0 == 3).await;
+}

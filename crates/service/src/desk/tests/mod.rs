@@ -236,6 +236,7 @@ impl Rig {
             node_name: "n1".into(),
             envelope: vec![2],
             keyring: vec![3],
+            level: Vec::new(),
         };
         replica.found(member, genesis, soon()).await.unwrap();
         let kms = Kms::open(desk(&replica, &world, &keyring, 0));
