@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
+#[path = "../../../tests/support/call.rs"]
+mod call;
 mod changes;
 #[path = "../../../../replica/tests/support/identity.rs"]
 mod identity;
@@ -380,5 +382,5 @@ impl Use for Unasked {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_judged_is_not_answered() {
     let rig = Rig::new().await;
-    refused(rig.kms.perform(&verbs::call(&admin(), soon()), Unasked).await, Reason::Internal);
+    refused(rig.kms.perform(&call::call(&admin(), soon()), Unasked).await, Reason::Internal);
 }
