@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::NodeId;
 use quorate_journal::disk::{Disk, is_full};
@@ -41,10 +40,9 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
-use crate::status::log_leader;
 use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{change, gate, mark, peer, space, succession, witness};
+use crate::{change, gate, leader_log, mark, peer, space, succession, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -292,7 +290,9 @@ async fn start_on(
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.checker.scan().map(drop));
-    tracing::info!(node = %me, boot = node.base.boot, applied = node.base.shared.applied_now(), %addr, "replica started");
+    tracing::info!(
+        node = %cfg.name, start = node.base.boot, applied = node.base.shared.applied_now(), %addr, "the log is open: replicating"
+    );
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
 }
 
@@ -317,7 +317,7 @@ fn spawn_tasks(
     };
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
-        tokio::spawn(follow_leader(node.clone(), leader)),
+        tokio::spawn(leader_log::follow(node.clone(), leader)),
         tokio::spawn(watch_core(node.clone())),
         tokio::spawn(gate::drive(node.gate.clone(), node.confirmer.clone())),
         tokio::spawn(peer::hello::drive(node.hellos.clone())),
@@ -475,21 +475,6 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
         node.leader.other_than(Some(node.base.me), STOP_LIMIT).await;
         if node.leader.is_me() {
             let _ = node.base.raft.shutdown().await;
-        }
-    }
-}
-
-/// Turns openraft's view of the leader into ours.
-async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
-    let mut metrics = node.base.raft.server_metrics();
-    loop {
-        let now = metrics.borrow_watched().current_leader.map(NodeId);
-        if leader.send_if_modified(|was| std::mem::replace(was, now) != now) {
-            log_leader(node.base.me, now);
-        }
-        node.base.shared.note_change();
-        if metrics.changed().await.is_err() {
-            return;
         }
     }
 }

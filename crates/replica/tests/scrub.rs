@@ -28,6 +28,22 @@ async fn what_rots_in_the_log_that_no_start_reads_is_found() {
     found_in_the_log(None).await;
 }
 
+/// Has the newest segment of the first nodes begin when two states were durable that stand for all that was written before.
+async fn stand_for_all(cluster: &mut Cluster, nodes: usize) {
+    for n in 0..2 {
+        for i in 0..nodes {
+            cluster.nodes[i].shutdown().await;
+        }
+        for i in 0..nodes {
+            cluster.nodes[i] = cluster.sites[i].open().await;
+        }
+        cluster.write(0, &format!("stand {n}"), b"1").await;
+    }
+    for n in 0..8 {
+        cluster.write(0, &format!("after {n}"), &vec![n; VALUE_LEN]).await;
+    }
+}
+
 /// While the state's file must not grow, the log can be looked at all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rots_in_the_log_is_found_beside_a_disk_that_is_nearly_full() {
@@ -44,9 +60,7 @@ async fn found_in_the_log(free_bytes: Option<u64>) {
     for n in 0..60 {
         cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
     }
-    cluster.nodes[0].shutdown().await;
-    cluster.nodes[0] = cluster.sites[0].open().await;
-    cluster.write(0, "a whole log", b"1").await;
+    stand_for_all(&mut cluster, 1).await;
     cluster.nodes[0].shutdown().await;
     harm(&cluster.sites[0], 3);
     cluster.sites[0].disk.set_free_bytes(free_bytes);
@@ -74,19 +88,13 @@ async fn who_needs_what_rotted_in_the_leader_s_log_is_sent_the_state() {
     for n in 0..60 {
         cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
     }
-    for harmed in [false, true] {
-        for i in 0..2 {
-            cluster.nodes[i].shutdown().await;
-        }
-        for i in 0..2 {
-            if harmed {
-                harm(&cluster.sites[i], 3);
-            }
-            cluster.nodes[i] = cluster.sites[i].open().await;
-        }
-        if !harmed {
-            cluster.write(0, "a whole log", b"1").await;
-        }
+    stand_for_all(&mut cluster, 2).await;
+    for i in 0..2 {
+        cluster.nodes[i].shutdown().await;
+        harm(&cluster.sites[i], 3);
+    }
+    for i in 0..2 {
+        cluster.nodes[i] = cluster.sites[i].open().await;
     }
     cluster.nodes[2] = cluster.sites[2].open().await;
     let leader = cluster.leader(&[0, 1, 2]).await;

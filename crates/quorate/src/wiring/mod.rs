@@ -1,5 +1,6 @@
 //! Puts a node together: the one place that knows every part. Configuration in, running node out.
 
+mod denials;
 mod http;
 mod metrics;
 mod pin;

@@ -214,7 +214,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             Ok(told) => Ok(SnapshotResponse::new(self.told(told, &vote)?)),
             Err(error) => {
                 // Tried again after a pause, with the state as it is then.
-                tracing::warn!(to = %self.link.id, index = last.index, %error, "a snapshot was not installed");
+                let to = self.network.shared.members.name_of(self.link.id);
+                tracing::warn!(%to, index = last.index, %error, "a snapshot was not installed; it is sent again");
                 Err(Unreachable::from_string(error).into())
             }
         }
@@ -277,7 +278,7 @@ impl Peer {
         self.link.note_follows(Some(vote.leader_id));
         if !grant.is_empty() && !self.network.grants.collect(vote.leader_id, self.link.id, self.link.identity(), grant)
         {
-            tracing::warn!(from = %self.link.id, "a grant does not hold");
+            tracing::warn!(from = %self.network.shared.members.name_of(self.link.id), "a grant does not hold");
         }
     }
 

@@ -114,6 +114,7 @@ impl Node {
             Ok(Change { writes, answer: (expires_ms, roster_serial) })
         };
         let (expires_ms, roster_serial) = opened.records.change(deadline, Secrets::default(), decide).await?.answer;
+        tracing::info!(by = %caller, node = %name, minutes, "a node was invited");
         let token = JoinToken {
             cluster: self.config.cluster,
             root_sha256: sha256(&self.config.root_spki),
@@ -294,7 +295,10 @@ impl Node {
         replica.may_promote(ids, deadline).await.map_err(not_changed)?;
         let (_, serial) = records.change(deadline, Secrets::default(), promoting).await?.answer;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
-        let voters: Vec<_> = replica.status().voters().collect();
+        let status = replica.status();
+        let voters: Vec<_> = status.voters().collect();
+        let called: Vec<_> = voters.iter().filter_map(|id| status.members().get(id).map(|m| m.name.as_str())).collect();
+        tracing::info!(by = %caller, promoted = names.join(", "), voters = called.join(", "), "members were promoted to voters");
         if voters.len().is_multiple_of(2) {
             tracing::warn!(
                 voters = voters.len(),

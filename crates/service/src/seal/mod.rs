@@ -4,6 +4,7 @@
 //! Using keys is the desk's ([`crate::desk`]); plaintext key bytes are `crypto`'s; order and storage are `replica`'s.
 
 mod abort;
+mod announce;
 pub(crate) mod ceremony;
 mod challenge;
 mod clock;
