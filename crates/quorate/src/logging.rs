@@ -24,7 +24,8 @@ fn directives(said: &str) -> String {
     let level = levels.last().map_or_else(|| "info".to_owned(), |level| level.to_ascii_lowercase());
     let others = if matches!(&*level, "debug" | "trace" | "4" | "5") { "info" } else { &level };
     let quiet = if named.iter().any(|word| word.starts_with("openraft")) { "" } else { QUIET };
-    let all = [others, &format!("quorate={level}"), quiet].into_iter().chain(named);
+    let ours = format!("quorate={level}");
+    let all = [others, &ours, quiet].into_iter().chain(named);
     all.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(",")
 }
 

@@ -37,6 +37,11 @@ impl Seldom {
         Self { after, every, kinds: Mutex::default() }
     }
 
+    /// It is over: what comes next begins anew.
+    pub fn over(&self, kind: &str) {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+    }
+
     /// It has happened: whether it is to be told now, and how often it happened since it was told last, this time included.
     pub fn due(&self, kind: &str) -> Option<u64> {
         let now = Instant::now();
@@ -84,6 +89,8 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(told, [None, None, None, Some(4), None]);
+        seldom.over("a");
+        assert_eq!(seldom.due("a"), None, "anew");
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ pub(crate) struct Handovers {
     approved: Mutex<HashMap<NodeId, Instant>>,
     offering: Mutex<HashSet<NodeId>>,
     offered: Mutex<HashMap<NodeId, Instant>>,
-    /// Offers in a row that were not taken, and when that was told.
+    /// Offers in a row that were not taken.
     failing: Failing,
     nonces: Mutex<HashMap<NodeId, ([u8; 32], Instant)>>,
     /// The next root key, handed over before the log rotates to it.
@@ -161,7 +161,7 @@ impl Handovers {
     }
 
     /// An offer was not taken: whether that may pass by itself, as it does in nearly every ceremony.
-    fn fails_now(&self, id: NodeId) -> bool {
+    fn may_pass(&self, id: NodeId) -> bool {
         self.failing.0.due(&id.to_string()).is_none()
     }
 
@@ -169,6 +169,7 @@ impl Handovers {
         self.offered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
         self.offering.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if taken {
+            self.failing.0.over(&id.to_string());
             self.approved.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
     }
@@ -208,7 +209,7 @@ impl Node {
             match &outcome {
                 Ok(name) => tracing::info!(to = %name, "root key handed over"),
                 // Another was faster, or it has to catch up first: what it said of itself is a second old.
-                Err(why) if node.handover.fails_now(id) => tracing::debug!(to = %to(), %why, "root key not handed over"),
+                Err(why) if node.handover.may_pass(id) => tracing::debug!(to = %to(), %why, "root key not handed over"),
                 Err(why) => {
                     tracing::warn!(to = %to(), %why, "the root key can't be handed over: it stays sealed, and it is tried again");
                 }
