@@ -114,7 +114,11 @@ mod tests {
         let (_, told) = contract.split_once("names it: ").expect("they are listed");
         let (told, _) = told.split_once('.').expect("the list ends");
         // In brackets: what it means.
-        let plain = told.replace("\n//", "").split('(').map(|part| part.split_once(')').map_or(part, |(_, rest)| rest)).collect::<String>();
+        let plain = told
+            .replace("\n//", "")
+            .split('(')
+            .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest))
+            .collect::<String>();
         let mut told: Vec<_> = plain.split(',').map(str::trim).collect();
         let mut words: Vec<_> = Part::ALL.iter().map(|part| part.word()).collect();
         told.sort_unstable();

@@ -11,7 +11,9 @@ const QUIET: &str = "openraft=error,openraft::raft=off";
 pub fn filter() -> EnvFilter {
     let said = std::env::var(LOG_ENV).unwrap_or_default();
     EnvFilter::try_new(directives(&said)).unwrap_or_else(|e| {
-        eprintln!("quorate: {LOG_ENV} is not understood ({e}): info is logged. Say error, warn, info, debug, or module=level");
+        eprintln!(
+            "quorate: {LOG_ENV} is not understood ({e}): info is logged. Say error, warn, info, debug, or module=level"
+        );
         EnvFilter::new(directives(""))
     })
 }

@@ -122,7 +122,9 @@ impl Compactor {
             let applied = self.shared.applied_now();
             let grown = retained >= keep.saturating_add(config.step_bytes);
             let due = compacted_at.elapsed() >= config.interval;
-            if applied != checkpointed && (full || grown || due || damaged.is_some() || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
+            if applied != checkpointed
+                && (full || grown || due || damaged.is_some() || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL)
+            {
                 match self.apply.checkpoint().await {
                     Ok(durable) => checkpointed = durable.map_or(0, |d| d.checkpoint.index),
                     // Told where it happened.

@@ -92,8 +92,14 @@ mod tests {
         let leads = Change { now: Some(NodeId(3)), ..asks };
         for (change, words) in [
             (asks, "no leader; n3 asks for votes in term 7: n2 was silent for 340 ms"),
-            (Change { silent: Some(Duration::ZERO), ..asks }, "no leader; n3 asks for votes in term 7: not all hear n2"),
-            (Change { heir: Some(NodeId(3)), ..asks }, "no leader; n3 asks for votes in term 7: n2 handed its leadership on"),
+            (
+                Change { silent: Some(Duration::ZERO), ..asks },
+                "no leader; n3 asks for votes in term 7: not all hear n2",
+            ),
+            (
+                Change { heir: Some(NodeId(3)), ..asks },
+                "no leader; n3 asks for votes in term 7: n2 handed its leadership on",
+            ),
             (
                 Change { last: Some(NodeId(1)), ..asks },
                 "no leader; n3 asks for votes in term 7: n1 (this node) was deposed, or has lost its majority",

@@ -71,7 +71,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_kind_is_told_at_once_and_then_once_in_a_while() {
         let seldom = Seldom::every(MINUTE);
-        assert_eq!((seldom.due("a"), seldom.due("b"), seldom.due("a"), seldom.due("a")), (Some(1), Some(1), None, None));
+        assert_eq!(
+            (seldom.due("a"), seldom.due("b"), seldom.due("a"), seldom.due("a")),
+            (Some(1), Some(1), None, None)
+        );
         tokio::time::advance(MINUTE / 2).await;
         assert_eq!(seldom.due("a"), None);
         tokio::time::advance(MINUTE / 2).await;

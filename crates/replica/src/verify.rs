@@ -135,7 +135,10 @@ impl Checker {
             let (space, here) = (self.journal.space(), self.clone());
             if is_near_low(space) {
                 let free_mib = space.free_bytes >> 20;
-                tracing::warn!(free_mib, "the state was not checked, as its file grows meanwhile and the disk is nearly full; make room");
+                tracing::warn!(
+                    free_mib,
+                    "the state was not checked, as its file grows meanwhile and the disk is nearly full; make room"
+                );
             } else {
                 match off_runtime("scrub", move || here.scrub_state()).await {
                     Ok(Ok(())) => {}
@@ -260,7 +263,8 @@ mod tests {
             cluster.write(0, &format!("later {n}"), &vec![n; 48 << 10]).await;
         }
         let view = replica.view().expect("a view");
-        let search = |bytes| find_forged(&node.base.journal, bytes, view.applied(), &view, &TestKeys).expect("readable");
+        let search =
+            |bytes| find_forged(&node.base.journal, bytes, view.applied(), &view, &TestKeys).expect("readable");
         assert_eq!(search(4 << 20), Some(index));
         assert_eq!(search(1 << 20), None, "what is older is held to the digest alone");
         // This is what is searched before a node serves, whatever the log has.

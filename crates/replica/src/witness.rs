@@ -124,7 +124,10 @@ impl Witness {
                 let voters = electorates.iter().flat_map(MembershipView::voter_ids).filter(|id| !answered.contains(id));
                 let silent: BTreeSet<_> = voters.map(|id| self.shared.members.name_of(id)).collect();
                 let waits_for = silent.into_iter().collect::<Vec<_>>().join(", ");
-                tracing::warn!(waits_for, "no majority answers: nothing is served before one does; start the others, or look at the network");
+                tracing::warn!(
+                    waits_for,
+                    "no majority answers: nothing is served before one does; start the others, or look at the network"
+                );
             }
             self.hello.notify_one();
             let _ = tokio::time::timeout(ASK_INTERVAL, self.news.notified()).await;

@@ -155,7 +155,8 @@ async fn a_start_that_fails_late_has_closed_what_it_opened() {
     let site = &cluster.sites[0];
     for _ in 0..20 {
         let world = World { identity: Arc::new(Unsigning(site.spki.clone())), ..site.world() };
-        let failed = Replica::open(site.config(), world, site.service.clone()).await.map(drop).expect_err("it can't sign");
+        let failed =
+            Replica::open(site.config(), world, site.service.clone()).await.map(drop).expect_err("it can't sign");
         assert!(matches!(&failed, OpenError::Io { doing, .. } if doing.contains("identity key")), "{failed}");
     }
     cluster.nodes[0] = site.open().await;

@@ -60,7 +60,10 @@ pub const LOG_FORMAT_JSON: &str = "json";
 
 /// Structured logs on standard error. No event anywhere carries a secret, a key name or a share.
 fn start_logging() {
-    let builder = tracing_subscriber::fmt().with_env_filter(crate::logging::filter()).with_writer(std::io::stderr).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(crate::logging::filter())
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     match std::env::var(LOG_FORMAT_ENV).as_deref() {
         Ok(LOG_FORMAT_JSON) => builder.json().init(),
         _ => builder.init(),

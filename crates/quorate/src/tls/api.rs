@@ -115,7 +115,9 @@ impl ApiListener {
                     },
                     // One client's trouble, which that client is told: never the server's.
                     Ok(Err(e)) => match foreign.due(&format!("{} {e}", from.ip())).filter(|_| is_foreign(&e)) {
-                        Some(times) => tracing::warn!(from = %from.ip(), times, error = %e, "a client's certificate was refused"),
+                        Some(times) => {
+                            tracing::warn!(from = %from.ip(), times, error = %e, "a client's certificate was refused")
+                        }
                         None => tracing::debug!(%from, error = %e, "a TLS handshake failed"),
                     },
                     Err(_) => tracing::debug!(%from, "a TLS handshake took too long"),

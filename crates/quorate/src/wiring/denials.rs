@@ -29,10 +29,16 @@ impl Denials {
 
     fn tell(&self, code: Code, call: &str, info: Option<&TlsConnectInfo<TcpConnectInfo>>) {
         let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
-        let by = (self.caller_of)(&chain).map_or_else(|why| format!("nobody known ({why})"), |caller| caller.to_string());
+        let by =
+            (self.caller_of)(&chain).map_or_else(|why| format!("nobody known ({why})"), |caller| caller.to_string());
         if let Some(times) = self.told.due(&format!("{by} {call}")) {
-            let from = info.and_then(|info| info.get_ref().remote_addr()).map_or_else(String::new, |a| a.ip().to_string());
-            tracing::warn!(by, from, call, times, "a call was denied: {}", code.description());
+            let from =
+                info.and_then(|info| info.get_ref().remote_addr()).map_or_else(String::new, |a| a.ip().to_string());
+            let why = match code {
+                Code::PermissionDenied => "its certificate's role has no right to it",
+                _ => "it is nobody that this cluster knows",
+            };
+            tracing::warn!(by, from, call, times, "a call was denied: {why}");
         }
     }
 }

@@ -18,7 +18,8 @@ impl Node {
             |_| "its custodians".to_owned(),
             |seal| format!("{} of its {} custodians", seal.config.threshold, seal.config.total),
         );
-        let others: Vec<_> = status.members().values().map(|m| m.name.as_str()).filter(|n| *n != self.name().as_str()).collect();
+        let others: Vec<_> =
+            status.members().values().map(|m| m.name.as_str()).filter(|n| *n != self.name().as_str()).collect();
         tracing::info!(
             node = %self.config.name,
             part,

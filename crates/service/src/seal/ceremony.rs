@@ -213,7 +213,12 @@ impl Node {
                 return Err(e);
             }
             let (entered, of) = (progress.entered.len(), progress.threshold);
-            tracing::info!(share = number, custodian, by = source, "share entered: {entered} of the {of} that open this node");
+            tracing::info!(
+                share = number,
+                custodian,
+                by = source,
+                "share entered: {entered} of the {of} that open this node"
+            );
             return Ok(Submitted { ceremony: Some(self.ceremony_status(&progress)), unsealed: false });
         }
         tracing::info!(share = number, custodian, by = source, "last share entered: unsealing");

@@ -123,7 +123,10 @@ async fn who_was_left_behind_while_it_waited_is_not_approved_before_it_is_upgrad
     let view = records.fresh_view(soon()).await.expect("a view");
     let mut facts = records.facts(&view).expect("open");
     assert_eq!(records.level(&mut facts).expect("readable"), Level(2));
-    assert!(facts.into_expects().iter().any(|expect| expect.key == RecordKey::level()), "it stands while the level does");
+    assert!(
+        facts.into_expects().iter().any(|expect| expect.key == RecordKey::level()),
+        "it stands while the level does"
+    );
 
     // What it works at now, it tells as it asks again.
     let join = Some(crate::node::JoinConfig { addresses: vec![], token: JoinToken::parse(&token).expect("a token") });

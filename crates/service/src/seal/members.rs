@@ -212,7 +212,10 @@ impl Node {
         check_fingerprint(name, &applicant.statement, fingerprint)?;
         // Here and not only as it asks: the cluster may have risen since, and must not rise unseen while this is decided.
         let level = records.level(facts)?;
-        applicant.levels.check(level).map_err(|unfit| Error::WrongState(format!("{name} can't become a member: {unfit}")))?;
+        applicant
+            .levels
+            .check(level)
+            .map_err(|unfit| Error::WrongState(format!("{name} can't become a member: {unfit}")))?;
         let record = MemberRecord {
             id: applicant.id,
             statement: applicant.statement,

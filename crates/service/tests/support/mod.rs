@@ -1,6 +1,11 @@
 //! Real nodes made small: a SoftHSM2 token, a temporary folder, plain TCP in place of TLS.
 
-#![allow(dead_code, unused_imports, clippy::disallowed_methods, reason = "a test's own world, and not every test uses all of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::disallowed_methods,
+    reason = "a test's own world, and not every test uses all of it"
+)]
 
 mod call;
 
