@@ -32,7 +32,7 @@ pub mod token;
 mod level_tests;
 #[cfg(test)]
 #[path = "../../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -1,13 +1,6 @@
 //! Real nodes made small: a SoftHSM2 token, a temporary folder, plain TCP in place of TLS.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    clippy::disallowed_methods,
-    reason = "a test's own world, and not every test uses all of it"
-)]
-
-mod call;
+#![allow(dead_code, clippy::disallowed_methods, reason = "a test's own world, and not every test uses all of it")]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use quorate_core::access::{Caller, Door};
 use quorate_core::id::ClusterId;
 use quorate_core::level::{Level, Levels};
 use quorate_core::principal::{Principal, Role};
@@ -28,15 +22,13 @@ use quorate_journal::disk::RealDisk;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
-use quorate_service::{Error, HsmIdentity, HsmMarks, HsmOwnKeys};
+use quorate_service::{Call, Error, HsmIdentity, HsmMarks, HsmOwnKeys};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
-
-pub use call::call;
 
 pub const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 pub const ROOT_SPKI: &[u8] = b"public key of the root certificate";
@@ -387,4 +379,9 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found
+}
+
+/// A call, as a door would hand it over, by somebody who waits so long.
+pub fn call(who: &Principal, deadline: Instant) -> Call {
+    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline }
 }

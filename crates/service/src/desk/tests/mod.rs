@@ -2,8 +2,6 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
-#[path = "../../../tests/support/call.rs"]
-mod call;
 mod changes;
 #[path = "../../../../replica/tests/support/identity.rs"]
 mod identity;
@@ -49,6 +47,7 @@ use super::{Kms, KmsConfig, Tools, Use, UseFacts};
 use crate::error::{Error, Reason};
 use crate::records::{Records, RecordsConfig};
 use crate::seal::peers::MacVerifier;
+use crate::seal::support::call;
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 const LINEAGE: Lineage = Lineage([0x11; 16]);
@@ -382,5 +381,5 @@ impl Use for Unasked {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_judged_is_not_answered() {
     let rig = Rig::new().await;
-    refused(rig.kms.perform(&call::call(&admin(), soon()), Unasked).await, Reason::Internal);
+    refused(rig.kms.perform(&call(&admin(), soon()), Unasked).await, Reason::Internal);
 }

@@ -8,10 +8,10 @@ use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHan
 use quorate_core::views::{AliasView, KeyView};
 use tokio::time::Instant;
 
-use super::call::call;
 use crate::desk::{Kms, Page};
 use crate::error::Error;
 use crate::operation::*;
+use crate::seal::support::call;
 
 type Answer<T> = Result<T, Error>;
 
