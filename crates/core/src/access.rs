@@ -273,18 +273,22 @@ impl<F: Materials> Access<'_, F> {
         to: Usage,
         by: Algorithm,
     ) -> Result<Usable<F::Material>, F::Error> {
-        if let Some(handle) = named {
+        let (named, granted) = match named {
+            None => (id, None),
+            Some(KeyHandle::Id(named)) => (*named, None),
             // Who may not use what an alias stands for is not told what that is.
-            let named = match handle {
-                KeyHandle::Id(named) => *named,
-                KeyHandle::Alias(_) => self.key(handle)?.id,
-            };
-            if named != id {
-                return self.refuse(Refusal::WrongKey { named, actual: id });
-            }
+            Some(alias) => self.key(alias).map(|key| (key.id, Some(key)))?,
+        };
+        if named != id {
+            return self.refuse(Refusal::WrongKey { named, actual: id });
         }
-        let Some(key) = self.live(id)? else { return self.refuse(Refusal::UnknownKey(id)) };
-        let key = self.grant(key)?;
+        let key = match granted {
+            Some(key) => key,
+            None => match self.live(id)? {
+                Some(key) => self.grant(key)?,
+                None => return self.refuse(Refusal::UnknownKey(id)),
+            },
+        };
         fits(&key, to, by)?;
         let known = key.process(version).map_err(|why| refusal(id, why))?;
         known.ok_or(Refusal::UnknownVersion(id, version))?;

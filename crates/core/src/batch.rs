@@ -184,6 +184,8 @@ pub struct Genesis {
     pub envelope: Vec<u8>,
     /// The boxed keyring.
     pub keyring: Vec<u8>,
+    /// The feature level that it begins at, signed, as in its record; empty: the first.
+    pub level: Vec<u8>,
 }
 
 /// One log entry that is ours (membership is openraft's own): first byte = format, second = kind.
@@ -211,6 +213,7 @@ impl Entry {
                 .field(g.node_name.as_bytes())
                 .field(&g.envelope)
                 .field(&g.keyring)
+                .field(&g.level)
                 .finish(),
             Self::Open(open) => w.u8(9).raw(&open.encode()).finish(),
         }
@@ -236,6 +239,7 @@ impl Entry {
                 node_name: r.text(crate::id::Name::LEN_MAX)?.to_owned(),
                 envelope: r.field(VALUE_LEN_MAX)?.to_vec(),
                 keyring: r.field(VALUE_LEN_MAX)?.to_vec(),
+                level: r.field(VALUE_LEN_MAX)?.to_vec(),
             })),
             9 => return Ok(Self::Open(Box::new(Open::decode(r.rest())?))),
             _ => return Err(Malformed("log entry: unknown kind, a newer version is needed")),

@@ -22,80 +22,63 @@ pub const PAGE_LEN_MAX: u32 = 1000;
 pub const KEYS_PER_REQUEST_MAX: u32 = 1000;
 /// Items on a page when the caller says nothing.
 pub const PAGE_LEN_DEFAULT: u32 = 100;
-/// A part of a request, as errors name it: each door has its own word for it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Part {
+
+macro_rules! parts {
+    ($($(#[$doc:meta])* $part:ident: $word:literal, $text:literal;)+) => {
+        /// A part of a request, as errors name it: each door has its own word for it.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Part {
+            $($(#[$doc])* $part,)+
+        }
+
+        impl Part {
+            /// Every part.
+            pub const ALL: &'static [Self] = &[$(Self::$part,)+];
+
+            /// For machines: stable, clients match on it.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$part => $word,)+ }
+            }
+            /// For people.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$part => $text,)+ }
+            }
+        }
+    };
+}
+
+parts! {
     /// What the key is called by.
-    Key,
+    Key: "key", "the key";
     /// The name of an alias.
-    Alias,
+    Alias: "alias", "the alias";
     /// The description.
-    Description,
+    Description: "description", "the description";
     /// The client token.
-    Token,
+    Token: "token", "the token";
     /// How many keys.
-    Count,
+    Count: "count", "the number of keys";
     /// How long a deletion waits.
-    Window,
+    Window: "window", "the time until the deletion";
     /// The states asked for.
-    State,
+    State: "state", "the state";
     /// The length of a page.
-    PageLen,
+    PageLen: "page-length", "the length of the page";
     /// Where a page begins.
-    PageToken,
+    PageToken: "page-token", "the page token";
     /// The encryption context, or associated data.
-    Context,
+    Context: "context", "the associated data";
     /// The plaintext.
-    Plaintext,
+    Plaintext: "plaintext", "the plaintext";
     /// The ciphertext.
-    Ciphertext,
+    Ciphertext: "ciphertext", "the ciphertext";
     /// How many bytes are wanted.
-    Len,
+    Len: "length", "the number of bytes";
     /// The whole of it.
-    Message,
+    Message: "message", "the request's message";
 }
 
 impl Part {
-    /// For machines: stable, clients match on it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Alias => "alias",
-            Self::Description => "description",
-            Self::Token => "token",
-            Self::Count => "count",
-            Self::Window => "window",
-            Self::State => "state",
-            Self::PageLen => "page-length",
-            Self::PageToken => "page-token",
-            Self::Context => "context",
-            Self::Plaintext => "plaintext",
-            Self::Ciphertext => "ciphertext",
-            Self::Len => "length",
-            Self::Message => "message",
-        }
-    }
-
-    /// For people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Key => "the key",
-            Self::Alias => "the alias",
-            Self::Description => "the description",
-            Self::Token => "the token",
-            Self::Count => "the number of keys",
-            Self::Window => "the time until the deletion",
-            Self::State => "the state",
-            Self::PageLen => "the length of the page",
-            Self::PageToken => "the page token",
-            Self::Context => "the associated data",
-            Self::Plaintext => "the plaintext",
-            Self::Ciphertext => "the ciphertext",
-            Self::Len => "the number of bytes",
-            Self::Message => "the request's message",
-        }
-    }
-
     /// What to do when it is too long; empty, or beginning with "; ".
     const fn hint(self) -> &'static str {
         match self {

@@ -149,6 +149,7 @@ fn entries_read_back_and_reserved_kinds_are_refused() {
         node_name: "n1".into(),
         envelope: vec![4; 1400],
         keyring: vec![5; 300],
+        level: b"level".to_vec(),
     };
     for entry in [Entry::Tick(42), Entry::Genesis(Box::new(genesis)), Entry::Batch(with_mac(&small_batch()))] {
         let bytes = entry.encode();

@@ -99,12 +99,33 @@ pub(crate) fn status(error: &Error) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::request::Part;
+
     use super::*;
 
     #[test]
     fn no_message_is_longer_than_a_header_may_be() {
         let status = status(&Error::NotFound("ж".repeat(1 << 20)));
         assert_eq!(status.message().chars().count(), MESSAGE_MAX + 1);
+    }
+
+    /// Whoever writes a client reads them there.
+    #[test]
+    fn the_words_for_parts_are_those_of_the_contract() {
+        let contract = include_str!("../../proto/proto/quorate/v1/reason.proto");
+        let (_, told) = contract.split_once("names it: ").expect("they are listed");
+        let (told, _) = told.split_once('.').expect("the list ends");
+        // In brackets: what it means.
+        let plain = told
+            .replace("\n//", "")
+            .split('(')
+            .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest))
+            .collect::<String>();
+        let mut told: Vec<_> = plain.split(',').map(str::trim).collect();
+        let mut words: Vec<_> = Part::ALL.iter().map(|part| part.word()).collect();
+        told.sort_unstable();
+        words.sort_unstable();
+        assert_eq!(told, words);
     }
 
     #[test]

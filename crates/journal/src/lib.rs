@@ -37,7 +37,7 @@ use quorate_core::id::{ClusterId, NodeId};
 
 pub use actor::{JournalWriter, OnFatal, OnSynced, Place, abort_process, when_synced};
 pub use error::JournalError;
-pub use reader::{JournalReader, Segment};
+pub use reader::{JournalReader, RawRecord, Records, Segment};
 pub use writer::Journal;
 
 /// Whose journal it is; stands in each segment's header.

@@ -13,6 +13,9 @@ use crate::disk::DiskFile;
 use crate::record::{self, HEAD_LEN};
 use crate::{JournalConfig, Location, Space};
 
+/// Bytes of a segment that are read at a time, at least.
+const READ_LEN: usize = 64 << 10;
+
 /// A segment that may be read, also when it is no longer needed.
 #[derive(Clone)]
 pub struct Segment {
@@ -37,6 +40,11 @@ impl Segment {
         }
     }
 
+    /// The records from this byte on, where one begins.
+    pub fn records_from(&self, offset: u32) -> Records<'_> {
+        Records { segment: self, at: offset.into(), bytes: Vec::new(), behind: 0 }
+    }
+
     /// The error for what is at a location, though another record had been written there.
     pub fn not_as_written(&self, at: Location) -> io::Error {
         self.not_as_written_at(u64::from(at.offset))
@@ -47,6 +55,76 @@ impl Segment {
             io::ErrorKind::InvalidData,
             format!("{} at byte {byte} is not what was written: the disk returned other bytes", self.path.display()),
         )
+    }
+}
+
+/// Reads one record after another.
+pub struct Records<'a> {
+    segment: &'a Segment,
+    /// Where the next one begins.
+    at: u64,
+    /// What was read of the file, and how much of that is behind us.
+    bytes: Vec<u8>,
+    behind: usize,
+}
+
+/// A record as it lies there.
+pub struct RawRecord<'a> {
+    /// Its kind.
+    pub kind: u8,
+    /// Its body.
+    pub body: &'a [u8],
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    segment: &'a Segment,
+    bytes: &'a [u8],
+}
+
+impl RawRecord<'_> {
+    /// Whether it is a record that was written; who reads past it need not ask.
+    ///
+    /// # Errors
+    /// When it is not: as [`Segment::read`].
+    pub fn check(&self) -> io::Result<()> {
+        match record::recognise(&self.segment.salt, self.bytes) {
+            Some(_) => Ok(()),
+            None => Err(self.not_as_written()),
+        }
+    }
+
+    /// The error for this record, though another had been written here.
+    pub fn not_as_written(&self) -> io::Error {
+        self.segment.not_as_written_at(self.offset)
+    }
+}
+
+impl Records<'_> {
+    /// The next one.
+    ///
+    /// # Errors
+    /// When its bytes cannot be read, or (`InvalidData`) no record can be there: the message names file and byte.
+    pub fn read_next(&mut self) -> io::Result<RawRecord<'_>> {
+        self.fill(HEAD_LEN)?;
+        let len = record::len_of(&self.bytes[self.behind..]).ok_or_else(|| self.segment.not_as_written_at(self.at))?;
+        self.fill(len)?;
+        let (offset, at) = (self.at, self.behind);
+        let bytes = self.bytes.get(at..at + len).ok_or_else(|| self.segment.not_as_written_at(offset))?;
+        (self.at, self.behind) = (offset + len as u64, at + len);
+        let (kind, body) = record::parts(bytes);
+        Ok(RawRecord { kind, body, offset, segment: self.segment, bytes })
+    }
+
+    /// Reads on until so many bytes are there, if the file has them.
+    fn fill(&mut self, len: usize) -> io::Result<()> {
+        let there = self.bytes.len() - self.behind;
+        if there < len {
+            self.bytes.drain(..self.behind);
+            self.behind = 0;
+            self.bytes.resize(there + READ_LEN.max(len), 0);
+            let got = self.segment.file.pread(&mut self.bytes[there..], self.at + there as u64)?;
+            self.bytes.truncate(there + got);
+        }
+        Ok(())
     }
 }
 

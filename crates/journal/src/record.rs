@@ -117,6 +117,11 @@ pub(super) fn len_of(bytes: &[u8]) -> Option<usize> {
     head(bytes).map(|(len, ..)| OVERHEAD + len as usize)
 }
 
+/// Kind and body of a record of that length, which [`len_of`] told.
+pub(super) fn parts(record: &[u8]) -> (u8, &[u8]) {
+    (record[4], &record[HEAD_LEN..record.len() - TAG_LEN])
+}
+
 /// The record at the start of `bytes` whose crc holds, whatever came before it; its tag is not looked at.
 pub(super) fn recognise<'a>(salt: &[u8; 16], bytes: &'a [u8]) -> Option<(Seq, u8, &'a [u8])> {
     let (len, kind, seq, expected) = head(bytes)?;

@@ -43,14 +43,17 @@ impl JournalReader {
         self.0.segments().keys().copied().collect()
     }
 
-    /// Reads a segment that another follows, and checks that all that was written to it is there. False: there is no such
-    /// segment, or none follows it yet. In constant memory; to be called off the runtime.
+    /// Reads a segment that another follows from the disk, whatever of it is cached, and checks that all that was written to it is
+    /// there. False: there is no such segment, or none follows it yet. In constant memory; to be called off the runtime.
     ///
     /// # Errors
     /// When it can't be read, or (`InvalidData`) is not what was written: the message names file and byte.
     pub fn check(&self, number: u64) -> io::Result<bool> {
         match (self.segment(number), self.segment(number + 1)) {
-            (Some(segment), Some(next)) => check(&segment, &next).map(|()| true),
+            (Some(segment), Some(next)) => {
+                segment.file.drop_cached()?;
+                check(&segment, &next).map(|()| true)
+            }
             _ => Ok(false),
         }
     }

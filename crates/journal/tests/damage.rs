@@ -374,6 +374,20 @@ fn damage_in_a_segment_taken_up_by_its_index_is_found_when_it_is_checked() {
     assert!(at_once > 0 && when_checked > 0);
 }
 
+/// What the system has cached says nothing about the disk.
+#[test]
+fn a_check_reads_what_is_on_the_disk() {
+    let (disk, mut listed) = create(IDS);
+    for i in 0..400 {
+        listed.journal.write(vec![item(i)]).expect("writes");
+    }
+    let reader = listed.journal.reader();
+    assert!(reader.check(2).expect("whole"));
+    disk.rot(&segment(2), 6000);
+    let error = reader.check(2).expect_err("found");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+}
+
 /// Without an index, or with one that is not what was written, a segment is read; an index that belongs elsewhere is none.
 #[test]
 fn a_segment_whose_index_is_of_no_use_is_read() {

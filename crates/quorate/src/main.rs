@@ -4,6 +4,7 @@ mod allocator;
 mod command;
 mod config;
 mod hygiene;
+mod logging;
 mod pki;
 mod prompt;
 #[cfg(feature = "seeded-bugs")]

@@ -109,6 +109,7 @@ impl Compactor {
                 // Whoever came upon it.
                 self.shared.set_problem(Problem::State(what));
             }
+            let damaged = self.damaged();
             let (retained, keep) = (self.journal.retained_bytes(), self.keep_bytes());
             let space = self.journal.space();
             let too_long = retained >= keep.saturating_add(config.stream_bytes);
@@ -121,7 +122,9 @@ impl Compactor {
             let applied = self.shared.applied_now();
             let grown = retained >= keep.saturating_add(config.step_bytes);
             let due = compacted_at.elapsed() >= config.interval;
-            if applied != checkpointed && (full || grown || due || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL) {
+            if applied != checkpointed
+                && (full || grown || due || damaged.is_some() || checkpointed_at.elapsed() >= CHECKPOINT_INTERVAL)
+            {
                 match self.apply.checkpoint().await {
                     Ok(durable) => checkpointed = durable.map_or(0, |d| d.checkpoint.index),
                     // Told where it happened.
@@ -130,7 +133,7 @@ impl Compactor {
                 }
                 checkpointed_at = Instant::now();
             }
-            if (grown || due || self.journal.low_space()) && self.compact().await {
+            if (grown || due || damaged.is_some() || self.journal.low_space()) && self.compact().await {
                 compacted_at = Instant::now();
             }
         }
@@ -143,10 +146,19 @@ impl Compactor {
         self.config.keep_bytes.unwrap_or_else(usual)
     }
 
+    /// Up to where the log that is kept is of no use to anybody: whoever needs what is older has to get through a part that is not
+    /// what was written.
+    fn damaged(&self) -> Option<u64> {
+        let damage = self.journal.damage()?;
+        self.shared.set_problem(Problem::Journal(damage.what));
+        let purged = self.journal.purged().map(|(index, _)| index);
+        Some(damage.upto).filter(|upto| Some(*upto) > purged)
+    }
+
     /// What of the log need not be kept. On a disk that is nearly full nothing is that lies in a segment which can go, also
     /// if members who were away get a snapshot for it.
     fn dispensable(&self) -> Option<u64> {
-        let usual = self.journal.purge_keeping(self.keep_bytes());
+        let usual = self.journal.purge_keeping(self.keep_bytes()).max(self.damaged());
         match self.journal.low_space() {
             true => usual.max(self.journal.purge_to_newest_segment()),
             false => usual,

@@ -28,7 +28,7 @@ pub enum Problem {
     #[error("{0}")]
     State(String),
     /// An older part of the log on disk is not what was written. The state stands for it, and what is newer was read at the
-    /// start: this node goes on voting. It can't lead one that needs that part.
+    /// start: this node goes on voting and leading. Who needs that part is sent the state.
     #[error("the journal is damaged: {0}; {REPLACE_MEMBER}")]
     Journal(String),
     /// What comes next is of a version that this one does not know. Says what it met, and which level is needed.
@@ -51,6 +51,13 @@ pub enum Problem {
     /// The consensus core stopped.
     #[error("replication stopped: {0}; restart this node, and look at its disk if that does not help")]
     Stopped(String),
+}
+
+impl Problem {
+    /// Whether this node, if it leads, takes no more into the log.
+    pub(crate) fn ends_sequencing(&self) -> bool {
+        !matches!(self, Self::Journal(_))
+    }
 }
 
 /// What shows that a node was rolled back: others, or its token, know more of it than is here.

@@ -16,7 +16,7 @@ use quorate_core::session::Session;
 use tokio::time::{Instant, timeout_at};
 
 use crate::change::Changes;
-use crate::error::ProposeError;
+use crate::error::{Problem, ProposeError};
 use crate::handler::KeyHolder;
 use crate::leader::Leader;
 use crate::node::Base;
@@ -156,7 +156,7 @@ impl Proposals {
             Ok(admitted) => admitted,
             Err(why) => return Attempt::Refused(why),
         };
-        if let Some(problem) = self.shared.problem() {
+        if let Some(problem) = self.shared.problem().filter(Problem::ends_sequencing) {
             return Attempt::Busy(problem.to_string());
         }
         if self.leader.is_me()

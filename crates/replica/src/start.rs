@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::NodeId;
 use quorate_journal::disk::{Disk, is_full};
@@ -41,10 +40,9 @@ use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::{Tail, reserve_bytes};
 use crate::state::{State, StateError, StateFiles, is_state_file};
-use crate::status::log_leader;
 use crate::verify::Checker;
 use crate::word::{Own, OwnKey, Standing, Words};
-use crate::{change, gate, mark, peer, quorum, space, succession, witness};
+use crate::{change, gate, leader_log, mark, peer, quorum, space, succession, witness};
 
 /// How long tasks have to end at shutdown.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -178,6 +176,10 @@ async fn start_on(
             e => OpenError::Damaged(format!("{}: {e}", files.path().display())),
         })?;
         note_state(&state, &recovered, &writer).await?;
+        if !file.complete {
+            file.complete = true;
+            file.write(disk, &cfg.data_dir)?;
+        }
         Ok((files, state))
     };
     let (files, state) = match opened.await {
@@ -188,55 +190,67 @@ async fn start_on(
             return Err(e);
         }
     };
-    if !file.complete {
-        file.complete = true;
-        file.write(disk, &cfg.data_dir)?;
-    }
     let sequences = Sequences::new(me, recovered.boot, &*world.entropy);
     let (introduced_by, roster) = file.introduction.map(|told| (told.seal_config.into(), told.roster)).unzip();
     let shared = Arc::new(Shared::new(handler, Members::new(roster), sequences));
     let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), move |files| {
         open_state(files, None).map_err(std::io::Error::other)
     });
-    let apply = Arc::new(apply.map_err(OpenError::io("starting the state's writer"))?);
+    let apply = match apply {
+        Ok(apply) => Arc::new(apply),
+        Err(error) => {
+            writer.stop().await;
+            files.close();
+            return Err(OpenError::Io { doing: "starting the state's writer", error });
+        }
+    };
 
     let words = Arc::new(Words::recovered(recovered.seen.as_ref()));
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, words.clone(), handle));
     let streams = Arc::new(Streams::default());
-    let config = settings(cluster.to_string(), cfg.profile).validate().map_err(|e| OpenError::Config(e.to_string()))?;
-    let log = LogStore::new(me, writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
-    let promise = log.promise();
-    let realm = Realm { cluster, group };
-    let session = shared.sequences.session();
-    let key = BootKey::make(realm, session, &*world.identity, &*world.entropy)
-        .map_err(OpenError::io("certifying this start with the identity key"))?;
-    let vote = decoded_vote(&writer.reader()).map_err(|e| OpenError::Damaged(e.to_string()))?;
-    let grants = Arc::new(Grants::new(realm, me, key, promise.clone(), vote));
-    let standing = match (file.lost, create) {
-        (true, _) => Standing::Lost,
-        // A new node has promised nothing to anybody.
-        (false, true) => Standing::TakesPart,
-        (false, false) => Standing::Asking,
+    let begun = async {
+        let config = settings(cluster.to_string(), cfg.profile).validate();
+        let config = config.map_err(|e| OpenError::Config(e.to_string()))?;
+        let log = LogStore::new(me, writer.clone(), shared.applied()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+        let promise = log.promise();
+        let realm = Realm { cluster, group };
+        let session = shared.sequences.session();
+        let key = BootKey::make(realm, session, &*world.identity, &*world.entropy)
+            .map_err(OpenError::io("certifying this start with the identity key"))?;
+        let vote = decoded_vote(&writer.reader()).map_err(|e| OpenError::Damaged(e.to_string()))?;
+        let grants = Arc::new(Grants::new(realm, me, key, promise.clone(), vote));
+        let standing = match (file.lost, create) {
+            (true, _) => Standing::Lost,
+            // A new node has promised nothing to anybody.
+            (false, true) => Standing::TakesPart,
+            (false, false) => Standing::Asking,
+        };
+        let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
+        let own = Arc::new(own);
+        let network = Network {
+            me,
+            links: links.clone(),
+            streams: streams.clone(),
+            shared: shared.clone(),
+            grants: grants.clone(),
+            own: own.clone(),
+            words: words.clone(),
+            journal: writer.reader(),
+        };
+        let machine = Machine::new(files.clone(), apply.clone());
+        let raft = Raft::build(me.0, Arc::new(config), network, log, machine).await;
+        let raft = raft.map_err(|e| match shared.problem() {
+            Some(Problem::UpgradeNeeded(why)) => OpenError::UpgradeNeeded(why),
+            _ => OpenError::Damaged(format!("the log can't be taken up: {e}")),
+        })?;
+        Ok((raft, promise, grants, own))
     };
-    let own = Own::new((cluster, group), session, own_key, writer.reader(), log.last_synced(), standing);
-    let own = Arc::new(own);
-    let taken_up = Raft::build(
-        me.0,
-        Arc::new(config),
-        Network::new(me, links.clone(), streams.clone(), shared.clone(), grants.clone(), own.clone(), words.clone()),
-        log,
-        Machine::new(files.clone(), apply.clone()),
-    )
-    .await;
-    let raft = match taken_up {
-        Ok(raft) => raft,
+    let (raft, promise, grants, own) = match begun.await {
+        Ok(begun) => begun,
         Err(e) => {
-            // It has applied what is committed, up to where it failed: that is kept.
+            // It may have applied what is committed, up to where it failed: that is kept.
             close_state(&apply, &writer, &files).await;
-            return Err(match shared.problem() {
-                Some(Problem::UpgradeNeeded(why)) => OpenError::UpgradeNeeded(why),
-                _ => OpenError::Damaged(format!("the log can't be taken up: {e}")),
-            });
+            return Err(e);
         }
     };
 
@@ -276,7 +290,9 @@ async fn start_on(
     }
     // Voting waits for no scan; serving does. A node that stays sealed learns of damage as well.
     tokio::spawn(node.checker.scan().map(drop));
-    tracing::info!(node = %me, boot = node.base.boot, applied = node.base.shared.applied_now(), %addr, "replica started");
+    tracing::info!(
+        node = %cfg.name, start = node.base.boot, applied = node.base.shared.applied_now(), %addr, "the log is open: replicating"
+    );
     Ok((Running { apply, writer, tasks, runtime }, node, addr))
 }
 
@@ -301,7 +317,7 @@ fn spawn_tasks(
     };
     vec![
         tokio::spawn(peer::server::serve(node.clone(), listener)),
-        tokio::spawn(follow_leader(node.clone(), leader)),
+        tokio::spawn(leader_log::follow(node.clone(), leader)),
         tokio::spawn(watch_core(node.clone())),
         tokio::spawn(gate::drive(node.gate.clone(), node.confirmer.clone())),
         tokio::spawn(peer::hello::drive(node.hellos.clone())),
@@ -460,21 +476,6 @@ async fn remember_loss(node: Arc<Node>, disk: Arc<dyn Disk>, data_dir: PathBuf) 
         node.leader.other_than(Some(node.base.me), STOP_LIMIT).await;
         if node.leader.is_me() {
             let _ = node.base.raft.shutdown().await;
-        }
-    }
-}
-
-/// Turns openraft's view of the leader into ours.
-async fn follow_leader(node: Arc<Node>, leader: watch::Sender<Option<NodeId>>) {
-    let mut metrics = node.base.raft.server_metrics();
-    loop {
-        let now = metrics.borrow_watched().current_leader.map(NodeId);
-        if leader.send_if_modified(|was| std::mem::replace(was, now) != now) {
-            log_leader(node.base.me, now);
-        }
-        node.base.shared.note_change();
-        if metrics.changed().await.is_err() {
-            return;
         }
     }
 }

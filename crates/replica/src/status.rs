@@ -15,9 +15,9 @@ use crate::quorum::Quorum;
 /// Target of the log event that says who leads. Tools read it: its fields are numbers, `node` and, if one is known, `leader`.
 pub const LEADER_EVENT: &str = "quorate_replica::leader";
 
-/// Logs that `node` knows of another leader than before, or of none.
-pub fn log_leader(node: NodeId, leader: Option<NodeId>) {
-    tracing::info!(target: LEADER_EVENT, node = node.0, leader = leader.map(|id| id.0), "leader changed");
+/// Logs that `node` knows of another leader than before, or of none, and why, for people.
+pub fn log_leader(node: NodeId, leader: Option<NodeId>, why: &str) {
+    tracing::info!(target: LEADER_EVENT, node = node.0, leader = leader.map(|id| id.0), "{why}");
 }
 
 /// A node's part in consensus.

@@ -132,27 +132,19 @@ impl Checker {
     pub(crate) async fn scrub(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            // The file grows while it is looked at.
-            if is_near_low(self.journal.space()) {
-                continue;
-            }
-            let here = self.clone();
-            let scrub = move || {
-                if let Err(error) = here.files.drop_cached() {
-                    tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+            let (space, here) = (self.journal.space(), self.clone());
+            if is_near_low(space) {
+                let free_mib = space.free_bytes >> 20;
+                tracing::warn!(
+                    free_mib,
+                    "the state was not checked, as its file grows meanwhile and the disk is nearly full; make room"
+                );
+            } else {
+                match off_runtime("scrub", move || here.scrub_state()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return,
+                    Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
                 }
-                // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
-                let ends = || here.shared.is_stopping() || is_near_low(here.journal.space());
-                let scrub = |view: &dyn state::View| match state::scrub_state(view, &ends) {
-                    Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
-                    checked => checked.map(Some),
-                };
-                here.check_digest(&StateFiles::durable_view, &scrub)
-            };
-            match off_runtime("scrub", scrub).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
             }
             let here = self.clone();
             match off_runtime("scrub", move || here.scrub_log()).await.flatten() {
@@ -163,6 +155,19 @@ impl Checker {
                 Err(error) => tracing::warn!(%error, "the log was not checked again; it is tried later"),
             }
         }
+    }
+
+    fn scrub_state(&self) -> Result<(), StateMismatch> {
+        if let Err(error) = self.files.drop_cached() {
+            tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+        }
+        // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
+        let ends = || self.shared.is_stopping() || is_near_low(self.journal.space());
+        let scrub = |view: &dyn state::View| match state::scrub_state(view, &ends) {
+            Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+            checked => checked.map(Some),
+        };
+        self.check_digest(&StateFiles::durable_view, &scrub)
     }
 
     /// All segments but the newest, which the last start has read.
@@ -195,19 +200,20 @@ impl Checker {
         // A group that is being applied took up the verifier before it was set, perhaps; it is committed.
         let committed = self.journal.committed().map(|id| decode_log_id(&id).map_err(invalid)).transpose()?;
         let through = committed.map_or(view.applied(), |id| id.index.max(view.applied()));
-        find_forged(&self.journal, through, view, &*keys)
+        find_forged(&self.journal, UNFORGED_BYTES, through, view, &*keys)
     }
 }
 
-/// The first batch in the newest of the log, up to and with index `through`, whose MAC is wrong.
+/// The first batch in the newest `bytes` of the log, up to and with index `through`, whose MAC is wrong.
 fn find_forged(
     journal: &LogReader,
+    bytes: u64,
     through: u64,
     view: &View,
     verifier: &dyn BatchVerifier,
 ) -> io::Result<Option<u64>> {
     let end = through.saturating_add(1);
-    let mut next = journal.purge_keeping(UNFORGED_BYTES).map_or(0, |before| before + 1);
+    let mut next = journal.purge_keeping(bytes).map_or(0, |before| before + 1);
     loop {
         let entries = journal.entries(next..end, LOG_READ_BYTES_MAX)?;
         let Some(last) = entries.last() else { return Ok(None) };
@@ -232,5 +238,39 @@ fn is_forged(entry: &RaftEntry, view: &View, verifier: &dyn BatchVerifier) -> io
             Ok(!verifier.verify_open(&open, &state)?)
         }
         _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::id::BatchId;
+
+    use super::*;
+    use crate::testing::{Cluster, TestKeys, forged};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_a_long_log_the_newest_part_is_searched_for_forged_batches() {
+        let cluster = Cluster::founded(1).await;
+        let (replica, node) = (&cluster.nodes[0], cluster.nodes[0].node());
+        cluster.write(0, "before", b"1").await;
+        // As it would be applied while the node is sealed.
+        replica.set_keys(None);
+        let id = BatchId { origin: node.base.me, boot: node.base.boot, seq: 9 };
+        node.proposals.sequence_entry(&Entry::Batch(forged(id, "forged").to_vec())).await;
+        let index = replica.status().last_log;
+        replica.set_keys(Some(Arc::new(TestKeys)));
+        for n in 0..40 {
+            cluster.write(0, &format!("later {n}"), &vec![n; 48 << 10]).await;
+        }
+        let view = replica.view().expect("a view");
+        let search =
+            |bytes| find_forged(&node.base.journal, bytes, view.applied(), &view, &TestKeys).expect("readable");
+        assert_eq!(search(4 << 20), Some(index));
+        assert_eq!(search(1 << 20), None, "what is older is held to the digest alone");
+        // This is what is searched before a node serves, whatever the log has.
+        const { assert!(UNFORGED_BYTES == 128 << 20) };
+        let found = replica.verify_state().await;
+        assert_eq!(found, Err(StateMismatch::Forged(Problem::BadMac { index })));
+        cluster.stop().await;
     }
 }

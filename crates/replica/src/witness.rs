@@ -24,6 +24,8 @@ use crate::raft::{LogId, Raft, effective_now};
 use crate::shared::Shared;
 use crate::word::{Own, Standing, Words};
 
+/// After so long without a majority it is told.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// How often who asks asks again.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the others' words are written down.
@@ -105,6 +107,7 @@ impl Witness {
 
     /// Asks until a majority has answered, and who is one by itself until `listen_until`.
     async fn ask_others(&self, listen_until: Instant) {
+        let (begun, mut told) = (Instant::now(), false);
         while self.own.standing() == Standing::Asking {
             let electorates = self.electorates().await;
             let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -115,6 +118,16 @@ impl Witness {
             let alone = answered.len() == 1 && !electorates.is_empty();
             if enough && (!alone || Instant::now() >= listen_until) {
                 break;
+            }
+            if !told && begun.elapsed() >= TOLD_AFTER {
+                told = true;
+                let voters = electorates.iter().flat_map(MembershipView::voter_ids).filter(|id| !answered.contains(id));
+                let silent: BTreeSet<_> = voters.map(|id| self.shared.members.name_of(id)).collect();
+                let waits_for = silent.into_iter().collect::<Vec<_>>().join(", ");
+                tracing::warn!(
+                    waits_for,
+                    "no majority answers: nothing is served before one does; start the others, or look at the network"
+                );
             }
             self.hello.notify_one();
             let _ = tokio::time::timeout(ASK_INTERVAL, self.news.notified()).await;
@@ -127,7 +140,7 @@ impl Witness {
 pub(crate) async fn ask(witness: Arc<Witness>, marker: Arc<Marker>, listening: Duration) {
     tokio::join!(marker.mark(), witness.ask_others(Instant::now() + listening));
     if witness.participation.begin() {
-        tracing::info!(node = %witness.me, "a majority knows nothing of this node that it does not know itself: it takes part");
+        tracing::info!("a majority knows nothing of this node that it does not know itself: it takes part");
         witness.hello.notify_one();
     }
 }

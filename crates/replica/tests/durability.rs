@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quorate_replica::{Problem, Replica, ReplicaConfig, Rollback};
+use quorate_replica::{NodeIdentity, OpenError, Problem, Replica, ReplicaConfig, Rollback, World};
 use support::{Cluster, PATIENCE, copy, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,5 +131,35 @@ async fn a_follower_whose_disk_took_back_what_it_acknowledged_is_told_and_takes_
     let unconfirmed = cluster.nodes[leader].read_index(tokio::time::Instant::now() + Duration::from_secs(2)).await;
     assert!(unconfirmed.is_err(), "{unconfirmed:?}");
     silence(false);
+    cluster.stop().await;
+}
+
+/// A token that does not sign, at this start.
+struct Unsigning(Vec<u8>);
+
+impl NodeIdentity for Unsigning {
+    fn public_key(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+    fn sign(&self, _: &[u8]) -> io::Result<Vec<u8>> {
+        Err(io::Error::other("CKR_DEVICE_ERROR"))
+    }
+}
+
+/// Whoever is told that a start failed may try again at once: journal and state are closed by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_late_has_closed_what_it_opened() {
+    let mut cluster = Cluster::voters(1).await;
+    cluster.write(0, "before", b"1").await;
+    cluster.nodes[0].shutdown().await;
+    let site = &cluster.sites[0];
+    for _ in 0..20 {
+        let world = World { identity: Arc::new(Unsigning(site.spki.clone())), ..site.world() };
+        let failed =
+            Replica::open(site.config(), world, site.service.clone()).await.map(drop).expect_err("it can't sign");
+        assert!(matches!(&failed, OpenError::Io { doing, .. } if doing.contains("identity key")), "{failed}");
+    }
+    cluster.nodes[0] = site.open().await;
+    assert_eq!(cluster.read(0, "before").await.expect("there").1[..], *b"1");
     cluster.stop().await;
 }

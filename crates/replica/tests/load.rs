@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_core::batch::{Batch, Expect, Op, Outcome};
-use quorate_core::id::{BatchId, Epoch, GroupId, NodeId};
+use bytes::Bytes;
+use quorate_core::batch::{Op, Outcome};
+use quorate_core::id::{BatchId, NodeId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_journal::JournalIds;
 use quorate_journal::disk::RealDisk;
@@ -16,7 +17,7 @@ use quorate_journal::testing::TestEntropy;
 use quorate_replica::Replica;
 use quorate_replica::log::{Checkpoint, Command, Log, LogConfig, LogEntry};
 use quorate_replica::state::{Engine, RedbEngine, Store, WriteSet};
-use support::{CLUSTER, Cluster, LINEAGE, mac, soon};
+use support::{CLUSTER, Cluster, put_all, soon};
 
 /// Records that are there before anything is measured.
 const RECORDS: u64 = 200_000;
@@ -33,30 +34,14 @@ fn key(table: Table, n: u64) -> RecordKey {
     }
 }
 
-fn creates(id: BatchId, numbers: std::ops::Range<u64>) -> Vec<u8> {
+fn creates(id: BatchId, numbers: std::ops::Range<u64>) -> Bytes {
     let keys = numbers.flat_map(|n| [key(Table::Key, n), key(Table::KeyVersion, n)]);
-    let mut ops: Vec<_> = keys.map(|key| Op::Put(key, vec![7; 300])).collect();
-    ops.sort_by(|a, b| a.key().cmp(b.key()));
-    let batch = Batch {
-        lineage: LINEAGE,
-        cluster: CLUSTER,
-        group: GroupId(0),
-        epoch: Epoch(1),
-        id,
-        stamp_ms: 0,
-        audit: [0; 32],
-        expects: ops.iter().map(|op| Expect { key: op.key().clone(), rev: 0 }).collect(),
-        ops,
-    };
-    let mut bytes = batch.encode().expect("encodes");
-    let tag = mac(&bytes);
-    bytes.extend_from_slice(&tag);
-    bytes
+    put_all(id, keys.map(|key| Op::Put(key, vec![7; 300])).collect(), 0)
 }
 
 async fn create(node: &Replica, numbers: std::ops::Range<u64>) {
     let seq = node.open_seq(soon()).await.expect("a sequence number");
-    let outcome = node.propose(creates(seq.id(), numbers).into(), soon()).await.expect("decided");
+    let outcome = node.propose(creates(seq.id(), numbers), soon()).await.expect("decided");
     assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
 }
 

@@ -25,6 +25,33 @@ fn harm(site: &support::Site, segment: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rots_in_the_log_that_no_start_reads_is_found() {
+    found_in_the_log(None).await;
+}
+
+/// Has the newest segment of the first nodes begin when two states were durable that stand for all that was written before.
+async fn stand_for_all(cluster: &mut Cluster, nodes: usize) {
+    for n in 0..2 {
+        for i in 0..nodes {
+            cluster.nodes[i].shutdown().await;
+        }
+        for i in 0..nodes {
+            cluster.nodes[i] = cluster.sites[i].open().await;
+        }
+        cluster.write(0, &format!("stand {n}"), b"1").await;
+    }
+    for n in 0..8 {
+        cluster.write(0, &format!("after {n}"), &vec![n; VALUE_LEN]).await;
+    }
+}
+
+/// While the state's file must not grow, the log can be looked at all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rots_in_the_log_is_found_beside_a_disk_that_is_nearly_full() {
+    // The limit is two segments.
+    found_in_the_log(Some(640 << 10)).await;
+}
+
+async fn found_in_the_log(free_bytes: Option<u64>) {
     let sites = Cluster::sites(1);
     // Small segments, and all are kept.
     let keep = CompactionConfig { keep_bytes: Some(1 << 19), step_bytes: 1 << 30, ..CompactionConfig::default() };
@@ -33,16 +60,51 @@ async fn what_rots_in_the_log_that_no_start_reads_is_found() {
     for n in 0..60 {
         cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
     }
-    cluster.nodes[0].shutdown().await;
-    cluster.nodes[0] = cluster.sites[0].open().await;
-    cluster.write(0, "a whole log", b"1").await;
+    stand_for_all(&mut cluster, 1).await;
     cluster.nodes[0].shutdown().await;
     harm(&cluster.sites[0], 3);
+    cluster.sites[0].disk.set_free_bytes(free_bytes);
     // The state stands for what is in there, and the start does not read it.
     cluster.nodes[0] = cluster.sites[0].open().await;
     let problem = support::problem(&cluster.nodes[0]).await;
     let named = |what: &str| what.contains("0000000000000003.seg");
     assert!(matches!(&problem, Problem::Journal(what) if named(what)), "{problem}");
+    cluster.stop().await;
+}
+
+/// Whoever leads has the same damage: the one who needs what was there has nobody else to get it from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_what_rotted_in_the_leader_s_log_is_sent_the_state() {
+    let sites = Cluster::sites(3);
+    for site in &sites.sites {
+        let keep_bytes = Some((1 << 20) - 1);
+        let hour = Duration::from_secs(3600);
+        let keep = CompactionConfig { keep_bytes, step_bytes: 1 << 30, interval: hour, ..CompactionConfig::default() };
+        *site.compaction.lock().expect("lock") = keep;
+    }
+    let mut cluster = sites.start(3).await;
+    cluster.write(0, "before", b"1").await;
+    cluster.nodes[2].shutdown().await;
+    for n in 0..60 {
+        cluster.write(0, &format!("value {n}"), &vec![n as u8; VALUE_LEN]).await;
+    }
+    stand_for_all(&mut cluster, 2).await;
+    for i in 0..2 {
+        cluster.nodes[i].shutdown().await;
+        harm(&cluster.sites[i], 3);
+    }
+    for i in 0..2 {
+        cluster.nodes[i] = cluster.sites[i].open().await;
+    }
+    cluster.nodes[2] = cluster.sites[2].open().await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    assert_ne!(leader, 2, "it lacks what the others have acknowledged");
+    cluster.write(2, "after", b"2").await;
+    assert_eq!(cluster.read(2, "value 7").await.expect("there").1, vec![7; VALUE_LEN]);
+    // The damage is known, and named as that.
+    let problem = support::problem(&cluster.nodes[leader]).await;
+    assert!(matches!(&problem, Problem::Journal(what) if what.contains("0000000000000003.seg")), "{problem}");
+    assert_eq!(cluster.nodes[2].problem(), None);
     cluster.stop().await;
 }
 

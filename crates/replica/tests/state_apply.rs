@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -65,8 +65,38 @@ fn store(disk: &SimDisk) -> Arc<Store> {
     Store::new(engine(disk), 1 << 20).expect("a view")
 }
 
-fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<State, StateError> {
-    State::open(store(disk), CLUSTER, GROUP, Arc::new(Seals), Levels::default(), checkpoint.map(only))
+/// A state, and the store that makes it durable.
+struct Opened(State, Arc<Store>);
+
+impl Deref for Opened {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Opened {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Opened {
+    /// Makes durable what was applied; returns what the journal is to remember of it.
+    fn checkpoint(&self) -> std::io::Result<Option<Checkpoint>> {
+        self.1.flush(|_| Ok(()))?;
+        Ok(self.stands_at())
+    }
+}
+
+fn open(disk: &SimDisk, checkpoint: Option<Checkpoint>) -> Result<Opened, StateError> {
+    open_at(disk, Levels::default(), checkpoint)
+}
+
+fn open_at(disk: &SimDisk, levels: Levels, checkpoint: Option<Checkpoint>) -> Result<Opened, StateError> {
+    let store = store(disk);
+    let state = State::open(store.clone(), CLUSTER, GROUP, Arc::new(Seals), levels, checkpoint.map(only))?;
+    Ok(Opened(state, store))
 }
 
 /// A state may stand there and nowhere else.
@@ -75,6 +105,10 @@ fn only(checkpoint: Checkpoint) -> Stands {
 }
 
 fn genesis() -> Log {
+    genesis_at(Vec::new())
+}
+
+fn genesis_at(level: Vec<u8>) -> Log {
     let genesis = Genesis {
         lineage: LINEAGE,
         cluster: CLUSTER,
@@ -83,6 +117,7 @@ fn genesis() -> Log {
         node_name: "n1".to_owned(),
         envelope: b"envelope".to_vec(),
         keyring: b"keyring".to_vec(),
+        level,
     };
     Log::Entry(Entry::Genesis(Box::new(genesis)).encode())
 }
@@ -92,7 +127,7 @@ fn members(ids: impl IntoIterator<Item = u64>) -> Log {
 }
 
 /// A state after membership {1, 2, 3} at 0 and genesis at 1.
-fn founded(disk: &SimDisk) -> State {
+fn founded(disk: &SimDisk) -> Opened {
     let mut state = open(disk, None).expect("opens");
     let (applied, result) = apply(&mut state, 0, &[members(1..=3), genesis()]);
     result.expect("applies");
@@ -101,7 +136,7 @@ fn founded(disk: &SimDisk) -> State {
 }
 
 /// The same with the sessions of nodes 1 and 2 begun, each under its first start, at 2 and 3.
-fn begun(disk: &SimDisk) -> State {
+fn begun(disk: &SimDisk) -> Opened {
     let mut state = founded(disk);
     apply(&mut state, 2, &[opens(1, 1), opens(2, 1)]).1.expect("applies");
     state
@@ -182,7 +217,8 @@ impl SealCheck for Seals {
         seal_config == b"config" && told[..32] == *blake3::hash(list).as_bytes()
     }
     fn levels(&self, seal_config: &[u8], said: &[u8], told: &[u8; 64]) -> bool {
-        seal_config == b"config" && told[..32] == *blake3::hash(said).as_bytes()
+        let key: &[u8] = if seal_config == b"config" { b"" } else { seal_config };
+        told[..32] == *blake3::hash(&[key, said].concat()).as_bytes()
     }
     fn succeeds(&self, seal_config: &[u8], next: &[u8]) -> bool {
         next.strip_prefix(b"after ").is_some_and(|before| before == seal_config)
@@ -301,6 +337,58 @@ fn only_the_next_roster_that_the_anchor_key_signed_takes_its_place() {
     assert!(matches!(outcome(good(2)), Outcome::Applied(_)));
 }
 
+/// A level, signed for the first seal configuration, or for this one.
+fn level_of(level: u32, seal_config: &[u8]) -> Vec<u8> {
+    let sign = |said: &[u8]| -> [u8; 64] {
+        let hash = blake3::hash(&[seal_config, said].concat());
+        [hash.as_bytes().as_slice(), &[7; 32]].concat().try_into().expect("64 bytes")
+    };
+    SignedLevel::new(CLUSTER, GROUP, Level(level), sign).encode()
+}
+
+#[test]
+fn a_cluster_begins_at_the_level_of_its_genesis() {
+    let levels = |lowest, highest| Levels { lowest: Level(lowest), highest: Level(highest) };
+    for forged in [level_of(2, b"another"), b"no level".to_vec()] {
+        let mut state = open_at(&SimDisk::default(), levels(2, 3), None).expect("opens");
+        assert_eq!(apply(&mut state, 0, &[members(1..=3), genesis_at(forged)]).0[1].outcome, Outcome::Malformed);
+    }
+    let disk = SimDisk::default();
+    let mut state = open_at(&disk, levels(2, 3), None).expect("opens");
+    let (applied, result) = apply(&mut state, 0, &[members(1..=3), genesis_at(level_of(2, b""))]);
+    result.expect("applies");
+    assert_eq!(applied[1].outcome, Outcome::Applied(1));
+    let there = get_record(&*state.view(), &RecordKey::level()).expect("readable").expect("there");
+    assert_eq!(there, (1, level_of(2, b"").into()));
+    let point = state.checkpoint().expect("durable");
+    drop(state);
+    assert!(open_at(&disk, levels(2, 2), point).is_ok());
+    assert!(matches!(open_at(&disk, levels(1, 1), point), Err(StateError::Unfit(Unfit::TooOld { .. }))));
+}
+
+/// Else nobody who joins could know it: by the old anchor key it is signed for the old configuration alone.
+#[test]
+fn another_seal_configuration_comes_with_the_level_anew() {
+    let disk = SimDisk::default();
+    let mut state = begun(&disk);
+    let mut outcome = outcomes(&mut state);
+    let level = |seal_config: &[u8]| Op::Put(RecordKey::level(), level_of(1, seal_config));
+    let reshared = |level: Option<Op>| {
+        let number = Op::Put(RecordKey::seal_generation(), 2u32.to_be_bytes().to_vec());
+        let mut ops = vec![number, Op::Put(RecordKey::seal_config(2), b"after config".to_vec())];
+        ops.extend(level);
+        ops.sort_by(|a, b| a.key().cmp(b.key()));
+        ops
+    };
+    assert!(matches!(outcome(vec![level(b"")]), Outcome::Applied(_)));
+    for bad in [None, Some(level(b"")), Some(Op::Delete(RecordKey::level()))] {
+        assert_eq!(outcome(reshared(bad)), Outcome::Malformed);
+    }
+    assert!(matches!(outcome(reshared(Some(level(b"after config")))), Outcome::Applied(_)));
+    assert_eq!(outcome(vec![level(b"")]), Outcome::Malformed);
+    assert!(matches!(outcome(vec![level(b"after config")]), Outcome::Applied(_)));
+}
+
 #[test]
 fn only_a_level_that_the_anchor_key_signed_takes_the_place_of_a_lower_one() {
     let disk = SimDisk::default();
@@ -343,7 +431,7 @@ fn only_a_level_that_the_anchor_key_signed_takes_the_place_of_a_lower_one() {
     drop(state);
     let speaking = |lowest, highest, point: Option<Checkpoint>| {
         let levels = Levels { lowest: Level(lowest), highest: Level(highest) };
-        State::open(store(&disk), CLUSTER, GROUP, Arc::new(Seals), levels, point.map(only))
+        open_at(&disk, levels, point)
     };
     let mut upgraded = speaking(1, 3, point).expect("opens");
     assert!(apply(&mut upgraded, 12, &log[1..]).1.is_ok());
@@ -940,7 +1028,7 @@ fn power_cuts_leave_the_state_where_the_journal_says_that_it_may_stand() {
 #[test]
 fn a_state_behind_or_beside_the_journals_checkpoint_is_refused() {
     let disk = SimDisk::default();
-    let mut state = founded(&disk);
+    let state = founded(&disk);
     let checkpoint = state.checkpoint().expect("checkpoints").expect("applied");
     drop(state);
     assert!(open(&disk, Some(checkpoint)).is_ok());

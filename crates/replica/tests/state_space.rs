@@ -41,6 +41,12 @@ fn state(files: &Arc<StateFiles>, checkpoint: Option<Checkpoint>) -> State {
     .expect("a state")
 }
 
+/// Makes durable what was applied; returns what the journal is to remember of it.
+fn checkpoint(files: &StateFiles, state: &State) -> std::io::Result<Option<Checkpoint>> {
+    files.store()?.flush(|_| Ok(()))?;
+    Ok(state.stands_at())
+}
+
 fn apply(state: &mut State, index: u64, what: What<'_>) -> Result<(), ApplyError> {
     let (applied, result) = state.apply(&[ToApply { index, log_id: &index.to_be_bytes(), what }], None);
     assert!(applied.iter().all(|a| matches!(a.outcome, Outcome::Applied(_))), "{applied:?}");
@@ -69,15 +75,15 @@ fn what_is_committed_is_made_durable_on_a_full_disk_by_its_reserve() {
     assert!(files.hold_reserve().expect("held"));
     let mut state = state(&files, None);
     found(&mut state);
-    state.checkpoint().expect("durable");
+    checkpoint(&files, &state).expect("durable");
     // Somebody else takes everything there is.
     disk.fill_up();
     for index in 3..103 {
         write(&mut state, index).expect("applied");
     }
-    let checkpoint = state.checkpoint().expect("durable").expect("something was applied");
+    let point = checkpoint(&files, &state).expect("durable").expect("something was applied");
     assert!(!files.reserve_is_held(), "this needed the reserve");
-    assert_eq!(checkpoint.index, 102);
+    assert_eq!(point.index, 102);
     verify_state(&*files.view().expect("a view")).expect("adds up");
     assert!(!files.hold_reserve().expect("looks"), "there is nothing to hold yet");
     // Nor does it take what little there is.
@@ -88,7 +94,7 @@ fn what_is_committed_is_made_durable_on_a_full_disk_by_its_reserve() {
     drop((state, files));
     let files = open(&disk, dir.path()).expect("opens");
     assert!(files.reserve_is_held(), "it is found again");
-    assert_eq!(self::state(&files, Some(checkpoint)).stands_at().map(|c| c.index), Some(102));
+    assert_eq!(self::state(&files, Some(point)).stands_at().map(|c| c.index), Some(102));
 }
 
 #[test]
@@ -98,7 +104,7 @@ fn a_state_without_any_room_fails_with_its_name_and_comes_back_where_it_was_dura
     let files = open(&disk, dir.path()).expect("opens");
     let mut state = state(&files, None);
     found(&mut state);
-    let durable = state.checkpoint().expect("durable");
+    let durable = checkpoint(&files, &state).expect("durable");
     disk.fill_up();
     let mut index = 2;
     let error = loop {
@@ -107,7 +113,7 @@ fn a_state_without_any_room_fails_with_its_name_and_comes_back_where_it_was_dura
         match write(&mut state, index) {
             Ok(()) if index % 50 > 0 => {}
             Ok(()) => {
-                if let Err(e) = state.checkpoint() {
+                if let Err(e) = checkpoint(&files, &state) {
                     break e;
                 }
             }
@@ -128,7 +134,7 @@ fn a_state_without_any_room_fails_with_its_name_and_comes_back_where_it_was_dura
     for index in at + 1..at + 101 {
         write(&mut state, index).expect("applied");
     }
-    state.checkpoint().expect("durable");
+    checkpoint(&files, &state).expect("durable");
     verify_state(&*files.view().expect("a view")).expect("adds up");
 }
 
@@ -143,7 +149,7 @@ fn a_state_opens_on_a_full_disk_and_what_was_half_received_goes_first() {
     for index in 3..53 {
         write(&mut state, index).expect("applied");
     }
-    let checkpoint = state.checkpoint().expect("durable");
+    let point = checkpoint(&files, &state).expect("durable");
     // What a killed process leaves: nothing of its own is written any more.
     disk.fill_up();
     disk.freeze(true);
@@ -152,6 +158,6 @@ fn a_state_opens_on_a_full_disk_and_what_was_half_received_goes_first() {
     std::fs::write(dir.path().join("state-9-0.new"), [0; 64]).expect("written");
     let files = open(&disk, dir.path()).expect("opens");
     assert!(!dir.path().join("state-9-0.new").exists());
-    assert_eq!(self::state(&files, checkpoint).stands_at().map(|c| c.index), Some(52));
+    assert_eq!(self::state(&files, point).stands_at().map(|c| c.index), Some(52));
     verify_state(&*files.view().expect("a view")).expect("adds up");
 }

@@ -290,11 +290,24 @@ impl Node {
     }
 
     pub(crate) fn set_problem(&self, what: String) {
-        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if !what.is_empty() && *problem != what {
+        if self.note_problem(&what) && !what.is_empty() {
             tracing::warn!(node = %self.config.name, "{what}");
         }
-        *problem = what;
+    }
+
+    /// What it waits for, which nothing is wrong with.
+    pub(crate) fn set_waiting(&self, what: String) {
+        if self.note_problem(&what) {
+            tracing::info!(node = %self.config.name, "{what}");
+        }
+    }
+
+    /// Whether that is news.
+    fn note_problem(&self, what: &str) -> bool {
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *problem != what;
+        what.clone_into(&mut problem);
+        news
     }
 
     pub(crate) fn current(&self) -> Arc<State> {

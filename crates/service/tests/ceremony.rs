@@ -216,10 +216,10 @@ async fn a_sealed_node_refuses_and_a_new_ceremony_opens_it() -> TestResult {
         assert_eq!(node.seal(&admin(), cluster, soon()).await?, ["n1"]);
         assert_eq!(node.health(), Health::Sealed);
         assert!(matches!(node.kms(), Err(Error::Sealed)));
-        let echoed = kms.perform(&call(&admin()), GenerateRandom { len: 16 }).await;
+        let echoed = kms.perform(&call(&admin(), soon()), GenerateRandom { len: 16 }).await;
         assert!(matches!(echoed, Err(Error::Sealed)), "who still holds the desk is refused too");
         unseal(&node, &shares[1..]).await;
-        node.kms()?.perform(&call(&admin()), GenerateRandom { len: 16 }).await?;
+        node.kms()?.perform(&call(&admin(), soon()), GenerateRandom { len: 16 }).await?;
     }
     node.seal(&admin(), false, soon()).await?;
     assert!(

@@ -66,7 +66,7 @@ async fn three_nodes_join_and_one_ceremony_opens_them_all() -> TestResult {
     assert!(submit(&n2, &shares[2]).await?.unsealed);
     for node in [&n1, &n3] {
         within(30, node.wait_for(Health::Ok)).await;
-        node.kms()?.perform(&call(&admin()), GenerateRandom { len: 16 }).await?;
+        node.kms()?.perform(&call(&admin(), soon()), GenerateRandom { len: 16 }).await?;
     }
 
     // A node that reconnects within ten minutes of the ceremony is opened again.
@@ -120,7 +120,7 @@ async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
     let (kms1, kms2) = (n1.kms()?, n2.kms()?);
     let mut sealed = n2.seal(&admin(), true, soon()).await?;
     for kms in [&kms1, &kms2] {
-        let used = kms.perform(&call(&admin()), GenerateRandom { len: 16 }).await;
+        let used = kms.perform(&call(&admin(), soon()), GenerateRandom { len: 16 }).await;
         assert!(matches!(used, Err(Error::Sealed)), "refused from the acknowledgement on");
     }
     sealed.sort();
@@ -131,7 +131,7 @@ async fn a_seal_holds_against_the_ceremony_before_it() -> TestResult {
 
     unseal(&n1, &shares[1..]).await;
     within(30, n2.wait_for(Health::Ok)).await;
-    n2.kms()?.perform(&call(&admin()), GenerateRandom { len: 16 }).await?;
+    n2.kms()?.perform(&call(&admin(), soon()), GenerateRandom { len: 16 }).await?;
     Ok(())
 }
 

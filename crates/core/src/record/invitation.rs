@@ -4,12 +4,14 @@ use super::member::{Statement, TEXT_LEN_MAX};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{Name, NodeId};
+use crate::level::{Level, Levels};
 use crate::record_key::Table;
 
 /// The hash of a join token's secret: the state does not hold the secret.
 pub type TokenHash = [u8; 32];
 
-/// An invitation: `format u8 ‖ for field ‖ by field ‖ expires_ms u64 ‖ 0 | 1 ‖ id u64 ‖ statement field ‖ signature field`.
+/// An invitation: `format u8 ‖ for field ‖ by field ‖ expires_ms u64 ‖ 0 | 1 ‖ id u64 ‖ statement field ‖ signature field
+/// ‖ lowest level u32 ‖ highest level u32`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invitation {
     /// Of its token.
@@ -33,6 +35,8 @@ pub struct Applicant {
     pub statement: Statement,
     /// Its identity key's signature over that.
     pub signature: Vec<u8>,
+    /// The feature levels that it said to work at, last.
+    pub levels: Levels,
 }
 
 impl Kind for Invitation {
@@ -54,7 +58,10 @@ impl Kind for Invitation {
         let w = to.field(self.for_name.as_str().as_bytes()).field(self.invited_by.as_bytes()).u64(self.expires_ms);
         match &self.applicant {
             None => w.u8(0),
-            Some(a) => w.u8(1).u64(a.id.0).field(&a.statement.encode()).field(&a.signature),
+            Some(a) => {
+                let w = w.u8(1).u64(a.id.0).field(&a.statement.encode()).field(&a.signature);
+                w.u32(a.levels.lowest.0).u32(a.levels.highest.0)
+            }
         }
     }
     fn read(token: &TokenHash, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
@@ -70,6 +77,7 @@ impl Kind for Invitation {
                     id: NodeId(from.u64()?),
                     statement: Statement::decode(from.field(Statement::LEN_MAX)?)?,
                     signature: from.field(Statement::SIGNATURE_LEN_MAX)?.to_vec(),
+                    levels: Levels { lowest: Level(from.u32()?), highest: Level(from.u32()?) },
                 }),
                 _ => return Err(BAD.into()),
             },

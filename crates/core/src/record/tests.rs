@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::KeySpec;
-use crate::level::LEVEL;
+use crate::level::{LEVEL, Level, Levels};
 use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
 use crate::request::{AliasName, Token};
@@ -84,8 +84,13 @@ fn record() -> impl Strategy<Value = Record> {
             approved_by: "admin/root".into(),
             approved_ms
         })),
-        (any::<([u8; 32], u64, u64, bool)>()).prop_map(|(token, expires_ms, id, used)| {
-            let applicant = used.then(|| Applicant { id: NodeId(id), statement: statement(), signature: vec![8; 64] });
+        (any::<([u8; 32], u64, u64, Option<(u32, u32)>)>()).prop_map(|(token, expires_ms, id, used)| {
+            let applicant = used.map(|(lowest, highest)| Applicant {
+                id: NodeId(id),
+                statement: statement(),
+                signature: vec![8; 64],
+                levels: Levels { lowest: Level(lowest), highest: Level(highest) },
+            });
             let (for_name, invited_by) = ("n2".parse().unwrap(), "admin/root".into());
             Record::Invitation(Invitation { token, for_name, invited_by, expires_ms, applicant })
         }),

@@ -53,6 +53,16 @@ pub struct Tampered;
 #[error("a data key has 1 to {DATA_KEY_LEN_MAX} bytes, not {0}")]
 pub struct DataKeyLength(pub usize);
 
+impl DataKeyLength {
+    /// Whether a data key may be so long, in bytes.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check(len: usize) -> Result<(), Self> {
+        if (1..=DATA_KEY_LEN_MAX).contains(&len) { Ok(()) } else { Err(Self(len)) }
+    }
+}
+
 /// Which version of which key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyRef {
@@ -193,9 +203,7 @@ pub fn data_key(
     len: usize,
     entropy: &dyn Entropy,
 ) -> Result<(SecretBytes, Vec<u8>), DataKeyLength> {
-    if len == 0 || len > DATA_KEY_LEN_MAX {
-        return Err(DataKeyLength(len));
-    }
+    DataKeyLength::check(len)?;
     let mut plaintext = Zeroizing::new(vec![0; len]);
     entropy.fill(&mut plaintext);
     let blob = encrypt(material, key, BlobKind::DataKey, context, &plaintext, entropy);

@@ -449,6 +449,7 @@ fn genesis_entry() {
         node_name: v.at("node_name").text().into(),
         envelope: envelopes.at("envelopes").list().next().unwrap().at("encoded").bytes(),
         keyring: V(vectors!("keyring")).at("boxed").bytes(),
+        level: Vec::new(),
     }));
     assert_eq!(genesis.encode(), v.at("entry").bytes());
     assert!(Entry::decode(&v.at("entry").bytes()).unwrap() == genesis);

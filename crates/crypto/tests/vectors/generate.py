@@ -480,7 +480,7 @@ def material():
 
 def genesis(config, envelope, boxed_keyring):
     time_ms = 1764000000000
-    entry = u8(1) + u8(3) + L + C + u64(time_ms) + f(config) + f(b"n1") + f(envelope) + f(boxed_keyring)
+    entry = u8(1) + u8(3) + L + C + u64(time_ms) + f(config) + f(b"n1") + f(envelope) + f(boxed_keyring) + f(b"")
     write("genesis", {"time_ms": time_ms, "node_name": "n1", "entry": entry})
 
 

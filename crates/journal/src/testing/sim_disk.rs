@@ -16,6 +16,8 @@ struct Inode {
     durable: Vec<u8>,
     now: Vec<u8>,
     locked: bool,
+    /// Bytes that are another on the medium than what the system has cached.
+    rotten: Vec<usize>,
 }
 
 #[derive(Clone)]
@@ -161,12 +163,18 @@ impl SimDisk {
             for (path, bytes) in files {
                 inner.next_inode += 1;
                 let id = inner.next_inode;
-                inner.inodes.insert(id, Inode { durable: bytes.clone(), now: bytes.clone(), locked: false });
+                inner.inodes.insert(id, Inode { durable: bytes.clone(), now: bytes.clone(), ..Inode::default() });
                 inner.names.insert(path.clone(), id);
                 inner.durable_names.insert(path.clone(), id);
             }
         }
         disk
+    }
+    /// A byte on the medium changes; who reads it gets what the system has cached, until that is dropped.
+    pub fn rot(&self, path: &Path, at: usize) {
+        let mut inner = self.lock();
+        let id = inner.names[path];
+        inner.inodes.get_mut(&id).unwrap().rotten.push(at);
     }
     fn name(&self, c: NameChange) -> io::Result<()> {
         let mut inner = self.lock();
@@ -313,6 +321,9 @@ impl DiskFile for SimFile {
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(true, |inode| inode.now.resize(len as usize, 0))
+    }
+    fn drop_cached(&self) -> io::Result<()> {
+        self.with(false, |inode| std::mem::take(&mut inode.rotten).into_iter().for_each(|at| inode.now[at] ^= 8))
     }
     fn try_lock(&self) -> io::Result<bool> {
         let mut holds = self.holds_lock.lock().unwrap();

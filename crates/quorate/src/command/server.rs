@@ -14,7 +14,7 @@ use crate::wiring;
   quorate server --config /etc/quorate/n1.toml
 
 The node comes up uninitialized or sealed and says on standard error what to do next. SIGTERM stops it in order.
-QUORATE_LOG sets what is logged (error, warn, info, debug, or module=level); QUORATE_LOG_FORMAT=json makes one JSON object a line.")]
+QUORATE_LOG sets what quorate logs (error, warn, info, debug, or module=level); QUORATE_LOG_FORMAT=json makes one JSON object a line.")]
 pub struct Server {
     /// The node's configuration (TOML); `quorate manual config` explains every setting
     #[arg(long, value_name = "FILE")]
@@ -61,9 +61,10 @@ pub const LOG_FORMAT_JSON: &str = "json";
 
 /// Structured logs on standard error. No event anywhere carries a secret, a key name or a share.
 fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("QUORATE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(crate::logging::filter())
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     match std::env::var(LOG_FORMAT_ENV).as_deref() {
         Ok(LOG_FORMAT_JSON) => builder.json().init(),
         _ => builder.init(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::poll;
 use quorate_core::id::ClusterId;
 use quorate_core::seam::WallClock;
+use quorate_replica::Seldom;
 use rustls::server::{Acceptor, NoServerSessionStorage};
 use rustls::{ServerConfig, version};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +34,9 @@ const READY_LEN: usize = 16;
 const DOORSTEP: Room = Room { max: 128, of_one_max: 32, when_full: WhenFull::Replace };
 /// Pause after the system refuses a connection (no file descriptors, say): long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Of one source and one fault is told once in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// A listening API port.
 pub struct ApiListener {
@@ -77,6 +81,7 @@ impl ApiListener {
         let doorstep = Doorstep::new(DOORSTEP);
         let signing = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let places = Places::new(self.cluster);
+        let foreign = Arc::new(Seldom::every(TOLD_EVERY));
         loop {
             let next = tokio::select! {
                 () = ready.closed() => return,
@@ -93,6 +98,7 @@ impl ApiListener {
             let Some(mut guest) = doorstep.enter(source_of(from.ip())) else { continue };
             let (config, signing, ready, places) =
                 (self.config.clone(), signing.clone(), ready.clone(), places.clone());
+            let foreign = foreign.clone();
             tokio::spawn(async move {
                 let done = tokio::select! {
                     done = timeout(HANDSHAKE_DEADLINE, handshake(config, &signing, tcp)) => done,
@@ -108,12 +114,23 @@ impl ApiListener {
                         None => tracing::debug!(%from, "all places for such connections are taken"),
                     },
                     // One client's trouble, which that client is told: never the server's.
-                    Ok(Err(e)) => tracing::debug!(%from, error = %e, "a TLS handshake failed"),
+                    Ok(Err(e)) => match foreign.due(&format!("{} {e}", from.ip())).filter(|_| is_foreign(&e)) {
+                        Some(times) => {
+                            tracing::warn!(from = %from.ip(), times, error = %e, "a client's certificate was refused")
+                        }
+                        None => tracing::debug!(%from, error = %e, "a TLS handshake failed"),
+                    },
                     Err(_) => tracing::debug!(%from, "a TLS handshake took too long"),
                 }
             });
         }
     }
+}
+
+/// Whether it is the client's certificate that the handshake failed for: of another root, expired, for something else.
+fn is_foreign(e: &io::Error) -> bool {
+    let tls = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// A client that says nothing, or does not answer, keeps a place on the doorstep, and none of the few that may keep the

@@ -125,19 +125,21 @@ impl Listener for PeerListener {
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Handshake>> {
         Box::pin(async move {
-            let (tcp, mut guest) = loop {
+            let (tcp, from, mut guest) = loop {
                 let (tcp, from) = self.tcp.accept().await?;
                 if let Some(guest) = self.doorstep.enter(source_of(from.ip())) {
-                    break (tcp, guest);
+                    break (tcp, from.ip(), guest);
                 }
             };
             let acceptor = self.acceptor.clone();
             let handshake: Handshake = Box::pin(async move {
                 let accepted = timeout(HANDSHAKE_DEADLINE, accept_now(acceptor, tcp));
-                tokio::select! {
+                let accepted = tokio::select! {
                     accepted = accepted => accepted.unwrap_or_else(|_| too_slow()),
                     () = guest.sent_away() => too_slow(),
-                }
+                };
+                // For the log: who it was is not known otherwise.
+                accepted.map_err(|e| io::Error::new(e.kind(), format!("from {from}: {e}")))
             });
             Ok(handshake)
         })

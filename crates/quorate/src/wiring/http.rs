@@ -27,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tower::ServiceExt;
 
+use super::denials::{self, Denials};
 use super::metrics::{self, Metrics};
 use crate::tls::{Admitted, ApiListener, Class, Trust, identity_of};
 
@@ -79,8 +80,10 @@ pub async fn serve(
     });
     let budget = Arc::<Budget>::default();
     let app = App { node: node.clone(), metrics, caller_of: caller_of.clone(), budget: budget.clone() };
+    let denials = Denials::new(caller_of.clone());
     let router = quorate_grpc::router(node.clone(), caller_of, budget)
         .layer(middleware::from_fn_with_state(app.metrics.clone(), metrics::count))
+        .layer(middleware::from_fn_with_state(denials, denials::look))
         .merge(Router::new().route("/health", get(health)).route("/metrics", get(scrape)).with_state(app));
     let mut incoming = listener.incoming();
     let mut serving = JoinSet::new();

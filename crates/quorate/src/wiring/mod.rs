@@ -1,6 +1,7 @@
 //! Puts a node together: the one place that knows every part. Configuration in, running node out.
 
 mod advise;
+mod denials;
 mod http;
 mod metrics;
 mod pin;

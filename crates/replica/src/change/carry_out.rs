@@ -63,6 +63,21 @@ impl Step {
             Self::Remove(ids) => ChangeMembers::RemoveNodes(numbers(ids)),
         }
     }
+
+    /// For people, by the names that both know.
+    fn in_words(&self, now: &MembershipView, roster: &Roster) -> String {
+        let name = |id: &NodeId| {
+            let member = roster.members.get(id).or_else(|| now.members.get(id));
+            member.map_or_else(|| format!("node {id}"), |m| m.name.clone())
+        };
+        let names = |ids: &mut dyn Iterator<Item = &NodeId>| ids.map(name).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Settle => "the members change: the old voters' majority is no longer needed".into(),
+            Self::Add(members) => format!("the members change: {} is sent the log", names(&mut members.keys())),
+            Self::Vote(ids) => format!("the members change: the voters become {}", names(&mut ids.iter())),
+            Self::Remove(ids) => format!("the members change: {} is no member any more", names(&mut ids.iter())),
+        }
+    }
 }
 
 /// Looks for as long as the replica runs.
@@ -127,7 +142,7 @@ impl Changes {
                     self.shared.members.name_of(laggard)
                 ));
             }
-            tracing::info!(?step, serial = roster.serial, "carrying out the roster");
+            tracing::info!(roster = roster.serial, "{}", step.in_words(&now, &roster));
             let written = timeout_at(deadline, self.raft.change_membership(step.change(), true)).await;
             match self.changed(written, deadline).await {
                 Changed::Done(_) => {}

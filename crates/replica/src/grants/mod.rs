@@ -191,9 +191,14 @@ impl Grants {
         self.lock().successor = Some((to, Instant::now()));
     }
 
+    /// Whom the leader has just now wanted to lead next.
+    pub(crate) fn heir(&self) -> Option<NodeId> {
+        self.lock().successor.filter(|(_, at)| at.elapsed() < HAND_ON_LIMIT).map(|(to, _)| to)
+    }
+
     /// Whether the leader has just now wanted `candidate` to take over from it.
     fn is_successor(&self, candidate: NodeId) -> bool {
-        self.lock().successor.is_some_and(|(to, at)| to == candidate && at.elapsed() < HAND_ON_LIMIT)
+        self.heir() == Some(candidate)
     }
 
     /// What is held against a member, in words.

@@ -1,21 +1,22 @@
-//! The log in memory: where each retained entry lies, and the recent entries themselves.
+//! The log in memory: where to look for each retained entry, and the recent entries themselves.
 //!
 //! Entries are readable from the moment they are enqueued, before they are written; so each carries a ticket, and
 //! the writer notes its place on disk only if it still is the same entry (it may have been truncated and
 //! appended anew meanwhile).
+//!
+//! Of what is on disk not every place is known: that would grow with the log without a bound. There is an anchor for every
+//! [`STRETCH`], and who wants an entry reads on from the one before it. So there is one, too, wherever the entry after
+//! the last one is not the next record of an entry: in another segment, or after entries that were cut off.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use quorate_journal::Location;
 
 use super::{Command, IndexedId, LogEntry};
 
-/// Enqueued, not yet on disk. Segment 0 does not exist.
-const NOWHERE: Location = Location { segment: 0, offset: 0, len: 0 };
-
-fn known(location: Location) -> Option<Location> {
-    (location != NOWHERE).then_some(location)
-}
+/// Bytes between two anchors, about: what is read in vain for one entry.
+pub(super) const STRETCH: u32 = 64 << 10;
 
 struct Recent {
     ticket: u64,
@@ -26,12 +27,41 @@ fn size(entry: &LogEntry) -> usize {
     entry.id.len() + entry.payload.len() + size_of::<Recent>()
 }
 
-/// Contiguous entries `first..next`; the last of them are also in the ring.
+/// Where an entry lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Anchor {
+    index: u64,
+    segment: u64,
+    offset: u32,
+}
+
+impl Anchor {
+    fn position(&self, segment_bytes: u64) -> u64 {
+        self.segment.saturating_mul(segment_bytes) + u64::from(self.offset)
+    }
+}
+
+/// Entries that lie one after another: whoever reads on from there meets each of them, in order, before any other entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stretch {
+    pub(super) segment: u64,
+    pub(super) offset: u32,
+    /// Those of them that are wanted.
+    pub(super) entries: Range<u64>,
+}
+
+/// Contiguous entries `first..next`, those before `written` on disk; the last of them are also in the ring.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Index of `locations[0]`.
     first: u64,
-    locations: VecDeque<Location>,
+    next: u64,
+    written: u64,
+    /// In order; the first one may be of an entry that was purged.
+    anchors: VecDeque<Anchor>,
+    /// Where the last entry that was written begins and ends, in its segment.
+    last: (u32, u32),
+    /// The next entry does not follow the last one in its segment.
+    cut: bool,
     /// The newest entries: a suffix of the log, at least all that are not yet written.
     ring: VecDeque<Recent>,
     ring_size: usize,
@@ -40,16 +70,10 @@ pub(super) struct Index {
     purged: Option<IndexedId>,
 }
 
-/// One entry as a reader finds it.
-pub(super) enum Place {
-    Memory(LogEntry),
-    Disk(Location),
-}
-
 impl Index {
     /// An empty log whose next entry is `first`.
     pub(super) fn new(first: u64, purged: Option<IndexedId>, ring_size_max: usize) -> Self {
-        Self { first, purged, ring_size_max, ..Self::default() }
+        Self { first, next: first, written: first, purged, ring_size_max, ..Self::default() }
     }
     /// The oldest retained entry would have this index.
     pub(super) fn first(&self) -> u64 {
@@ -57,10 +81,10 @@ impl Index {
     }
     /// Index of the next entry.
     pub(super) fn next(&self) -> u64 {
-        self.first + self.locations.len() as u64
+        self.next
     }
     pub(super) fn is_empty(&self) -> bool {
-        self.locations.is_empty()
+        self.first == self.next
     }
     pub(super) fn purged(&self) -> Option<&IndexedId> {
         self.purged.as_ref()
@@ -68,7 +92,7 @@ impl Index {
 
     /// What a log may do next, without doing it.
     pub(super) fn ends(&self) -> Ends {
-        Ends { first: self.first, next: self.next(), purged: self.purged.as_ref().map(|(index, _)| *index) }
+        Ends { first: self.first, next: self.next, purged: self.purged.as_ref().map(|(index, _)| *index) }
     }
 
     /// Takes an entry that is about to be written; returns its ticket.
@@ -77,68 +101,90 @@ impl Index {
         self.tickets += 1;
         self.ring_size += size(&entry);
         self.ring.push_back(Recent { ticket: self.tickets, entry });
-        self.locations.push_back(NOWHERE);
+        self.next += 1;
         self.tickets
     }
 
     /// Takes an entry found on disk.
     pub(super) fn recovered(&mut self, index: u64, location: Location) {
         self.jump(index);
-        self.locations.push_back(location);
+        self.next += 1;
+        self.place(index, location);
     }
 
     /// Takes up a segment of the log at once: its entries, from `first` on, follow those before it; at its end the next entry
-    /// is `next`.
+    /// is `next`. With each goes whether entries were cut off just before it.
     pub(super) fn resume(
         &mut self,
         first: u64,
-        entries: impl Iterator<Item = Location>,
+        entries: impl Iterator<Item = (Location, bool)>,
         next: u64,
         purged: Option<IndexedId>,
     ) -> Result<(), String> {
-        if first < self.next() {
+        if first < self.next {
             self.truncate_after(first.checked_sub(1));
-        } else if first > self.next() {
+        } else if first > self.next {
             let purged = purged.as_ref().map(|(index, _)| *index);
             if purged.is_some_and(|purged| purged.saturating_add(1) < first) || purged.is_none() && !self.is_empty() {
-                return Err(format!("log entries {} to {} are missing before it", self.next(), first - 1));
+                return Err(format!("log entries {} to {} are missing before it", self.next, first - 1));
             }
-            (self.first, self.locations) = (first, VecDeque::new());
+            self.begin_at(first);
         }
-        self.locations.extend(entries);
+        for (location, cut) in entries {
+            self.cut |= cut;
+            self.next += 1;
+            self.place(self.next - 1, location);
+        }
         if let Some(id) = purged {
             self.purge(id);
         }
-        match self.next() == next {
+        match self.next == next {
             true => Ok(()),
-            false => Err(format!("it ends before log entry {}, and what follows it before {next}", self.next())),
+            false => Err(format!("it ends before log entry {}, and what follows it before {next}", self.next)),
         }
     }
 
     /// The first entry of a log that never had one may have any index.
     fn jump(&mut self, index: u64) {
         if self.is_empty() {
-            self.first = index;
+            self.begin_at(index);
         }
-        debug_assert_eq!(index, self.next());
+        debug_assert_eq!(index, self.next);
+    }
+
+    /// Nothing is there but what comes from this one on.
+    fn begin_at(&mut self, index: u64) {
+        (self.first, self.next, self.written) = (index, index, index);
+        (self.ring_size, self.cut) = (0, true);
+        self.ring.clear();
+        self.anchors.clear();
     }
 
     /// The entry enqueued with this ticket is now at `location`, and synced.
     pub(super) fn note_place(&mut self, index: u64, ticket: u64, location: Location) {
-        let ring_first = self.next() - self.ring.len() as u64;
-        let Some(place) = index.checked_sub(ring_first) else { return };
-        if self.ring.get(place as usize).is_some_and(|r| r.ticket == ticket) {
-            self.locations[(index - self.first) as usize] = location;
+        let place = index.checked_sub(self.ring_first());
+        match place.and_then(|place| self.ring.get(place as usize)).is_some_and(|recent| recent.ticket == ticket) {
+            true => self.place(index, location),
+            // It lies between those that are in the log.
+            false => self.cut = true,
         }
+    }
+
+    fn place(&mut self, index: u64, Location { segment, offset, len }: Location) {
+        let near = |anchor: &Anchor| anchor.segment == segment && offset - anchor.offset < STRETCH;
+        if self.cut || !self.anchors.back().is_some_and(near) {
+            self.anchors.push_back(Anchor { index, segment, offset });
+        }
+        (self.written, self.last, self.cut) = (index + 1, (offset, offset + len), false);
+    }
+
+    fn ring_first(&self) -> u64 {
+        self.next - self.ring.len() as u64
     }
 
     /// Drops the oldest written entries from memory until the ring is within its bound.
     pub(super) fn trim(&mut self) {
-        while self.ring_size > self.ring_size_max && !self.ring.is_empty() {
-            let oldest = self.locations.len() - self.ring.len();
-            if known(self.locations[oldest]).is_none() {
-                return;
-            }
+        while self.ring_size > self.ring_size_max && self.ring_first() < self.written {
             self.pop_ring_front();
         }
     }
@@ -151,73 +197,95 @@ impl Index {
 
     pub(super) fn truncate_after(&mut self, index: Option<u64>) {
         let next = index.map_or(0, |i| i.saturating_add(1));
-        while self.next() > next && !self.is_empty() {
-            self.locations.pop_back();
+        if next <= self.first {
+            self.begin_at(next);
+            return;
+        }
+        while self.next > next {
+            self.next -= 1;
             if let Some(recent) = self.ring.pop_back() {
                 self.ring_size -= size(&recent.entry);
             }
         }
-        if self.is_empty() {
-            self.first = self.first.min(next);
+        self.written = self.written.min(self.next);
+        while self.anchors.back().is_some_and(|anchor| anchor.index >= self.next) {
+            self.anchors.pop_back();
         }
+        self.cut = true;
     }
 
     pub(super) fn purge(&mut self, id: IndexedId) {
-        let index = id.0;
-        if self.purged.as_ref().is_some_and(|(old, _)| *old >= index) {
+        let first = id.0 + 1;
+        if self.purged.as_ref().is_some_and(|(old, _)| *old >= id.0) {
             return;
         }
         self.purged = Some(id);
-        while self.first <= index && !self.is_empty() {
-            if self.ring.len() == self.locations.len() {
+        if first >= self.next {
+            self.begin_at(first.max(self.first));
+        }
+        while self.first < first {
+            if self.ring_first() == self.first {
                 self.pop_ring_front();
             }
-            self.locations.pop_front();
             self.first += 1;
         }
-        if self.is_empty() {
-            self.first = self.first.max(index + 1);
+        self.written = self.written.max(self.first);
+        while self.anchors.get(1).is_some_and(|anchor| anchor.index <= self.first) {
+            self.anchors.pop_front();
         }
     }
 
-    /// Where to read an entry.
-    pub(super) fn place(&self, index: u64) -> Option<Place> {
-        let at = index.checked_sub(self.first)? as usize;
-        let location = *self.locations.get(at)?;
-        let ring_first = self.locations.len() - self.ring.len();
-        Some(match at.checked_sub(ring_first) {
-            Some(i) => Place::Memory(self.ring[i].entry.clone()),
-            None => Place::Disk(location),
-        })
+    /// The entries in `range` that are in memory.
+    pub(super) fn recent(&self, range: Range<u64>) -> impl Iterator<Item = &LogEntry> {
+        let at = |index: u64| (index.saturating_sub(self.ring_first()) as usize).min(self.ring.len());
+        self.ring.range(at(range.start)..at(range.end).max(at(range.start))).map(|recent| &recent.entry)
+    }
+
+    /// Where those in `range` are that are not.
+    pub(super) fn on_disk(&self, range: Range<u64>) -> impl Iterator<Item = Stretch> {
+        let (start, end) = (range.start.max(self.first), range.end.min(self.ring_first()));
+        let before = self.anchors.partition_point(|anchor| anchor.index <= start);
+        let from = before.saturating_sub(1);
+        let ends = self.anchors.range(from..).skip(1).map(|anchor| anchor.index).chain([self.next]);
+        self.anchors.range(from..).zip(ends).take_while(move |(anchor, _)| start < end && anchor.index < end).map(
+            move |(Anchor { index, segment, offset }, next)| {
+                let entries = start.max(*index)..end.min(next);
+                Stretch { segment: *segment, offset: *offset, entries }
+            },
+        )
     }
 
     /// The highest index such that the entries after it fill at least `bytes` of segments of `segment_bytes`.
     pub(super) fn before_last_bytes(&self, bytes: u64, segment_bytes: u64) -> Option<u64> {
-        let position = |l: Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset);
-        let written = self.locations.len() - self.locations.iter().rev().take_while(|l| known(**l).is_none()).count();
-        let end = position(*self.locations.get(written.checked_sub(1)?)?);
-        let (mut low, mut high) = (0, written);
-        // The first entry at less than `bytes` before the end; the one before it may go.
-        while low < high {
-            let middle = (low + high) / 2;
-            if end - position(self.locations[middle]) >= bytes { low = middle + 1 } else { high = middle }
-        }
-        low.checked_sub(1)?.checked_sub(1).map(|at| self.first + at as u64)
+        let newest = self.anchors.back()?;
+        let end = Anchor { offset: self.last.0, ..*newest }.position(segment_bytes);
+        let far = |anchor: &Anchor| end.saturating_sub(anchor.position(segment_bytes)) >= bytes;
+        self.before(self.anchors.partition_point(far).checked_sub(1)?)
     }
 
     /// The highest index before the segment of the newest entry written.
     pub(super) fn before_newest_segment(&self) -> Option<u64> {
-        let newest = self.locations.iter().rev().find(|l| known(**l).is_some())?.segment;
-        let older = self.locations.partition_point(|l| known(*l).is_some_and(|l| l.segment < newest));
-        older.checked_sub(1).map(|at| self.first + at as u64)
+        let newest = self.anchors.back()?.segment;
+        self.before(self.anchors.partition_point(|anchor| anchor.segment < newest))
+    }
+
+    /// The index before an anchor, if there is an entry.
+    fn before(&self, anchor: usize) -> Option<u64> {
+        self.anchors.get(anchor)?.index.checked_sub(1).filter(|index| *index >= self.first)
+    }
+
+    /// The last entry of a segment that another follows.
+    pub(super) fn last_of_segment(&self, segment: u64) -> Option<u64> {
+        self.before(self.anchors.partition_point(|anchor| anchor.segment <= segment))
     }
 
     /// Bytes from the oldest retained entry to the newest.
     pub(super) fn retained_bytes(&self, segment_bytes: u64) -> u64 {
-        let position = |l: &Location| l.segment.saturating_mul(segment_bytes) + u64::from(l.offset + l.len);
-        let written = |l: &&Location| known(**l).is_some();
-        match (self.locations.front().filter(written), self.locations.iter().rev().find(written)) {
-            (Some(first), Some(last)) => position(last) - position(first) + u64::from(first.len),
+        match (self.anchors.front(), self.anchors.back()) {
+            (Some(first), Some(newest)) => {
+                let end = Anchor { offset: self.last.1, ..*newest };
+                end.position(segment_bytes).saturating_sub(first.position(segment_bytes))
+            }
             _ => 0,
         }
     }
@@ -277,9 +345,12 @@ mod tests {
         LogEntry { index, id: Bytes::from_static(b"id"), payload: Bytes::from(vec![0; 100]) }
     }
 
+    /// Ten records of nearly half a stretch to a segment.
+    const LEN: u32 = STRETCH / 2 - 1;
+    const SEGMENT: u64 = 10 * LEN as u64;
+
     fn at(index: u64) -> Location {
-        // Ten records of 100 bytes to a segment of 1000.
-        Location { segment: 1 + index / 10, offset: (index % 10 * 100) as u32, len: 100 }
+        Location { segment: 1 + index / 10, offset: (index % 10) as u32 * LEN, len: LEN }
     }
 
     fn written(count: u64, ring: usize) -> Index {
@@ -292,47 +363,91 @@ mod tests {
         index
     }
 
+    fn in_memory(index: &Index) -> Vec<u64> {
+        index.recent(0..u64::MAX).map(|entry| entry.index).collect()
+    }
+
+    /// Where entries are looked for: the entry at the anchor, and what is wanted from there.
+    fn looked_for(index: &Index, range: Range<u64>) -> Vec<(u64, Range<u64>)> {
+        let anchor = |s: &Stretch| (s.segment - 1) * 10 + u64::from(s.offset / LEN);
+        index.on_disk(range).map(|s| (anchor(&s), s.entries)).collect()
+    }
+
     #[test]
     fn the_ring_keeps_the_newest_and_all_that_is_unwritten() {
         let mut index = written(100, 5 * size(&entry(0)));
-        assert_eq!(index.ring.len(), 5);
-        assert!(matches!(index.place(94), Some(Place::Disk(l)) if l == at(94)));
-        assert!(matches!(index.place(95), Some(Place::Memory(e)) if e.index == 95));
+        assert_eq!(in_memory(&index), [95, 96, 97, 98, 99]);
+        assert_eq!(looked_for(&index, 94..99), [(93, 94..95)]);
         let tickets: Vec<_> = (100..120).map(|i| index.enqueue(entry(i))).collect();
         index.trim();
-        assert_eq!(index.ring.len(), 20);
+        assert_eq!(in_memory(&index), (100..120).collect::<Vec<_>>());
         index.note_place(100, tickets[0], at(100));
         index.trim();
-        assert_eq!(index.ring.len(), 19);
+        assert_eq!(in_memory(&index).len(), 19);
     }
 
     #[test]
-    fn a_place_on_disk_is_taken_only_by_the_entry_it_was_written_for() {
-        let mut index = written(3, 1 << 20);
-        let old = index.enqueue(entry(3));
-        index.truncate_after(Some(2));
-        let new = index.enqueue(entry(3));
-        index.note_place(3, old, at(3));
-        assert_eq!(index.locations[3], NOWHERE);
-        index.note_place(3, new, at(4));
-        assert_eq!(index.locations[3], at(4));
+    fn an_entry_is_looked_for_from_the_anchor_before_it() {
+        let mut index = written(40, 0);
+        let of_a_segment = [0, 3, 6, 9];
+        assert!(index.anchors.iter().map(|a| a.index % 10).eq(of_a_segment.into_iter().cycle().take(16)));
+        assert_eq!(looked_for(&index, 7..14), [(6, 7..9), (9, 9..10), (10, 10..13), (13, 13..14)]);
+        assert_eq!(looked_for(&index, 39..90), [(39, 39..40)]);
+        assert_eq!((looked_for(&index, 40..90), looked_for(&index, 5..5)), (vec![], vec![]));
+        assert_eq!(index.last_of_segment(2), Some(19));
+        assert_eq!(index.last_of_segment(4), None, "nothing follows it");
+        index.purge((14, Bytes::new()));
+        assert_eq!(looked_for(&index, 0..17), [(13, 15..16), (16, 16..17)]);
+    }
+
+    #[test]
+    fn what_was_cut_off_is_never_met_before_what_took_its_place() {
+        let mut index = written(12, 0);
+        index.truncate_after(Some(10));
+        // Behind what was cut off.
+        let ticket = index.enqueue(entry(11));
+        index.note_place(11, ticket, at(12));
+        index.trim();
+        assert_eq!(looked_for(&index, 10..12), [(10, 10..11), (12, 11..12)]);
+        // Cut off before it was written, and written all the same.
+        let old = index.enqueue(entry(12));
+        index.truncate_after(Some(11));
+        let new = index.enqueue(entry(12));
+        index.note_place(12, old, at(13));
+        assert_eq!(index.written, 12);
+        index.note_place(12, new, at(14));
+        index.trim();
+        assert_eq!(looked_for(&index, 11..13), [(12, 11..12), (14, 12..13)]);
         // Long gone, or not yet there: nothing happens.
-        index.purge((3, Bytes::new()));
+        index.purge((12, Bytes::new()));
         index.note_place(1, old, at(1));
-        index.note_place(9, new, at(9));
-        assert!(index.is_empty() && index.next() == 4);
+        index.note_place(19, new, at(19));
+        assert!(index.is_empty() && index.next() == 13);
     }
 
     #[test]
-    fn purge_keeping_leaves_at_least_what_was_asked_for() {
-        let index = written(100, 0);
-        assert_eq!(index.retained_bytes(1000), 10_000);
-        // Entries 50..=99 begin 4900 bytes before the last one begins.
-        assert_eq!(index.before_last_bytes(4900, 1000), Some(49));
-        assert_eq!(index.before_last_bytes(4901, 1000), Some(48));
-        assert_eq!(index.before_last_bytes(20_000, 1000), None);
-        assert_eq!(Index::new(0, None, 0).before_last_bytes(1, 1000), None);
-        assert_eq!(Index::new(0, None, 0).retained_bytes(1000), 0);
+    fn a_segment_is_taken_up_with_what_was_cut_off_in_it() {
+        let mut index = written(10, 0);
+        let entries = [(at(10), false), (at(11), false), (at(15), true)];
+        index.resume(10, entries.into_iter(), 13, None).expect("follows");
+        assert_eq!(looked_for(&index, 9..13), [(9, 9..10), (10, 10..12), (15, 12..13)]);
+        assert!(index.resume(14, [(at(20), false)].into_iter(), 15, None).is_err(), "one is missing");
+        index.resume(11, [(at(20), false)].into_iter(), 12, None).expect("after a cut");
+        assert_eq!(looked_for(&index, 10..13), [(10, 10..11), (20, 11..12)]);
+    }
+
+    #[test]
+    fn purge_keeping_leaves_at_least_what_was_asked_for_and_little_more() {
+        let (index, len) = (written(100, 0), u64::from(LEN));
+        assert_eq!(index.retained_bytes(SEGMENT), 100 * len);
+        assert_eq!(index.before_last_bytes(49 * len, SEGMENT), Some(49), "the last begins 49 after the 50th");
+        assert_eq!(index.before_last_bytes(49 * len + 1, SEGMENT), Some(48), "there is an anchor at the one before");
+        assert_eq!(index.before_last_bytes(40 * len, SEGMENT), Some(58), "and here");
+        assert_eq!(index.before_last_bytes(41 * len, SEGMENT), Some(55), "there is none at 58 and 57");
+        assert_eq!(index.before_last_bytes(200 * len, SEGMENT), None);
+        assert_eq!(index.before_newest_segment(), Some(89));
+        assert_eq!(Index::new(0, None, 0).before_last_bytes(1, SEGMENT), None);
+        assert_eq!(Index::new(0, None, 0).retained_bytes(SEGMENT), 0);
     }
 
     #[test]

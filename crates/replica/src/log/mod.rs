@@ -22,8 +22,8 @@ use quorate_journal::{
 };
 
 use contents::Contents;
-pub use reader::LogReader;
 use reader::Shared;
+pub use reader::{Damage, LogReader};
 
 /// Sizes and limits.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use quorate_journal::{JournalReader, Location, Record, Segment, Space};
+use quorate_journal::{JournalReader, Record, Records, Segment, Space};
 use tokio::sync::watch;
 
-use super::index::{Index, Place};
+use super::index::{Index, STRETCH, Stretch};
 use super::record::{self, ID_LEN_MAX, META_LEN_MAX};
 use super::{Checkpoint, Command, IndexedId, LogConfig, LogEntry, LogState};
 
@@ -22,6 +22,17 @@ pub(super) struct Inner {
     pub(super) checkpoint: Option<Checkpoint>,
     /// Index after the last synced entry.
     pub(super) synced_next: u64,
+    /// What was found by who read it.
+    damage: Option<Damage>,
+}
+
+/// An older part of the log on disk is not what was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Index of the last entry there: none up to it can be sent to a member that needs what was in this part.
+    pub upto: u64,
+    /// What was found, and where.
+    pub what: String,
 }
 
 pub(super) struct Shared {
@@ -40,6 +51,7 @@ impl Shared {
             committed: None,
             checkpoint: None,
             synced_next: 0,
+            damage: None,
         };
         Self {
             ring_bytes: config.ring_bytes,
@@ -127,38 +139,77 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::entry`].
     pub fn entries(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
-        let mut places = Vec::new();
-        {
-            let inner = self.log.lock();
-            let mut bytes = 0;
-            for index in range.start.max(inner.index.first())..range.end.min(inner.index.next()) {
-                let Some(place) = inner.index.place(index) else { break };
-                bytes += match &place {
-                    Place::Memory(entry) => entry.id.len() + entry.payload.len(),
-                    Place::Disk(location) => location.len as usize,
-                };
-                if bytes > bytes_max && !places.is_empty() {
-                    break;
-                }
-                // Taken under the lock: what is purged later can still be read.
-                let segment = match &place {
-                    Place::Memory(_) => None,
-                    Place::Disk(location) => self.journal.segment(location.segment),
-                };
-                places.push((index, place, segment));
+        let (old, recent) = self.look_up(range, bytes_max);
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for (stretch, segment) in old {
+            let Some(segment) = segment else {
+                return Err(io::Error::other(format!(
+                    "log entry {} lies in segment {} which is gone; stop this node and keep its data",
+                    stretch.entries.start, stretch.segment
+                )));
+            };
+            let read = read_stretch(&segment, &stretch, bytes_max, &mut bytes, &mut entries);
+            if !read.map_err(|(index, e)| self.told(stretch.segment, index, e))? {
+                return Ok(entries);
             }
         }
-        places
-            .into_iter()
-            .map(|(index, place, segment)| match (place, segment) {
-                (Place::Memory(entry), _) => Ok(entry),
-                (Place::Disk(location), Some(segment)) => read_entry(&segment, location, index),
-                (Place::Disk(location), None) => Err(io::Error::other(format!(
-                    "log entry {index} lies in segment {} which is gone; stop this node and keep its data",
-                    location.segment
-                ))),
-            })
-            .collect()
+        for entry in recent {
+            bytes += size(&entry);
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// The damage that was come upon while older entries were read, of all the newest.
+    pub fn damage(&self) -> Option<Damage> {
+        self.log.lock().damage.clone()
+    }
+
+    /// The error for an entry that could not be read. What is not what was written is noted.
+    fn told(&self, segment: u64, index: u64, e: io::Error) -> io::Error {
+        if e.kind() != io::ErrorKind::InvalidData {
+            return e;
+        }
+        let mut inner = self.log.lock();
+        if let Some(upto) = inner.index.last_of_segment(segment)
+            && inner.damage.as_ref().is_none_or(|known| known.upto < upto)
+        {
+            inner.damage = Some(Damage { upto, what: e.to_string() });
+        }
+        let what = format!(
+            "log entry {index}: {e}. Stop this node and keep its data folder as it is; the other members serve while they are a \
+             majority"
+        );
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    }
+
+    /// Where entries lie that are on disk alone, and those that are not; more than `bytes_max` bytes need not be told of.
+    fn look_up(&self, range: Range<u64>, bytes_max: usize) -> (Vec<(Stretch, Option<Segment>)>, Vec<LogEntry>) {
+        let inner = self.log.lock();
+        let range = range.start.max(inner.index.first())..range.end.min(inner.index.next());
+        let (mut old, mut bytes) = (Vec::new(), 0usize);
+        for stretch in inner.index.on_disk(range.clone()) {
+            if bytes > bytes_max {
+                return (old, Vec::new());
+            }
+            bytes = bytes.saturating_add(STRETCH as usize);
+            // Taken under the lock: what is purged later can still be read.
+            let segment = self.journal.segment(stretch.segment);
+            old.push((stretch, segment));
+        }
+        let mut recent = Vec::new();
+        bytes = 0;
+        for entry in inner.index.recent(range) {
+            bytes += size(entry);
+            recent.push(entry.clone());
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        (old, recent)
     }
 
     /// First and last of the log.
@@ -248,19 +299,45 @@ impl LogReader {
     }
 }
 
-fn read_entry(segment: &Segment, location: Location, index: u64) -> io::Result<LogEntry> {
-    let read = segment.read(location).and_then(|(kind, body)| {
-        let entry = record::decode_entry(kind, &body).filter(|entry| entry.index == index);
-        entry.ok_or_else(|| segment.not_as_written(location))
-    });
-    read.map_err(|e| match e.kind() {
-        io::ErrorKind::InvalidData => io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!(
-                "log entry {index}: {e}. Stop this node and keep its data folder as it is; the other members serve while \
-                 they are a majority"
-            ),
-        ),
-        _ => e,
-    })
+fn size(entry: &LogEntry) -> usize {
+    entry.id.len() + entry.payload.len()
+}
+
+/// Appends the entries of a stretch, as long as they have not more than `bytes_max` bytes together with those before; false:
+/// there are more. An error comes with the entry that it kept from being read.
+fn read_stretch(
+    segment: &Segment,
+    stretch: &Stretch,
+    bytes_max: usize,
+    bytes: &mut usize,
+    entries: &mut Vec<LogEntry>,
+) -> Result<bool, (u64, io::Error)> {
+    let mut records = segment.records_from(stretch.offset);
+    for index in stretch.entries.clone() {
+        let entry = next_entry(&mut records, index).map_err(|e| (index, e))?;
+        *bytes += size(&entry);
+        if *bytes > bytes_max && !entries.is_empty() {
+            return Ok(false);
+        }
+        entries.push(entry);
+    }
+    Ok(true)
+}
+
+/// Reads on to this entry.
+fn next_entry(records: &mut Records<'_>, index: u64) -> io::Result<LogEntry> {
+    loop {
+        let record = records.read_next()?;
+        match record::index_of(record.kind, record.body) {
+            Some(found) if found == index => {
+                record.check()?;
+                let entry = record::decode_entry(record.kind, &Bytes::copy_from_slice(record.body));
+                return entry.ok_or_else(|| record.not_as_written());
+            }
+            // What was looked for is another one now.
+            Some(found) if found > index => return Err(record.not_as_written()),
+            // Before it, or no entry.
+            _ => {}
+        }
+    }
 }

@@ -76,6 +76,12 @@ pub(super) fn decode(kind: u8, body: &[u8]) -> Result<Command, Malformed> {
     Ok(command)
 }
 
+/// The index of an entry's record, if it is one.
+pub(super) fn index_of(kind: u8, body: &[u8]) -> Option<u64> {
+    let index = body.first_chunk().map(|index| u64::from_be_bytes(*index));
+    index.filter(|_| kind == ENTRY)
+}
+
 /// The whole entry of a record, if it is one.
 pub(super) fn decode_entry(kind: u8, body: &Bytes) -> Option<LogEntry> {
     let mut r = Reader::new("log entry", body);

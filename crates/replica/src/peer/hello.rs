@@ -58,6 +58,10 @@ struct LastHello {
     error: Option<RpcFailure>,
     /// It has less than it said, and so no vote.
     lost: bool,
+    /// Since when it has not answered.
+    fails_since: Option<Instant>,
+    /// That was told.
+    is_down: bool,
     asking: bool,
 }
 
@@ -279,8 +283,9 @@ impl Hellos {
         let (answered, own_ms) = (self.clock.boot_time(), self.clock.wall_ms());
         let clock = sent.and_then(|sent| Reading::new(hello.wall_ms, sent, answered, own_ms));
         let app = if hello.app.len() <= APP_LEN_MAX { hello.app } else { Bytes::new() };
-        let news = self.peers.with(|all| {
+        let (news, before) = self.peers.with(|all| {
             let heard = all.entry(from).or_default();
+            let before = heard.clone();
             let news = heard.app != app
                 || heard.at.is_none_or(|at| at.elapsed() >= FRESH)
                 || heard.boot != hello.boot
@@ -299,10 +304,23 @@ impl Hellos {
                 app: app.clone(),
                 error: None,
                 lost: hello.standing == Standing::Lost as u32,
+                fails_since: None,
+                is_down: false,
                 asking: heard.asking,
             };
-            news
+            (news, before)
         });
+        let restarted = before.boot != 0 && before.boot != hello.boot;
+        match (before.is_down, restarted) {
+            (true, _) => {
+                let away_s = before.fails_since.map_or(0, |since| since.elapsed().as_secs());
+                tracing::info!(peer = %self.shared.members.name_of(from), away_s, restarted, "a member answers again");
+            }
+            (false, true) => {
+                tracing::info!(peer = %self.shared.members.name_of(from), start = hello.boot, "a member was started again");
+            }
+            (false, false) => {}
+        }
         self.shared.handler.on_hello(from, app);
         if news {
             self.shared.note_change();
@@ -310,12 +328,18 @@ impl Hellos {
     }
 
     fn unheard(&self, from: NodeId, failure: &RpcFailure) {
-        let news = self.peers.with(|all| {
+        let (news, down) = self.peers.with(|all| {
             let heard = all.entry(from).or_default();
             let news = heard.error.is_none();
             heard.error = Some(failure.clone());
-            news
+            let since = *heard.fails_since.get_or_insert_with(Instant::now);
+            let down = !heard.is_down && since.elapsed() >= FRESH;
+            heard.is_down |= down;
+            (news, down)
         });
+        if down {
+            tracing::warn!(peer = %self.shared.members.name_of(from), error = %failure, "a member does not answer");
+        }
         if news {
             self.shared.note_change();
         }

@@ -18,6 +18,7 @@ use quorate_core::id::NodeId;
 use super::link::{Link, Links};
 use super::{APPEND_LIMIT, RpcFailure, bounded, convert, pb};
 use crate::grants::Grants;
+use crate::log::LogReader;
 use crate::member::Member;
 use crate::raft::machine::StateSnapshot;
 use crate::raft::{LogId, TypeConfig, Vote};
@@ -31,28 +32,17 @@ type Error = RPCError<TypeConfig>;
 /// Makes networks to members.
 #[derive(Clone)]
 pub(crate) struct Network {
-    me: NodeId,
-    links: Arc<Links>,
-    streams: Arc<Streams>,
-    shared: Arc<Shared>,
-    grants: Arc<Grants>,
-    own: Arc<Own>,
-    words: Arc<Words>,
+    pub(crate) me: NodeId,
+    pub(crate) links: Arc<Links>,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) own: Arc<Own>,
+    pub(crate) words: Arc<Words>,
+    pub(crate) journal: LogReader,
 }
 
 impl Network {
-    pub(crate) fn new(
-        me: NodeId,
-        links: Arc<Links>,
-        streams: Arc<Streams>,
-        shared: Arc<Shared>,
-        grants: Arc<Grants>,
-        own: Arc<Own>,
-        words: Arc<Words>,
-    ) -> Self {
-        Self { me, links, streams, shared, grants, own, words }
-    }
-
     fn peer(&self, target: u64, member: &Member, heartbeat: bool) -> Peer {
         Peer { link: self.links.to(NodeId(target), member), network: self.clone(), heartbeat }
     }
@@ -88,6 +78,17 @@ impl Peer {
         match self.network.shared.members.has(self.link.id) {
             true => Ok(()),
             false => Err(Unreachable::from_string("the roster leaves it out")),
+        }
+    }
+
+    /// Whether what would come next is of a part of the log that can't be read: openraft is to send the state for it, and begins
+    /// anew after an error alone.
+    fn readable(&self, rpc: &AppendEntriesRequest<TypeConfig>) -> Result<(), Unreachable<TypeConfig>> {
+        let next = rpc.prev_log_id.map_or(0, |id| id.index + 1);
+        let unread = !self.heartbeat && rpc.entries.is_empty();
+        match self.network.journal.damage().filter(|damage| unread && next <= damage.upto) {
+            Some(_) => Err(Unreachable::from_string("what it needs of the log is damaged here; it is sent the state")),
+            None => Ok(()),
         }
     }
 
@@ -133,6 +134,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         self.heeded()?;
+        self.readable(&rpc)?;
         let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id));
         let mut request = self.with_grants(&rpc.vote, convert::append_out(&rpc));
         request.about = self.network.words.newest(self.link.id);
@@ -212,7 +214,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             Ok(told) => Ok(SnapshotResponse::new(self.told(told, &vote)?)),
             Err(error) => {
                 // Tried again after a pause, with the state as it is then.
-                tracing::warn!(to = %self.link.id, index = last.index, %error, "a snapshot was not installed");
+                let to = self.network.shared.members.name_of(self.link.id);
+                tracing::warn!(%to, index = last.index, %error, "a snapshot was not installed; it is sent again");
                 Err(Unreachable::from_string(error).into())
             }
         }
@@ -275,7 +278,7 @@ impl Peer {
         self.link.note_follows(Some(vote.leader_id));
         if !grant.is_empty() && !self.network.grants.collect(vote.leader_id, self.link.id, self.link.identity(), grant)
         {
-            tracing::warn!(from = %self.link.id, "a grant does not hold");
+            tracing::warn!(from = %self.network.shared.members.name_of(self.link.id), "a grant does not hold");
         }
     }
 

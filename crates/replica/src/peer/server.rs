@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,10 +20,16 @@ use super::services::{JoinService, PeerService};
 use super::{CONNECT_LIMIT, FORWARDS_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_LIMIT, MESSAGE_LEN_MAX, WINDOW_BYTES, pb};
 use crate::net::{BoxStream, Handshake, Listener, PeerIdentity};
 use crate::node::Node;
+use crate::seldom::Seldom;
 use crate::shared::Shared;
 
 /// Handshakes under way at once (key-hierarchy §6: each is a signature in the HSM).
 const HANDSHAKES_MAX: usize = 64;
+
+/// Of one who comes and may not, is told once in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(10 * 60);
+/// And not before it has come for so long, if it may only be too early.
+const KNOCKS_AFTER: Duration = Duration::from_secs(10);
 
 /// Who is at the other end of a connection, and what it said it is for.
 #[derive(Clone, Debug)]
@@ -176,6 +183,7 @@ async fn accept(
     tx: mpsc::Sender<std::io::Result<ServerStream>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let told = Arc::new(Strangers::default());
     loop {
         let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
         let handshake = match listener.accept().await {
@@ -187,7 +195,7 @@ async fn accept(
                 continue;
             }
         };
-        let (node, gatekeeper, tx) = (node.clone(), gatekeeper.clone(), tx.clone());
+        let (node, gatekeeper, tx, told) = (node.clone(), gatekeeper.clone(), tx.clone(), told.clone());
         tokio::spawn(async move {
             match tokio::time::timeout(CONNECT_LIMIT, welcome(&node, gatekeeper, handshake)).await {
                 Ok(Ok(stream)) if stream.info.purpose == Purpose::Rounds => {
@@ -199,8 +207,8 @@ async fn accept(
                     let _permit = permit;
                     drop(tx.send(Ok(stream)).await);
                 }
-                // Anyone who reaches the port can cause this; a member's trouble shows in `operator status`.
-                Ok(Err(error)) => tracing::debug!(%error, "a peer connection was not made"),
+                // Anyone who reaches the port can cause this: it is not told each time.
+                Ok(Err(error)) => told.not_made(&error),
                 Err(_) => tracing::debug!("a peer connected and then said nothing"),
             }
         });
@@ -218,6 +226,46 @@ async fn welcome(node: &Node, gatekeeper: Gatekeeper, handshake: Handshake) -> s
     preface::answer(&mut stream, checked.as_ref().err().copied()).await?;
     match checked {
         Ok((stamp, purpose)) => Ok(ServerStream { stream, info: PeerInfo { identity, purpose }, stamp, gatekeeper }),
-        Err(refusal) => Err(std::io::Error::other(format!("{} was refused: {refusal}", identity.name))),
+        Err(refusal) => Err(std::io::Error::other(Knock { name: identity.name, refusal })),
+    }
+}
+
+/// A node of this cluster's root that was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} was refused: {refusal}")]
+struct Knock {
+    name: String,
+    refusal: Refusal,
+}
+
+/// Who comes and may not.
+struct Strangers {
+    foreign: Seldom,
+    knocks: Seldom,
+}
+
+impl Default for Strangers {
+    fn default() -> Self {
+        // A member that has just been approved is not known everywhere at once.
+        Self { foreign: Seldom::every(TOLD_EVERY), knocks: Seldom::lasting(KNOCKS_AFTER, TOLD_EVERY) }
+    }
+}
+
+impl Strangers {
+    fn not_made(&self, error: &std::io::Error) {
+        let knock = error.get_ref().and_then(|e| e.downcast_ref::<Knock>());
+        match knock {
+            Some(Knock { name, refusal }) => {
+                if let Some(times) = self.knocks.due(&format!("{name} {refusal:?}")) {
+                    tracing::warn!(node = %name, times, %refusal, "a node that may not asks for connections; if it was removed, stop it");
+                }
+            }
+            None if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                if let Some(times) = self.foreign.due(&error.to_string()) {
+                    tracing::warn!(%error, times, "a connection to the peer port was refused: not by a node of this cluster's root");
+                }
+            }
+            None => tracing::debug!(%error, "a peer connection was not made"),
+        }
     }
 }

@@ -91,9 +91,14 @@ impl RaftLogReader<TypeConfig> for LogStore {
         decoded_vote(&self.reader)
     }
 
-    /// For replication: as much as one message carries.
+    /// For replication: as much as one message carries. None of an older part that is damaged, which a state stands for:
+    /// an error would end the leader. Nor is the message sent ([`crate::peer::network`]); the log is let go of up to there, and
+    /// the member is sent the state.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
-        decoded(self.reader.entries(start..end, LOG_READ_BYTES_MAX)?)
+        match self.reader.entries(start..end, LOG_READ_BYTES_MAX) {
+            Err(_) if self.reader.damage().is_some_and(|damage| start <= damage.upto) => Ok(Vec::new()),
+            read => decoded(read?),
+        }
     }
 
     /// For apply: piece by piece, so that a long tail is never in memory as a whole. The default reads it all.

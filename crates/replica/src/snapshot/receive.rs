@@ -119,7 +119,8 @@ pub(crate) async fn receive(
     };
     node.rosters.refuse_state(from, &incoming, &meta)?;
     node.levels.refuse_state(&incoming, &header.level)?;
-    tracing::info!(%from, index = last.index, records = incoming.records(), "a snapshot was received");
+    let name = node.base.shared.members.name_of(from);
+    tracing::info!(from = %name, index = last.index, records = incoming.records(), "a snapshot was received");
     // Raft may have moved on meanwhile. It panics over what no honest leader sends.
     node.doorkeeper.refuse_contradictions(vote.leader_id, vec![last]).await?;
     let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: StateSnapshot::Incoming(Box::new(incoming)) };

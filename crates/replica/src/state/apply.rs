@@ -21,7 +21,7 @@ use super::digest::LtHash;
 use super::engine::{View, WriteSet, join_value, split_value};
 use super::meta::Meta;
 use super::session::{self, Verdict};
-use crate::level::{level_in, level_of};
+use crate::level::{SignedLevel, level_in, level_of};
 use crate::log::Checkpoint;
 use crate::roster::{SignedRoster, roster_of};
 
@@ -290,7 +290,7 @@ impl Step<'_, '_> {
                 self.meta.cluster_time_ms = self.meta.cluster_time_ms.max(ms);
                 (Outcome::Applied(self.index), Vec::new())
             }
-            Ok(Entry::Genesis(genesis)) => self.genesis(&genesis)?,
+            Ok(Entry::Genesis(genesis)) => return self.genesis(&genesis),
             Ok(Entry::Batch(batch)) => return self.batch(&batch),
             Ok(Entry::Open(open)) => return self.open(&open),
         };
@@ -307,24 +307,36 @@ impl Step<'_, '_> {
     }
 
     /// The first records; a second genesis changes nothing.
-    fn genesis(&mut self, genesis: &Genesis) -> io::Result<Effect> {
+    fn genesis(&mut self, genesis: &Genesis) -> io::Result<Result<Effect, ApplyError>> {
+        let nothing = Ok(Ok((Outcome::Malformed, Vec::new())));
         if self.meta.lineage.is_some() || self.meta.cluster.is_some_and(|c| c != genesis.cluster) {
-            return Ok((Outcome::Malformed, Vec::new()));
+            return nothing;
+        }
+        if !genesis.level.is_empty() {
+            let signed = SignedLevel::decode(&genesis.level).ok();
+            let holds = |l: &SignedLevel| l.holds(self.seals, &genesis.seal_config, genesis.cluster, self.meta.group);
+            let Some(signed) = signed.filter(holds) else { return nothing };
+            if let Err(unfit) = self.levels.check(signed.level()) {
+                return Ok(Err(ApplyError::Raised { index: self.index, unfit }));
+            }
         }
         self.meta.lineage = Some(genesis.lineage);
         self.meta.cluster_time_ms = self.meta.cluster_time_ms.max(genesis.time_ms);
-        let records = [
+        let mut records = vec![
             (RecordKey::seal_config(1), genesis.seal_config.clone()),
             (RecordKey::seal_generation(), 1u32.to_be_bytes().to_vec()),
             (RecordKey::envelope(&genesis.node_name), genesis.envelope.clone()),
             (RecordKey::keyring(), genesis.keyring.clone()),
         ];
+        if !genesis.level.is_empty() {
+            records.push((RecordKey::level(), genesis.level.clone()));
+        }
         let mut touched = Vec::new();
         for (key, value) in records {
             self.overlay.put(&key, self.index, &value)?;
             touched.push((key, self.index, Some(value.into())));
         }
-        Ok((Outcome::Applied(self.index), touched))
+        Ok(Ok((Outcome::Applied(self.index), touched)))
     }
 
     fn batch(&mut self, bytes: &[u8]) -> io::Result<Result<Effect, ApplyError>> {
@@ -435,12 +447,26 @@ impl Step<'_, '_> {
             && config.is_some_and(|config| next.holds(self.seals, &config, batch.cluster, batch.group)))
     }
 
-    /// Whether a batch leaves the feature level as it is, or puts there one that the anchor key signed and that is no lower.
+    /// Whether a batch leaves the feature level as it is, or puts there one that the anchor key signed and that is no lower. One
+    /// that puts another seal configuration in force writes it anew: by that one's anchor key it is known from then on.
     fn keeps_level(&self, batch: &Batch) -> io::Result<bool> {
-        let Some(next) = level_of(batch) else { return Ok(true) };
-        let Ok(next) = next else { return Ok(false) };
         let value = |key: &RecordKey| self.overlay.value(key);
-        let config = seal_config(&value)?;
+        let reshared = batch.ops.iter().find_map(|op| match op {
+            // Seal configurations are never put again: `keeps_seal`.
+            Op::Put(key, number) if *key == RecordKey::seal_generation() => number[..].try_into().ok(),
+            _ => None,
+        });
+        let config = match reshared.map(|number| RecordKey::seal_config(u32::from_be_bytes(number))) {
+            None => seal_config(&value)?,
+            Some(at) => batch.ops.iter().find_map(|op| match op {
+                Op::Put(key, config) if *key == at => Some(Bytes::copy_from_slice(config)),
+                _ => None,
+            }),
+        };
+        let Some(next) = level_of(batch) else {
+            return Ok(reshared.is_none() || value(&RecordKey::level())?.is_none());
+        };
+        let Ok(next) = next else { return Ok(false) };
         Ok(next.level() >= level_in(&value)?
             && config.is_some_and(|config| next.holds(self.seals, &config, batch.cluster, batch.group)))
     }

@@ -211,19 +211,6 @@ impl State {
         Ok((run.applied, run.stop))
     }
 
-    /// Makes everything applied durable here and now; returns what the journal is to remember of it (`None`: nothing
-    /// applied yet). The caller has seen to it that the applied entries are durable in the journal: a state ahead of its
-    /// log is one that no log explains.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub fn checkpoint(&mut self) -> io::Result<Option<Checkpoint>> {
-        self.check_usable()?;
-        let Some(checkpoint) = self.stands_at() else { return Ok(None) };
-        self.store.flush(|_| Ok(())).inspect_err(|_| self.broken = true)?;
-        Ok(Some(checkpoint))
-    }
-
     /// What the journal would remember of it as it is now; `None`: nothing applied yet.
     pub fn stands_at(&self) -> Option<Checkpoint> {
         let (index, _) = self.meta.applied.as_ref()?;

@@ -127,6 +127,9 @@ impl DiskFile for HeldFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
+    fn drop_cached(&self) -> io::Result<()> {
+        self.0.drop_cached()
+    }
     fn try_lock(&self) -> io::Result<bool> {
         self.0.try_lock()
     }

@@ -278,6 +278,12 @@ pub fn confirm(id: BatchId, time_ms: u64) -> Bytes {
 }
 
 pub fn put_at(id: BatchId, key: RecordKey, rev: u64, value: &[u8]) -> Bytes {
+    put_all(id, vec![Op::Put(key, value.to_vec())], rev)
+}
+
+/// A batch of these, in any order, of records last seen at `rev`.
+pub fn put_all(id: BatchId, mut ops: Vec<Op>, rev: u64) -> Bytes {
+    ops.sort_by(|a, b| a.key().cmp(b.key()));
     let batch = Batch {
         lineage: LINEAGE,
         cluster: CLUSTER,
@@ -286,8 +292,8 @@ pub fn put_at(id: BatchId, key: RecordKey, rev: u64, value: &[u8]) -> Bytes {
         id,
         stamp_ms: 0,
         audit: [0; 32],
-        expects: vec![Expect { key: key.clone(), rev }],
-        ops: vec![Op::Put(key, value.to_vec())],
+        expects: ops.iter().map(|op| Expect { key: op.key().clone(), rev }).collect(),
+        ops,
     };
     let mut bytes = batch.encode().expect("a valid batch");
     let tag = mac(&bytes);
@@ -406,6 +412,7 @@ pub fn genesis(name: &str, time_ms: u64) -> Genesis {
         node_name: name.into(),
         envelope: b"envelope".to_vec(),
         keyring: b"keyring".to_vec(),
+        level: Vec::new(),
     }
 }
 

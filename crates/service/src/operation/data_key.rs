@@ -6,9 +6,9 @@ use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
-use quorate_core::request::{
-    DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, EncryptionContext, InvalidRequest, KeyHandle, Part,
-};
+#[cfg(doc)]
+use quorate_core::request::DATA_KEY_LEN_MAX;
+use quorate_core::request::{DATA_KEY_LEN_DEFAULT, EncryptionContext, InvalidRequest, KeyHandle, Part};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{ContextHash, DataKeyLength, KeyRef, data_key};
@@ -59,12 +59,7 @@ impl Use for GenerateDataKey {
     }
 
     fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
-        match self.len() {
-            len if len > DATA_KEY_LEN_MAX => {
-                Err(InvalidRequest::wrong(Part::Len, DataKeyLength(len).to_string()).into())
-            }
-            _ => Ok(()),
-        }
+        DataKeyLength::check(self.len()).map_err(too_long)
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
@@ -76,9 +71,12 @@ impl Use for GenerateDataKey {
         let (key_id, version) = (usable.key, usable.version);
         let key = KeyRef { lineage: tools.lineage, key_id, version };
         let (plaintext, ciphertext) =
-            data_key(material, key, &ContextHash::of(&self.context), self.len(), tools.entropy)
-                .map_err(|e| InvalidRequest::wrong(Part::Len, e.to_string()))?;
+            data_key(material, key, &ContextHash::of(&self.context), self.len(), tools.entropy).map_err(too_long)?;
         let plaintext = self.with_plaintext.then_some(plaintext);
         Ok(DataKey { ciphertext, plaintext, key: key_id, version })
     }
+}
+
+fn too_long(e: DataKeyLength) -> Error {
+    InvalidRequest::wrong(Part::Len, e.to_string()).into()
 }

@@ -84,20 +84,26 @@ impl<'a> EngineFacts<'a> {
     /// When storage fails or the record can't be opened.
     pub fn at(&mut self, name: &RecordName) -> Result<(Rev, Option<Arc<Record>>), Error> {
         let key = Barrier::key_of(&self.keyring, name);
-        match self.read.iter().find(|noted| noted.key == key) {
+        let noted = self.read.iter().find(|noted| noted.key == key);
+        match noted {
             Some(Noted { known: Some(Known::Absent), .. }) => return Ok((0, None)),
             Some(Noted { rev, known: Some(Known::Record(record)), .. }) => return Ok((*rev, Some(record.clone()))),
             _ => {}
         }
-        let Some((rev, value)) = self.view.get(&key).map_err(unreadable)? else {
-            self.note(key, 0, Some(Known::Absent));
-            return Ok((0, None));
+        let is_noted = noted.is_some();
+        let (rev, record, known) = match self.view.get(&key).map_err(unreadable)? {
+            None => (0, None, Some(Known::Absent)),
+            Some((rev, value)) => {
+                let record = Arc::new(self.barrier.record(&self.keyring, &key, Some(name), &value)?);
+                // A version's record alone is not worth keeping: whoever asks for it in uses asks for its material.
+                let known = (!matches!(*record, Record::KeyVersion(_))).then(|| Known::Record(record.clone()));
+                (rev, Some(record), known)
+            }
         };
-        let record = Arc::new(self.barrier.record(&self.keyring, &key, Some(name), &value)?);
-        // A version's record alone is not worth keeping: whoever asks for it in uses asks for its material.
-        let known = (!matches!(*record, Record::KeyVersion(_))).then(|| Known::Record(record.clone()));
-        self.note(key, rev, known);
-        Ok((rev, Some(record)))
+        if !is_noted {
+            self.read.push(Noted { key, rev, known });
+        }
+        Ok((rev, record))
     }
 
     /// All records of a kind of which there are few. The change stands only if none of them has moved; one that comes does not

@@ -28,7 +28,7 @@ pub use self::change::Done;
 pub use self::facts::EngineFacts;
 
 use self::barrier::{Barrier, Identity};
-use self::facts::seal_epoch;
+use self::facts::revision;
 use self::locks::Locks;
 use crate::error::{Error, Fault};
 
@@ -104,7 +104,7 @@ impl Records {
     pub async fn fresh_view(&self, deadline: Instant) -> Result<View, Error> {
         self.read_index(deadline).await?;
         let view = self.view()?;
-        if seal_epoch(&view)? == self.seal_epoch { Ok(view) } else { Err(Error::Sealed) }
+        if revision(&view, &self.seal_key)? == self.seal_epoch { Ok(view) } else { Err(Error::Sealed) }
     }
 
     /// A view of now, of whatever epoch.

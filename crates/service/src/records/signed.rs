@@ -23,6 +23,12 @@ impl Records {
         Ok(signed.map_err(|e| Error::Damaged(e.to_string()))?.roster().clone())
     }
 
+    /// The feature level in force; a change that was decided at it stands only while it is.
+    pub fn level(&self, facts: &mut EngineFacts<'_>) -> Result<Level, Error> {
+        facts.get::<SealRecord>(RecordKey::level())?;
+        facts.view().level().map_err(unreadable)
+    }
+
     /// Adds to `writes` the feature level that the members of the roster rise to, if they rise, signed. It is decided again when
     /// either has changed meanwhile: who was approved last is asked too.
     pub fn raise_level(
@@ -31,13 +37,11 @@ impl Records {
         writes: &mut Vec<Write>,
         next: impl FnOnce(Level, &Roster) -> Option<Level>,
     ) -> Result<Option<Level>, Error> {
-        let (key, roster) = (RecordKey::level(), self.roster(facts)?);
-        facts.get::<SealRecord>(key.clone())?;
-        let now = facts.view().level().map_err(unreadable)?;
-        let next = next(now, &roster);
+        let roster = self.roster(facts)?;
+        let next = next(self.level(facts)?, &roster);
         if let Some(level) = next {
             let signed = SignedLevel::new(self.cluster, GROUP, level, |said| facts.keyring().sign_level(said));
-            writes.push(Write::Update(SealRecord { key, value: signed.encode() }.into()));
+            writes.push(Write::Update(SealRecord { key: RecordKey::level(), value: signed.encode() }.into()));
         }
         Ok(next)
     }

@@ -228,6 +228,7 @@ impl Node {
         let seal = self.caught_up(&replica).await?;
         // Before the share counts: the ceremony came after these seals, if it is the last one.
         let operator_seals = self.peers.operator_seals();
+        let (number, custodian) = (share.x(), seal.config.custodian(share.x()).map_or("", |c| &c.label));
         let progress = self.keep_share(&seal, share, source)?;
         replica.hello_now();
         if progress.entered.len() < usize::from(progress.threshold) {
@@ -236,16 +237,17 @@ impl Node {
                 self.ceremony.forget(Some(progress.id));
                 return Err(e);
             }
+            let (entered, of) = (progress.entered.len(), progress.threshold);
             tracing::info!(
-                entered = progress.entered.len(),
-                threshold = progress.threshold,
+                share = number,
+                custodian,
                 by = source,
-                "share entered"
+                "share entered: {entered} of the {of} that open this node"
             );
             let status = self.ceremony_status(&progress).labelled(&seal.config);
             return Ok(Submitted { ceremony: Some(status), unsealed: false });
         }
-        tracing::info!(entered = progress.entered.len(), by = source, "last share entered, unsealing");
+        tracing::info!(share = number, custodian, by = source, "last share entered: unsealing");
         let node = self.this.upgrade().ok_or(Error::Internal("the node is stopping"))?;
         let mut completing =
             self.runtime.spawn(async move { node.complete(&replica, progress.id, operator_seals).await });

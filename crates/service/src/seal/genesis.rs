@@ -7,13 +7,14 @@ use quorate_core::authorize::{ManageCluster, authorize};
 use quorate_core::batch::Genesis;
 use quorate_core::decide::{Change, Slot, Write};
 use quorate_core::id::{ClusterId, Lineage, NodeId};
+use quorate_core::level::Level;
 use quorate_core::principal::Principal;
 use quorate_core::record::{InternalRecord, Record};
 use quorate_crypto::{
     AuditSecretKey, Envelope, EnvelopeContext, EnvelopeKind, FoundingParams, Keyring, KeyringContext, SealConfigHash,
     SealSignature, Secret, SignerKind, found,
 };
-use quorate_replica::{FoundError, Introduction, OpenError, Replica};
+use quorate_replica::{FoundError, Introduction, OpenError, Replica, SignedLevel};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -149,6 +150,7 @@ impl Node {
             node_name: self.config.name.to_string(),
             envelope: envelope.encode(),
             keyring: founding.keyring.seal(&founding.root_key, &keyring_context, entropy),
+            level: self.first_level(&founding.keyring),
         };
         let replica = match unfinished {
             Some(replica) => replica,
@@ -185,6 +187,14 @@ impl Node {
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, operator_seal: None })));
         tracing::info!(by = %caller, cluster = %self.config.cluster, "cluster founded; this node is sealed");
         Ok(answer)
+    }
+
+    /// The level that a cluster of this build begins at, if it does not work at the first any more.
+    fn first_level(&self, keyring: &Keyring) -> Vec<u8> {
+        match self.config.levels.lowest {
+            Level::FIRST => Vec::new(),
+            lowest => SignedLevel::new(self.config.cluster, GROUP, lowest, |said| keyring.sign_level(said)).encode(),
+        }
     }
 
     /// While the keyring is still at hand: this node's own Member record, the first roster, and the key that opens audit

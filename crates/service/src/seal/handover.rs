@@ -23,7 +23,7 @@ use quorate_core::id::NodeId;
 use quorate_core::record::Statement;
 use quorate_crypto::kdf::Label;
 use quorate_crypto::{CeremonyId, Envelope, HandoverContext, HsmAlg, Keyring, RootKey, SealConfig, kem_secret};
-use quorate_replica::{CallError, MembershipView, Replica};
+use quorate_replica::{CallError, MembershipView, Replica, Seldom};
 use tokio::time::Instant;
 
 use super::members::member;
@@ -53,11 +53,22 @@ pub(crate) struct Handovers {
     approved: Mutex<HashMap<NodeId, Instant>>,
     offering: Mutex<HashSet<NodeId>>,
     offered: Mutex<HashMap<NodeId, Instant>>,
+    /// Offers in a row that were not taken.
+    failing: Failing,
     nonces: Mutex<HashMap<NodeId, ([u8; 32], Instant)>>,
     /// The next root key, handed over before the log rotates to it.
     pub(super) next: Mutex<Option<super::rotation::Next>>,
     /// One rotation at a time.
     pub(super) rotating: tokio::sync::Mutex<()>,
+}
+
+/// Tells which members take no offer.
+struct Failing(Seldom);
+
+impl Default for Failing {
+    fn default() -> Self {
+        Self(Seldom::lasting(2 * RETRY_AFTER, OFFERED))
+    }
 }
 
 /// A root key on its way to one member: `ceremony id 16 ‖ age ms u64 ‖ seal epoch u64 ‖ number of operators' seals u16 ‖ (node u64 ‖
@@ -149,10 +160,16 @@ impl Handovers {
         !too_early && self.offering.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }
 
+    /// An offer was not taken: whether that may pass by itself, as it does in nearly every ceremony.
+    fn may_pass(&self, id: NodeId) -> bool {
+        self.failing.0.due(&id.to_string()).is_none()
+    }
+
     fn ended(&self, id: NodeId, taken: bool) {
         self.offered.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
         self.offering.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if taken {
+            self.failing.0.over(&id.to_string());
             self.approved.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         }
     }
@@ -188,9 +205,14 @@ impl Node {
                 () = sealed => Err(Error::Sealed),
                 outcome = node.hand_over(&opened, id) => outcome,
             };
+            let to = || opened.records.replica.status().members().get(&id).map_or(id.to_string(), |m| m.name.clone());
             match &outcome {
                 Ok(name) => tracing::info!(to = %name, "root key handed over"),
-                Err(why) => tracing::warn!(to = id.0, %why, "root key not handed over"),
+                // Another was faster, or it has to catch up first: what it said of itself is a second old.
+                Err(why) if node.handover.may_pass(id) => tracing::debug!(to = %to(), %why, "root key not handed over"),
+                Err(why) => {
+                    tracing::warn!(to = %to(), %why, "the root key can't be handed over: it stays sealed, and it is tried again");
+                }
             }
             node.handover.ended(id, outcome.is_ok());
         });

@@ -80,6 +80,7 @@ impl Node {
             Ok(Change { writes, answer: (expires_ms, roster_serial) })
         };
         let (expires_ms, roster_serial) = opened.records.change(deadline, Secrets::default(), decide).await?.answer;
+        tracing::info!(by = %caller, node = %name, minutes, "a node was invited");
         let token = JoinToken {
             cluster: self.config.cluster,
             root_sha256: sha256(&self.config.root_spki),

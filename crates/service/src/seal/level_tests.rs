@@ -1,7 +1,11 @@
 //! An upgrade of a running cluster, with nodes of older and of newer builds.
 
+use std::time::Duration;
+
 use quorate_core::REPLACE_MEMBER;
+use quorate_core::level::Level;
 use quorate_core::record::Duty;
+use quorate_core::record_key::RecordKey;
 
 use super::support::*;
 use super::tests::opened;
@@ -92,4 +96,62 @@ async fn a_cluster_is_upgraded_node_by_node_and_rises_when_the_last_one_is() {
     n1.approve(&admin(), "n3", &fingerprint, soon()).await.expect("approved");
     within(30, n3.wait_for(Health::Ok)).await;
     eventually("it is at their level", || shown(&n3) == (2, vec![2, 2, 2])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_was_left_behind_while_it_waited_is_not_approved_before_it_is_upgraded() {
+    let rig = Rig::new();
+    let (n1, shares) = rig.unsealed().await;
+    let token = n1.invite(&admin(), "n2", 0, soon()).await.expect("invited").token;
+    let n2 = rig.joining("n2", &token).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n2").await;
+    n2.shutdown().await;
+    n1.shutdown().await;
+    drop((n1, n2));
+    let n1 = rig.speaking("n1", 2).await;
+    unseal(&n1, &shares[..2]).await;
+    raised(&n1).await;
+    eventually("the cluster has risen without it", || shown(&n1).0 == 2).await;
+
+    let refused = n1.approve(&admin(), "n2", &fingerprint, soon()).await.expect_err("it speaks no such level");
+    assert_eq!(refused.reason(), Reason::WrongState, "{refused}");
+    says_to_upgrade(&refused.to_string());
+    assert_eq!(shown(&n1).1.len(), 1, "nobody has joined");
+    // Nor by an approval that passes the raise.
+    let records = opened(&n1).records.clone();
+    let view = records.fresh_view(soon()).await.expect("a view");
+    let mut facts = records.facts(&view).expect("open");
+    assert_eq!(records.level(&mut facts).expect("readable"), Level(2));
+    assert!(
+        facts.into_expects().iter().any(|expect| expect.key == RecordKey::level()),
+        "it stands while the level does"
+    );
+
+    // What it works at now, it tells as it asks again.
+    let join = Some(crate::node::JoinConfig { addresses: vec![], token: JoinToken::parse(&token).expect("a token") });
+    let n2 = rig.start("n2", Options { join, level: Some(2), ..Options::default() }).await.expect("starts");
+    within(30, async {
+        while n1.approve(&admin(), "n2", &fingerprint, soon()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    assert_eq!(shown(&n2), (2, vec![2, 2]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_build_that_has_left_the_first_level_behind_founds_a_cluster_at_its_own() {
+    let rig = Rig::new();
+    let levels = || Options { level: Some(3), lowest: Some(2), ..Options::default() };
+    let node = rig.start("n1", levels()).await.expect("starts");
+    let shares = init(&node, 3, 2).await.expect("founded").shares;
+    let shares: Vec<_> = shares.iter().map(|share| share.to_string()).collect();
+    assert_eq!(shown(&node), (2, vec![3]));
+    node.shutdown().await;
+    drop(node);
+    let node = rig.start("n1", levels()).await.expect("starts again");
+    unseal(&node, &shares[..2]).await;
+    raised(&node).await;
+    eventually("it rises like any other", || shown(&node).0 == 3).await;
 }

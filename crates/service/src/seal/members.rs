@@ -17,7 +17,8 @@ use super::statement::{self, as_member};
 use super::status::{Health, Members, Pending};
 use crate::error::Error;
 use crate::node::{FOUNDER, Node, State};
-use crate::records::{EngineFacts, Secrets};
+use crate::records::facts::unreadable;
+use crate::records::{EngineFacts, Records, Secrets};
 
 /// Most invitations and members at once.
 pub(super) const MEMBERS_MAX: usize = 64;
@@ -75,7 +76,7 @@ impl Node {
                 let serial = records.change_roster(facts, &mut writes, |now| now.with(id, &pinned))?;
                 return Ok(Change { writes, answer: (MemberRecord::clone(&member), unfinished, serial) });
             }
-            let (invitation, record) = self.applicant(facts, caller, name, fingerprint, stamp_ms)?;
+            let (invitation, record) = self.applicant(records, facts, caller, name, fingerprint, stamp_ms)?;
             // A removal writes an envelope for each that stays, in one batch.
             if facts.all::<MemberRecord>()?.len() >= MEMBERS_MAX {
                 return Err(Error::WrongState(format!(
@@ -112,6 +113,7 @@ impl Node {
 
     fn applicant(
         &self,
+        records: &Records,
         facts: &mut EngineFacts<'_>,
         caller: &Principal,
         name: &str,
@@ -130,6 +132,12 @@ impl Node {
             )));
         };
         check_fingerprint(name, &applicant.statement, fingerprint)?;
+        // Here and not only as it asks: the cluster may have risen since, and must not rise unseen while this is decided.
+        let level = records.level(facts)?;
+        applicant
+            .levels
+            .check(level)
+            .map_err(|unfit| Error::WrongState(format!("{name} can't become a member: {unfit}")))?;
         let record = MemberRecord {
             id: applicant.id,
             statement: applicant.statement,
@@ -210,7 +218,10 @@ impl Node {
         replica.may_promote(ids, deadline).await.map_err(not_changed)?;
         let (_, serial) = records.change(deadline, Secrets::default(), promoting).await?.answer;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
-        let voters: Vec<_> = replica.status().voters().collect();
+        let status = replica.status();
+        let voters: Vec<_> = status.voters().collect();
+        let called: Vec<_> = voters.iter().filter_map(|id| status.members().get(id).map(|m| m.name.as_str())).collect();
+        tracing::info!(by = %caller, promoted = names.join(", "), voters = called.join(", "), "members were promoted to voters");
         if voters.len().is_multiple_of(2) {
             tracing::warn!(
                 voters = voters.len(),

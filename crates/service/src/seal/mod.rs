@@ -4,6 +4,7 @@
 //! Using keys is the desk's ([`crate::desk`]); plaintext key bytes are `crypto`'s; order and storage are `replica`'s.
 
 mod abort;
+mod announce;
 pub(crate) mod ceremony;
 mod challenge;
 mod clock;
@@ -33,7 +34,7 @@ pub mod verdict;
 mod level_tests;
 #[cfg(test)]
 #[path = "../../tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

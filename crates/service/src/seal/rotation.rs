@@ -103,6 +103,7 @@ impl Node {
         // While the voters change, those that go count still; from then on it is the roster that cuts off.
         let serial = records.commit_roster(deadline, |now| now.demoting(id)).await?;
         replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        tracing::info!(by = %caller, node = %name, "a member that is being removed has no vote any more");
         let roster = records.fresh_view(deadline).await?.roster().map_err(unreadable)?;
         if record.is_some() || roster.is_some_and(|(_, signed)| signed.roster().members.contains_key(&id)) {
             let serial = self.rotate_without(&opened, name, id, deadline).await?;

@@ -131,6 +131,7 @@ impl Node {
             }
             Err(e) => self.note(&e),
         }
+        self.log_sealed_start(&replica);
         self.watch_problems(replica.clone());
         self.watch_cluster_seal(&replica);
         self.watch_own_envelope(replica);
@@ -141,7 +142,7 @@ impl Node {
     async fn own_envelope_step(&self, seal: &SealState) -> bool {
         match self.prove_hsm(seal).await {
             Ok(()) if seal.envelope.is_none() => {
-                self.set_problem("no envelope for this node has arrived yet".into());
+                self.set_waiting("no envelope for this node has arrived yet".into());
                 false
             }
             Ok(()) => {

@@ -69,6 +69,8 @@ pub struct Options {
     pub kem: KemChoice,
     /// The highest feature level that it speaks, if not this build's.
     pub level: Option<u32>,
+    /// The lowest that it works at, likewise.
+    pub lowest: Option<u32>,
 }
 
 pub struct OsEntropy;
@@ -221,6 +223,7 @@ impl Rig {
         let peer = self.address(name);
         let mut levels = Levels::default();
         levels.highest = options.level.map_or(levels.highest, Level);
+        levels.lowest = options.lowest.map_or(levels.lowest, Level);
         let config = NodeConfig {
             name: name.parse().expect("a name"),
             data_dir: self.data_dir(options.folder.unwrap_or(name)),
@@ -383,7 +386,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A call of somebody who waits a while.
-pub fn call(who: &Principal) -> Call {
-    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline: soon() }
+/// A call, as a door would hand it over, by somebody who waits so long.
+pub fn call(who: &Principal, deadline: Instant) -> Call {
+    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline }
 }

@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn what_a_node_logs_of_its_leader_is_found_among_other_lines() {
         let log = logged(|| {
-            log_leader(NodeId(5), None);
+            log_leader(NodeId(5), None, "gone");
             tracing::info!(node = 5, leader = 9, "leader changed, says somebody else");
-            log_leader(NodeId(5), Some(NodeId(4)));
-            log_leader(NodeId(5), Some(NodeId(u64::MAX)));
+            log_leader(NodeId(5), Some(NodeId(4)), "n4 leads");
+            log_leader(NodeId(5), Some(NodeId(u64::MAX)), "leads");
         });
         let text = "2026-11-24T08:48:15.184983Z  INFO quorate_replica::leader: leader changed node=5 leader=7";
         let found = changes(&format!("{text}\n{log}{}", &log[..log.len() / 8]));
@@ -164,11 +164,11 @@ mod tests {
         let write = |text: &str| files::replace(&path, 0o600, text.as_bytes()).unwrap();
         write("nothing\n");
         assert!(Logs::open([path.as_path()].into_iter()).is_err());
-        let first = logged(|| log_leader(NodeId(5), Some(NodeId(1))));
+        let first = logged(|| log_leader(NodeId(5), Some(NodeId(1)), "n1 leads"));
         write(&first);
         let mut logs = Logs::open([path.as_path()].into_iter()).unwrap();
         assert_eq!(logs.news().unwrap(), [vec![]]);
-        let second = logged(|| log_leader(NodeId(5), None));
+        let second = logged(|| log_leader(NodeId(5), None, "gone"));
         write(&format!("{first}{}", &second[..20]));
         assert_eq!(logs.news().unwrap(), [vec![]]);
         write(&format!("{first}{second}"));

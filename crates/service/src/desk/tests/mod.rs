@@ -47,6 +47,7 @@ use super::{Kms, KmsConfig, Tools, Use, UseFacts};
 use crate::error::{Error, Reason};
 use crate::records::{Records, RecordsConfig};
 use crate::seal::peers::MacVerifier;
+use crate::seal::support::call;
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 const LINEAGE: Lineage = Lineage([0x11; 16]);
@@ -236,6 +237,7 @@ impl Rig {
             node_name: "n1".into(),
             envelope: vec![2],
             keyring: vec![3],
+            level: Vec::new(),
         };
         replica.found(member, genesis, soon()).await.unwrap();
         let kms = Kms::open(desk(&replica, &world, &keyring, 0));
@@ -379,5 +381,5 @@ impl Use for Unasked {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_judged_is_not_answered() {
     let rig = Rig::new().await;
-    refused(rig.kms.perform(&verbs::call(&admin(), soon()), Unasked).await, Reason::Internal);
+    refused(rig.kms.perform(&call(&admin(), soon()), Unasked).await, Reason::Internal);
 }

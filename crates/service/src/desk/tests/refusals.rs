@@ -1,6 +1,5 @@
 //! Bad input: a precise error each, and nothing changed (promise P8).
 
-use super::verbs::call;
 use super::*;
 
 /// A blob with one part of its header, or its last byte, changed.

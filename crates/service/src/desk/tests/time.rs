@@ -2,7 +2,6 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use super::verbs::call;
 use super::*;
 
 /// Tells the times it was given, then the last one for ever.

@@ -1,6 +1,5 @@
 //! The verbs as tests say them: who asks, for what; each is one request to the desk.
 
-use quorate_core::access::{Caller, Door};
 use quorate_core::decide::{
     CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
 };
@@ -9,16 +8,12 @@ use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHan
 use quorate_core::views::{AliasView, KeyView};
 use tokio::time::Instant;
 
-use crate::call::Call;
 use crate::desk::{Kms, Page};
 use crate::error::Error;
 use crate::operation::*;
+use crate::seal::support::call;
 
 type Answer<T> = Result<T, Error>;
-
-pub(crate) fn call(who: &Principal, deadline: Instant) -> Call {
-    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline }
-}
 
 impl Kms {
     pub(crate) async fn create_key(&self, who: &Principal, wanted: &Create, until: Instant) -> Answer<KeyView> {

@@ -12,6 +12,7 @@ use quorate_core::codec::Writer;
 use quorate_core::decide::{Change, Write};
 use quorate_core::facts::Of;
 use quorate_core::id::{ClusterId, NodeId};
+use quorate_core::level::Levels;
 use quorate_core::record::{Applicant, Invitation, RecordName, Statement};
 use quorate_crypto::{HsmAlg, encapsulate};
 use quorate_replica::{PeerIdentity, View};
@@ -76,7 +77,7 @@ impl Node {
         let level = opened.records.fresh_view(deadline).await?.level().map_err(unreadable)?;
         levels.check(level).map_err(|unfit| refused(unfit.to_string()))?;
         let response = match request {
-            Request::Poll => self.answer_poll(&opened, from, deadline).await?,
+            Request::Poll => self.answer_poll(&opened, from, levels, deadline).await?,
             Request::Introduce(introduction) => {
                 let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
                 self.challenge(&introduction, &statement)?
@@ -84,7 +85,7 @@ impl Node {
             Request::Prove { introduction, nonce, mac } => {
                 let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
                 self.check_possession(&introduction, &nonce, &mac)?;
-                self.note_applicant(&opened.records, &introduction, statement, deadline).await?;
+                self.note_applicant(&opened.records, &introduction, statement, levels, deadline).await?;
                 Response::Waiting { membership: opened.records.fresh_view(deadline).await?.membership().clone() }
             }
         };
@@ -181,6 +182,7 @@ impl Node {
         records: &Records,
         introduction: &Introduction,
         statement: Statement,
+        levels: Levels,
         deadline: Instant,
     ) -> Result<(), Error> {
         let fingerprint = fingerprint(&statement);
@@ -198,6 +200,7 @@ impl Node {
                 id: NodeId(rev),
                 statement: statement.clone(),
                 signature: introduction.signature.clone(),
+                levels,
             };
             let invitation = Invitation { applicant: Some(applicant), ..Invitation::clone(&invitation) };
             Ok(Change { writes: vec![Write::Update(invitation.into())], answer: () })
@@ -207,7 +210,34 @@ impl Node {
         Ok(())
     }
 
-    async fn answer_poll(&self, opened: &Opened, from: &PeerIdentity, deadline: Instant) -> Result<Response, Error> {
+    /// What an applicant's build works at may change while it waits: it is restarted as another one.
+    async fn note_levels(
+        &self,
+        records: &Records,
+        from: &PeerIdentity,
+        levels: Levels,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let decide = |facts: &mut EngineFacts<'_>| {
+            let now = self.now_ms(facts.view());
+            let Some((invitation, applicant)) = of_applicant(facts, from, now)? else { return Ok(Change::none(())) };
+            if applicant.levels == levels {
+                return Ok(Change::none(()));
+            }
+            let invitation =
+                Invitation { applicant: Some(Applicant { levels, ..applicant }), ..Invitation::clone(&invitation) };
+            Ok(Change { writes: vec![Write::Update(invitation.into())], answer: () })
+        };
+        records.change(deadline, Secrets::default(), decide).await.map(|_| ())
+    }
+
+    async fn answer_poll(
+        &self,
+        opened: &Opened,
+        from: &PeerIdentity,
+        levels: Levels,
+        deadline: Instant,
+    ) -> Result<Response, Error> {
         let view = opened.records.fresh_view(deadline).await?;
         let mut facts = opened.records.facts(&view)?;
         let member = member(&mut facts, &from.name)?;
@@ -232,14 +262,27 @@ impl Node {
             let configurations = configurations(&view, opened.seal.config.generation)?;
             return Ok(Response::Approved { id, group: GROUP, roster: roster.encode().to_vec(), configurations });
         }
-        let now = self.now_ms(&view);
-        let known = facts
-            .all::<Invitation>()?
-            .iter()
-            .filter(|i| now < i.expires_ms)
-            .any(|i| i.applicant.as_ref().is_some_and(|a| a.statement.identity_spki == from.identity_spki));
-        Ok(if known { Response::Waiting { membership: view.membership().clone() } } else { Response::Unknown })
+        let Some((_, applicant)) = of_applicant(&mut facts, from, self.now_ms(&view))? else {
+            return Ok(Response::Unknown);
+        };
+        drop(facts);
+        if applicant.levels != levels {
+            self.note_levels(&opened.records, from, levels, deadline).await?;
+        }
+        Ok(Response::Waiting { membership: view.membership().clone() })
     }
+}
+
+/// The invitation that the node with this identity has used, if it can still be approved.
+fn of_applicant(
+    facts: &mut EngineFacts<'_>,
+    from: &PeerIdentity,
+    now_ms: u64,
+) -> Result<Option<(Of<Invitation>, Applicant)>, Error> {
+    let open = facts.all::<Invitation>()?.into_iter().filter(|i| now_ms < i.expires_ms);
+    Ok(open
+        .filter_map(|i| i.applicant.clone().map(|applicant| (i, applicant)))
+        .find(|(_, applicant)| applicant.statement.identity_spki == from.identity_spki))
 }
 
 fn refused(why: String) -> Error {

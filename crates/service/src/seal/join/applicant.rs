@@ -245,7 +245,7 @@ impl Node {
         let replica = self.create_replica(id, Some(told), vec![pin]).await.map_err(|e| e.to_string())?;
         self.set_pins(vec![pin]).map_err(|e| e.to_string())?;
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica: replica.clone(), operator_seal: None })));
-        self.set_problem("catching up with the cluster".into());
+        self.set_waiting("catching up with the cluster".into());
         tracing::info!(node = %self.config.name, id = id.0, "approved: this node is a member now");
         self.watch_problems(replica.clone());
         self.watch_cluster_seal(&replica);
