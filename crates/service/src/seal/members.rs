@@ -17,7 +17,6 @@ use super::statement::{self, as_member};
 use super::status::{Health, Members, Pending};
 use crate::error::Error;
 use crate::node::{FOUNDER, Node, State};
-use crate::records::facts::unreadable;
 use crate::records::{EngineFacts, Records, Secrets};
 
 /// Most invitations and members at once.

@@ -148,7 +148,7 @@ async fn keys_are_listed_and_counted_by_state() {
     kms.schedule_key_deletion(&admin(), &id(made[3]), DeletionWindow::from_days(7).unwrap(), soon()).await.unwrap();
     let listed = async |states: KeyStates| {
         let wanted = ListKeys { len: PageLen::parse(0).unwrap(), states, token: Bytes::new() };
-        let mut keys: Vec<_> = kms.page(&verbs::call(&user(), soon()), wanted).await.unwrap().items;
+        let mut keys: Vec<_> = kms.page(&crate::seal::support::call(&user(), soon()), wanted).await.unwrap().items;
         keys.sort_by_key(|key| key.id);
         keys.into_iter().map(|key| key.id).collect::<Vec<_>>()
     };
