@@ -5,10 +5,12 @@
 
 use std::hint::black_box;
 
-/// More than a BLAKE3 hash of a name or a request takes of the stack, in bytes.
-pub const HASH_LEN: usize = 8 * 1024;
+use zeroize::Zeroize;
 
-/// Runs `f`, and zeroes `N` bytes of the stack that it ran on: more than it uses.
+/// More than a BLAKE3 hash of a name or a request takes of the stack, in machine words: 16 KiB.
+pub const HASH_LEN: usize = 16 * 1024 / size_of::<usize>();
+
+/// Runs `f`, and zeroes `N` machine words of the stack that it ran on: more than it uses.
 pub fn scrubbed<const N: usize, T>(f: impl FnOnce() -> T) -> T {
     let out = below(f);
     scrub::<N>();
@@ -23,9 +25,10 @@ fn below<T>(f: impl FnOnce() -> T) -> T {
 
 #[inline(never)]
 fn scrub<const N: usize>() {
-    // A variable, and seen from outside: the zeros have to be written, here. (A reference to the expression would be to a constant.)
-    let mut zeros = [0u8; N];
-    black_box(&mut zeros);
+    // Volatile, word by word: no compiler leaves it out.
+    let mut room = [0usize; N];
+    room.zeroize();
+    black_box(&room);
 }
 
 #[cfg(test)]
@@ -36,7 +39,7 @@ mod tests {
 
     use super::*;
 
-    const LEN: usize = 32 * 1024;
+    const LEN: usize = 64 * 1024;
 
     /// Whether `needle` stands in the stack below the caller's frame.
     #[inline(never)]
@@ -63,13 +66,20 @@ mod tests {
         let mut seen = vec![0; LEN];
         // On the heap, and in no constant: found where the hash has put it, and nowhere else.
         let name = |n: u8| (0..20).map(|i| b'a' + (i * 7 + n) % 26).collect::<Vec<u8>>();
-        let (known, plain, kept) = ([7; 32], name(1), name(2));
-        scrub::<LEN>();
+        let known = [7; 32];
+        scrub::<{ LEN / size_of::<usize>() }>();
+        let plain = name(0);
         black_box(deep(|| blake3::keyed_hash(&known, &plain)));
         assert!(is_left(&memory, &mut seen, &plain), "else this test sees nothing");
-        scrub::<LEN>();
-        black_box(deep(|| scrubbed::<HASH_LEN, _>(|| blake3::keyed_hash(&known, &kept))));
-        assert!(!is_left(&memory, &mut seen, &kept));
-        assert!(!is_left(&memory, &mut seen, &plain));
+        // Names, and requests longer than one chunk of the hash, of which more is kept on the way.
+        for (n, before) in [0, 9, 60, 500, 1500, 3000].into_iter().enumerate() {
+            let kept = name(n as u8 + 1);
+            let input = [vec![b'-'; before], kept.clone(), vec![b'-'; before]].concat();
+            scrub::<{ LEN / size_of::<usize>() }>();
+            black_box(deep(|| scrubbed::<HASH_LEN, _>(|| blake3::keyed_hash(&known, &input))));
+            assert!(!is_left(&memory, &mut seen, &kept), "{before}");
+            black_box(deep(|| scrubbed::<HASH_LEN, _>(|| blake3::derive_key("of this test", &input))));
+            assert!(!is_left(&memory, &mut seen, &kept), "{before}");
+        }
     }
 }

@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::secret::{Secret, SecretBytes};
 
-const STACK_SCRUB_LEN: usize = 64 * 1024;
+/// In machine words: 64 KiB.
+const STACK_SCRUB_LEN: usize = 64 * 1024 / size_of::<usize>();
 const STACK_LEN: usize = 512 * 1024;
 
 /// Splitting or combining did not happen.

@@ -3,20 +3,33 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcsetattr,
+};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// Whether this process has read a secret from the terminal.
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// What is pasted comes in pieces; after a silence this long it is over.
+const SILENCE: Duration = Duration::from_millis(200);
+/// However long somebody goes on typing, a command ends.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
+
+// What a terminal without its own line editing sends.
+const INTERRUPT: u8 = 0x03;
+const END: u8 = 0x04;
+const BACKSPACE: [u8; 2] = [0x08, 0x7f];
+const KILL_LINE: u8 = 0x15;
 
 /// Standard input without the library's buffer, which would keep what was read for as long as the process lives.
 pub fn stdin() -> io::Result<File> {
     Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
-/// The terminal while it shows nothing that is typed. Dropped, it shows it again, and what was typed too much is gone.
+/// The terminal while it shows nothing that is typed, nor ends this process by a key: that would leave it so. Dropped, it is as
+/// before, and what was typed or pasted too much, perhaps the rest of a secret, is gone before a shell reads it as a command.
 struct Hidden {
     terminal: File,
     before: Termios,
@@ -27,26 +40,31 @@ impl Hidden {
         let terminal = stdin()?;
         let before = tcgetattr(&terminal)?;
         let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        quiet.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG);
-        ASKED.store(true, Ordering::Relaxed);
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        quiet.special_codes[SpecialCodeIndex::VMIN] = 1;
+        quiet.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&terminal, OptionalActions::Now, &quiet)?;
         Ok(Self { terminal, before })
+    }
+
+    /// Throws away what comes, until nothing comes any more.
+    fn drain(&self) {
+        let end = Instant::now() + DRAIN_MAX;
+        let silence = rustix::time::Timespec { tv_sec: 0, tv_nsec: SILENCE.as_nanos() as _ };
+        loop {
+            let _ = tcflush(&self.terminal, QueueSelector::IFlush);
+            let typed = poll(&mut [PollFd::new(&self.terminal, PollFlags::IN)], Some(&silence));
+            if !typed.is_ok_and(|n| n > 0) || Instant::now() > end {
+                return;
+            }
+        }
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        let _ = tcflush(&self.terminal, QueueSelector::IFlush);
+        self.drain();
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
-    }
-}
-
-/// At the process's end, after a secret was asked for: what else was typed or pasted meanwhile, perhaps the rest of it, is
-/// thrown away before the shell reads it as a command, and keeps it in its history.
-pub fn forget_what_was_typed() {
-    if ASKED.load(Ordering::Relaxed) && io::stdin().is_terminal() {
-        let _ = tcflush(io::stdin(), QueueSelector::IFlush);
     }
 }
 
@@ -62,53 +80,92 @@ pub enum ReadError {
     /// No text.
     #[error("it is not text")]
     NotText,
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
 }
 
-/// Reads a secret that may go over several lines: from the terminal without showing it, else from standard input; to the line
-/// after which it is `whole`, an empty line, or the end. What follows stays for the next reader, unless it was typed.
-pub fn read_secret(prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> Result<Zeroizing<String>, ReadError> {
-    let on_terminal = io::stdin().is_terminal();
-    let _hidden = if on_terminal {
+/// Somebody is asked for secrets: on the terminal, which stays quiet as long as this lives, else on standard input.
+pub struct Secrets {
+    hidden: Option<Hidden>,
+}
+
+impl Secrets {
+    /// Makes the terminal quiet, if standard input is one.
+    pub fn begin() -> io::Result<Self> {
+        let hidden = if io::stdin().is_terminal() { Some(Hidden::begin()?) } else { None };
+        Ok(Self { hidden })
+    }
+
+    /// Reads a secret that may go over several lines: to the line after which it is `whole`, two empty lines (or an empty first
+    /// one), or the end. What follows stays for the next reader of a pipe; what was typed meanwhile does not.
+    pub fn read(&self, prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> Result<Zeroizing<String>, ReadError> {
+        let Some(hidden) = &self.hidden else { return read_lines(stdin()?, false, max, whole, || {}) };
+        hidden.drain();
         eprint!("{prompt}");
-        Some(Hidden::begin()?)
-    } else {
-        None
-    };
-    read_lines(stdin()?, max, whole, |so_far| {
-        if on_terminal {
-            eprintln!("{so_far} characters so far; go on, or end it with an empty line.");
+        let typed = read_lines(&hidden.terminal, true, max, whole, || eprintln!());
+        eprintln!();
+        if matches!(typed, Err(ReadError::Interrupted)) {
+            // As the key would have, had the terminal seen to it.
+            let _ = tcsetattr(&hidden.terminal, OptionalActions::Now, &hidden.before);
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
         }
-    })
+        typed
+    }
 }
 
+/// One secret.
+pub fn read_secret(prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> Result<Zeroizing<String>, ReadError> {
+    Secrets::begin()?.read(prompt, max, whole)
+}
+
+/// One byte, so that what follows is not taken.
+fn next(from: &mut impl Read) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    loop {
+        match from.read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(byte[0])),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// `keys`: they come from a terminal that does not edit lines itself.
 fn read_lines(
     mut from: impl Read,
+    keys: bool,
     max: usize,
     whole: impl Fn(&str) -> bool,
-    unfinished: impl Fn(usize),
+    next_line: impl Fn(),
 ) -> Result<Zeroizing<String>, ReadError> {
-    // With room for all of it: what grows leaves copies behind. Byte by byte, so that what follows is not taken.
-    let mut text = Zeroizing::new(String::with_capacity(max + 1));
+    // With room for all of it: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(max + 2));
+    let mut was_empty = true;
     loop {
         let mut line = Zeroizing::new(Vec::with_capacity(max + 1));
-        let mut byte = [0];
         let ended = loop {
-            match from.read(&mut byte) {
-                Ok(0) => break true,
-                Ok(_) if byte[0] == b'\n' => break false,
-                Ok(_) if text.len() + line.len() >= max => return Err(ReadError::TooLong(max)),
-                Ok(_) => line.push(byte[0]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
+            match next(&mut from)? {
+                None => break true,
+                Some(b'\n') => break false,
+                Some(INTERRUPT) if keys => return Err(ReadError::Interrupted),
+                Some(END) if keys => break true,
+                Some(KILL_LINE) if keys => line.clear(),
+                Some(key) if keys && BACKSPACE.contains(&key) => _ = line.pop(),
+                Some(_) if text.len() + line.len() >= max => return Err(ReadError::TooLong(max)),
+                Some(byte) => line.push(byte),
             }
         };
         let line = std::str::from_utf8(&line).map_err(|_| ReadError::NotText)?;
         text.push_str(line);
-        if ended || line.trim().is_empty() || whole(&text) {
+        let is_empty = line.trim().is_empty();
+        if ended || (is_empty && was_empty) || (!is_empty && whole(&text)) {
             return Ok(text);
         }
+        was_empty = is_empty;
         text.push('\n');
-        unfinished(text.chars().filter(|c| !c.is_whitespace()).count());
+        next_line();
     }
 }
 
@@ -118,17 +175,31 @@ mod tests {
 
     fn read(input: &[u8], max: usize) -> (Result<String, String>, Vec<u8>) {
         let mut rest = input;
-        let text = read_lines(&mut rest, max, |text| text.len() >= 6, |_| {});
+        let whole = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count() >= 6;
+        let text = read_lines(&mut rest, false, max, whole, || {});
         (text.map(|t| t.to_string()).map_err(|e| e.to_string()), rest.to_vec())
     }
 
     #[test]
     fn a_secret_goes_to_the_line_that_makes_it_whole_and_no_further() {
         assert_eq!(read(b"abc\ndef\nnext\n", 20), (Ok("abc\ndef".into()), b"next\n".to_vec()));
+        assert_eq!(read(b"abc\n\ndef\nnext\n", 20), (Ok("abc\n\ndef".into()), b"next\n".to_vec()), "as it is shown");
         assert_eq!(read(b"abcdef", 20), (Ok("abcdef".into()), vec![]));
-        assert_eq!(read(b"ab\n\nnext", 20), (Ok("ab\n".into()), b"next".to_vec()), "given up");
+        assert_eq!(read(b"ab\n\n\nnext", 20), (Ok("ab\n\n".into()), b"next".to_vec()), "given up");
+        assert_eq!(read(b"\nnext", 20), (Ok(String::new()), b"next".to_vec()), "not given");
         assert_eq!(read(b"", 20), (Ok(String::new()), vec![]));
         assert_eq!(read(b"abc\ndefgh\n", 7).0, Err("it is longer than 7 bytes".into()));
         assert_eq!(read(&[0xff, b'\n'], 6).0, Err("it is not text".into()));
+    }
+
+    #[test]
+    fn keys_edit_a_line_where_the_terminal_does_not() {
+        let typed = |keys: &'static [u8]| {
+            read_lines(keys, true, 20, |_| true, || {}).map(|t| t.to_string()).map_err(|e| e.to_string())
+        };
+        assert_eq!(typed(b"abx\x7fc\n"), Ok("abc".into()));
+        assert_eq!(typed(b"wrong\x15right\n"), Ok("right".into()));
+        assert_eq!(typed(b"abc\x04"), Ok("abc".into()));
+        assert_eq!(typed(b"abc\x03"), Err("interrupted".into()));
     }
 }

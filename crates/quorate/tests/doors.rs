@@ -259,6 +259,7 @@ fn conventional(metrics: &str) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster-config");
     let rules = folder.join("alerts.yml");
     promtool(&["check", "rules", rules.to_str().expect("text")], "");
+    promtool(&["test", "rules", folder.join("alerts_test.yml").to_str().expect("text")], "");
     let there: std::collections::BTreeSet<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     for file in ["alerts.yml", "dashboard.json"] {

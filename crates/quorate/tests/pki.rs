@@ -64,7 +64,12 @@ fn from_nothing_to_a_clients_and_a_nodes_certificate() {
     let (code, said) = refused(dir, &pki(&["client", "--role", "user", "--name", "alice", "--renew"]));
     assert!(code == 1 && said.contains("is no certificate of quorate://"), "another client's files stay: {said}");
     assert_eq!(std::fs::read(key).unwrap(), before);
+    std::fs::write(key, "the passphrase of something else").unwrap();
+    let (code, said) = refused(dir, &pki(&["client", "--role", "admin", "--name", "alice", "--renew"]));
+    assert!(code == 1 && said.contains("is not the key of"), "{said}");
+    std::fs::write(key, &before).unwrap();
     done(dir, &pki(&["client", "--role", "admin", "--name", "alice", "--renew", "--days", "20"]));
+    assert_eq!(done(dir, &pki(&["client", "--role", "admin", "--name", "alice", "--renew"]))["days"], 20, "as before");
     assert!(std::fs::read(key).unwrap() != before && mode(key) == 0o600, "a new key over the old one");
     let listed = done(dir, &["pki", "list", "--dir", "pki"]);
     let states = |listed: &Value| {
@@ -73,7 +78,7 @@ fn from_nothing_to_a_clients_and_a_nodes_certificate() {
             .collect::<Vec<_>>()
     };
     let alice = |state: &str| ("admin/alice".to_owned(), state.to_owned());
-    assert_eq!(states(&listed), [alice("in force"), alice("replaced")]);
+    assert_eq!(states(&listed), [alice("in force"), alice("superseded"), alice("superseded")]);
     assert_eq!(states(&done(dir, &["pki", "list", "--dir", "pki", "--ends-within", "30"])), [alice("in force")]);
     assert_eq!(states(&done(dir, &["pki", "list", "--dir", "pki", "--ends-within", "10"])), []);
     private(&dir.join("short"), "horse\n");

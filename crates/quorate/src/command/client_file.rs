@@ -36,6 +36,24 @@ pub struct Settings {
     pub timeout: Option<u64>,
 }
 
+impl Settings {
+    /// These, and from `other` what these leave out.
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            addr: self.addr.or(other.addr),
+            cacert: self.cacert.or(other.cacert),
+            client_cert: self.client_cert.or(other.client_cert),
+            client_key: self.client_key.or(other.client_key),
+            timeout: self.timeout.or(other.timeout),
+        }
+    }
+
+    /// Whether they say nothing of where and as whom.
+    pub fn names_nothing(&self) -> bool {
+        self.addr.is_none() && self.cacert.is_none() && self.client_cert.is_none() && self.client_key.is_none()
+    }
+}
+
 /// Nodes, in a list or separated by commas.
 #[derive(Deserialize, Clone, Debug)]
 #[serde(untagged)]
@@ -111,14 +129,19 @@ impl ClientFile {
         Ok(file)
     }
 
+    /// The connection without a name.
+    pub fn without_name(self) -> Settings {
+        let Self { addr, cacert, client_cert, client_key, timeout, .. } = self;
+        Settings { addr, cacert, client_cert, client_key, timeout }
+    }
+
     /// The connection of that name; without one, the current context, else the connection without a name.
     ///
     /// # Errors
     /// There is none of that name.
     pub fn context(mut self, name: Option<&str>) -> CommandResult<Settings> {
         let Some(name) = name.map(str::to_owned).or(self.current.take()) else {
-            let Self { addr, cacert, client_cert, client_key, timeout, .. } = self;
-            return Ok(Settings { addr, cacert, client_cert, client_key, timeout });
+            return Ok(self.without_name());
         };
         self.contexts.remove(&name).ok_or_else(|| {
             let known: Vec<String> = self.contexts.into_keys().collect();
@@ -136,11 +159,16 @@ impl ClientFile {
 pub struct Edited {
     path: PathBuf,
     document: DocumentMut,
+    _lock: files::Locked,
 }
 
 impl Edited {
     /// Opens it; a new one when there is none yet.
     pub fn open(path: PathBuf) -> CommandResult<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        files::create_dir_private(folder)?;
+        // Until it is stored: two changes at a time are both kept.
+        let lock = files::Locked::wait_for(folder)?;
         let text = if files::exists(&path) {
             String::from_utf8_lossy(&files::read(&path, "the client configuration file")?).into_owned()
         } else {
@@ -149,7 +177,7 @@ impl Edited {
         let document = text
             .parse()
             .map_err(|e| Failure::failed(CANT, format!("{}: {e}", path.display()), "mend it, or move it away"))?;
-        Ok(Self { path, document })
+        Ok(Self { path, document, _lock: lock })
     }
 
     /// Puts a context, over an older one of that name.
@@ -196,9 +224,6 @@ impl Edited {
 
     /// Writes the file, readable by its owner alone.
     pub fn store(self) -> CommandResult {
-        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            files::create_dir_private(folder)?;
-        }
         let text = self.document.to_string();
         files::replace(&self.path, 0o600, text.as_bytes())
             .map_err(|e| Failure::failed("can't write the client file", format!("{}: {e}", self.path.display()), ""))

@@ -6,19 +6,20 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
-use quorate_client::Client;
 use quorate_client::v1::{ListAliasesRequest, StatusRequest};
+use quorate_client::{Client, ClientConfig};
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::json;
 
+use super::client_file::ClientFile;
 use super::connect::Connection;
 use super::failure::{CommandResult, Failure};
-use super::{Shared, files, groups, output};
+use super::{Cli, Shared, files, groups, output};
 
 /// Set by a shell that asks.
 const ASKED_BY: &str = "COMPLETE";
@@ -65,7 +66,7 @@ impl Completions {
         put(&path, &script)?;
         let pages = data_home()?.join("man/man1");
         files::create_dir(&pages)?;
-        let made = clap_mangen::generate_to(groups::command(), &pages);
+        let made = clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &pages);
         made.map_err(|e| Failure::failed("can't write the manual pages", format!("{}: {e}", pages.display()), ""))?;
         let (path, pages) = (path.display().to_string(), pages.display().to_string());
         let json = json!({ "shell": shell, "completions": path, "manual_pages": pages });
@@ -146,16 +147,29 @@ pub fn members(typed: &OsStr) -> Vec<CompletionCandidate> {
     names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
 }
 
+/// Names of contexts that begin as typed.
+pub fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let names = in_time(|| {
+        let known = ClientFile::load(&Connection::default().file_path()?).ok()?;
+        Some(known.contexts.into_keys().collect())
+    });
+    names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
+}
+
 /// What the cluster of the environment or the client file answers in a moment; nothing when it does not.
-fn asked(ask: impl AsyncFnOnce(Client) -> Option<Vec<String>>) -> Vec<String> {
-    let answer = || {
+fn asked(ask: impl AsyncFnOnce(Client) -> Option<Vec<String>> + Send + 'static) -> Vec<String> {
+    in_time(|| {
+        let config = ClientConfig { deadline: ANSWER_WITHIN, ..Connection::default().config().ok()? };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        runtime.block_on(async {
-            let mut config = Connection::default().config().ok()?;
-            config.deadline = ANSWER_WITHIN;
-            let client = Client::connect(config).await.ok()?.impatient();
-            tokio::time::timeout(ANSWER_WITHIN, ask(client)).await.ok()?
-        })
-    };
-    answer().unwrap_or_default()
+        runtime.block_on(async { ask(Client::connect(config).await.ok()?.impatient()).await })
+    })
+}
+
+/// Somebody waits at the keyboard: whatever hangs, a file or a name service, is left behind with its thread.
+#[expect(clippy::disallowed_methods, reason = "a thread that may hang, in a process that is about to end")]
+fn in_time(work: impl FnOnce() -> Option<Vec<String>> + Send + 'static) -> Vec<String> {
+    let (done, answer) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || done.send(work()));
+    answer.recv_timeout(ANSWER_WITHIN).ok().flatten().unwrap_or_default()
 }

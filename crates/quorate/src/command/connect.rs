@@ -65,13 +65,8 @@ fn default_path() -> Option<PathBuf> {
     Some(config.or_else(|| Some(home()?.join(".config")))?.join("quorate/client.toml"))
 }
 
-/// Where the settings of one command come from, each place before the next.
-struct Sources {
-    /// Flags, and the environment unless a context was named.
-    here: Settings,
-    /// The client file's context in force, else what stands in the file without a name.
-    file: Settings,
-}
+/// Variables that say how a cluster is reached; one of them set is a connection of its own.
+const VARIABLES: [&str; 4] = ["QUORATE_ADDR", "QUORATE_CACERT", "QUORATE_CLIENT_CERT", "QUORATE_CLIENT_KEY"];
 
 impl Connection {
     /// The client file that counts; it need not exist.
@@ -84,7 +79,7 @@ impl Connection {
     }
 
     /// The client file, empty when it does not exist; one that was named has to.
-    fn file_by(&self, env: Environment<'_>) -> CommandResult<ClientFile> {
+    fn file(&self, env: Environment<'_>) -> CommandResult<ClientFile> {
         let named = given(&self.client_config).is_some() || env("QUORATE_CONFIG").is_some();
         match self.file_path_by(env) {
             Some(path) if named || files::exists(&path) => ClientFile::load(&path),
@@ -92,32 +87,45 @@ impl Connection {
         }
     }
 
-    /// What was said on the command line and in the environment; a context that is named on the command line comes instead of the
-    /// environment.
-    pub fn settings(&self) -> Settings {
-        self.settings_by(&environment)
-    }
-
-    fn settings_by(&self, env: Environment<'_>) -> Settings {
-        let env = |name: &str| if self.context.is_some() { None } else { env(name) };
-        let file = |flag: &Option<PathBuf>, name: &str| given(flag).or_else(|| env(name).map(PathBuf::from));
-        let addr = match self.addr.is_empty() {
-            false => Some(Addresses::List(self.addr.clone())),
-            true => env("QUORATE_ADDR").map(|text| Addresses::Text(text.to_string_lossy().into_owned())),
-        };
+    /// What the flags say.
+    fn flags(&self) -> Settings {
         Settings {
-            addr,
-            cacert: file(&self.cacert, "QUORATE_CACERT"),
-            client_cert: file(&self.client_cert, "QUORATE_CLIENT_CERT"),
-            client_key: file(&self.client_key, "QUORATE_CLIENT_KEY"),
+            addr: (!self.addr.is_empty()).then(|| Addresses::List(self.addr.clone())),
+            cacert: given(&self.cacert),
+            client_cert: given(&self.client_cert),
+            client_key: given(&self.client_key),
             timeout: self.timeout,
         }
     }
 
-    fn sources(&self, env: Environment<'_>) -> CommandResult<Sources> {
-        let file = self.file_by(env)?;
-        let named = self.context.clone().or_else(|| env("QUORATE_CONTEXT").map(|c| c.to_string_lossy().into_owned()));
-        Ok(Sources { here: self.settings_by(env), file: file.context(named.as_deref())? })
+    /// For a context to be kept: what the flags say, or, without any, what the environment says. Never some of each: that would be
+    /// the certificate of one cluster for another.
+    pub fn to_keep(&self) -> Settings {
+        let flags = self.flags();
+        if flags.names_nothing() { of_environment(&environment) } else { flags }
+    }
+
+    /// The variable by which the environment comes before the context in use, if it does.
+    pub fn overriding() -> Option<&'static str> {
+        ["QUORATE_CONTEXT"].into_iter().chain(VARIABLES).find(|name| environment(name).is_some())
+    }
+
+    /// How the cluster is reached: a connection as a whole, the first of those that are named, with what flags change of it. A context or
+    /// client file named on the command line; a context named by the environment; what else the environment says, on top of
+    /// what stands in the file without a name; the file.
+    fn settings(&self, env: Environment<'_>) -> CommandResult<Settings> {
+        let file = self.file(env)?;
+        let by_environment = env("QUORATE_CONTEXT").map(|name| name.to_string_lossy().into_owned());
+        let chosen = match (&self.context, given(&self.client_config), by_environment) {
+            (Some(name), ..) => file.context(Some(name))?,
+            (None, Some(_), _) => file.context(None)?,
+            (None, None, Some(name)) => file.context(Some(&name))?,
+            (None, None, None) if VARIABLES.iter().any(|name| env(name).is_some()) => {
+                of_environment(env).over(file.without_name())
+            }
+            (None, None, None) => file.context(None)?,
+        };
+        Ok(self.flags().over(chosen))
     }
 
     /// The settings, with what the file adds.
@@ -126,17 +134,15 @@ impl Connection {
     }
 
     fn config_by(&self, env: Environment<'_>) -> CommandResult<ClientConfig> {
-        let Sources { here, file } = self.sources(env)?;
-        let addrs = here.addr.or(file.addr).map(Addresses::list).unwrap_or_default();
+        let Settings { addr, cacert, client_cert, client_key, timeout } = self.settings(env)?;
+        let addrs = addr.map(Addresses::list).unwrap_or_default();
         let missing = |what: &str, name: &str, flag: &str| {
             let todo = format!("set {name} or {flag}, or write it into ~/.config/quorate/client.toml");
             Failure::failed(format!("can't tell which {what} to use"), "none is given", todo)
         };
-        let cacert = here.cacert.or(file.cacert);
         let cacert = cacert.ok_or_else(|| missing("root certificate", "QUORATE_CACERT", "--cacert"))?;
         let ca_pem = files::read(&cacert, "the root certificate")?;
-        let (cert, key) = (here.client_cert.or(file.client_cert), here.client_key.or(file.client_key));
-        let (cert_pem, key_pem) = match (cert, key) {
+        let (cert_pem, key_pem) = match (client_cert, client_key) {
             (Some(cert), Some(key)) => {
                 (files::read(&cert, "the client certificate")?, files::read(&key, "the client key")?)
             }
@@ -145,30 +151,51 @@ impl Connection {
             (Some(_), None) => return Err(missing("client key", "QUORATE_CLIENT_KEY", "--client-key")),
         };
         let mut config = ClientConfig::new(addrs, ca_pem, cert_pem, key_pem);
-        if let Some(seconds) = here.timeout.or(file.timeout) {
+        if let Some(seconds) = timeout {
             config.deadline = Duration::from_secs(seconds);
         }
         Ok(config)
     }
 }
 
-/// Says so when the certificate is good for less than a month.
+fn of_environment(env: Environment<'_>) -> Settings {
+    let file = |name| env(name).map(PathBuf::from);
+    Settings {
+        addr: env("QUORATE_ADDR").map(|text| Addresses::Text(text.to_string_lossy().into_owned())),
+        cacert: file("QUORATE_CACERT"),
+        client_cert: file("QUORATE_CLIENT_CERT"),
+        client_key: file("QUORATE_CLIENT_KEY"),
+        timeout: None,
+    }
+}
+
+/// Says so when the certificate has little left of its life.
 pub fn warn_of_expiry(config: &ClientConfig, now_ms: u64) {
-    let Some(days) = days_left(&config.cert_pem, now_ms) else { return };
-    if days < WARN_DAYS {
-        let when = if days < 0 { "has expired".to_owned() } else { format!("ends in {days} days") };
+    let Some((days, life)) = days_left(&config.cert_pem, now_ms) else { return };
+    if days < WARN_DAYS.min(life / 3) {
+        let when = match days {
+            ..0 => "has expired".to_owned(),
+            0 => "ends within a day".to_owned(),
+            1 => "ends in a day".to_owned(),
+            _ => format!("ends in {days} days"),
+        };
         eprintln!("warning: your client certificate {when}; `quorate pki client --renew` issues another");
     }
 }
 
-/// A certificate that is good for fewer days than this is worth a word.
+/// A certificate that is good for fewer days than this, and for less than a third of its life, is worth a word.
 const WARN_DAYS: i64 = 30;
 
-/// How many whole days the first certificate of a PEM file is still good for; less than 0 once it has expired.
-fn days_left(pem: &[u8], now_ms: u64) -> Option<i64> {
+/// How many whole days the first certificate of a PEM file is still good for, less than 0 once it has expired, and how many it was
+/// made for.
+fn days_left(pem: &[u8], now_ms: u64) -> Option<(i64, i64)> {
+    const DAY_S: i64 = 24 * 60 * 60;
     let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
-    let ends_s = block.parse_x509().ok()?.validity().not_after.timestamp();
-    Some(ends_s.saturating_sub(i64::try_from(now_ms / 1000).ok()?).div_euclid(24 * 60 * 60))
+    let certificate = block.parse_x509().ok()?;
+    let (begins_s, ends_s) =
+        (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+    let left = ends_s.saturating_sub(i64::try_from(now_ms / 1000).ok()?).div_euclid(DAY_S);
+    Some((left, ends_s.saturating_sub(begins_s) / DAY_S))
 }
 
 #[cfg(test)]
@@ -257,18 +284,27 @@ mod tests {
         );
         let none = |name: &str| (name == "QUORATE_CONTEXT").then(|| OsString::from("b"));
         assert_eq!(addrs(&of(None), &none), ["b:1"]);
+        let only_addr = |name: &str| (name == "QUORATE_ADDR").then(|| OsString::from("env:1"));
+        assert_eq!(addrs(&of(None), &only_addr), ["b:1"], "a file that was named comes before the environment");
+        let by_variable = |name: &str| match name {
+            "QUORATE_CONFIG" => client_config.clone().map(OsString::from),
+            name => only_addr(name),
+        };
+        let unnamed = Connection::default().config_by(&by_variable).unwrap();
+        assert_eq!((unnamed.addrs, unnamed.ca_pem), (vec!["env:1".to_owned()], b"A".to_vec()), "not over a context");
     }
 
     #[test]
     fn days_are_counted_to_the_end_of_the_certificate() {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
         params.not_after = rcgen::date_time_ymd(2030, 1, 31);
         let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
         let ends_ms = 1_896_048_000_000;
-        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS), Some(10));
-        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS + 1000), Some(9));
-        assert_eq!(days_left(pem.as_bytes(), ends_ms + 1000), Some(-1));
+        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS), Some((10, 30)));
+        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS + 1000), Some((9, 30)));
+        assert_eq!(days_left(pem.as_bytes(), ends_ms + 1000), Some((-1, 30)));
         assert_eq!(days_left(b"", 0), None);
     }
 }

@@ -1,12 +1,14 @@
 //! `quorate context …`: several clusters, or several of one's own certificates, in one client file.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::client_file::{Addresses, ClientFile, Edited, Settings};
+use super::connect::Connection;
 use super::failure::{CommandResult, Failure};
 use super::output::{self, List, Shown};
+use super::{Shared, completions};
 
 /// Name connections, and choose among them.
 #[derive(Args, Debug)]
@@ -15,8 +17,8 @@ use super::output::{self, List, Shown};
   quorate context use prod
   quorate --context prod keys list
 
-They are kept in ~/.config/quorate/client.toml, or the file of QUORATE_CONFIG. What a flag says comes first, then QUORATE_ADDR and its like,
-then the context in use; --context on the command line comes instead of the environment.")]
+They are kept in ~/.config/quorate/client.toml, or the file of QUORATE_CONFIG. The first of these counts as a whole: --context or
+--client-config on the command line, QUORATE_CONTEXT, QUORATE_ADDR and its like, the context in use. Other flags change it.")]
 pub struct ContextCommand {
     #[command(subcommand)]
     action: Action,
@@ -34,7 +36,7 @@ enum Action {
   quorate context use prod")]
     Use {
         /// Its name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completions::contexts))]
         name: String,
     },
     /// Keep how a cluster is reached, as flags or the environment say it, under a name
@@ -43,7 +45,7 @@ enum Action {
   quorate context add dev  keeps what QUORATE_ADDR and its like say")]
     Add {
         /// Its name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         name: String,
         /// Replace a context of that name
         #[arg(long)]
@@ -54,7 +56,7 @@ enum Action {
   quorate context remove dev")]
     Remove {
         /// Its name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completions::contexts))]
         name: String,
     },
 }
@@ -74,12 +76,16 @@ impl ContextCommand {
                 .print(&json!({ what: name }), || output::fields([(what, name), ("in", &path.display().to_string())]))
         };
         match self.action {
-            Action::List {} => list(shared, &known),
+            Action::List {} => {
+                say_what_overrides(shared);
+                list(shared, &known)
+            }
             Action::Use { name } => {
                 known.context(Some(&name))?;
                 let mut file = Edited::open(path.clone())?;
                 file.set_current(&name);
                 file.store()?;
+                say_what_overrides(shared);
                 done("using", &name)
             }
             Action::Add { name, force } => {
@@ -87,7 +93,12 @@ impl ContextCommand {
                     let why = format!("there is a context {name:?} already");
                     return Err(Failure::failed("can't add the context", why, "replace it with --force"));
                 }
-                let settings = absolute(connection.settings());
+                let settings = absolute(connection.to_keep());
+                if settings.client_cert.is_some() != settings.client_key.is_some() {
+                    return Err(Failure::usage(
+                        "a certificate and its key belong together: give --client-cert and --client-key",
+                    ));
+                }
                 if settings.addr.is_none() || settings.cacert.is_none() {
                     return Err(Failure::usage(
                         "a context needs at least --addr and --cacert (or QUORATE_ADDR and QUORATE_CACERT)",
@@ -96,7 +107,7 @@ impl ContextCommand {
                 let mut file = Edited::open(path.clone())?;
                 file.put(&name, &settings);
                 file.store()?;
-                done("added", &name)
+                show(shared, &name, &settings)
             }
             Action::Remove { name } => {
                 known.context(Some(&name))?;
@@ -107,6 +118,39 @@ impl ContextCommand {
             }
         }
     }
+}
+
+/// What comes before the context in use, if anything does.
+fn say_what_overrides(shared: &Shared) {
+    if let Some(variable) = Connection::overriding().filter(|_| shared.asked_for_programs().is_none()) {
+        eprintln!("note: {variable} is set and comes before it; unset it, or name a context with --context");
+    }
+}
+
+fn to_json(name: &str, current: bool, s: &Settings) -> Value {
+    json!({
+        "name": name,
+        "current": current,
+        "addr": s.addr.clone().map(Addresses::list).unwrap_or_default(),
+        "cacert": s.cacert,
+        "client_cert": s.client_cert,
+        "client_key": s.client_key,
+        "timeout": s.timeout.map_or(Value::Null, Value::from),
+    })
+}
+
+/// What was kept, for whoever keeps it to look at.
+fn show(shared: &Shared, name: &str, s: &Settings) -> CommandResult {
+    let path = |p: &Option<std::path::PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    shared.format().print(&to_json(name, false, s), || {
+        output::fields([
+            ("added", name.to_owned()),
+            ("nodes", s.addr.clone().map(Addresses::list).unwrap_or_default().join(",")),
+            ("root certificate", path(&s.cacert)),
+            ("certificate", path(&s.client_cert)),
+            ("private key", path(&s.client_key)),
+        ])
+    })
 }
 
 /// As it works from any folder.
@@ -133,17 +177,7 @@ fn list(shared: &Shared, file: &ClientFile) -> CommandResult {
     let current = |name: &str| file.current.as_deref() == Some(name);
     list.add(
         &contexts,
-        |(name, s)| {
-            json!({
-                "name": name,
-                "current": current(name),
-                "addr": nodes(s),
-                "cacert": s.cacert,
-                "client_cert": s.client_cert,
-                "client_key": s.client_key,
-                "timeout": s.timeout.map_or(Value::Null, Value::from),
-            })
-        },
+        |(name, s)| to_json(name, current(name), s),
         |(name, s)| {
             let certificate = s.client_cert.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
             [if current(name) { "*" } else { "" }.to_owned(), (*name).clone(), nodes(s).join(","), certificate]

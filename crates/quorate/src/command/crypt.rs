@@ -211,6 +211,7 @@ impl DataKey {
             "key_id": answer.key_id,
             "key_version": answer.key_version,
             "ciphertext": output::base64(&answer.ciphertext),
+            "plaintext": null,
         });
         if !self.no_plaintext {
             json["plaintext"] = output::base64(&answer.plaintext).into();

@@ -131,6 +131,44 @@ pub fn write_new_private(path: &Path, bytes: &[u8]) -> CommandResult {
     written.map_err(|e| Failure::failed("can't write a file", format!("{}: {e}", path.display()), ""))
 }
 
+/// Writes two new files that belong together, mode 0600: both or none.
+pub fn write_new_pair([first, second]: [(&Path, &[u8]); 2]) -> CommandResult {
+    let (mut one, mut other) = (NewFile::create(first.0)?, NewFile::create(second.0)?);
+    let fail =
+        |path: &Path, e: io::Error| Failure::failed("can't write a file", format!("{}: {e}", path.display()), "");
+    other.fill(second.1).map_err(|e| fail(second.0, e))?;
+    one.fill(first.1).map_err(|e| {
+        let _ = fs::remove_file(second.0);
+        fail(first.0, e)
+    })
+}
+
+/// Replaces two files that belong together, mode 0600. Where the second can't be replaced the first is put back, and should this
+/// process end between the two, the old one lies beside it as `.old`.
+pub fn replace_pair([first, second]: [(&Path, &[u8]); 2]) -> CommandResult {
+    let fail =
+        |path: &Path, e: io::Error| Failure::failed("can't write a file", format!("{}: {e}", path.display()), "");
+    let mut kept = first.0.as_os_str().to_owned();
+    kept.push(".old");
+    let kept = PathBuf::from(kept);
+    remove_if_there(&kept)?;
+    // Written before either is touched: what fails now has changed nothing.
+    let prepared = |(path, bytes): (&Path, &[u8])| -> io::Result<Replacement> {
+        let mut replacement = Replacement::new(path, 0o600, Existing::Replace)?;
+        replacement.file.write_all(bytes)?;
+        Ok(replacement)
+    };
+    let one = prepared(first).map_err(|e| fail(first.0, e))?;
+    let other = prepared(second).map_err(|e| fail(second.0, e))?;
+    fs::hard_link(first.0, &kept).map_err(|e| fail(&kept, e))?;
+    one.commit().map_err(|e| fail(first.0, e))?;
+    other.commit().map_err(|e| {
+        let _ = fs::rename(&kept, first.0);
+        fail(second.0, e)
+    })?;
+    remove_if_there(&kept)
+}
+
 /// Makes a folder, and those above it, if it is not there.
 pub fn create_dir(path: &Path) -> CommandResult {
     fs::create_dir_all(path).map_err(|e| Failure::failed("can't make a folder", format!("{}: {e}", path.display()), ""))
@@ -181,6 +219,21 @@ pub fn remove_if_there(path: &Path) -> CommandResult {
 /// Removes a folder with all that is in it, as far as possible.
 pub fn remove_tree(path: &Path) {
     let _ = fs::remove_dir_all(path);
+}
+
+/// A folder whose files only this process changes, until dropped.
+pub struct Locked {
+    _folder: File,
+}
+
+impl Locked {
+    /// Waits for whoever changes them now.
+    pub fn wait_for(folder: &Path) -> CommandResult<Self> {
+        let fail = |e: io::Error| Failure::failed("can't lock the folder", format!("{}: {e}", folder.display()), "");
+        let opened = File::open(folder).map_err(fail)?;
+        flock(&opened, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
+        Ok(Self { _folder: opened })
+    }
 }
 
 /// A folder in use by this process, until dropped.
@@ -407,6 +460,23 @@ mod tests {
         sink.write_all(b"new").unwrap();
         sink.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn two_files_that_belong_together_are_replaced_both_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, cert) = (dir.path().join("a.key"), dir.path().join("a.pem"));
+        write_new_pair([(&key, b"key 1"), (&cert, b"cert 1")]).unwrap();
+        replace_pair([(&key, b"key 2"), (&cert, b"cert 2")]).unwrap();
+        assert_eq!((fs::read(&key).unwrap(), fs::read(&cert).unwrap()), (b"key 2".to_vec(), b"cert 2".to_vec()));
+        assert_eq!(names(dir.path()).len(), 2);
+        // A folder can't be replaced by a file.
+        fs::remove_file(&cert).unwrap();
+        fs::create_dir(&cert).unwrap();
+        assert!(replace_pair([(&key, b"key 3"), (&cert, b"cert 3")]).is_err());
+        assert_eq!(fs::read(&key).unwrap(), b"key 2", "put back");
+        let other = dir.path().join("b.key");
+        assert!(write_new_pair([(&other, b"key"), (&cert, b"cert")]).is_err() && !exists(&other), "none is left alone");
     }
 
     #[test]

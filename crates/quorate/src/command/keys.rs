@@ -174,8 +174,8 @@ impl Keys {
 
 const COLUMNS: [Column; 9] = [
     ("KEY", 36, Shown::Always),
+    ("STATE", 8, Shown::Always),
     ("ALIASES", 16, Shown::Always),
-    ("STATE", 16, Shown::Always),
     ("ALGORITHM", 9, Shown::Wide),
     ("VERSION", 7, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
@@ -188,8 +188,8 @@ fn add(list: &mut List<9>, keys: &[Key]) -> CommandResult {
     list.add(keys, to_json, |k| {
         [
             k.key_id.clone(),
-            k.aliases.join(","),
             state(k).into(),
+            k.aliases.join(","),
             k.algorithm.clone(),
             k.current_version.to_string(),
             output::date(k.created_ms),

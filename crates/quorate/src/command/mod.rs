@@ -83,8 +83,13 @@ impl Shared {
     /// A client of the cluster.
     pub async fn client(&self) -> CommandResult<Client> {
         let config = self.connection.config()?;
-        connect::warn_of_expiry(&config, SystemClock.now_ms());
-        Ok(Client::connect(config).await.doing("connect")?.while_reachable().telling(on_wait()))
+        let for_people = self.asked_for_programs().is_none();
+        if for_people {
+            connect::warn_of_expiry(&config, SystemClock.now_ms());
+        }
+        let client = Client::connect(config).await.doing("connect")?.while_reachable();
+        // Whoever reads errors as JSON finds nothing else there.
+        Ok(if for_people { client.telling(on_wait()) } else { client })
     }
 }
 
@@ -160,7 +165,7 @@ impl Command {
 /// failed, 2 called wrongly, 3 a cluster in which something is wrong.
 pub fn main() -> ExitCode {
     completions::complete();
-    if std::env::args().any(|arg| operator::is_share(&arg)) {
+    if operator::is_share(std::env::args_os()) {
         return exposed();
     }
     let Cli { shared, command } = match groups::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
@@ -176,13 +181,14 @@ pub fn main() -> ExitCode {
         Err(e) => e.exit(),
     };
     let done = command.run(&shared);
-    crate::prompt::forget_what_was_typed();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             match (&failure, shared.output) {
                 (Failure::Unwell, _) => {}
-                (_, Some(Format::Json)) => eprintln!("{}", failure.to_json()),
+                (_, Some(format @ (Format::Json | Format::Yaml))) => {
+                    eprintln!("{}", format.written(&failure.to_json(), String::new).unwrap_or_default());
+                }
                 _ => eprintln!("{failure}"),
             }
             ExitCode::from(failure.exit_code())
@@ -198,15 +204,20 @@ fn exposed() -> ExitCode {
         "tell the other custodians: it is exposed, and the shares have to be made anew. Remove it from the shell's history; a share \
          is asked for by `quorate operator unseal`, or read from standard input",
     );
-    eprintln!("{failure}");
-    ExitCode::from(Failure::usage("").exit_code())
+    if wants_json(std::env::args_os()) {
+        eprintln!("{}", failure.to_json());
+    } else {
+        eprintln!("{failure}");
+    }
+    ExitCode::from(failure.exit_code())
 }
 
 /// Whether arguments that could not be understood ask for JSON.
 fn wants_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    let args: Vec<_> = args.collect();
-    let pair = |pair: &[std::ffi::OsString]| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json";
-    args.windows(2).any(pair) || args.iter().any(|arg| arg == "-ojson" || arg == "--output=json")
+    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let named = args.windows(2).filter(|pair| matches!(&*pair[0], "-o" | "--output")).map(|pair| pair[1].as_str());
+    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--output=").or(arg.strip_prefix("-o")));
+    named.chain(joined).any(|form| form.trim_start_matches('=') == "json")
 }
 
 #[cfg(test)]

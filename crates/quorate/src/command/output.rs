@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::failure::{CommandResult, Failure};
+use super::terminal::Surface;
 
 /// The form of the output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -204,7 +205,12 @@ pub fn base64(bytes: &[u8]) -> String {
 
 /// A moment for programs: RFC 3339 in UTC, to the millisecond; null for 0, which stands for none.
 pub fn moment(ms: u64) -> Value {
-    if ms == 0 { Value::Null } else { rfc3339(ms, 1).into() }
+    let seconds = rfc3339(ms);
+    match seconds.strip_suffix('Z') {
+        _ if ms == 0 => Value::Null,
+        Some(seconds) => format!("{seconds}.{:03}Z", ms % 1000).into(),
+        None => seconds.into(),
+    }
 }
 
 /// A text that may be missing: null when it is empty.
@@ -217,13 +223,12 @@ pub fn date(ms: u64) -> String {
     if ms == 0 {
         return String::new();
     }
-    rfc3339(ms, 1000)
+    rfc3339(ms)
 }
 
-/// To so many milliseconds.
-fn rfc3339(ms: u64, to: u64) -> String {
-    let nanos = i128::from(ms - ms % to) * 1_000_000;
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
+/// To the second.
+fn rfc3339(ms: u64) -> String {
+    let time = i64::try_from(ms / 1000).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
     time.and_then(|t| t.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }
 
@@ -239,19 +244,21 @@ pub fn columns<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item =
 
 /// A table of names and values; empty values are left out.
 pub fn fields<N: Display, V: Display>(rows: impl IntoIterator<Item = (N, V)>) -> Table {
+    let rows: Vec<_> = rows.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let widest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    // A space on each side of a name, and one before a value.
+    let (indent, surface) = (widest + 3, Surface::stdout());
     let mut table = plain();
-    for (name, value) in rows {
-        let value = value.to_string();
-        if !value.is_empty() {
-            table.add_row([Cell::new(name), Cell::new(value)]);
-        }
+    for (name, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
+        let lines: Vec<String> = value.lines().flat_map(|line| surface.wrap(indent, line)).collect();
+        table.add_row([Cell::new(name), Cell::new(lines.join("\n"))]);
     }
     table
 }
 
 fn plain() -> Table {
     let mut table = Table::new();
-    // Never wrapped: ids are copied from here.
+    // Wrapped between words only, if at all: ids are copied from here.
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }

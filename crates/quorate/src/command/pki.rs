@@ -18,7 +18,7 @@ use super::files;
 use super::output::{self, List, Shown};
 use crate::config::Config;
 use crate::pki::{
-    CLIENT_DAYS_MAX, Issued, LEAF_DAYS, NodeRequest, Passphrase, Pki, PkiError, Standing, WorkFactor, standing,
+    CLIENT_DAYS_MAX, Issued, LEAF_DAYS, Ledger, NodeRequest, Passphrase, Pki, PkiError, Standing, WorkFactor, standing,
 };
 use crate::tls::NodeCertificate;
 use crate::wiring::{OsEntropy, SystemClock, hsm_config, read_pin};
@@ -66,9 +66,8 @@ Roles: admin = everything; user = use, describe and list keys; custodian = statu
         /// Who it is
         #[arg(long, value_parser = parse_name)]
         name: Name,
-        /// Days the certificate is valid
-        #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENT_DAYS_MAX)))]
-        days: u32,
+        #[arg(long, help = format!("Days the certificate is valid [default: {LEAF_DAYS}; with --renew as many as before]"), value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENT_DAYS_MAX)))]
+        days: Option<u32>,
         /// Folder for NAME.pem and NAME.key [default: the authority's folder]
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
@@ -82,7 +81,7 @@ Roles: admin = everything; user = use, describe and list keys; custodian = statu
   quorate pki list --dir pki --ends-within 30
   quorate pki list --dir pki --output json
 
-An authority of an older version knows of what it has issued since.")]
+superseded: valid, and nodes take it, but its principal has a newer one. There is no list of revoked certificates.")]
     List {
         /// The authority's folder
         #[arg(long, value_name = "FOLDER")]
@@ -215,6 +214,7 @@ impl PkiCommand {
             }
             Action::List { dir, ends_within } => list(shared, dir, *ends_within, now_ms),
             Action::Client { authority, role, name, days, out, renew } => {
+                let mut days = *days;
                 let what = "can't issue the client's certificate";
                 let pki = Pki::open(&authority.dir).map_err(failed(what))?;
                 let folder = out.clone().unwrap_or_else(|| pki.dir().to_owned());
@@ -228,20 +228,19 @@ impl PkiCommand {
                         return Err(Failure::failed(what, why, todo));
                     }
                     let uri = Principal::certificate((*role).into(), name.clone()).uri(pki.cluster());
-                    if !files::exists(&cert) || !is_of(&files::read(&cert, "the older certificate")?, &uri) {
-                        let why = format!("{why}, and {} is no certificate of {uri}", cert.display());
-                        return Err(Failure::failed(what, why, "name another folder with --out"));
-                    }
+                    let old = older(&cert, &key, &uri).map_err(|not| {
+                        Failure::failed(what, format!("{why}, and {not}"), "name another folder with --out")
+                    })?;
+                    days = days.or(Some(old));
                 }
+                let days = days.unwrap_or(LEAF_DAYS);
                 let ca = pki.client_ca(&authority.passphrase()?).map_err(failed(what))?;
-                let issued = ca.client((*role).into(), name, *days, now_ms, &OsEntropy).map_err(failed(what))?;
+                let issued = ca.client((*role).into(), name, days, now_ms, &OsEntropy).map_err(failed(what))?;
                 files::create_dir_private(&folder)?;
-                for (path, text) in [(&key, issued.key_pem.as_str()), (&cert, &issued.chain_pem)] {
-                    match renew {
-                        true => files::replace(path, 0o600, text.as_bytes())
-                            .map_err(|e| Failure::failed(what, format!("{}: {e}", path.display()), ""))?,
-                        false => files::write_new_private(path, text.as_bytes())?,
-                    }
+                let pair = [(&*key, issued.key_pem.as_bytes()), (&*cert, issued.chain_pem.as_bytes())];
+                match there {
+                    Some(_) => files::replace_pair(pair)?,
+                    None => files::write_new_pair(pair)?,
                 }
                 let (principal, cert, key) = (format!("{}/{name}", Role::from(*role)), shown(&cert), shown(&key));
                 let json = json!({ "principal": principal, "cert": cert, "key": key, "days": days });
@@ -285,7 +284,15 @@ impl PkiCommand {
 fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> CommandResult {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
     let what = "can't list the certificates";
-    let all = Pki::open(dir).and_then(|pki| pki.issued()).map_err(failed(what))?;
+    let Ledger { issued: all, unreadable } = Pki::open(dir).and_then(|pki| pki.issued()).map_err(failed(what))?;
+    if !unreadable.is_empty() && !shared.format().for_programs() {
+        let lines: Vec<String> = unreadable.iter().map(usize::to_string).collect();
+        eprintln!(
+            "warning: line {} of {} can't be read: a command was cut off there",
+            lines.join(", "),
+            dir.join("issued.jsonl").display()
+        );
+    }
     let newest_first = all.iter().enumerate().rev().map(|(place, one)| (one, standing(&all, place, now_ms)));
     let rows: Vec<_> = match ends_within {
         None => newest_first.collect(),
@@ -295,8 +302,8 @@ fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> C
         }
     };
     let columns = [
-        ("PRINCIPAL", 24, Shown::Always),
-        ("STATE", 8, Shown::Always),
+        ("PRINCIPAL", 16, Shown::Always),
+        ("STATE", 10, Shown::Always),
         ("ENDS", 20, Shown::Always),
         ("DAYS LEFT", 9, Shown::Always),
         ("ISSUED", 20, Shown::Wide),
@@ -331,13 +338,27 @@ fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> C
     list.end()
 }
 
-/// Whether the first certificate of a PEM file names that URI.
-fn is_of(pem: &[u8], uri: &str) -> bool {
-    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem) else { return false };
-    let Ok(certificate) = block.parse_x509() else { return false };
+/// How many days the certificate of that URI was made for whose key stands beside it; else what stands there instead.
+fn older(cert: &Path, key: &Path, uri: &str) -> Result<u32, String> {
+    let not = || format!("{} is no certificate of {uri}", cert.display());
+    let pem = files::read(cert, "the older certificate").map_err(|_| not())?;
+    let (_, block) = x509_parser::pem::parse_x509_pem(&pem).map_err(|_| not())?;
+    let certificate = block.parse_x509().map_err(|_| not())?;
     let names = certificate.subject_alternative_name().ok().flatten();
     let mut names = names.iter().flat_map(|names| &names.value.general_names);
-    names.any(|name| matches!(name, GeneralName::URI(found) if *found == uri))
+    if !names.any(|name| matches!(name, GeneralName::URI(found) if *found == uri)) {
+        return Err(not());
+    }
+    let not = || format!("{} is not the key of {}", key.display(), cert.display());
+    let pem = Zeroizing::new(files::read(key, "the older key").map_err(|_| not())?);
+    let text = std::str::from_utf8(&pem).map_err(|_| not())?;
+    let pair = rcgen::KeyPair::from_pem(text).map_err(|_| not())?;
+    if rcgen::PublicKeyData::subject_public_key_info(&pair) != certificate.public_key().raw {
+        return Err(not());
+    }
+    let validity = certificate.validity();
+    let days = (validity.not_after.timestamp() - validity.not_before.timestamp()) / (24 * 60 * 60);
+    Ok(u32::try_from(days).unwrap_or(LEAF_DAYS).clamp(1, CLIENT_DAYS_MAX))
 }
 
 fn request(shared: &Shared, config: &Config, out: Option<&Path>, kem: Option<KemAlgorithm>) -> CommandResult {

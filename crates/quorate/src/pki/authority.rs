@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::issue::{ClientCa, NodeCa};
 use super::passphrase::{decrypt, encrypt};
-use super::{Issued, Passphrase, PkiError, WorkFactor, ledger, serial, validity};
+use super::{Ledger, Passphrase, PkiError, WorkFactor, ledger, serial, validity};
 
 use crate::tls::{CaKind, ca_uri};
 
@@ -144,11 +144,11 @@ impl Pki {
         &self.dir
     }
 
-    /// Every certificate that was issued, the oldest first.
+    /// Every certificate that was issued.
     ///
     /// # Errors
-    /// The ledger can't be read, or is damaged.
-    pub fn issued(&self) -> Result<Vec<Issued>, PkiError> {
+    /// The ledger can't be read.
+    pub fn issued(&self) -> Result<Ledger, PkiError> {
         ledger::read(&self.dir.join(ledger::FILE))
     }
 

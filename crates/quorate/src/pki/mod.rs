@@ -21,7 +21,7 @@ pub use error::PkiError;
 #[cfg(test)]
 pub use issue::ClientIdentity;
 pub use issue::{CLIENT_DAYS_MAX, LEAF_DAYS};
-pub use ledger::{Issued, Standing, standing};
+pub use ledger::{Issued, Ledger, Standing, standing};
 pub use passphrase::{Passphrase, WorkFactor};
 pub use request::NodeRequest;
 

@@ -1,7 +1,7 @@
 //! What Prometheus scrapes: what is done with keys, through whatever door; requests as they come; the node's state when asked.
 //! Names of calls, members and reasons, never of keys. Names and units follow Prometheus' conventions (`promtool check metrics`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -18,7 +18,7 @@ use quorate_core::action::Action;
 use quorate_core::level::LEVEL;
 use quorate_core::principal::Principal;
 use quorate_hsm::{HsmError, HsmMeter};
-use quorate_proto::REASON_KEY;
+use quorate_proto::{REASON_KEY, v1};
 use quorate_service::node::Node;
 use quorate_service::seal::{Health, Status};
 use quorate_service::{Meter, Reason};
@@ -72,6 +72,8 @@ fn latencies(name: &str, help: &str) -> HistogramOpts {
 /// The node's metrics.
 pub struct Metrics {
     registry: Registry,
+    /// Held while the state is put in and taken out: two scrapes at a time would see each other's gaps.
+    rendering: Mutex<()>,
     operations: IntCounterVec,
     /// Of each action, as [`Action::ALL`] has them: what nearly every call needs is looked up once.
     done: Vec<Done>,
@@ -125,6 +127,9 @@ impl Metrics {
         let hsm_errors = m.counters("hsm_errors_total", "Calls to the token that failed, by kind of error", &["error"]);
         // There from the start: a rate needs a value before the first error.
         HsmError::WORDS.iter().for_each(|word| _ = hsm_errors.with_label_values(&[word]));
+        let refusals = m.counters("refusals_total", "Requests that were refused or failed, by reason", &["reason"]);
+        let reasons = (1..).map_while(|n| v1::Reason::try_from(n).ok());
+        reasons.for_each(|reason| _ = refusals.with_label_values(&[reason.word()]));
         let operations = m.counters(
             "operations_total",
             "What was done with keys, by action and reason of failure (OK = done)",
@@ -140,7 +145,7 @@ impl Metrics {
             operations,
             requests: m.counters("requests_total", "Requests answered, by call and gRPC status", &["call", "status"]),
             seconds: m.times("request_seconds", "Time to answer, by call", "call"),
-            refusals: m.counters("refusals_total", "Requests that were refused or failed, by reason", &["reason"]),
+            refusals,
             fsync: m.time("fsync_seconds", "Time to make what was written durable, journal and state"),
             hsm: m.time("hsm_call_seconds", "Time for a call to the token, the wait for its turn included"),
             hsm_errors,
@@ -176,7 +181,7 @@ impl Metrics {
                 "When the keys were counted, seconds since 1970 by the cluster's time; 0 = not here",
             ),
             members: Members {
-                sealed: m.gauges("node_sealed", "1 if this member is sealed", "node"),
+                sealed: m.gauges("node_sealed", "1 if this member is sealed; absent while it is not heard of", "node"),
                 reachable: m.gauges("node_reachable", "1 if this member was heard of lately", "node"),
                 lag: m.gauges("node_lag", "Log entries this member is behind", "node"),
                 free: m.gauges("node_free_bytes", "Free bytes of this member's disk, when heard of last", "node"),
@@ -186,6 +191,7 @@ impl Metrics {
                     "node",
                 ),
             },
+            rendering: Mutex::new(()),
             registry: m.0,
         }
     }
@@ -197,6 +203,7 @@ impl Metrics {
 
     /// The text format, with the node's state as it is now.
     pub fn render(&self, node: &Node, caller: &Principal) -> String {
+        let _whole = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         for health in Health::ALL {
             self.state.with_label_values(&[health.as_str()]).set(i64::from(node.health() == health));
         }
@@ -244,11 +251,14 @@ impl Metrics {
         for member in status.nodes {
             let label = &[member.name.as_str()];
             self.leader.with_label_values(label).set(i64::from(status.leader.is_some_and(|l| l.0 == member.id)));
-            of.sealed.with_label_values(label).set(i64::from(member.sealed));
+            // Of one that is not heard of nothing else is known: what it was long ago would look like now.
+            if member.reachable {
+                of.sealed.with_label_values(label).set(i64::from(member.sealed));
+                of.lag.with_label_values(label).set(gauge(member.lag));
+                of.free.with_label_values(label).set(gauge(member.free_bytes));
+                of.low_space.with_label_values(label).set(i64::from(member.low_space));
+            }
             of.reachable.with_label_values(label).set(i64::from(member.reachable));
-            of.lag.with_label_values(label).set(gauge(member.lag));
-            of.free.with_label_values(label).set(gauge(member.free_bytes));
-            of.low_space.with_label_values(label).set(i64::from(member.low_space));
             if member.certificate_ends_ms > 0 {
                 self.certificate.with_label_values(label).set(seconds(member.certificate_ends_ms));
             }

@@ -40,7 +40,9 @@ pub struct Stock {
 impl Kms {
     /// The keys as they were counted last, while this node leads.
     pub fn stock(&self) -> Option<Stock> {
-        self.stock.load().as_deref().copied()
+        // Who led when it counted may lead no more: then another tells.
+        let leads = self.records.replica.status().role == Role::Leader;
+        self.stock.load().as_deref().copied().filter(|_| leads && self.records.check_open().is_ok())
     }
 
     /// Counts the keys.
@@ -93,7 +95,7 @@ async fn keep(kms: Weak<Kms>) {
             let began = Instant::now();
             let leads = kms.records.replica.status().role == Role::Leader;
             let counted = if leads { kms.count().await.ok() } else { None };
-            let pause = if counted.is_some() { PERIOD.max(began.elapsed() * SHARE) } else { LOOK_AGAIN };
+            let pause = if counted.is_some() { PERIOD } else { LOOK_AGAIN }.max(began.elapsed() * SHARE);
             kms.stock.store(counted.map(Arc::new));
             pause
         };

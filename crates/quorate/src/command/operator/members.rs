@@ -1,6 +1,7 @@
 //! `quorate operator members …`: who is in the cluster, and how others come in.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{
     ApproveRequest, InviteRequest, ListKeysRequest, ListMembersRequest, NodeStatus, PendingMember, PromoteRequest,
     RemoveMemberRequest, TransferLeaderRequest, UninviteRequest,
@@ -14,7 +15,7 @@ use super::screen;
 use super::status::node_to_json;
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::terminal::Surface;
-use crate::command::{Shared, output};
+use crate::command::{Shared, completions, output};
 
 /// Invite, approve, promote, remove and list members; choose who leads.
 ///
@@ -58,7 +59,7 @@ enum Action {
   quorate operator members uninvite n2 --output json")]
     Uninvite {
         /// The invited name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completions::members))]
         name: String,
     },
     /// Let a node in whose fingerprint you have compared with what the node printed
@@ -66,7 +67,7 @@ enum Action {
   quorate operator members approve n2 --fingerprint 3f0a…")]
     Approve {
         /// The node's name
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completions::members))]
         name: String,
         /// The fingerprint the node printed at its start, not what `members list` shows
         #[arg(long, value_name = "F")]
@@ -79,7 +80,7 @@ enum Action {
   quorate operator members promote n2 n3")]
     Promote {
         /// The nodes' names, or ids
-        #[arg(value_name = "NAME", required = true)]
+        #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(completions::members))]
         names: Vec<String>,
         /// Even if that makes an even number of voters, or one lags
         #[arg(long)]
@@ -95,7 +96,7 @@ enum Action {
   quorate operator members transfer-leader n2 --output json")]
     TransferLeader {
         /// Who is to lead, by name or id; without it the best voter: reachable, level with the log, unsealed if one is
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completions::members))]
         name: Option<String>,
     },
     /// Remove a member for good, and rotate the root key
@@ -108,7 +109,7 @@ enum Action {
   quorate operator members remove n3 --compromised --output json")]
     Remove {
         /// The node's name, or id
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(completions::members))]
         name: String,
         /// Somebody may have had its memory: list the keys it could use, for you to rotate
         #[arg(long)]

@@ -1,5 +1,6 @@
 //! Reading and checking shares: a bad one never leaves the terminal. `quorate operator share check`.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 
 use clap::{Args, Subcommand};
@@ -12,7 +13,8 @@ use zeroize::Zeroizing;
 use super::memory::Memory;
 use super::{incomplete, nodes};
 use crate::command::failure::{CommandResult, Doing, Failure};
-use crate::command::{Shared, files, output};
+use crate::command::{Shared, output};
+use crate::prompt::{ReadError, Secrets};
 
 /// A share is 85 characters; with spaces between groups, numbers and line ends it is longer.
 const TEXT_LEN_MAX: usize = 1024;
@@ -135,9 +137,11 @@ impl Public {
     /// again.
     pub fn read_share(&self, what: &str) -> CommandResult<Share> {
         eprintln!("{}", self.heading());
-        let prompt = "Share (not shown): ";
+        let failed = |e: ReadError| Failure::failed(format!("can't {what}"), e, "nothing was sent");
+        // Quiet over all tries: what comes late of one is not shown before the next.
+        let secrets = Secrets::begin().map_err(|e| failed(e.into()))?;
         for tries_left in (0..TRIES_MAX).rev() {
-            let text = files::read_secret(prompt, TEXT_LEN_MAX, is_whole)?;
+            let text = secrets.read("Share (not shown): ", TEXT_LEN_MAX, is_whole).map_err(failed)?;
             if text.trim().is_empty() {
                 let todo = "type it, or give it on standard input, as in `quorate operator unseal < share-1.txt`";
                 return Err(Failure::failed(format!("can't {what}"), "no share was given", todo));
@@ -179,14 +183,26 @@ fn without_numbers(text: &str) -> Zeroizing<String> {
     kept
 }
 
-/// Whether a word holds a share, or nearly one.
-pub fn is_share(word: &str) -> bool {
-    let word = word.to_ascii_lowercase();
-    let Some(begin) = word.find("qs1") else { return false };
-    let letters = |c: &char| c.is_ascii_alphanumeric() && !matches!(c, 'b' | 'i' | 'o');
-    let body: usize = word[begin + 3..].chars().filter(|c| !c.is_whitespace() && *c != '-').take_while(letters).count();
-    body + 3 >= SHARE_TEXT_LEN - 20
+/// Whether a share, or nearly one, stands among arguments: as a word, within one, or in groups as it is shown.
+pub fn is_share(args: impl Iterator<Item = OsString>) -> bool {
+    let mut all = Zeroizing::new(String::new());
+    for arg in args {
+        all.extend(
+            arg.to_string_lossy().chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_lowercase()),
+        );
+        all.push('-');
+    }
+    // Letters that a share has none of end it, and so does anything that is neither letter nor digit.
+    let body = |c: &char| *c == '-' || (c.is_ascii_alphanumeric() && !matches!(c, 'b' | 'i' | 'o'));
+    let begins = all.match_indices("qs1").map(|(at, found)| at + found.len());
+    begins.into_iter().any(|at| {
+        let body = all[at..].chars().take_while(body).filter(|c| *c != '-').count();
+        body + "qs1".len() + MISSING_MAX >= SHARE_TEXT_LEN
+    })
 }
+
+/// A text that lacks no more characters of a share is treated as one.
+const MISSING_MAX: usize = 20;
 
 fn refused(what: &str, error: &ShareError) -> Failure {
     let nothing = "nothing was sent";
@@ -206,13 +222,18 @@ mod tests {
         let share = format!("qs1{}", "q".repeat(SHARE_TEXT_LEN - 3));
         let grouped: String =
             share.chars().enumerate().flat_map(|(i, c)| (i % 5 == 0).then_some(' ').into_iter().chain([c])).collect();
-        for word in [share.clone(), format!("--share={share}"), grouped.clone(), share[..70].to_owned()] {
-            assert!(is_share(&word), "{word}");
+        let is = |words: &[&str]| is_share(["quorate", "operator", "unseal"].iter().chain(words).map(OsString::from));
+        let words: Vec<&str> = grouped.split_whitespace().collect();
+        let within = format!("--share={share}");
+        for args in [&[share.as_str()][..], &[&within], &[&grouped], &[&share[..70]], &words] {
+            assert!(is(args), "{args:?}");
         }
-        for word in
-            ["unseal", "qs1", "/data/qs1-backups/of-last-year-with-a-long-name-that-goes-on-and-on-for-ever-and-ever"]
-        {
-            assert!(!is_share(word), "{word}");
+        for args in [
+            &["--node", "n2"][..],
+            &["qs1"],
+            &["/data/qs1-backups/of-last-year-with-a-long-name-that-goes-on-and-on-for-ever"],
+        ] {
+            assert!(!is(args), "{args:?}");
         }
         assert!(is_whole(&share) && is_whole(&grouped) && is_whole("nonsense"));
         assert!(!is_whole(&grouped[..60]) && !is_whole("  1     2     3\n"));

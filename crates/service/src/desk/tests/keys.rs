@@ -163,7 +163,14 @@ async fn keys_are_listed_and_counted_by_state() {
     assert_eq!(listed(KeyStates::default()).await, []);
     let stock = kms.count().await.unwrap();
     assert_eq!((stock.enabled, stock.disabled, stock.pending_deletion), (3, 3, 1));
-    assert_eq!(kms.stock(), None, "counted by whoever keeps the desk, from time to time");
+    assert_eq!(kms.stock(), None, "nobody counts yet");
+    kms.take_stock();
+    while kms.stock().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kms.stock().map(|stock| stock.enabled), Some(3));
+    kms.close();
+    assert_eq!(kms.stock(), None, "a sealed node tells of no keys");
 }
 
 /// Promise P2 on one node: once a disable is acknowledged, no use that begins later succeeds, cached or not.
