@@ -221,18 +221,20 @@ pub fn remove_tree(path: &Path) {
     let _ = fs::remove_dir_all(path);
 }
 
-/// A folder whose files only this process changes, until dropped.
+/// A file that only this process changes, until dropped.
 pub struct Locked {
-    _folder: File,
+    _lock: File,
 }
 
 impl Locked {
-    /// Waits for whoever changes them now.
-    pub fn wait_for(folder: &Path) -> CommandResult<Self> {
-        let fail = |e: io::Error| Failure::failed("can't lock the folder", format!("{}: {e}", folder.display()), "");
-        let opened = File::open(folder).map_err(fail)?;
-        flock(&opened, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
-        Ok(Self { _folder: opened })
+    /// Waits for whoever changes it now. What is locked is an empty file beside it: it itself is replaced by others of its name.
+    pub fn wait_for(path: &Path) -> CommandResult<Self> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let fail = |e: io::Error| Failure::failed("can't lock a file", format!("{}: {e}", path.display()), "");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside).map_err(fail)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
+        Ok(Self { _lock: lock })
     }
 }
 
