@@ -214,7 +214,12 @@ fn of_sealed(sealed: &Sealed) -> Advice {
     let nodes = sealed.nodes.join(", ");
     let who = if sealed.all { "the cluster is sealed".to_owned() } else { format!("sealed: {nodes}") };
     let (what, todo) = match &sealed.step {
-        None => (who, vec!["custodians enter their shares: `quorate operator unseal`".to_owned()]),
+        None => {
+            // Where others serve, what opens this one is a ceremony at it.
+            let node = sealed.nodes.first().filter(|_| !sealed.all).map(|node| format!(" --node {node}"));
+            let todo = format!("custodians enter their shares: `quorate operator unseal{}`", node.unwrap_or_default());
+            (who, vec![todo])
+        }
         Some(Step::HandingOver(_)) => {
             (format!("handing over: {nodes} get the root key and check their state"), Vec::new())
         }

@@ -1,7 +1,7 @@
 //! The status as a screen: the verdict on top, then the nodes, then the rest. It fits the terminal: of a node's columns those that
 //! matter most stand in its line, the others under it.
 
-use quorate_client::v1::verdict::Kind;
+use quorate_client::v1::verdict::{Kind, Trouble};
 use quorate_client::v1::{NodeStatus, Severity, StatusResponse, Verdict};
 use quorate_core::seam::WallClock;
 
@@ -117,17 +117,17 @@ fn columns() -> [Column; 10] {
     ]
 }
 
-/// Of which nodes the verdicts say what is wrong with them, in all detail.
-fn told(verdicts: &[Verdict]) -> Vec<&str> {
-    let of = |verdict| match verdict {
+/// What the verdicts tell in all detail, and of which node.
+fn told(verdicts: &[Verdict]) -> Vec<&Trouble> {
+    let trouble = |verdict| match verdict {
         &Verdict { kind: Some(Kind::Damaged(ref trouble) | Kind::UpgradeNeeded(ref trouble)), .. } => Some(trouble),
         _ => None,
     };
-    verdicts.iter().filter_map(of).map(|trouble| trouble.node.as_str()).collect()
+    verdicts.iter().filter_map(trouble).collect()
 }
 
-/// The nodes, each with what is wrong with it under its line, unless that was told.
-pub fn nodes(nodes: &[NodeStatus], told: &[&str], surface: Surface) -> String {
+/// The nodes, each with what is wrong with it under its line, without what was told.
+pub fn nodes(nodes: &[NodeStatus], told: &[&Trouble], surface: Surface) -> String {
     let columns = columns();
     let clean = |text: String| text.replace(char::is_control, " ");
     let cells: Vec<Vec<String>> =
@@ -172,9 +172,9 @@ pub fn nodes(nodes: &[NodeStatus], told: &[&str], surface: Surface) -> String {
             lines.extend(wrapped.iter().map(|line| format!("{}{}", " ".repeat(UNDER), surface.paint(tone, line))));
         };
         under(Tone::Faint, &named(row, &|i| !same(i)));
-        if !told.contains(&n.name.as_str()) {
-            under(Tone::Warning, &n.problem);
-        }
+        let told = told.iter().filter(|trouble| trouble.node == n.name);
+        let untold = told.filter_map(|trouble| n.problem.strip_prefix(&trouble.what)).next();
+        under(Tone::Warning, untold.map_or(n.problem.as_str(), |rest| rest.trim_start_matches("; ")));
     }
     let everywhere = cells.first().map(|row| named(row, &same)).filter(|named| !named.is_empty());
     if let Some(named) = everywhere {
@@ -228,7 +228,7 @@ fn rest(status: &StatusResponse, silent: &[(&str, &str)]) -> Vec<(&'static str, 
 
 #[cfg(test)]
 mod tests {
-    use quorate_client::v1::verdict::{Nodes, Trouble};
+    use quorate_client::v1::verdict::Nodes;
 
     use super::*;
 
@@ -332,9 +332,14 @@ mod tests {
         assert_eq!(text.matches("assurance software").count(), 1, "{text}");
         assert!(text.contains("each: version 0.1.0, assurance software") && text.contains("id 1, level 3"), "{text}");
         let mut broken = cluster();
-        (broken.nodes[1].state, broken.nodes[1].problem) = ("damaged".into(), "its journal".into());
+        (broken.nodes[1].state, broken.nodes[1].problem) =
+            ("damaged".into(), "its journal; short of disk space".into());
         let text = status(&broken, &[], surface(60));
-        assert_eq!(text.matches("its journal").count(), 1, "{text}");
+        assert_eq!(
+            (text.matches("its journal").count(), text.matches("    short of disk space").count()),
+            (1, 1),
+            "{text}"
+        );
         assert!(nodes(&broken.nodes, &[], surface(60)).contains("its journal"), "where no verdict tells");
     }
 
