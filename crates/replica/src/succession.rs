@@ -195,6 +195,8 @@ impl Succession {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::error::Problem;
     use crate::testing::{Cluster, PATIENCE};
 
@@ -207,6 +209,13 @@ mod tests {
         cluster.nodes[leader].node().base.shared.set_problem(Problem::State("a record has rotted".into()));
         let mut known = cluster.nodes[heir].leader();
         let id = cluster.sites[leader].id;
+        // A busy machine may see elections that nobody caused: that another leads is not enough.
+        let handed_on = async {
+            while cluster.nodes[leader].node().base.grants.heir().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, handed_on).await.expect("it hands on");
         let another = known.wait_for(|now| now.is_some_and(|now| now != id));
         tokio::time::timeout(PATIENCE, another).await.expect("another leads").expect("running");
         cluster.write(heir, "after", b"served").await;
