@@ -325,6 +325,7 @@ fn spawn_tasks(
         tokio::spawn(compactor.run()),
         tokio::spawn(node.checker.clone().scrub(cfg.scrub_interval)),
         tokio::spawn(succession::drive(node.succession.clone(), node.hellos.clone())),
+        tokio::spawn(succession::make_way(node.succession.clone())),
         tokio::spawn(space::drive(node.space.clone(), node.changes.clone())),
         tokio::spawn(change::drive(node.changes.clone())),
         tokio::spawn(witness::ask(node.witness.clone(), node.marker.clone(), cfg.listening)),

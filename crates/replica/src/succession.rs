@@ -10,6 +10,7 @@
 //! All survivors learn of it in the same instant, so they go one after the other: the highest id first, since within a
 //! term a higher one unseats a lower one. And who has promised its vote lets nobody else try for a while.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::change::LAG_MAX;
 use crate::clock::{Clock, is_fit};
+use crate::error::Problem;
 use crate::grants::Grants;
 use crate::leader::Leader;
 use crate::log::LogReader;
@@ -34,6 +36,9 @@ const STEP: Duration = Duration::from_millis(10);
 /// After this the timer has long done it, or there is no majority.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// How often a leader that should not lead looks for another.
+const MAKE_WAY_EVERY: Duration = Duration::from_millis(500);
+
 /// What succession asks of its node.
 pub(crate) trait Pings: Send + Sync + 'static {
     /// Asks a member right now whether it is there.
@@ -47,6 +52,24 @@ pub(crate) async fn drive(succession: Arc<Succession>, node: Arc<impl Pings>) {
         if let Some(leader) = succession.leader.now().filter(|leader| *leader != succession.me) {
             succession.succeed(leader, &*node).await;
         }
+    }
+}
+
+/// A leader that has stopped serving takes no more into the log: while it leads, it hands its leadership to one that serves.
+pub(crate) async fn make_way(succession: Arc<Succession>) {
+    let mut problem = succession.shared.watch_problem();
+    let ends = |now: &Option<Problem>| now.as_ref().is_some_and(Problem::ends_sequencing);
+    if problem.wait_for(ends).await.is_err() {
+        return;
+    }
+    loop {
+        if succession.leader.is_me()
+            && let Some(to) = succession.serving()
+        {
+            // A core that has stopped leads nobody any more.
+            let _ = succession.raft.trigger().transfer_leader(to.0).await;
+        }
+        tokio::time::sleep(MAKE_WAY_EVERY).await;
     }
 }
 
@@ -145,22 +168,59 @@ impl Succession {
         self.successor(|id| !self.peers.is_low(id))
     }
 
-    fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+    /// The most advanced of the voters that serve.
+    fn serving(&self) -> Option<NodeId> {
+        self.serving_of(&self.others(|_| true))
+    }
+
+    /// Voters that could lead.
+    fn others(&self, fit: impl Fn(NodeId) -> bool) -> BTreeSet<NodeId> {
         let mut others = self.shared.members.applied().voter_ids();
         others.retain(|id| *id != self.me && fit(*id) && self.may_lead(*id));
+        others
+    }
+
+    fn serving_of(&self, others: &BTreeSet<NodeId>) -> Option<NodeId> {
         let last = self.journal.state().ok().and_then(|s| s.last).map_or(0, |(index, _)| index);
         // Hellos are up to a second old, and what is missing arrives with the hand-over: nearly level is level.
         let serving = others.iter().copied().filter(|id| self.shared.handler.serves(*id));
-        let serving = self.peers.most_advanced(serving);
-        serving
-            .filter(|id| self.peers.lag(*id, last) <= LAG_MAX)
-            .or_else(|| self.peers.most_advanced(others.into_iter()))
+        self.peers.most_advanced(serving).filter(|id| self.peers.lag(*id, last) <= LAG_MAX)
+    }
+
+    fn successor(&self, fit: impl Fn(NodeId) -> bool) -> Option<NodeId> {
+        let others = self.others(fit);
+        self.serving_of(&others).or_else(|| self.peers.most_advanced(others.into_iter()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use crate::error::Problem;
     use crate::testing::{Cluster, PATIENCE};
+
+    /// It would refuse every change of everybody for as long as it led.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_leader_that_stops_serving_hands_its_leadership_to_one_that_serves() {
+        let cluster = Cluster::voters(3).await;
+        let leader = cluster.leader(&[0, 1, 2]).await;
+        let heir = (leader + 1) % 3;
+        cluster.nodes[leader].node().base.shared.set_problem(Problem::State("a record has rotted".into()));
+        let mut known = cluster.nodes[heir].leader();
+        let id = cluster.sites[leader].id;
+        // A busy machine may see elections that nobody caused: that another leads is not enough.
+        let handed_on = async {
+            while cluster.nodes[leader].node().base.grants.heir().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, handed_on).await.expect("it hands on");
+        let another = known.wait_for(|now| now.is_some_and(|now| now != id));
+        tokio::time::timeout(PATIENCE, another).await.expect("another leads").expect("running");
+        cluster.write(heir, "after", b"served").await;
+        cluster.stop().await;
+    }
 
     /// The old leader refuses all changes from then on, and openraft never takes its leadership back.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
