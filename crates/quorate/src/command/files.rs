@@ -232,7 +232,8 @@ impl Locked {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".lock");
         let fail = |e: io::Error| Failure::failed("can't lock a file", format!("{}: {e}", path.display()), "");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside).map_err(fail)?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside).map_err(fail)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
         Ok(Self { _lock: lock })
     }
