@@ -87,6 +87,7 @@ pub struct Metrics {
     leader: IntGaugeVec,
     has_majority: IntGauge,
     applied: IntGauge,
+    term: IntGauge,
     cluster_time: Gauge,
     verified: Gauge,
     ceremony: IntGauge,
@@ -106,6 +107,7 @@ struct Members {
     lag: IntGaugeVec,
     free: IntGaugeVec,
     low_space: IntGaugeVec,
+    damaged: IntGaugeVec,
 }
 
 /// What was done of one action.
@@ -156,6 +158,7 @@ impl Metrics {
                 "0 once a majority of the voters, or a leader, has been out of this node's reach for longer than elections take",
             ),
             applied: m.gauge("applied_index", "Last log entry applied here"),
+            term: m.gauge("term", "Raft's term as this node knows it: each change of leader makes it greater"),
             cluster_time: m.moment("cluster_time_timestamp_seconds", "Cluster time, seconds since 1970"),
             verified: m.moment(
                 "state_verified_timestamp_seconds",
@@ -190,6 +193,7 @@ impl Metrics {
                     "1 if this member's disk is nearly full: it takes no changes",
                     "node",
                 ),
+                damaged: m.gauges("node_damaged", "1 if this member says that its own data are damaged", "node"),
             },
             rendering: Mutex::new(()),
             registry: m.0,
@@ -242,9 +246,10 @@ impl Metrics {
 
     fn set(&self, status: Status) {
         self.cluster_time.set(seconds(status.cluster_time_ms));
+        self.term.set(gauge(status.term));
         self.ceremony.set(status.ceremony.map_or(0, |c| i64::try_from(c.entered.len()).unwrap_or(0)));
         let of = &self.members;
-        for gauges in [&self.leader, &of.sealed, &of.reachable, &of.lag, &of.free, &of.low_space] {
+        for gauges in [&self.leader, &of.sealed, &of.reachable, &of.lag, &of.free, &of.low_space, &of.damaged] {
             gauges.reset();
         }
         self.certificate.reset();
@@ -257,6 +262,7 @@ impl Metrics {
                 of.lag.with_label_values(label).set(gauge(member.lag));
                 of.free.with_label_values(label).set(gauge(member.free_bytes));
                 of.low_space.with_label_values(label).set(i64::from(member.low_space));
+                of.damaged.with_label_values(label).set(i64::from(member.health == Some(Health::Damaged)));
             }
             of.reachable.with_label_values(label).set(i64::from(member.reachable));
             if member.certificate_ends_ms > 0 {

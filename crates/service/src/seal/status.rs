@@ -55,6 +55,8 @@ pub struct Status {
     pub ceremony: Option<CeremonyStatus>,
     /// Cluster time, milliseconds since 1970.
     pub cluster_time_ms: u64,
+    /// Raft's term, as the answering node knows it; 0 before it has a log.
+    pub term: u64,
     /// The feature level in force, as applied at the answering node; none before it belongs to a cluster.
     pub level: Option<Level>,
     /// Name of the answering node.

@@ -46,6 +46,7 @@ impl Node {
             nodes,
             ceremony,
             cluster_time_ms: status.as_ref().map_or(0, |s| s.cluster_time_ms),
+            term: status.as_ref().map_or(0, |s| s.term),
             level: status.as_ref().map(|s| s.level),
             answered_by: self.config.name.to_string(),
             dev: seal.map_or(self.config.dev, |s| s.config.flags.dev),
