@@ -54,6 +54,21 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether this node should let another one lead that says it serves. Not after a forged batch: who still serves then has not
+    /// come so far, or forged it.
+    pub(crate) fn makes_way(&self) -> bool {
+        matches!(self, Self::State(_) | Self::DiskFull(_) | Self::UpgradeNeeded(_))
+    }
+
+    /// Of two problems the graver one is told and acted upon: damage of an old part of the log ends nothing, to be lost ends all.
+    pub(crate) fn gravity(&self) -> u8 {
+        match self {
+            Self::Journal(_) => 0,
+            Self::Lost(_) => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether this node, if it leads, takes no more into the log.
     pub(crate) fn ends_sequencing(&self) -> bool {
         !matches!(self, Self::Journal(_))

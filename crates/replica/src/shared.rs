@@ -138,11 +138,10 @@ impl Shared {
         }
     }
 
-    /// The first problem stays: it is the one to look into. Only that this node is lost counts for more.
+    /// The first problem stays, it is the one to look into, until a graver one comes.
     pub(crate) fn set_problem(&self, problem: Problem) {
         let first = self.problem.send_if_modified(|now| {
-            let lost = |problem: &Problem| matches!(problem, Problem::Lost(_));
-            let first = now.as_ref().is_none_or(|now| lost(&problem) && !lost(now));
+            let first = now.as_ref().is_none_or(|now| problem.gravity() > now.gravity());
             if first {
                 *now = Some(problem.clone());
             }

@@ -58,8 +58,8 @@ pub(crate) async fn drive(succession: Arc<Succession>, node: Arc<impl Pings>) {
 /// A leader that has stopped serving takes no more into the log: while it leads, it hands its leadership to one that serves.
 pub(crate) async fn make_way(succession: Arc<Succession>) {
     let mut problem = succession.shared.watch_problem();
-    let ends = |now: &Option<Problem>| now.as_ref().is_some_and(Problem::ends_sequencing);
-    if problem.wait_for(ends).await.is_err() {
+    let makes_way = |now: &Option<Problem>| now.as_ref().is_some_and(Problem::makes_way);
+    if problem.wait_for(makes_way).await.is_err() {
         return;
     }
     loop {
@@ -168,9 +168,9 @@ impl Succession {
         self.successor(|id| !self.peers.is_low(id))
     }
 
-    /// The most advanced of the voters that serve.
+    /// The most advanced of the voters that serve, and have the space to lead: one that is short of it hands leadership back.
     fn serving(&self) -> Option<NodeId> {
-        self.serving_of(&self.others(|_| true))
+        self.serving_of(&self.others(|id| !self.peers.is_low(id)))
     }
 
     /// Voters that could lead.

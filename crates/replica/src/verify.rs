@@ -150,7 +150,8 @@ impl Checker {
             match off_runtime("scrub", move || here.scrub_log()).await.flatten() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return self.shared.set_problem(Problem::Journal(error.to_string()));
+                    // The state stands for that part: it is all the more to be looked at.
+                    self.shared.set_problem(Problem::Journal(error.to_string()));
                 }
                 Err(error) => tracing::warn!(%error, "the log was not checked again; it is tried later"),
             }

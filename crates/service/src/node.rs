@@ -192,9 +192,10 @@ impl Node {
         self.state.borrow().health()
     }
 
-    /// Whether keys can be used here right now: it is unsealed, and has the voters to work with.
+    /// Whether keys can be used here right now: it is unsealed, still a member, and has the voters to work with.
     pub fn serves(&self) -> bool {
-        self.health() == Health::Ok && self.quorum().is_present()
+        let is_disowned = self.current().replica().is_some_and(|replica| replica.status().disowned);
+        self.health() == Health::Ok && !is_disowned && self.quorum().is_present()
     }
 
     /// Waits until that is no longer so, or so again.

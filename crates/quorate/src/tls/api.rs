@@ -114,7 +114,10 @@ impl ApiListener {
                         None => tracing::debug!(%from, "all places for such connections are taken"),
                     },
                     // One client's trouble, which that client is told: never the server's.
-                    Ok(Err(e)) => match foreign.due(&format!("{} {e}", from.ip())).filter(|_| is_foreign(&e)) {
+                    Ok(Err(e)) => match Some(&e)
+                        .filter(|e| is_foreign(e))
+                        .and_then(|e| foreign.due(&format!("{} {e}", from.ip())))
+                    {
                         Some(times) => {
                             tracing::warn!(from = %from.ip(), times, error = %e, "a client's certificate was refused")
                         }

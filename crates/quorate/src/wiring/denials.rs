@@ -29,9 +29,12 @@ impl Denials {
 
     fn tell(&self, code: Code, call: &str, info: Option<&TlsConnectInfo<TcpConnectInfo>>) {
         let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
-        let by =
-            (self.caller_of)(&chain).map_or_else(|why| format!("nobody known ({why})"), |caller| caller.to_string());
-        if let Some(times) = self.told.due(&format!("{by} {call}")) {
+        let (by, kind) = match (self.caller_of)(&chain) {
+            Ok(caller) => (caller.to_string(), format!("{caller} {call}")),
+            // What strangers ask for is theirs to make up.
+            Err(why) => (format!("nobody known ({why})"), why.to_string()),
+        };
+        if let Some(times) = self.told.due(&kind) {
             let from =
                 info.and_then(|info| info.get_ref().remote_addr()).map_or_else(String::new, |a| a.ip().to_string());
             let why = match code {
