@@ -227,19 +227,23 @@ mod tests {
     fn flags_come_before_the_environment_and_that_before_the_file() {
         let dir = Folder::new();
         dir.write("ca.pem", "ROOT");
-        let client_config = Some(dir.write("client.toml", "addr = \"file:1\"\ncacert = \"ca.pem\"\ntimeout = 3"));
-        let from_file = Connection { client_config: client_config.clone(), ..Default::default() };
-        let seen = from_file.config_by(&bare).unwrap();
+        let file = dir.write("client.toml", "addr = \"file:1\"\ncacert = \"ca.pem\"\ntimeout = 3");
+        let named = |name: &str| (name == "QUORATE_CONFIG").then(|| OsString::from(&file));
+        let from_file = Connection::default();
+        let seen = from_file.config_by(&named).unwrap();
         assert_eq!((seen.addrs, seen.ca_pem), (vec!["file:1".to_owned()], b"ROOT".to_vec()));
         assert_eq!(seen.deadline, Duration::from_secs(3));
 
-        let env = |name: &str| (name == "QUORATE_ADDR").then(|| OsString::from("env:1, env:2"));
+        let env = |name: &str| match name {
+            "QUORATE_ADDR" => Some(OsString::from("env:1, env:2")),
+            name => named(name),
+        };
         assert_eq!(from_file.config_by(&env).unwrap().addrs, ["env:1", "env:2"]);
         let flags = Connection { addr: vec!["flag:1".into()], timeout: Some(4), ..from_file.clone() };
         let seen = flags.config_by(&env).unwrap();
         assert_eq!((seen.addrs, seen.deadline), (vec!["flag:1".to_owned()], Duration::from_secs(4)));
         let nothing = Connection { cacert: Some("".into()), ..from_file };
-        assert_eq!(nothing.config_by(&bare).unwrap().ca_pem, b"ROOT", "set to nothing is not set");
+        assert_eq!(nothing.config_by(&named).unwrap().ca_pem, b"ROOT", "set to nothing is not set");
     }
 
     #[test]

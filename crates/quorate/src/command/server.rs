@@ -14,7 +14,7 @@ use crate::wiring;
   quorate server --config /etc/quorate/n1.toml
 
 The node comes up uninitialized or sealed and says on standard error what to do next. SIGTERM stops it in order.
-QUORATE_LOG sets what quorate logs (error, warn, info, debug, or module=level); QUORATE_LOG_FORMAT=json makes one JSON object a line.")]
+QUORATE_LOG sets what it logs (error, warn, info, debug, or module=level); QUORATE_LOG_FORMAT=json makes one JSON object a line.")]
 pub struct Server {
     /// The node's configuration (TOML); `quorate manual config` explains every setting
     #[arg(long, value_name = "FILE")]
