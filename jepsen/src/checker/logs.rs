@@ -15,7 +15,7 @@ const HALTS: [&str; 4] = [
 /// Words by which a process says why it ends: the command's own, and the journal's.
 const ENDS: [&str; 2] = ["error: ", "quorate: the journal's disk failed"];
 /// Words by which a node says that what it had acknowledged is not there, whatever led to it.
-const LOST: &str = "Replacing a damaged member";
+const LOST: &str = quorate_core::REPLACE_MEMBER;
 
 /// The faulty lines of one log. Within the `excused` parts of it, in bytes, a node may stop.
 pub fn faults(node: &str, log: &str, excused: &[Range<u64>]) -> Vec<String> {
@@ -79,6 +79,9 @@ mod tests {
         assert!(names_its_end("quorate: the journal's disk failed: EIO. This process ends now. Check the disk\n"));
         assert!(!names_its_end("n1 ended by itself; its log ends:\nINFO leader changed\n"));
         assert!(!names_its_end("thread 'raft' panicked at src/x.rs:1:2:\nerror: can't go on\n"));
-        assert!(lost_data("why: … (README, \"Replacing a damaged member\")") && !lost_data("error: the disk is full"));
+        assert!(
+            lost_data(&format!("why: … is not what was written there); {}", quorate_core::REPLACE_MEMBER))
+                && !lost_data("error: the disk is full")
+        );
     }
 }
