@@ -1,10 +1,12 @@
 //! The parts of requests, parsed once at the door into types that cannot be wrong.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{InvalidId, KeyId, Name, quoted};
 use crate::lifecycle::KeyState;
 
@@ -54,6 +56,12 @@ parts! {
     Alias: "alias", "the alias";
     /// The description.
     Description: "description", "the description";
+    /// The tags.
+    Tags: "tags", "the tags";
+    /// Which version.
+    Version: "version", "the version";
+    /// A date.
+    Date: "date", "the date";
     /// The client token.
     Token: "token", "the token";
     /// How many keys.
@@ -274,6 +282,107 @@ impl FromStr for Description {
         }
         Ok(Self(s.to_owned()))
     }
+}
+
+/// What people or programs have put on a key: names with values, no secret (AWS: tags).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tags(BTreeMap<String, String>);
+
+/// Most tags of a key.
+pub const TAGS_MAX: usize = 50;
+/// Longest name of a tag, in characters.
+pub const TAG_NAME_LEN_MAX: usize = 128;
+/// Longest value of a tag, in characters.
+pub const TAG_VALUE_LEN_MAX: usize = 256;
+
+impl Tags {
+    /// Longest encoding: a character takes up to four bytes.
+    pub(crate) const ENCODED_LEN_MAX: usize = TAGS_MAX * (8 + 4 * (TAG_NAME_LEN_MAX + TAG_VALUE_LEN_MAX));
+
+    /// Checks them.
+    ///
+    /// # Errors
+    /// Too many, too long, a name that is empty or stands twice, a control character.
+    pub fn new(tags: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidRequest> {
+        let mut checked = BTreeMap::new();
+        for (name, value) in tags {
+            check_tag(&name, &value)?;
+            if checked.insert(name.clone(), value).is_some() {
+                return Err(InvalidRequest::wrong(
+                    Part::Tags,
+                    format!("the tag {} is given twice; give each once", quoted(&name)),
+                ));
+            }
+        }
+        Self(checked).checked()
+    }
+
+    fn checked(self) -> Result<Self, InvalidRequest> {
+        if self.0.len() > TAGS_MAX {
+            let why = format!("a key has at most {TAGS_MAX} tags, not {}", self.0.len());
+            return Err(InvalidRequest::wrong(Part::Tags, why));
+        }
+        Ok(self)
+    }
+
+    /// These, with others put over them.
+    ///
+    /// # Errors
+    /// Too many together.
+    pub fn with(&self, others: &Self) -> Result<Self, InvalidRequest> {
+        let mut tags = self.clone();
+        tags.0.extend(others.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        tags.checked()
+    }
+
+    /// These, without those of such names.
+    pub fn without(&self, names: &[String]) -> Self {
+        let mut tags = self.clone();
+        tags.0.retain(|name, _| !names.contains(name));
+        tags
+    }
+
+    /// Whether all of `others` are among these.
+    pub fn include(&self, others: &Self) -> bool {
+        others.0.iter().all(|(name, value)| self.0.get(name) == Some(value))
+    }
+
+    /// Names and values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn write(&self, to: Writer) -> Writer {
+        self.iter().fold(to, |to, (name, value)| to.field(name.as_bytes()).field(value.as_bytes()))
+    }
+
+    /// All of what is left to read: names ascend, so that there is one encoding.
+    pub(crate) fn read(mut from: Reader<'_>) -> Result<Self, Malformed> {
+        const BAD: Malformed = Malformed("tags");
+        let mut tags = BTreeMap::new();
+        while !from.rest().is_empty() {
+            let (name, value) = (from.text(4 * TAG_NAME_LEN_MAX)?, from.text(4 * TAG_VALUE_LEN_MAX)?);
+            if tags.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= name) {
+                return Err(BAD);
+            }
+            check_tag(name, value).map_err(|_| BAD)?;
+            tags.insert(name.to_owned(), value.to_owned());
+        }
+        Self(tags).checked().map_err(|_| BAD)
+    }
+}
+
+fn check_tag(name: &str, value: &str) -> Result<(), InvalidRequest> {
+    let why = if name.is_empty() {
+        "a tag has no name; give each as NAME=VALUE".to_owned()
+    } else if name.chars().count() > TAG_NAME_LEN_MAX || value.chars().count() > TAG_VALUE_LEN_MAX {
+        format!("the tag {} is too long: a name has at most {TAG_NAME_LEN_MAX} characters, a value {TAG_VALUE_LEN_MAX}", quoted(name))
+    } else if name.chars().chain(value.chars()).any(char::is_control) {
+        format!("the tag {} has a control character in it; leave it out", quoted(name))
+    } else {
+        return Ok(());
+    };
+    Err(InvalidRequest::wrong(Part::Tags, why))
 }
 
 /// A client token: a UUIDv7 (RFC 9562), which makes a retry recognisable, through any node (key-model §5.4).
