@@ -80,6 +80,34 @@ parts! {
     Plaintext: "plaintext", "the plaintext";
     /// The ciphertext.
     Ciphertext: "ciphertext", "the ciphertext";
+    /// What kind of key.
+    Spec: "spec", "the key spec";
+    /// What a key is for.
+    Usage: "usage", "the usage";
+    /// By which algorithm.
+    Algorithm: "algorithm", "the algorithm";
+    /// The bytes of a key that is brought along.
+    Material: "material", "the key material";
+    /// A public key that is brought along.
+    PublicKey: "public-key", "the public key";
+    /// A key that is wrapped.
+    WrappedKey: "wrapped-key", "the wrapped key";
+    /// What is to be signed or authenticated.
+    Input: "input", "the input";
+    /// A message's digest.
+    Digest: "digest", "the digest";
+    /// The signature.
+    Signature: "signature", "the signature";
+    /// The authentication code.
+    Mac: "mac", "the authentication code";
+    /// The initialisation vector.
+    Iv: "iv", "the IV";
+    /// The authentication tag.
+    Tag: "tag", "the authentication tag";
+    /// The salt.
+    Salt: "salt", "the salt";
+    /// How many iterations.
+    Iterations: "iterations", "the number of iterations";
     /// How many bytes are wanted.
     Len: "length", "the number of bytes";
     /// The whole of it.
@@ -87,6 +115,10 @@ parts! {
 }
 
 impl Part {
+    /// For people, after "is no".
+    pub(crate) fn noun(self) -> &'static str {
+        self.as_str().trim_start_matches("the ")
+    }
     /// What to do when it is too long; empty, or beginning with "; ".
     const fn hint(self) -> &'static str {
         match self {
