@@ -143,8 +143,8 @@ pub struct Life {
     pub dates: Dates,
     /// Whether it may be used (Azure: enabled).
     pub enabled: bool,
-    /// When this was last changed (display time, ms since 1970): what somebody set to begin "now" has begun, although cluster
-    /// time lags.
+    /// When this was last changed (display time, ms since 1970): what somebody set to begin, or to end, "now" has done so,
+    /// although cluster time lags, and stays so, although it may be set back.
     pub updated_ms: u64,
 }
 
@@ -158,6 +158,11 @@ impl Life {
         at_ms <= now.cluster_ms.max(self.updated_ms)
     }
 
+    /// Whether what ends at `at_ms` has ended; 0 = it has no end.
+    pub fn ended(&self, at_ms: u64, now: Time) -> bool {
+        now.ended(at_ms) || at_ms != 0 && at_ms <= self.updated_ms
+    }
+
     /// Its state; `retired` = it is below its key's floor for protection.
     pub fn state(&self, retired: bool, now: Time) -> VersionState {
         let dates = &self.dates;
@@ -166,7 +171,7 @@ impl Life {
             (true, true) => VersionState::DestroyedCompromised,
             (true, false) => VersionState::Destroyed,
             (false, true) => VersionState::Compromised,
-            (false, false) if retired || now.ended(dates.deactivation) => VersionState::Deactivated,
+            (false, false) if retired || self.ended(dates.deactivation, now) => VersionState::Deactivated,
             (false, false) if dates.activation == 0 || !self.begun(dates.activation, now) => VersionState::PreActive,
             (false, false) => VersionState::Active,
         }
@@ -324,7 +329,7 @@ impl Row {
         if !life.begun(start, now) {
             return Err(NoWay::NotYet { at_ms: start });
         }
-        if self == Self::Protect && now.ended(dates.protect_stop) {
+        if self == Self::Protect && life.ended(dates.protect_stop, now) {
             return Err(NoWay::Ended { at_ms: dates.protect_stop });
         }
         Ok(cell)
@@ -399,6 +404,8 @@ mod tests {
         let mut ahead = life(Dates::active_from(1200));
         ahead.updated_ms = 1200;
         assert_eq!(ahead.state(false, NOW), V::Active, "whoever set it to now has it now");
+        ahead.dates.deactivation = 1200;
+        assert_eq!(ahead.state(false, NOW), V::Deactivated, "whoever ended it now has ended it");
     }
 
     #[test]

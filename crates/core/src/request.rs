@@ -408,7 +408,10 @@ fn check_tag(name: &str, value: &str) -> Result<(), InvalidRequest> {
     let why = if name.is_empty() {
         "a tag has no name; give each as NAME=VALUE".to_owned()
     } else if name.chars().count() > TAG_NAME_LEN_MAX || value.chars().count() > TAG_VALUE_LEN_MAX {
-        format!("the tag {} is too long: a name has at most {TAG_NAME_LEN_MAX} characters, a value {TAG_VALUE_LEN_MAX}", quoted(name))
+        format!(
+            "the tag {} is too long: a name has at most {TAG_NAME_LEN_MAX} characters, a value {TAG_VALUE_LEN_MAX}",
+            quoted(name)
+        )
     } else if name.chars().chain(value.chars()).any(char::is_control) {
         format!("the tag {} has a control character in it; leave it out", quoted(name))
     } else {
@@ -620,6 +623,28 @@ mod tests {
         for bad in [&[("a", "1"), ("a", "1")][..], &[("a", "1"), ("a", "2")], &[("", "1")]] {
             assert_eq!(context(bad).unwrap_err().part(), Part::Context);
         }
+    }
+
+    #[test]
+    fn tags_are_checked_and_have_one_encoding() {
+        let new = |tags: &[(&str, &str)]| Tags::new(tags.iter().map(|(n, v)| ((*n).into(), (*v).into())));
+        let (a, b) = (new(&[("a", "1"), ("b", "")]).unwrap(), new(&[("b", "2"), ("c", "3")]).unwrap());
+        let both = a.with(&b).unwrap();
+        assert_eq!(both.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2"), ("c", "3")]);
+        assert!(both.include(&b) && !both.include(&a) && both.include(&Tags::default()));
+        assert_eq!(both.without(&["b".into(), "x".into()]), new(&[("a", "1"), ("c", "3")]).unwrap());
+        let bytes = both.write(Writer::new()).finish();
+        assert_eq!(Tags::read(Reader::new("x", &bytes)), Ok(both));
+        let twice = Writer::new().field(b"a").field(b"1").field(b"a").field(b"1").finish();
+        assert!(Tags::read(Reader::new("x", &twice)).is_err());
+        let long = "n".repeat(TAG_NAME_LEN_MAX + 1);
+        for bad in [&[("", "v")][..], &[("a", "1"), ("a", "1")], &[("a", "x\n")], &[(&long, "")]] {
+            assert_eq!(new(bad).unwrap_err().part(), Part::Tags);
+        }
+        assert!(new(&[(&long[1..], &"ж".repeat(TAG_VALUE_LEN_MAX))]).is_ok());
+        let many = |n: usize| Tags::new((0..n).map(|n| (n.to_string(), String::new())));
+        assert!(many(TAGS_MAX).is_ok() && many(TAGS_MAX + 1).is_err());
+        assert!(many(TAGS_MAX).unwrap().with(&a).is_err());
     }
 
     #[test]

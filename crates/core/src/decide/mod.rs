@@ -21,6 +21,8 @@ mod enable;
 mod retry;
 mod rotate;
 mod schedule_deletion;
+mod update;
+mod version;
 
 #[cfg(test)]
 mod model;
@@ -30,13 +32,15 @@ use thiserror::Error;
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
 pub use self::cancel_deletion::CancelDeletion;
-pub use self::create::Create;
+pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::Rotate;
 pub use self::schedule_deletion::ScheduleDeletion;
+pub use self::update::{Tag, Untag, Update};
+pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
 
 use crate::access::Access;
 use crate::action::Action;
@@ -100,10 +104,9 @@ impl Write {
     /// The record it writes.
     pub fn name(&self) -> RecordName {
         match self {
-            Self::Create(record)
-            | Self::CreateWith(record, _)
-            | Self::Update(record)
-            | Self::UpdateKeeping(record) => record.name(),
+            Self::Create(record) | Self::CreateWith(record, _) | Self::Update(record) | Self::UpdateKeeping(record) => {
+                record.name()
+            }
             Self::Delete(name) => name.clone(),
         }
     }
@@ -217,11 +220,25 @@ pub enum Refusal {
     #[error("version {1} of key {0} is {state}{then}", state = .2.as_str(), then = then(*.2))]
     VersionState(KeyId, KeyVersion, VersionState),
     /// The version is not for that yet.
-    #[error("version {1} of key {0} is not for that before {}", crate::time::utc(*.2))]
-    NotYet(KeyId, KeyVersion, u64),
+    #[error("version {version} of key {key} is not for that before {}", crate::time::utc(*at_ms))]
+    NotYet {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// From when it is, ms since 1970.
+        at_ms: u64,
+    },
     /// The version is not for that any more.
-    #[error("version {1} of key {0} has not been for that since {}; rotate the key", crate::time::utc(*.2))]
-    Ended(KeyId, KeyVersion, u64),
+    #[error("version {version} of key {key} has not been for that since {}; rotate the key", crate::time::utc(*at_ms))]
+    Ended {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// Since when not, ms since 1970.
+        at_ms: u64,
+    },
     /// What the change would make of the record is none.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -232,10 +249,10 @@ pub enum Refusal {
     )]
     BriefWindow,
     /// The named key is not the ciphertext's.
-    #[error("the ciphertext was made with key {actual}, not with the key named, {named}; name that key, or none")]
+    #[error("the ciphertext was made with key {actual}, which is not {}; name that key, or none", named(expected))]
     WrongKey {
-        /// The key the caller named.
-        named: KeyId,
+        /// The keys the caller named.
+        expected: Vec<KeyHandle>,
         /// The key in the ciphertext's header.
         actual: KeyId,
     },
@@ -282,11 +299,18 @@ impl Refusal {
             Self::NoVersion(..)
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
-            | Self::NotYet(..)
-            | Self::Ended(..) => Some(Part::Version),
+            | Self::NotYet { .. }
+            | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,
         }
+    }
+}
+
+fn named(keys: &[KeyHandle]) -> String {
+    match keys {
+        [one] => format!("the key named, {one}"),
+        many => format!("one of the {} keys named", many.len()),
     }
 }
 
@@ -314,8 +338,8 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
         NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
         NoWay::VersionDisabled => Refusal::VersionDisabled(key, version),
         NoWay::Version(state) => Refusal::VersionState(key, version, state),
-        NoWay::NotYet { at_ms } => Refusal::NotYet(key, version, at_ms),
-        NoWay::Ended { at_ms } => Refusal::Ended(key, version, at_ms),
+        NoWay::NotYet { at_ms } => Refusal::NotYet { key, version, at_ms },
+        NoWay::Ended { at_ms } => Refusal::Ended { key, version, at_ms },
     }
 }
 

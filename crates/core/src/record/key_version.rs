@@ -52,18 +52,7 @@ impl KeyVersionRecord {
     /// A new version, active at once; its material and what goes with it is put in by whoever writes it.
     pub fn new(key: KeyId, version: KeyVersion, spec: KeySpec, mode: Mode, usage: Usages, created_ms: u64) -> Self {
         let life = Life::new(created_ms);
-        Self {
-            key,
-            version,
-            spec,
-            mode,
-            usage,
-            ops: usage,
-            life,
-            created_ms,
-            material_id: [0; 32],
-            public: Vec::new(),
-        }
+        Self { key, version, spec, mode, usage, ops: usage, life, created_ms, material_id: [0; 32], public: Vec::new() }
     }
 
     /// Divides an opened body into what is known about the version and its material (borrowed: nothing is copied); no material:
@@ -97,7 +86,7 @@ impl KeyVersionRecord {
         let public = fields.take(PUBLIC).to_vec();
         fields.finish(Self::WHAT)?;
         let material = from.field(MATERIAL_LEN_MAX)?;
-        if !material.is_empty() && spec.material_len().is_some_and(|len| len != material.len()) {
+        if !material.is_empty() && spec.material_lens().is_some_and(|lens| !lens.contains(&material.len())) {
             return Err(BAD.into());
         }
         let life = Life { dates, enabled, updated_ms };
