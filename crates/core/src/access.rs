@@ -217,6 +217,14 @@ impl<'a, F: Facts> Access<'a, F> {
         }
     }
 
+    /// What is known of a version of a key that was granted; `None` = there is none of that number.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn head(&mut self, key: &KeyRecord, number: KeyVersion) -> Result<Option<Of<KeyVersionRecord>>, F::Error> {
+        if self.granted.has(key.id) { self.facts.get::<KeyVersionRecord>((key.id, number)) } else { Ok(None) }
+    }
+
     /// A record that goes with what was granted. For the decisions of this crate.
     pub(crate) fn get<K: Stored>(&mut self, name: K::Name) -> Result<Option<Of<K>>, F::Error> {
         self.facts.get(name)

@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{InvalidId, KeyId, Name, quoted};
+use crate::key_spec::KeySpec;
 use crate::lifecycle::KeyState;
+use crate::record::KeyRecord;
 
 /// Longest description of a key, in bytes.
 pub const DESCRIPTION_LEN_MAX: usize = 256;
@@ -123,6 +125,7 @@ impl Part {
     const fn hint(self) -> &'static str {
         match self {
             Self::Plaintext => "; encrypt larger data under a data key",
+            Self::Input => "; sign its digest",
             _ => "",
         }
     }
@@ -167,6 +170,10 @@ impl InvalidRequest {
 
 /// Longest plaintext that is encrypted directly, in bytes; longer data goes under a data key.
 pub const PLAINTEXT_LEN_MAX: usize = 4096;
+/// Longest message that is signed or authenticated whole, in bytes; of a longer one, its digest is signed.
+pub const INPUT_LEN_MAX: usize = 64 * 1024;
+/// Most keys that whoever decrypts may say he expects.
+pub const EXPECTED_KEYS_MAX: usize = 16;
 /// Longest data key, in bytes.
 pub const DATA_KEY_LEN_MAX: usize = 1024;
 /// Length of a data key when the caller says nothing, in bytes.
@@ -581,6 +588,30 @@ impl KeyStates {
             KeyState::PendingDeletion { .. } => self.pending_deletion,
             KeyState::Destroyed => false,
         }
+    }
+}
+
+/// Which keys a list is of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFilter {
+    /// In one of these states.
+    pub states: KeyStates,
+    /// Of one of these kinds; none = of any.
+    pub specs: Vec<KeySpec>,
+    /// With all of these tags.
+    pub tags: Tags,
+}
+
+impl KeyFilter {
+    /// Every key that is shown at all.
+    pub fn any() -> Self {
+        Self { states: KeyStates::ANY, specs: Vec::new(), tags: Tags::default() }
+    }
+
+    /// Whether that key is listed.
+    pub fn holds(&self, key: &KeyRecord) -> bool {
+        let of_kind = self.specs.is_empty() || self.specs.contains(&key.spec);
+        of_kind && self.states.hold(key.state) && key.tags.include(&self.tags)
     }
 }
 

@@ -55,6 +55,8 @@ impl From<&KeyRecord> for KeyView {
 /// A version of a key, its material apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VersionView {
+    /// Of which key.
+    pub key: KeyId,
     /// Its number.
     pub version: KeyVersion,
     /// Its state now.
@@ -81,6 +83,7 @@ impl VersionView {
     /// Of that version of that key, as it is at that time.
     pub fn new(key: &KeyRecord, head: &KeyVersionRecord, now: Time) -> Self {
         Self {
+            key: key.id,
             version: head.version,
             state: head.life.state(key.has_retired(head.version), now),
             enabled: head.life.enabled,

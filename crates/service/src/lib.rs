@@ -17,6 +17,7 @@ mod own_keys;
 pub(crate) mod records;
 pub mod seal;
 mod view;
+mod workers;
 
 pub use call::{Call, Meter, Metered, deadline};
 pub use error::{Error, Reason};

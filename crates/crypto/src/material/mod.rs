@@ -14,6 +14,14 @@ pub enum Material {
     Symmetric(SymmetricKey),
 }
 
+/// Fresh.
+pub struct Fresh {
+    /// Secret.
+    pub secret: SecretBytes,
+    /// Public.
+    pub public: Vec<u8>,
+}
+
 impl Material {
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> usize {
@@ -29,10 +37,15 @@ impl Material {
         }
     }
 
+    /// Whether it takes more than a moment to make.
+    pub fn is_slow_to_make(_: KeySpec) -> bool {
+        false
+    }
+
     /// Fresh material of that kind, as records hold it.
-    pub fn fresh(spec: KeySpec, entropy: &dyn Entropy) -> SecretBytes {
+    pub fn fresh(spec: KeySpec, entropy: &dyn Entropy) -> Fresh {
         match spec {
-            KeySpec::Aes256 => SymmetricKey::fresh(entropy),
+            KeySpec::Aes256 => Fresh { secret: SymmetricKey::fresh(entropy), public: Vec::new() },
             other => unreachable!("nothing makes {} yet", other.as_str()),
         }
     }
@@ -54,10 +67,10 @@ mod tests {
     #[test]
     fn fresh_material_reads_back_and_nothing_else_does() {
         for spec in &[KeySpec::Aes256] {
-            let fresh = Material::fresh(*spec, &TestEntropy::new(1));
+            let fresh = Material::fresh(*spec, &TestEntropy::new(1)).secret;
             assert!(Material::read(*spec, &fresh).is_some());
             assert!(Material::read(*spec, &fresh[1..]).is_none() && Material::read(*spec, &[]).is_none());
-            assert_ne!(Material::fresh(*spec, &TestEntropy::new(2)), fresh);
+            assert_ne!(Material::fresh(*spec, &TestEntropy::new(2)).secret, fresh);
         }
     }
 }

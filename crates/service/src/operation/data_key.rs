@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_core::access::{Access, Usable};
+use quorate_core::access::{Access, Usable, Want};
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
@@ -58,20 +58,20 @@ impl Use for GenerateDataKey {
         if self.with_plaintext { Action::DataKey } else { Action::DataKeyWithoutPlaintext }
     }
 
-    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
+    fn check(&self, _: &Tools) -> Result<(), Error> {
         DataKeyLength::check(self.len()).map_err(too_long)
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
+        at.usable(&self.key, Want { algorithm: Some(Algorithm::Blob), ..Want::new(Usage::Encrypt) })
     }
 
-    fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<DataKey, Error> {
+    fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<DataKey, Error> {
         let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
-        let (key_id, version) = (usable.key, usable.version);
+        let (key_id, version) = (usable.key, usable.version.version);
         let key = KeyRef { lineage: tools.lineage, key_id, version };
         let (plaintext, ciphertext) =
-            data_key(material, key, &ContextHash::of(&self.context), self.len(), tools.entropy).map_err(too_long)?;
+            data_key(material, key, &ContextHash::of(&self.context), self.len(), &*tools.entropy).map_err(too_long)?;
         let plaintext = self.with_plaintext.then_some(plaintext);
         Ok(DataKey { ciphertext, plaintext, key: key_id, version })
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::access::{Access, Usable};
+use quorate_core::access::{Access, Usable, Want};
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{Algorithm, Usage};
-use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
+use quorate_core::request::{EXPECTED_KEYS_MAX, EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BLOB_OVERHEAD, BlobHeader, BlobKind, ContextHash, decrypt};
@@ -16,7 +16,7 @@ use super::NOT_FITTING;
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
-/// Decrypts `ciphertext`, which was bound to `context`. With `key`, it must be that key's.
+/// Decrypts `ciphertext`, which was bound to `context`. With keys that are `expected`, it must be one of theirs.
 ///
 /// Refused, before any cryptography: no ciphertext of ours, [`Error::WrongLineage`], a key that is wrong, unknown, or in the wrong
 /// state; after it only [`Error::Tampered`].
@@ -24,7 +24,7 @@ pub struct Decrypt {
     header: BlobHeader,
     ciphertext: Bytes,
     context: EncryptionContext,
-    key: Option<KeyHandle>,
+    expected: Vec<KeyHandle>,
 }
 
 /// A plaintext, wiped when dropped, and what had encrypted it.
@@ -42,7 +42,11 @@ impl Decrypt {
     ///
     /// # Errors
     /// When it is too long, or none of ours.
-    pub fn new(ciphertext: Bytes, context: EncryptionContext, key: Option<KeyHandle>) -> Result<Self, InvalidRequest> {
+    pub fn new(
+        ciphertext: Bytes,
+        context: EncryptionContext,
+        expected: Vec<KeyHandle>,
+    ) -> Result<Self, InvalidRequest> {
         const MAX: usize = PLAINTEXT_LEN_MAX + BLOB_OVERHEAD;
         let wrong = |why: String| InvalidRequest::wrong(Part::Ciphertext, why);
         if ciphertext.len() > MAX {
@@ -50,7 +54,11 @@ impl Decrypt {
         }
         let header = BlobHeader::parse(&ciphertext)
             .map_err(|e| wrong(format!("this is no ciphertext that quorate made ({e}); give the whole of one")))?;
-        Ok(Self { header, ciphertext, context, key })
+        if expected.len() > EXPECTED_KEYS_MAX {
+            let why = format!("at most {EXPECTED_KEYS_MAX} keys can be expected, not {}", expected.len());
+            return Err(InvalidRequest::wrong(Part::Key, why));
+        }
+        Ok(Self { header, ciphertext, context, expected })
     }
 }
 
@@ -62,7 +70,7 @@ impl Use for Decrypt {
         Action::Decrypt
     }
 
-    fn check(&self, tools: &Tools<'_>) -> Result<(), Error> {
+    fn check(&self, tools: &Tools) -> Result<(), Error> {
         if !self.header.is_of(&tools.lineage) {
             return Err(Error::WrongLineage);
         }
@@ -77,13 +85,14 @@ impl Use for Decrypt {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.process(self.header.key_id, self.header.version, self.key.as_ref(), Usage::Decrypt, Algorithm::Blob)
+        let want = Want { algorithm: Some(Algorithm::Blob), ..Want::new(Usage::Decrypt) };
+        at.opens(self.header.key_id, self.header.version, &self.expected, want)
     }
 
-    fn act(&self, usable: Self::Facts, _: &Tools<'_>) -> Result<Plaintext, Error> {
+    fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Plaintext, Error> {
         let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
         let context = ContextHash::of(&self.context);
         let plaintext = decrypt(material, &context, &self.ciphertext).map_err(|_| Error::Tampered)?;
-        Ok(Plaintext { plaintext, key: usable.key, version: usable.version })
+        Ok(Plaintext { plaintext, key: usable.key, version: usable.version.version })
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::access::{Access, Usable};
+use quorate_core::access::{Access, Usable, Want};
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
-use quorate_core::key_spec::{Algorithm, Usage};
+use quorate_core::key_spec::Usage;
 use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BlobKind, ContextHash, KeyRef, encrypt};
@@ -45,21 +45,21 @@ impl Use for Encrypt {
         Action::Encrypt
     }
 
-    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
+    fn check(&self, _: &Tools) -> Result<(), Error> {
         let (len, max) = (self.plaintext.len(), PLAINTEXT_LEN_MAX);
         if len > max { Err(InvalidRequest::TooLarge { part: Part::Plaintext, len, max }.into()) } else { Ok(()) }
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
+        at.usable(&self.key, Want::new(Usage::Encrypt))
     }
 
-    fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<Ciphertext, Error> {
+    fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<Ciphertext, Error> {
         let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
-        let (key_id, version) = (usable.key, usable.version);
+        let (key_id, version) = (usable.key, usable.version.version);
         let key = KeyRef { lineage: tools.lineage, key_id, version };
         let context = ContextHash::of(&self.context);
-        let ciphertext = encrypt(material, key, BlobKind::Direct, &context, &self.plaintext, tools.entropy);
+        let ciphertext = encrypt(material, key, BlobKind::Direct, &context, &self.plaintext, &*tools.entropy);
         Ok(Ciphertext { ciphertext, key: key_id, version })
     }
 }

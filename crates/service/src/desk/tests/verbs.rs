@@ -4,7 +4,7 @@ use quorate_core::decide::{
     CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
 };
 use quorate_core::principal::Principal;
-use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHandle, KeyStates, PageLen};
+use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyFilter, KeyHandle, PageLen};
 use quorate_core::views::{AliasView, KeyView};
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ impl Kms {
         token: &[u8],
         until: Instant,
     ) -> Answer<Page<KeyView>> {
-        self.page(&call(who, until), ListKeys { len, states: KeyStates::ANY, token: token.to_vec().into() }).await
+        self.page(&call(who, until), ListKeys { len, filter: KeyFilter::any(), token: token.to_vec().into() }).await
     }
     pub(crate) async fn list_aliases(
         &self,
@@ -105,7 +105,7 @@ impl Kms {
         key: Option<&KeyHandle>,
         until: Instant,
     ) -> Answer<Plaintext> {
-        let wanted = Decrypt::new(ciphertext.to_vec().into(), context.clone(), key.cloned())?;
+        let wanted = Decrypt::new(ciphertext.to_vec().into(), context.clone(), key.cloned().into_iter().collect())?;
         self.perform(&call(who, until), wanted).await
     }
     pub(crate) async fn generate_data_key(
