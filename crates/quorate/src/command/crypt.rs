@@ -132,9 +132,9 @@ impl Encrypt {
   quorate decrypt --in password.q --out password.txt
   quorate decrypt --key payments --in password.q  refuses a ciphertext of any other key")]
 pub struct Decrypt {
-    /// Refuse a ciphertext of any key but this one
-    #[arg(long, value_name = "KEY", default_value = "", add = ArgValueCompleter::new(completions::keys))]
-    key: String,
+    /// Refuse a ciphertext of any key but this one; may be given several times
+    #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
+    key: Vec<String>,
     #[command(flatten)]
     aad: Aad,
     #[command(flatten)]
@@ -255,7 +255,7 @@ impl Random {
 
 /// Raw bytes to the file or standard output; with `--output json` or `yaml`, the metadata on standard output, and the bytes in
 /// it unless they went to a file.
-fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], mut meta: Value) -> CommandResult {
+pub fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], mut meta: Value) -> CommandResult {
     if let Some(path) = out.path() {
         let mut sink = out.open(mode)?;
         let written = std::io::Write::write_all(&mut sink, bytes).and_then(|()| sink.finish());

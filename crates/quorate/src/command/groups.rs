@@ -5,8 +5,9 @@ use clap::CommandFactory;
 use super::Cli;
 
 /// Commands by what people come for.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Use keys", &["encrypt", "decrypt", "file", "data-key", "random"]),
+    ("Sign and agree", &["sign", "verify", "public-key", "mac", "verify-mac", "agree", "encapsulate", "decapsulate"]),
     ("Manage keys", &["keys", "alias"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
