@@ -156,9 +156,9 @@ impl<'a> Secrets<'a> {
         let Slot::Fresh(nth, spec) = slot else { return };
         match self.fresh.get_mut(nth) {
             Some((of, _)) if *of == spec => {}
-            Some(other) => *other = (spec, Material::fresh(spec, entropy)),
+            Some(other) => *other = (spec, Material::fresh(spec, entropy).material),
             // Slots are counted as they are written.
-            None => self.fresh.push((spec, Material::fresh(spec, entropy))),
+            None => self.fresh.push((spec, Material::fresh(spec, entropy).material)),
         }
     }
 
