@@ -2,8 +2,9 @@
 //! customer ciphertexts, each to the byte of `key-hierarchy.md`.
 //!
 //! Pure and synchronous: no files, sockets or clocks; random bytes come through [`quorate_core::seam::Entropy`].
-//! (Three algorithms draw from aws-lc's own generator, which takes no other: ML-KEM key generation, ML-KEM
-//! encapsulation and the padding of OAEP; and the splitter from its own, on a thread of its own.)
+//! (Where aws-lc takes no other generator, its own serves: making RSA keys and keys of curves, ML-KEM encapsulation and the
+//! quorum's ML-KEM key, the padding of OAEP and PSS, ECDSA and ML-DSA signatures; and the splitter has its own, on a thread of
+//! its own.)
 //! It leaves to others: who may ask for a secret (`service`), the token's half of an envelope (`hsm`), where
 //! ciphertext goes (`replica`).
 //!

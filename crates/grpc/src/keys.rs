@@ -16,7 +16,7 @@ use quorate_service::operation::{
     Agree, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateRandom, GetPublicKey, Input,
     ListAliases, ListKeys, ListVersions, MakeMac, Sign, Verified, Verify, VerifyMac, echo,
 };
-use quorate_service::{Call, Error};
+use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
 
 use crate::caller::Callers;
@@ -307,7 +307,8 @@ impl Keys for KeysDoor {
     async fn agree(&self, request: Request<v1::AgreeRequest>) -> Answer<v1::AgreeResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let by = by(&asked.key, asked.version, "")?;
-        let made = kms.perform(&call, Agree { by, peer: asked.peer }).await.map_err(refused)?;
+        let peer = PublicKey::parse(&asked.peer).map_err(refused)?;
+        let made = kms.perform(&call, Agree { by, peer }).await.map_err(refused)?;
         let (key_id, key_version) = (made.used.key.to_string(), made.used.version.get());
         Ok(Response::new(v1::AgreeResponse { secret: released(made.secret), key_id, key_version }))
     }

@@ -75,7 +75,7 @@ fn plain(key: &str, plaintext: &[u8]) -> v1::EncryptRequest {
     v1::EncryptRequest { key: key.into(), plaintext: plaintext.to_vec().into(), aad: vec![] }
 }
 fn cipher(ciphertext: &[u8]) -> v1::DecryptRequest {
-    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), aad: vec![], key: String::new() }
+    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), aad: vec![], key: vec![] }
 }
 fn pair(key: &str, value: &str) -> v1::AssociatedData {
     v1::AssociatedData { key: key.into(), value: value.into() }
@@ -338,7 +338,7 @@ async fn a_key_on_the_wire() {
     let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
     let request = v1::CreateKeyRequest { alias: "db".into(), description: "the database's".into(), token: token(7) };
     let made = admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap();
-    assert_eq!((made.state(), made.algorithm.as_str(), made.current_version), (KeyState::Enabled, "aes-256", 1));
+    assert_eq!((made.state(), made.spec.as_str(), made.current_version), (KeyState::Enabled, "aes-256", 1));
     assert_eq!((made.description.as_str(), made.deletion_ms, made.rotated_ms), ("the database's", 0, 0));
     assert_eq!(made.key_id.len(), 36);
     assert_eq!(admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap(), made, "the same token");

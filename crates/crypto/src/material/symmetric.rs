@@ -29,11 +29,8 @@ impl SymmetricKey {
         Secret::from_slice(bytes).map(Self)
     }
 
-    /// The bytes of a fresh key.
-    pub fn fresh(entropy: &dyn Entropy) -> SecretBytes {
-        let mut bytes = Zeroizing::new(vec![0; 32]);
-        entropy.fill(&mut bytes);
-        bytes
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.expose()
     }
 }
 

@@ -7,9 +7,9 @@ use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::key_spec::Usage;
 use quorate_crypto::SecretBytes;
-use quorate_crypto::material::Material;
+use quorate_crypto::material::{Material, PublicKey};
 
-use super::{By, Used, failed};
+use super::{By, NOT_FITTING, Used, failed};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
@@ -20,8 +20,8 @@ use crate::error::Error;
 pub struct Agree {
     /// By which key.
     pub by: By,
-    /// The peer's public key (SubjectPublicKeyInfo, DER).
-    pub peer: Bytes,
+    /// The peer's public key.
+    pub peer: PublicKey,
 }
 
 /// A shared secret, wiped when dropped.
@@ -49,7 +49,7 @@ impl Use for Agree {
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Shared, Error> {
-        let secret = usable.material.agree(usable.algorithm, &self.peer).map_err(failed)?;
+        let secret = usable.material.agree(&self.peer).map_err(failed)?;
         Ok(Shared { secret, used: Used::of(&usable) })
     }
 }
@@ -85,7 +85,8 @@ impl Use for Encapsulate {
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Encapsulated, Error> {
-        let (ciphertext, secret) = usable.material.encapsulate(usable.algorithm).map_err(failed)?;
+        let public = usable.material.public().ok_or(NOT_FITTING)?;
+        let (ciphertext, secret) = public.encapsulate().map_err(failed)?;
         Ok(Encapsulated { ciphertext, secret, used: Used::of(&usable) })
     }
 }
@@ -114,7 +115,7 @@ impl Use for Decapsulate {
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Shared, Error> {
-        let secret = usable.material.decapsulate(usable.algorithm, &self.ciphertext).map_err(failed)?;
+        let secret = usable.material.decapsulate(&self.ciphertext).map_err(failed)?;
         Ok(Shared { secret, used: Used::of(&usable) })
     }
 }

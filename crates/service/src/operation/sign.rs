@@ -9,7 +9,7 @@ use quorate_core::key_spec::Usage;
 use quorate_core::request::{INPUT_LEN_MAX, InvalidRequest, Part};
 use quorate_crypto::material::{Material, SignInput};
 
-use super::{By, Used, failed};
+use super::{By, NOT_FITTING, Used, failed};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
@@ -120,13 +120,10 @@ impl Use for Verify {
         at.usable(&self.by.key, self.by.want(Usage::Verify))
     }
 
-    fn is_slow(&self, usable: &Self::Facts) -> bool {
-        usable.material.is_slow()
-    }
-
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Verified, Error> {
         let (by, input) = (usable.algorithm, self.input.to_crypto());
-        let valid = usable.material.verify(by, input, &self.context, &self.signature).map_err(failed)?;
+        let public = usable.material.public().ok_or(NOT_FITTING)?;
+        let valid = public.verify(by, input, &self.signature, &self.context).map_err(failed)?;
         Ok(Verified { valid, used: Used::of(&usable) })
     }
 }

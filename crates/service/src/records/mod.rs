@@ -19,7 +19,7 @@ use quorate_core::key_spec::KeySpec;
 use quorate_core::record_key::RecordKey;
 use quorate_core::seam::Entropy;
 use quorate_core::time::Time;
-use quorate_crypto::material::{Fresh, Material};
+use quorate_crypto::material::{Encoded, Material};
 use quorate_crypto::{Keyring, SecretBytes};
 use quorate_replica::{ReadError, Replica, View, World};
 use tokio::time::Instant;
@@ -151,7 +151,7 @@ pub struct Secrets<'a> {
     /// Those that came with it.
     given: &'a [SecretBytes],
     /// Those that were made for it, kept when it has to be decided again.
-    fresh: Vec<(KeySpec, Fresh)>,
+    fresh: Vec<(KeySpec, Encoded)>,
 }
 
 /// A secret on its way into a record.
@@ -213,7 +213,7 @@ impl<'a> Secrets<'a> {
             Slot::Given(nth) => self.given.get(nth).map(|secret| Placed { secret, public: &[] }),
             Slot::Fresh(nth, spec) => {
                 let (_, made) = self.fresh.get(nth).filter(|(of, _)| *of == spec)?;
-                Some(Placed { secret: &made.secret, public: &made.public })
+                Some(Placed { secret: &made.material, public: made.public.as_deref().unwrap_or_default() })
             }
         }
     }
