@@ -65,6 +65,14 @@ calls! { KeysClient:
     Read decrypt(DecryptRequest) -> DecryptResponse;
     /// A new data key, encrypted under a key, with or without its plaintext.
     Read generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
+    /// A new key pair, its private key encrypted under a key, with or without its plaintext.
+    Read generate_data_key_pair(GenerateDataKeyPairRequest) -> GenerateDataKeyPairResponse;
+    /// Encrypts anew what is in a ciphertext; the plaintext stays inside.
+    Read re_encrypt(ReEncryptRequest) -> ReEncryptResponse;
+    /// Wraps the bytes of another key.
+    Read wrap(WrapRequest) -> WrapResponse;
+    /// Unwraps what `wrap` made.
+    Read unwrap(UnwrapRequest) -> UnwrapResponse;
     /// Signs a message or its digest.
     Read sign(SignRequest) -> SignResponse;
     /// Verifies a signature.

@@ -136,6 +136,12 @@ impl<'a, F: Facts> Access<'a, F> {
         Self { facts, policies, ask, granted: Granted::default() }
     }
 
+    /// The same, for another action from here on: where one verb does two things.
+    pub fn acting(&mut self, action: Action) -> &mut Self {
+        self.ask.action = action;
+        self
+    }
+
     /// The time that decisions on this view go by.
     pub fn time(&self) -> Time
     where

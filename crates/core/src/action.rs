@@ -65,6 +65,18 @@ actions! {
     DataKey: Use;
     /// Make a data key, encrypted only.
     DataKeyWithoutPlaintext: Use;
+    /// Make a data key pair, its private key in clear and encrypted.
+    DataKeyPair: Use;
+    /// Make a data key pair, its private key encrypted only.
+    DataKeyPairWithoutPlaintext: Use;
+    /// Encrypt anew what a key encrypted.
+    ReEncryptFrom: Use;
+    /// Encrypt under a key what another had encrypted.
+    ReEncryptTo: Use;
+    /// Wrap another key.
+    Wrap: Use;
+    /// Unwrap another key.
+    Unwrap: Use;
     /// Sign.
     Sign: Use;
     /// Verify a signature.

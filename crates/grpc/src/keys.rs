@@ -6,15 +6,16 @@ use std::sync::Arc;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
-    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DestroyVersion, Disable, Enable, Revocation,
-    Revoke, Rotate, ScheduleDeletion, Tag, Untag, Update, UpdateVersion,
+    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DestroyVersion, Disable, Enable,
+    Revocation, Revoke, Rotate, ScheduleDeletion, Tag, Untag, Update, UpdateVersion,
 };
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateRandom, GetPublicKey, Input,
-    ListAliases, ListKeys, ListVersions, MakeMac, Sign, Verified, Verify, VerifyMac, echo,
+    Agree, Bound, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateDataKeyPair,
+    GenerateRandom, GetPublicKey, Given, Input, ListAliases, ListKeys, ListVersions, MakeMac, ReEncrypt, Sign, Unwrap,
+    Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
@@ -23,8 +24,8 @@ use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, filter, key, key_response, kind, next_page, number, optional, parse, released, tags, token,
-    usage, version_response, versions_response,
+    alias, by, context, filter, key, key_response, keys, kind, next_page, number, optional, parse, released, tags,
+    token, usage, used, version_response, versions_response,
 };
 
 /// The keys door of one node.
@@ -52,12 +53,8 @@ pub(crate) fn refused(error: impl Into<Error>) -> Status {
 }
 
 fn verified(answer: Verified) -> Response<v1::VerifyResponse> {
-    Response::new(v1::VerifyResponse {
-        valid: answer.valid,
-        key_id: answer.used.key.to_string(),
-        key_version: answer.used.version.get(),
-        algorithm: answer.used.algorithm.as_str().to_owned(),
-    })
+    let (key_id, key_version, algorithm) = used(answer.used);
+    Response::new(v1::VerifyResponse { valid: answer.valid, key_id, key_version, algorithm })
 }
 
 fn nothing() -> Status {
@@ -213,25 +210,39 @@ impl Keys for KeysDoor {
 
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Answer<v1::EncryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let (key, context) = (parse(&asked.key)?, context(asked.aad)?);
-        let made = kms.perform(&call, Encrypt { key, plaintext: asked.plaintext, context }).await.map_err(refused)?;
-        Ok(Response::new(v1::EncryptResponse {
-            ciphertext: made.ciphertext.into(),
-            key_id: made.key.to_string(),
-            key_version: made.version.get(),
-        }))
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let bound = Bound { context: context(asked.aad)?, aad: asked.associated_data };
+        let made = kms.perform(&call, Encrypt { by, plaintext: asked.plaintext, bound }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        let (ciphertext, iv, tag) = (made.ciphertext.into(), made.iv.into(), made.tag.into());
+        Ok(Response::new(v1::EncryptResponse { ciphertext, key_id, key_version, algorithm, iv, tag }))
     }
 
     async fn decrypt(&self, request: Request<v1::DecryptRequest>) -> Answer<v1::DecryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let expected = asked.key.iter().map(|key| parse(key)).collect::<Result<_, _>>()?;
-        let wanted = Decrypt::new(asked.ciphertext, context(asked.aad)?, expected).map_err(refused)?;
+        let given = Given {
+            ciphertext: asked.ciphertext,
+            iv: asked.iv,
+            tag: asked.tag,
+            bound: Bound { context: context(asked.aad)?, aad: asked.associated_data },
+            keys: keys(&asked.key)?,
+            version: number(asked.version),
+            algorithm: optional(&asked.algorithm)?,
+        };
+        let wanted = Decrypt::new(given).map_err(refused)?;
         let made = kms.perform(&call, wanted).await.map_err(refused)?;
-        Ok(Response::new(v1::DecryptResponse {
-            plaintext: released(made.plaintext),
-            key_id: made.key.to_string(),
-            key_version: made.version.get(),
-        }))
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::DecryptResponse { plaintext: released(made.plaintext), key_id, key_version, algorithm }))
+    }
+
+    async fn re_encrypt(&self, request: Request<v1::ReEncryptRequest>) -> Answer<v1::ReEncryptResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (expected, to) = (keys(&asked.key)?, parse(&asked.to)?);
+        let wanted = ReEncrypt::new(asked.ciphertext, context(asked.aad)?, expected, to, context(asked.to_aad)?);
+        let made = kms.perform(&call, wanted.map_err(refused)?).await.map_err(refused)?;
+        let ((key_id, key_version, _), (from_key_id, from_key_version, _)) = (used(made.to), used(made.from));
+        let ciphertext = made.ciphertext.into();
+        Ok(Response::new(v1::ReEncryptResponse { ciphertext, key_id, key_version, from_key_id, from_key_version }))
     }
 
     async fn generate_data_key(
@@ -242,12 +253,44 @@ impl Keys for KeysDoor {
         let (key, context) = (parse(&asked.key)?, context(asked.aad)?);
         let wanted = GenerateDataKey { key, len: asked.bytes, context, with_plaintext: !asked.without_plaintext };
         let made = kms.perform(&call, wanted).await.map_err(refused)?;
-        Ok(Response::new(v1::GenerateDataKeyResponse {
+        let (key_id, key_version, _) = used(made.used);
+        let plaintext = made.plaintext.map(released).unwrap_or_default();
+        let ciphertext = made.ciphertext.into();
+        Ok(Response::new(v1::GenerateDataKeyResponse { ciphertext, plaintext, key_id, key_version }))
+    }
+
+    async fn generate_data_key_pair(
+        &self,
+        request: Request<v1::GenerateDataKeyPairRequest>,
+    ) -> Answer<v1::GenerateDataKeyPairResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (key, spec, context) = (parse(&asked.key)?, parse(&asked.spec)?, context(asked.aad)?);
+        let wanted = GenerateDataKeyPair { key, spec, context, with_plaintext: !asked.without_plaintext };
+        let made = kms.perform(&call, wanted).await.map_err(refused)?;
+        let (key_id, key_version, _) = used(made.used);
+        Ok(Response::new(v1::GenerateDataKeyPairResponse {
+            public_key: made.public.into(),
             ciphertext: made.ciphertext.into(),
             plaintext: made.plaintext.map(released).unwrap_or_default(),
-            key_id: made.key.to_string(),
-            key_version: made.version.get(),
+            key_id,
+            key_version,
         }))
+    }
+
+    async fn wrap(&self, request: Request<v1::WrapRequest>) -> Answer<v1::WrapResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let made = kms.perform(&call, Wrap { by, key: asked.plaintext }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::WrapResponse { wrapped: made.wrapped.into(), key_id, key_version, algorithm }))
+    }
+
+    async fn unwrap(&self, request: Request<v1::UnwrapRequest>) -> Answer<v1::UnwrapResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let made = kms.perform(&call, Unwrap { by, wrapped: asked.wrapped }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::UnwrapResponse { plaintext: released(made.key), key_id, key_version, algorithm }))
     }
 
     async fn generate_random(&self, request: Request<v1::GenerateRandomRequest>) -> Answer<v1::GenerateRandomResponse> {
@@ -265,12 +308,8 @@ impl Keys for KeysDoor {
             None => return Err(nothing()),
         };
         let made = kms.perform(&call, Sign { by, input, context: asked.context }).await.map_err(refused)?;
-        Ok(Response::new(v1::SignResponse {
-            signature: made.signature.into(),
-            key_id: made.used.key.to_string(),
-            key_version: made.used.version.get(),
-            algorithm: made.used.algorithm.as_str().to_owned(),
-        }))
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::SignResponse { signature: made.signature.into(), key_id, key_version, algorithm }))
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::VerifyResponse> {
@@ -289,12 +328,8 @@ impl Keys for KeysDoor {
         let (call, kms, asked) = self.asked(request)?;
         let by = by(&asked.key, asked.version, &asked.algorithm)?;
         let made = kms.perform(&call, MakeMac { by, message: asked.message }).await.map_err(refused)?;
-        Ok(Response::new(v1::MacResponse {
-            mac: made.mac.into(),
-            key_id: made.used.key.to_string(),
-            key_version: made.used.version.get(),
-            algorithm: made.used.algorithm.as_str().to_owned(),
-        }))
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::MacResponse { mac: made.mac.into(), key_id, key_version, algorithm }))
     }
 
     async fn verify_mac(&self, request: Request<v1::VerifyMacRequest>) -> Answer<v1::VerifyResponse> {
@@ -309,7 +344,7 @@ impl Keys for KeysDoor {
         let by = by(&asked.key, asked.version, "")?;
         let peer = PublicKey::parse(&asked.peer).map_err(refused)?;
         let made = kms.perform(&call, Agree { by, peer }).await.map_err(refused)?;
-        let (key_id, key_version) = (made.used.key.to_string(), made.used.version.get());
+        let (key_id, key_version, _) = used(made.used);
         Ok(Response::new(v1::AgreeResponse { secret: released(made.secret), key_id, key_version }))
     }
 
@@ -317,19 +352,16 @@ impl Keys for KeysDoor {
         let (call, kms, asked) = self.asked(request)?;
         let by = by(&asked.key, asked.version, "")?;
         let made = kms.perform(&call, Encapsulate { by }).await.map_err(refused)?;
-        Ok(Response::new(v1::EncapsulateResponse {
-            ciphertext: made.ciphertext.into(),
-            secret: released(made.secret),
-            key_id: made.used.key.to_string(),
-            key_version: made.used.version.get(),
-        }))
+        let (key_id, key_version, _) = used(made.used);
+        let ciphertext = made.ciphertext.into();
+        Ok(Response::new(v1::EncapsulateResponse { ciphertext, secret: released(made.secret), key_id, key_version }))
     }
 
     async fn decapsulate(&self, request: Request<v1::DecapsulateRequest>) -> Answer<v1::DecapsulateResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let by = by(&asked.key, asked.version, "")?;
         let made = kms.perform(&call, Decapsulate { by, ciphertext: asked.ciphertext }).await.map_err(refused)?;
-        let (key_id, key_version) = (made.used.key.to_string(), made.used.version.get());
+        let (key_id, key_version, _) = used(made.used);
         Ok(Response::new(v1::DecapsulateResponse { secret: released(made.secret), key_id, key_version }))
     }
 

@@ -7,10 +7,12 @@ use quorate_service::core::decide::NewKind;
 use quorate_service::core::id::KeyVersion;
 use quorate_service::core::key_spec::{KeySpec, Usages};
 use quorate_service::core::lifecycle::{KeyState, VersionState};
-use quorate_service::core::request::{EncryptionContext, InvalidRequest, KeyFilter, KeyStates, Part, Tags, Token};
+use quorate_service::core::request::{
+    EncryptionContext, InvalidRequest, KeyFilter, KeyHandle, KeyStates, Part, Tags, Token,
+};
 use quorate_service::core::views::{AliasView, KeyView, VersionView};
 use quorate_service::desk::PageToken;
-use quorate_service::operation::{By, Versions};
+use quorate_service::operation::{By, Used, Versions};
 use tonic::{Response, Status};
 
 use crate::keys::refused;
@@ -113,6 +115,16 @@ pub(crate) fn by(key: &str, version: u32, algorithm: &str) -> Result<By, Status>
     Ok(By { key: parse(key)?, version: number(version), algorithm: optional(algorithm)? })
 }
 
+/// By what something was done: key, version, algorithm.
+pub(crate) fn used(used: Used) -> (String, u32, String) {
+    (used.key.to_string(), used.version.get(), used.algorithm.as_str().to_owned())
+}
+
+/// The keys that are expected.
+pub(crate) fn keys(named: &[String]) -> Result<Vec<KeyHandle>, Status> {
+    named.iter().map(|key| parse(key)).collect()
+}
+
 /// What kind of key is to be made.
 pub(crate) fn kind(spec: &str, usage: &str, algorithm: &str) -> Result<NewKind, Status> {
     let spec = optional(spec)?.unwrap_or(KeySpec::DEFAULT);
@@ -163,4 +175,3 @@ pub(crate) fn next_page(token: Option<PageToken>) -> Bytes {
 pub(crate) fn released(mut secret: SecretBytes) -> Bytes {
     std::mem::take(&mut *secret).into()
 }
-

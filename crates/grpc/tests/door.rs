@@ -75,7 +75,7 @@ fn plain(key: &str, plaintext: &[u8]) -> v1::EncryptRequest {
     v1::EncryptRequest { key: key.into(), plaintext: plaintext.to_vec().into(), aad: vec![] }
 }
 fn cipher(ciphertext: &[u8]) -> v1::DecryptRequest {
-    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), aad: vec![], key: vec![] }
+    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), ..Default::default() }
 }
 fn pair(key: &str, value: &str) -> v1::AssociatedData {
     v1::AssociatedData { key: key.into(), value: value.into() }

@@ -20,7 +20,11 @@ fn encrypt(key: &str, plaintext: &[u8], pairs: &[(&str, &str)]) -> EncryptReques
 }
 
 fn decrypt(ciphertext: &[u8], pairs: &[(&str, &str)], key: &str) -> DecryptRequest {
-    DecryptRequest { ciphertext: Bytes::copy_from_slice(ciphertext), aad: aad(pairs), key: (!key.is_empty()).then(|| key.into()).into_iter().collect() }
+    DecryptRequest {
+        ciphertext: Bytes::copy_from_slice(ciphertext),
+        aad: aad(pairs),
+        key: (!key.is_empty()).then(|| key.into()).into_iter().collect(),
+    }
 }
 
 fn named(key: &str) -> KeyRequest {

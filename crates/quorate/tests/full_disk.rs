@@ -190,7 +190,7 @@ async fn use_key(client: &Client, key: &str) -> Result<(), ClientError> {
     let plaintext = Bytes::copy_from_slice(key.as_bytes());
     let request = EncryptRequest { key: key.into(), plaintext: plaintext.clone(), aad: vec![] };
     let ciphertext = client.encrypt(request).await?.ciphertext;
-    let request = DecryptRequest { ciphertext, aad: vec![], key: vec![] };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
     Ok(())
 }

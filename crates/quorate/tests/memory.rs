@@ -232,7 +232,7 @@ impl Story {
             let node = client.node(place).expect("a node");
             let request = EncryptRequest { key: key.into(), plaintext: plaintext.into(), aad: vec![] };
             let ciphertext = node.encrypt(request).await.expect("encrypted").ciphertext;
-            let request = DecryptRequest { ciphertext, aad: vec![], key: vec![] };
+            let request = DecryptRequest { ciphertext, ..Default::default() };
             assert_eq!(node.decrypt(request).await.expect("decrypted").plaintext, plaintext);
             let request = GenerateDataKeyRequest { key: key.into(), ..Default::default() };
             let data_key = node.generate_data_key(request).await.expect("a data key").plaintext;

@@ -15,7 +15,7 @@ async fn create_and_use(client: Client) -> Result<String, ClientError> {
     let plaintext = Bytes::copy_from_slice(key.as_bytes());
     let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), aad: vec![] };
     let ciphertext = client.encrypt(request).await?.ciphertext;
-    let request = DecryptRequest { ciphertext, aad: vec![], key: vec![] };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
     Ok(key)
 }

@@ -16,7 +16,7 @@ fn encrypt_request(key: &str, plaintext: &[u8]) -> EncryptRequest {
 }
 
 fn decrypt_request(ciphertext: &Bytes) -> DecryptRequest {
-    DecryptRequest { ciphertext: ciphertext.clone(), aad: vec![], key: vec![] }
+    DecryptRequest { ciphertext: ciphertext.clone(), ..Default::default() }
 }
 
 /// A key whose creation was acknowledged, and a ciphertext it made of its own id.

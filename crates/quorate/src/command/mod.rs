@@ -28,6 +28,7 @@ pub mod sign;
 pub mod terminal;
 pub mod version;
 mod words;
+pub mod wrap;
 
 use std::process::ExitCode;
 
@@ -117,6 +118,11 @@ enum Command {
     Mac(sign::Mac),
     VerifyMac(sign::VerifyMac),
     PublicKey(sign::PublicKey),
+    Wrap(wrap::Wrap),
+    Unwrap(wrap::Unwrap),
+    #[command(name = "reencrypt")]
+    ReEncrypt(wrap::ReEncrypt),
+    DataKeyPair(wrap::DataKeyPair),
     Agree(agree::Agree),
     Encapsulate(agree::Encapsulate),
     Decapsulate(agree::Decapsulate),
@@ -163,6 +169,10 @@ impl Command {
             Self::Mac(c) => c.run(shared).await,
             Self::VerifyMac(c) => c.run(shared).await,
             Self::PublicKey(c) => c.run(shared).await,
+            Self::Wrap(c) => c.run(shared).await,
+            Self::Unwrap(c) => c.run(shared).await,
+            Self::ReEncrypt(c) => c.run(shared).await,
+            Self::DataKeyPair(c) => c.run(shared).await,
             Self::Agree(c) => c.run(shared).await,
             Self::Encapsulate(c) => c.run(shared).await,
             Self::Decapsulate(c) => c.run(shared).await,

@@ -1,5 +1,6 @@
 //! `quorate sign`, `verify`, `mac`, `verify-mac` and `public-key`: who made it, and that it is whole.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{self, Context};
@@ -11,7 +12,6 @@ use quorate_client::v1::{
 };
 use quorate_core::key_spec::{Algorithm, Digest};
 use quorate_core::request::INPUT_LEN_MAX;
-use quorate_crypto::material::PublicKey as Key;
 use serde_json::json;
 
 use super::crypt::{InOut, Out, raw_or_json};
@@ -55,7 +55,7 @@ impl Signed {
         files::say_what_is_awaited(input, if self.digest { "the digest" } else { "the message" });
         let (name, mut reader) = files::open_input(input)?;
         let mut read = |buffer: &mut Vec<u8>, max: usize| {
-            std::io::Read::take(&mut reader, max as u64)
+            Read::take(&mut reader, max as u64)
                 .read_to_end(buffer)
                 .map_err(|e| Failure::failed(format!("can't read {name}"), e, ""))
         };
@@ -141,8 +141,7 @@ impl Sign {
             input: Some(input),
         };
         let answer = shared.client().await?.sign(request).await.doing("sign")?;
-        let meta =
-            json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
+        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
         raw_or_json(shared, &self.files.out, 0o666, "signature", &answer.signature, meta)
     }
 }
@@ -235,8 +234,7 @@ impl Mac {
             message: std::mem::take(&mut *message).into(),
         };
         let answer = shared.client().await?.mac(request).await.doing("make the code")?;
-        let meta =
-            json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
+        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
         raw_or_json(shared, &self.files.out, 0o666, "mac", &answer.mac, meta)
     }
 }
@@ -281,15 +279,13 @@ enum Encoding {
     Pem,
     /// SubjectPublicKeyInfo (RFC 5280)
     Der,
-    /// JSON Web Key (RFC 7517)
-    Jwk,
 }
 
 /// Get the public key of a pair, for others to verify, encrypt or agree with.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate public-key release > release.pem
-  quorate public-key release --format jwk
+  quorate public-key release --format der --out release.der
   openssl dgst -sha256 -verify release.pem -signature f.sig f  # what `quorate sign` made of f by ecdsa-sha256")]
 pub struct PublicKey {
     /// The key: its id, NAME or alias/NAME
@@ -317,12 +313,6 @@ impl PublicKey {
         let bytes = match self.format {
             Encoding::Der => spki.to_vec(),
             Encoding::Pem => pem::encode(&pem::Pem::new("PUBLIC KEY", spki)).into_bytes(),
-            Encoding::Jwk => {
-                let cant = |why: String| Failure::failed("can't write it as JWK", why, "take --format pem or der");
-                let key = Key::from_spki(spki).map_err(|e| cant(e.to_string()))?;
-                let jwk = key.to_jwk().ok_or_else(|| cant(format!("there is none for {}", answer.spec)))?;
-                format!("{jwk}\n").into_bytes()
-            }
         };
         let meta = json!({
             "key_id": answer.key_id,

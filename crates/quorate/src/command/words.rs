@@ -38,9 +38,8 @@ pub fn date(text: &str) -> Result<u64, String> {
     let moment = OffsetDateTime::parse(text, &Rfc3339)
         .or_else(|_| time::Date::parse(text, &day).map(|day| day.midnight().assume_utc()));
     let ms = moment.ok().and_then(|moment| u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok());
-    ms.filter(|ms| *ms != 0).ok_or_else(|| {
-        "expected a day such as 2027-01-31, a moment such as 2027-01-31T09:30:00Z, or none".to_owned()
-    })
+    ms.filter(|ms| *ms != 0)
+        .ok_or_else(|| "expected a day such as 2027-01-31, a moment such as 2027-01-31T09:30:00Z, or none".to_owned())
 }
 
 #[cfg(test)]

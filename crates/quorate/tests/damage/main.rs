@@ -264,7 +264,7 @@ async fn works(client: &Client) -> Result<(), String> {
     let key = client.create_key(CreateKeyRequest::default()).await.map_err(fails)?.key.expect("a key").key_id;
     let request = EncryptRequest { key, plaintext: "new".into(), aad: vec![] };
     let ciphertext = client.encrypt(request).await.map_err(fails)?.ciphertext;
-    let request = DecryptRequest { ciphertext, aad: vec![], key: vec![] };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     match client.decrypt(request).await.map_err(fails)?.plaintext == "new" {
         true => Ok(()),
         false => Err("what it encrypts opens to something else".into()),

@@ -80,6 +80,6 @@ async fn a_damaged_member_is_replaced_as_its_error_says() {
     cli(&dev, &["promote", &victim.name]);
     let status = await_status(&alone, "it to serve", |s| s.state == "ok" && node(s, &victim.name).voter).await;
     assert_ne!(node(&status, &victim.name).id, victim.id, "an id that lost votes is never used again");
-    let request = DecryptRequest { ciphertext, aad: vec![], key: vec![] };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     assert_eq!(alone.decrypt(request).await.expect("it has everything").plaintext, "before");
 }

@@ -135,7 +135,7 @@ impl Specimen {
             return Err(format!("the aliases are not those that were acknowledged: {aliases:?}"));
         }
         for (ciphertext, plaintext) in &self.sealed {
-            let request = DecryptRequest { ciphertext: ciphertext.clone(), aad: vec![], key: vec![] };
+            let request = DecryptRequest { ciphertext: ciphertext.clone(), ..Default::default() };
             let opened = client.decrypt(request).await.map_err(|e| format!("a ciphertext does not open: {e}"))?;
             if opened.plaintext != plaintext {
                 return Err("a ciphertext opens to something else".into());

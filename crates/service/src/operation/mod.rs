@@ -11,19 +11,23 @@ mod list_keys;
 mod mac;
 mod public_key;
 mod random;
+mod reencrypt;
 mod sign;
+mod wrap;
 
 pub use self::agree::{Agree, Decapsulate, Encapsulate, Encapsulated, Shared};
-pub use self::data_key::{DataKey, GenerateDataKey};
-pub use self::decrypt::{Decrypt, Plaintext};
+pub use self::data_key::{DataKey, DataKeyPair, GenerateDataKey, GenerateDataKeyPair};
+pub use self::decrypt::{Decrypt, Given, Plaintext};
 pub use self::describe::{Describe, ListVersions, Versions};
-pub use self::encrypt::{Ciphertext, Encrypt};
+pub use self::encrypt::{Bound, Ciphertext, Encrypt};
 pub use self::list_aliases::ListAliases;
 pub use self::list_keys::ListKeys;
 pub use self::mac::{Mac, MakeMac, VerifyMac};
 pub use self::public_key::{GetPublicKey, PublicKey};
 pub use self::random::GenerateRandom;
+pub use self::reencrypt::{ReEncrypt, ReEncrypted};
 pub use self::sign::{Input, Sign, Signature, Verified, Verify};
+pub use self::wrap::{Unwrap, Unwrapped, Wrap, Wrapped};
 
 use std::sync::Arc;
 
@@ -46,6 +50,11 @@ pub struct By {
 }
 
 impl By {
+    /// By the current version of that key, in its default way.
+    pub fn key(key: KeyHandle) -> Self {
+        Self { key, version: None, algorithm: None }
+    }
+
     fn want(&self, usage: Usage) -> Want {
         Want { usage, algorithm: self.algorithm, version: self.version }
     }

@@ -77,7 +77,8 @@ impl Use for Sign {
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Signature, Error> {
-        let signature = usable.material.sign(usable.algorithm, self.input.to_crypto(), &self.context).map_err(failed)?;
+        let signature =
+            usable.material.sign(usable.algorithm, self.input.to_crypto(), &self.context).map_err(failed)?;
         Ok(Signature { signature, used: Used::of(&usable) })
     }
 }
