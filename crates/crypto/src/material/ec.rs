@@ -37,6 +37,11 @@ fn curve(spec: KeySpec) -> Option<Curve> {
     Some(Curve { signing, verifying, agreeing, len })
 }
 
+/// Length of a coordinate on that curve, in bytes.
+pub(super) fn coordinate_len(spec: KeySpec) -> Option<usize> {
+    curve(spec).map(|curve| curve.len)
+}
+
 pub(super) struct PrivateKey {
     spec: KeySpec,
     signing: EcdsaKeyPair,
