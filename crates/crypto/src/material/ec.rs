@@ -37,6 +37,11 @@ fn curve(spec: KeySpec) -> Option<Curve> {
     Some(Curve { signing, verifying, agreeing, len })
 }
 
+/// Length of a coordinate on that curve, in bytes.
+pub(super) fn coordinate_len(spec: KeySpec) -> Option<usize> {
+    curve(spec).map(|curve| curve.len)
+}
+
 pub(super) struct PrivateKey {
     spec: KeySpec,
     signing: EcdsaKeyPair,
@@ -147,18 +152,19 @@ impl PublicKey {
     }
 }
 
-/// Turns `r ‖ s`, as JWS and Azure have it, into DER. It need not verify: of another length, it won't.
-pub fn der_signature(raw: &[u8]) -> Vec<u8> {
-    let (r, s) = raw.split_at(raw.len() / 2);
-    if raw.is_empty() || r.len() != s.len() {
-        return Vec::new();
+/// Turns `r ‖ s`, as JWS and Azure have it, into DER; `None` = not of the length that a signature on that curve has.
+pub fn der_signature(spec: KeySpec, raw: &[u8]) -> Option<Vec<u8>> {
+    let len = coordinate_len(spec)?;
+    if raw.len() != 2 * len {
+        return None;
     }
-    std::mem::take(&mut *der::element(der::SEQUENCE, &[&der::unsigned(r), &der::unsigned(s)]))
+    let (r, s) = raw.split_at(len);
+    Some(std::mem::take(&mut *der::element(der::SEQUENCE, &[&der::unsigned(r), &der::unsigned(s)])))
 }
 
 /// Turns a DER signature of a key of that curve into `r ‖ s`, each as long as a coordinate; `None` = it is none.
 pub fn raw_signature(spec: KeySpec, signature: &[u8]) -> Option<Vec<u8>> {
-    let len = curve(spec)?.len;
+    let len = coordinate_len(spec)?;
     let mut parts = Der::only(der::SEQUENCE, signature).ok()?;
     let (r, s) = (parts.unsigned().ok()?, parts.unsigned().ok()?);
     parts.finish().ok()?;

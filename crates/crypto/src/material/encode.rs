@@ -1,10 +1,16 @@
 //! How keys are written (key-model §3.4): SubjectPublicKeyInfo (RFC 5280), PKCS#8 (RFC 5208), PEM (RFC 7468).
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use quorate_core::key_spec::{KeySpec, Kind};
 use quorate_core::request::{InvalidRequest, Part};
+use zeroize::Zeroizing;
 
 use super::der::{self, Der, NotDer};
 use crate::secret::SecretBytes;
+
+/// The tag of PKCS#8's attributes.
+const ATTRIBUTES: u8 = 0xa0;
 
 /// The content of an AlgorithmIdentifier: what names a pair's kind. RSA keys of all lengths share one.
 pub(super) const fn algorithm_id(spec: KeySpec) -> &'static [u8] {
@@ -113,5 +119,45 @@ pub(super) fn read_pkcs8(spec: KeySpec, bytes: &[u8]) -> Result<&[u8], InvalidRe
     }))
 }
 
-/// The tag of PKCS#8's attributes.
-const ATTRIBUTES: u8 = 0xa0;
+const PUBLIC: &str = "PUBLIC KEY";
+const PRIVATE: &str = "PRIVATE KEY";
+/// Columns of PEM's lines (RFC 7468 §2).
+const COLUMNS: usize = 64;
+
+/// A SubjectPublicKeyInfo as PEM.
+pub(super) fn public_pem(spki: &[u8]) -> String {
+    let text = BASE64.encode(spki);
+    let mut pem = format!("-----BEGIN {PUBLIC}-----\n");
+    for line in text.as_bytes().chunks(COLUMNS) {
+        pem.extend(line.iter().map(|byte| char::from(*byte)));
+        pem.push('\n');
+    }
+    pem + &format!("-----END {PUBLIC}-----\n")
+}
+
+/// The DER in a public key that is given as DER or PEM.
+pub(super) fn public_der(given: &[u8]) -> Result<SecretBytes, InvalidRequest> {
+    der_of(given, PUBLIC, Part::PublicKey)
+}
+
+/// The DER in a private key that is given as DER or PEM: PKCS#8.
+///
+/// # Errors
+/// When it is PEM of something else.
+pub fn private_der(given: &[u8]) -> Result<SecretBytes, InvalidRequest> {
+    der_of(given, PRIVATE, Part::Material)
+}
+
+fn der_of(given: &[u8], label: &str, part: Part) -> Result<SecretBytes, InvalidRequest> {
+    if !given.trim_ascii_start().starts_with(b"-----") {
+        return Ok(Zeroizing::new(given.to_vec()));
+    }
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let body = given.trim_ascii().strip_prefix(begin.as_bytes()).and_then(|rest| rest.strip_suffix(end.as_bytes()));
+    let body = body.map(|body| body.iter().copied().filter(|byte| !byte.is_ascii_whitespace()));
+    let body = body.map(|body| Zeroizing::new(body.collect::<Vec<u8>>()));
+    let der = body.and_then(|body| BASE64.decode(&*body).ok());
+    der.map(Zeroizing::new).ok_or_else(|| {
+        InvalidRequest::wrong(part, format!("this is not the one PEM block that was expected, {begin}…{end}"))
+    })
+}

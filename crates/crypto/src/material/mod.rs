@@ -4,6 +4,7 @@
 //! key as SubjectPublicKeyInfo. Here a key is read and checked once, then used many times. What a key may be used for is decided
 //! before, by `core`'s table; here it is only made sure that it can be.
 
+pub mod derive;
 pub mod digest;
 pub mod symmetric;
 
@@ -13,6 +14,7 @@ mod ec;
 mod ed25519;
 mod encode;
 mod error;
+mod jwk;
 mod lc;
 mod mac;
 mod ml_dsa;
@@ -30,8 +32,11 @@ use zeroize::Zeroizing;
 
 use self::aes::AesKey;
 pub use self::aes::{BLOCK_LEN, Encrypted, GCM_IV_LEN, GCM_TAG_LEN};
+pub use self::derive::Derivation;
 pub use self::ec::{der_signature, raw_signature};
+pub use self::encode::private_der;
 pub use self::error::UseError;
+pub use self::jwk::Members;
 use self::mac::MacKey;
 use self::pair::Pair;
 pub use self::public::PublicKey;
@@ -255,6 +260,18 @@ impl Material {
     /// [`UseError::Invalid`]: a public key of another kind, or of small order; [`UseError::NotFitting`].
     pub fn agree(&self, peer: &PublicKey) -> Result<SecretBytes, UseError> {
         self.pair()?.agree(peer)
+    }
+
+    /// Derives `len` bytes of another key.
+    ///
+    /// # Errors
+    /// As [`derive::derive`]; [`UseError::NotFitting`].
+    pub fn derive(&self, by: &Derivation<'_>, len: usize) -> Result<SecretBytes, UseError> {
+        match &self.0 {
+            Kind::Aes(key) => derive::derive(key.bytes(), by, len),
+            Kind::Mac(key) => derive::derive(key.bytes(), by, len),
+            Kind::Pair(_) => Err(UseError::NotFitting),
+        }
     }
 
     /// The secret in what was encapsulated to this key.

@@ -63,6 +63,14 @@ impl PublicKey {
         Ok(Self { spec, spki: canonical, key })
     }
 
+    /// Reads a SubjectPublicKeyInfo, in DER or as PEM (BEGIN PUBLIC KEY).
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn read(given: &[u8]) -> Result<Self, InvalidRequest> {
+        Self::parse(&encode::public_der(given)?)
+    }
+
     /// Its kind.
     pub fn spec(&self) -> KeySpec {
         self.spec
@@ -70,6 +78,10 @@ impl PublicKey {
     /// As SubjectPublicKeyInfo, DER.
     pub fn spki(&self) -> &[u8] {
         &self.spki
+    }
+    /// As PEM.
+    pub fn pem(&self) -> String {
+        encode::public_pem(&self.spki)
     }
     pub(super) fn key(&self) -> &Key {
         &self.key
