@@ -67,7 +67,8 @@ impl Keys for KeysDoor {
         let (call, kms, asked) = self.asked(request)?;
         let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
-        let wanted = Create { kind, alias, description, tags: tags(asked.tags)?, token: token(&asked.token)? };
+        let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
+        let wanted = Create { kind, alias, description, tags, activation, token };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 

@@ -230,7 +230,7 @@ impl Story {
         let plaintext = "attack at dawn, by the bridge, with everything we have";
         for place in 0..3 {
             let node = client.node(place).expect("a node");
-            let request = EncryptRequest { key: key.into(), plaintext: plaintext.into(), aad: vec![] };
+            let request = EncryptRequest { key: key.into(), plaintext: plaintext.into(), ..Default::default() };
             let ciphertext = node.encrypt(request).await.expect("encrypted").ciphertext;
             let request = DecryptRequest { ciphertext, ..Default::default() };
             assert_eq!(node.decrypt(request).await.expect("decrypted").plaintext, plaintext);

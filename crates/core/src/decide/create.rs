@@ -31,6 +31,8 @@ pub struct Create {
     pub description: Description,
     /// Tags for it.
     pub tags: Tags,
+    /// When it becomes active, ms since 1970; 0 = not before somebody activates it; none = now.
+    pub activation: Option<u64>,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }
@@ -76,8 +78,11 @@ impl Decide for Create {
         let namespace = at.namespace()?;
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
         let tags = self.tags.write(Writer::new()).finish();
-        let birth =
-            birth("create", &[&self.kind.encode(), alias.as_bytes(), self.description.as_str().as_bytes(), &tags]);
+        let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
+        let birth = birth(
+            "create",
+            &[&self.kind.encode(), alias.as_bytes(), self.description.as_str().as_bytes(), &tags, &activation],
+        );
         let id = match new_key(at, ids, self.token, 0, birth)? {
             NewKey::Made(earlier) => return Ok(Change::none(earlier)),
             NewKey::Free(id) => id,
@@ -91,7 +96,7 @@ impl Decide for Create {
         let mut key = fresh(id, namespace, self.kind, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
         key.tags = self.tags.clone();
-        let mut writes = creation(&key, self.kind, 0).to_vec();
+        let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
         if let Some(name) = &self.alias {
             let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
             writes.push(Write::Create(alias.into()));
@@ -173,8 +178,9 @@ pub(super) fn fresh(
 }
 
 /// What makes a new key, with its first version, of the change's `nth` fresh material.
-pub(super) fn creation(key: &KeyRecord, kind: NewKind, nth: usize) -> [Write; 2] {
-    let version = KeyVersionRecord::new(key.id, key.current, key.spec, kind.mode, key.usage, key.created_ms);
+pub(super) fn creation(key: &KeyRecord, kind: NewKind, activation: Option<u64>, nth: usize) -> [Write; 2] {
+    let mut version = KeyVersionRecord::new(key.id, key.current, key.spec, kind.mode, key.usage, key.created_ms);
+    version.life.dates.activation = activation.unwrap_or(version.life.dates.activation);
     [Write::Create(key.clone().into()), Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec))]
 }
 

@@ -77,7 +77,7 @@ impl Decide for CreatePart {
                 NewKey::Made(earlier) => earlier,
                 NewKey::Free(id) => {
                     let key = fresh(id, namespace, self.kind, self.birth, self.description.clone(), at.time());
-                    writes.extend(creation(&key, self.kind, writes.len() / 2));
+                    writes.extend(creation(&key, self.kind, None, writes.len() / 2));
                     KeyView::from(&key)
                 }
             });

@@ -292,6 +292,7 @@ fn play(steps: Vec<Step>) {
                     alias: name.clone(),
                     description: Description::default(),
                     tags: Tags::default(),
+                    activation: None,
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
@@ -570,7 +571,14 @@ fn aes() -> NewKind {
     NewKind::new(KeySpec::Aes256, None, None).unwrap()
 }
 fn plain_create(token: Option<Token>) -> Create {
-    Create { kind: aes(), alias: None, description: Description::default(), tags: Tags::default(), token }
+    Create {
+        kind: aes(),
+        alias: None,
+        description: Description::default(),
+        tags: Tags::default(),
+        activation: None,
+        token,
+    }
 }
 fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
     let request = plain_create(None);

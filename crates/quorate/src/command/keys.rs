@@ -54,11 +54,14 @@ enum Action {
         /// A tag; may be given several times
         #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = words::tag)]
         tags: Vec<(String, String)>,
+        /// From when it may be used; none = not before it is activated [default: now]
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        activation: Option<u64>,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -225,7 +228,7 @@ impl Keys {
                 };
                 return create_many(shared, count, request).await;
             }
-            Action::Create { alias, description, kind, tags, token: t, count: None } => {
+            Action::Create { alias, description, kind, tags, activation, token: t, count: None } => {
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
                     description,
@@ -234,6 +237,7 @@ impl Keys {
                     usage: kind.usage.unwrap_or_default(),
                     algorithm: kind.algorithm.unwrap_or_default(),
                     tags: to_proto(tags),
+                    activation_ms: activation,
                 };
                 client.create_key(request).await.doing("create the key")?
             }

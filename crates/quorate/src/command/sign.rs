@@ -12,6 +12,7 @@ use quorate_client::v1::{
 };
 use quorate_core::key_spec::{Algorithm, Digest};
 use quorate_core::request::INPUT_LEN_MAX;
+use quorate_crypto::material::PublicKey as Key;
 use serde_json::json;
 
 use super::crypt::{InOut, Out, raw_or_json};
@@ -38,9 +39,9 @@ pub struct Signed {
     /// The input is the digest, not the message
     #[arg(long)]
     digest: bool,
-    /// The context of ML-DSA or Ed25519ph, at most 255 bytes
+    /// What ML-DSA and Ed25519ph call the context, at most 255 bytes
     #[arg(long, value_name = "TEXT", default_value = "")]
-    context: String,
+    context_string: String,
 }
 
 /// A message, or its digest.
@@ -137,7 +138,7 @@ impl Sign {
             key: self.by.key,
             version: self.by.version.unwrap_or(0),
             algorithm: self.by.algorithm.unwrap_or_default(),
-            context: self.signed.context.into_bytes().into(),
+            context: self.signed.context_string.into_bytes().into(),
             input: Some(input),
         };
         let answer = shared.client().await?.sign(request).await.doing("sign")?;
@@ -176,7 +177,7 @@ impl Verify {
             key: self.by.key,
             version: self.by.version.unwrap_or(0),
             algorithm: self.by.algorithm.unwrap_or_default(),
-            context: self.signed.context.into_bytes().into(),
+            context: self.signed.context_string.into_bytes().into(),
             signature: signature.into(),
             input: Some(input),
         };
@@ -279,6 +280,8 @@ enum Encoding {
     Pem,
     /// SubjectPublicKeyInfo (RFC 5280)
     Der,
+    /// JSON Web Key (RFC 7517)
+    Jwk,
 }
 
 /// Get the public key of a pair, for others to verify, encrypt or agree with.
@@ -286,6 +289,7 @@ enum Encoding {
 #[command(after_help = "Examples:
   quorate public-key release > release.pem
   quorate public-key release --format der --out release.der
+  quorate public-key release --format jwk
   openssl dgst -sha256 -verify release.pem -signature f.sig f  # what `quorate sign` made of f by ecdsa-sha256")]
 pub struct PublicKey {
     /// The key: its id, NAME or alias/NAME
@@ -313,6 +317,13 @@ impl PublicKey {
         let bytes = match self.format {
             Encoding::Der => spki.to_vec(),
             Encoding::Pem => pem::encode(&pem::Pem::new("PUBLIC KEY", spki)).into_bytes(),
+            Encoding::Jwk => {
+                let cant = |why| Failure::failed("can't write it as JSON Web Key", why, "take --format pem, or der");
+                let key = Key::parse(spki).map_err(|e| cant(e.to_string()))?;
+                let members = key.jwk().ok_or_else(|| cant(format!("there is none for {}", answer.spec)))?;
+                let members = members.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+                format!("{}\n", serde_json::Value::Object(members.collect())).into_bytes()
+            }
         };
         let meta = json!({
             "key_id": answer.key_id,

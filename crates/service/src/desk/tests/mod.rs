@@ -321,6 +321,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         alias: alias.map(|name| name.parse().unwrap()),
         description: "for tests".parse().unwrap(),
         tags: Tags::default(),
+        activation: None,
         token,
     }
 }
