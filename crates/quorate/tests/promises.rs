@@ -12,7 +12,7 @@ use support::load::Load;
 use support::{Dev, PATIENCE, Signal, await_status, complaint, freeze, node, signal};
 
 fn encrypt_request(key: &str, plaintext: &[u8]) -> EncryptRequest {
-    EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), aad: vec![] }
+    EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), ..Default::default() }
 }
 
 fn decrypt_request(ciphertext: &Bytes) -> DecryptRequest {

@@ -29,7 +29,7 @@ async fn the_life_of_a_key() {
     assert_eq!(rotated.current.get(), 2);
     assert!(rotated.rotated_ms >= key.created_ms);
     let made = kms.encrypt(&user(), &named("db"), b"two", &no_aad(), soon()).await.unwrap();
-    assert_eq!((made.key, made.version.get()), (key.id, 2), "the current version encrypts");
+    assert_eq!((made.used.key, made.used.version.get()), (key.id, 2), "the current version encrypts");
     assert_eq!(decrypt(kms, &first).await.unwrap(), b"one", "an old version decrypts");
     assert_eq!(decrypt(kms, &made.ciphertext).await.unwrap(), b"two");
 

@@ -94,8 +94,9 @@ impl Kms {
         context: &EncryptionContext,
         until: Instant,
     ) -> Answer<Ciphertext> {
-        let (key, plaintext) = (key.clone(), plaintext.to_vec().into());
-        self.perform(&call(who, until), Encrypt { key, plaintext, context: context.clone() }).await
+        let bound = Bound { context: context.clone(), ..Bound::default() };
+        let wanted = Encrypt { by: By::key(key.clone()), plaintext: plaintext.to_vec().into(), bound };
+        self.perform(&call(who, until), wanted).await
     }
     pub(crate) async fn decrypt(
         &self,
@@ -105,7 +106,9 @@ impl Kms {
         key: Option<&KeyHandle>,
         until: Instant,
     ) -> Answer<Plaintext> {
-        let wanted = Decrypt::new(ciphertext.to_vec().into(), context.clone(), key.cloned().into_iter().collect())?;
+        let bound = Bound { context: context.clone(), ..Bound::default() };
+        let keys = key.cloned().into_iter().collect();
+        let wanted = Decrypt::new(Given { ciphertext: ciphertext.to_vec().into(), bound, keys, ..Given::default() })?;
         self.perform(&call(who, until), wanted).await
     }
     pub(crate) async fn generate_data_key(
