@@ -13,7 +13,7 @@ use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, P
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Bound, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateDataKeyPair,
+    Agree, Binding, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateDataKeyPair,
     GenerateRandom, GetPublicKey, Given, Input, ListAliases, ListKeys, ListVersions, MakeMac, ReEncrypt, Sign, Unwrap,
     Verified, Verify, VerifyMac, Wrap, echo,
 };
@@ -212,7 +212,7 @@ impl Keys for KeysDoor {
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Answer<v1::EncryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let by = by(&asked.key, asked.version, &asked.algorithm)?;
-        let bound = Bound { context: context(asked.aad)?, aad: asked.associated_data };
+        let bound = Binding { context: context(asked.aad)?, aad: asked.associated_data };
         let made = kms.perform(&call, Encrypt { by, plaintext: asked.plaintext, bound }).await.map_err(refused)?;
         let (key_id, key_version, algorithm) = used(made.used);
         let (ciphertext, iv, tag) = (made.ciphertext.into(), made.iv.into(), made.tag.into());
@@ -225,7 +225,7 @@ impl Keys for KeysDoor {
             ciphertext: asked.ciphertext,
             iv: asked.iv,
             tag: asked.tag,
-            bound: Bound { context: context(asked.aad)?, aad: asked.associated_data },
+            bound: Binding { context: context(asked.aad)?, aad: asked.associated_data },
             keys: keys(&asked.key)?,
             version: number(asked.version),
             algorithm: optional(&asked.algorithm)?,

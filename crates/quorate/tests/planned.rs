@@ -197,7 +197,8 @@ async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
     let keys = load.finish().await;
     let back = client.node(away).expect("a node");
     for key in &keys {
-        let request = EncryptRequest { key: key.clone(), plaintext: Bytes::from_static(b"caught up"), ..Default::default() };
+        let request =
+            EncryptRequest { key: key.clone(), plaintext: Bytes::from_static(b"caught up"), ..Default::default() };
         back.encrypt(request).await.unwrap_or_else(|e| panic!("{key} is not on the node that was away: {e}"));
     }
 }

@@ -12,7 +12,7 @@ use quorate_crypto::SecretBytes;
 use quorate_crypto::material::symmetric::{BLOB_OVERHEAD, BlobHeader, ContextHash, decrypt};
 use quorate_crypto::material::{BLOCK_LEN, Encrypted, GCM_IV_LEN, GCM_TAG_LEN, Material};
 
-use super::encrypt::Bound;
+use super::encrypt::Binding;
 use super::{By, NOT_FITTING, Used, failed};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
@@ -24,7 +24,7 @@ use crate::error::Error;
 pub struct Decrypt {
     form: Form,
     ciphertext: Bytes,
-    bound: Bound,
+    bound: Binding,
 }
 
 /// What is to be decrypted.
@@ -45,7 +45,7 @@ pub struct Given {
     /// The tag, if it is apart.
     pub tag: Bytes,
     /// What was bound to it.
-    pub bound: Bound,
+    pub bound: Binding,
     /// Of a blob: the only keys that are expected, if there are any. Else: the one key that made it.
     pub keys: Vec<KeyHandle>,
     /// By which version of the key, if that is no blob; none = the current one.

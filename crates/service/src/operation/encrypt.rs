@@ -24,19 +24,19 @@ pub struct Encrypt {
     /// What to encrypt, at most [`PLAINTEXT_LEN_MAX`] bytes.
     pub plaintext: Bytes,
     /// What is bound to it, and has to be given again to decrypt it.
-    pub bound: Bound,
+    pub bound: Binding,
 }
 
 /// What is bound to a ciphertext and not in it.
 #[derive(Default)]
-pub struct Bound {
+pub struct Binding {
     /// Of blobs.
     pub context: EncryptionContext,
     /// Of standard modes: associated data.
     pub aad: Bytes,
 }
 
-impl Bound {
+impl Binding {
     /// Whether that algorithm binds it.
     pub(super) fn check(&self, by: Algorithm) -> Result<(), InvalidRequest> {
         let wrong = |why: String| Err(InvalidRequest::wrong(Part::Context, why));

@@ -19,7 +19,7 @@ pub use self::agree::{Agree, Decapsulate, Encapsulate, Encapsulated, Shared};
 pub use self::data_key::{DataKey, DataKeyPair, GenerateDataKey, GenerateDataKeyPair};
 pub use self::decrypt::{Decrypt, Given, Plaintext};
 pub use self::describe::{Describe, ListVersions, Versions};
-pub use self::encrypt::{Bound, Ciphertext, Encrypt};
+pub use self::encrypt::{Binding, Ciphertext, Encrypt};
 pub use self::list_aliases::ListAliases;
 pub use self::list_keys::ListKeys;
 pub use self::mac::{Mac, MakeMac, VerifyMac};

@@ -11,7 +11,7 @@ use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BlobHeader, ContextHash, decrypt};
 
 use super::decrypt::{Decrypt, Given};
-use super::encrypt::{Bound, blob};
+use super::encrypt::{Binding, blob};
 use super::{NOT_FITTING, Used};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
@@ -50,7 +50,7 @@ impl ReEncrypt {
         to: KeyHandle,
         to_context: EncryptionContext,
     ) -> Result<Self, InvalidRequest> {
-        let bound = Bound { context: context.clone(), aad: Bytes::new() };
+        let bound = Binding { context: context.clone(), aad: Bytes::new() };
         let (keys, algorithm) = (expected.clone(), Some(Algorithm::Blob));
         let given = Given { ciphertext: ciphertext.clone(), bound, keys, algorithm, ..Given::default() };
         let header = Decrypt::new(given)?.header()?;

@@ -6,8 +6,10 @@ mod changes;
 #[path = "../../../../replica/tests/support/identity.rs"]
 mod identity;
 mod keys;
+mod kinds;
 mod level;
 mod refusals;
+mod states;
 mod time;
 pub(crate) mod verbs;
 

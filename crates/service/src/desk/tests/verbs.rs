@@ -94,7 +94,7 @@ impl Kms {
         context: &EncryptionContext,
         until: Instant,
     ) -> Answer<Ciphertext> {
-        let bound = Bound { context: context.clone(), ..Bound::default() };
+        let bound = Binding { context: context.clone(), ..Binding::default() };
         let wanted = Encrypt { by: By::key(key.clone()), plaintext: plaintext.to_vec().into(), bound };
         self.perform(&call(who, until), wanted).await
     }
@@ -106,7 +106,7 @@ impl Kms {
         key: Option<&KeyHandle>,
         until: Instant,
     ) -> Answer<Plaintext> {
-        let bound = Bound { context: context.clone(), ..Bound::default() };
+        let bound = Binding { context: context.clone(), ..Binding::default() };
         let keys = key.cloned().into_iter().collect();
         let wanted = Decrypt::new(Given { ciphertext: ciphertext.to_vec().into(), bound, keys, ..Given::default() })?;
         self.perform(&call(who, until), wanted).await
