@@ -33,10 +33,14 @@ calls! { KeysClient:
     Once enable_key(KeyRequest) -> KeyResponse;
     /// Forbids every use; once this returns, no node uses the key.
     Once disable_key(KeyRequest) -> KeyResponse;
-    /// Sets the day on which the key's material is destroyed, 7 to 30 days ahead.
+    /// Sets the day on which the key's material is destroyed, 7 to 90 days ahead.
     Once schedule_key_deletion(ScheduleKeyDeletionRequest) -> KeyResponse;
-    /// Cancels that; the key is then disabled.
-    Once cancel_key_deletion(KeyRequest) -> KeyResponse;
+    /// Cancels that; the key is then disabled, or as before.
+    Once cancel_key_deletion(CancelKeyDeletionRequest) -> KeyResponse;
+    /// Destroys a key that waits for it, before its day.
+    Once purge_key(KeyRequest) -> PurgeKeyResponse;
+    /// Sets how often a key is rotated without being asked.
+    Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
     /// Gives a key another description.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.

@@ -243,7 +243,7 @@ impl<'a, F: Facts> Access<'a, F> {
         let covered = |write: &Write| match (write.name(), write) {
             (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
-            (RecordName::Due((_, Due::Deletion(id))), _) => self.granted.has(id),
+            (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id))), _) => self.granted.has(id),
             (RecordName::Alias(_), Write::Create(Record::Alias(alias)) | Write::Update(Record::Alias(alias))) => {
                 self.granted.has(alias.key) || made(alias.key)
             }

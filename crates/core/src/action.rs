@@ -131,6 +131,10 @@ actions! {
     DestroyVersion: Manage;
     /// Have a key destroyed on a later day.
     ScheduleDeletion: Manage;
+    /// Set how often a key is rotated without being asked.
+    SetRotation: Manage;
+    /// Have a key destroyed before its day.
+    Purge: Manage;
     /// Spare a key its scheduled destruction.
     CancelDeletion: Manage;
     /// Give a key a name.

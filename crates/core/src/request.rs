@@ -16,8 +16,12 @@ use crate::record::KeyRecord;
 pub const DESCRIPTION_LEN_MAX: usize = 256;
 /// Shortest time between scheduling a deletion and the destruction, in days.
 pub const DELETION_DAYS_MIN: u32 = 7;
-/// Longest, in days; also the default.
-pub const DELETION_DAYS_MAX: u32 = 30;
+/// Longest, in days.
+pub const DELETION_DAYS_MAX: u32 = 90;
+/// What it is when the caller says nothing, in days.
+pub const DELETION_DAYS_DEFAULT: u32 = 30;
+/// Longest time between two rotations that nobody asks for, in days.
+pub const ROTATION_DAYS_MAX: u32 = 3650;
 /// Most aliases of one key: they are kept in its record.
 pub const ALIASES_PER_KEY_MAX: usize = 64;
 /// Most items on a page of a listing.
@@ -70,6 +74,8 @@ parts! {
     Count: "count", "the number of keys";
     /// How long a deletion waits.
     Window: "window", "the time until the deletion";
+    /// How often something is done.
+    Period: "period", "the period";
     /// The states asked for.
     State: "state", "the state";
     /// The length of a page.
@@ -499,13 +505,13 @@ pub struct DeletionWindow {
 }
 
 impl DeletionWindow {
-    /// From a number of days, [`DELETION_DAYS_MIN`] to [`DELETION_DAYS_MAX`]; 0 = the longest.
+    /// From a number of days, [`DELETION_DAYS_MIN`] to [`DELETION_DAYS_MAX`]; 0 = [`DELETION_DAYS_DEFAULT`].
     ///
     /// # Errors
     /// Any other number.
     pub fn from_days(days: u32) -> Result<Self, InvalidRequest> {
         match days {
-            0 => Self::from_days(DELETION_DAYS_MAX),
+            0 => Self::from_days(DELETION_DAYS_DEFAULT),
             DELETION_DAYS_MIN..=DELETION_DAYS_MAX => {
                 Ok(Self { millis: u64::from(days) * crate::time::DAY_MS, brief: false })
             }
@@ -536,6 +542,43 @@ impl DeletionWindow {
         self.millis
     }
     /// Whether it is shorter than anybody needs who keeps keys: for development only.
+    pub fn is_brief(self) -> bool {
+        self.brief
+    }
+}
+
+/// How often a key is rotated without being asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RotationPeriod {
+    millis: u64,
+    brief: bool,
+}
+
+impl RotationPeriod {
+    /// From the fields of a request: 1 to [`ROTATION_DAYS_MAX`] days, or a number of seconds, which only a cluster marked for
+    /// development takes; none of both = never.
+    ///
+    /// # Errors
+    /// Both, or another number of days.
+    pub fn parse(days: u32, dev_seconds: u32) -> Result<Option<Self>, InvalidRequest> {
+        match (days, dev_seconds) {
+            (0, 0) => Ok(None),
+            (days @ 1..=ROTATION_DAYS_MAX, 0) => {
+                Ok(Some(Self { millis: u64::from(days) * crate::time::DAY_MS, brief: false }))
+            }
+            (0, seconds) => Ok(Some(Self { millis: u64::from(seconds) * 1000, brief: true })),
+            (_, 0) => {
+                let why = format!("a key is rotated every 1 to {ROTATION_DAYS_MAX} days, not every {days}");
+                Err(InvalidRequest::wrong(Part::Period, why))
+            }
+            _ => Err(InvalidRequest::wrong(Part::Period, "a period is of days or of seconds, not of both")),
+        }
+    }
+    /// In milliseconds.
+    pub fn millis(self) -> u64 {
+        self.millis
+    }
+    /// Whether it is for development only.
     pub fn is_brief(self) -> bool {
         self.brief
     }
@@ -695,8 +738,12 @@ mod tests {
         assert_eq!(Token::parse(&token), Ok(Some(Token(token))));
         assert_eq!(Token(token).time_ms(), 0x0192_f000_abcd);
         assert!(Token::parse(&token[1..]).is_err() && Token::parse(&[1; 16]).is_err());
-        assert!(DeletionWindow::from_days(6).is_err() && DeletionWindow::from_days(31).is_err());
+        assert!(DeletionWindow::from_days(6).is_err() && DeletionWindow::from_days(91).is_err());
         assert_eq!(DeletionWindow::from_days(0), DeletionWindow::from_days(30));
+        assert_eq!(RotationPeriod::parse(0, 0), Ok(None));
+        assert_eq!(RotationPeriod::parse(365, 0).unwrap().unwrap().millis(), 365 * crate::time::DAY_MS);
+        assert!(RotationPeriod::parse(0, 3).unwrap().unwrap().is_brief());
+        assert!(RotationPeriod::parse(3651, 0).is_err() && RotationPeriod::parse(1, 1).is_err());
         assert_eq!(DeletionWindow::parse(7, 0), DeletionWindow::from_days(7));
         let brief = DeletionWindow::parse(0, 3).unwrap();
         assert!(brief.is_brief() && brief.millis() == 3000 && !DeletionWindow::parse(0, 0).unwrap().is_brief());

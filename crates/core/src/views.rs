@@ -3,7 +3,7 @@
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
-use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, MaterialId};
+use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, MaterialId, Rotation};
 use crate::request::{AliasName, Description, Tags};
 use crate::time::Time;
 
@@ -32,6 +32,10 @@ pub struct KeyView {
     pub aliases: Vec<AliasName>,
     /// What people or programs have put on it.
     pub tags: Tags,
+    /// Whether it is rotated without being asked.
+    pub rotation: Option<Rotation>,
+    /// Whether nobody can have it destroyed before its day.
+    pub purge_protected: bool,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -48,6 +52,8 @@ impl From<&KeyRecord> for KeyView {
             description: key.description.clone(),
             aliases: key.aliases.iter().cloned().collect(),
             tags: key.tags.clone(),
+            rotation: key.rotation,
+            purge_protected: key.purge_protected,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
-    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DestroyVersion, Disable, Enable,
-    Revocation, Revoke, Rotate, ScheduleDeletion, Tag, Untag, Update, UpdateVersion,
+    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DestroyVersion, Disable, Enable, Purge,
+    Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
 };
-use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part};
+use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
@@ -68,7 +68,8 @@ impl Keys for KeysDoor {
         let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
-        let wanted = Create { kind, alias, description, tags, activation, token };
+        let purge_protected = asked.purge_protected;
+        let wanted = Create { kind, alias, description, tags, activation, purge_protected, token };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
@@ -118,9 +119,22 @@ impl Keys for KeysDoor {
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
-    async fn cancel_key_deletion(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
+    async fn cancel_key_deletion(&self, request: Request<v1::CancelKeyDeletionRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        kms.commit(&call, &CancelDeletion { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
+        let wanted = CancelDeletion { key: parse(&asked.key)?, as_before: asked.as_before };
+        kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn purge_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::PurgeKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let key = kms.commit(&call, &Purge { key: parse(&asked.key)? }).await.map_err(refused)?;
+        Ok(Response::new(v1::PurgeKeyResponse { key_id: key.to_string() }))
+    }
+
+    async fn set_key_rotation(&self, request: Request<v1::SetKeyRotationRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let period = RotationPeriod::parse(asked.days, asked.dev_seconds).map_err(refused)?;
+        kms.commit(&call, &SetRotation { key: parse(&asked.key)?, period }).await.map(key_response).map_err(refused)
     }
 
     async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Answer<v1::KeyResponse> {

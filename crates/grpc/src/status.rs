@@ -26,6 +26,7 @@ fn code(reason: Reason) -> Code {
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
         Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
+        Reason::PurgeProtected => Code::FailedPrecondition,
         Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed => {
             Code::FailedPrecondition
         }
@@ -67,6 +68,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::NoLongerValid => v1::Reason::NoLongerValid,
         Reason::Compromised => v1::Reason::Compromised,
         Reason::Destroyed => v1::Reason::Destroyed,
+        Reason::PurgeProtected => v1::Reason::PurgeProtected,
         Reason::WrongKey => v1::Reason::WrongKey,
         Reason::WrongLineage => v1::Reason::WrongLineage,
         Reason::UnknownKey => v1::Reason::UnknownKey,

@@ -53,6 +53,9 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         aliases: view.aliases.iter().map(ToString::to_string).collect(),
         usage: usage(view.usage),
         updated_ms: view.updated_ms,
+        rotation_period_ms: view.rotation.map_or(0, |rotation| rotation.period_ms),
+        next_rotation_ms: view.rotation.map_or(0, |rotation| rotation.next_ms),
+        purge_protected: view.purge_protected,
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
     }
 }

@@ -2,8 +2,9 @@
 
 use quorate_core::decide::PART_LEN_MAX;
 use quorate_core::request::{
-    DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX,
-    KEYS_PER_REQUEST_MAX, PAGE_LEN_DEFAULT, PAGE_LEN_MAX, PLAINTEXT_LEN_MAX, RANDOM_LEN_MAX, Token,
+    DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN,
+    DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX, PAGE_LEN_DEFAULT, PAGE_LEN_MAX, PLAINTEXT_LEN_MAX, RANDOM_LEN_MAX,
+    Token,
 };
 use quorate_service::seal::VALID_MINUTES_DEFAULT;
 
@@ -20,7 +21,7 @@ fn the_protocol_names_the_limits_that_are_kept() {
         (&keys, format!("Done in batches of {PART_LEN_MAX} keys")),
         (&keys, format!("uint32 count = 1; // 1..{KEYS_PER_REQUEST_MAX}")),
         (&keys, format!("uint32 limit = 1; // 1..{PAGE_LEN_MAX}, 0 = {PAGE_LEN_DEFAULT}")),
-        (&keys, format!("uint32 days = 2; // {DELETION_DAYS_MIN}..{DELETION_DAYS_MAX}, 0 = {DELETION_DAYS_MAX}")),
+        (&keys, format!("uint32 days = 2; // {DELETION_DAYS_MIN}..{DELETION_DAYS_MAX}, 0 = {DELETION_DAYS_DEFAULT}")),
         (&keys, format!("bytes plaintext = 2; // at most {PLAINTEXT_LEN_MAX} bytes")),
         (&keys, format!("uint32 bytes = 2; // 1..{DATA_KEY_LEN_MAX}, 0 = {DATA_KEY_LEN_DEFAULT}")),
         (&keys, format!("message GenerateRandomRequest {{ uint32 bytes = 1; }} // 1..{RANDOM_LEN_MAX}")),

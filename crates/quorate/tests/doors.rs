@@ -33,6 +33,10 @@ fn decrypt(ciphertext: &[u8], pairs: &[(&str, &str)], key: &str) -> DecryptReque
     }
 }
 
+fn cancel(key: &str) -> CancelKeyDeletionRequest {
+    CancelKeyDeletionRequest { key: key.into(), as_before: false }
+}
+
 fn named(key: &str) -> KeyRequest {
     KeyRequest { key: key.into() }
 }
@@ -106,7 +110,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
     client.schedule_key_deletion(days(7)).await.expect("scheduled");
     refused(client.encrypt(encrypt("first", b"s3cret", &[])).await, "KEY_PENDING_DELETION");
     refused(client.enable_key(named(&key)).await, "KEY_PENDING_DELETION");
-    let cancelled = client.cancel_key_deletion(named(&key)).await.expect("cancelled").key.expect("a key");
+    let cancelled = client.cancel_key_deletion(cancel(&key)).await.expect("cancelled").key.expect("a key");
     assert_eq!(cancelled.state, KeyState::Disabled as i32, "cancelling leaves the key disabled");
     client.enable_key(named(&key)).await.expect("enabled");
     client.decrypt(decrypt(&good, &pairs, "")).await.expect("nothing that was refused has changed anything");
@@ -136,7 +140,7 @@ async fn every_call_that_needs_keys_is_refused_while_sealed() {
     refused(c.disable_key(named(&key)).await, "SEALED");
     refused(c.rotate_key(rotate).await, "SEALED");
     refused(c.schedule_key_deletion(days).await, "SEALED");
-    refused(c.cancel_key_deletion(named(&key)).await, "SEALED");
+    refused(c.cancel_key_deletion(cancel(&key)).await, "SEALED");
     refused(c.create_alias(alias).await, "SEALED");
     refused(c.delete_alias(DeleteAliasRequest { name: "k".into() }).await, "SEALED");
     refused(c.list_aliases(ListAliasesRequest::default()).await, "SEALED");

@@ -58,6 +58,8 @@ pub enum Reason {
     Compromised,
     /// The version's material is gone.
     Destroyed,
+    /// The key is protected from being destroyed before its day.
+    PurgeProtected,
     /// The key named by the caller is not the ciphertext's.
     WrongKey,
     /// The ciphertext is of another lineage.
@@ -88,7 +90,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -112,6 +114,7 @@ impl Reason {
         Self::NoLongerValid,
         Self::Compromised,
         Self::Destroyed,
+        Self::PurgeProtected,
         Self::WrongKey,
         Self::WrongLineage,
         Self::UnknownKey,
@@ -153,6 +156,7 @@ impl Reason {
             Self::NoLongerValid => "NO_LONGER_VALID",
             Self::Compromised => "COMPROMISED",
             Self::Destroyed => "DESTROYED",
+            Self::PurgeProtected => "PURGE_PROTECTED",
             Self::WrongKey => "WRONG_KEY",
             Self::WrongLineage => "WRONG_LINEAGE",
             Self::UnknownKey => "UNKNOWN_KEY",
@@ -367,6 +371,7 @@ impl Error {
                 Refusal::Disabled(_) => Reason::KeyDisabled,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
                 Refusal::NotPendingDeletion(_) => Reason::WrongState,
+                Refusal::PurgeProtected { .. } => Reason::PurgeProtected,
                 Refusal::NotDue { .. } => Reason::WrongState,
                 Refusal::AliasesMax(_) | Refusal::VersionsMax(_) => Reason::LimitExceeded,
                 Refusal::TokenReused => Reason::TokenReused,

@@ -10,14 +10,16 @@ use crate::request::KeyHandle;
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
-/// Cancels the destruction of `key`; the answer is the key, which comes back disabled, so that somebody looks before it is used
-/// again.
+/// Cancels the destruction of `key`; the answer is the key. It comes back disabled, so that somebody looks before it is used
+/// again, or as it was.
 ///
 /// Refused: the key is not found (also when its destruction has begun), or is not scheduled for deletion.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CancelDeletion {
     /// The key.
     pub key: KeyHandle,
+    /// Whether it is enabled again, if it was.
+    pub as_before: bool,
 }
 
 impl Decide for CancelDeletion {
@@ -29,10 +31,11 @@ impl Decide for CancelDeletion {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
-        let KeyState::PendingDeletion { at_ms, .. } = key.state else {
+        let KeyState::PendingDeletion { at_ms, was_enabled, .. } = key.state else {
             return Err(Refusal::NotPendingDeletion(key.id).into());
         };
-        let mut key = KeyRecord { state: KeyState::Disabled, ..KeyRecord::clone(&key) };
+        let state = if self.as_before && was_enabled { KeyState::Enabled } else { KeyState::Disabled };
+        let mut key = KeyRecord { state, ..KeyRecord::clone(&key) };
         touch(&mut key, at.time());
         let mut writes = vec![Write::Update(key.clone().into())];
         let due = (DueRecord::hour(at_ms), Due::Deletion(key.id));

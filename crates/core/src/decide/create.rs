@@ -33,6 +33,8 @@ pub struct Create {
     pub tags: Tags,
     /// When it becomes active, ms since 1970; 0 = not before somebody activates it; none = now.
     pub activation: Option<u64>,
+    /// Whether nobody can have it destroyed before its day; for ever.
+    pub purge_protected: bool,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }
@@ -79,9 +81,17 @@ impl Decide for Create {
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
+        let protected = [u8::from(self.purge_protected)];
         let birth = birth(
             "create",
-            &[&self.kind.encode(), alias.as_bytes(), self.description.as_str().as_bytes(), &tags, &activation],
+            &[
+                &self.kind.encode(),
+                alias.as_bytes(),
+                self.description.as_str().as_bytes(),
+                &tags,
+                &activation,
+                &protected,
+            ],
         );
         let id = match new_key(at, ids, self.token, 0, birth)? {
             NewKey::Made(earlier) => return Ok(Change::none(earlier)),
@@ -96,6 +106,7 @@ impl Decide for Create {
         let mut key = fresh(id, namespace, self.kind, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
         key.tags = self.tags.clone();
+        key.purge_protected = self.purge_protected;
         let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
         if let Some(name) = &self.alias {
             let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
@@ -174,6 +185,8 @@ pub(super) fn fresh(
         description,
         aliases: BTreeSet::new(),
         tags: Tags::default(),
+        rotation: None,
+        purge_protected: false,
     }
 }
 

@@ -18,8 +18,9 @@ mod create;
 mod create_many;
 mod disable;
 mod enable;
+mod purge;
 mod retry;
-mod rotate;
+pub mod rotate;
 mod schedule_deletion;
 mod update;
 mod version;
@@ -36,8 +37,9 @@ pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
+pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
-pub use self::rotate::Rotate;
+pub use self::rotate::{Rotate, SetRotation};
 pub use self::schedule_deletion::ScheduleDeletion;
 pub use self::update::{Tag, Untag, Update};
 pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
@@ -242,10 +244,18 @@ pub enum Refusal {
     /// What the change would make of the record is none.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
+    /// Nobody can have the key destroyed before its day.
+    #[error("key {key} is protected from being purged: it is destroyed on {}", crate::time::utc(*at_ms))]
+    PurgeProtected {
+        /// The key.
+        key: KeyId,
+        /// Its day, ms since 1970.
+        at_ms: u64,
+    },
     /// Only a cluster marked for development does that.
     #[error(
-        "a deletion waits for {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days; only a cluster marked for development takes one \
-         that waits for seconds"
+        "a deletion waits for {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days, and a key is rotated after days; only a cluster \
+         marked for development takes seconds"
     )]
     BriefWindow,
     /// The named key is not the ciphertext's.
@@ -292,6 +302,7 @@ impl Refusal {
             | Self::NoPublicKey(..)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
+            Self::PurgeProtected { .. } => Some(Part::Key),
             Self::BriefWindow => Some(Part::Window),
             Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),

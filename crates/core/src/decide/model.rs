@@ -125,6 +125,7 @@ impl Store {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
+                Record::Due(DueRecord { what: Due::Rotation(_), .. }) => {}
                 Record::Due(DueRecord { what: Due::Deletion(key), at_ms: due_ms }) => match keys[&key].state {
                     KeyState::PendingDeletion { at_ms, .. } => assert_eq!(at_ms, due_ms),
                     KeyState::Destroyed => {}
@@ -293,6 +294,7 @@ fn play(steps: Vec<Step>) {
                     description: Description::default(),
                     tags: Tags::default(),
                     activation: None,
+                    purge_protected: false,
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
@@ -429,7 +431,7 @@ fn play(steps: Vec<Step>) {
             }
             Step::Cancel(key) => {
                 let h = model.handle(&key);
-                let answer = store.commit(&by, &ids, time, &CancelDeletion { key: h.clone() });
+                let answer = store.commit(&by, &ids, time, &CancelDeletion { key: h.clone(), as_before: false });
                 match model.find(&h) {
                     Ok((id, Plain { state: KeyState::PendingDeletion { .. }, .. })) => {
                         assert_eq!(answer.unwrap().state, KeyState::Disabled);
@@ -577,6 +579,7 @@ fn plain_create(token: Option<Token>) -> Create {
         description: Description::default(),
         tags: Tags::default(),
         activation: None,
+        purge_protected: false,
         token,
     }
 }
@@ -622,7 +625,7 @@ fn destruction_resumes_wherever_it_stopped() {
             break;
         }
         // Once begun there is no way back, and the key is not found any more.
-        let cancelled = store.commit(&by, &ids, start, &CancelDeletion { key: handle.clone() });
+        let cancelled = store.commit(&by, &ids, start, &CancelDeletion { key: handle.clone(), as_before: false });
         assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
     }
     assert_eq!(steps, 4, "100 versions, 32 a step");

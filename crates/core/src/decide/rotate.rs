@@ -1,14 +1,17 @@
-//! Rotate a key: a fresh version becomes the one that protects; all before it go on processing what they protected.
+//! Rotate a key: a fresh version becomes the one that protects; all before it go on processing what they protected. On demand,
+//! or when it is due.
 
-use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, touch, version};
+use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch, version};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
+use crate::id::KeyId;
 use crate::key_spec::Mode;
-use crate::lifecycle::Row;
-use crate::record::{KeyRecord, KeyVersionRecord, handle_bytes, request_hash};
-use crate::request::{KeyHandle, Token};
+use crate::lifecycle::{Cell, KeyState, Row};
+use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName, Rotation, handle_bytes, request_hash};
+use crate::request::{KeyHandle, RotationPeriod, Token};
 use crate::seam::NewIds;
+use crate::time::{DutyTime, Time};
 use crate::views::KeyView;
 
 /// Gives `key` a fresh version; the answer is the key with its new current version, or, if the same token rotated it before, as
@@ -40,19 +43,146 @@ impl Decide for Rotate {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let before = at.key(&self.key)?;
-        let current = version(at, Row::Rotate, &before, None)?;
-        let mut key = KeyRecord::clone(&before);
-        key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
-        // Only a ciphertext that names its version lets the one before retire unasked.
-        if current.mode == Mode::Blob {
-            key.protect_floor = key.current;
-        }
-        touch(&mut key, at.time());
-        key.rotated_ms = key.updated_ms;
-        let made = KeyVersionRecord::new(key.id, key.current, key.spec, current.mode, current.usage, key.rotated_ms);
+        let key = at.key(&self.key)?;
+        let current = version(at, Row::Rotate, &key, None)?;
+        let (key, made) = rotated(&key, &current, at.time())?;
         let answer = KeyView::from(&key);
-        let fresh = Slot::Fresh(0, key.spec);
-        Ok(Change { writes: vec![Write::Update(key.into()), Write::CreateWith(made.into(), fresh)], answer })
+        Ok(Change { writes: vec![Write::Update(key.into()), made], answer })
     }
+}
+
+/// The key with one version more, and what makes that.
+fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(KeyRecord, Write), Refusal> {
+    let mut key = key.clone();
+    key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
+    // Only a ciphertext that names its version lets the one before retire unasked.
+    if current.mode == Mode::Blob {
+        key.protect_floor = key.current;
+    }
+    touch(&mut key, time);
+    key.rotated_ms = key.updated_ms;
+    let made = KeyVersionRecord::new(key.id, key.current, key.spec, current.mode, current.usage, key.rotated_ms);
+    let made = Write::CreateWith(made.into(), Slot::Fresh(0, key.spec));
+    Ok((key, made))
+}
+
+/// Has `key` rotated every so often from now on, or no more.
+///
+/// Refused: [`Refusal::BriefWindow`]; the key is not found, disabled, or waits for its destruction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetRotation {
+    /// Which key.
+    pub key: KeyHandle,
+    /// How often; none = not without being asked.
+    pub period: Option<RotationPeriod>,
+}
+
+impl Decide for SetRotation {
+    type Answer = KeyView;
+
+    fn action(&self) -> Action {
+        Action::SetRotation
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
+        if self.period.is_some_and(RotationPeriod::is_brief) && !at.is_dev() {
+            return at.refuse(Refusal::BriefWindow);
+        }
+        let before = at.key(&self.key)?;
+        goes(Row::Rotate, &before)?;
+        let period_ms = self.period.map(RotationPeriod::millis);
+        if before.rotation.map(|rotation| rotation.period_ms) == period_ms {
+            return Ok(Change::none(KeyView::from(&*before)));
+        }
+        let mut key = KeyRecord::clone(&before);
+        let now_ms = at.time().cluster_ms;
+        key.rotation = period_ms.map(|period_ms| Rotation { period_ms, next_ms: now_ms.saturating_add(period_ms) });
+        touch(&mut key, at.time());
+        let mut writes = Vec::new();
+        let (old, new) = (before.rotation.map(|r| due(key.id, r)), key.rotation.map(|r| due(key.id, r)));
+        if let Some(old) = &old
+            && new.as_ref().map(due_name) != Some(due_name(old))
+            && at.get::<DueRecord>(due_name(old))?.is_some()
+        {
+            writes.push(Write::Delete(RecordName::Due(due_name(old))));
+        }
+        if let Some(new) = new {
+            // One may be there, of this hour.
+            at.get::<DueRecord>(due_name(&new))?;
+            writes.push(Write::Update(new.into()));
+        }
+        let answer = KeyView::from(&key);
+        writes.push(Write::Update(key.into()));
+        Ok(Change { writes, answer })
+    }
+}
+
+fn due(key: KeyId, rotation: Rotation) -> DueRecord {
+    DueRecord { what: Due::Rotation(key), at_ms: rotation.next_ms }
+}
+
+fn due_name(due: &DueRecord) -> (u32, Due) {
+    (DueRecord::hour(due.at_ms), due.what)
+}
+
+/// What became of a rotation that was due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rotated {
+    /// The key has a fresh version.
+    Yes,
+    /// It could not have one now, and is looked at again a period later.
+    Later,
+    /// It is not to be rotated (any more).
+    No,
+}
+
+/// Decides the rotation that the due record of `key` in `hour` asks for. No principal: it was authorised when it was set.
+/// `time` says when it is due, `now` dates what is made.
+///
+/// # Errors
+/// [`Refusal::NotDue`] while duty time has not come to it.
+pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Rotated>, F::Error> {
+    let name = (hour, Due::Rotation(key));
+    let Some(filed) = facts.get::<DueRecord>(name)? else {
+        return Ok(Change::none(Rotated::No));
+    };
+    let forget = vec![Write::Delete(RecordName::Due(name))];
+    let record = facts.get::<KeyRecord>(key)?.filter(|key| key.state != KeyState::Destroyed);
+    let Some((record, rotation)) = record.and_then(|key| Some((key.clone(), key.rotation?))) else {
+        return Ok(Change { writes: forget, answer: Rotated::No });
+    };
+    if due_name(&due(key, rotation)) != name {
+        return Ok(Change { writes: forget, answer: Rotated::No });
+    }
+    let at_ms = rotation.next_ms.max(filed.at_ms);
+    if !time.is_due(at_ms) {
+        return Err(Refusal::NotDue { key, at_ms }.into());
+    }
+    let now = facts.time();
+    let current = facts.get::<KeyVersionRecord>((key, record.current))?;
+    let goes = Row::Rotate.goes(record.state).is_ok();
+    let fit = current.filter(|head| {
+        let cell = Row::Protect.goes_with(&head.life, record.has_retired(head.version), now);
+        goes && cell == Ok(Cell::Goes)
+    });
+    let (mut after, mut writes, answer) = match &fit {
+        Some(current) => {
+            let (after, made) = rotated(&record, current, now)?;
+            (after, vec![made], Rotated::Yes)
+        }
+        None => (KeyRecord::clone(&record), Vec::new(), Rotated::Later),
+    };
+    // From duty time: nobody can make a key rotate again and again by pushing a clock.
+    let next = Rotation { next_ms: time.ms().saturating_add(rotation.period_ms), ..rotation };
+    after.rotation = Some(next);
+    let refiled = due(key, next);
+    if due_name(&refiled) == name {
+        writes.push(Write::Update(refiled.into()));
+    } else {
+        facts.get::<DueRecord>(due_name(&refiled))?;
+        writes.extend(forget);
+        writes.push(Write::Update(refiled.into()));
+    }
+    writes.push(Write::Update(after.into()));
+    Ok(Change { writes, answer })
 }

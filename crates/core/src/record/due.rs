@@ -11,6 +11,8 @@ use crate::time::HOUR_MS;
 pub enum Due {
     /// The destruction of a key.
     Deletion(KeyId),
+    /// The rotation of a key.
+    Rotation(KeyId),
 }
 
 /// Something falls due: `format u8 ‖ at_ms u64`. True name: `kind u8 ‖ key id 16 ‖ version u32`, 0 = the key as a whole.
@@ -45,6 +47,7 @@ impl Kind for DueRecord {
     fn place((hour, what): &Self::Name) -> Place {
         let (kind, id, version) = match what {
             Due::Deletion(id) => (1, id, 0),
+            Due::Rotation(id) => (2, id, 0),
         };
         let name = Writer::new().u8(kind).raw(&id.0).u32(version).finish();
         Place { prefix: hour.to_be_bytes().into(), ..Place::named(name) }
@@ -54,6 +57,7 @@ impl Kind for DueRecord {
         let (kind, id, version) = (r.u8()?, KeyId(r.array()?), r.u32()?);
         let what = match (kind, version) {
             (1, 0) => Due::Deletion(id),
+            (2, 0) => Due::Rotation(id),
             _ => return Err(Unreadable::Newer(Self::WHAT)),
         };
         Ok((Self::hour_of(&place.prefix).ok_or(BAD_NAME)?, what))

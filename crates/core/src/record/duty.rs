@@ -10,6 +10,8 @@ use crate::record_key::Table;
 pub enum Duty {
     /// Destroys keys that are due.
     Destroy,
+    /// Rotates keys that are due.
+    Rotate,
     /// Removes old answers to client tokens.
     Sweep,
     /// Raises the feature level once all members speak a higher one.
@@ -18,12 +20,13 @@ pub enum Duty {
 
 impl Duty {
     /// Every duty.
-    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Sweep, Self::RaiseLevel];
+    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Rotate, Self::Sweep, Self::RaiseLevel];
 
     /// Its name in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Destroy => "destroy",
+            Self::Rotate => "rotate",
             Self::Sweep => "sweep",
             Self::RaiseLevel => "raise-level",
         }

@@ -16,7 +16,8 @@ use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Descri
 /// ```text
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
-///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n)
+///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
+///     5 purge protection (1 byte, 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -50,6 +51,19 @@ pub struct KeyRecord {
     pub aliases: BTreeSet<AliasName>,
     /// What people or programs have put on it.
     pub tags: Tags,
+    /// Whether it is rotated without being asked.
+    pub rotation: Option<Rotation>,
+    /// Whether nobody can have it destroyed before its day.
+    pub purge_protected: bool,
+}
+
+/// That a key is rotated without being asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rotation {
+    /// How often, in milliseconds.
+    pub period_ms: u64,
+    /// When next, cluster time, ms since 1970.
+    pub next_ms: u64,
 }
 
 impl KeyRecord {
@@ -66,6 +80,8 @@ impl KeyRecord {
 const DESCRIPTION: u8 = 1;
 const ALIASES: u8 = 2;
 const TAGS: u8 = 3;
+const ROTATION: u8 = 4;
+const PURGE_PROTECTED: u8 = 5;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -111,6 +127,8 @@ impl Kind for KeyRecord {
             .field(DESCRIPTION, self.description.as_str().into())
             .field(ALIASES, aliases.finish())
             .field(TAGS, self.tags.write(Writer::new()).finish())
+            .field(ROTATION, self.rotation.map_or(Vec::new(), Rotation::encode))
+            .field(PURGE_PROTECTED, if self.purge_protected { vec![1] } else { Vec::new() })
             .write(fixed)
     }
 
@@ -139,6 +157,12 @@ impl Kind for KeyRecord {
         let description = description.parse().map_err(|_| BAD)?;
         let aliases = read_aliases(fields.take(ALIASES))?;
         let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
+        let rotation = Rotation::decode(fields.take(ROTATION))?;
+        let purge_protected = match fields.take(PURGE_PROTECTED) {
+            [] => false,
+            [1] => true,
+            _ => return Err(BAD.into()),
+        };
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -156,7 +180,24 @@ impl Kind for KeyRecord {
             description,
             aliases,
             tags,
+            rotation,
+            purge_protected,
         })
+    }
+}
+
+impl Rotation {
+    fn encode(self) -> Vec<u8> {
+        Writer::new().u64(self.period_ms).u64(self.next_ms).finish()
+    }
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut r = Reader::new(KeyRecord::WHAT, bytes);
+        let rotation = Self { period_ms: r.u64()?, next_ms: r.u64()? };
+        r.finish()?;
+        Ok(Some(rotation))
     }
 }
 

@@ -96,9 +96,12 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
     let aliases = proptest::collection::btree_set(alias(), 0..5);
     let spec = proptest::sample::select(KeySpec::ALL);
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
-    let kind = (spec, usages(), tags());
+    let rotation = any::<Option<(u64, u64)>>()
+        .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
+    let kind = (spec, usages(), tags(), rotation, any::<bool>());
     (key_id(), state(), (version(), version()), numbers, kind, description, aliases).prop_map(
-        |(id, state, (current, protect_floor), numbers, (spec, usage, tags), description, aliases)| {
+        |(id, state, (current, protect_floor), numbers, kind, description, aliases)| {
+            let (spec, usage, tags, rotation, purge_protected) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -116,6 +119,8 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 description,
                 aliases,
                 tags,
+                rotation,
+                purge_protected,
             }
         },
     )
@@ -133,6 +138,7 @@ fn record() -> impl Strategy<Value = Record> {
             created_ms
         })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
+        (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (principal, any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
             Record::Idempotency(IdempotencyRecord { principal, token: Token(token), request_hash, key })
         }),
@@ -224,6 +230,8 @@ fn a_key_record_to_the_byte() {
         description: "d".parse().unwrap(),
         aliases: BTreeSet::from(["b".parse().unwrap(), "a".parse().unwrap()]),
         tags: Tags::new([("t".into(), "u".into())]).unwrap(),
+        rotation: Some(Rotation { period_ms: 0x0304, next_ms: 0x0506 }),
+        purge_protected: true,
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -234,14 +242,17 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 3, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 5, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
+    expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
+    expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let plain =
-        KeyRecord { description: Default::default(), aliases: BTreeSet::new(), tags: Tags::default(), ..record };
+    let (rotation, purge_protected) = (None, false);
+    let (description, aliases, tags) = Default::default();
+    let plain = KeyRecord { description, aliases, tags, rotation, purge_protected, ..record };
     let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));

@@ -120,6 +120,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "somebody else may know the version's material: it protects nothing any more, and processes only for administrators",
         "rotate the key, and protect anew what that version protected",
     ),
+    code(
+        "PURGE_PROTECTED",
+        "the key was made so that nobody can have it destroyed before its day",
+        "wait for the day: `quorate keys describe KEY` shows it",
+    ),
     code("DESTROYED", "the version's material was destroyed; what only it could open is gone", ""),
     code(
         "WRONG_KEY",

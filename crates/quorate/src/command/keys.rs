@@ -4,12 +4,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
-    CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
-    ScheduleKeyDeletionRequest, Tag, TagKeyRequest, UntagKeyRequest, UpdateKeyRequest,
+    CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
+    ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
+    UntagKeyRequest, UpdateKeyRequest,
 };
 use quorate_core::request::{
-    AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX, PAGE_LEN_MAX,
+    AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
+    PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
+use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
 
 use self::versions::Versions;
@@ -57,11 +60,14 @@ enum Action {
         /// From when it may be used; none = not before it is activated [default: now]
         #[arg(long, value_name = "DATE", value_parser = words::date)]
         activation: Option<u64>,
+        /// For ever: nobody can have it destroyed before the day that a deletion sets
+        #[arg(long)]
+        purge_protection: bool,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -146,7 +152,7 @@ enum Action {
     ScheduleDeletion {
         #[command(flatten)]
         which: Which,
-        #[arg(long, default_value_t = DELETION_DAYS_MAX, help = format!("Days until then, {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX}"),
+        #[arg(long, default_value_t = DELETION_DAYS_DEFAULT, help = format!("Days until then, {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX}"),
             value_parser = clap::value_parser!(u32).range(DELETION_DAYS_MIN as i64..=DELETION_DAYS_MAX as i64))]
         days: u32,
     },
@@ -154,7 +160,32 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys cancel-deletion payments
   quorate keys enable payments")]
-    CancelDeletion(Which),
+    CancelDeletion {
+        #[command(flatten)]
+        which: Which,
+        /// Enable it again, if it was
+        #[arg(long)]
+        as_before: bool,
+    },
+    /// Destroy a key that waits for it, before its day; there is no way back
+    #[command(after_help = "Examples:
+  quorate keys schedule-deletion payments
+  quorate keys purge payments")]
+    Purge(Which),
+    /// Rotate a key every so often, without being asked
+    #[command(after_help = "Examples:
+  quorate keys set-rotation payments --days 365
+  quorate keys set-rotation payments --never")]
+    SetRotation {
+        #[command(flatten)]
+        which: Which,
+        #[arg(long, value_name = "N", help = format!("Days between rotations, 1 to {ROTATION_DAYS_MAX}"), required_unless_present = "never",
+            value_parser = clap::value_parser!(u32).range(1..=ROTATION_DAYS_MAX as i64))]
+        days: Option<u32>,
+        /// Only when somebody asks
+        #[arg(long, conflicts_with = "days")]
+        never: bool,
+    },
 }
 
 /// The states of keys.
@@ -228,7 +259,7 @@ impl Keys {
                 };
                 return create_many(shared, count, request).await;
             }
-            Action::Create { alias, description, kind, tags, activation, token: t, count: None } => {
+            Action::Create { alias, description, kind, tags, activation, purge_protection, token: t, count: None } => {
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
                     description,
@@ -238,6 +269,7 @@ impl Keys {
                     algorithm: kind.algorithm.unwrap_or_default(),
                     tags: to_proto(tags),
                     activation_ms: activation,
+                    purge_protected: purge_protection,
                 };
                 client.create_key(request).await.doing("create the key")?
             }
@@ -264,8 +296,19 @@ impl Keys {
                 let request = ScheduleKeyDeletionRequest { key: which.key, days, ..Default::default() };
                 client.schedule_key_deletion(request).await.doing("schedule the key's deletion")?
             }
-            Action::CancelDeletion(which) => {
-                client.cancel_key_deletion(which.request()).await.doing("cancel the key's deletion")?
+            Action::CancelDeletion { which, as_before } => {
+                let request = CancelKeyDeletionRequest { key: which.key, as_before };
+                client.cancel_key_deletion(request).await.doing("cancel the key's deletion")?
+            }
+            Action::Purge(which) => {
+                let purged = client.purge_key(which.request()).await.doing("purge the key")?.key_id;
+                return shared.format().print(&json!({ "key_id": purged, "state": "destroyed" }), || {
+                    output::fields([("key", purged.as_str()), ("state", "destroyed")])
+                });
+            }
+            Action::SetRotation { which, days, .. } => {
+                let request = SetKeyRotationRequest { key: which.key, days: days.unwrap_or(0), dev_seconds: 0 };
+                client.set_key_rotation(request).await.doing("set the key's rotation")?
             }
         };
         show(shared, answer)
@@ -358,6 +401,8 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
             ("rotated", output::date(key.rotated_ms)),
+            ("rotated next", output::date(key.next_rotation_ms)),
+            ("purge protection", if key.purge_protected { "yes" } else { "" }.to_owned()),
             ("destroyed on", output::date(key.deletion_ms)),
         ])
     })
@@ -376,6 +421,9 @@ fn to_json(key: &Key) -> Value {
         "created_at": output::moment(key.created_ms),
         "updated_at": output::moment(key.updated_ms),
         "rotated_at": output::moment(key.rotated_ms),
+        "rotation_days": (key.rotation_period_ms != 0).then(|| key.rotation_period_ms / DAY_MS),
+        "next_rotation_at": output::moment(key.next_rotation_ms),
+        "purge_protected": key.purge_protected,
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

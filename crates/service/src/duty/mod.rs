@@ -5,7 +5,9 @@
 //! destruction refuses use anyway. Whether something is due is decided by duty time, which no clock alone moves (trust.md §6).
 
 mod destroy;
+mod due;
 mod raise_level;
+mod rotate;
 mod sweep;
 
 use std::sync::{Arc, Weak};
@@ -45,7 +47,7 @@ struct Row {
 }
 
 /// All duties.
-const DUTIES: &[Row] = &[destroy::ROW, sweep::ROW, raise_level::ROW];
+const DUTIES: &[Row] = &[destroy::ROW, rotate::ROW, sweep::ROW, raise_level::ROW];
 
 /// Looks after the duties of one desk.
 pub struct Duties {

@@ -301,6 +301,7 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         kind: quorate_core::decide::NewKind::new(quorate_core::key_spec::KeySpec::Aes256, None, None).unwrap(),
         tags: Default::default(),
         activation: None,
+        purge_protected: false,
         alias: None,
         description: "for tests".parse().expect("short"),
         token: None,

@@ -324,6 +324,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         description: "for tests".parse().unwrap(),
         tags: Tags::default(),
         activation: None,
+        purge_protected: false,
         token,
     }
 }

@@ -72,7 +72,7 @@ impl Kms {
         key: &KeyHandle,
         until: Instant,
     ) -> Answer<KeyView> {
-        self.commit(&call(who, until), &CancelDeletion { key: key.clone() }).await
+        self.commit(&call(who, until), &CancelDeletion { key: key.clone(), as_before: false }).await
     }
     pub(crate) async fn create_alias(
         &self,

@@ -1,0 +1,50 @@
+//! Have a key destroyed before its day.
+
+use super::{Change, Decide, Refusal, Write, touch};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
+use crate::id::KeyId;
+use crate::lifecycle::KeyState;
+use crate::record::{Due, DueRecord, KeyRecord, RecordName};
+use crate::request::KeyHandle;
+use crate::seam::NewIds;
+
+/// Destroys `key` at once: from now on it is not found, and a duty takes what is left of it within seconds. There is no way back.
+///
+/// Refused: the key is not found, does not wait for its destruction, or is protected from this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Purge {
+    /// The key.
+    pub key: KeyHandle,
+}
+
+impl Decide for Purge {
+    type Answer = KeyId;
+
+    fn action(&self) -> Action {
+        Action::Purge
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyId>, F::Error> {
+        let key = at.key(&self.key)?;
+        let KeyState::PendingDeletion { at_ms, .. } = key.state else {
+            return Err(Refusal::NotPendingDeletion(key.id).into());
+        };
+        if key.purge_protected {
+            return Err(Refusal::PurgeProtected { key: key.id, at_ms }.into());
+        }
+        let mut key = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&key) };
+        touch(&mut key, at.time());
+        let answer = key.id;
+        // Filed for an hour that has come by every clock: the duty finds it at its next look.
+        let (old, now) = (DueRecord::hour(at_ms), DueRecord { what: Due::Deletion(key.id), at_ms: 0 });
+        let mut writes = vec![Write::Update(key.into())];
+        if at.get::<DueRecord>((old, now.what))?.is_some() && old != DueRecord::hour(now.at_ms) {
+            writes.push(Write::Delete(RecordName::Due((old, now.what))));
+        }
+        at.get::<DueRecord>((DueRecord::hour(now.at_ms), now.what))?;
+        writes.push(Write::Update(now.into()));
+        Ok(Change { writes, answer })
+    }
+}

@@ -1,0 +1,171 @@
+//! Every kind of key through the command line of a real cluster, and both ways between it and `openssl`.
+#![allow(clippy::disallowed_methods, reason = "tests touch files and processes")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use quorate_core::key_spec::{KeySpec, Purpose};
+use serde_json::Value;
+use support::{Dev, complaint, run};
+
+struct Desk {
+    dev: Dev,
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), bytes).expect("a file");
+        self.at(name)
+    }
+    fn at(&self, name: &str) -> String {
+        self.path(name).to_str().expect("UTF-8").to_owned()
+    }
+    fn get(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+    /// Runs `quorate` with these words.
+    fn q(&self, words: &str) -> Vec<u8> {
+        self.dev.cli_ok(&words.split_whitespace().collect::<Vec<_>>(), b"")
+    }
+    fn json(&self, words: &str) -> Value {
+        serde_json::from_slice(&self.q(&format!("{words} --output json"))).expect("JSON")
+    }
+    fn refused(&self, words: &str) -> String {
+        let output = self.dev.cli(&words.split_whitespace().collect::<Vec<_>>(), b"");
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        complaint(&output)
+    }
+    fn create(&self, spec: &str, usage: &str) -> String {
+        let name = format!("{spec}-{usage}");
+        self.q(&format!("keys create --alias {name} --spec {spec} --usage {usage}"));
+        name
+    }
+    /// Runs `openssl` in the folder.
+    fn openssl(&self, words: &str) -> Vec<u8> {
+        let mut command = Command::new("openssl");
+        let output = run(command.args(words.split_whitespace()).current_dir(self.dir.path()), b"");
+        assert!(output.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+    fn public(&self, key: &str) -> String {
+        self.q(&format!("public-key {key} --out {}", self.at(&format!("{key}.pem"))));
+        format!("{key}.pem")
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+#[test]
+fn every_kind_of_key_on_the_command_line_and_with_openssl() {
+    let desk = Desk { dev: Dev::start(1), dir: tempfile::tempdir().expect("a folder") };
+    let message = desk.put("m", "a message\n");
+    let long = desk.put("long", vec![7; 300_000]);
+
+    // Signatures: openssl verifies what quorate signed.
+    for (spec, algorithm, verify) in [
+        ("rsa-2048", "rsa-pss-sha256", "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest"),
+        ("rsa-3072", "rsa-pkcs1-sha384", "dgst -sha384"),
+        ("rsa-4096", "rsa-pss-sha512", "dgst -sha512 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest"),
+        ("p-256", "ecdsa-sha256", "dgst -sha256"),
+        ("p-384", "ecdsa-sha384", "dgst -sha384"),
+        ("p-521", "ecdsa-sha512", "dgst -sha512"),
+        ("secp256k1", "ecdsa-sha256", "dgst -sha256"),
+    ] {
+        let key = desk.create(spec, "sign");
+        let public = desk.public(&key);
+        for input in [&message, &long] {
+            let signature = desk.at(&format!("{key}.sig"));
+            desk.q(&format!("sign --key {key} --algorithm {algorithm} --in {input} --out {signature} --force"));
+            desk.q(&format!("verify --key {key} --algorithm {algorithm} --in {input} --signature {signature}"));
+            desk.openssl(&format!("{verify} -verify {public} -signature {signature} {input}"));
+        }
+    }
+    let ed = desk.create("ed25519", "sign");
+    let public = desk.public(&ed);
+    desk.q(&format!("sign --key {ed} --in {message} --out {}", desk.at("ed.sig")));
+    desk.openssl(&format!("pkeyutl -verify -pubin -inkey {public} -rawin -in m -sigfile ed.sig"));
+    assert!(desk.refused(&format!("sign --key {ed} --in {long} --out {}", desk.at("x"))).contains("ed25519ph"));
+    desk.q(&format!("sign --key {ed} --algorithm ed25519ph --in {long} --out {}", desk.at("ph.sig")));
+    desk.q(&format!("verify --key {ed} --algorithm ed25519ph --in {long} --signature {}", desk.at("ph.sig")));
+    let ml = desk.create("ml-dsa-65", "sign");
+    desk.q(&format!("sign --key {ml} --context-string app --in {message} --out {}", desk.at("ml.sig")));
+    desk.q(&format!("verify --key {ml} --context-string app --in {message} --signature {}", desk.at("ml.sig")));
+    let other = format!("verify --key {ml} --in {message} --signature {}", desk.at("ml.sig"));
+    assert!(desk.refused(&other).contains("not right"), "another context");
+    assert!(!exists(&desk.path("x")), "a refusal leaves no file");
+
+    // RSA-OAEP, both ways.
+    let rsa = desk.create("rsa-2048", "encrypt");
+    let public = desk.public(&rsa);
+    desk.openssl(&format!("pkeyutl -encrypt -pubin -inkey {public} -in m -out m.oaep -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256"));
+    assert_eq!(desk.q(&format!("decrypt --key {rsa} --in {}", desk.at("m.oaep"))), desk.get("m"));
+    desk.q(&format!("encrypt --key {rsa} --algorithm rsa-oaep-sha1 --in {message} --out {}", desk.at("m.sha1")));
+    let back = desk.q(&format!("decrypt --key {rsa} --algorithm rsa-oaep-sha1 --in {}", desk.at("m.sha1")));
+    assert_eq!(back, desk.get("m"));
+
+    // Diffie-Hellman: both come to the same secret.
+    for (spec, curve) in [("x25519", "X25519"), ("p-256", "EC -pkeyopt ec_paramgen_curve:P-256")] {
+        let key = desk.create(spec, "agree");
+        let public = desk.public(&key);
+        desk.openssl(&format!("genpkey -algorithm {curve} -out peer.key"));
+        desk.openssl("pkey -in peer.key -pubout -out peer.pem");
+        desk.openssl(&format!("pkeyutl -derive -inkey peer.key -peerkey {public} -out theirs"));
+        let ours = desk.q(&format!("agree --key {key} --peer {}", desk.at("peer.pem")));
+        assert_eq!(ours, desk.get("theirs"), "{spec}");
+    }
+
+    // What openssl has no word for here goes round by itself.
+    for spec in ["ml-kem-512", "ml-kem-768", "ml-kem-1024"] {
+        let key = desk.create(spec, "encapsulate");
+        let secret = desk.q(&format!("encapsulate --key {key} --out {} --force", desk.at("ct")));
+        assert_eq!(desk.q(&format!("decapsulate --key {key} --in {}", desk.at("ct"))), secret);
+        assert_eq!(secret.len(), 32);
+    }
+    for spec in ["aes-128", "aes-192", "aes-256"] {
+        let key = desk.create(spec, "wrap");
+        desk.put("secret", [5; 32]);
+        desk.q(&format!("wrap --key {key} --in {} --out {} --force", desk.at("secret"), desk.at("wrapped")));
+        assert_eq!(desk.q(&format!("unwrap --key {key} --in {}", desk.at("wrapped"))), [5; 32]);
+        let mac = desk.create(spec, "mac");
+        desk.q(&format!("mac --key {mac} --in {message} --out {} --force", desk.at("mac")));
+        desk.q(&format!("verify-mac --key {mac} --in {message} --mac {}", desk.at("mac")));
+        let wrong = desk.refused(&format!("verify-mac --key {mac} --in {long} --mac {}", desk.at("mac")));
+        assert!(wrong.contains("at most") || wrong.contains("longer"), "{wrong}");
+    }
+    for spec in KeySpec::ALL.iter().filter(|spec| spec.purpose() == Purpose::Mac) {
+        let key = desk.create(spec.as_str(), "mac");
+        let mac = desk.q(&format!("mac --key {key} --in {message}"));
+        assert_eq!(mac.len(), spec.material_len().expect("as long as its hash"));
+    }
+    desk.q("keys create --alias gcm --spec aes-256 --algorithm aes-gcm");
+    desk.q(&format!("encrypt --key gcm --associated-data a --in {message} --out {}", desk.at("gcm")));
+    let back = desk.q(&format!("decrypt --key gcm --associated-data a --in {}", desk.at("gcm")));
+    assert_eq!((back, desk.get("gcm").len()), (desk.get("m"), 12 + 10 + 16));
+    assert!(desk.refused(&format!("decrypt --key gcm --in {}", desk.at("gcm"))).contains("TAMPERED"));
+
+    // Lists and the rest of a key's life.
+    let listed = desk.json("keys list --spec ed25519");
+    assert_eq!(listed["keys"].as_array().map(Vec::len), Some(1));
+    desk.q("keys tag gcm team=shop stage=test");
+    desk.q("keys untag gcm stage");
+    assert_eq!(desk.json("keys list --tag team=shop")["keys"][0]["tags"], serde_json::json!({ "team": "shop" }));
+    assert_eq!(desk.json("keys update gcm --description why")["description"], "why");
+    desk.q("keys rotate gcm");
+    assert_eq!(desk.json("keys revoke gcm --version 1")["state"], "deactivated");
+    assert_eq!(desk.json("keys destroy-version gcm --version 1")["state"], "destroyed");
+    let gone = desk.refused(&format!("decrypt --key gcm --version 1 --associated-data a --in {}", desk.at("gcm")));
+    assert!(gone.contains("DESTROYED"), "{gone}");
+    let states: Vec<_> = desk.json("keys versions gcm")["versions"].as_array().expect("a list").clone();
+    assert_eq!((&states[0]["state"], &states[1]["state"]), (&"active".into(), &"destroyed".into()));
+    let stopped = desk.json("keys update-version gcm --protect-stop 2999-01-01");
+    assert_eq!(stopped["protect_stop_at"], "2999-01-01T00:00:00.000Z");
+    assert!(desk.refused("keys update-version gcm --protect-stop 2001-01-01").contains("before it begins"));
+}
