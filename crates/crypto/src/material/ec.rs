@@ -2,7 +2,7 @@
 //! Signatures are DER; [`raw_signature`] and [`der_signature`] turn them into `r ‖ s` and back.
 
 use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, ECDH_P521};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, KeyPair as _};
 use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
@@ -14,6 +14,9 @@ use super::error::{UseError, no_context};
 use super::rsa::imported;
 use super::{SignInput, encode};
 use crate::secret::SecretBytes;
+
+/// The tag of a point beside its private number (RFC 5915).
+const POINT: u8 = 0xa1;
 
 /// What the library calls a curve.
 struct Curve {
@@ -51,7 +54,7 @@ pub(super) struct PrivateKey {
 impl PrivateKey {
     pub(super) fn generate(spec: KeySpec) -> SecretBytes {
         let curve = curve(spec).expect("a curve");
-        encoded(&EcdsaKeyPair::generate(curve.signing).expect("aws-lc has memory and randomness"))
+        encoded(spec, &EcdsaKeyPair::generate(curve.signing).expect("aws-lc has memory and randomness"))
     }
 
     /// Reads a key of that curve.
@@ -75,7 +78,7 @@ impl PrivateKey {
     }
 
     pub(super) fn pkcs8(&self) -> SecretBytes {
-        encoded(&self.signing)
+        encoded(self.spec, &self.signing)
     }
 
     pub(super) fn spki(&self) -> Vec<u8> {
@@ -101,8 +104,13 @@ impl PrivateKey {
     }
 }
 
-fn encoded(pair: &EcdsaKeyPair) -> SecretBytes {
-    Zeroizing::new(pair.to_pkcs8v1().expect("a key of a curve encodes").as_ref().to_vec())
+/// With its point and without its curve, which stands outside: the library would leave out what was left out when it read it.
+fn encoded(spec: KeySpec, pair: &EcdsaKeyPair) -> SecretBytes {
+    let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().expect("a key of a curve encodes");
+    let point = der::element(der::BIT_STRING, &[&[0], pair.public_key().as_ref()]);
+    let number = der::element(der::OCTET_STRING, &[number.as_ref()]);
+    let parts: [&[u8]; 3] = [&der::unsigned(&[1]), &number, &der::element(POINT, &[&point])];
+    encode::pkcs8(spec, &der::element(der::SEQUENCE, &parts))
 }
 
 fn fits(spec: KeySpec, by: Algorithm) -> Result<(), UseError> {

@@ -213,15 +213,15 @@ impl Material {
         }
     }
 
-    /// Wraps another key's bytes: key wrap (RFC 3394, RFC 5649), or RSA-OAEP.
+    /// Wraps another key's bytes: key wrap (RFC 3394, RFC 5649), or for a pair's owner by RSA.
     ///
     /// # Errors
     /// [`UseError::Invalid`]: a key of a length that can't be wrapped so; [`UseError::NotFitting`], [`UseError::Failed`].
-    pub fn wrap(&self, by: Algorithm, key: &[u8]) -> Result<Vec<u8>, UseError> {
+    pub fn wrap(&self, by: Algorithm, key: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, UseError> {
         match &self.0 {
             Kind::Aes(kek) => kek.wrap(by, key),
             Kind::Mac(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => pair.public().encrypt(by, key),
+            Kind::Pair(pair) => pair.public().wrap(by, key, entropy),
         }
     }
 
@@ -233,7 +233,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(kek) => kek.unwrap(by, wrapped),
             Kind::Mac(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => pair.decrypt(by, wrapped),
+            Kind::Pair(pair) => pair.unwrap(by, wrapped),
         }
     }
 
