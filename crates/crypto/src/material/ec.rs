@@ -104,13 +104,17 @@ impl PrivateKey {
     }
 }
 
-/// With its point and without its curve, which stands outside: the library would leave out what was left out when it read it.
+/// As the library would not always: it leaves out the point where it was left out when it read the key.
 fn encoded(spec: KeySpec, pair: &EcdsaKeyPair) -> SecretBytes {
     let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().expect("a key of a curve encodes");
-    let point = der::element(der::BIT_STRING, &[&[0], pair.public_key().as_ref()]);
-    let number = der::element(der::OCTET_STRING, &[number.as_ref()]);
-    let parts: [&[u8]; 3] = [&der::unsigned(&[1]), &number, &der::element(POINT, &[&point])];
-    encode::pkcs8(spec, &der::element(der::SEQUENCE, &parts))
+    encode::pkcs8(spec, &private_key(number.as_ref(), pair.public_key().as_ref()))
+}
+
+/// An ECPrivateKey (RFC 5915), with its point, and without its curve, which stands outside.
+pub(super) fn private_key(number: &[u8], point: &[u8]) -> SecretBytes {
+    let point = der::element(der::BIT_STRING, &[&[0], point]);
+    let number = der::element(der::OCTET_STRING, &[number]);
+    der::element(der::SEQUENCE, &[&der::unsigned(&[1]), &number, &der::element(POINT, &[&point])])
 }
 
 fn fits(spec: KeySpec, by: Algorithm) -> Result<(), UseError> {

@@ -44,7 +44,7 @@ use self::symmetric::SymmetricKey;
 use crate::secret::SecretBytes;
 
 /// What is signed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum SignInput<'a> {
     /// A message.
     Message(&'a [u8]),
