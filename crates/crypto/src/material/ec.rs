@@ -70,7 +70,7 @@ impl PrivateKey {
             wrong(&format!("the PKCS#8 holds no ECPrivateKey (RFC 5915) with a number of {} bytes", curve.len))
         })?;
         let refused =
-            || wrong("the private number is 0 or too large for the curve, or the public point is not its own");
+            || wrong("the private number is 0 or too large for the curve, or what stands beside it is of another");
         let signing = EcdsaKeyPair::from_pkcs8(curve.signing, pkcs8).map_err(|_| refused())?;
         let agreeing = curve.agreeing.map(|by| agreement::PrivateKey::from_private_key_der(by, pkcs8));
         let agreeing = agreeing.transpose().map_err(|_| refused())?;

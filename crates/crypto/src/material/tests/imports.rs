@@ -145,7 +145,7 @@ fn points_and_numbers_that_are_not_of_the_curve() {
             let key = element(der::SEQUENCE, &[&unsigned(&[1]), &element(der::OCTET_STRING, &[number]), point]);
             encode::pkcs8(spec, &key)
         };
-        let outside = "the private number is 0 or too large for the curve, or the public point is not its own";
+        let outside = "the private number is 0 or too large for the curve, or what stands beside it is of another";
         for number in [vec![0; len], vec![0xff; len]] {
             assert_eq!(refusal(spec, &with_number(&number, &[])), outside);
         }

@@ -3,6 +3,7 @@
 mod agreement;
 mod derivation;
 mod ecdsa;
+mod files;
 mod post_quantum;
 mod rsa;
 mod symmetric;
@@ -20,10 +21,13 @@ use crate::{coordinate, spki};
 type Case = BTreeMap<String, String>;
 
 #[allow(clippy::disallowed_methods, reason = "a test reads its vectors")]
-fn file(name: &str) -> String {
+fn raw(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cryptography_vectors").join(name);
-    let text = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; scripts/setup tools fetches it", path.display()));
-    String::from_utf8_lossy(&text).into_owned()
+    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; scripts/setup tools fetches it", path.display()))
+}
+
+fn file(name: &str) -> String {
+    String::from_utf8_lossy(&raw(name)).into_owned()
 }
 
 /// The cases of a file in CAVS's form. A case is whole with the first of `last`; a line without a value is a name with an empty one.
