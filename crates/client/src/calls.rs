@@ -37,6 +37,22 @@ calls! { KeysClient:
     Once schedule_key_deletion(ScheduleKeyDeletionRequest) -> KeyResponse;
     /// Cancels that; the key is then disabled.
     Once cancel_key_deletion(KeyRequest) -> KeyResponse;
+    /// Gives a key another description.
+    Once update_key(UpdateKeyRequest) -> KeyResponse;
+    /// Puts tags on a key.
+    Once tag_key(TagKeyRequest) -> KeyResponse;
+    /// Takes tags off a key.
+    Once untag_key(UntagKeyRequest) -> KeyResponse;
+    /// Versions of a key, newest first, at most 100 at a time.
+    Read list_versions(ListVersionsRequest) -> ListVersionsResponse;
+    /// Changes a version's dates, or whether it may be used.
+    Once update_version(UpdateVersionRequest) -> VersionResponse;
+    /// Lets a version that is not active yet be used from now on.
+    Once activate_version(VersionRequest) -> VersionResponse;
+    /// Deactivates a version, or tells that it is compromised.
+    Once revoke_version(RevokeVersionRequest) -> VersionResponse;
+    /// Destroys a version's material, at once and for ever.
+    Once destroy_version(VersionRequest) -> VersionResponse;
     /// Gives a key a name.
     Once create_alias(CreateAliasRequest) -> AliasResponse;
     /// Takes a name away.
@@ -49,6 +65,30 @@ calls! { KeysClient:
     Read decrypt(DecryptRequest) -> DecryptResponse;
     /// A new data key, encrypted under a key, with or without its plaintext.
     Read generate_data_key(GenerateDataKeyRequest) -> GenerateDataKeyResponse;
+    /// A new key pair, its private key encrypted under a key, with or without its plaintext.
+    Read generate_data_key_pair(GenerateDataKeyPairRequest) -> GenerateDataKeyPairResponse;
+    /// Encrypts anew what is in a ciphertext; the plaintext stays inside.
+    Read re_encrypt(ReEncryptRequest) -> ReEncryptResponse;
+    /// Wraps the bytes of another key.
+    Read wrap(WrapRequest) -> WrapResponse;
+    /// Unwraps what `wrap` made.
+    Read unwrap(UnwrapRequest) -> UnwrapResponse;
+    /// Signs a message or its digest.
+    Read sign(SignRequest) -> SignResponse;
+    /// Verifies a signature.
+    Read verify(VerifyRequest) -> VerifyResponse;
+    /// Makes a message authentication code.
+    Read mac(MacRequest) -> MacResponse;
+    /// Verifies a message authentication code.
+    Read verify_mac(VerifyMacRequest) -> VerifyResponse;
+    /// Agrees on a secret with the holder of another private key.
+    Read agree(AgreeRequest) -> AgreeResponse;
+    /// Makes a shared secret and its encapsulation.
+    Read encapsulate(EncapsulateRequest) -> EncapsulateResponse;
+    /// Opens an encapsulation.
+    Read decapsulate(DecapsulateRequest) -> DecapsulateResponse;
+    /// The public key of a pair.
+    Read get_public_key(GetPublicKeyRequest) -> GetPublicKeyResponse;
     /// Random bytes.
     Read generate_random(GenerateRandomRequest) -> GenerateRandomResponse;
     /// Authenticated, does nothing.

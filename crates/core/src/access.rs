@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use crate::action::Action;
 use crate::authorize::Denied;
 use crate::decide::{Refusal, Write, refusal};
-use crate::facts::{Basis, Facts, Materials, Of};
+use crate::facts::{Basis, Facts, Materials, Of, Version};
 use crate::id::{KeyId, KeyVersion, Namespace};
-use crate::key_spec::{Algorithm, Usage};
-use crate::lifecycle::KeyState;
+use crate::key_spec::{Algorithm, Kind, Mode, Usage};
+use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
 use crate::principal::Principal;
-use crate::record::{AliasRecord, Due, KeyRecord, Record, RecordName, Stored};
+use crate::record::{AliasRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
@@ -136,6 +136,12 @@ impl<'a, F: Facts> Access<'a, F> {
         Self { facts, policies, ask, granted: Granted::default() }
     }
 
+    /// The same, for another action from here on: where one verb does two things.
+    pub fn acting(&mut self, action: Action) -> &mut Self {
+        self.ask.action = action;
+        self
+    }
+
     /// The time that decisions on this view go by.
     pub fn time(&self) -> Time
     where
@@ -207,10 +213,22 @@ impl<'a, F: Facts> Access<'a, F> {
     }
 
     fn judge(&self, resource: Resource<'_>) -> Result<(), F::Error> {
-        match self.policies.decide(&Ask { resource, ..self.ask }) {
+        self.judge_to(self.ask.action, resource)
+    }
+
+    fn judge_to(&self, action: Action, resource: Resource<'_>) -> Result<(), F::Error> {
+        match self.policies.decide(&Ask { resource, action, ..self.ask }) {
             Decision::Allowed => Ok(()),
             Decision::Denied(denied) => Err(Refusal::Denied(denied).into()),
         }
+    }
+
+    /// What is known of a version of a key that was granted; `None` = there is none of that number.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn head(&mut self, key: &KeyRecord, number: KeyVersion) -> Result<Option<Of<KeyVersionRecord>>, F::Error> {
+        if self.granted.has(key.id) { self.facts.get::<KeyVersionRecord>((key.id, number)) } else { Ok(None) }
     }
 
     /// A record that goes with what was granted. For the decisions of this crate.
@@ -241,46 +259,88 @@ impl<'a, F: Facts> Access<'a, F> {
 pub struct Usable<M> {
     /// The key.
     pub key: KeyId,
-    /// The version.
-    pub version: KeyVersion,
+    /// The version, and what is known of it.
+    pub version: Of<KeyVersionRecord>,
+    /// By which algorithm.
+    pub algorithm: Algorithm,
     /// Its material.
     pub material: M,
 }
 
-impl<F: Materials> Access<'_, F> {
-    /// What is to be protected with (encrypt, data keys): the current version of the key that `handle` names.
-    ///
-    /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::WrongUsage`]; the key is not found, disabled, or waits for its destruction.
-    pub fn protect(&mut self, handle: &KeyHandle, to: Usage, by: Algorithm) -> Result<Usable<F::Material>, F::Error> {
-        let key = self.key(handle)?;
-        fits(&key, to, by)?;
-        let version = key.protect().map_err(|why| refusal(key.id, why))?;
-        Ok(Usable { key: key.id, version, material: self.facts.material(key.id, version)? })
+/// What a version is to be used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Want {
+    /// What to do.
+    pub usage: Usage,
+    /// In which way; none = the key's default.
+    pub algorithm: Option<Algorithm>,
+    /// By which version; none = the current one.
+    pub version: Option<KeyVersion>,
+}
+
+impl Want {
+    /// By the current version, in the key's default way.
+    pub const fn new(usage: Usage) -> Self {
+        Self { usage, algorithm: None, version: None }
     }
 
-    /// What is to be processed with (decrypt): the version that a ciphertext names, of the key that it names. With `named`,
-    /// that must be the same key.
+    /// Whether it protects, or processes what was protected.
+    const fn row(self) -> Row {
+        match self.usage {
+            Usage::Verify | Usage::Decrypt | Usage::Unwrap | Usage::VerifyMac | Usage::Decapsulate => Row::Process,
+            Usage::Sign | Usage::Encrypt | Usage::Wrap | Usage::Mac | Usage::Derive | Usage::Agree => Row::Protect,
+            Usage::Encapsulate => Row::Protect,
+        }
+    }
+}
+
+impl<F: Materials> Access<'_, F> {
+    /// A version of the key that `handle` names, to be used as wanted.
     ///
     /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::WrongKey`], [`Refusal::UnknownKey`], [`Refusal::UnknownVersion`], [`Refusal::WrongUsage`]; `named` is not found;
-    /// the key is disabled, or waits for its destruction.
-    pub fn process(
+    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::WrongAlgorithm`]; the key is not found, or
+    /// it, or the version, is in a state in which that can't be done.
+    pub fn usable(&mut self, handle: &KeyHandle, want: Want) -> Result<Usable<F::Material>, F::Error> {
+        let key = self.key(handle)?;
+        let number = want.version.unwrap_or(key.current);
+        match self.look(&key, number, want)? {
+            Some(usable) => Ok(usable),
+            None => Err(Refusal::NoVersion(key.id, number).into()),
+        }
+    }
+
+    /// What opens a ciphertext: the version that it names, of the key that it names. With `expected`, that must be one of those
+    /// keys.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::WrongKey`], [`Refusal::UnknownKey`], [`Refusal::UnknownVersion`]; one that is expected is not
+    /// found; those of [`Self::usable`].
+    pub fn opens(
         &mut self,
         id: KeyId,
         version: KeyVersion,
-        named: Option<&KeyHandle>,
-        to: Usage,
-        by: Algorithm,
+        expected: &[KeyHandle],
+        want: Want,
     ) -> Result<Usable<F::Material>, F::Error> {
-        let (named, granted) = match named {
-            None => (id, None),
-            Some(KeyHandle::Id(named)) => (*named, None),
-            // Who may not use what an alias stands for is not told what that is.
-            Some(alias) => self.key(alias).map(|key| (key.id, Some(key)))?,
-        };
-        if named != id {
-            return self.refuse(Refusal::WrongKey { named, actual: id });
+        let mut granted = None;
+        let mut is_expected = expected.is_empty();
+        for handle in expected {
+            let named = match handle {
+                KeyHandle::Id(named) => *named,
+                // Who may not use what an alias stands for is not told what that is.
+                KeyHandle::Alias(_) => {
+                    let key = self.key(handle)?;
+                    let named = key.id;
+                    if named == id {
+                        granted = Some(key);
+                    }
+                    named
+                }
+            };
+            is_expected |= named == id;
+        }
+        if !is_expected {
+            return self.refuse(Refusal::WrongKey { expected: expected.to_vec(), actual: id });
         }
         let key = match granted {
             Some(key) => key,
@@ -289,13 +349,68 @@ impl<F: Materials> Access<'_, F> {
                 None => return self.refuse(Refusal::UnknownKey(id)),
             },
         };
-        fits(&key, to, by)?;
-        let known = key.process(version).map_err(|why| refusal(id, why))?;
-        known.ok_or(Refusal::UnknownVersion(id, version))?;
-        Ok(Usable { key: id, version, material: self.facts.material(id, version)? })
+        match self.look(&key, version, Want { version: Some(version), ..want })? {
+            Some(usable) => Ok(usable),
+            None => Err(Refusal::UnknownVersion(id, version).into()),
+        }
+    }
+
+    /// The version of that number, if there is one, to be used as wanted: usage and algorithm are judged before any state.
+    fn look(
+        &mut self,
+        key: &KeyRecord,
+        number: KeyVersion,
+        want: Want,
+    ) -> Result<Option<Usable<F::Material>>, F::Error> {
+        let refused = |why| refusal(key.id, number, why);
+        // The material of a key that must not be used is not even read.
+        if let Err(why) = want.row().goes(key.state) {
+            fits(key, None, want)?;
+            return Err(refused(why).into());
+        }
+        let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
+        let algorithm = fits(key, Some(&head), want)?;
+        let cell = want.row().goes_with(&head.life, key.has_retired(number), self.facts.time()).map_err(refused)?;
+        if cell == Cell::IfTrusted {
+            self.judge_to(Action::ProcessCompromised, Resource::Key(key))?;
+        }
+        let Some(material) = material else {
+            return Err(refused(NoWay::Version(VersionState::Destroyed)).into());
+        };
+        Ok(Some(Usable { key: key.id, version: head, algorithm, material }))
+    }
+
+    /// A version of the key that `handle` names, for its public key.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::NoPublicKey`], [`Refusal::NoVersion`]; the key is not found, or in a state in which that
+    /// can't be done.
+    pub fn public_key(
+        &mut self,
+        handle: &KeyHandle,
+        version: Option<KeyVersion>,
+    ) -> Result<Of<KeyVersionRecord>, F::Error> {
+        let key = self.key(handle)?;
+        let number = version.unwrap_or(key.current);
+        if key.spec.kind() != Kind::Pair {
+            return Err(Refusal::NoPublicKey(key.id, key.spec).into());
+        }
+        Row::PublicKey.goes(key.state).map_err(|why| refusal(key.id, number, why))?;
+        let head = self.facts.get::<KeyVersionRecord>((key.id, number))?;
+        head.ok_or_else(|| Refusal::NoVersion(key.id, number).into())
     }
 }
 
-fn fits(key: &KeyRecord, usage: Usage, by: Algorithm) -> Result<(), Refusal> {
-    if key.spec.fits(usage, by) { Ok(()) } else { Err(Refusal::WrongUsage(key.id, key.spec)) }
+/// By which algorithm a version does what is wanted. With no version there, its key tells as much as it can.
+fn fits(key: &KeyRecord, head: Option<&KeyVersionRecord>, want: Want) -> Result<Algorithm, Refusal> {
+    let (spec, mode, ops) = head.map_or((key.spec, Mode::Free, key.usage), |head| (head.spec, head.mode, head.ops));
+    let usage = want.usage;
+    let mut there = mode.algorithms(spec, usage);
+    match (ops.contains(usage), want.algorithm) {
+        (true, None) => there.next(),
+        (true, Some(by)) if there.any(|one| one == by) => Some(by),
+        (true, Some(by)) => return Err(Refusal::WrongAlgorithm { key: key.id, spec, mode, usage, by }),
+        (false, _) => None,
+    }
+    .ok_or(Refusal::WrongUsage { key: key.id, usage, may: ops })
 }

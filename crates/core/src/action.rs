@@ -65,10 +65,42 @@ actions! {
     DataKey: Use;
     /// Make a data key, encrypted only.
     DataKeyWithoutPlaintext: Use;
+    /// Make a data key pair, its private key in clear and encrypted.
+    DataKeyPair: Use;
+    /// Make a data key pair, its private key encrypted only.
+    DataKeyPairWithoutPlaintext: Use;
+    /// Encrypt anew what a key encrypted.
+    ReEncryptFrom: Use;
+    /// Encrypt under a key what another had encrypted.
+    ReEncryptTo: Use;
+    /// Wrap another key.
+    Wrap: Use;
+    /// Unwrap another key.
+    Unwrap: Use;
+    /// Sign.
+    Sign: Use;
+    /// Verify a signature.
+    Verify: Use;
+    /// Make an authentication code.
+    Mac: Use;
+    /// Verify an authentication code.
+    VerifyMac: Use;
+    /// Agree on a secret with another's public key.
+    Agree: Use;
+    /// Make a shared secret and its encapsulation.
+    Encapsulate: Use;
+    /// Open an encapsulation.
+    Decapsulate: Use;
+    /// Get a public key.
+    PublicKey: Use;
+    /// Process what a compromised version protected; asked besides the verb's own action.
+    ProcessCompromised: Manage;
     /// Random bytes.
     Random: Use;
     /// See what is known of a key.
     Describe: Read;
+    /// List a key's versions.
+    ListVersions: Read;
     /// List keys.
     ListObjects: Read;
     /// List names.
@@ -83,6 +115,20 @@ actions! {
     Disable: Manage;
     /// Give a key a new current version.
     Rotate: Manage;
+    /// Change a key's description.
+    Update: Manage;
+    /// Put tags on a key.
+    Tag: Manage;
+    /// Take tags off a key.
+    Untag: Manage;
+    /// Change what belongs to a version.
+    UpdateVersion: Manage;
+    /// Activate a version.
+    Activate: Manage;
+    /// Deactivate a version, or tell that it is compromised.
+    Revoke: Manage;
+    /// Destroy a version at once.
+    DestroyVersion: Manage;
     /// Have a key destroyed on a later day.
     ScheduleDeletion: Manage;
     /// Spare a key its scheduled destruction.

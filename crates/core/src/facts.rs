@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::decide::Refusal;
 use crate::id::{KeyId, KeyVersion};
-use crate::record::{Record, RecordName, Stored};
+use crate::record::{KeyVersionRecord, Record, RecordName, Stored};
 use crate::time::Time;
 
 /// Records at one index. Whoever implements it notes what was read, present or absent: a change stands only if none of that has moved.
@@ -40,15 +40,23 @@ pub trait Basis: Facts {
 }
 
 /// Facts that give out the material of key versions too, for uses.
-pub trait Materials: Facts {
+pub trait Materials: Basis {
     /// Material, as whoever uses it needs it. Nothing in this crate looks inside.
     type Material;
 
-    /// The material of a version that is there, as its key's record says.
+    /// A version of a key; `None` = there is none of that number.
     ///
     /// # Errors
-    /// Likewise, and when it is not there after all.
-    fn material(&mut self, key: KeyId, version: KeyVersion) -> Result<Self::Material, Self::Error>;
+    /// Likewise.
+    fn version(&mut self, key: KeyId, version: KeyVersion) -> Result<Option<Version<Self::Material>>, Self::Error>;
+}
+
+/// One version of a key.
+pub struct Version<M> {
+    /// What is known about it.
+    pub head: Of<KeyVersionRecord>,
+    /// Its material, unless that is gone.
+    pub material: Option<M>,
 }
 
 /// A record that was read, of a known kind; shared, never copied.

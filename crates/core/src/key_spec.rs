@@ -1,12 +1,14 @@
 //! What kinds of keys there are, what each may be used for, and by which algorithms: one table (key-model §3.1).
 
 mod algorithm;
+mod mode;
 mod usage;
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 pub use self::algorithm::{Algorithm, Digest};
+pub use self::mode::Mode;
 pub use self::usage::{Purpose, Usage, Usages};
 use crate::id::quoted;
 use crate::request::{InvalidRequest, Part};

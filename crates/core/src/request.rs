@@ -1,12 +1,16 @@
 //! The parts of requests, parsed once at the door into types that cannot be wrong.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{InvalidId, KeyId, Name, quoted};
+use crate::key_spec::KeySpec;
 use crate::lifecycle::KeyState;
+use crate::record::KeyRecord;
 
 /// Longest description of a key, in bytes.
 pub const DESCRIPTION_LEN_MAX: usize = 256;
@@ -54,6 +58,12 @@ parts! {
     Alias: "alias", "the alias";
     /// The description.
     Description: "description", "the description";
+    /// The tags.
+    Tags: "tags", "the tags";
+    /// Which version.
+    Version: "version", "the version";
+    /// A date.
+    Date: "date", "the date";
     /// The client token.
     Token: "token", "the token";
     /// How many keys.
@@ -115,6 +125,7 @@ impl Part {
     const fn hint(self) -> &'static str {
         match self {
             Self::Plaintext => "; encrypt larger data under a data key",
+            Self::Input => "; sign its digest",
             _ => "",
         }
     }
@@ -159,6 +170,10 @@ impl InvalidRequest {
 
 /// Longest plaintext that is encrypted directly, in bytes; longer data goes under a data key.
 pub const PLAINTEXT_LEN_MAX: usize = 4096;
+/// Longest message that is signed or authenticated whole, in bytes; of a longer one, its digest is signed.
+pub const INPUT_LEN_MAX: usize = 64 * 1024;
+/// Most keys that whoever decrypts may say he expects.
+pub const EXPECTED_KEYS_MAX: usize = 16;
 /// Longest data key, in bytes.
 pub const DATA_KEY_LEN_MAX: usize = 1024;
 /// Length of a data key when the caller says nothing, in bytes.
@@ -306,6 +321,110 @@ impl FromStr for Description {
         }
         Ok(Self(s.to_owned()))
     }
+}
+
+/// What people or programs have put on a key: names with values, no secret (AWS: tags).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tags(BTreeMap<String, String>);
+
+/// Most tags of a key.
+pub const TAGS_MAX: usize = 50;
+/// Longest name of a tag, in characters.
+pub const TAG_NAME_LEN_MAX: usize = 128;
+/// Longest value of a tag, in characters.
+pub const TAG_VALUE_LEN_MAX: usize = 256;
+
+impl Tags {
+    /// Longest encoding: a character takes up to four bytes.
+    pub(crate) const ENCODED_LEN_MAX: usize = TAGS_MAX * (8 + 4 * (TAG_NAME_LEN_MAX + TAG_VALUE_LEN_MAX));
+
+    /// Checks them.
+    ///
+    /// # Errors
+    /// Too many, too long, a name that is empty or stands twice, a control character.
+    pub fn new(tags: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidRequest> {
+        let mut checked = BTreeMap::new();
+        for (name, value) in tags {
+            check_tag(&name, &value)?;
+            if checked.insert(name.clone(), value).is_some() {
+                return Err(InvalidRequest::wrong(
+                    Part::Tags,
+                    format!("the tag {} is given twice; give each once", quoted(&name)),
+                ));
+            }
+        }
+        Self(checked).checked()
+    }
+
+    fn checked(self) -> Result<Self, InvalidRequest> {
+        if self.0.len() > TAGS_MAX {
+            let why = format!("a key has at most {TAGS_MAX} tags, not {}", self.0.len());
+            return Err(InvalidRequest::wrong(Part::Tags, why));
+        }
+        Ok(self)
+    }
+
+    /// These, with others put over them.
+    ///
+    /// # Errors
+    /// Too many together.
+    pub fn with(&self, others: &Self) -> Result<Self, InvalidRequest> {
+        let mut tags = self.clone();
+        tags.0.extend(others.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        tags.checked()
+    }
+
+    /// These, without those of such names.
+    pub fn without(&self, names: &[String]) -> Self {
+        let mut tags = self.clone();
+        tags.0.retain(|name, _| !names.contains(name));
+        tags
+    }
+
+    /// Whether all of `others` are among these.
+    pub fn include(&self, others: &Self) -> bool {
+        others.0.iter().all(|(name, value)| self.0.get(name) == Some(value))
+    }
+
+    /// Names and values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn write(&self, to: Writer) -> Writer {
+        self.iter().fold(to, |to, (name, value)| to.field(name.as_bytes()).field(value.as_bytes()))
+    }
+
+    /// All of what is left to read: names ascend, so that there is one encoding.
+    pub(crate) fn read(mut from: Reader<'_>) -> Result<Self, Malformed> {
+        const BAD: Malformed = Malformed("tags");
+        let mut tags = BTreeMap::new();
+        while !from.rest().is_empty() {
+            let (name, value) = (from.text(4 * TAG_NAME_LEN_MAX)?, from.text(4 * TAG_VALUE_LEN_MAX)?);
+            if tags.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= name) {
+                return Err(BAD);
+            }
+            check_tag(name, value).map_err(|_| BAD)?;
+            tags.insert(name.to_owned(), value.to_owned());
+        }
+        Self(tags).checked().map_err(|_| BAD)
+    }
+}
+
+fn check_tag(name: &str, value: &str) -> Result<(), InvalidRequest> {
+    let why = if name.is_empty() {
+        "a tag has no name; give each as NAME=VALUE".to_owned()
+    } else if name.chars().count() > TAG_NAME_LEN_MAX || value.chars().count() > TAG_VALUE_LEN_MAX {
+        format!(
+            "the tag {} is too long: a name has at most {TAG_NAME_LEN_MAX} characters, a value {TAG_VALUE_LEN_MAX}",
+            quoted(name)
+        )
+    } else if name.chars().chain(value.chars()).any(char::is_control) {
+        format!("the tag {} has a control character in it; leave it out", quoted(name))
+    } else {
+        return Ok(());
+    };
+    Err(InvalidRequest::wrong(Part::Tags, why))
 }
 
 /// A client token: a UUIDv7 (RFC 9562), which makes a retry recognisable, through any node (key-model §5.4).
@@ -472,6 +591,30 @@ impl KeyStates {
     }
 }
 
+/// Which keys a list is of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFilter {
+    /// In one of these states.
+    pub states: KeyStates,
+    /// Of one of these kinds; none = of any.
+    pub specs: Vec<KeySpec>,
+    /// With all of these tags.
+    pub tags: Tags,
+}
+
+impl KeyFilter {
+    /// Every key that is shown at all.
+    pub fn any() -> Self {
+        Self { states: KeyStates::ANY, specs: Vec::new(), tags: Tags::default() }
+    }
+
+    /// Whether that key is listed.
+    pub fn holds(&self, key: &KeyRecord) -> bool {
+        let of_kind = self.specs.is_empty() || self.specs.contains(&key.spec);
+        of_kind && self.states.hold(key.state) && key.tags.include(&self.tags)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,6 +654,28 @@ mod tests {
         for bad in [&[("a", "1"), ("a", "1")][..], &[("a", "1"), ("a", "2")], &[("", "1")]] {
             assert_eq!(context(bad).unwrap_err().part(), Part::Context);
         }
+    }
+
+    #[test]
+    fn tags_are_checked_and_have_one_encoding() {
+        let new = |tags: &[(&str, &str)]| Tags::new(tags.iter().map(|(n, v)| ((*n).into(), (*v).into())));
+        let (a, b) = (new(&[("a", "1"), ("b", "")]).unwrap(), new(&[("b", "2"), ("c", "3")]).unwrap());
+        let both = a.with(&b).unwrap();
+        assert_eq!(both.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2"), ("c", "3")]);
+        assert!(both.include(&b) && !both.include(&a) && both.include(&Tags::default()));
+        assert_eq!(both.without(&["b".into(), "x".into()]), new(&[("a", "1"), ("c", "3")]).unwrap());
+        let bytes = both.write(Writer::new()).finish();
+        assert_eq!(Tags::read(Reader::new("x", &bytes)), Ok(both));
+        let twice = Writer::new().field(b"a").field(b"1").field(b"a").field(b"1").finish();
+        assert!(Tags::read(Reader::new("x", &twice)).is_err());
+        let long = "n".repeat(TAG_NAME_LEN_MAX + 1);
+        for bad in [&[("", "v")][..], &[("a", "1"), ("a", "1")], &[("a", "x\n")], &[(&long, "")]] {
+            assert_eq!(new(bad).unwrap_err().part(), Part::Tags);
+        }
+        assert!(new(&[(&long[1..], &"ж".repeat(TAG_VALUE_LEN_MAX))]).is_ok());
+        let many = |n: usize| Tags::new((0..n).map(|n| (n.to_string(), String::new())));
+        assert!(many(TAGS_MAX).is_ok() && many(TAGS_MAX + 1).is_err());
+        assert!(many(TAGS_MAX).unwrap().with(&a).is_err());
     }
 
     #[test]

@@ -23,6 +23,12 @@ impl Time {
     pub fn stamp_ms(self) -> u64 {
         self.cluster_ms.max(self.local_ms.min(self.cluster_ms.saturating_add(STAMP_AHEAD_MS_MAX)))
     }
+
+    /// Whether what ends at `at_ms` has ended, by whichever clock is first; 0 = it has no end. At an end nodes may differ by the
+    /// skew of their clocks.
+    pub fn ended(self, at_ms: u64) -> bool {
+        at_ms != 0 && self.cluster_ms.max(self.local_ms) >= at_ms
+    }
 }
 
 /// What everything goes by that destroys: the earliest of three times, so that neither a clock that leaps, nor a leader that

@@ -1,10 +1,11 @@
 //! What doors show of keys and their names: never the records themselves, which hold more and change with the format.
 
 use crate::id::{KeyId, KeyVersion};
-use crate::key_spec::KeySpec;
-use crate::lifecycle::KeyState;
-use crate::record::{AliasRecord, KeyRecord};
-use crate::request::{AliasName, Description};
+use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
+use crate::lifecycle::{Dates, KeyState, VersionState};
+use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, MaterialId};
+use crate::request::{AliasName, Description, Tags};
+use crate::time::Time;
 
 /// A key, its material apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,18 +14,24 @@ pub struct KeyView {
     pub id: KeyId,
     /// Whether it may be used. Nobody is shown a key that is being destroyed.
     pub state: KeyState,
-    /// The kind of its material.
+    /// The kind of its current version's material.
     pub spec: KeySpec,
-    /// The version that encrypts; all before it decrypt.
+    /// What its current version is for.
+    pub usage: Usages,
+    /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
+    /// When it was last changed (display time, ms since 1970).
+    pub updated_ms: u64,
     /// When the current version was made, or 0 while it is the first.
     pub rotated_ms: u64,
     /// Free text.
     pub description: Description,
     /// Its names, in their order.
     pub aliases: Vec<AliasName>,
+    /// What people or programs have put on it.
+    pub tags: Tags,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -33,12 +40,72 @@ impl From<&KeyRecord> for KeyView {
             id: key.id,
             state: key.state,
             spec: key.spec,
+            usage: key.usage,
             current: key.current,
             created_ms: key.created_ms,
+            updated_ms: key.updated_ms,
             rotated_ms: key.rotated_ms,
             description: key.description.clone(),
             aliases: key.aliases.iter().cloned().collect(),
+            tags: key.tags.clone(),
         }
+    }
+}
+
+/// A version of a key, its material apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VersionView {
+    /// Of which key.
+    pub key: KeyId,
+    /// Its number.
+    pub version: KeyVersion,
+    /// Its state now.
+    pub state: VersionState,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// The kind of its material.
+    pub spec: KeySpec,
+    /// How it may encrypt.
+    pub mode: Mode,
+    /// What it may be used for.
+    pub ops: Usages,
+    /// Its dates.
+    pub dates: Dates,
+    /// When it was made (display time, ms since 1970).
+    pub created_ms: u64,
+    /// When it was last changed (display time, ms since 1970).
+    pub updated_ms: u64,
+    /// Of its material.
+    pub material_id: MaterialId,
+}
+
+impl VersionView {
+    /// Of that version of that key, as it is at that time.
+    pub fn new(key: &KeyRecord, head: &KeyVersionRecord, now: Time) -> Self {
+        Self {
+            key: key.id,
+            version: head.version,
+            state: head.life.state(key.has_retired(head.version), now),
+            enabled: head.life.enabled,
+            spec: head.spec,
+            mode: head.mode,
+            ops: head.ops,
+            dates: head.life.dates,
+            created_ms: head.created_ms,
+            updated_ms: head.life.updated_ms,
+            material_id: head.material_id,
+        }
+    }
+
+    /// By which algorithms it is used, each once, the defaults first.
+    pub fn algorithms(&self) -> Vec<Algorithm> {
+        let mut there = Vec::new();
+        for algorithm in self.ops.iter().flat_map(|usage| self.mode.algorithms(self.spec, usage)) {
+            if !there.contains(&algorithm) {
+                there.push(algorithm);
+            }
+        }
+        there
     }
 }
 

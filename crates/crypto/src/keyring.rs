@@ -8,6 +8,7 @@
 //! K_rec(e) = kdf(E_e, "record-key", [e u32], 32)      K_mac(e) = kdf(E_e, "batch-mac", [e u32], 32)
 //! blind    = BLAKE3 keyed_hash(K_name, [table u8, namespace u32, name])
 //! list tag = the first 4 bytes of BLAKE3 keyed_hash(K_mid, ["list", namespace u32, class u8])
+//! material id = BLAKE3 keyed_hash(K_mid, ["material", id of the key, material])
 //! MAC      = HMAC-SHA-256(K_mac(e), all of the batch before it)
 //! ```
 
@@ -15,7 +16,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use quorate_core::batch::{Batch, MAC_LEN};
 use quorate_core::codec::{Malformed, Reader, Writer};
-use quorate_core::id::{ClusterId, Epoch, GroupId, Lineage, Namespace};
+use quorate_core::id::{ClusterId, Epoch, GroupId, KeyId, Lineage, Namespace};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
@@ -362,6 +363,17 @@ impl Keyring {
         hash[..8].iter().fold(0, |free, byte| free << 8 | u64::from(*byte))
     }
 
+    /// What tells the material of a key from others without telling anything about it: the same material, imported again into
+    /// the same key, has the same one.
+    pub fn material_id(&self, key: KeyId, material: &[u8]) -> [u8; 32] {
+        let head = Writer::new().field(b"material").raw(&key.0).finish();
+        // Reserved at once, and wiped: growing would leave material behind.
+        let mut fields = Zeroizing::new(Vec::with_capacity(head.len() + material.len()));
+        fields.extend_from_slice(&head);
+        fields.extend_from_slice(material);
+        keyed_hash(&self.id_key, &fields)
+    }
+
     fn id_hash(&self, fields: Writer) -> [u8; 32] {
         keyed_hash(&self.id_key, &fields.finish())
     }
@@ -521,6 +533,11 @@ mod tests {
         let (k, other) = (keyring(), Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5)));
         let tag = |k: &Keyring, namespace| k.list_tag(Namespace(namespace), List::Keys);
         assert_ne!(tag(&k, 0), tag(&k, 1));
+        let material = |k: &Keyring, id, bytes: &[u8]| k.material_id(KeyId([id; 16]), bytes);
+        assert_eq!(material(&k, 1, b"m"), material(&k, 1, b"m"));
+        assert_ne!(material(&k, 1, b"m"), material(&k, 2, b"m"));
+        assert_ne!(material(&k, 1, b"m"), material(&k, 1, b"n"));
+        assert_ne!(material(&k, 1, b"m"), material(&other, 1, b"m"));
         assert_ne!(tag(&k, 0), tag(&other, 0));
         let token = Token([7; 16]);
         let id = k.free_of_token(b"admin/a", token, 0);

@@ -3,29 +3,30 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
-    CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
+    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DestroyVersion, Disable, Enable,
+    Revocation, Revoke, Rotate, ScheduleDeletion, Tag, Untag, Update, UpdateVersion,
 };
-use quorate_service::core::key_spec::KeySpec;
-use quorate_service::core::lifecycle::KeyState;
-use quorate_service::core::request::{
-    DeletionWindow, EncryptionContext, InvalidRequest, KeyCount, KeyStates, PageLen, Part, Token,
-};
-use quorate_service::core::views::{AliasView, KeyView};
-use quorate_service::desk::{Kms, PageToken};
+use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part};
+use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Decrypt, Describe, Encrypt, GenerateDataKey, GenerateRandom, ListAliases, ListKeys, echo,
+    Agree, Binding, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateDataKeyPair,
+    GenerateRandom, GetPublicKey, Given, Input, ListAliases, ListKeys, ListVersions, MakeMac, ReEncrypt, Sign, Unwrap,
+    Verified, Verify, VerifyMac, Wrap, echo,
 };
-use quorate_service::{Call, Error, SecretBytes};
+use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
 
 use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
+use crate::words::{
+    alias, by, context, filter, key, key_response, keys, kind, next_page, number, optional, parse, released, tags,
+    token, usage, used, version_response, versions_response,
+};
 
 /// The keys door of one node.
 pub(crate) struct KeysDoor {
@@ -47,80 +48,17 @@ impl KeysDoor {
 }
 
 /// The error as a status: of the desk, or of a part of the request.
-fn refused(error: impl Into<Error>) -> Status {
+pub(crate) fn refused(error: impl Into<Error>) -> Status {
     status(&error.into())
 }
 
-fn parse<T: std::str::FromStr<Err = InvalidRequest>>(text: &str) -> Result<T, Status> {
-    text.parse().map_err(refused)
+fn verified(answer: Verified) -> Response<v1::VerifyResponse> {
+    let (key_id, key_version, algorithm) = used(answer.used);
+    Response::new(v1::VerifyResponse { valid: answer.valid, key_id, key_version, algorithm })
 }
 
-fn optional<T: std::str::FromStr<Err = InvalidRequest>>(text: &str) -> Result<Option<T>, Status> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
-}
-
-fn token(bytes: &[u8]) -> Result<Option<Token>, Status> {
-    Token::parse(bytes).map_err(refused)
-}
-
-fn context(pairs: Vec<v1::AssociatedData>) -> Result<EncryptionContext, Status> {
-    EncryptionContext::new(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()).map_err(refused)
-}
-
-fn key(view: KeyView) -> v1::Key {
-    let (state, deletion_ms) = match view.state {
-        KeyState::Enabled => (v1::KeyState::Enabled, 0),
-        KeyState::Disabled => (v1::KeyState::Disabled, 0),
-        KeyState::PendingDeletion { at_ms } => (v1::KeyState::PendingDeletion, at_ms),
-        // The desk does not find destroyed keys; the protocol has no word for them.
-        KeyState::Destroyed => (v1::KeyState::Unspecified, 0),
-    };
-    v1::Key {
-        key_id: view.id.to_string(),
-        state: state.into(),
-        algorithm: view.spec.as_str().to_owned(),
-        current_version: view.current.get(),
-        created_ms: view.created_ms,
-        deletion_ms,
-        description: view.description.as_str().to_owned(),
-        rotated_ms: view.rotated_ms,
-        aliases: view.aliases.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// The states that a list is of; none named = any.
-fn key_states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
-    let mut states = KeyStates::default();
-    for state in &asked.states {
-        match v1::KeyState::try_from(*state) {
-            Ok(v1::KeyState::Enabled) => states.enabled = true,
-            Ok(v1::KeyState::Disabled) => states.disabled = true,
-            Ok(v1::KeyState::PendingDeletion) => states.pending_deletion = true,
-            Ok(v1::KeyState::Unspecified) | Err(_) => {
-                let why = "a key is in none of the states asked for: enabled, disabled, pending deletion";
-                return Err(refused(InvalidRequest::wrong(Part::State, why)));
-            }
-        }
-    }
-    Ok(if asked.states.is_empty() { KeyStates::ANY } else { states })
-}
-
-fn key_response(view: KeyView) -> Response<v1::KeyResponse> {
-    Response::new(v1::KeyResponse { key: Some(key(view)) })
-}
-
-fn alias(view: AliasView) -> v1::Alias {
-    v1::Alias { name: view.name.to_string(), key_id: view.key.to_string(), created_ms: view.created_ms }
-}
-
-fn next_page(token: Option<PageToken>) -> Bytes {
-    token.map(|token| Bytes::copy_from_slice(token.as_bytes())).unwrap_or_default()
-}
-
-/// Plaintext on its way out to the caller who asked for it: moved, not copied. What the message holds is wiped when the
-/// process's allocator gets it back.
-fn released(mut secret: SecretBytes) -> Bytes {
-    std::mem::take(&mut *secret).into()
+fn nothing() -> Status {
+    refused(InvalidRequest::wrong(Part::Input, "there is nothing to sign: give a message or a digest"))
 }
 
 #[tonic::async_trait]
@@ -128,14 +66,17 @@ impl Keys for KeysDoor {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
-        let wanted = Create { spec: KeySpec::Aes256, alias, description, token: token(&asked.token)? };
+        let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
+        let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
+        let wanted = Create { kind, alias, description, tags, activation, token };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
     async fn create_keys(&self, request: Request<v1::CreateKeysRequest>) -> Answer<v1::CreateKeysResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let (count, description) = (KeyCount::parse(asked.count).map_err(refused)?, parse(&asked.description)?);
-        let wanted = CreateMany { spec: KeySpec::Aes256, count, description, token: token(&asked.token)? };
+        let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
+        let wanted = CreateMany { kind, count, description, token: token(&asked.token)? };
         let views = kms.create_many(&call, &wanted).await.map_err(refused)?;
         Ok(Response::new(v1::CreateKeysResponse { keys: views.into_iter().map(key).collect() }))
     }
@@ -146,9 +87,9 @@ impl Keys for KeysDoor {
     }
 
     async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Answer<v1::ListKeysResponse> {
-        let (call, kms, asked) = self.asked(request)?;
-        let (len, states) = (PageLen::parse(asked.limit).map_err(refused)?, key_states(&asked)?);
-        let wanted = ListKeys { len, states, token: asked.page_token };
+        let (call, kms, mut asked) = self.asked(request)?;
+        let (len, filter) = (PageLen::parse(asked.limit).map_err(refused)?, filter(&mut asked)?);
+        let wanted = ListKeys { len, filter, token: asked.page_token };
         let page = kms.page(&call, wanted).await.map_err(refused)?;
         let keys = page.items.into_iter().map(key).collect();
         Ok(Response::new(v1::ListKeysResponse { keys, next_page_token: next_page(page.next) }))
@@ -182,6 +123,71 @@ impl Keys for KeysDoor {
         kms.commit(&call, &CancelDeletion { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
     }
 
+    async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = Update { key: parse(&asked.key)?, description: parse(&asked.description)? };
+        kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn tag_key(&self, request: Request<v1::TagKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = Tag { key: parse(&asked.key)?, tags: tags(asked.tags)? };
+        kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn untag_key(&self, request: Request<v1::UntagKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = Untag { key: parse(&asked.key)?, names: asked.names };
+        kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn list_versions(&self, request: Request<v1::ListVersionsRequest>) -> Answer<v1::ListVersionsResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (key, len) = (parse(&asked.key)?, PageLen::parse(asked.limit).map_err(refused)?);
+        let wanted = ListVersions { key, len, before: number(asked.before) };
+        kms.perform(&call, wanted).await.map(versions_response).map_err(refused)
+    }
+
+    async fn update_version(&self, request: Request<v1::UpdateVersionRequest>) -> Answer<v1::VersionResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = UpdateVersion {
+            key: parse(&asked.key)?,
+            version: number(asked.version),
+            enabled: asked.enabled,
+            activation: asked.activation_ms,
+            protect_start: asked.protect_start_ms,
+            process_start: asked.process_start_ms,
+            protect_stop: asked.protect_stop_ms,
+            deactivation: asked.deactivation_ms,
+        };
+        kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
+    }
+
+    async fn activate_version(&self, request: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = Activate { key: parse(&asked.key)?, version: number(asked.version) };
+        kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
+    }
+
+    async fn revoke_version(&self, request: Request<v1::RevokeVersionRequest>) -> Answer<v1::VersionResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let why = match (asked.compromised, asked.since_ms) {
+            (true, since_ms) => Revocation::Compromise { since_ms },
+            (false, 0) => Revocation::Deactivate,
+            (false, _) => return Err(refused(InvalidRequest::wrong(Part::Date, "only a compromise has a since"))),
+        };
+        let wanted = Revoke { key: parse(&asked.key)?, version: number(asked.version), why };
+        kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
+    }
+
+    async fn destroy_version(&self, request: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let named = "name the version that is to be destroyed: there is no way back";
+        let version = number(asked.version).ok_or_else(|| refused(InvalidRequest::wrong(Part::Version, named)))?;
+        let wanted = DestroyVersion { key: parse(&asked.key)?, version };
+        kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
+    }
+
     async fn create_alias(&self, request: Request<v1::CreateAliasRequest>) -> Answer<v1::AliasResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let wanted = CreateAlias { name: parse(&asked.name)?, key: parse(&asked.key)? };
@@ -205,25 +211,39 @@ impl Keys for KeysDoor {
 
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Answer<v1::EncryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let (key, context) = (parse(&asked.key)?, context(asked.aad)?);
-        let made = kms.perform(&call, Encrypt { key, plaintext: asked.plaintext, context }).await.map_err(refused)?;
-        Ok(Response::new(v1::EncryptResponse {
-            ciphertext: made.ciphertext.into(),
-            key_id: made.key.to_string(),
-            key_version: made.version.get(),
-        }))
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let bound = Binding { context: context(asked.aad)?, aad: asked.associated_data };
+        let made = kms.perform(&call, Encrypt { by, plaintext: asked.plaintext, bound }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        let (ciphertext, iv, tag) = (made.ciphertext.into(), made.iv.into(), made.tag.into());
+        Ok(Response::new(v1::EncryptResponse { ciphertext, key_id, key_version, algorithm, iv, tag }))
     }
 
     async fn decrypt(&self, request: Request<v1::DecryptRequest>) -> Answer<v1::DecryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let (key, context) = (optional(&asked.key)?, context(asked.aad)?);
-        let wanted = Decrypt::new(asked.ciphertext, context, key).map_err(refused)?;
+        let given = Given {
+            ciphertext: asked.ciphertext,
+            iv: asked.iv,
+            tag: asked.tag,
+            bound: Binding { context: context(asked.aad)?, aad: asked.associated_data },
+            keys: keys(&asked.key)?,
+            version: number(asked.version),
+            algorithm: optional(&asked.algorithm)?,
+        };
+        let wanted = Decrypt::new(given).map_err(refused)?;
         let made = kms.perform(&call, wanted).await.map_err(refused)?;
-        Ok(Response::new(v1::DecryptResponse {
-            plaintext: released(made.plaintext),
-            key_id: made.key.to_string(),
-            key_version: made.version.get(),
-        }))
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::DecryptResponse { plaintext: released(made.plaintext), key_id, key_version, algorithm }))
+    }
+
+    async fn re_encrypt(&self, request: Request<v1::ReEncryptRequest>) -> Answer<v1::ReEncryptResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (expected, to) = (keys(&asked.key)?, parse(&asked.to)?);
+        let wanted = ReEncrypt::new(asked.ciphertext, context(asked.aad)?, expected, to, context(asked.to_aad)?);
+        let made = kms.perform(&call, wanted.map_err(refused)?).await.map_err(refused)?;
+        let ((key_id, key_version, _), (from_key_id, from_key_version, _)) = (used(made.to), used(made.from));
+        let ciphertext = made.ciphertext.into();
+        Ok(Response::new(v1::ReEncryptResponse { ciphertext, key_id, key_version, from_key_id, from_key_version }))
     }
 
     async fn generate_data_key(
@@ -234,18 +254,129 @@ impl Keys for KeysDoor {
         let (key, context) = (parse(&asked.key)?, context(asked.aad)?);
         let wanted = GenerateDataKey { key, len: asked.bytes, context, with_plaintext: !asked.without_plaintext };
         let made = kms.perform(&call, wanted).await.map_err(refused)?;
-        Ok(Response::new(v1::GenerateDataKeyResponse {
+        let (key_id, key_version, _) = used(made.used);
+        let plaintext = made.plaintext.map(released).unwrap_or_default();
+        let ciphertext = made.ciphertext.into();
+        Ok(Response::new(v1::GenerateDataKeyResponse { ciphertext, plaintext, key_id, key_version }))
+    }
+
+    async fn generate_data_key_pair(
+        &self,
+        request: Request<v1::GenerateDataKeyPairRequest>,
+    ) -> Answer<v1::GenerateDataKeyPairResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (key, spec, context) = (parse(&asked.key)?, parse(&asked.spec)?, context(asked.aad)?);
+        let wanted = GenerateDataKeyPair { key, spec, context, with_plaintext: !asked.without_plaintext };
+        let made = kms.perform(&call, wanted).await.map_err(refused)?;
+        let (key_id, key_version, _) = used(made.used);
+        Ok(Response::new(v1::GenerateDataKeyPairResponse {
+            public_key: made.public.into(),
             ciphertext: made.ciphertext.into(),
             plaintext: made.plaintext.map(released).unwrap_or_default(),
-            key_id: made.key.to_string(),
-            key_version: made.version.get(),
+            key_id,
+            key_version,
         }))
+    }
+
+    async fn wrap(&self, request: Request<v1::WrapRequest>) -> Answer<v1::WrapResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let made = kms.perform(&call, Wrap { by, key: asked.plaintext }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::WrapResponse { wrapped: made.wrapped.into(), key_id, key_version, algorithm }))
+    }
+
+    async fn unwrap(&self, request: Request<v1::UnwrapRequest>) -> Answer<v1::UnwrapResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let made = kms.perform(&call, Unwrap { by, wrapped: asked.wrapped }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::UnwrapResponse { plaintext: released(made.key), key_id, key_version, algorithm }))
     }
 
     async fn generate_random(&self, request: Request<v1::GenerateRandomRequest>) -> Answer<v1::GenerateRandomResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let random = kms.perform(&call, GenerateRandom { len: asked.bytes }).await.map_err(refused)?;
         Ok(Response::new(v1::GenerateRandomResponse { random: released(random) }))
+    }
+
+    async fn sign(&self, request: Request<v1::SignRequest>) -> Answer<v1::SignResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let input = match asked.input {
+            Some(v1::sign_request::Input::Digest(digest)) => Input::Digest(digest),
+            Some(v1::sign_request::Input::Message(message)) => Input::Message(message),
+            None => return Err(nothing()),
+        };
+        let made = kms.perform(&call, Sign { by, input, context: asked.context }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::SignResponse { signature: made.signature.into(), key_id, key_version, algorithm }))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::VerifyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let input = match asked.input {
+            Some(v1::verify_request::Input::Digest(digest)) => Input::Digest(digest),
+            Some(v1::verify_request::Input::Message(message)) => Input::Message(message),
+            None => return Err(nothing()),
+        };
+        let wanted = Verify { by, input, context: asked.context, signature: asked.signature };
+        kms.perform(&call, wanted).await.map(verified).map_err(refused)
+    }
+
+    async fn mac(&self, request: Request<v1::MacRequest>) -> Answer<v1::MacResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let made = kms.perform(&call, MakeMac { by, message: asked.message }).await.map_err(refused)?;
+        let (key_id, key_version, algorithm) = used(made.used);
+        Ok(Response::new(v1::MacResponse { mac: made.mac.into(), key_id, key_version, algorithm }))
+    }
+
+    async fn verify_mac(&self, request: Request<v1::VerifyMacRequest>) -> Answer<v1::VerifyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, &asked.algorithm)?;
+        let wanted = VerifyMac { by, message: asked.message, mac: asked.mac };
+        kms.perform(&call, wanted).await.map(verified).map_err(refused)
+    }
+
+    async fn agree(&self, request: Request<v1::AgreeRequest>) -> Answer<v1::AgreeResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, "")?;
+        let peer = PublicKey::parse(&asked.peer).map_err(refused)?;
+        let made = kms.perform(&call, Agree { by, peer }).await.map_err(refused)?;
+        let (key_id, key_version, _) = used(made.used);
+        Ok(Response::new(v1::AgreeResponse { secret: released(made.secret), key_id, key_version }))
+    }
+
+    async fn encapsulate(&self, request: Request<v1::EncapsulateRequest>) -> Answer<v1::EncapsulateResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, "")?;
+        let made = kms.perform(&call, Encapsulate { by }).await.map_err(refused)?;
+        let (key_id, key_version, _) = used(made.used);
+        let ciphertext = made.ciphertext.into();
+        Ok(Response::new(v1::EncapsulateResponse { ciphertext, secret: released(made.secret), key_id, key_version }))
+    }
+
+    async fn decapsulate(&self, request: Request<v1::DecapsulateRequest>) -> Answer<v1::DecapsulateResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let by = by(&asked.key, asked.version, "")?;
+        let made = kms.perform(&call, Decapsulate { by, ciphertext: asked.ciphertext }).await.map_err(refused)?;
+        let (key_id, key_version, _) = used(made.used);
+        Ok(Response::new(v1::DecapsulateResponse { secret: released(made.secret), key_id, key_version }))
+    }
+
+    async fn get_public_key(&self, request: Request<v1::GetPublicKeyRequest>) -> Answer<v1::GetPublicKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = GetPublicKey { key: parse(&asked.key)?, version: number(asked.version) };
+        let found = kms.perform(&call, wanted).await.map_err(refused)?;
+        Ok(Response::new(v1::GetPublicKeyResponse {
+            public_key: found.spki.into(),
+            key_id: found.key.to_string(),
+            key_version: found.version.get(),
+            spec: found.spec.as_str().to_owned(),
+            usage: usage(found.usage),
+        }))
     }
 
     async fn echo(&self, request: Request<v1::EchoRequest>) -> Answer<v1::EchoResponse> {

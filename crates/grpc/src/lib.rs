@@ -14,6 +14,7 @@ mod method;
 mod operator;
 mod status;
 mod verdict;
+mod words;
 
 use std::sync::Arc;
 

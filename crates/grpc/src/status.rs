@@ -17,6 +17,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TokenReused
         | Reason::TokenTime
         | Reason::WrongUsage
+        | Reason::WrongAlgorithm
         | Reason::WrongKey
         | Reason::WrongLineage
         | Reason::Tampered
@@ -25,6 +26,9 @@ fn code(reason: Reason) -> Code {
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
         Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
+        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed => {
+            Code::FailedPrecondition
+        }
         Reason::LimitExceeded | Reason::Busy | Reason::NoSpace => Code::ResourceExhausted,
         Reason::Contended => Code::Aborted,
         // Another node may serve: a client that knows no reasons should try one.
@@ -58,6 +62,11 @@ fn word(reason: Reason) -> &'static str {
         Reason::TokenReused => v1::Reason::TokenReused,
         Reason::TokenTime => v1::Reason::TokenTime,
         Reason::WrongUsage => v1::Reason::WrongUsage,
+        Reason::WrongAlgorithm => v1::Reason::WrongAlgorithm,
+        Reason::NotYetValid => v1::Reason::NotYetValid,
+        Reason::NoLongerValid => v1::Reason::NoLongerValid,
+        Reason::Compromised => v1::Reason::Compromised,
+        Reason::Destroyed => v1::Reason::Destroyed,
         Reason::WrongKey => v1::Reason::WrongKey,
         Reason::WrongLineage => v1::Reason::WrongLineage,
         Reason::UnknownKey => v1::Reason::UnknownKey,

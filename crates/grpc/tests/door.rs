@@ -72,10 +72,10 @@ fn key(name: &str) -> v1::KeyRequest {
     v1::KeyRequest { key: name.into() }
 }
 fn plain(key: &str, plaintext: &[u8]) -> v1::EncryptRequest {
-    v1::EncryptRequest { key: key.into(), plaintext: plaintext.to_vec().into(), aad: vec![] }
+    v1::EncryptRequest { key: key.into(), plaintext: plaintext.to_vec().into(), ..Default::default() }
 }
 fn cipher(ciphertext: &[u8]) -> v1::DecryptRequest {
-    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), aad: vec![], key: String::new() }
+    v1::DecryptRequest { ciphertext: ciphertext.to_vec().into(), ..Default::default() }
 }
 fn pair(key: &str, value: &str) -> v1::AssociatedData {
     v1::AssociatedData { key: key.into(), value: value.into() }
@@ -316,7 +316,8 @@ async fn many_keys_on_the_wire() {
     let rig = Rig::new();
     let (node, _) = rig.unsealed().await;
     let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
-    let request = v1::CreateKeysRequest { count: 130, description: "tenant".into(), token: token(7) };
+    let request =
+        v1::CreateKeysRequest { count: 130, description: "tenant".into(), token: token(7), ..Default::default() };
     let made = admin.create_keys(request.clone()).await.unwrap().into_inner().keys;
     assert_eq!(made.len(), 130);
     assert!(made.iter().all(|key| key.state() == KeyState::Enabled && key.description == "tenant"));
@@ -336,9 +337,14 @@ async fn a_key_on_the_wire() {
     let rig = Rig::new();
     let (node, _) = rig.unsealed().await;
     let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
-    let request = v1::CreateKeyRequest { alias: "db".into(), description: "the database's".into(), token: token(7) };
+    let request = v1::CreateKeyRequest {
+        alias: "db".into(),
+        description: "the database's".into(),
+        token: token(7),
+        ..Default::default()
+    };
     let made = admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap();
-    assert_eq!((made.state(), made.algorithm.as_str(), made.current_version), (KeyState::Enabled, "aes-256", 1));
+    assert_eq!((made.state(), made.spec.as_str(), made.current_version), (KeyState::Enabled, "aes-256", 1));
     assert_eq!((made.description.as_str(), made.deletion_ms, made.rotated_ms), ("the database's", 0, 0));
     assert_eq!(made.key_id.len(), 36);
     assert_eq!(admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap(), made, "the same token");
@@ -356,7 +362,7 @@ async fn a_key_on_the_wire() {
     assert_eq!(rotated.current_version, 2);
     let decrypt = v1::DecryptRequest {
         aad: vec![pair("a", "1"), pair("b", "2")],
-        key: "db".into(),
+        key: vec!["db".into()],
         ..cipher(&sealed.ciphertext)
     };
     let opened = user.decrypt(decrypt.clone()).await.unwrap().into_inner();

@@ -16,11 +16,21 @@ fn aad(pairs: &[(&str, &str)]) -> Vec<AssociatedData> {
 }
 
 fn encrypt(key: &str, plaintext: &[u8], pairs: &[(&str, &str)]) -> EncryptRequest {
-    EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), aad: aad(pairs) }
+    EncryptRequest {
+        key: key.into(),
+        plaintext: Bytes::copy_from_slice(plaintext),
+        aad: aad(pairs),
+        ..Default::default()
+    }
 }
 
 fn decrypt(ciphertext: &[u8], pairs: &[(&str, &str)], key: &str) -> DecryptRequest {
-    DecryptRequest { ciphertext: Bytes::copy_from_slice(ciphertext), aad: aad(pairs), key: key.into() }
+    DecryptRequest {
+        ciphertext: Bytes::copy_from_slice(ciphertext),
+        aad: aad(pairs),
+        key: (!key.is_empty()).then(|| key.into()).into_iter().collect(),
+        ..Default::default()
+    }
 }
 
 fn named(key: &str) -> KeyRequest {

@@ -188,9 +188,9 @@ async fn create(client: &Client) -> Result<String, ClientError> {
 
 async fn use_key(client: &Client, key: &str) -> Result<(), ClientError> {
     let plaintext = Bytes::copy_from_slice(key.as_bytes());
-    let request = EncryptRequest { key: key.into(), plaintext: plaintext.clone(), aad: vec![] };
+    let request = EncryptRequest { key: key.into(), plaintext: plaintext.clone(), ..Default::default() };
     let ciphertext = client.encrypt(request).await?.ciphertext;
-    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
     Ok(())
 }

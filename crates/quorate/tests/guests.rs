@@ -199,7 +199,7 @@ async fn under_all_of_them_together_a_node_keeps_its_size_and_answers() {
     again.status(StatusRequest {}).await.unwrap_or_else(|e| panic!("an administrator, after {done:?}: {e}"));
     let took = began.elapsed();
     let plaintext = Bytes::from_static(b"x");
-    again.encrypt(EncryptRequest { key: "k".into(), plaintext, aad: vec![] }).await.expect("keys are used");
+    again.encrypt(EncryptRequest { key: "k".into(), plaintext, ..Default::default() }).await.expect("keys are used");
     let healthy = tokio::task::block_in_place(|| http(&dev, &node.api, "/health", None, b"http/1.1"));
     let grown = size.most_kib().saturating_sub(idle);
     eprintln!("{done:?}: {idle} KiB when idle, {grown} KiB more; an administrator was answered after {took:?}");

@@ -11,7 +11,7 @@ use quorate_proto::v1::*;
 use support::{Dev, Signal, await_status, http, signal};
 
 fn encrypt(key: &str) -> EncryptRequest {
-    EncryptRequest { key: key.into(), plaintext: "x".into(), aad: vec![] }
+    EncryptRequest { key: key.into(), plaintext: "x".into(), ..Default::default() }
 }
 
 fn health(dev: &Dev, place: usize) -> String {

@@ -230,9 +230,9 @@ impl Story {
         let plaintext = "attack at dawn, by the bridge, with everything we have";
         for place in 0..3 {
             let node = client.node(place).expect("a node");
-            let request = EncryptRequest { key: key.into(), plaintext: plaintext.into(), aad: vec![] };
+            let request = EncryptRequest { key: key.into(), plaintext: plaintext.into(), ..Default::default() };
             let ciphertext = node.encrypt(request).await.expect("encrypted").ciphertext;
-            let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+            let request = DecryptRequest { ciphertext, ..Default::default() };
             assert_eq!(node.decrypt(request).await.expect("decrypted").plaintext, plaintext);
             let request = GenerateDataKeyRequest { key: key.into(), ..Default::default() };
             let data_key = node.generate_data_key(request).await.expect("a data key").plaintext;

@@ -13,9 +13,9 @@ use support::{Dev, PATIENCE, Signal, await_status, complaint, node, signal};
 async fn create_and_use(client: Client) -> Result<String, ClientError> {
     let key = client.create_key(CreateKeyRequest::default()).await?.key.expect("a key").key_id;
     let plaintext = Bytes::copy_from_slice(key.as_bytes());
-    let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), aad: vec![] };
+    let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), ..Default::default() };
     let ciphertext = client.encrypt(request).await?.ciphertext;
-    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     assert_eq!(client.decrypt(request).await?.plaintext, plaintext);
     Ok(key)
 }
@@ -135,7 +135,7 @@ async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
     assert!(keys.iter().any(|key| key.as_str() == Some(&first)));
     load.go_on(20).await;
     load.finish().await;
-    let request = EncryptRequest { key: first, plaintext: Bytes::from_static(b"x"), aad: vec![] };
+    let request = EncryptRequest { key: first, plaintext: Bytes::from_static(b"x"), ..Default::default() };
     let removed = client.node(leader).expect("a node").with_deadline(PATIENCE / 20).encrypt(request).await;
     assert!(removed.is_err(), "{removed:?}");
 
@@ -197,7 +197,8 @@ async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
     let keys = load.finish().await;
     let back = client.node(away).expect("a node");
     for key in &keys {
-        let request = EncryptRequest { key: key.clone(), plaintext: Bytes::from_static(b"caught up"), aad: vec![] };
+        let request =
+            EncryptRequest { key: key.clone(), plaintext: Bytes::from_static(b"caught up"), ..Default::default() };
         back.encrypt(request).await.unwrap_or_else(|e| panic!("{key} is not on the node that was away: {e}"));
     }
 }

@@ -12,11 +12,11 @@ use support::load::Load;
 use support::{Dev, PATIENCE, Signal, await_status, complaint, freeze, node, signal};
 
 fn encrypt_request(key: &str, plaintext: &[u8]) -> EncryptRequest {
-    EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), aad: vec![] }
+    EncryptRequest { key: key.into(), plaintext: Bytes::copy_from_slice(plaintext), ..Default::default() }
 }
 
 fn decrypt_request(ciphertext: &Bytes) -> DecryptRequest {
-    DecryptRequest { ciphertext: ciphertext.clone(), aad: vec![], key: String::new() }
+    DecryptRequest { ciphertext: ciphertext.clone(), ..Default::default() }
 }
 
 /// A key whose creation was acknowledged, and a ciphertext it made of its own id.

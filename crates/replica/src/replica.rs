@@ -313,6 +313,11 @@ impl Replica {
         self.0.node.base.shared.level()
     }
 
+    /// Cluster time as applied here, milliseconds since 1970: at least as new as any index that was waited for.
+    pub fn cluster_time_ms(&self) -> u64 {
+        self.0.node.base.shared.cluster_time_ms()
+    }
+
     /// How much room this node's disk has.
     pub fn space(&self) -> Space {
         self.0.node.base.journal.space()

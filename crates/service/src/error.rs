@@ -4,6 +4,7 @@
 use quorate_core::authorize::Denied;
 use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
+use quorate_core::lifecycle::VersionState;
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
@@ -47,6 +48,16 @@ pub enum Reason {
     TokenTime,
     /// The key is of a kind that is not for that.
     WrongUsage,
+    /// Such keys don't do it by that algorithm.
+    WrongAlgorithm,
+    /// The key, or the version, may do that only later.
+    NotYetValid,
+    /// The key, or the version, may not do that any more.
+    NoLongerValid,
+    /// Somebody else may know the version's material.
+    Compromised,
+    /// The version's material is gone.
+    Destroyed,
     /// The key named by the caller is not the ciphertext's.
     WrongKey,
     /// The ciphertext is of another lineage.
@@ -77,7 +88,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 36] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -96,6 +107,11 @@ impl Reason {
         Self::TokenReused,
         Self::TokenTime,
         Self::WrongUsage,
+        Self::WrongAlgorithm,
+        Self::NotYetValid,
+        Self::NoLongerValid,
+        Self::Compromised,
+        Self::Destroyed,
         Self::WrongKey,
         Self::WrongLineage,
         Self::UnknownKey,
@@ -132,6 +148,11 @@ impl Reason {
             Self::TokenReused => "TOKEN_REUSED",
             Self::TokenTime => "TOKEN_TIME",
             Self::WrongUsage => "WRONG_USAGE",
+            Self::WrongAlgorithm => "WRONG_ALGORITHM",
+            Self::NotYetValid => "NOT_YET_VALID",
+            Self::NoLongerValid => "NO_LONGER_VALID",
+            Self::Compromised => "COMPROMISED",
+            Self::Destroyed => "DESTROYED",
             Self::WrongKey => "WRONG_KEY",
             Self::WrongLineage => "WRONG_LINEAGE",
             Self::UnknownKey => "UNKNOWN_KEY",
@@ -321,7 +342,23 @@ impl Error {
             Self::WrongState(_) => Reason::WrongState,
             Self::Refused(refusal) => match refusal {
                 Refusal::Denied(_) => Reason::Denied,
-                Refusal::WrongUsage(..) => Reason::WrongUsage,
+                Refusal::WrongUsage { .. } | Refusal::NoPublicKey(..) => Reason::WrongUsage,
+                Refusal::WrongAlgorithm { .. } => Reason::WrongAlgorithm,
+                Refusal::NoVersion(..) => Reason::NotFound,
+                Refusal::VersionDisabled(..) => Reason::KeyDisabled,
+                Refusal::NotYet { .. } => Reason::NotYetValid,
+                Refusal::Ended { .. } => Reason::NoLongerValid,
+                Refusal::VersionState(_, _, state) => match state {
+                    VersionState::PreActive => Reason::NotYetValid,
+                    VersionState::Active => Reason::WrongState,
+                    VersionState::Deactivated => Reason::NoLongerValid,
+                    VersionState::Compromised => Reason::Compromised,
+                    VersionState::Destroyed | VersionState::DestroyedCompromised => Reason::Destroyed,
+                },
+                Refusal::Invalid(invalid) => match invalid {
+                    InvalidRequest::Wrong { .. } => Reason::InvalidArgument,
+                    InvalidRequest::TooLarge { .. } => Reason::TooLarge,
+                },
                 Refusal::BriefWindow => Reason::InvalidArgument,
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,

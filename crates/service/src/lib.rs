@@ -17,6 +17,7 @@ mod own_keys;
 pub(crate) mod records;
 pub mod seal;
 mod view;
+mod workers;
 
 pub use call::{Call, Meter, Metered, deadline};
 pub use error::{Error, Reason};
@@ -25,6 +26,7 @@ pub use marks::HsmMarks;
 pub use own_keys::HsmOwnKeys;
 pub use quorate_core as core;
 pub use quorate_crypto::SecretBytes;
+pub use quorate_crypto::material::PublicKey;
 
 // The tests inside and those in `tests/` share one rig, which names this crate from outside.
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Give a key another name.
 
-use super::{Change, Decide, Refusal, Write, refusal};
+use super::{Change, Decide, Refusal, Write, goes, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::lifecycle::{KeyState, NoWay};
+use crate::lifecycle::Row;
 use crate::record::{AliasRecord, KeyRecord};
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle};
 use crate::seam::NewIds;
@@ -36,14 +36,13 @@ impl Decide for CreateAlias {
             }
             return Err(Refusal::AliasTaken { name: self.name.clone(), key: taken.key }.into());
         }
-        if let KeyState::PendingDeletion { at_ms } = key.state {
-            return Err(refusal(key.id, NoWay::PendingDeletion { at_ms }).into());
-        }
+        goes(Row::Name, &key)?;
         if key.aliases.len() >= ALIASES_PER_KEY_MAX {
             return Err(Refusal::AliasesMax(key.id).into());
         }
         let mut key = KeyRecord::clone(&key);
         key.aliases.insert(self.name.clone());
+        touch(&mut key, at.time());
         let alias = AliasRecord { name: self.name.clone(), key: key.id, created_ms: at.time().stamp_ms() };
         let answer = AliasView::from(&alias);
         Ok(Change { writes: vec![Write::Update(key.into()), Write::Create(alias.into())], answer })

@@ -1,6 +1,6 @@
 //! Take a name off a key; the key stays.
 
-use super::{Change, Decide, Refusal, Write};
+use super::{Change, Decide, Refusal, Write, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
@@ -34,6 +34,7 @@ impl Decide for DeleteAlias {
             Some(key) if key.state != KeyState::Destroyed => {
                 let mut key = KeyRecord::clone(&*at.key(&KeyHandle::Id(alias.key))?);
                 if key.aliases.remove(&self.name) {
+                    touch(&mut key, at.time());
                     writes.push(Write::Update(key.into()));
                 }
             }

@@ -1,10 +1,10 @@
 //! Spare a key its scheduled destruction.
 
-use super::{Change, Decide, Write, step};
+use super::{Change, Decide, Refusal, Write, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::lifecycle::{KeyState, Transition};
+use crate::lifecycle::KeyState;
 use crate::record::{Due, DueRecord, KeyRecord, RecordName};
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
@@ -29,14 +29,15 @@ impl Decide for CancelDeletion {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
-        let before = key.state;
-        let key = KeyRecord { state: step(&key, Transition::CancelDeletion)?, ..KeyRecord::clone(&key) };
+        let KeyState::PendingDeletion { at_ms, .. } = key.state else {
+            return Err(Refusal::NotPendingDeletion(key.id).into());
+        };
+        let mut key = KeyRecord { state: KeyState::Disabled, ..KeyRecord::clone(&key) };
+        touch(&mut key, at.time());
         let mut writes = vec![Write::Update(key.clone().into())];
-        if let KeyState::PendingDeletion { at_ms } = before {
-            let due = (DueRecord::hour(at_ms), Due::Deletion(key.id));
-            if at.get::<DueRecord>(due)?.is_some() {
-                writes.push(Write::Delete(RecordName::Due(due)));
-            }
+        let due = (DueRecord::hour(at_ms), Due::Deletion(key.id));
+        if at.get::<DueRecord>(due)?.is_some() {
+            writes.push(Write::Delete(RecordName::Due(due)));
         }
         Ok(Change { writes, answer: KeyView::from(&key) })
     }

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use super::{Change, Decide, Refusal, Retry, Slot, Write};
 use crate::access::Access;
 use crate::action::Action;
+use crate::codec::Writer;
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion, Namespace};
-use crate::key_spec::KeySpec;
+use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose};
 use crate::lifecycle::KeyState;
 use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, request_hash};
-use crate::request::{AliasName, Description, KeyHandle, Token};
+use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
 use crate::views::KeyView;
@@ -22,14 +23,44 @@ use crate::views::KeyView;
 /// Refused: [`Refusal::AliasTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
-    /// The kind of its material.
-    pub spec: KeySpec,
+    /// What kind of key.
+    pub kind: NewKind,
     /// An alias for it.
     pub alias: Option<AliasName>,
     /// Free text.
     pub description: Description,
+    /// Tags for it.
+    pub tags: Tags,
+    /// When it becomes active, ms since 1970; 0 = not before somebody activates it; none = now.
+    pub activation: Option<u64>,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
+}
+
+/// What kind of key is made, and for what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewKind {
+    spec: KeySpec,
+    purpose: Purpose,
+    mode: Mode,
+}
+
+impl NewKind {
+    /// A key of `spec`; for its default purpose, by that purpose's default algorithm, unless something else is said.
+    ///
+    /// # Errors
+    /// When such a key is not for that, or not by that algorithm.
+    pub fn new(spec: KeySpec, purpose: Option<Purpose>, by: Option<Algorithm>) -> Result<Self, InvalidRequest> {
+        let fitting = || spec.purposes().iter().copied().find(|one| Mode::new(spec, *one, by).is_ok());
+        let purpose = purpose.or_else(fitting).unwrap_or(spec.purpose());
+        Ok(Self { spec, purpose, mode: Mode::new(spec, purpose, by)? })
+    }
+
+    /// Its canonical bytes.
+    pub(super) fn encode(self) -> Vec<u8> {
+        let head = Writer::new().u16(self.spec.code()).u8(self.mode.code());
+        head.u32(self.purpose.usages().bits()).finish()
+    }
 }
 
 impl Decide for Create {
@@ -46,8 +77,12 @@ impl Decide for Create {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let namespace = at.namespace()?;
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
-        let birth =
-            birth("create", &[&self.spec.code().to_be_bytes(), alias.as_bytes(), self.description.as_str().as_bytes()]);
+        let tags = self.tags.write(Writer::new()).finish();
+        let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
+        let birth = birth(
+            "create",
+            &[&self.kind.encode(), alias.as_bytes(), self.description.as_str().as_bytes(), &tags, &activation],
+        );
         let id = match new_key(at, ids, self.token, 0, birth)? {
             NewKey::Made(earlier) => return Ok(Change::none(earlier)),
             NewKey::Free(id) => id,
@@ -58,9 +93,10 @@ impl Decide for Create {
             return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
         }
 
-        let mut key = fresh(id, namespace, self.spec, birth, self.description.clone(), at.time());
+        let mut key = fresh(id, namespace, self.kind, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
-        let mut writes = creation(&key, 0).to_vec();
+        key.tags = self.tags.clone();
+        let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
         if let Some(name) = &self.alias {
             let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
             writes.push(Write::Create(alias.into()));
@@ -116,28 +152,51 @@ pub(super) fn new_key<F: Basis>(
 pub(super) fn fresh(
     id: KeyId,
     namespace: Namespace,
-    spec: KeySpec,
+    kind: NewKind,
     birth: [u8; 16],
     description: Description,
     time: Time,
 ) -> KeyRecord {
+    let created_ms = time.stamp_ms();
     KeyRecord {
         id,
         namespace,
         state: KeyState::Enabled,
-        spec,
+        spec: kind.spec,
+        usage: kind.purpose.usages(),
         birth,
         current: KeyVersion::FIRST,
+        protect_floor: KeyVersion::FIRST,
         destroyed_through: 0,
-        created_ms: time.stamp_ms(),
+        created_ms,
+        updated_ms: created_ms,
         rotated_ms: 0,
         description,
         aliases: BTreeSet::new(),
+        tags: Tags::default(),
     }
 }
 
 /// What makes a new key, with its first version, of the change's `nth` fresh material.
-pub(super) fn creation(key: &KeyRecord, nth: usize) -> [Write; 2] {
-    let version = KeyVersionRecord { key: key.id, version: key.current, spec: key.spec, created_ms: key.created_ms };
+pub(super) fn creation(key: &KeyRecord, kind: NewKind, activation: Option<u64>, nth: usize) -> [Write; 2] {
+    let mut version = KeyVersionRecord::new(key.id, key.current, key.spec, kind.mode, key.usage, key.created_ms);
+    version.life.dates.activation = activation.unwrap_or(version.life.dates.activation);
     [Write::Create(key.clone().into()), Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_for_what_its_algorithm_is_for() {
+        let new = |spec, purpose, by| NewKind::new(spec, purpose, by).map(|kind| (kind.purpose, kind.mode));
+        assert_eq!(new(KeySpec::Aes256, None, None), Ok((Purpose::Encrypt, Mode::Blob)));
+        assert_eq!(new(KeySpec::Aes256, None, Some(Algorithm::AesKwp)), Ok((Purpose::Wrap, Mode::Wrap)));
+        assert_eq!(new(KeySpec::Rsa2048, None, None), Ok((Purpose::Sign, Mode::Free)));
+        assert_eq!(new(KeySpec::Rsa2048, None, Some(Algorithm::RsaOaepSha1)), Ok((Purpose::Encrypt, Mode::Free)));
+        assert_eq!(new(KeySpec::P256, Some(Purpose::Agree), None), Ok((Purpose::Agree, Mode::Free)));
+        assert!(new(KeySpec::P256, Some(Purpose::Encrypt), None).is_err());
+        assert!(new(KeySpec::Ed25519, None, Some(Algorithm::RsaPssSha256)).is_err());
+    }
 }

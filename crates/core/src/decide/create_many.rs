@@ -3,13 +3,12 @@
 //! A request for more keys than fit into a batch is several parts. Each part is all or nothing. With a token each key's id
 //! follows from it: a retry finds the parts that were done, and does the others.
 
-use super::create::{NewKey, birth, creation, fresh, new_key};
+use super::create::{NewKey, NewKind, birth, creation, fresh, new_key};
 use super::{Change, Decide, Retry};
 use crate::access::Access;
 use crate::action::Action;
 use crate::batch::OPS_MAX;
 use crate::facts::Basis;
-use crate::key_spec::KeySpec;
 use crate::request::{Description, KeyCount, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
@@ -20,8 +19,8 @@ pub const PART_LEN_MAX: u32 = OPS_MAX as u32 / 2;
 /// Makes that many keys, as [`CreateMany::parts`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreateMany {
-    /// The kind of their material.
-    pub spec: KeySpec,
+    /// What kind of keys.
+    pub kind: NewKind,
     /// How many.
     pub count: KeyCount,
     /// Free text, the same for each.
@@ -34,12 +33,10 @@ impl CreateMany {
     /// Its parts, always the same ones.
     pub fn parts(&self) -> impl Iterator<Item = CreatePart> {
         let count = self.count.get();
-        let birth = birth(
-            "create many",
-            &[&self.spec.code().to_be_bytes(), &count.to_be_bytes(), self.description.as_str().as_bytes()],
-        );
+        let birth =
+            birth("create many", &[&self.kind.encode(), &count.to_be_bytes(), self.description.as_str().as_bytes()]);
         (0..count).step_by(PART_LEN_MAX as usize).map(move |first| CreatePart {
-            spec: self.spec,
+            kind: self.kind,
             keys: first..count.min(first + PART_LEN_MAX),
             description: self.description.clone(),
             token: self.token,
@@ -53,7 +50,7 @@ impl CreateMany {
 /// Refused: [`super::Refusal::TokenReused`]; one of the token's keys is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreatePart {
-    spec: KeySpec,
+    kind: NewKind,
     /// Which of the request's keys.
     keys: std::ops::Range<u32>,
     description: Description,
@@ -79,8 +76,8 @@ impl Decide for CreatePart {
             keys.push(match new_key(at, ids, self.token, n, self.birth)? {
                 NewKey::Made(earlier) => earlier,
                 NewKey::Free(id) => {
-                    let key = fresh(id, namespace, self.spec, self.birth, self.description.clone(), at.time());
-                    writes.extend(creation(&key, writes.len() / 2));
+                    let key = fresh(id, namespace, self.kind, self.birth, self.description.clone(), at.time());
+                    writes.extend(creation(&key, self.kind, None, writes.len() / 2));
                     KeyView::from(&key)
                 }
             });

@@ -4,10 +4,10 @@
 //! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
 //! marks the key destroyed: from then on it can't be cancelled, used, rotated or found.
 
-use super::{Change, Refusal, Write, step};
+use super::{Change, Refusal, Write};
 use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion};
-use crate::lifecycle::{KeyState, Transition};
+use crate::lifecycle::KeyState;
 use crate::record::{AliasRecord, Due, DueRecord, KeyRecord, RecordName};
 use crate::time::DutyTime;
 
@@ -38,7 +38,7 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
     };
     match record.state {
         KeyState::Destroyed => {}
-        KeyState::PendingDeletion { at_ms } if DueRecord::hour(at_ms) == hour => {
+        KeyState::PendingDeletion { at_ms, .. } if DueRecord::hour(at_ms) == hour => {
             if !time.is_due(at_ms.max(due.at_ms)) {
                 return Err(Refusal::NotDue { key, at_ms }.into());
             }
@@ -46,7 +46,7 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
         // Cancelled, or scheduled anew for another hour: this due record means nothing.
         _ => return Ok(Change { writes: forget_due, answer: Progress::Done }),
     }
-    let mut record = KeyRecord { state: step(&record, Transition::Destroy)?, ..KeyRecord::clone(&record) };
+    let mut record = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&record) };
 
     let mut writes = Vec::new();
     let last = record.current.get();

@@ -1,10 +1,11 @@
 //! Disable a key: from the moment this is applied nobody uses it, on any node (promise P2).
 
-use super::{Change, Decide, set_state};
+use super::{Change, Decide, goes, updated};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::lifecycle::Transition;
+use crate::lifecycle::{KeyState, Row};
+use crate::record::KeyRecord;
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
 use crate::views::KeyView;
@@ -27,6 +28,8 @@ impl Decide for Disable {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
-        Ok(set_state(&key, Transition::Disable)?)
+        goes(Row::Enable, &key)?;
+        let disabled = KeyRecord { state: KeyState::Disabled, ..KeyRecord::clone(&key) };
+        Ok(updated(&key, disabled, at.time()))
     }
 }

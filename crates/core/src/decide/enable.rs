@@ -1,10 +1,11 @@
 //! Enable a key that was disabled.
 
-use super::{Change, Decide, set_state};
+use super::{Change, Decide, goes, updated};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::lifecycle::Transition;
+use crate::lifecycle::{KeyState, Row};
+use crate::record::KeyRecord;
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
 use crate::views::KeyView;
@@ -27,6 +28,8 @@ impl Decide for Enable {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
-        Ok(set_state(&key, Transition::Enable)?)
+        goes(Row::Enable, &key)?;
+        let enabled = KeyRecord { state: KeyState::Enabled, ..KeyRecord::clone(&key) };
+        Ok(updated(&key, enabled, at.time()))
     }
 }

@@ -21,6 +21,8 @@ mod enable;
 mod retry;
 mod rotate;
 mod schedule_deletion;
+mod update;
+mod version;
 
 #[cfg(test)]
 mod model;
@@ -30,24 +32,29 @@ use thiserror::Error;
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
 pub use self::cancel_deletion::CancelDeletion;
-pub use self::create::Create;
+pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::Rotate;
 pub use self::schedule_deletion::ScheduleDeletion;
+pub use self::update::{Tag, Untag, Update};
+pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
 
 use crate::access::Access;
 use crate::action::Action;
 use crate::authorize::Denied;
-use crate::facts::Basis;
+use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
-use crate::key_spec::KeySpec;
-use crate::lifecycle::{KeyState, NoWay, Transition};
-use crate::record::{KeyRecord, Record, RecordName};
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, KeyHandle, Part};
+use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
+use crate::lifecycle::{NoWay, Row, VersionState};
+use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName};
+use crate::request::{
+    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
+};
 use crate::seam::NewIds;
+use crate::time::Time;
 use crate::views::KeyView;
 
 /// A request to change something. [`decide`] decides it; nobody calls [`Decide::decide`] otherwise.
@@ -84,8 +91,11 @@ pub enum Write {
     Create(Record),
     /// The same, with a secret at the end of its body.
     CreateWith(Record, Slot),
-    /// Writes a record that the decision has read. Others may want to write it too, so such changes queue.
+    /// Writes a record that the decision has read. Others may want to write it too, so such changes queue. The secret at the end
+    /// of its body, if it had one, is gone.
     Update(Record),
+    /// The same, and the secret stays.
+    UpdateKeeping(Record),
     /// Removes a record that the decision has read; likewise.
     Delete(RecordName),
 }
@@ -94,7 +104,9 @@ impl Write {
     /// The record it writes.
     pub fn name(&self) -> RecordName {
         match self {
-            Self::Create(record) | Self::CreateWith(record, _) | Self::Update(record) => record.name(),
+            Self::Create(record) | Self::CreateWith(record, _) | Self::Update(record) | Self::UpdateKeeping(record) => {
+                record.name()
+            }
             Self::Delete(name) => name.clone(),
         }
     }
@@ -168,9 +180,68 @@ pub enum Refusal {
     /// No more versions fit.
     #[error("key {0} has as many versions as a key can have; create a new key")]
     VersionsMax(KeyId),
-    /// Keys of that kind are not for that.
-    #[error("key {0} is of the kind {spec}, which is not for that", spec = .1.as_str())]
-    WrongUsage(KeyId, KeySpec),
+    /// The key is not for that.
+    #[error("key {key} is not to {}: it may only {}", usage.as_str(), words(may.iter().map(Usage::as_str)))]
+    WrongUsage {
+        /// The key.
+        key: KeyId,
+        /// What was wanted.
+        usage: Usage,
+        /// What it is for.
+        may: Usages,
+    },
+    /// The key does not do it in that way.
+    #[error(
+        "key {key}, of the kind {}, does not {} by {}; it does by {}",
+        spec.as_str(), usage.as_str(), by.as_str(), words(Mode::algorithms(*mode, *spec, *usage).map(Algorithm::as_str))
+    )]
+    WrongAlgorithm {
+        /// The key.
+        key: KeyId,
+        /// Of what kind it is.
+        spec: KeySpec,
+        /// How it may encrypt.
+        mode: Mode,
+        /// What was wanted.
+        usage: Usage,
+        /// In which way.
+        by: Algorithm,
+    },
+    /// The key is not of the kind that has this.
+    #[error("key {0}, of the kind {spec}, has no public key", spec = .1.as_str())]
+    NoPublicKey(KeyId, KeySpec),
+    /// The key has no such version.
+    #[error("key {0} has no version {1}")]
+    NoVersion(KeyId, KeyVersion),
+    /// The version is disabled.
+    #[error("version {1} of key {0} is disabled; enable it first")]
+    VersionDisabled(KeyId, KeyVersion),
+    /// The version is in a state in which that can't be done.
+    #[error("version {1} of key {0} is {state}{then}", state = .2.as_str(), then = then(*.2))]
+    VersionState(KeyId, KeyVersion, VersionState),
+    /// The version is not for that yet.
+    #[error("version {version} of key {key} is not for that before {}", crate::time::utc(*at_ms))]
+    NotYet {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// From when it is, ms since 1970.
+        at_ms: u64,
+    },
+    /// The version is not for that any more.
+    #[error("version {version} of key {key} has not been for that since {}; rotate the key", crate::time::utc(*at_ms))]
+    Ended {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// Since when not, ms since 1970.
+        at_ms: u64,
+    },
+    /// What the change would make of the record is none.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
     /// Only a cluster marked for development does that.
     #[error(
         "a deletion waits for {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days; only a cluster marked for development takes one \
@@ -178,10 +249,10 @@ pub enum Refusal {
     )]
     BriefWindow,
     /// The named key is not the ciphertext's.
-    #[error("the ciphertext was made with key {actual}, not with the key named, {named}; name that key, or none")]
+    #[error("the ciphertext was made with key {actual}, which is not {}; name that key, or none", named(expected))]
     WrongKey {
-        /// The key the caller named.
-        named: KeyId,
+        /// The keys the caller named.
+        expected: Vec<KeyHandle>,
         /// The key in the ciphertext's header.
         actual: KeyId,
     },
@@ -217,36 +288,95 @@ impl Refusal {
             | Self::NotDue { .. }
             | Self::AliasesMax(_)
             | Self::VersionsMax(_)
-            | Self::WrongUsage(..)
+            | Self::WrongUsage { .. }
+            | Self::NoPublicKey(..)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
             Self::BriefWindow => Some(Part::Window),
             Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
+            Self::WrongAlgorithm { .. } => Some(Part::Algorithm),
+            Self::NoVersion(..)
+            | Self::VersionDisabled(..)
+            | Self::VersionState(..)
+            | Self::NotYet { .. }
+            | Self::Ended { .. } => Some(Part::Version),
+            Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,
         }
     }
 }
 
-/// Why the key can't do that, in the words of a refusal.
-pub fn refusal(key: KeyId, why: NoWay) -> Refusal {
-    match why {
-        NoWay::Disabled => Refusal::Disabled(key),
-        NoWay::PendingDeletion { at_ms } => Refusal::PendingDeletion { key, at_ms },
-        NoWay::NotPendingDeletion => Refusal::NotPendingDeletion(key),
-        NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
+fn named(keys: &[KeyHandle]) -> String {
+    match keys {
+        [one] => format!("the key named, {one}"),
+        many => format!("one of the {} keys named", many.len()),
     }
 }
 
-/// Moves the key along the transition table.
-fn step(key: &KeyRecord, transition: Transition) -> Result<KeyState, Refusal> {
-    key.state.after(transition).map_err(|why| refusal(key.id, why))
+/// Words of a list, for people.
+fn words(words: impl Iterator<Item = &'static str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
 }
 
-/// The change that sets a key's state, or none when it has that state.
-fn set_state(key: &KeyRecord, transition: Transition) -> Result<Change<KeyView>, Refusal> {
-    let state = step(key, transition)?;
-    let writes =
-        if state == key.state { Vec::new() } else { vec![Write::Update(KeyRecord { state, ..key.clone() }.into())] };
-    Ok(Change { writes, answer: KeyView { state, ..KeyView::from(key) } })
+/// What to do about a version in that state; empty, or beginning with "; ".
+fn then(state: VersionState) -> &'static str {
+    match state {
+        VersionState::PreActive => "; activate it first",
+        VersionState::Active => "; deactivate it first, or rotate the key",
+        VersionState::Deactivated => ": it only processes what it protected; use the current version",
+        VersionState::Compromised => "; rotate the key, and protect anew what it protected",
+        VersionState::Destroyed | VersionState::DestroyedCompromised => "",
+    }
+}
+
+/// Why the key, by that version of it, can't do that, in the words of a refusal.
+pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
+    match why {
+        NoWay::Disabled => Refusal::Disabled(key),
+        NoWay::PendingDeletion { at_ms } => Refusal::PendingDeletion { key, at_ms },
+        NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
+        NoWay::VersionDisabled => Refusal::VersionDisabled(key, version),
+        NoWay::Version(state) => Refusal::VersionState(key, version, state),
+        NoWay::NotYet { at_ms } => Refusal::NotYet { key, version, at_ms },
+        NoWay::Ended { at_ms } => Refusal::Ended { key, version, at_ms },
+    }
+}
+
+/// Whether verbs of that row go while the key is as it is.
+fn goes(row: Row, key: &KeyRecord) -> Result<(), Refusal> {
+    row.goes(key.state).map_err(|why| refusal(key.id, key.current, why))
+}
+
+/// A version of a key to be changed, if verbs of that row go with it; with none named, the current one.
+fn version<F: Basis>(
+    at: &mut Access<'_, F>,
+    row: Row,
+    key: &KeyRecord,
+    version: Option<KeyVersion>,
+) -> Result<Of<KeyVersionRecord>, F::Error> {
+    let number = version.unwrap_or(key.current);
+    goes(row, key)?;
+    let Some(head) = at.get::<KeyVersionRecord>((key.id, number))? else {
+        return Err(Refusal::NoVersion(key.id, number).into());
+    };
+    let cell = row.goes_with(&head.life, key.has_retired(number), at.time());
+    cell.map_err(|why| refusal(key.id, number, why))?;
+    Ok(head)
+}
+
+/// The change that makes a key's record that one; none when it is.
+fn updated(before: &KeyRecord, mut key: KeyRecord, time: Time) -> Change<KeyView> {
+    if key == *before {
+        return Change::none(KeyView::from(&key));
+    }
+    touch(&mut key, time);
+    let answer = KeyView::from(&key);
+    Change { writes: vec![Write::Update(key.into())], answer }
+}
+
+/// Notes that a key's record is changed now.
+fn touch(key: &mut KeyRecord, time: Time) {
+    // The node of the last change may have had a faster clock.
+    key.updated_ms = time.stamp_ms().max(key.updated_ms);
 }

@@ -11,10 +11,11 @@ use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
 use crate::level::LEVEL;
+use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
 use crate::record::{AliasRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord};
 use crate::record_key::RecordKey;
-use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Token};
+use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
 
@@ -88,11 +89,15 @@ impl Store {
         for write in change.writes {
             match write {
                 Write::Delete(name) => assert!(self.0.remove(&name).is_some(), "deletes what is not there"),
-                Write::Create(record) | Write::CreateWith(record, _) | Write::Update(record) => {
+                Write::Create(ref record)
+                | Write::CreateWith(ref record, _)
+                | Write::Update(ref record)
+                | Write::UpdateKeeping(ref record) => {
                     let mut body = record.encode(LEVEL);
                     if matches!(record, Record::KeyVersion(_)) {
-                        body.extend_from_slice(&32u32.to_be_bytes());
-                        body.extend_from_slice(&[0; 32]);
+                        let len: u32 = if matches!(write, Write::Update(_)) { 0 } else { 32 };
+                        body.extend_from_slice(&len.to_be_bytes());
+                        body.resize(body.len() + len as usize, 0);
                     }
                     self.0.insert(record.name(), body);
                 }
@@ -121,7 +126,7 @@ impl Store {
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
                 Record::Due(DueRecord { what: Due::Deletion(key), at_ms: due_ms }) => match keys[&key].state {
-                    KeyState::PendingDeletion { at_ms } => assert_eq!(at_ms, due_ms),
+                    KeyState::PendingDeletion { at_ms, .. } => assert_eq!(at_ms, due_ms),
                     KeyState::Destroyed => {}
                     state => panic!("due, but {state:?}"),
                 },
@@ -138,7 +143,7 @@ impl Store {
                     "version {n} is lost"
                 );
             }
-            if let KeyState::PendingDeletion { at_ms } = key.state {
+            if let KeyState::PendingDeletion { at_ms, .. } = key.state {
                 assert!(
                     self.has(&RecordName::Due((DueRecord::hour(at_ms), Due::Deletion(key.id)))),
                     "nobody would destroy it"
@@ -254,7 +259,7 @@ impl Model {
     }
     fn not_pending(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         match self.find(handle)? {
-            (key, Plain { state: KeyState::PendingDeletion { at_ms }, .. }) => {
+            (key, Plain { state: KeyState::PendingDeletion { at_ms, .. }, .. }) => {
                 Err(Refusal::PendingDeletion { key, at_ms })
             }
             found => Ok(found),
@@ -282,8 +287,14 @@ fn play(steps: Vec<Step>) {
             }
             Step::Create { alias: n, token: t } => {
                 let (name, token) = (n.map(alias), token(t, now));
-                let request =
-                    Create { spec: KeySpec::Aes256, alias: name.clone(), description: Description::default(), token };
+                let request = Create {
+                    kind: aes(),
+                    alias: name.clone(),
+                    description: Description::default(),
+                    tags: Tags::default(),
+                    activation: None,
+                    token,
+                };
                 let answer = store.commit(&by, &ids, time, &request);
                 let asked = format!("create {n:?}");
                 let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
@@ -319,7 +330,7 @@ fn play(steps: Vec<Step>) {
             Step::CreateMany { count, parts, token: t } => {
                 let (count, token) = (KeyCount::parse(count).unwrap(), token(t, now));
                 let asked = format!("create {} keys", count.get());
-                let request = CreateMany { spec: KeySpec::Aes256, count, description: Description::default(), token };
+                let request = CreateMany { kind: aes(), count, description: Description::default(), token };
                 let mut wrote = false;
                 for (first, part) in (0..).step_by(64).zip(request.parts()).take(parts as usize) {
                     let answer = store.commit(&by, &ids, time, &part);
@@ -403,7 +414,9 @@ fn play(steps: Vec<Step>) {
                 let answer = store.commit(&by, &ids, time, &ScheduleDeletion { key: h.clone(), window });
                 match model.not_pending(&h) {
                     Ok((id, _)) => {
-                        let state = KeyState::PendingDeletion { at_ms: now + u64::from(days) * DAY_MS };
+                        let at_ms = now + u64::from(days) * DAY_MS;
+                        let was_enabled = model.keys[&id].state == KeyState::Enabled;
+                        let state = KeyState::PendingDeletion { at_ms, since_ms: time.stamp_ms(), was_enabled };
                         assert_eq!(answer.unwrap().state, state);
                         model.keys.get_mut(&id).unwrap().state = state;
                         None
@@ -477,7 +490,8 @@ fn play(steps: Vec<Step>) {
             }
             Step::Duty => {
                 destroy_all_due(&mut store, duty(now));
-                let due = |plain: &Plain| matches!(plain.state, KeyState::PendingDeletion { at_ms } if at_ms <= now);
+                let due =
+                    |plain: &Plain| matches!(plain.state, KeyState::PendingDeletion { at_ms, .. } if at_ms <= now);
                 model.keys.retain(|_, plain| !due(plain));
                 model.aliases.retain(|_, key| model.keys.contains_key(key));
                 None
@@ -553,8 +567,21 @@ proptest! {
     }
 }
 
+fn aes() -> NewKind {
+    NewKind::new(KeySpec::Aes256, None, None).unwrap()
+}
+fn plain_create(token: Option<Token>) -> Create {
+    Create {
+        kind: aes(),
+        alias: None,
+        description: Description::default(),
+        tags: Tags::default(),
+        activation: None,
+        token,
+    }
+}
 fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
-    let request = Create { spec: KeySpec::Aes256, alias: None, description: Description::default(), token: None };
+    let request = plain_create(None);
     store.commit(&admin(), ids, time, &request).unwrap().id
 }
 
@@ -644,18 +671,14 @@ fn a_token_with_other_parameters_is_refused() {
     let mut store = Store::default();
     let time = Time { cluster_ms: 5, local_ms: 5 };
     let token = token(Some(1), 5);
-    let mut request = Create { spec: KeySpec::Aes256, alias: None, description: "a".parse().unwrap(), token };
+    let mut request = Create { description: "a".parse().unwrap(), ..plain_create(token) };
     let first = store.commit(&by, &ids, time, &request).unwrap();
     assert_eq!(store.commit(&by, &ids, time, &request).unwrap(), first);
     request.description = "b".parse().unwrap();
     let other = store.commit(&by, &ids, time, &request);
     assert_eq!(other, Err(Refusal::TokenReused));
-    let request = CreateMany {
-        spec: KeySpec::Aes256,
-        count: KeyCount::parse(2).unwrap(),
-        description: "a".parse().unwrap(),
-        token,
-    };
+    let request =
+        CreateMany { kind: aes(), count: KeyCount::parse(2).unwrap(), description: "a".parse().unwrap(), token };
     let part = request.parts().next().unwrap();
     let other = store.commit(&by, &ids, time, &part);
     assert_eq!(other, Err(Refusal::TokenReused));
@@ -668,7 +691,7 @@ fn a_token_that_is_late_or_early_is_refused() {
     let mut store = Store::default();
     let made_ms = 1_800_000_000_000;
     let token = token(Some(1), made_ms);
-    let request = Create { spec: KeySpec::Aes256, alias: None, description: Description::default(), token };
+    let request = plain_create(token);
     let mut create = |cluster_ms, local_ms| {
         let time = Time { cluster_ms, local_ms };
         store.commit(&by, &ids, time, &request).map(|key| key.id)
@@ -722,7 +745,7 @@ fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
             &Rotate { key: key.clone(), token: token(Some(1), 5) },
         ));
     }
-    let request = Create { spec: KeySpec::Aes256, alias: None, description: Description::default(), token: None };
+    let request = plain_create(None);
     let refused = store.commit(&as_role(Role::User), &ids, time, &request);
     assert_eq!(
         refused.unwrap_err().to_string(),
@@ -750,8 +773,8 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     assert!(at.covers(&[]) && at.covers(&update(&mine)) && !at.covers(&update(&other)));
     assert!(!at.covers(&[Write::Create(other.clone().into())]), "what is made is made where that was granted");
     let version = |key: &KeyRecord| {
-        let (version, spec) = (key.current.next().unwrap(), key.spec);
-        Write::Create(KeyVersionRecord { key: key.id, version, spec, created_ms: 5 }.into())
+        let version = key.current.next().unwrap();
+        Write::Create(KeyVersionRecord::new(key.id, version, key.spec, Mode::Blob, key.usage, 5).into())
     };
     let named = |key: &KeyRecord| Write::Create(AliasRecord { name: alias(1), key: key.id, created_ms: 5 }.into());
     let answer = |who: &Caller| {

@@ -1,10 +1,11 @@
-//! Rotate a key: a fresh version becomes the one that encrypts; all before it go on decrypting.
+//! Rotate a key: a fresh version becomes the one that protects; all before it go on processing what they protected.
 
-use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, step};
+use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, touch, version};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::lifecycle::Transition;
+use crate::key_spec::Mode;
+use crate::lifecycle::Row;
 use crate::record::{KeyRecord, KeyVersionRecord, handle_bytes, request_hash};
 use crate::request::{KeyHandle, Token};
 use crate::seam::NewIds;
@@ -12,6 +13,8 @@ use crate::views::KeyView;
 
 /// Gives `key` a fresh version; the answer is the key with its new current version, or, if the same token rotated it before, as
 /// it is now.
+///
+/// Where outputs don't name their version, older ones may still protect when they are asked for by number.
 ///
 /// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,15 +40,19 @@ impl Decide for Rotate {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let mut key = KeyRecord::clone(&*at.key(&self.key)?);
-        key.state = step(&key, Transition::Rotate)?;
+        let before = at.key(&self.key)?;
+        let current = version(at, Row::Rotate, &before, None)?;
+        let mut key = KeyRecord::clone(&before);
         key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
-        // The node of the last rotation may have had a faster clock.
-        key.rotated_ms = at.time().stamp_ms().max(key.rotated_ms).max(key.created_ms);
-        let version =
-            KeyVersionRecord { key: key.id, version: key.current, spec: key.spec, created_ms: key.rotated_ms };
-        let writes =
-            vec![Write::Update(key.clone().into()), Write::CreateWith(version.into(), Slot::Fresh(0, key.spec))];
-        Ok(Change { writes, answer: KeyView::from(&key) })
+        // Only a ciphertext that names its version lets the one before retire unasked.
+        if current.mode == Mode::Blob {
+            key.protect_floor = key.current;
+        }
+        touch(&mut key, at.time());
+        key.rotated_ms = key.updated_ms;
+        let made = KeyVersionRecord::new(key.id, key.current, key.spec, current.mode, current.usage, key.rotated_ms);
+        let answer = KeyView::from(&key);
+        let fresh = Slot::Fresh(0, key.spec);
+        Ok(Change { writes: vec![Write::Update(key.into()), Write::CreateWith(made.into(), fresh)], answer })
     }
 }

@@ -1,10 +1,10 @@
 //! Schedule a key's destruction: nobody uses it from now on, and a duty destroys it when cluster time comes.
 
-use super::{Change, Decide, Refusal, Write, step};
+use super::{Change, Decide, Refusal, Write, goes, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::lifecycle::Transition;
+use crate::lifecycle::{KeyState, Row};
 use crate::record::{Due, DueRecord, KeyRecord};
 use crate::request::{DeletionWindow, KeyHandle};
 use crate::seam::NewIds;
@@ -33,9 +33,12 @@ impl Decide for ScheduleDeletion {
             return at.refuse(Refusal::BriefWindow);
         }
         let key = at.key(&self.key)?;
+        goes(Row::ScheduleDeletion, &key)?;
         let at_ms = at.time().cluster_ms.saturating_add(self.window.millis());
-        let state = step(&key, Transition::ScheduleDeletion { at_ms })?;
-        let key = KeyRecord { state, ..KeyRecord::clone(&key) };
+        let mut key = KeyRecord::clone(&key);
+        touch(&mut key, at.time());
+        let was_enabled = key.state == KeyState::Enabled;
+        key.state = KeyState::PendingDeletion { at_ms, since_ms: key.updated_ms, was_enabled };
         let due = DueRecord { what: Due::Deletion(key.id), at_ms };
         // One may be there: a deletion that was cancelled leaves none, but nothing rests on that.
         at.get::<DueRecord>((DueRecord::hour(at_ms), due.what))?;

@@ -6,16 +6,17 @@ use super::optional::{Fields, Present};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
-use crate::key_spec::KeySpec;
-use crate::lifecycle::{KeyState, NoWay, VersionState};
+use crate::key_spec::{KeySpec, Usages};
+use crate::lifecycle::KeyState;
 use crate::record_key::Table;
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, Tags};
 
 /// One key, all but its material.
 ///
 /// ```text
-/// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ spec u16 ‖ birth 16 ‖ current u32 ‖ destroyed through u32
-///   ‖ created_ms u64 ‖ rotated_ms u64 ‖ optional: 1 description, 2 aliases (field × n)
+/// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
+///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
+///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -25,50 +26,53 @@ pub struct KeyRecord {
     pub namespace: Namespace,
     /// Whether it may be used.
     pub state: KeyState,
-    /// The kind of its material.
+    /// The kind of its current version's material.
     pub spec: KeySpec,
+    /// What its current version is for.
+    pub usage: Usages,
     /// Of the hash of the request that made it: a retry is told by it from another request with the same token.
     pub birth: [u8; 16],
-    /// The version that encrypts; all before it decrypt.
+    /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// Versions before this one protect nothing any more: a newer one took their place.
+    pub protect_floor: KeyVersion,
     /// While it is destroyed: versions up to this number are gone already. 0 before.
     pub destroyed_through: u32,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
+    /// When it was last changed (display time, ms since 1970).
+    pub updated_ms: u64,
     /// When the current version was made, or 0 while it is the first.
     pub rotated_ms: u64,
     /// Free text.
     pub description: Description,
     /// Its aliases, so that they go with it.
     pub aliases: BTreeSet<AliasName>,
+    /// What people or programs have put on it.
+    pub tags: Tags,
 }
 
 impl KeyRecord {
-    /// The version that may protect (encrypt) now.
-    ///
-    /// # Errors
-    /// [`NoWay`] unless the key is enabled.
-    pub fn protect(&self) -> Result<KeyVersion, NoWay> {
-        self.state.usable().map(|()| self.current)
+    /// Whether that version protects nothing any more, whatever its dates say.
+    pub fn has_retired(&self, version: KeyVersion) -> bool {
+        version < self.protect_floor
     }
-    /// Whether `version` may process (decrypt) now; `None` = there is no such version.
-    ///
-    /// # Errors
-    /// [`NoWay`] unless the key is enabled.
-    pub fn process(&self, version: KeyVersion) -> Result<Option<VersionState>, NoWay> {
-        self.state.usable().map(|()| VersionState::of(version, self.current))
+    /// Whether there is, or was, such a version.
+    pub fn has(&self, version: KeyVersion) -> bool {
+        version <= self.current
     }
 }
 
 const DESCRIPTION: u8 = 1;
 const ALIASES: u8 = 2;
+const TAGS: u8 = 3;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
     type Name = KeyId;
     const TABLE: Table = Table::Key;
     const WHAT: &'static str = "key record";
-    const FORMATS: Formats = Formats::only(2);
+    const FORMATS: Formats = Formats::only(3);
 
     fn name(&self) -> KeyId {
         self.id
@@ -81,62 +85,83 @@ impl Kind for KeyRecord {
     }
 
     fn write(&self, _: u8, to: Writer) -> Writer {
-        let (state, at_ms) = match self.state {
-            KeyState::Enabled => (1, 0),
-            KeyState::Disabled => (2, 0),
-            KeyState::PendingDeletion { at_ms } => (3, at_ms),
-            KeyState::Destroyed => (4, 0),
+        let (state, at_ms, since_ms) = match self.state {
+            KeyState::Enabled => (1, 0, 0),
+            KeyState::Disabled => (2, 0, 0),
+            KeyState::PendingDeletion { at_ms, since_ms, was_enabled: true } => (3, at_ms, since_ms),
+            KeyState::PendingDeletion { at_ms, since_ms, was_enabled: false } => (4, at_ms, since_ms),
+            KeyState::Destroyed => (5, 0, 0),
         };
         let aliases = self.aliases.iter().fold(Writer::new(), |w, alias| w.field(alias.as_str().as_bytes()));
         let fixed = to
             .u32(self.namespace.0)
             .u8(state)
             .u64(at_ms)
+            .u64(since_ms)
             .u16(self.spec.code())
+            .u32(self.usage.bits())
             .raw(&self.birth)
             .u32(self.current.get())
+            .u32(self.protect_floor.get())
             .u32(self.destroyed_through)
             .u64(self.created_ms)
+            .u64(self.updated_ms)
             .u64(self.rotated_ms);
         Present::default()
             .field(DESCRIPTION, self.description.as_str().into())
             .field(ALIASES, aliases.finish())
+            .field(TAGS, self.tags.write(Writer::new()).finish())
             .write(fixed)
     }
 
     fn read(id: &KeyId, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         const BAD: Malformed = Malformed(KeyRecord::WHAT);
         let namespace = Namespace(from.u32()?);
-        let state = match (from.u8()?, from.u64()?) {
-            (1, 0) => KeyState::Enabled,
-            (2, 0) => KeyState::Disabled,
-            (3, at_ms) => KeyState::PendingDeletion { at_ms },
-            (4, 0) => KeyState::Destroyed,
+        let state = match (from.u8()?, from.u64()?, from.u64()?) {
+            (1, 0, 0) => KeyState::Enabled,
+            (2, 0, 0) => KeyState::Disabled,
+            (state @ (3 | 4), at_ms, since_ms) => {
+                KeyState::PendingDeletion { at_ms, since_ms, was_enabled: state == 3 }
+            }
+            (5, 0, 0) => KeyState::Destroyed,
             _ => return Err(BAD.into()),
         };
-        let spec = KeySpec::from_code(from.u16()?).ok_or(Unreadable::Newer(Self::WHAT))?;
-        let (birth, current, destroyed_through) =
-            (from.array()?, KeyVersion::new(from.u32()?).ok_or(BAD)?, from.u32()?);
-        let (created_ms, rotated_ms) = (from.u64()?, from.u64()?);
-        let mut fields = Fields::read(from, ALIASES_LEN_MAX.max(DESCRIPTION_LEN_MAX), Self::WHAT)?;
+        let newer = || Unreadable::Newer(Self::WHAT);
+        let spec = KeySpec::from_code(from.u16()?).ok_or_else(newer)?;
+        let usage = Usages::from_bits(from.u32()?).ok_or_else(newer)?;
+        let birth = from.array()?;
+        let (current, protect_floor) = (version(from)?, version(from)?);
+        let destroyed_through = from.u32()?;
+        let (created_ms, updated_ms, rotated_ms) = (from.u64()?, from.u64()?, from.u64()?);
+        let len_max = ALIASES_LEN_MAX.max(DESCRIPTION_LEN_MAX).max(Tags::ENCODED_LEN_MAX);
+        let mut fields = Fields::read(from, len_max, Self::WHAT)?;
         let description = std::str::from_utf8(fields.take(DESCRIPTION)).map_err(|_| BAD)?;
         let description = description.parse().map_err(|_| BAD)?;
         let aliases = read_aliases(fields.take(ALIASES))?;
+        let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
             namespace,
             state,
             spec,
+            usage,
             birth,
             current,
+            protect_floor,
             destroyed_through,
             created_ms,
+            updated_ms,
             rotated_ms,
             description,
             aliases,
+            tags,
         })
     }
+}
+
+fn version(from: &mut Reader<'_>) -> Result<KeyVersion, Malformed> {
+    KeyVersion::new(from.u32()?).ok_or(Malformed(KeyRecord::WHAT))
 }
 
 /// Ascending and none twice: one record has one encoding.

@@ -1,15 +1,27 @@
 //! One version of a key.
 
+use super::optional::{Fields, Present};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable, begin};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion};
-use crate::key_spec::KeySpec;
+use crate::key_spec::{KeySpec, Mode, Usages};
+use crate::lifecycle::{Dates, Life};
 use crate::record_key::Table;
 
 /// Longest material, in bytes: an RSA-4096 key takes about 2400.
 pub const MATERIAL_LEN_MAX: usize = 8 * 1024;
+/// Longest public key, in bytes: that of ML-DSA-87 takes about 2620.
+pub const PUBLIC_LEN_MAX: usize = 4 * 1024;
 
-/// One version of a key: `format u8 ‖ spec u16 ‖ created_ms u64 ‖ material field`, the material only in the boxed body.
+/// What tells one material from others, without telling anything about it (key-model §1.2).
+pub type MaterialId = [u8; 32];
+
+/// One version of a key, all but its material.
+///
+/// ```text
+/// format u8 ‖ spec u16 ‖ mode u8 ‖ usage u32 ‖ ops u32 ‖ enabled u8 ‖ dates (bits u8 ‖ u64 × n) ‖ created_ms u64 ‖ updated_ms u64
+///   ‖ material id 32 ‖ optional: 1 public key ‖ material field, only in the boxed body; empty = it is gone
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyVersionRecord {
     /// Which key.
@@ -18,12 +30,33 @@ pub struct KeyVersionRecord {
     pub version: KeyVersion,
     /// The kind of its material.
     pub spec: KeySpec,
+    /// How its material may encrypt, if it can do so in more than one way.
+    pub mode: Mode,
+    /// What it is for; never changed.
+    pub usage: Usages,
+    /// What of that is allowed.
+    pub ops: Usages,
+    /// Whether it may be used, and when.
+    pub life: Life,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
+    /// Of its material. Whoever writes the record puts it in: decisions see no material.
+    pub material_id: MaterialId,
+    /// Its public key (SubjectPublicKeyInfo, DER; RFC 5280 §4.1.2.7); empty = it has none. Put in likewise.
+    pub public: Vec<u8>,
 }
 
+const PUBLIC: u8 = 1;
+
 impl KeyVersionRecord {
-    /// Divides an opened body into what is known about the version and its material (borrowed: nothing is copied).
+    /// A new version, active at once; its material and what goes with it is put in by whoever writes it.
+    pub fn new(key: KeyId, version: KeyVersion, spec: KeySpec, mode: Mode, usage: Usages, created_ms: u64) -> Self {
+        let life = Life::new(created_ms);
+        Self { key, version, spec, mode, usage, ops: usage, life, created_ms, material_id: [0; 32], public: Vec::new() }
+    }
+
+    /// Divides an opened body into what is known about the version and its material (borrowed: nothing is copied); no material:
+    /// it is gone.
     ///
     /// # Errors
     /// When it has not exactly that form.
@@ -35,13 +68,29 @@ impl KeyVersionRecord {
     }
 
     fn read_split<'a>(key: KeyId, version: KeyVersion, from: &mut Reader<'a>) -> Result<(Self, &'a [u8]), Unreadable> {
-        let spec = KeySpec::from_code(from.u16()?).ok_or(Unreadable::Newer(Self::WHAT))?;
-        let record = Self { key, version, spec, created_ms: from.u64()? };
+        const BAD: Malformed = Malformed(KeyVersionRecord::WHAT);
+        let newer = || Unreadable::Newer(Self::WHAT);
+        let spec = KeySpec::from_code(from.u16()?).ok_or_else(newer)?;
+        let mode = Mode::from_code(from.u8()?).ok_or_else(newer)?;
+        let mut usages = || Usages::from_bits(from.u32()?).ok_or_else(newer);
+        let (usage, ops) = (usages()?, usages()?);
+        let enabled = match from.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(BAD.into()),
+        };
+        let dates = Dates::read(from)?;
+        let (created_ms, updated_ms) = (from.u64()?, from.u64()?);
+        let material_id = from.array()?;
+        let mut fields = Fields::read(from, PUBLIC_LEN_MAX, Self::WHAT)?;
+        let public = fields.take(PUBLIC).to_vec();
+        fields.finish(Self::WHAT)?;
         let material = from.field(MATERIAL_LEN_MAX)?;
-        if spec.material_len().is_some_and(|len| len != material.len()) {
-            return Err(Malformed(Self::WHAT).into());
+        if !material.is_empty() && spec.material_lens().is_some_and(|lens| !lens.contains(&material.len())) {
+            return Err(BAD.into());
         }
-        Ok((record, material))
+        let life = Life { dates, enabled, updated_ms };
+        Ok((Self { key, version, spec, mode, usage, ops, life, created_ms, material_id, public }, material))
     }
 }
 
@@ -49,7 +98,7 @@ impl Kind for KeyVersionRecord {
     type Name = (KeyId, KeyVersion);
     const TABLE: Table = Table::KeyVersion;
     const WHAT: &'static str = "key version record";
-    const FORMATS: Formats = Formats::only(2);
+    const FORMATS: Formats = Formats::only(3);
 
     fn name(&self) -> Self::Name {
         (self.key, self.version)
@@ -64,7 +113,10 @@ impl Kind for KeyVersionRecord {
     }
     /// The material has to follow, as a field.
     fn write(&self, _: u8, to: Writer) -> Writer {
-        to.u16(self.spec.code()).u64(self.created_ms)
+        let head = to.u16(self.spec.code()).u8(self.mode.code()).u32(self.usage.bits()).u32(self.ops.bits());
+        let head = self.life.dates.write(head.u8(self.life.enabled.into()));
+        let fixed = head.u64(self.created_ms).u64(self.life.updated_ms).raw(&self.material_id);
+        Present::default().field(PUBLIC, self.public.clone()).write(fixed)
     }
     fn read((key, version): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self::read_split(*key, *version, from)?.0)

@@ -31,7 +31,7 @@ pub use idempotency::IdempotencyRecord;
 pub use internal::InternalRecord;
 pub use invitation::{Applicant, Invitation, TokenHash};
 pub use key::KeyRecord;
-pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX};
+pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId, PUBLIC_LEN_MAX};
 pub use member::{MemberRecord, Statement};
 pub use seal::SealRecord;
 

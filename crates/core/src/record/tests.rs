@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
-use crate::key_spec::KeySpec;
+use crate::key_spec::{KeySpec, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
-use crate::lifecycle::KeyState;
+use crate::lifecycle::{Dates, KeyState, Life};
 use crate::principal::{Principal, Role};
-use crate::request::{AliasName, Token};
+use crate::request::{AliasName, Tags, Token};
 
 pub(super) fn statement() -> Statement {
     Statement {
@@ -35,27 +35,87 @@ fn state() -> impl Strategy<Value = KeyState> {
     prop_oneof![
         Just(KeyState::Enabled),
         Just(KeyState::Disabled),
-        any::<u64>().prop_map(|at_ms| KeyState::PendingDeletion { at_ms }),
+        any::<(u64, u64, bool)>().prop_map(|(at_ms, since_ms, was_enabled)| KeyState::PendingDeletion {
+            at_ms,
+            since_ms,
+            was_enabled
+        }),
         Just(KeyState::Destroyed)
     ]
+}
+fn usages() -> impl Strategy<Value = Usages> {
+    any::<u16>().prop_map(|bits| Usage::ALL.iter().copied().filter(|usage| bits & *usage as u16 != 0).collect())
+}
+fn tags() -> impl Strategy<Value = Tags> {
+    proptest::collection::btree_map("[^\\p{C}]{1,20}", "[^\\p{C}]{0,20}", 0..5)
+        .prop_map(|tags| Tags::new(tags).unwrap())
+}
+fn dates() -> impl Strategy<Value = Dates> {
+    any::<([Option<u32>; 8], u64)>().prop_map(|(at, high)| {
+        let [
+            activation,
+            protect_start,
+            process_start,
+            protect_stop,
+            deactivation,
+            compromise,
+            destroyed,
+            material_expires,
+        ] = at.map(|at| at.map_or(0, |at| u64::from(at) | high | 1));
+        Dates {
+            activation,
+            protect_start,
+            process_start,
+            protect_stop,
+            deactivation,
+            compromise,
+            destroyed,
+            material_expires,
+        }
+    })
+}
+fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
+    let spec = proptest::sample::select(KeySpec::ALL);
+    let mode = proptest::sample::select(Mode::ALL);
+    let public = proptest::collection::vec(any::<u8>(), 0..200);
+    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32])>(), public);
+    (key_id(), version(), spec, mode, usages(), more).prop_map(|(key, version, spec, mode, usage, more)| {
+        let (ops, dates, (created_ms, updated_ms, enabled, material_id), public) = more;
+        let life = Life { dates, enabled, updated_ms };
+        KeyVersionRecord {
+            ops,
+            life,
+            material_id,
+            public,
+            ..KeyVersionRecord::new(key, version, spec, mode, usage, created_ms)
+        }
+    })
 }
 fn key_record() -> impl Strategy<Value = KeyRecord> {
     let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
     let aliases = proptest::collection::btree_set(alias(), 0..5);
-    (key_id(), state(), version(), any::<([u8; 16], u32, u32, u64, u64)>(), description, aliases).prop_map(
-        |(id, state, current, (birth, namespace, destroyed_through, created_ms, rotated_ms), description, aliases)| {
+    let spec = proptest::sample::select(KeySpec::ALL);
+    let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
+    let kind = (spec, usages(), tags());
+    (key_id(), state(), (version(), version()), numbers, kind, description, aliases).prop_map(
+        |(id, state, (current, protect_floor), numbers, (spec, usage, tags), description, aliases)| {
+            let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
                 namespace: Namespace(namespace),
                 state,
-                spec: KeySpec::Aes256,
+                spec,
+                usage,
                 birth,
                 current,
+                protect_floor,
                 destroyed_through,
                 created_ms,
+                updated_ms,
                 rotated_ms,
                 description,
                 aliases,
+                tags,
             }
         },
     )
@@ -66,9 +126,7 @@ fn record() -> impl Strategy<Value = Record> {
     let duty = proptest::sample::select(Duty::ALL);
     prop_oneof![
         key_record().prop_map(Record::Key),
-        (key_id(), version(), any::<u64>()).prop_map(|(key, version, created_ms)| Record::KeyVersion(
-            KeyVersionRecord { key, version, spec: KeySpec::Aes256, created_ms }
-        )),
+        key_version().prop_map(Record::KeyVersion),
         (alias(), key_id(), any::<u64>()).prop_map(|(name, key, created_ms)| Record::Alias(AliasRecord {
             name,
             key,
@@ -106,10 +164,13 @@ fn record() -> impl Strategy<Value = Record> {
 /// As it would be opened: some bodies end with a secret.
 fn body(record: &Record) -> Vec<u8> {
     let mut body = record.encode(LEVEL);
-    if matches!(record, Record::KeyVersion(_) | Record::Internal(_)) {
-        body.extend_from_slice(&32u32.to_be_bytes());
-        body.extend_from_slice(&[7; 32]);
-    }
+    let len = match record {
+        Record::KeyVersion(version) => version.spec.material_len().unwrap_or(1000),
+        Record::Internal(_) => 32,
+        _ => return body,
+    };
+    body.extend_from_slice(&u32::try_from(len).unwrap().to_be_bytes());
+    body.resize(body.len() + len, 7);
     body
 }
 
@@ -150,41 +211,63 @@ fn a_key_record_to_the_byte() {
     let record = KeyRecord {
         id: KeyId([1; 16]),
         namespace: Namespace(6),
-        state: KeyState::PendingDeletion { at_ms: 0x0102 },
+        state: KeyState::PendingDeletion { at_ms: 0x0102, since_ms: 7, was_enabled: true },
         spec: KeySpec::Aes256,
+        usage: Purpose::Encrypt.usages(),
         birth: [9; 16],
         current: KeyVersion::new(3).unwrap(),
+        protect_floor: KeyVersion::new(2).unwrap(),
         destroyed_through: 0,
         created_ms: 4,
+        updated_ms: 6,
         rotated_ms: 5,
         description: "d".parse().unwrap(),
         aliases: BTreeSet::from(["b".parse().unwrap(), "a".parse().unwrap()]),
+        tags: Tags::new([("t".into(), "u".into())]).unwrap(),
     };
-    let mut expected = vec![2, 0, 0, 0, 6, 3];
+    let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 1]);
+    expected.extend_from_slice(&7u64.to_be_bytes());
+    expected.extend_from_slice(&[0, 1, 0, 0, 0, 0xc]);
     expected.extend_from_slice(&[9; 16]);
-    expected.extend_from_slice(&[0, 0, 0, 3, 0, 0, 0, 0]);
+    expected.extend_from_slice(&[0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 0]);
     expected.extend_from_slice(&4u64.to_be_bytes());
+    expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 2, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 3, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let plain = KeyRecord { description: Default::default(), aliases: BTreeSet::new(), ..record };
+    let plain =
+        KeyRecord { description: Default::default(), aliases: BTreeSet::new(), tags: Tags::default(), ..record };
     let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));
     let with = |optional: &[u8]| [&bytes[..bytes.len() - 2], optional].concat();
     assert_eq!(Record::decode(&name, &with(&[0, 1, 77, 0, 0, 0, 1, 5])), newer);
-    assert_eq!(Record::decode(&name, &[&[3], &bytes[1..]].concat()), newer);
-    let spec = 1 + 4 + 1 + 8;
+    assert_eq!(Record::decode(&name, &[&[4], &bytes[1..]].concat()), newer);
+    let spec = 1 + 4 + 1 + 8 + 8;
     assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
     for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }
     assert_eq!(Record::decode(&name, &[&[1], &bytes[1..]].concat()), Err(Malformed("key record").into()));
+}
+
+#[test]
+fn a_version_without_material_reads_and_one_of_a_wrong_length_does_not() {
+    let (id, version) = (KeyId([1; 16]), KeyVersion::FIRST);
+    let usage = Purpose::Mac.usages();
+    let record = KeyVersionRecord::new(id, version, KeySpec::HmacSha256, Mode::Free, usage, 5);
+    let with = |material: &[u8]| {
+        let body = Writer::new().raw(&Record::from(record.clone()).encode(LEVEL)).field(material).finish();
+        KeyVersionRecord::split(id, version, &body).map(|(read, material)| (read, material.to_vec()))
+    };
+    assert_eq!(with(&[]), Ok((record.clone(), vec![])));
+    assert_eq!(with(&[7; 20]), Ok((record.clone(), vec![7; 20])));
+    assert!(with(&[7; 13]).is_err() && with(&[7; 129]).is_err());
 }
 
 /// What stands in clear in a key follows from the name: a record can't be filed under another time or list.

@@ -82,6 +82,11 @@ impl Material {
         }
     }
 
+    /// Whether making such material takes more than a moment.
+    pub const fn is_slow_to_make(spec: KeySpec) -> bool {
+        matches!(spec, KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096)
+    }
+
     /// Material that was brought along, as records hold it: the bytes of a symmetric or MAC key, or PKCS#8 of exactly that kind.
     ///
     /// # Errors
@@ -105,6 +110,18 @@ impl Material {
             Of::Mac => Kind::Mac(MacKey::read(spec, bytes)?),
             Of::Pair => Kind::Pair(Box::new(Pair::parse(spec, bytes).ok()?)),
         }))
+    }
+
+    /// Whether the private key's work takes a tenth of a millisecond, or more: RSA, ML-DSA and the larger curves.
+    pub fn is_slow(&self) -> bool {
+        match &self.0 {
+            Kind::Aes(_) | Kind::Mac(_) => false,
+            Kind::Pair(pair) => match pair.public().spec() {
+                KeySpec::P256 | KeySpec::Ed25519 | KeySpec::X25519 => false,
+                KeySpec::MlKem512 | KeySpec::MlKem768 | KeySpec::MlKem1024 => false,
+                _ => true,
+            },
+        }
     }
 
     /// Bytes that it takes in memory, about.

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, Existing, Sink};
 use super::output;
-use super::{Shared, completions};
+use super::sign::By;
+use super::{Shared, completions, words};
 
 /// More than any ciphertext of `encrypt` or `data-key` has, in bytes.
 const CIPHERTEXT_LEN_MAX: usize = PLAINTEXT_LEN_MAX + 4096;
@@ -29,17 +30,31 @@ pub struct Aad {
     /// Associated data, bound to the ciphertext and not stored in it; may be given several times
     #[arg(long = "aad", value_name = "NAME=VALUE", value_parser = pair)]
     pairs: Vec<(String, String)>,
+    /// Associated data of aes-gcm, which binds raw bytes and no pairs
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    associated_data: String,
 }
 
 impl Aad {
+    /// Raw bytes, of standard modes.
+    fn raw(&self) -> bytes::Bytes {
+        self.associated_data.clone().into_bytes().into()
+    }
+
     /// As the protocol has it.
     pub fn to_proto(&self) -> Vec<AssociatedData> {
-        let pair = |(key, value): &(String, String)| AssociatedData { key: key.clone(), value: value.clone() };
-        self.pairs.iter().map(pair).collect()
+        pairs_to_proto(&self.pairs)
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+/// Pairs as the protocol has them.
+pub fn pairs_to_proto(pairs: &[(String, String)]) -> Vec<AssociatedData> {
+    let pair = |(key, value): &(String, String)| AssociatedData { key: key.clone(), value: value.clone() };
+    pairs.iter().map(pair).collect()
+}
+
+/// A pair of associated data.
+pub fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, as in tenant=blue".into()),
@@ -48,17 +63,18 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// Encrypt up to 4096 bytes.
 ///
-/// Reads raw bytes and writes raw ciphertext, or text with --armor; either names its key, and `quorate decrypt` takes both.
+/// Reads raw bytes and writes raw ciphertext, or text with --armor; either names its key, and `quorate decrypt` takes both. Of
+/// keys for a standard's mode the ciphertext names no key, and stands between its IV and its tag.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   echo 'attack at dawn' | quorate encrypt --key payments --aad tenant=blue > secret
   quorate encrypt --key alias/payments --in password.txt --out password.q
   quorate encrypt --key payments --armor < password.txt  as text, for a configuration file or a mail
-  quorate encrypt --key payments --in password.txt --output json  with the ciphertext in base64")]
+  quorate encrypt --key payments --in password.txt --output json  with the ciphertext in base64
+  quorate encrypt --key rsa --algorithm rsa-oaep-sha256 --in session.key --out session.key.enc")]
 pub struct Encrypt {
-    /// The key: its id, NAME or alias/NAME
-    #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
-    key: String,
+    #[command(flatten)]
+    by: By,
     /// Write the ciphertext as text between BEGIN and END lines
     #[arg(long)]
     armor: bool,
@@ -112,29 +128,45 @@ impl Encrypt {
         let longer = "use `quorate file encrypt` for files and streams of any size";
         let mut plaintext = files::read_input(self.files.input.as_deref(), PLAINTEXT_LEN_MAX, longer)?;
         let plaintext = std::mem::take(&mut *plaintext).into();
-        let request = EncryptRequest { key: self.key, plaintext, aad: self.aad.to_proto() };
+        let request = EncryptRequest {
+            key: self.by.key,
+            version: self.by.version.unwrap_or(0),
+            algorithm: self.by.algorithm.unwrap_or_default(),
+            plaintext,
+            aad: self.aad.to_proto(),
+            associated_data: self.aad.raw(),
+        };
         let answer = shared.client().await?.encrypt(request).await.doing("encrypt")?;
-        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
+        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
+        let whole = [&answer.iv[..], &answer.ciphertext, &answer.tag].concat();
         if self.armor && shared.asked_for_programs().is_none() {
-            let text = pem::encode(&pem::Pem::new(ARMOR, answer.ciphertext.to_vec()));
+            let text = pem::encode(&pem::Pem::new(ARMOR, whole));
             return raw_or_json(shared, &self.files.out, 0o666, "ciphertext", text.as_bytes(), meta);
         }
-        raw_or_json(shared, &self.files.out, 0o666, "ciphertext", &answer.ciphertext, meta)
+        raw_or_json(shared, &self.files.out, 0o666, "ciphertext", &whole, meta)
     }
 }
 
 /// Decrypt what `encrypt` or `data-key` made.
 ///
-/// The ciphertext names its key; associated data must be the same as when it was encrypted.
+/// The ciphertext names its key, unless it was made in a standard's mode: then --key does. Associated data must be the same as when
+/// it was encrypted.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate decrypt --aad tenant=blue < secret
   quorate decrypt --in password.q --out password.txt
-  quorate decrypt --key payments --in password.q  refuses a ciphertext of any other key")]
+  quorate decrypt --key payments --key cards --in password.q  refuses a ciphertext of any other key
+  quorate decrypt --key rsa --algorithm rsa-oaep-sha256 --in session.key.enc --out session.key")]
 pub struct Decrypt {
-    /// Refuse a ciphertext of any key but this one
-    #[arg(long, value_name = "KEY", default_value = "", add = ArgValueCompleter::new(completions::keys))]
-    key: String,
+    /// Refuse a ciphertext of any key but this one; may be given several times
+    #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
+    key: Vec<String>,
+    /// Which version made it, where the ciphertext does not say so [default: the current one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    version: Option<u32>,
+    /// By which algorithm, where the ciphertext does not say so [default: the key's own]
+    #[arg(long, value_name = "ALGORITHM", value_parser = words::algorithms(), hide_possible_values = true)]
+    algorithm: Option<String>,
     #[command(flatten)]
     aad: Aad,
     #[command(flatten)]
@@ -144,22 +176,35 @@ pub struct Decrypt {
 impl Decrypt {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
-        files::say_what_is_awaited(self.files.input.as_deref(), "the ciphertext");
-        let longer = "it is no ciphertext of `quorate encrypt`; files are decrypted with `quorate file decrypt`";
-        let mut ciphertext = files::read_input(self.files.input.as_deref(), ARMORED_LEN_MAX, longer)?;
-        if ciphertext.starts_with(super::file::MAGIC) {
-            let why = "it is a file of `quorate file encrypt`";
-            return Err(Failure::failed("can't decrypt", why, "use `quorate file decrypt`"));
-        }
-        let ciphertext = match unarmored(&ciphertext)? {
-            Some(bytes) => bytes.into(),
-            None => std::mem::take(&mut *ciphertext).into(),
+        let ciphertext = read_ciphertext(self.files.input.as_deref())?;
+        let request = DecryptRequest {
+            ciphertext,
+            aad: self.aad.to_proto(),
+            associated_data: self.aad.raw(),
+            key: self.key,
+            version: self.version.unwrap_or(0),
+            algorithm: self.algorithm.unwrap_or_default(),
+            ..Default::default()
         };
-        let request = DecryptRequest { ciphertext, aad: self.aad.to_proto(), key: self.key };
         let answer = shared.client().await?.decrypt(request).await.doing("decrypt")?;
-        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
+        let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
         raw_or_json(shared, &self.files.out, 0o600, "plaintext", &answer.plaintext, meta)
     }
+}
+
+/// Reads a ciphertext of `encrypt`, raw or as text.
+pub fn read_ciphertext(input: Option<&Path>) -> CommandResult<bytes::Bytes> {
+    files::say_what_is_awaited(input, "the ciphertext");
+    let longer = "it is no ciphertext of `quorate encrypt`; files are decrypted with `quorate file decrypt`";
+    let mut ciphertext = files::read_input(input, ARMORED_LEN_MAX, longer)?;
+    if ciphertext.starts_with(super::file::MAGIC) {
+        let why = "it is a file of `quorate file encrypt`";
+        return Err(Failure::failed("can't decrypt", why, "use `quorate file decrypt`"));
+    }
+    Ok(match unarmored(&ciphertext)? {
+        Some(bytes) => bytes.into(),
+        None => std::mem::take(&mut *ciphertext).into(),
+    })
 }
 
 /// The ciphertext in a text of `encrypt --armor`; none when it is no such text.
@@ -255,7 +300,7 @@ impl Random {
 
 /// Raw bytes to the file or standard output; with `--output json` or `yaml`, the metadata on standard output, and the bytes in
 /// it unless they went to a file.
-fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], mut meta: Value) -> CommandResult {
+pub fn raw_or_json(shared: &Shared, out: &Out, mode: u32, name: &str, bytes: &[u8], mut meta: Value) -> CommandResult {
     if let Some(path) = out.path() {
         let mut sink = out.open(mode)?;
         let written = std::io::Write::write_all(&mut sink, bytes).and_then(|()| sink.finish());

@@ -99,7 +99,28 @@ const EXPLANATIONS: &[Explanation] = &[
         "the client token's time is too far from the node's: it may be up to an hour old, and ten minutes ahead",
         "make the token now (a UUIDv7), and check this machine's clock",
     ),
-    code("WRONG_USAGE", "the key is of a kind that is not for this", ""),
+    code("WRONG_USAGE", "the key is of a kind, or was made for something, that is not this", "create a key for this"),
+    code(
+        "WRONG_ALGORITHM",
+        "keys of that kind, or that one, don't do this by the algorithm that you asked for",
+        "leave --algorithm out: the key's own is used; `quorate keys versions KEY` shows what there is",
+    ),
+    code(
+        "NOT_YET_VALID",
+        "the version of the key is not active, or not for this, before a date to come",
+        "`quorate keys versions KEY` shows the dates; `quorate keys activate KEY` makes it active now",
+    ),
+    code(
+        "NO_LONGER_VALID",
+        "the version of the key was deactivated, or its time is over: it protects nothing new any more",
+        "use the current version, or make a new one with `quorate keys rotate KEY`",
+    ),
+    code(
+        "COMPROMISED",
+        "somebody else may know the version's material: it protects nothing any more, and processes only for administrators",
+        "rotate the key, and protect anew what that version protected",
+    ),
+    code("DESTROYED", "the version's material was destroyed; what only it could open is gone", ""),
     code(
         "WRONG_KEY",
         "the ciphertext is of another key than the one you named",

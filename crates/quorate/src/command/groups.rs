@@ -5,8 +5,9 @@ use clap::CommandFactory;
 use super::Cli;
 
 /// Commands by what people come for.
-const GROUPS: [(&str, &[&str]); 4] = [
-    ("Use keys", &["encrypt", "decrypt", "file", "data-key", "random"]),
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Use keys", &["encrypt", "decrypt", "reencrypt", "file", "data-key", "data-key-pair", "wrap", "unwrap", "random"]),
+    ("Sign and agree", &["sign", "verify", "public-key", "mac", "verify-mac", "agree", "encapsulate", "decapsulate"]),
     ("Manage keys", &["keys", "alias"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
@@ -44,7 +45,7 @@ fn template(command: &clap::Command) -> String {
                 Some(about) => about.to_string(),
                 None => "Print this message or the help of the given command".to_owned(),
             };
-            text += &format!("  {literal}{name:<12}{literal:#} {about}\n");
+            text += &format!("  {literal}{name:<14}{literal:#} {about}\n");
         }
     }
     text + &format!("\n{heading}Options:{heading:#}\n{{options}}{{after-help}}")

@@ -5,16 +5,19 @@ use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState, ListKeysRequest, RotateKeyRequest,
-    ScheduleKeyDeletionRequest,
+    ScheduleKeyDeletionRequest, Tag, TagKeyRequest, UntagKeyRequest, UpdateKeyRequest,
 };
 use quorate_core::request::{
     AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX, PAGE_LEN_MAX,
 };
 use serde_json::{Value, json};
 
+use self::versions::Versions;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
-use super::{Shared, completions};
+use super::{Shared, completions, words};
+
+mod versions;
 
 /// Requests for new keys under way at a time.
 const AT_ONCE: usize = 4;
@@ -32,10 +35,13 @@ pub struct Keys {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Create an AES-256 key
+    /// Create a key: AES-256 for encryption, or what --spec says
     #[command(after_help = "Examples:
   quorate keys create
   quorate keys create --alias payments --description cards --output json
+  quorate keys create --alias release --spec ed25519 --tag team=build  to sign with
+  quorate keys create --spec rsa-3072 --usage encrypt
+  quorate keys create --spec aes-256 --algorithm aes-gcm
   quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
         /// A name for it
@@ -43,11 +49,19 @@ enum Action {
         alias: Option<AliasName>,
         #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
         description: String,
+        #[command(flatten)]
+        kind: Kind,
+        /// A tag; may be given several times
+        #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = words::tag)]
+        tags: Vec<(String, String)>,
+        /// From when it may be used; none = not before it is activated [default: now]
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        activation: Option<u64>,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -59,11 +73,18 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys list
   quorate keys list --state disabled --state pending-deletion
+  quorate keys list --spec ed25519 --tag team=build
   quorate keys list --limit 10 --output json")]
     List {
         /// Only keys in that state; may be given several times
         #[arg(long, value_name = "STATE", value_enum)]
         state: Vec<State>,
+        /// Only keys of that kind; may be given several times
+        #[arg(long, value_name = "SPEC", value_parser = words::specs())]
+        spec: Vec<String>,
+        /// Only keys with that tag; may be given several times, and then all are asked for
+        #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = words::tag)]
+        tags: Vec<(String, String)>,
         /// At most this many; all without it
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
@@ -86,6 +107,38 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
+    /// Change what a key's description says
+    #[command(after_help = "Examples:
+  quorate keys update payments --description 'cards, since 2026'")]
+    Update {
+        #[command(flatten)]
+        which: Which,
+        /// The new description; empty takes it away
+        #[arg(long, value_name = "TEXT")]
+        description: String,
+    },
+    /// Put tags on a key, over those of the same names
+    #[command(after_help = "Examples:
+  quorate keys tag payments team=shop cost-centre=17")]
+    Tag {
+        #[command(flatten)]
+        which: Which,
+        /// The tags
+        #[arg(value_name = "NAME=VALUE", required = true, value_parser = words::tag)]
+        tags: Vec<(String, String)>,
+    },
+    /// Take tags off a key
+    #[command(after_help = "Examples:
+  quorate keys untag payments cost-centre")]
+    Untag {
+        #[command(flatten)]
+        which: Which,
+        /// Names of tags
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+    #[command(flatten)]
+    Versions(Versions),
     /// Forbid every use now, and destroy the key on a day to come
     #[command(after_help = "Examples:
   quorate keys schedule-deletion payments --days 7
@@ -125,6 +178,20 @@ impl State {
     }
 }
 
+/// What kind of key.
+#[derive(Args, Debug)]
+struct Kind {
+    /// Of what kind [default: aes-256]
+    #[arg(long, value_name = "SPEC", value_parser = words::specs(), hide_possible_values = false)]
+    spec: Option<String>,
+    /// What it is for [default: what its kind is mostly for]
+    #[arg(long, value_name = "USAGE", value_parser = words::purposes())]
+    usage: Option<String>,
+    /// By which algorithm, where one key does not do several [default: its kind's own]
+    #[arg(long, value_name = "ALGORITHM", value_parser = words::algorithms(), hide_possible_values = true)]
+    algorithm: Option<String>,
+}
+
 #[derive(Args, Debug)]
 struct Which {
     /// The key: its id, NAME or alias/NAME
@@ -144,14 +211,47 @@ impl Keys {
         let client = shared.client().await?;
         let token = |t: Option<uuid::Uuid>| t.map(|t| t.into_bytes().to_vec()).unwrap_or_default().into();
         let answer = match self.action {
-            Action::List { state, limit } => return list(shared, &state, limit).await,
-            Action::Create { count: Some(count), description, .. } => {
-                return create_many(shared, count, description).await;
+            Action::List { state, spec, tags, limit } => {
+                let states = state.iter().map(|s| s.in_proto().into()).collect();
+                let request = ListKeysRequest { states, specs: spec, tags: to_proto(tags), ..Default::default() };
+                return list(shared, request, limit).await;
             }
-            Action::Create { alias, description, token: t, count: None } => {
-                let alias = alias.map(|name| name.to_string()).unwrap_or_default();
-                let request = CreateKeyRequest { alias, description, token: token(t) };
+            Action::Versions(versions) => return versions.run(shared).await,
+            Action::Create { count: Some(count), description, kind, .. } => {
+                let Kind { spec, usage, algorithm } = kind;
+                let request = CreateKeysRequest {
+                    description,
+                    spec: spec.unwrap_or_default(),
+                    usage: usage.unwrap_or_default(),
+                    algorithm: algorithm.unwrap_or_default(),
+                    ..Default::default()
+                };
+                return create_many(shared, count, request).await;
+            }
+            Action::Create { alias, description, kind, tags, activation, token: t, count: None } => {
+                let request = CreateKeyRequest {
+                    alias: alias.map(|name| name.to_string()).unwrap_or_default(),
+                    description,
+                    token: token(t),
+                    spec: kind.spec.unwrap_or_default(),
+                    usage: kind.usage.unwrap_or_default(),
+                    algorithm: kind.algorithm.unwrap_or_default(),
+                    tags: to_proto(tags),
+                    activation_ms: activation,
+                };
                 client.create_key(request).await.doing("create the key")?
+            }
+            Action::Update { which, description } => {
+                let request = UpdateKeyRequest { key: which.key, description };
+                client.update_key(request).await.doing("update the key")?
+            }
+            Action::Tag { which, tags } => {
+                let request = TagKeyRequest { key: which.key, tags: to_proto(tags) };
+                client.tag_key(request).await.doing("tag the key")?
+            }
+            Action::Untag { which, names } => {
+                let request = UntagKeyRequest { key: which.key, names };
+                client.untag_key(request).await.doing("untag the key")?
             }
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
@@ -172,43 +272,47 @@ impl Keys {
     }
 }
 
-const COLUMNS: [Column; 9] = [
+fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
+    tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
+}
+
+const COLUMNS: [Column; 10] = [
     ("KEY", 36, Shown::Always),
     ("STATE", 8, Shown::Always),
+    ("SPEC", 11, Shown::Always),
     ("ALIASES", 16, Shown::Always),
-    ("ALGORITHM", 9, Shown::Wide),
     ("VERSION", 7, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
     ("ROTATED", 20, Shown::Wide),
     ("DESTROYED ON", 20, Shown::Wide),
+    ("TAGS", 16, Shown::Wide),
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn add(list: &mut List<9>, keys: &[Key]) -> CommandResult {
+fn add(list: &mut List<10>, keys: &[Key]) -> CommandResult {
     list.add(keys, to_json, |k| {
         [
             k.key_id.clone(),
             state(k).into(),
+            k.spec.clone(),
             k.aliases.join(","),
-            k.algorithm.clone(),
             k.current_version.to_string(),
             output::date(k.created_ms),
             output::date(k.rotated_ms),
             output::date(k.deletion_ms),
+            tags(k, ","),
             k.description.clone(),
         ]
     })
 }
 
-async fn list(shared: &Shared, states: &[State], limit: Option<u64>) -> CommandResult {
-    let states: Vec<i32> = states.iter().map(|s| s.in_proto().into()).collect();
+async fn list(shared: &Shared, wanted: ListKeysRequest, limit: Option<u64>) -> CommandResult {
     let client = shared.client().await?;
     let mut list = List::begin(shared.format(), "keys", COLUMNS);
     let mut left = limit.unwrap_or(u64::MAX);
     let mut page_token = Default::default();
     loop {
-        let request =
-            ListKeysRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token, states: states.clone() };
+        let request = ListKeysRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token, ..wanted.clone() };
         let page = client.list_keys(request).await.doing("list keys")?;
         add(&mut list, &page.keys)?;
         left = left.saturating_sub(page.keys.len() as u64);
@@ -220,14 +324,14 @@ async fn list(shared: &Shared, states: &[State], limit: Option<u64>) -> CommandR
 }
 
 /// Some requests at a time, and what they answer at once: memory does not grow with the number of keys.
-async fn create_many(shared: &Shared, count: u64, description: String) -> CommandResult {
+async fn create_many(shared: &Shared, count: u64, wanted: CreateKeysRequest) -> CommandResult {
     let client = shared.client().await?;
     let mut list = List::begin(shared.format(), "keys", COLUMNS);
     let bar = output::progress(count);
     let requests = (0..count.div_ceil(KEYS_PER_REQUEST_MAX.into())).map(|n| {
         let client = client.starting_at(n as usize);
         let count = (count - n * u64::from(KEYS_PER_REQUEST_MAX)).min(KEYS_PER_REQUEST_MAX.into()) as u32;
-        let request = CreateKeysRequest { count, description: description.clone(), token: Default::default() };
+        let request = CreateKeysRequest { count, ..wanted.clone() };
         async move { client.create_keys(request).await }
     });
     let mut answers = futures::stream::iter(requests).buffered(AT_ONCE);
@@ -247,8 +351,10 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("key", key.key_id.clone()),
             ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
-            ("algorithm", key.algorithm.clone()),
+            ("spec", key.spec.clone()),
+            ("usage", key.usage.join(", ")),
             ("version", key.current_version.to_string()),
+            ("tags", tags(&key, "\n")),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
             ("rotated", output::date(key.rotated_ms)),
@@ -262,14 +368,21 @@ fn to_json(key: &Key) -> Value {
     json!({
         "key_id": key.key_id,
         "state": state(key),
-        "algorithm": key.algorithm,
+        "spec": key.spec,
+        "usage": key.usage,
         "current_version": key.current_version,
         "aliases": key.aliases,
+        "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),
+        "updated_at": output::moment(key.updated_ms),
         "rotated_at": output::moment(key.rotated_ms),
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })
+}
+
+fn tags(key: &Key, between: &str) -> String {
+    key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
 }
 
 fn state(key: &Key) -> &'static str {

@@ -4,6 +4,7 @@
 //! must not leave the terminal: shares are checked before they are sent, files are encrypted where they are.
 
 pub mod advice;
+pub mod agree;
 pub mod alias;
 pub mod bench;
 pub mod client_file;
@@ -23,8 +24,11 @@ pub mod operator;
 pub mod output;
 pub mod pki;
 pub mod server;
+pub mod sign;
 pub mod terminal;
 pub mod version;
+mod words;
+pub mod wrap;
 
 use std::process::ExitCode;
 
@@ -109,6 +113,19 @@ enum Command {
     Decrypt(crypt::Decrypt),
     DataKey(crypt::DataKey),
     Random(crypt::Random),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
+    Mac(sign::Mac),
+    VerifyMac(sign::VerifyMac),
+    PublicKey(sign::PublicKey),
+    Wrap(wrap::Wrap),
+    Unwrap(wrap::Unwrap),
+    #[command(name = "reencrypt")]
+    ReEncrypt(wrap::ReEncrypt),
+    DataKeyPair(wrap::DataKeyPair),
+    Agree(agree::Agree),
+    Encapsulate(agree::Encapsulate),
+    Decapsulate(agree::Decapsulate),
     File(file::FileCommand),
     Operator(operator::Operator),
     Bench(bench::Bench),
@@ -147,6 +164,18 @@ impl Command {
             Self::Decrypt(c) => c.run(shared).await,
             Self::DataKey(c) => c.run(shared).await,
             Self::Random(c) => c.run(shared).await,
+            Self::Sign(c) => c.run(shared).await,
+            Self::Verify(c) => c.run(shared).await,
+            Self::Mac(c) => c.run(shared).await,
+            Self::VerifyMac(c) => c.run(shared).await,
+            Self::PublicKey(c) => c.run(shared).await,
+            Self::Wrap(c) => c.run(shared).await,
+            Self::Unwrap(c) => c.run(shared).await,
+            Self::ReEncrypt(c) => c.run(shared).await,
+            Self::DataKeyPair(c) => c.run(shared).await,
+            Self::Agree(c) => c.run(shared).await,
+            Self::Encapsulate(c) => c.run(shared).await,
+            Self::Decapsulate(c) => c.run(shared).await,
             Self::File(c) => c.run(shared).await,
             Self::Operator(c) => c.run(shared).await,
             Self::Bench(c) => c.run(shared).await,

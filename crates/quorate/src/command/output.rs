@@ -203,6 +203,11 @@ pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// A binary value as people compare it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A moment for programs: RFC 3339 in UTC, to the millisecond; null for 0, which stands for none.
 pub fn moment(ms: u64) -> Value {
     let seconds = rfc3339(ms);

@@ -262,9 +262,9 @@ async fn begins_no_ceremony(client: &Client) -> Result<(), String> {
 async fn works(client: &Client) -> Result<(), String> {
     let fails = |e: quorate_client::ClientError| format!("it serves no new key: {e}");
     let key = client.create_key(CreateKeyRequest::default()).await.map_err(fails)?.key.expect("a key").key_id;
-    let request = EncryptRequest { key, plaintext: "new".into(), aad: vec![] };
+    let request = EncryptRequest { key, plaintext: "new".into(), ..Default::default() };
     let ciphertext = client.encrypt(request).await.map_err(fails)?.ciphertext;
-    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     match client.decrypt(request).await.map_err(fails)?.plaintext == "new" {
         true => Ok(()),
         false => Err("what it encrypts opens to something else".into()),

@@ -22,7 +22,7 @@ async fn a_damaged_member_is_replaced_as_its_error_says() {
     let mut dev = Dev::start(3);
     let client = dev.client().await;
     let key = client.create_key(CreateKeyRequest::default()).await.expect("created").key.expect("a key").key_id;
-    let request = EncryptRequest { key: key.clone(), plaintext: "before".into(), aad: vec![] };
+    let request = EncryptRequest { key: key.clone(), plaintext: "before".into(), ..Default::default() };
     let ciphertext = client.encrypt(request).await.expect("encrypted").ciphertext;
 
     let victim = dev.json.nodes[2].clone();
@@ -80,6 +80,6 @@ async fn a_damaged_member_is_replaced_as_its_error_says() {
     cli(&dev, &["promote", &victim.name]);
     let status = await_status(&alone, "it to serve", |s| s.state == "ok" && node(s, &victim.name).voter).await;
     assert_ne!(node(&status, &victim.name).id, victim.id, "an id that lost votes is never used again");
-    let request = DecryptRequest { ciphertext, aad: vec![], key: String::new() };
+    let request = DecryptRequest { ciphertext, ..Default::default() };
     assert_eq!(alone.decrypt(request).await.expect("it has everything").plaintext, "before");
 }

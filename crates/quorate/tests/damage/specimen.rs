@@ -135,7 +135,7 @@ impl Specimen {
             return Err(format!("the aliases are not those that were acknowledged: {aliases:?}"));
         }
         for (ciphertext, plaintext) in &self.sealed {
-            let request = DecryptRequest { ciphertext: ciphertext.clone(), aad: vec![], key: String::new() };
+            let request = DecryptRequest { ciphertext: ciphertext.clone(), ..Default::default() };
             let opened = client.decrypt(request).await.map_err(|e| format!("a ciphertext does not open: {e}"))?;
             if opened.plaintext != plaintext {
                 return Err("a ciphertext opens to something else".into());
@@ -162,7 +162,7 @@ async fn fill(dev: &Dev) -> (Client, Vec<(Bytes, Bytes)>) {
     let mut sealed = Vec::new();
     for n in 0..KEYS {
         let alias = if n % 3 == 0 { format!("alias-{n}") } else { String::new() };
-        let request = CreateKeyRequest { alias, description: format!("key {n}"), token: Bytes::new() };
+        let request = CreateKeyRequest { alias, description: format!("key {n}"), ..Default::default() };
         let key = client.create_key(request).await.expect("created").key.expect("a key").key_id;
         for version in 0..1 + n % 3 {
             if version > 0 {
@@ -170,7 +170,7 @@ async fn fill(dev: &Dev) -> (Client, Vec<(Bytes, Bytes)>) {
                 client.rotate_key(request).await.expect("rotated");
             }
             let plaintext = Bytes::from(format!("{key} {version}"));
-            let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), aad: vec![] };
+            let request = EncryptRequest { key: key.clone(), plaintext: plaintext.clone(), ..Default::default() };
             sealed.push((client.encrypt(request).await.expect("encrypted").ciphertext, plaintext));
         }
         match n % 8 {

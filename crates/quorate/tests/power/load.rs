@@ -99,5 +99,5 @@ async fn one_key(client: &Client, rotate: bool, ledger: &Ledger) -> Result<(), C
 
 async fn encrypt(client: &Client, key: &str) -> Result<Bytes, ClientError> {
     let plaintext = Bytes::copy_from_slice(key.as_bytes());
-    Ok(client.encrypt(EncryptRequest { key: key.to_owned(), plaintext, aad: vec![] }).await?.ciphertext)
+    Ok(client.encrypt(EncryptRequest { key: key.to_owned(), plaintext, ..Default::default() }).await?.ciphertext)
 }

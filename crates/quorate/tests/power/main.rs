@@ -183,7 +183,7 @@ impl Rig {
     async fn keys_open(&self, client: &Client, keys: impl Iterator<Item = &Acknowledged>) {
         for key in keys {
             for ciphertext in &key.sealed {
-                let request = DecryptRequest { ciphertext: ciphertext.clone(), aad: vec![], key: String::new() };
+                let request = DecryptRequest { ciphertext: ciphertext.clone(), ..Default::default() };
                 let opened = client.decrypt(request).await;
                 let opened = opened.unwrap_or_else(|e| panic!("{} does not open what it made: {e}", key.key_id));
                 assert_eq!(opened.plaintext, key.key_id.as_bytes());

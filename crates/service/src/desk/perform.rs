@@ -27,11 +27,11 @@ pub trait UseFacts: Materials<Material = Arc<Material>> {}
 impl<F: Materials<Material = Arc<Material>>> UseFacts for F {}
 
 /// A request that uses what is there and changes nothing.
-pub trait Use {
+pub trait Use: Send + Sync + 'static {
     /// What it needs to know.
-    type Facts;
+    type Facts: Send + 'static;
     /// What it answers.
-    type Answer;
+    type Answer: Send + 'static;
 
     /// What the caller has to be allowed.
     fn action(&self) -> Action;
@@ -39,7 +39,7 @@ pub trait Use {
     ///
     /// # Errors
     /// What is wrong with it.
-    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
+    fn check(&self, _: &Tools) -> Result<(), Error> {
         Ok(())
     }
     /// Collects what it needs, at one index. It has to ask for something: an answer that nobody was asked for is none.
@@ -47,19 +47,24 @@ pub trait Use {
     /// # Errors
     /// The refusals of the verb; whatever keeps facts from being read.
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error>;
+    /// Whether the work takes so long that others must not wait behind it: a tenth of a millisecond, or more.
+    fn is_slow(&self, _: &Self::Facts) -> bool {
+        false
+    }
     /// Does the work. It may be done again on newer facts.
     ///
     /// # Errors
     /// What only the work shows to be wrong.
-    fn act(&self, facts: Self::Facts, tools: &Tools<'_>) -> Result<Self::Answer, Error>;
+    fn act(&self, facts: Self::Facts, tools: &Tools) -> Result<Self::Answer, Error>;
 }
 
 /// What uses work with, besides facts.
-pub struct Tools<'a> {
+#[derive(Clone)]
+pub struct Tools {
     /// Identity of the data.
     pub lineage: Lineage,
     /// Random bytes.
-    pub entropy: &'a dyn Entropy,
+    pub entropy: Arc<dyn Entropy>,
 }
 
 impl Kms {
@@ -68,23 +73,28 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`] and those of the verb; [`Error::Sealed`], [`Error::Unavailable`] and [`Error::Damaged`].
     pub async fn perform<U: Use>(&self, call: &Call, request: U) -> Result<U::Answer, Error> {
-        self.metered(request.action(), self.use_facts(call, &request)).await
+        self.metered(request.action(), self.use_facts(call, Arc::new(request))).await
     }
 
-    async fn use_facts<U: Use>(&self, call: &Call, request: &U) -> Result<U::Answer, Error> {
-        let tools = Tools { lineage: self.records.barrier.lineage(), entropy: &*self.records.world.entropy };
+    async fn use_facts<U: Use>(&self, call: &Call, request: Arc<U>) -> Result<U::Answer, Error> {
+        let tools = Tools { lineage: self.records.barrier.lineage(), entropy: self.records.world.entropy.clone() };
         request.check(&tools)?;
         loop {
             let began = self.records.world.boot_clock.now();
             // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
-            let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, request).ok() } else { None };
+            let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, &*request).ok() } else { None };
             let index = self.records.read_index(call.deadline).await?;
-            let facts = self.collect(index, call, request);
+            let facts = self.collect(index, call, &*request);
             let facts = match early {
                 Some(early) if !matches!(facts, Err(Error::Sealed)) => early,
                 _ => facts?,
             };
-            let answer = request.act(facts, &tools)?;
+            let answer = if request.is_slow(&facts) {
+                let (request, tools) = (request.clone(), tools.clone());
+                self.records.workers.run(move || request.act(facts, &tools)).await??
+            } else {
+                request.act(facts, &tools)?
+            };
             self.records.check_open()?;
             if self.records.world.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
                 return Ok(answer);
@@ -100,7 +110,8 @@ impl Kms {
         let keyring = self.records.barrier.keyring()?;
         let guard = self.hot.read();
         if guard.index() >= index {
-            match self.hot_facts(call, request, HotFacts::new(&guard, &keyring)) {
+            let facts = HotFacts::new(&guard, &keyring, self.records.now(), self.records.dev);
+            match self.hot_facts(call, request, facts) {
                 Ok(facts) => return Ok(facts),
                 Err(Gap::Error(e)) => return Err(e),
                 Err(Gap::Missing) => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorate_core::lifecycle::KeyState;
 use quorate_core::record::Record;
-use quorate_core::request::{KeyStates, PageLen};
+use quorate_core::request::{KeyFilter, PageLen};
 use quorate_replica::Role;
 use tokio::time::Instant;
 
@@ -50,7 +50,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Sealed`], [`Error::Damaged`].
     pub(super) async fn count(&self) -> Result<Stock, Error> {
-        let all = ListKeys { len: PageLen::parse(0)?, states: KeyStates::ANY, token: Default::default() };
+        let all = ListKeys { len: PageLen::parse(0)?, filter: KeyFilter::any(), token: Default::default() };
         let view = self.records.fresh_view(Instant::now() + FRESH_WITHIN).await?;
         let mut stock = Stock { counted_ms: self.records.replica.status().cluster_time_ms, ..Stock::default() };
         let mut last = None;

@@ -1,26 +1,29 @@
-//! Make a data key: random bytes for the caller to encrypt with, and the same bytes encrypted under a key.
+//! Make a data key, or a pair of them: for the caller to work with, and the same, encrypted under a key.
 
 use std::sync::Arc;
 
-use quorate_core::access::{Access, Usable};
+use quorate_core::access::{Access, Usable, Want};
 use quorate_core::action::Action;
-use quorate_core::id::{KeyId, KeyVersion};
-use quorate_core::key_spec::{Algorithm, Usage};
+use quorate_core::key_spec::{Algorithm, KeySpec, Kind, Usage};
 #[cfg(doc)]
 use quorate_core::request::DATA_KEY_LEN_MAX;
 use quorate_core::request::{DATA_KEY_LEN_DEFAULT, EncryptionContext, InvalidRequest, KeyHandle, Part};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
-use quorate_crypto::material::symmetric::{ContextHash, DataKeyLength, KeyRef, data_key};
+use quorate_crypto::material::symmetric::{BlobKind, DataKeyLength};
 
-use super::NOT_FITTING;
+use super::Used;
+use super::encrypt::blob;
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
+/// What data keys are encrypted with.
+const BLOB: Want = Want { algorithm: Some(Algorithm::Blob), ..Want::new(Usage::Encrypt) };
+
 /// Makes `len` random bytes (0 = [`DATA_KEY_LEN_DEFAULT`]) under the current version of `key`, bound to `context`.
 ///
-/// Refused: another length than 1 to [`DATA_KEY_LEN_MAX`]; the key is not found, disabled, or waits for
-/// its destruction.
+/// Refused: another length than 1 to [`DATA_KEY_LEN_MAX`]; the key is not found, makes no blobs, or is in a state in which it
+/// protects nothing.
 pub struct GenerateDataKey {
     /// The key.
     pub key: KeyHandle,
@@ -38,10 +41,8 @@ pub struct DataKey {
     pub ciphertext: Vec<u8>,
     /// The bytes, unless the caller wanted none.
     pub plaintext: Option<SecretBytes>,
-    /// The key that encrypted them.
-    pub key: KeyId,
-    /// Its version.
-    pub version: KeyVersion,
+    /// What encrypted them.
+    pub used: Used,
 }
 
 impl GenerateDataKey {
@@ -58,25 +59,78 @@ impl Use for GenerateDataKey {
         if self.with_plaintext { Action::DataKey } else { Action::DataKeyWithoutPlaintext }
     }
 
-    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
-        DataKeyLength::check(self.len()).map_err(too_long)
+    fn check(&self, _: &Tools) -> Result<(), Error> {
+        DataKeyLength::check(self.len()).map_err(|e| InvalidRequest::wrong(Part::Len, e.to_string()).into())
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.protect(&self.key, Usage::Encrypt, Algorithm::Blob)
+        at.usable(&self.key, BLOB)
     }
 
-    fn act(&self, usable: Self::Facts, tools: &Tools<'_>) -> Result<DataKey, Error> {
-        let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
-        let (key_id, version) = (usable.key, usable.version);
-        let key = KeyRef { lineage: tools.lineage, key_id, version };
-        let (plaintext, ciphertext) =
-            data_key(material, key, &ContextHash::of(&self.context), self.len(), tools.entropy).map_err(too_long)?;
+    fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<DataKey, Error> {
+        let mut plaintext = SecretBytes::new(vec![0; self.len()]);
+        tools.entropy.fill(&mut plaintext);
+        let ciphertext = blob(&usable, BlobKind::DataKey, &self.context, &plaintext, tools)?;
         let plaintext = self.with_plaintext.then_some(plaintext);
-        Ok(DataKey { ciphertext, plaintext, key: key_id, version })
+        Ok(DataKey { ciphertext, plaintext, used: Used::of(&usable) })
     }
 }
 
-fn too_long(e: DataKeyLength) -> Error {
-    InvalidRequest::wrong(Part::Len, e.to_string()).into()
+/// Makes a pair of that kind, its private key encrypted under the current version of `key`, bound to `context`. Nothing of it is
+/// kept here.
+///
+/// Refused: a kind that is no pair; the key is not found, makes no blobs, or is in a state in which it protects nothing.
+pub struct GenerateDataKeyPair {
+    /// The key.
+    pub key: KeyHandle,
+    /// The pair's kind.
+    pub spec: KeySpec,
+    /// What has to be said again to decrypt it.
+    pub context: EncryptionContext,
+    /// Whether the caller gets the private key in clear, too.
+    pub with_plaintext: bool,
+}
+
+/// A data key pair; the private key is wiped when dropped.
+pub struct DataKeyPair {
+    /// The public key (SubjectPublicKeyInfo, DER).
+    pub public: Vec<u8>,
+    /// The private key (PKCS#8, DER), encrypted.
+    pub ciphertext: Vec<u8>,
+    /// The private key, unless the caller did not want it.
+    pub plaintext: Option<SecretBytes>,
+    /// What encrypted it.
+    pub used: Used,
+}
+
+impl Use for GenerateDataKeyPair {
+    type Facts = Usable<Arc<Material>>;
+    type Answer = DataKeyPair;
+
+    fn action(&self) -> Action {
+        if self.with_plaintext { Action::DataKeyPair } else { Action::DataKeyPairWithoutPlaintext }
+    }
+
+    fn check(&self, _: &Tools) -> Result<(), Error> {
+        if self.spec.kind() == Kind::Pair {
+            return Ok(());
+        }
+        let why = format!("{} is no kind of key pair; take `data-key` for other keys", self.spec.as_str());
+        Err(InvalidRequest::wrong(Part::Spec, why).into())
+    }
+
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
+        at.usable(&self.key, BLOB)
+    }
+
+    fn is_slow(&self, _: &Self::Facts) -> bool {
+        Material::is_slow_to_make(self.spec)
+    }
+
+    fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<DataKeyPair, Error> {
+        let made = Material::fresh(self.spec, &*tools.entropy);
+        let ciphertext = blob(&usable, BlobKind::KeyPairPrivate, &self.context, &made.material, tools)?;
+        let plaintext = self.with_plaintext.then_some(made.material);
+        Ok(DataKeyPair { public: made.public.unwrap_or_default(), ciphertext, plaintext, used: Used::of(&usable) })
+    }
 }

@@ -1,56 +1,110 @@
-//! Decrypt what any version of a key encrypted; the ciphertext names its key.
+//! Decrypt what any version of a key encrypted. A blob names its key; for what other algorithms made, the caller does.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::access::{Access, Usable};
+use quorate_core::access::{Access, Usable, Want};
 use quorate_core::action::Action;
-use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::{Algorithm, Usage};
-use quorate_core::request::{EncryptionContext, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
+use quorate_core::request::{EXPECTED_KEYS_MAX, InvalidRequest, KeyHandle, PLAINTEXT_LEN_MAX, Part};
 use quorate_crypto::SecretBytes;
-use quorate_crypto::material::Material;
-use quorate_crypto::material::symmetric::{BLOB_OVERHEAD, BlobHeader, BlobKind, ContextHash, decrypt};
+use quorate_crypto::material::symmetric::{BLOB_OVERHEAD, BlobHeader, ContextHash, decrypt};
+use quorate_crypto::material::{BLOCK_LEN, Encrypted, GCM_IV_LEN, GCM_TAG_LEN, Material};
 
-use super::NOT_FITTING;
+use super::encrypt::Binding;
+use super::{By, NOT_FITTING, Used, failed};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
-/// Decrypts `ciphertext`, which was bound to `context`. With `key`, it must be that key's.
+/// Decrypts a ciphertext, to which something may be bound.
 ///
-/// Refused, before any cryptography: no ciphertext of ours, [`Error::WrongLineage`], a key that is wrong, unknown, or in the wrong
-/// state; after it only [`Error::Tampered`].
+/// Refused, before any cryptography: [`Error::WrongLineage`], a key that is wrong, unknown, not for that, or in the wrong state;
+/// after it only [`Error::Tampered`].
 pub struct Decrypt {
-    header: BlobHeader,
+    form: Form,
     ciphertext: Bytes,
-    context: EncryptionContext,
-    key: Option<KeyHandle>,
+    bound: Binding,
+}
+
+/// What is to be decrypted.
+enum Form {
+    /// A blob, of one of the keys that are expected, if any are.
+    Blob { header: BlobHeader, expected: Vec<KeyHandle> },
+    /// What another algorithm made under that key; what is apart of it stands here.
+    Standard { by: By, iv: Bytes, tag: Bytes },
+}
+
+/// A ciphertext as it is given.
+#[derive(Default)]
+pub struct Given {
+    /// The blob; or the ciphertext, with the IV before and the tag after it, unless they are apart.
+    pub ciphertext: Bytes,
+    /// The IV, if it is apart.
+    pub iv: Bytes,
+    /// The tag, if it is apart.
+    pub tag: Bytes,
+    /// What was bound to it.
+    pub bound: Binding,
+    /// Of a blob: the only keys that are expected, if there are any. Else: the one key that made it.
+    pub keys: Vec<KeyHandle>,
+    /// By which version of the key, if that is no blob; none = the current one.
+    pub version: Option<KeyVersion>,
+    /// By which algorithm; none = a blob, or the key's default.
+    pub algorithm: Option<Algorithm>,
 }
 
 /// A plaintext, wiped when dropped, and what had encrypted it.
 pub struct Plaintext {
     /// The bytes.
     pub plaintext: SecretBytes,
-    /// The key.
-    pub key: KeyId,
-    /// The version.
-    pub version: KeyVersion,
+    /// What had encrypted them.
+    pub used: Used,
 }
 
 impl Decrypt {
     /// Reads what the ciphertext says of itself.
     ///
     /// # Errors
-    /// When it is too long, or none of ours.
-    pub fn new(ciphertext: Bytes, context: EncryptionContext, key: Option<KeyHandle>) -> Result<Self, InvalidRequest> {
+    /// When it is too long; no blob of ours, and no key is named that could have made it otherwise.
+    pub fn new(given: Given) -> Result<Self, InvalidRequest> {
         const MAX: usize = PLAINTEXT_LEN_MAX + BLOB_OVERHEAD;
-        let wrong = |why: String| InvalidRequest::wrong(Part::Ciphertext, why);
+        let Given { ciphertext, iv, tag, bound, keys, version, algorithm } = given;
+        let wrong = |part, why: String| Err(InvalidRequest::wrong(part, why));
         if ciphertext.len() > MAX {
             return Err(InvalidRequest::TooLarge { part: Part::Ciphertext, len: ciphertext.len(), max: MAX });
         }
-        let header = BlobHeader::parse(&ciphertext)
-            .map_err(|e| wrong(format!("this is no ciphertext that quorate made ({e}); give the whole of one")))?;
-        Ok(Self { header, ciphertext, context, key })
+        if keys.len() > EXPECTED_KEYS_MAX {
+            return wrong(Part::Key, format!("at most {EXPECTED_KEYS_MAX} keys can be expected, not {}", keys.len()));
+        }
+        let is_standard = algorithm.is_some_and(|by| by != Algorithm::Blob);
+        let header = if is_standard { None } else { Some(BlobHeader::parse(&ciphertext)) };
+        let form = match (header, &keys[..]) {
+            (Some(Ok(header)), _) => Form::Blob { header, expected: keys },
+            (Some(Err(e)), _) if algorithm.is_some() || keys.len() != 1 => {
+                let why = format!("this is no ciphertext that quorate made ({e}); give the whole of one");
+                return wrong(Part::Ciphertext, why);
+            }
+            (_, [key]) => {
+                let by = By { key: key.clone(), version, algorithm };
+                Form::Standard { by, iv, tag }
+            }
+            (_, _) => return wrong(Part::Key, "name the one key that made this ciphertext: it does not".into()),
+        };
+        Ok(Self { form, ciphertext, bound })
+    }
+}
+
+impl Decrypt {
+    /// The header of the blob that this is of.
+    ///
+    /// # Errors
+    /// When it is of none.
+    pub(super) fn header(self) -> Result<BlobHeader, InvalidRequest> {
+        match self.form {
+            Form::Blob { header, .. } => Ok(header),
+            Form::Standard { .. } => Err(InvalidRequest::wrong(Part::Ciphertext, "this names no key")),
+        }
     }
 }
 
@@ -62,28 +116,64 @@ impl Use for Decrypt {
         Action::Decrypt
     }
 
-    fn check(&self, tools: &Tools<'_>) -> Result<(), Error> {
-        if !self.header.is_of(&tools.lineage) {
-            return Err(Error::WrongLineage);
-        }
-        match self.header.kind {
-            BlobKind::Direct | BlobKind::DataKey => Ok(()),
-            BlobKind::KeyPairPrivate => Err(InvalidRequest::wrong(
-                Part::Ciphertext,
-                "this is the private half of a key pair, which this version of quorate does not decrypt",
-            )
-            .into()),
+    fn check(&self, tools: &Tools) -> Result<(), Error> {
+        match &self.form {
+            Form::Blob { header, .. } if !header.is_of(&tools.lineage) => Err(Error::WrongLineage),
+            Form::Blob { .. } => Ok(self.bound.check(Algorithm::Blob)?),
+            Form::Standard { .. } => Ok(()),
         }
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.process(self.header.key_id, self.header.version, self.key.as_ref(), Usage::Decrypt, Algorithm::Blob)
+        match &self.form {
+            Form::Blob { header, expected } => {
+                let want = Want { algorithm: Some(Algorithm::Blob), ..Want::new(Usage::Decrypt) };
+                at.opens(header.key_id, header.version, expected, want)
+            }
+            Form::Standard { by, .. } => at.usable(&by.key, by.want(Usage::Decrypt)),
+        }
     }
 
-    fn act(&self, usable: Self::Facts, _: &Tools<'_>) -> Result<Plaintext, Error> {
-        let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
-        let context = ContextHash::of(&self.context);
-        let plaintext = decrypt(material, &context, &self.ciphertext).map_err(|_| Error::Tampered)?;
-        Ok(Plaintext { plaintext, key: usable.key, version: usable.version })
+    fn is_slow(&self, usable: &Self::Facts) -> bool {
+        usable.material.is_slow()
     }
+
+    fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Plaintext, Error> {
+        let used = Used::of(&usable);
+        self.bound.check(used.algorithm)?;
+        let plaintext = match &self.form {
+            Form::Standard { iv, tag, .. } if used.algorithm != Algorithm::Blob => {
+                let encrypted = apart(used.algorithm, &self.ciphertext, iv, tag)?;
+                usable.material.decrypt(used.algorithm, &encrypted, &self.bound.aad).map_err(failed)?
+            }
+            Form::Standard { .. } => {
+                let why = "this is no ciphertext that quorate made, and the key named makes no others";
+                return Err(InvalidRequest::wrong(Part::Ciphertext, why).into());
+            }
+            Form::Blob { .. } => {
+                let material = usable.material.symmetric().ok_or(NOT_FITTING)?;
+                let context = ContextHash::of(&self.bound.context);
+                decrypt(material, &context, &self.ciphertext).map_err(|_| Error::Tampered)?
+            }
+        };
+        Ok(Plaintext { plaintext, used })
+    }
+}
+
+/// The parts of a ciphertext: what is not given apart stands before and after it.
+fn apart(by: Algorithm, ciphertext: &[u8], iv: &[u8], tag: &[u8]) -> Result<Encrypted, InvalidRequest> {
+    let (iv_len, tag_len) = match by {
+        Algorithm::AesGcm => (GCM_IV_LEN, GCM_TAG_LEN),
+        Algorithm::AesCbc | Algorithm::AesCbcPad => (BLOCK_LEN, 0),
+        _ => (0, 0),
+    };
+    let (before, after) = (if iv.is_empty() { iv_len } else { 0 }, if tag.is_empty() { tag_len } else { 0 });
+    if ciphertext.len() < before + after {
+        let why = format!("a ciphertext by {} has an IV and a tag; this one is too short for them", by.as_str());
+        return Err(InvalidRequest::wrong(Part::Ciphertext, why));
+    }
+    let (head, rest) = ciphertext.split_at(before);
+    let (body, tail) = rest.split_at(rest.len() - after);
+    let given = |given: &[u8], within: &[u8]| if given.is_empty() { within.to_vec() } else { given.to_vec() };
+    Ok(Encrypted { iv: given(iv, head), ciphertext: body.to_vec(), tag: given(tag, tail) })
 }

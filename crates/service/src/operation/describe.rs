@@ -1,11 +1,10 @@
-//! Describe a key.
+//! Describe a key, and its versions.
 
 use quorate_core::access::Access;
 use quorate_core::action::Action;
-use quorate_core::facts::Of;
-use quorate_core::record::KeyRecord;
-use quorate_core::request::KeyHandle;
-use quorate_core::views::KeyView;
+use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::request::{KeyHandle, PageLen};
+use quorate_core::views::{KeyView, VersionView};
 
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
@@ -19,18 +18,70 @@ pub struct Describe {
 }
 
 impl Use for Describe {
-    type Facts = Of<KeyRecord>;
+    type Facts = KeyView;
     type Answer = KeyView;
 
     fn action(&self) -> Action {
         Action::Describe
     }
 
-    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Of<KeyRecord>, F::Error> {
-        at.key(&self.key)
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
+        at.key(&self.key).map(|key| KeyView::from(&*key))
     }
 
-    fn act(&self, key: Of<KeyRecord>, _: &Tools<'_>) -> Result<KeyView, Error> {
-        Ok(KeyView::from(&*key))
+    fn act(&self, key: KeyView, _: &Tools) -> Result<KeyView, Error> {
+        Ok(key)
+    }
+}
+
+/// Tells what is known of the versions of `key`, newest first, some at a time.
+///
+/// Refused: the key is not found.
+pub struct ListVersions {
+    /// The key.
+    pub key: KeyHandle,
+    /// At most so many, and never more than [`ListVersions::LEN_MAX`].
+    pub len: PageLen,
+    /// Only those before this one; none = from the newest on.
+    pub before: Option<KeyVersion>,
+}
+
+/// Versions of a key.
+pub struct Versions {
+    /// The key.
+    pub key: KeyId,
+    /// Its versions, newest first.
+    pub versions: Vec<VersionView>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+impl ListVersions {
+    /// Most versions at a time: each is read by itself, while others wait.
+    pub const LEN_MAX: usize = 100;
+}
+
+impl Use for ListVersions {
+    type Facts = Versions;
+    type Answer = Versions;
+
+    fn action(&self) -> Action {
+        Action::ListVersions
+    }
+
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Versions, F::Error> {
+        let key = at.key(&self.key)?;
+        let below = self.before.map_or(u32::MAX, |before| before.get() - 1);
+        let last = key.current.get().min(below);
+        let first = last.saturating_sub(self.len.get().min(Self::LEN_MAX) as u32) + 1;
+        let mut versions = Vec::new();
+        for number in (first..=last).rev().filter_map(KeyVersion::new) {
+            versions.extend(at.head(&key, number)?.map(|head| VersionView::new(&key, &head, at.time())));
+        }
+        Ok(Versions { key: key.id, versions, more: first > 1 })
+    }
+
+    fn act(&self, versions: Versions, _: &Tools) -> Result<Versions, Error> {
+        Ok(versions)
     }
 }

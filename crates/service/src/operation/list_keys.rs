@@ -8,7 +8,7 @@ use quorate_core::batch::Rev;
 use quorate_core::id::Namespace;
 use quorate_core::record::Record;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::{KeyStates, PageLen};
+use quorate_core::request::{KeyFilter, PageLen};
 use quorate_core::views::KeyView;
 use quorate_crypto::{Keyring, List};
 use quorate_replica::View;
@@ -19,8 +19,8 @@ use crate::desk::{CHUNK, Listing};
 pub struct ListKeys {
     /// At most so many.
     pub len: PageLen,
-    /// Only keys in one of these states.
-    pub states: KeyStates,
+    /// Only such keys.
+    pub filter: KeyFilter,
     /// Where the page begins; empty = the first.
     pub token: Bytes,
 }
@@ -49,7 +49,7 @@ impl Listing for ListKeys {
     fn item(&self, record: Record) -> Option<KeyView> {
         match record {
             // Another namespace may have the same tag.
-            Record::Key(key) if self.states.hold(key.state) && key.namespace == Namespace::FIRST => {
+            Record::Key(key) if key.namespace == Namespace::FIRST && self.filter.holds(&key) => {
                 Some(KeyView::from(&key))
             }
             _ => None,

@@ -22,7 +22,7 @@ impl Use for GenerateRandom {
         Action::Random
     }
 
-    fn check(&self, _: &Tools<'_>) -> Result<(), Error> {
+    fn check(&self, _: &Tools) -> Result<(), Error> {
         let len = self.len as usize;
         if (1..=RANDOM_LEN_MAX).contains(&len) {
             return Ok(());
@@ -36,7 +36,7 @@ impl Use for GenerateRandom {
         at.namespace().map(drop)
     }
 
-    fn act(&self, (): (), tools: &Tools<'_>) -> Result<SecretBytes, Error> {
+    fn act(&self, (): (), tools: &Tools) -> Result<SecretBytes, Error> {
         let mut random = SecretBytes::new(vec![0; self.len as usize]);
         tools.entropy.fill(&mut random);
         Ok(random)

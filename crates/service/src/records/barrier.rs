@@ -8,12 +8,12 @@ use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
 use quorate_core::level::Level;
-use quorate_core::record::{Record, RecordName, SealRecord, Unreadable};
+use quorate_core::record::{KeyVersionRecord, Record, RecordName, SealRecord, Unreadable};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::Entropy;
 use quorate_crypto::{Keyring, SecretBytes, WriterId};
 
-use super::Secrets;
+use super::Placed;
 use crate::error::Error;
 
 /// Whose records they are.
@@ -119,8 +119,8 @@ impl Barrier {
         Record::decode(&name, &body).map_err(|why| unreadable(key, why))
     }
 
-    /// The batch of a change, encrypted, with its MAC, in the formats of a level that is in force; `secrets` are those that its slots
-    /// name.
+    /// The batch of a change, encrypted, with its MAC, in the formats of a level that is in force; each write has its secret, if it
+    /// has one.
     ///
     /// # Errors
     /// [`Error::Internal`] when the change breaks a rule of the format: a fault in the decision.
@@ -131,15 +131,15 @@ impl Barrier {
         stamp_ms: u64,
         expects: Vec<Expect>,
         writes: &[Write],
-        secrets: &Secrets<'_>,
+        secrets: &[Option<Placed<'_>>],
     ) -> Result<Vec<u8>, Error> {
         let keyring = self.keyring()?;
         let keyring = self.writing.load_full().unwrap_or(keyring);
         let mut ops = Vec::with_capacity(writes.len());
-        for (i, write) in writes.iter().enumerate() {
+        for (i, (write, placed)) in writes.iter().zip(secrets).enumerate() {
             let name = write.name();
             let key = Self::key_of(&keyring, &name);
-            let (record, secret) = match write {
+            let record = match write {
                 Write::Delete(_) => {
                     ops.push(Op::Delete(key));
                     continue;
@@ -148,13 +148,17 @@ impl Barrier {
                     ops.push(Op::Put(key, record.value.clone()));
                     continue;
                 }
-                Write::Create(record) | Write::Update(record) => (record, None),
-                Write::CreateWith(record, slot) => {
-                    let secret =
-                        secrets.get(*slot).ok_or(Error::Internal("a decision names a secret that is not there"))?;
-                    (record, Some(secret))
+                Write::CreateWith(Record::KeyVersion(head), _) => {
+                    let placed = placed.as_ref().ok_or(Error::Internal("a version is made without material"))?;
+                    let material_id = keyring.material_id(head.key, placed.secret);
+                    &KeyVersionRecord { material_id, public: placed.public.to_vec(), ..head.clone() }.into()
                 }
+                Write::Create(record)
+                | Write::CreateWith(record, _)
+                | Write::Update(record)
+                | Write::UpdateKeeping(record) => record,
             };
+            let secret = placed.map(|placed| placed.secret);
             let (body, writer) = (body(record, level, secret), WriterId { batch: id, op: i as u16 });
             // What could not be read again would be lost.
             Record::decode(&name, &body).map_err(|_| Error::Internal("a record breaks a rule of its format"))?;
@@ -178,8 +182,14 @@ impl Barrier {
     }
 }
 
-/// A record's body, with the secret at its end.
+/// A record's body, with the secret at its end; a version whose material is gone says so by an empty one.
 fn body(record: &Record, level: Level, secret: Option<&SecretBytes>) -> SecretBytes {
+    const NONE: &[u8] = &[];
+    let secret = match (secret, record) {
+        (Some(secret), _) => Some(&secret[..]),
+        (None, Record::KeyVersion(_)) => Some(NONE),
+        (None, _) => None,
+    };
     let head = record.encode(level);
     // Reserved at once: growing would leave secrets behind in the old allocation.
     let mut body = SecretBytes::new(Vec::with_capacity(head.len() + secret.map_or(0, |secret| 4 + secret.len())));

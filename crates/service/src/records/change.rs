@@ -7,6 +7,7 @@ use quorate_core::batch::{Expect, Outcome};
 use quorate_core::decide::{Change, Write};
 use quorate_core::facts::Basis;
 use quorate_core::record_key::RecordKey;
+use quorate_crypto::SecretBytes;
 use quorate_replica::ProposeError;
 use tokio::time::Instant;
 
@@ -38,6 +39,8 @@ struct Decided<A> {
     answer: A,
     writes: Vec<Write>,
     expects: Vec<Expect>,
+    /// The secrets of records that keep theirs, in the order of the writes.
+    kept: Vec<SecretBytes>,
     /// The records it changes, which others may want to change too.
     contended: Vec<RecordKey>,
     stamp_ms: u64,
@@ -109,11 +112,7 @@ impl Records {
             if decided.writes.is_empty() {
                 return Ok(Done { index: decided.index, answer: decided.answer });
             }
-            for write in &decided.writes {
-                if let Write::CreateWith(_, slot) = write {
-                    secrets.prepare(*slot, &*self.world.entropy);
-                }
-            }
+            secrets.prepare(&decided.writes, &self.workers, &self.world.entropy).await?;
             if !held.as_ref().is_some_and(|held| held.covers(&decided.contended)) {
                 drop(held.take());
                 let lock = self.locks.lock(decided.contended.clone(), deadline).await;
@@ -151,16 +150,20 @@ impl Records {
             return Ok(None);
         }
         let Change { writes, answer } = decide(&mut facts)?;
-        let mut contended = Vec::new();
+        let (mut contended, mut kept) = (Vec::new(), Vec::new());
         for write in &writes {
             let key = Barrier::key_of(facts.keyring(), &write.name());
             match write {
                 Write::Create(_) | Write::CreateWith(..) => facts.expect_absence(key)?,
                 Write::Update(_) | Write::Delete(_) => contended.push(key),
+                Write::UpdateKeeping(record) => {
+                    kept.push(facts.secret(&record.name())?);
+                    contended.push(key);
+                }
             }
         }
         let (index, expects, stamp_ms) = (view.applied(), facts.into_expects(), time.stamp_ms());
-        Ok(Some(Decided { index, answer, writes, expects, contended, stamp_ms }))
+        Ok(Some(Decided { index, answer, writes, expects, kept, contended, stamp_ms }))
     }
 
     /// Proposes the batch; `None` after a conflict, once this node has applied as far as where it was found.
@@ -171,8 +174,9 @@ impl Records {
         deadline: Instant,
     ) -> Result<Option<Done<A>>, Error> {
         let seq = self.replica.open_seq(deadline).await.map_err(not_proposed)?;
-        let Decided { answer, writes, expects, stamp_ms, .. } = decided;
-        let batch = self.barrier.batch(self.replica.level(), seq.id(), stamp_ms, expects, &writes, secrets)?;
+        let Decided { answer, writes, expects, kept, stamp_ms, .. } = decided;
+        let secrets = secrets.of(&writes, &kept)?;
+        let batch = self.barrier.batch(self.replica.level(), seq.id(), stamp_ms, expects, &writes, &secrets)?;
         match self.replica.propose(batch.into(), deadline).await.map_err(not_proposed)? {
             Outcome::Applied(index) => Ok(Some(Done { index, answer })),
             Outcome::Conflict { .. } => Ok(None),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Expect, Rev};
-use quorate_core::facts::{Basis, Facts, Materials, Of};
+use quorate_core::facts::{Basis, Facts, Materials, Of, Version};
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::record::{KeyVersionRecord, Kind, Record, RecordName, Stored};
 use quorate_core::record_key::RecordKey;
 use quorate_core::time::Time;
-use quorate_crypto::Keyring;
 use quorate_crypto::material::Material;
+use quorate_crypto::{Keyring, SecretBytes};
 use quorate_replica::View;
 
 use super::Records;
@@ -29,9 +29,9 @@ pub enum Known {
     Absent,
     /// It is this.
     Record(Arc<Record>),
-    /// It holds this material, which counts only beside that revision of its key's record: nothing is known any more of a key
-    /// that was changed.
-    Material(Arc<Material>, Arc<RecordKey>, Rev),
+    /// It is this version, with its material unless that is gone. It counts only beside that revision of its key's record:
+    /// nothing is known any more of a key that was changed.
+    Version(Arc<Record>, Option<Arc<Material>>, Arc<RecordKey>, Rev),
 }
 
 /// What was read of one record.
@@ -106,6 +106,22 @@ impl<'a> EngineFacts<'a> {
         Ok((rev, record))
     }
 
+    /// The material of a version, which the change keeps.
+    ///
+    /// # Errors
+    /// Likewise; [`Error::Internal`] when no version is called so.
+    pub fn secret(&self, name: &RecordName) -> Result<SecretBytes, Error> {
+        let RecordName::KeyVersion((id, version)) = name else {
+            return Err(Error::Internal("a decision keeps a secret where none is"));
+        };
+        let key = Barrier::key_of(&self.keyring, name);
+        let value = self.view.get(&key).map_err(unreadable)?;
+        let (_, value) = value.ok_or(Error::Internal("a decision keeps the secret of a record that is not there"))?;
+        let (_, body) = self.barrier.open(&self.keyring, &key, Some(name), &value)?;
+        let (_, secret) = KeyVersionRecord::split(*id, *version, &body).map_err(|why| undecoded(&key, why))?;
+        Ok(SecretBytes::new(secret.to_vec()))
+    }
+
     /// All records of a kind of which there are few. The change stands only if none of them has moved; one that comes does not
     /// matter.
     ///
@@ -173,23 +189,31 @@ impl Basis for EngineFacts<'_> {
 impl Materials for EngineFacts<'_> {
     type Material = Arc<Material>;
 
-    fn material(&mut self, id: KeyId, version: KeyVersion) -> Result<Arc<Material>, Error> {
-        let (key_rev, _) = self.at(&RecordName::Key(id))?;
+    fn version(&mut self, id: KeyId, version: KeyVersion) -> Result<Option<Version<Arc<Material>>>, Error> {
+        let (key_rev, key_record) = self.at(&RecordName::Key(id))?;
         let of = Arc::new(Barrier::key_of(&self.keyring, &RecordName::Key(id)));
         let name = RecordName::KeyVersion((id, version));
         let key = Barrier::key_of(&self.keyring, &name);
-        let (rev, value) = self.view.get(&key).map_err(unreadable)?.ok_or_else(|| missing(id, version))?;
+        let Some((rev, value)) = self.view.get(&key).map_err(unreadable)? else {
+            if let Some(Record::Key(key)) = key_record.as_deref()
+                && key.has(version)
+            {
+                let what = format!("version {version} of key {id} is missing in its state; {REPLACE_MEMBER}");
+                return Err(Error::Damaged(what));
+            }
+            self.note(key, 0, Some(Known::Absent));
+            return Ok(None);
+        };
         let (_, body) = self.barrier.open(&self.keyring, &key, Some(&name), &value)?;
         let (head, bytes) = KeyVersionRecord::split(id, version, &body).map_err(|why| undecoded(&key, why))?;
-        let material = Arc::new(Material::read(head.spec, bytes).ok_or_else(|| damaged(&key))?);
-        self.note(key, rev, Some(Known::Material(material.clone(), of, key_rev)));
-        Ok(material)
+        let material = match bytes {
+            [] => None,
+            bytes => Some(Arc::new(Material::read(head.spec, bytes).ok_or_else(|| damaged(&key))?)),
+        };
+        let record = Arc::new(Record::from(head));
+        self.note(key, rev, Some(Known::Version(record.clone(), material.clone(), of, key_rev)));
+        Ok(Of::new(record).map(|head| Version { head, material }))
     }
-}
-
-/// A version that its key's record speaks of is not there.
-pub fn missing(id: KeyId, version: KeyVersion) -> Error {
-    Error::Damaged(format!("version {version} of key {id} is missing in its state; {REPLACE_MEMBER}"))
 }
 
 /// The revision of the last cluster-wide seal in `view`; 0 = never sealed.

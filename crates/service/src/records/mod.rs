@@ -13,13 +13,13 @@ mod signed;
 use std::sync::Arc;
 
 use quorate_core::batch::Rev;
-use quorate_core::decide::Slot;
+use quorate_core::decide::{Slot, Write};
 use quorate_core::id::{ClusterId, GroupId, Lineage};
 use quorate_core::key_spec::KeySpec;
 use quorate_core::record_key::RecordKey;
 use quorate_core::seam::Entropy;
 use quorate_core::time::Time;
-use quorate_crypto::material::Material;
+use quorate_crypto::material::{Encoded, Material};
 use quorate_crypto::{Keyring, SecretBytes};
 use quorate_replica::{ReadError, Replica, View, World};
 use tokio::time::Instant;
@@ -31,6 +31,7 @@ use self::barrier::{Barrier, Identity};
 use self::facts::revision;
 use self::locks::Locks;
 use crate::error::{Error, Fault};
+use crate::workers::Workers;
 
 /// What records are read and written with.
 pub struct RecordsConfig {
@@ -62,6 +63,8 @@ pub struct Records {
     pub dev: bool,
     /// Where the cluster-wide seal is kept; a hash that need not be made for every request.
     pub seal_key: RecordKey,
+    /// Do what is slow.
+    pub workers: Workers,
     cluster: ClusterId,
     locks: Locks,
 }
@@ -77,6 +80,7 @@ impl Records {
             seal_epoch: config.seal_epoch,
             dev: config.dev,
             seal_key: RecordKey::cluster_seal(),
+            workers: Workers::new(),
             cluster: config.cluster,
             locks: Locks::default(),
         }
@@ -126,6 +130,11 @@ impl Records {
     pub fn time(&self, view: &View) -> Time {
         Time { cluster_ms: view.cluster_time_ms(), local_ms: self.world.wall.now_ms() }
     }
+
+    /// The time of now.
+    pub fn now(&self) -> Time {
+        Time { cluster_ms: self.replica.cluster_time_ms(), local_ms: self.world.wall.now_ms() }
+    }
 }
 
 fn not_read(e: ReadError) -> Error {
@@ -142,7 +151,16 @@ pub struct Secrets<'a> {
     /// Those that came with it.
     given: &'a [SecretBytes],
     /// Those that were made for it, kept when it has to be decided again.
-    fresh: Vec<(KeySpec, SecretBytes)>,
+    fresh: Vec<(KeySpec, Encoded)>,
+}
+
+/// A secret on its way into a record.
+#[derive(Clone, Copy)]
+pub struct Placed<'a> {
+    /// Its bytes.
+    pub secret: &'a SecretBytes,
+    /// The public key that goes with it (SubjectPublicKeyInfo, DER); empty = none does.
+    pub public: &'a [u8],
 }
 
 impl<'a> Secrets<'a> {
@@ -151,22 +169,52 @@ impl<'a> Secrets<'a> {
         Self { given, fresh: Vec::new() }
     }
 
-    /// Makes what `slot` asks for, unless it is there.
-    fn prepare(&mut self, slot: Slot, entropy: &dyn Entropy) {
-        let Slot::Fresh(nth, spec) = slot else { return };
-        match self.fresh.get_mut(nth) {
-            Some((of, _)) if *of == spec => {}
-            Some(other) => *other = (spec, Material::fresh(spec, entropy).material),
+    /// Makes what the writes ask for, unless it is there.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    async fn prepare(&mut self, writes: &[Write], workers: &Workers, entropy: &Arc<dyn Entropy>) -> Result<(), Error> {
+        for write in writes {
+            let Write::CreateWith(_, Slot::Fresh(nth, spec)) = write else { continue };
+            if self.fresh.get(*nth).is_some_and(|(of, _)| of == spec) {
+                continue;
+            }
+            let (spec, entropy) = (*spec, entropy.clone());
+            let made = if Material::is_slow_to_make(spec) {
+                workers.run(move || Material::fresh(spec, &*entropy)).await?
+            } else {
+                Material::fresh(spec, &*entropy)
+            };
             // Slots are counted as they are written.
-            None => self.fresh.push((spec, Material::fresh(spec, entropy).material)),
+            self.fresh.truncate(*nth);
+            self.fresh.push((spec, made));
         }
+        Ok(())
+    }
+
+    /// The secret of each write, in their order; `kept` are those that records keep.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when a decision names one that is not there.
+    fn of<'s>(&'s self, writes: &[Write], kept: &'s [SecretBytes]) -> Result<Vec<Option<Placed<'s>>>, Error> {
+        let mut kept = kept.iter();
+        let mut secret = |write: &Write| match write {
+            Write::CreateWith(_, slot) => self.get(*slot).map(Some),
+            Write::UpdateKeeping(_) => kept.next().map(|secret| Some(Placed { secret, public: &[] })),
+            Write::Create(_) | Write::Update(_) | Write::Delete(_) => Some(None),
+        };
+        let secrets = writes.iter().map(&mut secret).collect::<Option<_>>();
+        secrets.ok_or(Error::Internal("a decision names a secret that is not there"))
     }
 
     /// What is in `slot`.
-    fn get(&self, slot: Slot) -> Option<&SecretBytes> {
+    fn get(&self, slot: Slot) -> Option<Placed<'_>> {
         match slot {
-            Slot::Given(nth) => self.given.get(nth),
-            Slot::Fresh(nth, spec) => self.fresh.get(nth).filter(|(of, _)| *of == spec).map(|(_, secret)| secret),
+            Slot::Given(nth) => self.given.get(nth).map(|secret| Placed { secret, public: &[] }),
+            Slot::Fresh(nth, spec) => {
+                let (_, made) = self.fresh.get(nth).filter(|(of, _)| *of == spec)?;
+                Some(Placed { secret: &made.material, public: made.public.as_deref().unwrap_or_default() })
+            }
         }
     }
 }

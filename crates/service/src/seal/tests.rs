@@ -298,7 +298,9 @@ async fn a_node_whose_replica_found_a_problem_before_anybody_watched_is_not_open
 pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
     let kms = node.kms().expect("unsealed");
     let wanted = quorate_core::decide::Create {
-        spec: quorate_core::key_spec::KeySpec::Aes256,
+        kind: quorate_core::decide::NewKind::new(quorate_core::key_spec::KeySpec::Aes256, None, None).unwrap(),
+        tags: Default::default(),
+        activation: None,
         alias: None,
         description: "for tests".parse().expect("short"),
         token: None,

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use quorate_core::batch::Rev;
 use quorate_core::decide::Refusal;
-use quorate_core::facts::{Facts, Materials};
+use quorate_core::facts::{Basis, Facts, Materials, Of, Version};
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::record::{Record, RecordName};
 use quorate_core::record_key::RecordKey;
+use quorate_core::time::Time;
 use quorate_crypto::Keyring;
 use quorate_crypto::material::Material;
 
 use super::hot::HotGuard;
 use crate::error::Error;
 use crate::records::barrier::Barrier;
-use crate::records::facts::{Known, missing};
+use crate::records::facts::Known;
 
 /// Why facts could not be had from the hot view.
 pub enum Gap {
@@ -40,11 +41,14 @@ impl From<Refusal> for Gap {
 pub struct HotFacts<'a> {
     guard: &'a HotGuard<'a>,
     keyring: &'a Keyring,
+    time: Time,
+    dev: bool,
 }
 
 impl<'a> HotFacts<'a> {
-    pub fn new(guard: &'a HotGuard<'a>, keyring: &'a Keyring) -> Self {
-        Self { guard, keyring }
+    /// `time` is at least as new as the view.
+    pub fn new(guard: &'a HotGuard<'a>, keyring: &'a Keyring, time: Time, dev: bool) -> Self {
+        Self { guard, keyring, time, dev }
     }
 
     /// The revision of the record there; 0 = there is none.
@@ -63,19 +67,27 @@ impl Facts for HotFacts<'_> {
     fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, Gap> {
         match self.known(name)? {
             Known::Absent => Ok(None),
-            Known::Record(record) => Ok(Some(record)),
-            Known::Material(..) => Err(Gap::Missing),
+            Known::Record(record) | Known::Version(record, ..) => Ok(Some(record)),
         }
+    }
+}
+
+impl Basis for HotFacts<'_> {
+    fn time(&self) -> Time {
+        self.time
+    }
+    fn is_dev(&self) -> bool {
+        self.dev
     }
 }
 
 impl Materials for HotFacts<'_> {
     type Material = Arc<Material>;
 
-    fn material(&mut self, key: KeyId, version: KeyVersion) -> Result<Arc<Material>, Gap> {
+    fn version(&mut self, key: KeyId, version: KeyVersion) -> Result<Option<Version<Arc<Material>>>, Gap> {
         match self.known(&RecordName::KeyVersion((key, version)))? {
-            Known::Material(material, ..) => Ok(material),
-            Known::Absent => Err(missing(key, version).into()),
+            Known::Version(record, material, ..) => Ok(Of::new(record).map(|head| Version { head, material })),
+            Known::Absent => Ok(None),
             Known::Record(_) => Err(Gap::Missing),
         }
     }

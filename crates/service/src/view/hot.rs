@@ -30,15 +30,24 @@ fn len(known: &Known) -> usize {
     ENTRY_OVERHEAD
         + match known {
             Known::Absent => 0,
-            Known::Material(material, of, _) => material.size() + of.as_bytes().len(),
-            Known::Record(record) => match &**record {
-                Record::Key(key) => {
-                    let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
-                    std::mem::size_of::<Record>() + key.description.as_str().len() + names
-                }
-                _ => std::mem::size_of::<Record>(),
-            },
+            Known::Version(record, material, of, _) => {
+                record_len(record) + material.as_ref().map_or(0, |material| material.size()) + of.as_bytes().len()
+            }
+            Known::Record(record) => record_len(record),
         }
+}
+
+fn record_len(record: &Record) -> usize {
+    let more = match record {
+        Record::Key(key) => {
+            let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
+            let tags: usize = key.tags.iter().map(|(name, value)| 128 + name.len() + value.len()).sum();
+            key.description.as_str().len() + names + tags
+        }
+        Record::KeyVersion(version) => version.public.len(),
+        _ => 0,
+    };
+    std::mem::size_of::<Record>() + more
 }
 
 struct Slot {
@@ -87,7 +96,7 @@ impl HotGuard<'_> {
     /// record that it was derived from.
     pub fn get(&self, key: &RecordKey) -> Option<(Rev, Known)> {
         let slot = self.slot(key)?;
-        if let Known::Material(_, of, rev) = &slot.known
+        if let Known::Version(_, _, of, rev) = &slot.known
             && self.slot(of)?.rev != *rev
         {
             return None;
@@ -151,7 +160,7 @@ impl HotView {
         }
         for Noted { key, rev, known } in read {
             let Some(known) = known else { continue };
-            let of = if let Known::Material(_, of, _) = &known { Some(&**of) } else { None };
+            let of = if let Known::Version(_, _, of, _) = &known { Some(&**of) } else { None };
             let changed_since = |key| hot.last_touch.get(&fingerprint(key)).is_some_and(|at| *at > index);
             let changed = changed_since(&key) || of.is_some_and(changed_since);
             if (blind || !changed) && !hot.map.contains_key(&key) {
@@ -237,7 +246,7 @@ impl Hot {
         self.free.push(at);
         let slot = self.slots[at].take()?;
         self.bytes -= len(&slot.known);
-        if let Known::Material(_, of, _) = &slot.known
+        if let Known::Version(_, _, of, _) = &slot.known
             && let Some(of_key) = self.materials.get_mut(of)
         {
             of_key.retain(|material| material != key);
@@ -260,7 +269,7 @@ impl Hot {
             }
         }
         self.bytes += len;
-        if let Known::Material(_, of, _) = &slot.known {
+        if let Known::Version(_, _, of, _) = &slot.known {
             self.materials.entry(of.clone()).or_default().push(slot.key.clone());
         }
         let (key, slot) = (slot.key.clone(), Some(slot));

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_core::id::KeyId;
-use quorate_core::key_spec::KeySpec;
-use quorate_core::record::AliasRecord;
+use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::key_spec::{KeySpec, Mode, Usages};
+use quorate_core::record::{AliasRecord, KeyVersionRecord};
 use quorate_crypto::material::Material;
 
 use super::*;
@@ -109,7 +109,10 @@ fn a_change_drops_exactly_what_it_touched() {
 fn material(n: u8, of: u8) -> Noted {
     let at = RecordKey::with(Table::KeyVersion, &[0; 6], [n; 32], &[0, 0, 0, 1]);
     let material = Arc::new(Material::read(KeySpec::Aes256, &[n; 32]).unwrap());
-    Noted { key: at, rev: 1, known: Some(Known::Material(material, Arc::new(key(of)), 1)) }
+    let head =
+        KeyVersionRecord::new(KeyId([n; 16]), KeyVersion::FIRST, KeySpec::Aes256, Mode::Blob, Usages::default(), 1);
+    let known = Known::Version(Arc::new(head.into()), Some(material), Arc::new(key(of)), 1);
+    Noted { key: at, rev: 1, known: Some(known) }
 }
 fn is_here(hot: &HotView, n: u8) -> bool {
     hot.read().0.map.contains_key(&material(n, 0).key)
@@ -211,7 +214,7 @@ fn material_is_let_go_with_its_entry() {
     touch(&hot, 1, &[]);
     let noted = material(1, 2);
     let at = noted.key.clone();
-    let Some(Known::Material(material, ..)) = &noted.known else { panic!("not material") };
+    let Some(Known::Version(_, Some(material), ..)) = &noted.known else { panic!("not material") };
     let watch = Arc::downgrade(material);
     hot.offer(1, vec![noted]);
     assert!(watch.upgrade().is_some());

@@ -57,8 +57,12 @@ enum Action {
     /// command fails, what was written is a genuine beginning, but not all.
     #[command(after_help = "Examples:
   quorate file decrypt --in backup.tar.q --out backup.tar
-  quorate file decrypt --aad of=docs < docs.q | tar x")]
+  quorate file decrypt --aad of=docs < docs.q | tar x
+  quorate file decrypt --key payments --in backup.tar.q --out backup.tar  refuses a file of any other key")]
     Decrypt {
+        /// Refuse a file of any key but this one; may be given several times
+        #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
+        key: Vec<String>,
         #[command(flatten)]
         aad: Aad,
         /// Read this file [default: standard input]
@@ -74,7 +78,7 @@ impl FileCommand {
     pub async fn run(self, shared: &Shared) -> CommandResult {
         match self.action {
             Action::Encrypt { key, aad, input, out } => encrypt(shared, key, &aad, input.as_deref(), &out).await,
-            Action::Decrypt { aad, input, out } => decrypt(shared, &aad, input.as_deref(), &out).await,
+            Action::Decrypt { key, aad, input, out } => decrypt(shared, key, &aad, input.as_deref(), &out).await,
         }
     }
 }
@@ -104,13 +108,14 @@ async fn encrypt(shared: &Shared, key: String, aad: &Aad, input: Option<&Path>, 
     report(shared, out.path(), &data_key.key_id, data_key.key_version, progress.done())
 }
 
-async fn decrypt(shared: &Shared, aad: &Aad, input: Option<&Path>, out: &Out) -> CommandResult {
+async fn decrypt(shared: &Shared, key: Vec<String>, aad: &Aad, input: Option<&Path>, out: &Out) -> CommandResult {
     let mut to = out.open(0o600)?;
     let (name, mut from) = files::open_input(input)?;
     let cant = format!("can't decrypt {name}");
     let header = Header::read(&mut from).map_err(|e| Failure::failed(cant.as_str(), e, ""))?;
     let client = shared.client().await?;
-    let request = DecryptRequest { ciphertext: header.wrapped.clone().into(), aad: aad.to_proto(), key: String::new() };
+    let request =
+        DecryptRequest { ciphertext: header.wrapped.clone().into(), aad: aad.to_proto(), key, ..Default::default() };
     let data_key = client.decrypt(request).await.doing(format_args!("decrypt {name}: its data key does not open"))?;
     let streaming = matches!(to, Sink::Stream(_));
     let mut progress = Progress::new(files::regular_len(input));

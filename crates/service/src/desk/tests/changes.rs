@@ -85,7 +85,7 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
     let rig = Rig::new().await;
     let other = rig.other();
     let request = CreateMany {
-        spec: KeySpec::Aes256,
+        kind: aes(),
         count: KeyCount::parse(300).unwrap(),
         description: "for tests".parse().unwrap(),
         token: Some(rig.token(7)),
@@ -121,8 +121,7 @@ async fn a_request_for_many_keys_is_done_once_however_often_it_is_begun() {
 async fn a_request_for_many_keys_that_breaks_off_says_that_some_may_be_there() {
     let rig = Rig::new().await;
     let count = KeyCount::parse(100).unwrap();
-    let request =
-        CreateMany { spec: KeySpec::Aes256, count, description: Default::default(), token: Some(rig.token(7)) };
+    let request = CreateMany { kind: aes(), count, description: Default::default(), token: Some(rig.token(7)) };
     let made = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
     let (first, later) = (&made[..64], made[80].id);
     // As if the first part had not been done, and a key of the second were being destroyed.
@@ -155,7 +154,7 @@ async fn a_request_for_many_keys_makes_only_those_that_are_missing() {
     let rig = Rig::new().await;
     let count = KeyCount::parse(3).unwrap();
     let token = Some(rig.token(7));
-    let request = CreateMany { spec: KeySpec::Aes256, count, description: Default::default(), token };
+    let request = CreateMany { kind: aes(), count, description: Default::default(), token };
     let made = rig.kms.create_keys(&admin(), &request, soon()).await.unwrap();
     let gone = made[1].clone();
     let undo = |facts: &mut EngineFacts<'_>| {

@@ -2,7 +2,7 @@
 
 use super::*;
 use quorate_core::lifecycle::KeyState;
-use quorate_core::request::KeyStates;
+use quorate_core::request::{KeyFilter, KeyStates};
 
 use crate::operation::ListKeys;
 
@@ -29,7 +29,7 @@ async fn the_life_of_a_key() {
     assert_eq!(rotated.current.get(), 2);
     assert!(rotated.rotated_ms >= key.created_ms);
     let made = kms.encrypt(&user(), &named("db"), b"two", &no_aad(), soon()).await.unwrap();
-    assert_eq!((made.key, made.version.get()), (key.id, 2), "the current version encrypts");
+    assert_eq!((made.used.key, made.used.version.get()), (key.id, 2), "the current version encrypts");
     assert_eq!(decrypt(kms, &first).await.unwrap(), b"one", "an old version decrypts");
     assert_eq!(decrypt(kms, &made.ciphertext).await.unwrap(), b"two");
 
@@ -43,7 +43,7 @@ async fn the_life_of_a_key() {
     let window = DeletionWindow::from_days(7).unwrap();
     let doomed = kms.schedule_key_deletion(&admin(), &named("db"), window, soon()).await.unwrap();
     assert!(
-        matches!(doomed.state, KeyState::PendingDeletion { at_ms } if at_ms >= rig.wall.now_ms() + 7 * 86_400_000 - 60_000)
+        matches!(doomed.state, KeyState::PendingDeletion { at_ms, .. } if at_ms >= rig.wall.now_ms() + 7 * 86_400_000 - 60_000)
     );
     refused(encrypt(kms, &named("db"), b"x").await, Reason::KeyPendingDeletion);
     refused(decrypt(kms, &first).await, Reason::KeyPendingDeletion);
@@ -147,7 +147,11 @@ async fn keys_are_listed_and_counted_by_state() {
     }
     kms.schedule_key_deletion(&admin(), &id(made[3]), DeletionWindow::from_days(7).unwrap(), soon()).await.unwrap();
     let listed = async |states: KeyStates| {
-        let wanted = ListKeys { len: PageLen::parse(0).unwrap(), states, token: Bytes::new() };
+        let wanted = ListKeys {
+            len: PageLen::parse(0).unwrap(),
+            filter: KeyFilter { states, ..KeyFilter::any() },
+            token: Bytes::new(),
+        };
         let mut keys: Vec<_> = kms.page(&crate::seal::support::call(&user(), soon()), wanted).await.unwrap().items;
         keys.sort_by_key(|key| key.id);
         keys.into_iter().map(|key| key.id).collect::<Vec<_>>()

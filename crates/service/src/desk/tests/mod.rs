@@ -6,8 +6,10 @@ mod changes;
 #[path = "../../../../replica/tests/support/identity.rs"]
 mod identity;
 mod keys;
+mod kinds;
 mod level;
 mod refusals;
+mod states;
 mod time;
 pub(crate) mod verbs;
 
@@ -20,17 +22,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use quorate_core::access::Access;
+use quorate_core::access::{Access, Want};
 use quorate_core::action::Action;
 use quorate_core::batch::{Batch, Genesis, Rev};
-use quorate_core::decide::{Create, CreateMany, Rotate};
+use quorate_core::decide::{Create, CreateMany, NewKind, Rotate};
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
-use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
+use quorate_core::key_spec::{KeySpec, Usage};
 use quorate_core::level::{LEVEL, Level};
 use quorate_core::principal::{Principal, Role};
 use quorate_core::record::Duty;
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::{DeletionWindow, EncryptionContext, KeyCount, KeyHandle, PageLen, Token};
+use quorate_core::request::{DeletionWindow, EncryptionContext, KeyCount, KeyHandle, PageLen, Tags, Token};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_crypto::{Keyring, Secret};
@@ -312,11 +314,16 @@ fn admin() -> Principal {
 fn user() -> Principal {
     as_role(Role::User)
 }
+fn aes() -> NewKind {
+    NewKind::new(KeySpec::Aes256, None, None).unwrap()
+}
 fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
     Create {
-        spec: KeySpec::Aes256,
+        kind: aes(),
         alias: alias.map(|name| name.parse().unwrap()),
         description: "for tests".parse().unwrap(),
+        tags: Tags::default(),
+        activation: None,
         token,
     }
 }
@@ -353,11 +360,11 @@ impl Use for Looking {
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
         (self.look)();
         match &self.key {
-            Some(key) => at.protect(key, Usage::Encrypt, Algorithm::Blob).map(drop),
+            Some(key) => at.usable(key, Want::new(Usage::Encrypt)).map(drop),
             None => at.namespace().map(drop),
         }
     }
-    fn act(&self, (): (), _: &Tools<'_>) -> Result<(), Error> {
+    fn act(&self, (): (), _: &Tools) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -373,7 +380,7 @@ impl Use for Unasked {
     fn gather<F: UseFacts>(&self, _: &mut Access<'_, F>) -> Result<(), F::Error> {
         Ok(())
     }
-    fn act(&self, (): (), _: &Tools<'_>) -> Result<(), Error> {
+    fn act(&self, (): (), _: &Tools) -> Result<(), Error> {
         Ok(())
     }
 }

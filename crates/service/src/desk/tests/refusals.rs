@@ -159,7 +159,7 @@ async fn every_role_gets_what_is_its_own_and_no_more() {
         }
         ok(false, kms.create_key(&who, &wanted(Some("a"), None), soon()).await.map(drop));
         let count = KeyCount::parse(2).unwrap();
-        let many = CreateMany { spec: KeySpec::Aes256, count, description: Default::default(), token: None };
+        let many = CreateMany { kind: aes(), count, description: Default::default(), token: None };
         ok(false, kms.create_keys(&who, &many, soon()).await.map(drop));
         ok(false, kms.enable_key(&who, &key, soon()).await.map(drop));
         ok(false, kms.disable_key(&who, &key, soon()).await.map(drop));

@@ -4,7 +4,7 @@ use quorate_core::decide::{
     CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
 };
 use quorate_core::principal::Principal;
-use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyHandle, KeyStates, PageLen};
+use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyFilter, KeyHandle, PageLen};
 use quorate_core::views::{AliasView, KeyView};
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ impl Kms {
         token: &[u8],
         until: Instant,
     ) -> Answer<Page<KeyView>> {
-        self.page(&call(who, until), ListKeys { len, states: KeyStates::ANY, token: token.to_vec().into() }).await
+        self.page(&call(who, until), ListKeys { len, filter: KeyFilter::any(), token: token.to_vec().into() }).await
     }
     pub(crate) async fn list_aliases(
         &self,
@@ -94,8 +94,9 @@ impl Kms {
         context: &EncryptionContext,
         until: Instant,
     ) -> Answer<Ciphertext> {
-        let (key, plaintext) = (key.clone(), plaintext.to_vec().into());
-        self.perform(&call(who, until), Encrypt { key, plaintext, context: context.clone() }).await
+        let bound = Binding { context: context.clone(), ..Binding::default() };
+        let wanted = Encrypt { by: By::key(key.clone()), plaintext: plaintext.to_vec().into(), bound };
+        self.perform(&call(who, until), wanted).await
     }
     pub(crate) async fn decrypt(
         &self,
@@ -105,7 +106,9 @@ impl Kms {
         key: Option<&KeyHandle>,
         until: Instant,
     ) -> Answer<Plaintext> {
-        let wanted = Decrypt::new(ciphertext.to_vec().into(), context.clone(), key.cloned())?;
+        let bound = Binding { context: context.clone(), ..Binding::default() };
+        let keys = key.cloned().into_iter().collect();
+        let wanted = Decrypt::new(Given { ciphertext: ciphertext.to_vec().into(), bound, keys, ..Given::default() })?;
         self.perform(&call(who, until), wanted).await
     }
     pub(crate) async fn generate_data_key(

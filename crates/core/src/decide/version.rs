@@ -1,0 +1,216 @@
+//! Change one version of a key: its dates, whether it may be used; activate, deactivate, destroy it.
+
+use super::{Change, Decide, Refusal, Write, touch, version};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
+use crate::id::KeyVersion;
+use crate::lifecycle::{Dates, Row, VersionState};
+use crate::record::{KeyRecord, KeyVersionRecord};
+use crate::request::{InvalidRequest, KeyHandle, Part};
+use crate::seam::NewIds;
+use crate::time::{Time, utc};
+use crate::views::VersionView;
+
+/// What a change makes of a version: with its key's record, so that nothing known of the version is believed any longer.
+fn changed(key: &KeyRecord, mut head: KeyVersionRecord, time: Time, keeps_material: bool) -> Change<VersionView> {
+    let mut key = key.clone();
+    touch(&mut key, time);
+    head.life.updated_ms = head.life.updated_ms.max(time.stamp_ms());
+    let answer = VersionView::new(&key, &head, time);
+    let head = if keeps_material { Write::UpdateKeeping(head.into()) } else { Write::Update(head.into()) };
+    Change { writes: vec![Write::Update(key.into()), head], answer }
+}
+
+/// A date as somebody wants it: milliseconds since 1970; 0 = none.
+pub type NewDate = Option<u64>;
+
+/// Changes dates of a version, or whether it may be used; what is `None` stays.
+///
+/// Refused: the key or the version is not found, or the key waits for its destruction; an activation that has begun, or a
+/// deactivation that has ended, is moved; dates that contradict each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpdateVersion {
+    /// The key.
+    pub key: KeyHandle,
+    /// The version; none = the current one.
+    pub version: Option<KeyVersion>,
+    /// Whether it may be used.
+    pub enabled: Option<bool>,
+    /// [`Dates::activation`].
+    pub activation: NewDate,
+    /// [`Dates::protect_start`].
+    pub protect_start: NewDate,
+    /// [`Dates::process_start`].
+    pub process_start: NewDate,
+    /// [`Dates::protect_stop`].
+    pub protect_stop: NewDate,
+    /// [`Dates::deactivation`].
+    pub deactivation: NewDate,
+}
+
+impl UpdateVersion {
+    fn moved(&self, key: &KeyRecord, head: &KeyVersionRecord, now: Time) -> Result<Dates, Refusal> {
+        let before = head.life.dates;
+        let dates = Dates {
+            activation: self.activation.unwrap_or(before.activation),
+            protect_start: self.protect_start.unwrap_or(before.protect_start),
+            process_start: self.process_start.unwrap_or(before.process_start),
+            protect_stop: self.protect_stop.unwrap_or(before.protect_stop),
+            deactivation: self.deactivation.unwrap_or(before.deactivation),
+            ..before
+        };
+        let state = head.life.state(key.has_retired(head.version), now);
+        if dates.activation != before.activation && state != VersionState::PreActive {
+            return Err(Refusal::VersionState(key.id, head.version, state));
+        }
+        if dates.deactivation != before.deactivation && head.life.ended(before.deactivation, now) {
+            let (key, version, at_ms) = (key.id, head.version, before.deactivation);
+            return Err(Refusal::Ended { key, version, at_ms });
+        }
+        let ends = [dates.protect_stop, dates.deactivation].into_iter().filter(|end| *end != 0).min();
+        let starts = dates.activation.max(dates.protect_start);
+        match ends {
+            Some(end) if end <= starts => Err(Refusal::Invalid(InvalidRequest::wrong(
+                Part::Date,
+                format!("the version would end on {}, before it begins on {}", utc(end), utc(starts)),
+            ))),
+            _ => Ok(dates),
+        }
+    }
+}
+
+impl Decide for UpdateVersion {
+    type Answer = VersionView;
+
+    fn action(&self) -> Action {
+        Action::UpdateVersion
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
+        let key = at.key(&self.key)?;
+        let head = version(at, Row::Update, &key, self.version)?;
+        let mut after = KeyVersionRecord::clone(&head);
+        after.life.dates = self.moved(&key, &head, at.time())?;
+        after.life.enabled = self.enabled.unwrap_or(head.life.enabled);
+        if after == *head {
+            return Ok(Change::none(VersionView::new(&key, &head, at.time())));
+        }
+        // A version whose material is gone has none to keep.
+        Ok(changed(&key, after, at.time(), head.life.dates.destroyed == 0))
+    }
+}
+
+/// Lets a version that is not active yet be used from now on.
+///
+/// Refused: the key or the version is not found; the version is not pre-active.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Activate {
+    /// The key.
+    pub key: KeyHandle,
+    /// The version; none = the current one.
+    pub version: Option<KeyVersion>,
+}
+
+impl Decide for Activate {
+    type Answer = VersionView;
+
+    fn action(&self) -> Action {
+        Action::Activate
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
+        let key = at.key(&self.key)?;
+        let mut head = KeyVersionRecord::clone(&*version(at, Row::Activate, &key, self.version)?);
+        let now_ms = at.time().stamp_ms();
+        (head.life.dates.activation, head.life.updated_ms) = (now_ms, now_ms);
+        Ok(changed(&key, head, at.time(), true))
+    }
+}
+
+/// Why a version is revoked (KMIP 2.1 §11.48).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Revocation {
+    /// It is not to protect any more.
+    Deactivate,
+    /// Somebody else may know its material.
+    Compromise {
+        /// Since when, ms since 1970; 0 = now.
+        since_ms: u64,
+    },
+}
+
+/// Takes a version out of use: deactivated it protects nothing more, compromised it processes only for who may do even that.
+///
+/// Refused: the key or the version is not found; the version can't be deactivated any more, or not yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revoke {
+    /// The key.
+    pub key: KeyHandle,
+    /// The version; none = the current one.
+    pub version: Option<KeyVersion>,
+    /// Why.
+    pub why: Revocation,
+}
+
+impl Decide for Revoke {
+    type Answer = VersionView;
+
+    fn action(&self) -> Action {
+        Action::Revoke
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
+        let key = at.key(&self.key)?;
+        let row = match self.why {
+            Revocation::Deactivate => Row::Deactivate,
+            Revocation::Compromise { .. } => Row::Compromise,
+        };
+        let before = version(at, row, &key, self.version)?;
+        let (mut head, now_ms) = (KeyVersionRecord::clone(&before), at.time().stamp_ms());
+        let dates = &mut head.life.dates;
+        match self.why {
+            Revocation::Deactivate if before.life.ended(dates.deactivation, at.time()) => {}
+            Revocation::Deactivate => dates.deactivation = now_ms,
+            Revocation::Compromise { since_ms: 0 } if dates.compromise != 0 => {}
+            Revocation::Compromise { since_ms: 0 } => dates.compromise = now_ms,
+            Revocation::Compromise { since_ms } if since_ms > now_ms => {
+                let why = format!("the key can't be compromised since {}, which is to come", utc(since_ms));
+                return Err(Refusal::Invalid(InvalidRequest::wrong(Part::Date, why)).into());
+            }
+            Revocation::Compromise { since_ms } => dates.compromise = since_ms,
+        }
+        if head == *before {
+            return Ok(Change::none(VersionView::new(&key, &head, at.time())));
+        }
+        head.life.updated_ms = head.life.updated_ms.max(now_ms);
+        let keeps_material = head.life.dates.destroyed == 0;
+        Ok(changed(&key, head, at.time(), keeps_material))
+    }
+}
+
+/// Destroys the material of a version, at once and for ever; what is known of it stays.
+///
+/// Refused: the key or the version is not found; the version is active, or destroyed already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DestroyVersion {
+    /// The key.
+    pub key: KeyHandle,
+    /// The version.
+    pub version: KeyVersion,
+}
+
+impl Decide for DestroyVersion {
+    type Answer = VersionView;
+
+    fn action(&self) -> Action {
+        Action::DestroyVersion
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
+        let key = at.key(&self.key)?;
+        let mut head = KeyVersionRecord::clone(&*version(at, Row::DestroyVersion, &key, Some(self.version))?);
+        head.life.dates.destroyed = at.time().stamp_ms();
+        Ok(changed(&key, head, at.time(), false))
+    }
+}

@@ -1,0 +1,177 @@
+//! The domain's terms in the words of `quorate.v1`, and back.
+
+use bytes::Bytes;
+use quorate_proto::v1;
+use quorate_service::SecretBytes;
+use quorate_service::core::decide::NewKind;
+use quorate_service::core::id::KeyVersion;
+use quorate_service::core::key_spec::{KeySpec, Usages};
+use quorate_service::core::lifecycle::{KeyState, VersionState};
+use quorate_service::core::request::{
+    EncryptionContext, InvalidRequest, KeyFilter, KeyHandle, KeyStates, Part, Tags, Token,
+};
+use quorate_service::core::views::{AliasView, KeyView, VersionView};
+use quorate_service::desk::PageToken;
+use quorate_service::operation::{By, Used, Versions};
+use tonic::{Response, Status};
+
+use crate::keys::refused;
+
+pub(crate) fn parse<T: std::str::FromStr<Err = InvalidRequest>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(refused)
+}
+
+pub(crate) fn optional<T: std::str::FromStr<Err = InvalidRequest>>(text: &str) -> Result<Option<T>, Status> {
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+pub(crate) fn token(bytes: &[u8]) -> Result<Option<Token>, Status> {
+    Token::parse(bytes).map_err(refused)
+}
+
+pub(crate) fn context(pairs: Vec<v1::AssociatedData>) -> Result<EncryptionContext, Status> {
+    EncryptionContext::new(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()).map_err(refused)
+}
+
+pub(crate) fn key(view: KeyView) -> v1::Key {
+    let (state, deletion_ms) = match view.state {
+        KeyState::Enabled => (v1::KeyState::Enabled, 0),
+        KeyState::Disabled => (v1::KeyState::Disabled, 0),
+        KeyState::PendingDeletion { at_ms, .. } => (v1::KeyState::PendingDeletion, at_ms),
+        // The desk does not find destroyed keys; the protocol has no word for them.
+        KeyState::Destroyed => (v1::KeyState::Unspecified, 0),
+    };
+    v1::Key {
+        key_id: view.id.to_string(),
+        state: state.into(),
+        spec: view.spec.as_str().to_owned(),
+        current_version: view.current.get(),
+        created_ms: view.created_ms,
+        deletion_ms,
+        description: view.description.as_str().to_owned(),
+        rotated_ms: view.rotated_ms,
+        aliases: view.aliases.iter().map(ToString::to_string).collect(),
+        usage: usage(view.usage),
+        updated_ms: view.updated_ms,
+        tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
+    }
+}
+
+pub(crate) fn usage(usages: Usages) -> Vec<String> {
+    usages.iter().map(|usage| usage.as_str().to_owned()).collect()
+}
+
+fn version(view: VersionView) -> v1::Version {
+    let state = match view.state {
+        VersionState::PreActive => v1::VersionState::PreActive,
+        VersionState::Active => v1::VersionState::Active,
+        VersionState::Deactivated => v1::VersionState::Deactivated,
+        VersionState::Compromised => v1::VersionState::Compromised,
+        VersionState::Destroyed => v1::VersionState::Destroyed,
+        VersionState::DestroyedCompromised => v1::VersionState::DestroyedCompromised,
+    };
+    let algorithms = view.algorithms();
+    let dates = view.dates;
+    v1::Version {
+        version: view.version.get(),
+        state: state.into(),
+        enabled: view.enabled,
+        spec: view.spec.as_str().to_owned(),
+        usage: usage(view.ops),
+        algorithms: algorithms.into_iter().map(|one| one.as_str().to_owned()).collect(),
+        created_ms: view.created_ms,
+        updated_ms: view.updated_ms,
+        activation_ms: dates.activation,
+        protect_start_ms: dates.protect_start,
+        process_start_ms: dates.process_start,
+        protect_stop_ms: dates.protect_stop,
+        deactivation_ms: dates.deactivation,
+        compromise_ms: dates.compromise,
+        destroyed_ms: dates.destroyed,
+        material_id: Bytes::copy_from_slice(&view.material_id),
+    }
+}
+
+pub(crate) fn version_response(view: VersionView) -> Response<v1::VersionResponse> {
+    Response::new(v1::VersionResponse { key_id: view.key.to_string(), version: Some(version(view)) })
+}
+
+pub(crate) fn versions_response(page: Versions) -> Response<v1::ListVersionsResponse> {
+    let last = page.versions.last().map(|last| last.version.get());
+    Response::new(v1::ListVersionsResponse {
+        key_id: page.key.to_string(),
+        next_before: last.filter(|_| page.more).unwrap_or(0),
+        versions: page.versions.into_iter().map(version).collect(),
+    })
+}
+
+/// A version by its number; 0 = the current one.
+pub(crate) fn number(version: u32) -> Option<KeyVersion> {
+    KeyVersion::new(version)
+}
+
+/// By what something is to be done.
+pub(crate) fn by(key: &str, version: u32, algorithm: &str) -> Result<By, Status> {
+    Ok(By { key: parse(key)?, version: number(version), algorithm: optional(algorithm)? })
+}
+
+/// By what something was done: key, version, algorithm.
+pub(crate) fn used(used: Used) -> (String, u32, String) {
+    (used.key.to_string(), used.version.get(), used.algorithm.as_str().to_owned())
+}
+
+/// The keys that are expected.
+pub(crate) fn keys(named: &[String]) -> Result<Vec<KeyHandle>, Status> {
+    named.iter().map(|key| parse(key)).collect()
+}
+
+/// What kind of key is to be made.
+pub(crate) fn kind(spec: &str, usage: &str, algorithm: &str) -> Result<NewKind, Status> {
+    let spec = optional(spec)?.unwrap_or(KeySpec::DEFAULT);
+    NewKind::new(spec, optional(usage)?, optional(algorithm)?).map_err(refused)
+}
+
+pub(crate) fn tags(tags: Vec<v1::Tag>) -> Result<Tags, Status> {
+    Tags::new(tags.into_iter().map(|tag| (tag.name, tag.value))).map_err(refused)
+}
+
+/// The states that a list is of; none named = any.
+fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
+    let mut states = KeyStates::default();
+    for state in &asked.states {
+        match v1::KeyState::try_from(*state) {
+            Ok(v1::KeyState::Enabled) => states.enabled = true,
+            Ok(v1::KeyState::Disabled) => states.disabled = true,
+            Ok(v1::KeyState::PendingDeletion) => states.pending_deletion = true,
+            Ok(v1::KeyState::Unspecified) | Err(_) => {
+                let why = "a key is in none of the states asked for: enabled, disabled, pending deletion";
+                return Err(refused(InvalidRequest::wrong(Part::State, why)));
+            }
+        }
+    }
+    Ok(if asked.states.is_empty() { KeyStates::ANY } else { states })
+}
+
+/// Which keys a list is of.
+pub(crate) fn filter(asked: &mut v1::ListKeysRequest) -> Result<KeyFilter, Status> {
+    let specs = asked.specs.iter().map(|spec| parse(spec)).collect::<Result<_, _>>()?;
+    Ok(KeyFilter { states: states(asked)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
+}
+
+pub(crate) fn key_response(view: KeyView) -> Response<v1::KeyResponse> {
+    Response::new(v1::KeyResponse { key: Some(key(view)) })
+}
+
+pub(crate) fn alias(view: AliasView) -> v1::Alias {
+    v1::Alias { name: view.name.to_string(), key_id: view.key.to_string(), created_ms: view.created_ms }
+}
+
+pub(crate) fn next_page(token: Option<PageToken>) -> Bytes {
+    token.map(|token| Bytes::copy_from_slice(token.as_bytes())).unwrap_or_default()
+}
+
+/// Plaintext on its way out to the caller who asked for it: moved, not copied. What the message holds is wiped when the
+/// process's allocator gets it back.
+pub(crate) fn released(mut secret: SecretBytes) -> Bytes {
+    std::mem::take(&mut *secret).into()
+}

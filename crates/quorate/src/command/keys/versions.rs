@@ -1,0 +1,235 @@
+//! `quorate keys versions`, `update-version`, `activate`, `revoke`, `destroy-version`: the life of a key's versions.
+
+use clap::Subcommand;
+use quorate_client::v1::{
+    ListVersionsRequest, RevokeVersionRequest, UpdateVersionRequest, Version, VersionRequest, VersionResponse,
+    VersionState,
+};
+use quorate_core::request::PAGE_LEN_MAX;
+use serde_json::{Value, json};
+
+use super::Which;
+use crate::command::Shared;
+use crate::command::failure::{CommandResult, Doing, Failure};
+use crate::command::output::{self, Column, List, Shown};
+use crate::command::words;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Versions {
+    /// List a key's versions, newest first
+    #[command(after_help = "Examples:
+  quorate keys versions payments
+  quorate keys versions payments --output json  with their dates and algorithms")]
+    Versions(Which),
+    /// Change a version's dates, or whether it may be used
+    #[command(after_help = "Examples:
+  quorate keys update-version payments --protect-stop 2027-12-31
+  quorate keys update-version payments --version 3 --enabled false
+  quorate keys update-version payments --deactivation none")]
+    UpdateVersion {
+        #[command(flatten)]
+        which: Which,
+        /// Which version [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+        /// Whether it may be used
+        #[arg(long, value_name = "BOOL")]
+        enabled: Option<bool>,
+        /// From when it may be used at all; only while it is pre-active
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        activation: Option<u64>,
+        /// From when it may protect: encrypt, sign
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        protect_start: Option<u64>,
+        /// From when it may process: decrypt, verify
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        process_start: Option<u64>,
+        /// Until when it may protect
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        protect_stop: Option<u64>,
+        /// From when it is deactivated, and processes only
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        deactivation: Option<u64>,
+    },
+    /// Let a version that is not active yet be used from now on
+    #[command(after_help = "Examples:
+  quorate keys activate payments")]
+    Activate {
+        #[command(flatten)]
+        which: Which,
+        /// Which version [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+    },
+    /// Take a version out of use: it protects nothing more, and processes what it protected
+    #[command(after_help = "Examples:
+  quorate keys revoke payments --version 2
+  quorate keys revoke payments --version 2 --compromised --since 2026-11-01  only administrators decrypt with it then")]
+    Revoke {
+        #[command(flatten)]
+        which: Which,
+        /// Which version [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+        /// Somebody else may know its material
+        #[arg(long)]
+        compromised: bool,
+        /// Since when that is so [default: now]
+        #[arg(long, value_name = "DATE", requires = "compromised", value_parser = words::date)]
+        since: Option<u64>,
+    },
+    /// Destroy a version's material, at once and for ever; it must not be active
+    #[command(after_help = "Examples:
+  quorate keys revoke payments --version 2
+  quorate keys destroy-version payments --version 2")]
+    DestroyVersion {
+        #[command(flatten)]
+        which: Which,
+        /// Which version
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: u32,
+    },
+}
+
+impl Versions {
+    /// Does it.
+    pub(super) async fn run(self, shared: &Shared) -> CommandResult {
+        let client = shared.client().await?;
+        let answer = match self {
+            Self::Versions(which) => return list(shared, which).await,
+            Self::UpdateVersion {
+                which,
+                version,
+                enabled,
+                activation,
+                protect_start,
+                process_start,
+                protect_stop,
+                deactivation,
+            } => {
+                let request = UpdateVersionRequest {
+                    key: which.key,
+                    version: version.unwrap_or(0),
+                    enabled,
+                    activation_ms: activation,
+                    protect_start_ms: protect_start,
+                    process_start_ms: process_start,
+                    protect_stop_ms: protect_stop,
+                    deactivation_ms: deactivation,
+                };
+                client.update_version(request).await.doing("update the version")?
+            }
+            Self::Activate { which, version } => {
+                let request = VersionRequest { key: which.key, version: version.unwrap_or(0) };
+                client.activate_version(request).await.doing("activate the version")?
+            }
+            Self::Revoke { which, version, compromised, since } => {
+                let (version, since_ms) = (version.unwrap_or(0), since.unwrap_or(0));
+                let request = RevokeVersionRequest { key: which.key, version, compromised, since_ms };
+                client.revoke_version(request).await.doing("revoke the version")?
+            }
+            Self::DestroyVersion { which, version } => {
+                let request = VersionRequest { key: which.key, version };
+                client.destroy_version(request).await.doing("destroy the version")?
+            }
+        };
+        show(shared, answer)
+    }
+}
+
+const COLUMNS: [Column; 8] = [
+    ("VERSION", 7, Shown::Always),
+    ("STATE", 11, Shown::Always),
+    ("ENABLED", 7, Shown::Always),
+    ("SPEC", 11, Shown::Always),
+    ("CREATED", 20, Shown::Always),
+    ("PROTECTS UNTIL", 20, Shown::Wide),
+    ("DEACTIVATED", 20, Shown::Wide),
+    ("ALGORITHMS", 0, Shown::Wide),
+];
+
+async fn list(shared: &Shared, which: Which) -> CommandResult {
+    let client = shared.client().await?;
+    let mut list = List::begin(shared.format(), "versions", COLUMNS);
+    let mut before = 0;
+    loop {
+        let request = ListVersionsRequest { key: which.key.clone(), limit: PAGE_LEN_MAX, before };
+        let page = client.list_versions(request).await.doing("list versions")?;
+        list.add(&page.versions, to_json, |v| {
+            [
+                v.version.to_string(),
+                state(v).into(),
+                if v.enabled { "yes" } else { "no" }.into(),
+                v.spec.clone(),
+                output::date(v.created_ms),
+                output::date(v.protect_stop_ms),
+                output::date(v.deactivation_ms),
+                v.algorithms.join(","),
+            ]
+        })?;
+        before = page.next_before;
+        if before == 0 || list.unwanted() {
+            return list.end();
+        }
+    }
+}
+
+fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
+    let missing = || Failure::failed("can't show the version", "the answer holds none", "");
+    let version = answer.version.ok_or_else(missing)?;
+    let mut json = to_json(&version);
+    json["key_id"] = answer.key_id.clone().into();
+    shared.format().print(&json, || {
+        output::fields([
+            ("key", answer.key_id),
+            ("version", version.version.to_string()),
+            ("state", state(&version).to_owned()),
+            ("enabled", if version.enabled { "yes" } else { "no" }.into()),
+            ("spec", version.spec.clone()),
+            ("usage", version.usage.join(", ")),
+            ("algorithms", version.algorithms.join(", ")),
+            ("created", output::date(version.created_ms)),
+            ("active from", output::date(version.activation_ms)),
+            ("protects from", output::date(version.protect_start_ms)),
+            ("processes from", output::date(version.process_start_ms)),
+            ("protects until", output::date(version.protect_stop_ms)),
+            ("deactivated from", output::date(version.deactivation_ms)),
+            ("compromised since", output::date(version.compromise_ms)),
+            ("destroyed", output::date(version.destroyed_ms)),
+        ])
+    })
+}
+
+/// A version in JSON, the same in every answer.
+fn to_json(version: &Version) -> Value {
+    json!({
+        "version": version.version,
+        "state": state(version),
+        "enabled": version.enabled,
+        "spec": version.spec,
+        "usage": version.usage,
+        "algorithms": version.algorithms,
+        "created_at": output::moment(version.created_ms),
+        "updated_at": output::moment(version.updated_ms),
+        "activation_at": output::moment(version.activation_ms),
+        "protect_start_at": output::moment(version.protect_start_ms),
+        "process_start_at": output::moment(version.process_start_ms),
+        "protect_stop_at": output::moment(version.protect_stop_ms),
+        "deactivation_at": output::moment(version.deactivation_ms),
+        "compromise_at": output::moment(version.compromise_ms),
+        "destroyed_at": output::moment(version.destroyed_ms),
+        "material_id": output::hex(&version.material_id),
+    })
+}
+
+fn state(version: &Version) -> &'static str {
+    match version.state() {
+        VersionState::PreActive => "pre-active",
+        VersionState::Active => "active",
+        VersionState::Deactivated => "deactivated",
+        VersionState::Compromised => "compromised",
+        VersionState::Destroyed => "destroyed",
+        VersionState::DestroyedCompromised => "destroyed-compromised",
+        VersionState::Unspecified => "unknown",
+    }
+}
