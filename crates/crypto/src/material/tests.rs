@@ -172,6 +172,20 @@ fn every_key_does_what_the_table_says_and_nothing_else() {
     assert!(done > 150);
 }
 
+/// One parsed key serves many callers at once.
+#[test]
+fn keys_are_used_by_many_threads_at_once() {
+    for (spec, _, key) in keys() {
+        let usage = spec.purpose().usages().iter().next().unwrap();
+        let by = *spec.algorithms(usage).iter().find(|by| **by != Algorithm::Blob).unwrap();
+        std::thread::scope(|threads| {
+            let workers: Vec<_> =
+                (0..4).map(|_| threads.spawn(|| (0..4).all(|_| use_key(&key, usage, by).is_ok()))).collect();
+            assert!(workers.into_iter().all(|worker| worker.join().unwrap()), "{}", spec.as_str());
+        });
+    }
+}
+
 #[test]
 fn what_is_bound_differs_by_algorithm() {
     let keys: Vec<_> = keys().collect();
