@@ -114,14 +114,11 @@ impl Material {
 
     /// Whether the private key's work takes a tenth of a millisecond, or more: RSA, ML-DSA and the larger curves.
     pub fn is_slow(&self) -> bool {
-        match &self.0 {
-            Kind::Aes(_) | Kind::Mac(_) => false,
-            Kind::Pair(pair) => match pair.public().spec() {
-                KeySpec::P256 | KeySpec::Ed25519 | KeySpec::X25519 => false,
-                KeySpec::MlKem512 | KeySpec::MlKem768 | KeySpec::MlKem1024 => false,
-                _ => true,
-            },
-        }
+        let fast = |spec| {
+            use KeySpec::{Ed25519, MlKem512, MlKem768, MlKem1024, P256, X25519};
+            matches!(spec, P256 | Ed25519 | X25519 | MlKem512 | MlKem768 | MlKem1024)
+        };
+        self.public().is_some_and(|public| !fast(public.spec()))
     }
 
     /// Bytes that it takes in memory, about.
