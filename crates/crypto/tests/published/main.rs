@@ -124,5 +124,5 @@ fn coordinate(spec: KeySpec, number: &[u8]) -> Option<Vec<u8>> {
 
 /// The key of a curve with that private number.
 fn of_curve(spec: KeySpec, number: &[u8]) -> Option<Material> {
-    key(spec, &pkcs8(spec, &der(0x30, &[&[2, 1, 1], &der(4, &[&coordinate(spec, number)?])])))
+    Material::read(spec, &pkcs8(spec, &der(0x30, &[&[2, 1, 1], &der(4, &[&coordinate(spec, number)?])])))
 }
