@@ -90,6 +90,8 @@ const AES_BLOB_WRAP: &[Algorithm] = &[AesKwp, AesKw, Blob, AesGcm, AesCbc, AesCb
 const CMAC: &[Algorithm] = &[AesCmac];
 const DERIVE: &[Algorithm] = &[Kbkdf, DeriveHmac, DeriveHash, Pbkdf2];
 const RSA_OAEP: &[Algorithm] = &[RsaOaepSha256, RsaOaepSha384, RsaOaepSha512, RsaOaepSha1];
+const RSA_WRAP: &[Algorithm] =
+    &[RsaOaepSha256, RsaOaepSha384, RsaOaepSha512, RsaOaepSha1, RsaAesKwpSha256, RsaAesKwpSha1];
 const RSA_SIGN: &[Algorithm] =
     &[RsaPssSha256, RsaPssSha384, RsaPssSha512, RsaPkcs1Sha256, RsaPkcs1Sha384, RsaPkcs1Sha512];
 const ECDH: &[Algorithm] = &[Ecdh];
@@ -115,11 +117,11 @@ specs! {
     /// HMAC with SHA-512.
     HmacSha512 = 20, "hmac-sha512", Mac(64), fips: true, [Mac: &[Algorithm::HmacSha512], Derive: DERIVE];
     /// RSA with a modulus of 2048 bits.
-    Rsa2048 = 32, "rsa-2048", Pair, fips: true, [Sign: RSA_SIGN, Encrypt: RSA_OAEP, Wrap: RSA_OAEP];
+    Rsa2048 = 32, "rsa-2048", Pair, fips: true, [Sign: RSA_SIGN, Encrypt: RSA_OAEP, Wrap: RSA_WRAP];
     /// RSA with a modulus of 3072 bits.
-    Rsa3072 = 33, "rsa-3072", Pair, fips: true, [Sign: RSA_SIGN, Encrypt: RSA_OAEP, Wrap: RSA_OAEP];
+    Rsa3072 = 33, "rsa-3072", Pair, fips: true, [Sign: RSA_SIGN, Encrypt: RSA_OAEP, Wrap: RSA_WRAP];
     /// RSA with a modulus of 4096 bits.
-    Rsa4096 = 34, "rsa-4096", Pair, fips: true, [Sign: RSA_SIGN, Encrypt: RSA_OAEP, Wrap: RSA_OAEP];
+    Rsa4096 = 34, "rsa-4096", Pair, fips: true, [Sign: RSA_SIGN, Encrypt: RSA_OAEP, Wrap: RSA_WRAP];
     /// The curve P-256 (secp256r1).
     P256 = 48, "p-256", Pair, fips: true, [Sign: &[EcdsaSha256], Agree: ECDH];
     /// The curve P-384 (secp384r1).

@@ -112,6 +112,10 @@ algorithms! {
     RsaOaepSha384 = "rsa-oaep-sha384", Sha384;
     /// RSAES-OAEP with SHA-512.
     RsaOaepSha512 = "rsa-oaep-sha512", Sha512;
+    /// A fresh AES-256 key under RSAES-OAEP with SHA-1, then what it wraps by `aes-kwp` (PKCS#11, CKM_RSA_AES_KEY_WRAP).
+    RsaAesKwpSha1 = "rsa-aes-kwp-sha1", Sha1;
+    /// The same with SHA-256.
+    RsaAesKwpSha256 = "rsa-aes-kwp-sha256", Sha256;
     /// RSASSA-PSS (RFC 8017) with SHA-256, in MGF1 alike, and a salt as long as the digest.
     RsaPssSha256 = "rsa-pss-sha256", Sha256;
     /// RSASSA-PSS with SHA-384.

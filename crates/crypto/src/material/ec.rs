@@ -2,7 +2,7 @@
 //! Signatures are DER; [`raw_signature`] and [`der_signature`] turn them into `r ‖ s` and back.
 
 use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, ECDH_P521};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, KeyPair as _};
 use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
@@ -14,6 +14,9 @@ use super::error::{UseError, no_context};
 use super::rsa::imported;
 use super::{SignInput, encode};
 use crate::secret::SecretBytes;
+
+/// The tag of a point beside its private number (RFC 5915).
+const POINT: u8 = 0xa1;
 
 /// What the library calls a curve.
 struct Curve {
@@ -51,7 +54,7 @@ pub(super) struct PrivateKey {
 impl PrivateKey {
     pub(super) fn generate(spec: KeySpec) -> SecretBytes {
         let curve = curve(spec).expect("a curve");
-        encoded(&EcdsaKeyPair::generate(curve.signing).expect("aws-lc has memory and randomness"))
+        encoded(spec, &EcdsaKeyPair::generate(curve.signing).expect("aws-lc has memory and randomness"))
     }
 
     /// Reads a key of that curve.
@@ -67,7 +70,7 @@ impl PrivateKey {
             wrong(&format!("the PKCS#8 holds no ECPrivateKey (RFC 5915) with a number of {} bytes", curve.len))
         })?;
         let refused =
-            || wrong("the private number is 0 or too large for the curve, or the public point is not its own");
+            || wrong("the private number is 0 or too large for the curve, or what stands beside it is of another");
         let signing = EcdsaKeyPair::from_pkcs8(curve.signing, pkcs8).map_err(|_| refused())?;
         let agreeing = curve.agreeing.map(|by| agreement::PrivateKey::from_private_key_der(by, pkcs8));
         let agreeing = agreeing.transpose().map_err(|_| refused())?;
@@ -75,7 +78,7 @@ impl PrivateKey {
     }
 
     pub(super) fn pkcs8(&self) -> SecretBytes {
-        encoded(&self.signing)
+        encoded(self.spec, &self.signing)
     }
 
     pub(super) fn spki(&self) -> Vec<u8> {
@@ -101,8 +104,17 @@ impl PrivateKey {
     }
 }
 
-fn encoded(pair: &EcdsaKeyPair) -> SecretBytes {
-    Zeroizing::new(pair.to_pkcs8v1().expect("a key of a curve encodes").as_ref().to_vec())
+/// As the library would not always: it leaves out the point where it was left out when it read the key.
+fn encoded(spec: KeySpec, pair: &EcdsaKeyPair) -> SecretBytes {
+    let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().expect("a key of a curve encodes");
+    encode::pkcs8(spec, &private_key(number.as_ref(), pair.public_key().as_ref()))
+}
+
+/// An ECPrivateKey (RFC 5915), with its point, and without its curve, which stands outside.
+pub(super) fn private_key(number: &[u8], point: &[u8]) -> SecretBytes {
+    let point = der::element(der::BIT_STRING, &[&[0], point]);
+    let number = der::element(der::OCTET_STRING, &[number]);
+    der::element(der::SEQUENCE, &[&der::unsigned(&[1]), &number, &der::element(POINT, &[&point])])
 }
 
 fn fits(spec: KeySpec, by: Algorithm) -> Result<(), UseError> {

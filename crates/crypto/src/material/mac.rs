@@ -1,7 +1,7 @@
 //! Keys for HMAC (RFC 2104). A code is never truncated: one that is shorter does not verify.
 
 use aws_lc_rs::hmac;
-use quorate_core::key_spec::{Algorithm, KeySpec};
+use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
 use zeroize::Zeroizing;
 
 use super::digest;
@@ -13,6 +13,7 @@ const LEN_MAX: usize = 128;
 
 /// A key of 14 to 128 bytes.
 pub(super) struct MacKey {
+    spec: KeySpec,
     bytes: Secret<LEN_MAX>,
     len: usize,
 }
@@ -25,7 +26,7 @@ impl MacKey {
         }
         let mut padded = Zeroizing::new([0; LEN_MAX]);
         padded.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(Self { bytes: Secret::copy_of(&padded), len: bytes.len() })
+        Some(Self { spec, bytes: Secret::copy_of(&padded), len: bytes.len() })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -33,17 +34,9 @@ impl MacKey {
     }
 
     fn key(&self, algorithm: Algorithm) -> Result<hmac::Key, UseError> {
-        match algorithm {
-            Algorithm::HmacSha1
-            | Algorithm::HmacSha224
-            | Algorithm::HmacSha256
-            | Algorithm::HmacSha384
-            | Algorithm::HmacSha512 => {
-                let digest = algorithm.digest().ok_or(UseError::NotFitting)?;
-                Ok(hmac::Key::new(digest::hmac(digest), self.bytes()))
-            }
-            _ => Err(UseError::NotFitting),
-        }
+        let digest =
+            algorithm.digest().filter(|_| self.spec.fits(Usage::Mac, algorithm)).ok_or(UseError::NotFitting)?;
+        Ok(hmac::Key::new(digest::hmac(digest), self.bytes()))
     }
 
     pub(super) fn mac(&self, algorithm: Algorithm, message: &[u8]) -> Result<Vec<u8>, UseError> {

@@ -44,7 +44,7 @@ use self::symmetric::SymmetricKey;
 use crate::secret::SecretBytes;
 
 /// What is signed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum SignInput<'a> {
     /// A message.
     Message(&'a [u8]),
@@ -114,14 +114,11 @@ impl Material {
 
     /// Whether the private key's work takes a tenth of a millisecond, or more: RSA, ML-DSA and the larger curves.
     pub fn is_slow(&self) -> bool {
-        match &self.0 {
-            Kind::Aes(_) | Kind::Mac(_) => false,
-            Kind::Pair(pair) => match pair.public().spec() {
-                KeySpec::P256 | KeySpec::Ed25519 | KeySpec::X25519 => false,
-                KeySpec::MlKem512 | KeySpec::MlKem768 | KeySpec::MlKem1024 => false,
-                _ => true,
-            },
-        }
+        let fast = |spec| {
+            use KeySpec::{Ed25519, MlKem512, MlKem768, MlKem1024, P256, X25519};
+            matches!(spec, P256 | Ed25519 | X25519 | MlKem512 | MlKem768 | MlKem1024)
+        };
+        self.public().is_some_and(|public| !fast(public.spec()))
     }
 
     /// Bytes that it takes in memory, about.
@@ -230,15 +227,15 @@ impl Material {
         }
     }
 
-    /// Wraps another key's bytes: key wrap (RFC 3394, RFC 5649), or RSA-OAEP.
+    /// Wraps another key's bytes: key wrap (RFC 3394, RFC 5649), or for a pair's owner by RSA.
     ///
     /// # Errors
     /// [`UseError::Invalid`]: a key of a length that can't be wrapped so; [`UseError::NotFitting`], [`UseError::Failed`].
-    pub fn wrap(&self, by: Algorithm, key: &[u8]) -> Result<Vec<u8>, UseError> {
+    pub fn wrap(&self, by: Algorithm, key: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, UseError> {
         match &self.0 {
             Kind::Aes(kek) => kek.wrap(by, key),
             Kind::Mac(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => pair.public().encrypt(by, key),
+            Kind::Pair(pair) => pair.public().wrap(by, key, entropy),
         }
     }
 
@@ -250,7 +247,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(kek) => kek.unwrap(by, wrapped),
             Kind::Mac(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => pair.decrypt(by, wrapped),
+            Kind::Pair(pair) => pair.unwrap(by, wrapped),
         }
     }
 

@@ -120,6 +120,13 @@ impl Pair {
         }
     }
 
+    pub(super) fn unwrap(&self, by: Algorithm, wrapped: &[u8]) -> Result<SecretBytes, UseError> {
+        match &self.private {
+            Private::Rsa(key) => key.unwrap(by, wrapped),
+            _ => Err(UseError::NotFitting),
+        }
+    }
+
     pub(super) fn agree(&self, peer: &PublicKey) -> Result<SecretBytes, UseError> {
         let own = self.public.spec();
         match (&self.private, peer.key()) {

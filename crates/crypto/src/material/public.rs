@@ -1,7 +1,8 @@
 //! Public keys: those of pairs, and those that others bring along.
 
 use quorate_core::key_spec::{Algorithm, KeySpec};
-use quorate_core::request::InvalidRequest;
+use quorate_core::request::{InvalidRequest, Part};
+use quorate_core::seam::Entropy;
 
 use super::error::UseError;
 use super::{SignInput, ec, ed25519, encode, ml_dsa, ml_kem, rsa, x25519};
@@ -113,7 +114,18 @@ impl PublicKey {
     /// [`UseError::Invalid`]: too much plaintext; [`UseError::NotFitting`], [`UseError::Failed`].
     pub fn encrypt(&self, by: Algorithm, plaintext: &[u8]) -> Result<Vec<u8>, UseError> {
         match &self.key {
-            Key::Rsa(key) => key.encrypt(by, plaintext),
+            Key::Rsa(key) => key.encrypt(by, Part::Plaintext, plaintext),
+            _ => Err(UseError::NotFitting),
+        }
+    }
+
+    /// Wraps another key's bytes for the private key's owner.
+    ///
+    /// # Errors
+    /// [`UseError::Invalid`]: too long to be wrapped so; [`UseError::NotFitting`], [`UseError::Failed`].
+    pub fn wrap(&self, by: Algorithm, key: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, UseError> {
+        match &self.key {
+            Key::Rsa(to) => to.wrap(by, key, entropy),
             _ => Err(UseError::NotFitting),
         }
     }

