@@ -270,7 +270,10 @@ impl Context {
             }),
             Call::Enable => client.enable_key(of_key()).await.map(key_answer),
             Call::Disable => client.disable_key(of_key()).await.map(key_answer),
-            Call::Cancel => client.cancel_key_deletion(CancelKeyDeletionRequest { key: of_key().key, as_before: false }).await.map(key_answer),
+            Call::Cancel => client
+                .cancel_key_deletion(CancelKeyDeletionRequest { key: of_key().key, as_before: false })
+                .await
+                .map(key_answer),
             Call::Schedule => {
                 let request = ScheduleKeyDeletionRequest { key: key.to_owned(), days: 7, ..Default::default() };
                 client.schedule_key_deletion(request).await.map(key_answer)
