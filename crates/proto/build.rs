@@ -1,9 +1,10 @@
 //! Compiles the protocol with protox: no protoc is needed.
 
 /// Messages that carry plaintext, key material, a share or an invitation.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "EncryptRequest",
     "DecryptResponse",
+    "ExportKeyResponse",
     "GenerateDataKeyResponse",
     "GenerateRandomResponse",
     "InitResponse",

@@ -57,6 +57,14 @@ calls! { KeysClient:
     Once revoke_version(RevokeVersionRequest) -> VersionResponse;
     /// Destroys a version's material, at once and for ever.
     Once destroy_version(VersionRequest) -> VersionResponse;
+    /// A public key that wraps material to be imported, and the token that it is imported with.
+    Read get_import_parameters(GetImportParametersRequest) -> GetImportParametersResponse;
+    /// Imports a key's material; the same again does no harm.
+    Once import_material(ImportMaterialRequest) -> VersionResponse;
+    /// Erases imported material, until the same is imported again.
+    Once delete_material(VersionRequest) -> VersionResponse;
+    /// Gets a key's material, wrapped or as it is.
+    Read export_key(ExportKeyRequest) -> ExportKeyResponse;
     /// Gives a key a name.
     Once create_alias(CreateAliasRequest) -> AliasResponse;
     /// Takes a name away.

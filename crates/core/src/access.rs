@@ -3,6 +3,8 @@
 //! Resolving a name and judging it are one step on one view, so no decision can touch a key that was not granted to it, and a
 //! right that is taken away counts from the same index as the change that took it.
 
+mod material;
+
 use std::net::SocketAddr;
 
 use crate::action::Action;
@@ -11,7 +13,7 @@ use crate::decide::{Refusal, Write, refusal};
 use crate::facts::{Basis, Facts, Materials, Of, Version};
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
-use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
+use crate::lifecycle::{Cell, KeyState, NoWay, Row};
 use crate::principal::Principal;
 use crate::record::{AliasRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
@@ -243,7 +245,9 @@ impl<'a, F: Facts> Access<'a, F> {
         let covered = |write: &Write| match (write.name(), write) {
             (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
-            (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id))), _) => self.granted.has(id),
+            (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
+                self.granted.has(id)
+            }
             (RecordName::Alias(_), Write::Create(Record::Alias(alias)) | Write::Update(Record::Alias(alias))) => {
                 self.granted.has(alias.key) || made(alias.key)
             }
@@ -364,18 +368,19 @@ impl<F: Materials> Access<'_, F> {
     ) -> Result<Option<Usable<F::Material>>, F::Error> {
         let refused = |why| refusal(key.id, number, why);
         // The material of a key that must not be used is not even read.
-        if let Err(why) = want.row().goes(key.state) {
+        let now = self.facts.time();
+        if let Err(why) = want.row().goes(key.state, key.lacks_material(now)) {
             fits(key, None, want)?;
             return Err(refused(why).into());
         }
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
-        let cell = want.row().goes_with(&head.life, key.has_retired(number), self.facts.time()).map_err(refused)?;
+        let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         if cell == Cell::IfTrusted {
             self.judge_to(Action::ProcessCompromised, Resource::Key(key))?;
         }
         let Some(material) = material else {
-            return Err(refused(NoWay::Version(VersionState::Destroyed)).into());
+            return Err(refused(NoWay::MaterialMissing).into());
         };
         Ok(Some(Usable { key: key.id, version: head, algorithm, material }))
     }
@@ -395,7 +400,8 @@ impl<F: Materials> Access<'_, F> {
         if key.spec.kind() != Kind::Pair {
             return Err(Refusal::NoPublicKey(key.id, key.spec).into());
         }
-        Row::PublicKey.goes(key.state).map_err(|why| refusal(key.id, number, why))?;
+        let missing = key.lacks_material(self.facts.time());
+        Row::PublicKey.goes(key.state, missing).map_err(|why| refusal(key.id, number, why))?;
         let head = self.facts.get::<KeyVersionRecord>((key.id, number))?;
         head.ok_or_else(|| Refusal::NoVersion(key.id, number).into())
     }

@@ -137,6 +137,16 @@ actions! {
     Purge: Manage;
     /// Spare a key its scheduled destruction.
     CancelDeletion: Manage;
+    /// Get what wraps material that is to be imported.
+    ImportParameters: Manage;
+    /// Import a key's material.
+    ImportMaterial: Manage;
+    /// Delete a key's imported material.
+    DeleteMaterial: Manage;
+    /// Get a key's material, wrapped under another key.
+    ExportWrapped: Manage;
+    /// Get a key's material as it is.
+    ExportPlain: Manage;
     /// Give a key a name.
     NameCreate: Manage;
     /// Take a name off a key.

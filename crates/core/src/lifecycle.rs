@@ -190,6 +190,8 @@ pub enum NoWay {
     },
     /// The key is destroyed.
     Destroyed,
+    /// The key's material was not imported, was deleted, or its time is over.
+    MaterialMissing,
     /// The version is disabled.
     VersionDisabled,
     /// The version is in a state in which this can't be done.
@@ -229,8 +231,8 @@ macro_rules! rows {
             /// Every row.
             pub const ALL: &'static [Self] = &[$(Self::$row,)+];
 
-            /// In which states of a key: waiting for its destruction, disabled.
-            const fn of_key(self) -> [Cell; 2] {
+            /// In which states of a key: waiting for its destruction, without its material, disabled.
+            const fn of_key(self) -> [Cell; 3] {
                 match self { $(Self::$row => [$(rows!(@$key),)+],)+ }
             }
             /// In which states of the version that is addressed: pre-active, active, deactivated, compromised, destroyed.
@@ -246,45 +248,52 @@ macro_rules! rows {
 
 // key-model §2.4, read against it cell by cell by a test.
 rows! {
-    //                 pending disabled   pre-active active deactivated compromised destroyed
+    //                  pending missing disabled    pre-active active deactivated compromised destroyed
     /// Encrypt, sign, MAC, wrap, data keys, key agreement, encapsulate, derive.
-    Protect            [x      x]         [x         o      x           x           x];
+    Protect            [x       x       x]         [x         o      x           x           x];
     /// Decrypt, verify, verify a MAC, unwrap, decapsulate.
-    Process            [x      x]         [x         o      o           t           x];
+    Process            [x       x       x]         [x         o      o           t           x];
     /// The public key.
-    PublicKey          [x      x]         [o         o      o           o           o];
+    PublicKey          [x       x       x]         [o         o      o           o           o];
     /// Describe, list.
-    Describe           [o      o]         [o         o      o           o           o];
+    Describe           [o       o       o]         [o         o      o           o           o];
     /// Tags, description, what belongs to a version.
-    Update             [x      o]         [o         o      o           o           o];
+    Update             [x       o       o]         [o         o      o           o           o];
     /// Enable, disable.
-    Enable             [x      o]         [o         o      o           o           x];
+    Enable             [x       x       o]         [o         o      o           o           x];
     /// Rotate.
-    Rotate             [x      x]         [x         o      o           o           x];
+    Rotate             [x       x       x]         [x         o      o           o           x];
     /// Activate a version.
-    Activate           [x      o]         [o         x      x           x           x];
+    Activate           [x       x       o]         [o         x      x           x           x];
     /// Deactivate a version.
-    Deactivate         [x      o]         [x         o      o           o           x];
+    Deactivate         [x       o       o]         [x         o      o           o           x];
     /// Tell that a version is compromised.
-    Compromise         [o      o]         [o         o      o           o           o];
+    Compromise         [o       o       o]         [o         o      o           o           o];
     /// Destroy a version at once.
-    DestroyVersion     [x      o]         [o         x      o           o           x];
+    DestroyVersion     [x       o       o]         [o         x      o           o           x];
     /// Have the key destroyed on a later day.
-    ScheduleDeletion   [x      o]         [o         o      o           o           o];
+    ScheduleDeletion   [x       o       o]         [o         o      o           o           o];
     /// Give it a name.
-    Name               [x      o]         [o         o      o           o           o];
+    Name               [x       o       o]         [o         o      o           o           o];
+    /// Export its material.
+    Export             [x       x       x]         [o         o      o           o           x];
+    /// Import its material.
+    Import             [x       o       o]         [o         o      o           x           x];
+    /// Delete its material, until it is imported again.
+    DeleteMaterial     [o       o       o]         [o         o      o           o           x];
 }
 
 impl Row {
-    /// Whether it goes while the key is in that state; destroyed, nothing does.
+    /// Whether it goes while the key is in that state, and lacks its material or not; destroyed, nothing does.
     ///
     /// # Errors
     /// [`NoWay`].
-    pub fn goes(self, state: KeyState) -> Result<(), NoWay> {
-        let [pending, disabled] = self.of_key();
+    pub fn goes(self, state: KeyState, missing: bool) -> Result<(), NoWay> {
+        let [pending, without, disabled] = self.of_key();
         match state {
             KeyState::Destroyed => Err(NoWay::Destroyed),
             KeyState::PendingDeletion { at_ms, .. } if pending == Cell::No => Err(NoWay::PendingDeletion { at_ms }),
+            _ if missing && without == Cell::No => Err(NoWay::MaterialMissing),
             KeyState::Disabled if disabled == Cell::No => Err(NoWay::Disabled),
             _ => Ok(()),
         }
@@ -329,6 +338,9 @@ impl Row {
         if !life.begun(start, now) {
             return Err(NoWay::NotYet { at_ms: start });
         }
+        if (is_use || self == Self::Export) && life.ended(dates.material_expires, now) {
+            return Err(NoWay::MaterialMissing);
+        }
         if self == Self::Protect && life.ended(dates.protect_stop, now) {
             return Err(NoWay::Ended { at_ms: dates.protect_stop });
         }
@@ -343,25 +355,29 @@ mod tests {
     const NOW: Time = Time { cluster_ms: 1000, local_ms: 1003 };
     const PENDING: KeyState = KeyState::PendingDeletion { at_ms: 9, since_ms: 1, was_enabled: true };
 
-    /// The lines of key-model §2.4, as they stand there: pending deletion, disabled, pre-active, deactivated, compromised,
+    /// The lines of key-model §2.4, as they stand there: pending deletion, missing material,
+    /// disabled, pre-active, deactivated, compromised,
     /// destroyed.
     #[test]
     fn the_table() {
         use Row::*;
         let table = [
-            (Protect, "x x x x x x"),
-            (Process, "x x x o t x"),
-            (PublicKey, "x x o o o o"),
-            (Describe, "o o o o o o"),
-            (Update, "x o o o o o"),
-            (Enable, "x o o o o x"),
-            (Rotate, "x x x o o x"),
-            (Activate, "x o o x x x"),
-            (Deactivate, "x o x o o x"),
-            (Compromise, "o o o o o o"),
-            (DestroyVersion, "x o o o o x"),
-            (ScheduleDeletion, "x o o o o o"),
-            (Name, "x o o o o o"),
+            (Protect, "x x x x x x x"),
+            (Process, "x x x x o t x"),
+            (PublicKey, "x x x o o o o"),
+            (Describe, "o o o o o o o"),
+            (Update, "x o o o o o o"),
+            (Enable, "x x o o o o x"),
+            (Rotate, "x x x x o o x"),
+            (Activate, "x x o o x x x"),
+            (Deactivate, "x o o x o o x"),
+            (Compromise, "o o o o o o o"),
+            (DestroyVersion, "x o o o o o x"),
+            (ScheduleDeletion, "x o o o o o o"),
+            (Name, "x o o o o o o"),
+            (Export, "x x x o o o x"),
+            (Import, "x o o o o x x"),
+            (DeleteMaterial, "o o o o o o x"),
         ];
         assert_eq!(table.len(), Row::ALL.len());
         let letter = |cell| match cell {
@@ -371,14 +387,16 @@ mod tests {
         };
         for (row, cells) in table {
             use VersionState as V;
-            let of_key = |state| if row.goes(state).is_ok() { "o" } else { "x" };
+            let of_key = |state, missing| if row.goes(state, missing).is_ok() { "o" } else { "x" };
             let of_version = [V::PreActive, V::Deactivated, V::Compromised, V::Destroyed].map(|s| letter(row.cell(s)));
-            let read = [&[of_key(PENDING), of_key(KeyState::Disabled)][..], &of_version].concat().join(" ");
+            let of_key = [of_key(PENDING, false), of_key(KeyState::Enabled, true), of_key(KeyState::Disabled, false)];
+            let read = [&of_key[..], &of_version].concat().join(" ");
             assert_eq!(read, cells, "{row:?}");
             assert_eq!(row.cell(V::Destroyed), row.cell(V::DestroyedCompromised));
             let active = if matches!(row, Activate | DestroyVersion) { Cell::No } else { Cell::Goes };
             assert_eq!(row.cell(V::Active), active, "{row:?}");
-            assert_eq!((row.goes(KeyState::Enabled), row.goes(KeyState::Destroyed)), (Ok(()), Err(NoWay::Destroyed)));
+            let goes = |state| row.goes(state, false);
+            assert_eq!((goes(KeyState::Enabled), goes(KeyState::Destroyed)), (Ok(()), Err(NoWay::Destroyed)));
         }
     }
 

@@ -98,6 +98,12 @@ parts! {
     Material: "material", "the key material";
     /// A public key that is brought along.
     PublicKey: "public-key", "the public key";
+    /// Whether a key may be exported.
+    Exportable: "exportable", "whether it may be exported";
+    /// Where a key's material comes from.
+    Origin: "origin", "the origin";
+    /// The token of an import.
+    ImportToken: "import-token", "the import token";
     /// A key that is wrapped.
     WrappedKey: "wrapped-key", "the wrapped key";
     /// What is to be signed or authenticated.

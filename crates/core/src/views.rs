@@ -3,7 +3,7 @@
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
-use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, MaterialId, Rotation};
+use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, Rotation};
 use crate::request::{AliasName, Description, Tags};
 use crate::time::Time;
 
@@ -36,6 +36,10 @@ pub struct KeyView {
     pub rotation: Option<Rotation>,
     /// Whether nobody can have it destroyed before its day.
     pub purge_protected: bool,
+    /// Whether its material is imported; none = it is made here.
+    pub imported: Option<Imported>,
+    /// Whether its material may leave.
+    pub exportable: Exportable,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -54,7 +58,19 @@ impl From<&KeyRecord> for KeyView {
             tags: key.tags.clone(),
             rotation: key.rotation,
             purge_protected: key.purge_protected,
+            imported: key.imported,
+            exportable: key.exportable,
         }
+    }
+}
+
+impl KeyView {
+    /// The same, with material whose time is over counted as missing although it has not been erased yet.
+    pub fn by(mut self, now: Time) -> Self {
+        if let Some(imported) = self.imported.as_mut().filter(|imported| imported.lacks(now)) {
+            imported.missing = imported.missing.max(1);
+        }
+        self
     }
 }
 
@@ -81,8 +97,12 @@ pub struct VersionView {
     pub created_ms: u64,
     /// When it was last changed (display time, ms since 1970).
     pub updated_ms: u64,
-    /// Of its material.
+    /// Of its material; zeros while it never had any.
     pub material_id: MaterialId,
+    /// Whether its material is there.
+    pub has_material: bool,
+    /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
+    pub first_exported_ms: u64,
 }
 
 impl VersionView {
@@ -100,6 +120,8 @@ impl VersionView {
             created_ms: head.created_ms,
             updated_ms: head.life.updated_ms,
             material_id: head.material_id,
+            has_material: head.has_material,
+            first_exported_ms: head.first_exported_ms,
         }
     }
 

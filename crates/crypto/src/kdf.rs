@@ -79,6 +79,10 @@ labels! {
     OwnWord = "own-word",
     /// What a joining node answers to show that it holds its KEM key, from ss_h.
     JoinProof = "join-proof",
+    /// Key of import tokens' boxes, from E_e.
+    Import = "import",
+    /// An import token's box.
+    ImportToken = "import-token",
 }
 
 /// `kdf(K, label, fields, N)`: fixed input `label ‖ 0x00 ‖ fields ‖ u32be(8 N)`.

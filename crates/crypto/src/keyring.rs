@@ -332,6 +332,9 @@ impl Keyring {
         // Nearly always the newest.
         self.epochs.iter().rev().find(|e| e.epoch == epoch)
     }
+    pub(crate) fn epoch_key(&self, epoch: Epoch) -> Option<&Secret<32>> {
+        self.epoch(epoch).map(|e| &e.key)
+    }
     pub(crate) fn record_key_of(&self, epoch: Epoch) -> Option<&Secret<32>> {
         self.epoch(epoch).map(|e| &e.record)
     }

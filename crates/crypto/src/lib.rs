@@ -18,6 +18,7 @@ mod envelope;
 mod founding;
 mod hsm_kem;
 mod hybrid;
+mod import_token;
 mod keyring;
 mod own_key;
 mod record;
@@ -42,6 +43,7 @@ pub use envelope::{Envelope, EnvelopeContext, EnvelopeError, EnvelopeKind, Hando
 pub use founding::{Founding, FoundingError, FoundingParams, found};
 pub use hsm_kem::{CT_H_LEN_MAX, HsmAlg, KemError, check_ciphertext, encapsulate, kem_secret};
 pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKey, QuorumSecretKey};
+pub use import_token::{IMPORT_TOKEN_LEN_MAX, ImportToken};
 pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader, List};
 pub use own_key::{BoxedOwnKey, OWN_TAG_LEN, OwnKey, OwnKeyError};
 pub use record::{OpenedRecord, RecordError, WriterId};

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
-    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DestroyVersion, Disable, Enable, Purge,
-    Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
+    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial, DestroyVersion, Disable,
+    Enable, Purge, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
 };
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Binding, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, GenerateDataKey, GenerateDataKeyPair,
-    GenerateRandom, GetPublicKey, Given, Input, ListAliases, ListKeys, ListVersions, MakeMac, ReEncrypt, Sign, Unwrap,
-    Verified, Verify, VerifyMac, Wrap, echo,
+    Agree, Binding, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, Export, GenerateDataKey, GenerateDataKeyPair,
+    GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input, ListAliases, ListKeys, ListVersions, MakeMac,
+    ReEncrypt, Sign, Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
@@ -24,8 +24,8 @@ use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, filter, key, key_response, keys, kind, next_page, number, optional, parse, released, tags,
-    token, usage, used, version_response, versions_response,
+    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, next_page, number, optional,
+    parameters, parse, released, tags, token, usage, used, version_response, versions_response,
 };
 
 /// The keys door of one node.
@@ -68,8 +68,10 @@ impl Keys for KeysDoor {
         let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
+        let (external, exportable) = (is_external(&asked.origin)?, optional(&asked.exportable)?.unwrap_or_default());
         let purge_protected = asked.purge_protected;
-        let wanted = Create { kind, alias, description, tags, activation, purge_protected, token };
+        let wanted =
+            Create { kind, alias, description, tags, activation, purge_protected, external, exportable, token };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
@@ -200,6 +202,40 @@ impl Keys for KeysDoor {
         let version = number(asked.version).ok_or_else(|| refused(InvalidRequest::wrong(Part::Version, named)))?;
         let wanted = DestroyVersion { key: parse(&asked.key)?, version };
         kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
+    }
+
+    async fn get_import_parameters(
+        &self,
+        request: Request<v1::GetImportParametersRequest>,
+    ) -> Answer<v1::GetImportParametersResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wrapping = optional(&asked.wrapping_spec)?.unwrap_or(ImportParameters::WRAPPING_DEFAULT);
+        let made = kms.import_parameters(&call, ImportParameters { key: parse(&asked.key)?, wrapping }).await;
+        made.map(|made| Response::new(parameters(made))).map_err(refused)
+    }
+
+    async fn import_material(&self, request: Request<v1::ImportMaterialRequest>) -> Answer<v1::VersionResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (key, algorithm) = (parse(&asked.key)?, optional(&asked.algorithm)?.unwrap_or(Import::ALGORITHM_DEFAULT));
+        let (token, wrapped, expires_ms) = (asked.token, asked.wrapped, asked.expires_ms);
+        let wanted = Import { key, token, wrapped, algorithm, expires_ms };
+        kms.import(&call, wanted).await.map(version_response).map_err(refused)
+    }
+
+    async fn delete_material(&self, request: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = DeleteMaterial { key: parse(&asked.key)?, version: number(asked.version) };
+        kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
+    }
+
+    async fn export_key(&self, request: Request<v1::ExportKeyRequest>) -> Answer<v1::ExportKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wrap = match &asked.wrap_with[..] {
+            "" if asked.algorithm.is_empty() => None,
+            key => Some(by(key, 0, &asked.algorithm)?),
+        };
+        let wanted = Export { key: parse(&asked.key)?, version: number(asked.version), wrap };
+        kms.export(&call, wanted).await.map(|made| Response::new(exported(made))).map_err(refused)
     }
 
     async fn create_alias(&self, request: Request<v1::CreateAliasRequest>) -> Answer<v1::AliasResponse> {

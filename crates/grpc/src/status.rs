@@ -26,7 +26,9 @@ fn code(reason: Reason) -> Code {
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
         Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
-        Reason::PurgeProtected => Code::FailedPrecondition,
+        Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
+        Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
+        Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,
         Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed => {
             Code::FailedPrecondition
         }
@@ -69,6 +71,13 @@ fn word(reason: Reason) -> &'static str {
         Reason::Compromised => v1::Reason::Compromised,
         Reason::Destroyed => v1::Reason::Destroyed,
         Reason::PurgeProtected => v1::Reason::PurgeProtected,
+        Reason::MaterialMissing => v1::Reason::MaterialMissing,
+        Reason::WrongMaterial => v1::Reason::WrongMaterial,
+        Reason::TokenExpired => v1::Reason::TokenExpired,
+        Reason::TokenForeign => v1::Reason::TokenForeign,
+        Reason::Unsupported => v1::Reason::Unsupported,
+        Reason::NotExportable => v1::Reason::NotExportable,
+        Reason::WrappedOnly => v1::Reason::WrappedOnly,
         Reason::WrongKey => v1::Reason::WrongKey,
         Reason::WrongLineage => v1::Reason::WrongLineage,
         Reason::UnknownKey => v1::Reason::UnknownKey,

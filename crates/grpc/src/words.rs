@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_service::SecretBytes;
 use quorate_service::core::decide::NewKind;
-use quorate_service::core::id::KeyVersion;
+use quorate_service::core::id::{KeyVersion, quoted};
 use quorate_service::core::key_spec::{KeySpec, Usages};
 use quorate_service::core::lifecycle::{KeyState, VersionState};
 use quorate_service::core::request::{
@@ -12,7 +12,7 @@ use quorate_service::core::request::{
 };
 use quorate_service::core::views::{AliasView, KeyView, VersionView};
 use quorate_service::desk::PageToken;
-use quorate_service::operation::{By, Used, Versions};
+use quorate_service::operation::{By, Exported, Parameters, Used, Versions};
 use tonic::{Response, Status};
 
 use crate::keys::refused;
@@ -56,7 +56,50 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         rotation_period_ms: view.rotation.map_or(0, |rotation| rotation.period_ms),
         next_rotation_ms: view.rotation.map_or(0, |rotation| rotation.next_ms),
         purge_protected: view.purge_protected,
+        origin: if view.imported.is_some() { EXTERNAL } else { OURS }.to_owned(),
+        material_missing: view.imported.is_some_and(|imported| imported.missing > 0),
+        material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
+        exportable: view.exportable.as_str().to_owned(),
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
+    }
+}
+
+/// Where material comes from.
+const OURS: &str = "quorate";
+const EXTERNAL: &str = "external";
+
+/// Whether a key's material is to be imported.
+pub(crate) fn is_external(origin: &str) -> Result<bool, Status> {
+    match origin {
+        "" | OURS => Ok(false),
+        EXTERNAL => Ok(true),
+        other => {
+            let why = format!("{} is no origin of material; there are: {OURS}, {EXTERNAL}", quoted(other));
+            Err(refused(InvalidRequest::wrong(Part::Origin, why)))
+        }
+    }
+}
+
+pub(crate) fn parameters(made: Parameters) -> v1::GetImportParametersResponse {
+    v1::GetImportParametersResponse {
+        key_id: made.key.to_string(),
+        wrapping_spec: made.wrapping.as_str().to_owned(),
+        wrapping_key: made.public.into(),
+        token: made.token.into(),
+        expires_ms: made.expires_ms,
+    }
+}
+
+pub(crate) fn exported(made: Exported) -> v1::ExportKeyResponse {
+    let (wrapped_with, wrapped_with_version, algorithm) = made.wrapped_by.map(used).unwrap_or_default();
+    v1::ExportKeyResponse {
+        material: released(made.material),
+        key_id: made.key.to_string(),
+        key_version: made.version.get(),
+        spec: made.spec.as_str().to_owned(),
+        wrapped_with,
+        wrapped_with_version,
+        algorithm,
     }
 }
 
@@ -92,6 +135,9 @@ fn version(view: VersionView) -> v1::Version {
         compromise_ms: dates.compromise,
         destroyed_ms: dates.destroyed,
         material_id: Bytes::copy_from_slice(&view.material_id),
+        has_material: view.has_material,
+        material_expires_ms: dates.material_expires,
+        first_exported_ms: view.first_exported_ms,
     }
 }
 

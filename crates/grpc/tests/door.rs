@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quorate_core::id::KeyId;
+use quorate_core::key_spec::Algorithm;
 use quorate_core::principal::{Principal, Role};
 use quorate_core::request::PLAINTEXT_LEN_MAX;
 use quorate_grpc::{Caller, Door, WatchSeat, router};
@@ -129,12 +130,19 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.decapsulate(v1::DecapsulateRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.get_public_key(v1::GetPublicKeyRequest { key: id.into(), version: 0 }).await.map(drop),
         client.purge_key(key(id)).await.map(drop),
+        client.get_import_parameters(parameters(id)).await.map(drop),
+        client.import_material(v1::ImportMaterialRequest { key: id.into(), ..Default::default() }).await.map(drop),
+        client.delete_material(version(id, 0)).await.map(drop),
+        client.export_key(v1::ExportKeyRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.set_key_rotation(v1::SetKeyRotationRequest { key: id.into(), ..Default::default() }).await.map(drop),
     ]
 }
 
 fn cancel(key: &str, as_before: bool) -> v1::CancelKeyDeletionRequest {
     v1::CancelKeyDeletionRequest { key: key.into(), as_before }
+}
+fn parameters(key: &str) -> v1::GetImportParametersRequest {
+    v1::GetImportParametersRequest { key: key.into(), wrapping_spec: "rsa-2048".into() }
 }
 fn version(key: &str, version: u32) -> v1::VersionRequest {
     v1::VersionRequest { key: key.into(), version }
@@ -704,4 +712,63 @@ async fn requests_that_can_not_be_meant() {
     ));
     let all = admin.list_keys(v1::ListKeysRequest::default()).await.unwrap().into_inner();
     assert_eq!(all.keys, [made], "none of this changed anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn material_comes_and_leaves_on_the_wire() {
+    let rig = Rig::new();
+    let (node, _) = rig.unsealed().await;
+    let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
+    let (alias, origin, exportable) = ("mine".into(), "external".into(), "plain".into());
+    let made = v1::CreateKeyRequest { alias, origin, exportable, ..Default::default() };
+    let made = admin.create_key(made).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((&made.origin[..], made.material_missing, &made.exportable[..]), ("external", true, "plain"));
+    refused(user.encrypt(plain("mine", b"x")).await, Code::FailedPrecondition, "MATERIAL_MISSING");
+
+    let with = admin.get_import_parameters(parameters("mine")).await.unwrap().into_inner();
+    assert_eq!((&with.key_id, &with.wrapping_spec[..]), (&made.key_id, "rsa-2048"));
+    let public = quorate_service::PublicKey::parse(&with.wrapping_key).unwrap();
+    let wrap = |key: [u8; 32]| {
+        let wrapped = public.encrypt(Algorithm::RsaOaepSha256, &key).unwrap().into();
+        let (token, algorithm) = (with.token.clone(), "rsa-oaep-sha256".into());
+        v1::ImportMaterialRequest { key: "mine".into(), token, wrapped, algorithm, expires_ms: u64::MAX }
+    };
+    let foreign = v1::ImportMaterialRequest { token: Bytes::from_static(b"x"), ..wrap([7; 32]) };
+    refused(admin.import_material(foreign).await, Code::InvalidArgument, "TOKEN_FOREIGN");
+    let other_way = v1::ImportMaterialRequest { algorithm: String::new(), ..wrap([7; 32]) };
+    refused(admin.import_material(other_way).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let version_1 = admin.import_material(wrap([7; 32])).await.unwrap().into_inner().version.unwrap();
+    assert_eq!((version_1.has_material, version_1.material_expires_ms), (true, u64::MAX));
+    user.encrypt(plain("mine", b"x")).await.unwrap();
+    refused(admin.import_material(wrap([8; 32])).await, Code::InvalidArgument, "WRONG_MATERIAL");
+    let export = v1::ExportKeyRequest { key: "mine".into(), ..Default::default() };
+    let out = admin.export_key(export.clone()).await.unwrap().into_inner();
+    assert_eq!((&out.material[..], &out.spec[..], &out.wrapped_with[..]), (&[7; 32][..], "aes-256", ""));
+    let unnamed = v1::ExportKeyRequest { algorithm: "aes-kwp".into(), ..export.clone() };
+    refused(admin.export_key(unnamed).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let listed = v1::ListVersionsRequest { key: "mine".into(), ..Default::default() };
+    let listed = admin.list_versions(listed).await.unwrap().into_inner().versions;
+    assert!(listed[0].first_exported_ms >= made.created_ms);
+    let gone = admin.delete_material(version("mine", 0)).await.unwrap().into_inner().version.unwrap();
+    assert_eq!((gone.has_material, gone.material_id), (false, version_1.material_id));
+    let rotation = v1::RotateKeyRequest { key: "mine".into(), ..Default::default() };
+    refused(admin.rotate_key(rotation).await, Code::FailedPrecondition, "UNSUPPORTED");
+
+    let none = |origin: &str, exportable: &str| {
+        let (origin, exportable) = (origin.into(), exportable.into());
+        v1::CreateKeyRequest { origin, exportable, ..Default::default() }
+    };
+    for (wrong, part) in [(none("here", ""), "origin"), (none("", "maybe"), "exportable")] {
+        let status = admin.create_key(wrong).await.unwrap_err();
+        assert_eq!(status.metadata().get(PART_KEY).unwrap(), part, "{}", status.message());
+    }
+    let kept = admin.create_key(none("", "")).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((&kept.origin[..], kept.material_missing, &kept.exportable[..]), ("quorate", false, "no"));
+    let export = v1::ExportKeyRequest { key: kept.key_id.clone(), ..export };
+    refused(admin.export_key(export).await, Code::FailedPrecondition, "NOT_EXPORTABLE");
+    let made = v1::CreateKeyRequest { alias: "wrapped".into(), ..none("", "wrapped") };
+    admin.create_key(made).await.unwrap();
+    let export = v1::ExportKeyRequest { key: "wrapped".into(), ..Default::default() };
+    refused(admin.export_key(export).await, Code::FailedPrecondition, "WRAPPED_ONLY");
+    refused(admin.get_import_parameters(parameters("wrapped")).await, Code::FailedPrecondition, "UNSUPPORTED");
 }

@@ -19,6 +19,7 @@ macro_rules! shows_nothing {
 shows_nothing!(
     EncryptRequest,
     DecryptResponse,
+    ExportKeyResponse,
     GenerateDataKeyResponse,
     GenerateRandomResponse,
     InitResponse,
@@ -56,6 +57,7 @@ mod tests {
         let shown = [
             format!("{:?}", EncryptRequest { plaintext: bytes.clone(), ..Default::default() }),
             format!("{:?}", DecryptResponse { plaintext: bytes.clone(), ..Default::default() }),
+            format!("{:?}", ExportKeyResponse { material: bytes.clone(), ..Default::default() }),
             format!("{:?}", GenerateDataKeyResponse { plaintext: bytes.clone(), ..Default::default() }),
             format!("{:?}", GenerateRandomResponse { random: bytes }),
             format!("{:?}", InitResponse { shares: vec![text.clone()], ..Default::default() }),

@@ -168,4 +168,39 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     let stopped = desk.json("keys update-version gcm --protect-stop 2999-01-01");
     assert_eq!(stopped["protect_stop_at"], "2999-01-01T00:00:00.000Z");
     assert!(desk.refused("keys update-version gcm --protect-stop 2001-01-01").contains("before it begins"));
+
+    // A key of one's own: wrapped by openssl, or by the command; it goes, and the same comes back.
+    desk.openssl("rand -out key.bin 32");
+    let made = desk.json("keys create --alias mine --origin external --exportable plain");
+    assert_eq!((&made["origin"], &made["material_missing"]), (&"external".into(), &true.into()));
+    assert!(desk.refused(&format!("encrypt --key mine --in {message}")).contains("MATERIAL_MISSING"));
+    let (wrap, token) = (desk.at("wrap.pem"), desk.at("token"));
+    desk.q(&format!("keys import-parameters mine --wrapping-spec rsa-2048 --public-key {wrap} --token {token}"));
+    desk.openssl("pkeyutl -encrypt -pubin -inkey wrap.pem -in key.bin -out key.wrapped -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256");
+    let import = format!("keys import mine --token {token} --wrapped {}", desk.at("key.wrapped"));
+    assert!(desk.refused(&import).contains("does not unwrap by rsa-aes-kwp-sha256"));
+    assert_eq!(desk.json(&format!("{import} --algorithm rsa-oaep-sha256"))["has_material"], true);
+    desk.q(&format!("encrypt --key mine --in {message} --out {}", desk.at("mine")));
+    desk.q("keys delete-material mine");
+    assert!(desk.refused(&format!("decrypt --in {}", desk.at("mine"))).contains("MATERIAL_MISSING"));
+    desk.put("other.bin", [7; 32]);
+    assert!(desk.refused(&format!("keys import mine --in {}", desk.at("other.bin"))).contains("WRONG_MATERIAL"));
+    desk.q(&format!("keys import mine --in {} --expires 2999-01-01", desk.at("key.bin")));
+    assert_eq!(desk.json("keys describe mine")["material_expires_at"], "2999-01-01T00:00:00.000Z");
+    assert_eq!(desk.q(&format!("decrypt --in {}", desk.at("mine"))), desk.get("m"));
+    assert_eq!(desk.q("keys export mine"), desk.get("key.bin"));
+    assert!(desk.json("keys versions mine")["versions"][0]["first_exported_at"].is_string());
+    assert!(desk.refused("keys export gcm").contains("NOT_EXPORTABLE"));
+    // A private key comes as PEM, and leaves wrapped as PKCS#8.
+    desk.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key");
+    desk.openssl("pkey -in ec.key -pubout -out ec.pub");
+    desk.q("keys create --alias ec --spec p-256 --origin external --exportable wrapped");
+    desk.q(&format!("keys import ec --in {}", desk.at("ec.key")));
+    desk.q(&format!("sign --key ec --in {message} --out {}", desk.at("ec.sig")));
+    desk.openssl("dgst -sha256 -verify ec.pub -signature ec.sig m");
+    assert!(desk.refused("keys export ec").contains("WRAPPED_ONLY"));
+    let kek = "aes-256-wrap";
+    desk.q(&format!("keys export ec --wrap-with {kek} --out {}", desk.at("ec.wrapped")));
+    let back = desk.q(&format!("unwrap --key {kek} --in {}", desk.at("ec.wrapped")));
+    assert_eq!(back, desk.openssl("pkcs8 -topk8 -nocrypt -in ec.key -outform DER"));
 }

@@ -60,6 +60,20 @@ pub enum Reason {
     Destroyed,
     /// The key is protected from being destroyed before its day.
     PurgeProtected,
+    /// The key's material was not imported, was deleted, or its time is over.
+    MaterialMissing,
+    /// The key had other material before, and takes only that again.
+    WrongMaterial,
+    /// The import token is too old.
+    TokenExpired,
+    /// The import token is not one for this key.
+    TokenForeign,
+    /// Such a key does not do that.
+    Unsupported,
+    /// The key's material never leaves.
+    NotExportable,
+    /// The key's material leaves only wrapped.
+    WrappedOnly,
     /// The key named by the caller is not the ciphertext's.
     WrongKey,
     /// The ciphertext is of another lineage.
@@ -90,7 +104,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 44] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -115,6 +129,13 @@ impl Reason {
         Self::Compromised,
         Self::Destroyed,
         Self::PurgeProtected,
+        Self::MaterialMissing,
+        Self::WrongMaterial,
+        Self::TokenExpired,
+        Self::TokenForeign,
+        Self::Unsupported,
+        Self::NotExportable,
+        Self::WrappedOnly,
         Self::WrongKey,
         Self::WrongLineage,
         Self::UnknownKey,
@@ -157,6 +178,13 @@ impl Reason {
             Self::Compromised => "COMPROMISED",
             Self::Destroyed => "DESTROYED",
             Self::PurgeProtected => "PURGE_PROTECTED",
+            Self::MaterialMissing => "MATERIAL_MISSING",
+            Self::WrongMaterial => "WRONG_MATERIAL",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::TokenForeign => "TOKEN_FOREIGN",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::NotExportable => "NOT_EXPORTABLE",
+            Self::WrappedOnly => "WRAPPED_ONLY",
             Self::WrongKey => "WRONG_KEY",
             Self::WrongLineage => "WRONG_LINEAGE",
             Self::UnknownKey => "UNKNOWN_KEY",
@@ -372,6 +400,13 @@ impl Error {
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
                 Refusal::NotPendingDeletion(_) => Reason::WrongState,
                 Refusal::PurgeProtected { .. } => Reason::PurgeProtected,
+                Refusal::MaterialMissing(_) => Reason::MaterialMissing,
+                Refusal::WrongMaterial(..) => Reason::WrongMaterial,
+                Refusal::NotExternal(_) | Refusal::NotRotated(_) => Reason::Unsupported,
+                Refusal::TokenExpired { .. } => Reason::TokenExpired,
+                Refusal::TokenForeign(_) => Reason::TokenForeign,
+                Refusal::NotExportable(_) => Reason::NotExportable,
+                Refusal::WrappedOnly(_) => Reason::WrappedOnly,
                 Refusal::NotDue { .. } => Reason::WrongState,
                 Refusal::AliasesMax(_) | Refusal::VersionsMax(_) => Reason::LimitExceeded,
                 Refusal::TokenReused => Reason::TokenReused,

@@ -36,7 +36,7 @@ impl Decide for CreateAlias {
             }
             return Err(Refusal::AliasTaken { name: self.name.clone(), key: taken.key }.into());
         }
-        goes(Row::Name, &key)?;
+        goes(Row::Name, &key, at.time())?;
         if key.aliases.len() >= ALIASES_PER_KEY_MAX {
             return Err(Refusal::AliasesMax(key.id).into());
         }

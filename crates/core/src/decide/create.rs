@@ -12,7 +12,7 @@ use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose};
 use crate::lifecycle::KeyState;
-use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, request_hash};
+use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, request_hash};
 use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
@@ -35,6 +35,10 @@ pub struct Create {
     pub activation: Option<u64>,
     /// Whether nobody can have it destroyed before its day; for ever.
     pub purge_protected: bool,
+    /// Whether its material is imported, not made here.
+    pub external: bool,
+    /// Whether its material may leave; for ever.
+    pub exportable: Exportable,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }
@@ -82,6 +86,7 @@ impl Decide for Create {
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
         let protected = [u8::from(self.purge_protected)];
+        let material = [&[u8::from(self.external)], self.exportable.as_str().as_bytes()].concat();
         let birth = birth(
             "create",
             &[
@@ -91,6 +96,7 @@ impl Decide for Create {
                 &tags,
                 &activation,
                 &protected,
+                &material,
             ],
         );
         let id = match new_key(at, ids, self.token, 0, birth)? {
@@ -107,6 +113,8 @@ impl Decide for Create {
         key.aliases.extend(self.alias.clone());
         key.tags = self.tags.clone();
         key.purge_protected = self.purge_protected;
+        key.imported = self.external.then_some(Imported::NEW);
+        key.exportable = self.exportable;
         let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
         if let Some(name) = &self.alias {
             let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
@@ -187,14 +195,21 @@ pub(super) fn fresh(
         tags: Tags::default(),
         rotation: None,
         purge_protected: false,
+        imported: None,
+        exportable: Exportable::No,
     }
 }
 
-/// What makes a new key, with its first version, of the change's `nth` fresh material.
+/// What makes a new key, with its first version, of the change's `nth` fresh material, or without any.
 pub(super) fn creation(key: &KeyRecord, kind: NewKind, activation: Option<u64>, nth: usize) -> [Write; 2] {
     let mut version = KeyVersionRecord::new(key.id, key.current, key.spec, kind.mode, key.usage, key.created_ms);
     version.life.dates.activation = activation.unwrap_or(version.life.dates.activation);
-    [Write::Create(key.clone().into()), Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec))]
+    version.has_material = key.imported.is_none();
+    let version = match version.has_material {
+        true => Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec)),
+        false => Write::Create(version.into()),
+    };
+    [Write::Create(key.clone().into()), version]
 }
 
 #[cfg(test)]

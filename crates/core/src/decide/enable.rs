@@ -28,7 +28,7 @@ impl Decide for Enable {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
-        goes(Row::Enable, &key)?;
+        goes(Row::Enable, &key, at.time())?;
         let enabled = KeyRecord { state: KeyState::Enabled, ..KeyRecord::clone(&key) };
         Ok(updated(&key, enabled, at.time()))
     }

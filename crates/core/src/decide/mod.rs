@@ -17,7 +17,11 @@ mod cancel_deletion;
 mod create;
 mod create_many;
 mod disable;
+mod due;
 mod enable;
+pub mod expire;
+mod export;
+mod import;
 mod purge;
 mod retry;
 pub mod rotate;
@@ -37,6 +41,8 @@ pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
+pub use self::export::{MarkExported, export, may_leave};
+pub use self::import::{DeleteMaterial, ImportMaterial, TokenFor, may_import};
 pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
@@ -98,6 +104,8 @@ pub enum Write {
     Update(Record),
     /// The same, and the secret stays.
     UpdateKeeping(Record),
+    /// The same, and another secret takes its place.
+    UpdateWith(Record, Slot),
     /// Removes a record that the decision has read; likewise.
     Delete(RecordName),
 }
@@ -106,9 +114,11 @@ impl Write {
     /// The record it writes.
     pub fn name(&self) -> RecordName {
         match self {
-            Self::Create(record) | Self::CreateWith(record, _) | Self::Update(record) | Self::UpdateKeeping(record) => {
-                record.name()
-            }
+            Self::Create(record)
+            | Self::CreateWith(record, _)
+            | Self::Update(record)
+            | Self::UpdateKeeping(record)
+            | Self::UpdateWith(record, _) => record.name(),
             Self::Delete(name) => name.clone(),
         }
     }
@@ -241,6 +251,40 @@ pub enum Refusal {
         /// Since when not, ms since 1970.
         at_ms: u64,
     },
+    /// The key's material was not imported, was deleted, or its time is over.
+    #[error("key {0} has no material; import it first")]
+    MaterialMissing(KeyId),
+    /// The key had other material before, and takes only that again.
+    #[error(
+        "this is not the material that version {1} of key {0} had before, and no other will do: what it protected would be lost; \
+         import the same, or create another key"
+    )]
+    WrongMaterial(KeyId, KeyVersion),
+    /// The key's material is made here.
+    #[error(
+        "the material of key {0} was made here; only a key that was created with the origin \"external\" takes yours"
+    )]
+    NotExternal(KeyId),
+    /// Imported material is not rotated.
+    #[error("key {0} has imported material, which is not rotated; create another key, and import into that")]
+    NotRotated(KeyId),
+    /// The import token is too old.
+    #[error("the import token expired on {}; get new parameters, and wrap the key anew", crate::time::utc(*at_ms))]
+    TokenExpired {
+        /// When, ms since 1970.
+        at_ms: u64,
+    },
+    /// The import token is not one for this key.
+    #[error(
+        "this is no import token for key {0}: give the one that came with the public key that wrapped, whole and unchanged"
+    )]
+    TokenForeign(KeyId),
+    /// The key's material never leaves.
+    #[error("key {0} can't be exported: it was not created for that")]
+    NotExportable(KeyId),
+    /// The key's material leaves only wrapped.
+    #[error("key {0} is exported only wrapped; name a key that wraps it")]
+    WrappedOnly(KeyId),
     /// What the change would make of the record is none.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
@@ -300,9 +344,16 @@ impl Refusal {
             | Self::VersionsMax(_)
             | Self::WrongUsage { .. }
             | Self::NoPublicKey(..)
+            | Self::MaterialMissing(_)
+            | Self::NotExternal(_)
+            | Self::NotRotated(_)
+            | Self::NotExportable(_)
+            | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
             Self::PurgeProtected { .. } => Some(Part::Key),
+            Self::WrongMaterial(..) => Some(Part::Material),
+            Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
             Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
@@ -346,6 +397,7 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
     match why {
         NoWay::Disabled => Refusal::Disabled(key),
         NoWay::PendingDeletion { at_ms } => Refusal::PendingDeletion { key, at_ms },
+        NoWay::MaterialMissing => Refusal::MaterialMissing(key),
         NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
         NoWay::VersionDisabled => Refusal::VersionDisabled(key, version),
         NoWay::Version(state) => Refusal::VersionState(key, version, state),
@@ -355,8 +407,8 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
 }
 
 /// Whether verbs of that row go while the key is as it is.
-fn goes(row: Row, key: &KeyRecord) -> Result<(), Refusal> {
-    row.goes(key.state).map_err(|why| refusal(key.id, key.current, why))
+fn goes(row: Row, key: &KeyRecord, now: Time) -> Result<(), Refusal> {
+    row.goes(key.state, key.lacks_material(now)).map_err(|why| refusal(key.id, key.current, why))
 }
 
 /// A version of a key to be changed, if verbs of that row go with it; with none named, the current one.
@@ -367,7 +419,7 @@ fn version<F: Basis>(
     version: Option<KeyVersion>,
 ) -> Result<Of<KeyVersionRecord>, F::Error> {
     let number = version.unwrap_or(key.current);
-    goes(row, key)?;
+    goes(row, key, at.time())?;
     let Some(head) = at.get::<KeyVersionRecord>((key.id, number))? else {
         return Err(Refusal::NoVersion(key.id, number).into());
     };

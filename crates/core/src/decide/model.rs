@@ -92,7 +92,8 @@ impl Store {
                 Write::Create(ref record)
                 | Write::CreateWith(ref record, _)
                 | Write::Update(ref record)
-                | Write::UpdateKeeping(ref record) => {
+                | Write::UpdateKeeping(ref record)
+                | Write::UpdateWith(ref record, _) => {
                     let mut body = record.encode(LEVEL);
                     if matches!(record, Record::KeyVersion(_)) {
                         let len: u32 = if matches!(write, Write::Update(_)) { 0 } else { 32 };
@@ -125,7 +126,7 @@ impl Store {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
-                Record::Due(DueRecord { what: Due::Rotation(_), .. }) => {}
+                Record::Due(DueRecord { what: Due::Rotation(_) | Due::Material(..), .. }) => {}
                 Record::Due(DueRecord { what: Due::Deletion(key), at_ms: due_ms }) => match keys[&key].state {
                     KeyState::PendingDeletion { at_ms, .. } => assert_eq!(at_ms, due_ms),
                     KeyState::Destroyed => {}
@@ -295,6 +296,8 @@ fn play(steps: Vec<Step>) {
                     tags: Tags::default(),
                     activation: None,
                     purge_protected: false,
+                    external: false,
+                    exportable: Default::default(),
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
@@ -580,6 +583,8 @@ fn plain_create(token: Option<Token>) -> Create {
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
+        external: false,
+        exportable: Default::default(),
         token,
     }
 }

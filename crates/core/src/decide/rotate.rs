@@ -1,6 +1,7 @@
 //! Rotate a key: a fresh version becomes the one that protects; all before it go on processing what they protected. On demand,
 //! or when it is due.
 
+use super::due::{self, refile};
 use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch, version};
 use crate::access::Access;
 use crate::action::Action;
@@ -19,7 +20,7 @@ use crate::views::KeyView;
 ///
 /// Where outputs don't name their version, older ones may still protect when they are asked for by number.
 ///
-/// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`].
+/// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::NotRotated`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rotate {
     /// Which key.
@@ -44,11 +45,17 @@ impl Decide for Rotate {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
+        not_imported(&key)?;
         let current = version(at, Row::Rotate, &key, None)?;
         let (key, made) = rotated(&key, &current, at.time())?;
         let answer = KeyView::from(&key);
         Ok(Change { writes: vec![Write::Update(key.into()), made], answer })
     }
+}
+
+/// Whoever imported material has the next one, too: here none can be made.
+fn not_imported(key: &KeyRecord) -> Result<(), Refusal> {
+    if key.imported.is_some() { Err(Refusal::NotRotated(key.id)) } else { Ok(()) }
 }
 
 /// The key with one version more, and what makes that.
@@ -68,7 +75,7 @@ fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(K
 
 /// Has `key` rotated every so often from now on, or no more.
 ///
-/// Refused: [`Refusal::BriefWindow`]; the key is not found, disabled, or waits for its destruction.
+/// Refused: [`Refusal::BriefWindow`], [`Refusal::NotRotated`]; the key is not found, disabled, or waits for its destruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SetRotation {
     /// Which key.
@@ -89,7 +96,8 @@ impl Decide for SetRotation {
             return at.refuse(Refusal::BriefWindow);
         }
         let before = at.key(&self.key)?;
-        goes(Row::Rotate, &before)?;
+        not_imported(&before)?;
+        goes(Row::Rotate, &before, at.time())?;
         let period_ms = self.period.map(RotationPeriod::millis);
         if before.rotation.map(|rotation| rotation.period_ms) == period_ms {
             return Ok(Change::none(KeyView::from(&*before)));
@@ -98,31 +106,16 @@ impl Decide for SetRotation {
         let now_ms = at.time().cluster_ms;
         key.rotation = period_ms.map(|period_ms| Rotation { period_ms, next_ms: now_ms.saturating_add(period_ms) });
         touch(&mut key, at.time());
-        let mut writes = Vec::new();
-        let (old, new) = (before.rotation.map(|r| due(key.id, r)), key.rotation.map(|r| due(key.id, r)));
-        if let Some(old) = &old
-            && new.as_ref().map(due_name) != Some(due_name(old))
-            && at.get::<DueRecord>(due_name(old))?.is_some()
-        {
-            writes.push(Write::Delete(RecordName::Due(due_name(old))));
-        }
-        if let Some(new) = new {
-            // One may be there, of this hour.
-            at.get::<DueRecord>(due_name(&new))?;
-            writes.push(Write::Update(new.into()));
-        }
+        let (old, new) = (before.rotation.map(|r| falls_due(key.id, r)), key.rotation.map(|r| falls_due(key.id, r)));
+        let mut writes = refile(at, old, new)?;
         let answer = KeyView::from(&key);
         writes.push(Write::Update(key.into()));
         Ok(Change { writes, answer })
     }
 }
 
-fn due(key: KeyId, rotation: Rotation) -> DueRecord {
+fn falls_due(key: KeyId, rotation: Rotation) -> DueRecord {
     DueRecord { what: Due::Rotation(key), at_ms: rotation.next_ms }
-}
-
-fn due_name(due: &DueRecord) -> (u32, Due) {
-    (DueRecord::hour(due.at_ms), due.what)
 }
 
 /// What became of a rotation that was due.
@@ -151,7 +144,7 @@ pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime
     let Some((record, rotation)) = record.and_then(|key| Some((key.clone(), key.rotation?))) else {
         return Ok(Change { writes: forget, answer: Rotated::No });
     };
-    if due_name(&due(key, rotation)) != name {
+    if due::name(&falls_due(key, rotation)) != name {
         return Ok(Change { writes: forget, answer: Rotated::No });
     }
     let at_ms = rotation.next_ms.max(filed.at_ms);
@@ -160,7 +153,7 @@ pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime
     }
     let now = facts.time();
     let current = facts.get::<KeyVersionRecord>((key, record.current))?;
-    let goes = Row::Rotate.goes(record.state).is_ok();
+    let goes = Row::Rotate.goes(record.state, record.lacks_material(now)).is_ok();
     let fit = current.filter(|head| {
         let cell = Row::Protect.goes_with(&head.life, record.has_retired(head.version), now);
         goes && cell == Ok(Cell::Goes)
@@ -175,11 +168,11 @@ pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime
     // From duty time: nobody can make a key rotate again and again by pushing a clock.
     let next = Rotation { next_ms: time.ms().saturating_add(rotation.period_ms), ..rotation };
     after.rotation = Some(next);
-    let refiled = due(key, next);
-    if due_name(&refiled) == name {
+    let refiled = falls_due(key, next);
+    if due::name(&refiled) == name {
         writes.push(Write::Update(refiled.into()));
     } else {
-        facts.get::<DueRecord>(due_name(&refiled))?;
+        facts.get::<DueRecord>(due::name(&refiled))?;
         writes.extend(forget);
         writes.push(Write::Update(refiled.into()));
     }

@@ -33,7 +33,7 @@ impl Decide for ScheduleDeletion {
             return at.refuse(Refusal::BriefWindow);
         }
         let key = at.key(&self.key)?;
-        goes(Row::ScheduleDeletion, &key)?;
+        goes(Row::ScheduleDeletion, &key, at.time())?;
         let at_ms = at.time().cluster_ms.saturating_add(self.window.millis());
         let mut key = KeyRecord::clone(&key);
         touch(&mut key, at.time());

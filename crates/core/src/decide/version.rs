@@ -13,7 +13,12 @@ use crate::time::{Time, utc};
 use crate::views::VersionView;
 
 /// What a change makes of a version: with its key's record, so that nothing known of the version is believed any longer.
-fn changed(key: &KeyRecord, mut head: KeyVersionRecord, time: Time, keeps_material: bool) -> Change<VersionView> {
+pub(super) fn changed(
+    key: &KeyRecord,
+    mut head: KeyVersionRecord,
+    time: Time,
+    keeps_material: bool,
+) -> Change<VersionView> {
     let mut key = key.clone();
     touch(&mut key, time);
     head.life.updated_ms = head.life.updated_ms.max(time.stamp_ms());
@@ -211,6 +216,10 @@ impl Decide for DestroyVersion {
         let key = at.key(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::DestroyVersion, &key, Some(self.version))?);
         head.life.dates.destroyed = at.time().stamp_ms();
+        // What is destroyed is not missed any more.
+        let mut key = KeyRecord::clone(&key);
+        key.imported = key.imported.map(|imported| imported.with(head.has_material, 0));
+        head.has_material = false;
         Ok(changed(&key, head, at.time(), false))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
-use crate::id::KeyId;
+use crate::id::{KeyId, KeyVersion};
 use crate::record_key::Table;
 use crate::time::HOUR_MS;
 
@@ -13,6 +13,8 @@ pub enum Due {
     Deletion(KeyId),
     /// The rotation of a key.
     Rotation(KeyId),
+    /// The end of a version's imported material.
+    Material(KeyId, KeyVersion),
 }
 
 /// Something falls due: `format u8 ‖ at_ms u64`. True name: `kind u8 ‖ key id 16 ‖ version u32`, 0 = the key as a whole.
@@ -48,6 +50,7 @@ impl Kind for DueRecord {
         let (kind, id, version) = match what {
             Due::Deletion(id) => (1, id, 0),
             Due::Rotation(id) => (2, id, 0),
+            Due::Material(id, version) => (3, id, version.get()),
         };
         let name = Writer::new().u8(kind).raw(&id.0).u32(version).finish();
         Place { prefix: hour.to_be_bytes().into(), ..Place::named(name) }
@@ -55,9 +58,10 @@ impl Kind for DueRecord {
     fn find(place: &Place) -> Result<Self::Name, Unreadable> {
         let mut r = Reader::new(Self::WHAT, &place.true_name);
         let (kind, id, version) = (r.u8()?, KeyId(r.array()?), r.u32()?);
-        let what = match (kind, version) {
-            (1, 0) => Due::Deletion(id),
-            (2, 0) => Due::Rotation(id),
+        let what = match (kind, KeyVersion::new(version)) {
+            (1, None) => Due::Deletion(id),
+            (2, None) => Due::Rotation(id),
+            (3, Some(version)) => Due::Material(id, version),
             _ => return Err(Unreadable::Newer(Self::WHAT)),
         };
         Ok((Self::hour_of(&place.prefix).ok_or(BAD_NAME)?, what))

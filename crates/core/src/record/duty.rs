@@ -12,6 +12,8 @@ pub enum Duty {
     Destroy,
     /// Rotates keys that are due.
     Rotate,
+    /// Erases imported material whose time is over.
+    Expire,
     /// Removes old answers to client tokens.
     Sweep,
     /// Raises the feature level once all members speak a higher one.
@@ -20,13 +22,14 @@ pub enum Duty {
 
 impl Duty {
     /// Every duty.
-    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Rotate, Self::Sweep, Self::RaiseLevel];
+    pub const ALL: &'static [Self] = &[Self::Destroy, Self::Rotate, Self::Expire, Self::Sweep, Self::RaiseLevel];
 
     /// Its name in the record.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Destroy => "destroy",
             Self::Rotate => "rotate",
+            Self::Expire => "expire",
             Self::Sweep => "sweep",
             Self::RaiseLevel => "raise-level",
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::material::{Exportable, Imported};
 use super::optional::{Fields, Present};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
@@ -10,6 +11,7 @@ use crate::key_spec::{KeySpec, Usages};
 use crate::lifecycle::KeyState;
 use crate::record_key::Table;
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, Tags};
+use crate::time::Time;
 
 /// One key, all but its material.
 ///
@@ -17,7 +19,7 @@ use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Descri
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
-///     5 purge protection (1 byte, 1)
+///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -55,6 +57,10 @@ pub struct KeyRecord {
     pub rotation: Option<Rotation>,
     /// Whether nobody can have it destroyed before its day.
     pub purge_protected: bool,
+    /// Whether its material is imported; none = it is made here.
+    pub imported: Option<Imported>,
+    /// Whether its material may leave.
+    pub exportable: Exportable,
 }
 
 /// That a key is rotated without being asked.
@@ -75,6 +81,10 @@ impl KeyRecord {
     pub fn has(&self, version: KeyVersion) -> bool {
         version <= self.current
     }
+    /// Whether it is not used for want of material.
+    pub fn lacks_material(&self, now: Time) -> bool {
+        self.imported.is_some_and(|imported| imported.lacks(now))
+    }
 }
 
 const DESCRIPTION: u8 = 1;
@@ -82,6 +92,8 @@ const ALIASES: u8 = 2;
 const TAGS: u8 = 3;
 const ROTATION: u8 = 4;
 const PURGE_PROTECTED: u8 = 5;
+const IMPORTED: u8 = 6;
+const EXPORTABLE: u8 = 7;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -129,6 +141,8 @@ impl Kind for KeyRecord {
             .field(TAGS, self.tags.write(Writer::new()).finish())
             .field(ROTATION, self.rotation.map_or(Vec::new(), Rotation::encode))
             .field(PURGE_PROTECTED, if self.purge_protected { vec![1] } else { Vec::new() })
+            .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
+            .field(EXPORTABLE, self.exportable.encode())
             .write(fixed)
     }
 
@@ -163,6 +177,8 @@ impl Kind for KeyRecord {
             [1] => true,
             _ => return Err(BAD.into()),
         };
+        let imported = Imported::decode(fields.take(IMPORTED))?;
+        let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -182,6 +198,8 @@ impl Kind for KeyRecord {
             tags,
             rotation,
             purge_protected,
+            imported,
+            exportable,
         })
     }
 }

@@ -20,7 +20,8 @@ pub type MaterialId = [u8; 32];
 ///
 /// ```text
 /// format u8 ‖ spec u16 ‖ mode u8 ‖ usage u32 ‖ ops u32 ‖ enabled u8 ‖ dates (bits u8 ‖ u64 × n) ‖ created_ms u64 ‖ updated_ms u64
-///   ‖ material id 32 ‖ optional: 1 public key ‖ material field, only in the boxed body; empty = it is gone
+///   ‖ material id 32 ‖ optional: 1 public key, 2 first exported (u64)
+///   ‖ material field, only in the boxed body; empty = it is gone, or has not come
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyVersionRecord {
@@ -44,15 +45,33 @@ pub struct KeyVersionRecord {
     pub material_id: MaterialId,
     /// Its public key (SubjectPublicKeyInfo, DER; RFC 5280 §4.1.2.7); empty = it has none. Put in likewise.
     pub public: Vec<u8>,
+    /// Whether its material is there: what the record's body says when it is read. Whoever writes it puts it in, or leaves it out.
+    pub has_material: bool,
+    /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
+    pub first_exported_ms: u64,
 }
 
 const PUBLIC: u8 = 1;
+const FIRST_EXPORTED: u8 = 2;
 
 impl KeyVersionRecord {
     /// A new version, active at once; its material and what goes with it is put in by whoever writes it.
     pub fn new(key: KeyId, version: KeyVersion, spec: KeySpec, mode: Mode, usage: Usages, created_ms: u64) -> Self {
         let life = Life::new(created_ms);
-        Self { key, version, spec, mode, usage, ops: usage, life, created_ms, material_id: [0; 32], public: Vec::new() }
+        Self {
+            key,
+            version,
+            spec,
+            mode,
+            usage,
+            ops: usage,
+            life,
+            created_ms,
+            material_id: [0; 32],
+            public: Vec::new(),
+            has_material: true,
+            first_exported_ms: 0,
+        }
     }
 
     /// Divides an opened body into what is known about the version and its material (borrowed: nothing is copied); no material:
@@ -84,13 +103,32 @@ impl KeyVersionRecord {
         let material_id = from.array()?;
         let mut fields = Fields::read(from, PUBLIC_LEN_MAX, Self::WHAT)?;
         let public = fields.take(PUBLIC).to_vec();
+        let first_exported_ms = match fields.take(FIRST_EXPORTED) {
+            [] => 0,
+            at_ms => at_ms.try_into().map(u64::from_be_bytes).ok().filter(|at_ms| *at_ms != 0).ok_or(BAD)?,
+        };
         fields.finish(Self::WHAT)?;
         let material = from.field(MATERIAL_LEN_MAX)?;
         if !material.is_empty() && spec.material_lens().is_some_and(|lens| !lens.contains(&material.len())) {
             return Err(BAD.into());
         }
         let life = Life { dates, enabled, updated_ms };
-        Ok((Self { key, version, spec, mode, usage, ops, life, created_ms, material_id, public }, material))
+        let has_material = !material.is_empty();
+        let head = Self {
+            key,
+            version,
+            spec,
+            mode,
+            usage,
+            ops,
+            life,
+            created_ms,
+            material_id,
+            public,
+            has_material,
+            first_exported_ms,
+        };
+        Ok((head, material))
     }
 }
 
@@ -116,7 +154,11 @@ impl Kind for KeyVersionRecord {
         let head = to.u16(self.spec.code()).u8(self.mode.code()).u32(self.usage.bits()).u32(self.ops.bits());
         let head = self.life.dates.write(head.u8(self.life.enabled.into()));
         let fixed = head.u64(self.created_ms).u64(self.life.updated_ms).raw(&self.material_id);
-        Present::default().field(PUBLIC, self.public.clone()).write(fixed)
+        let first_exported = match self.first_exported_ms {
+            0 => Vec::new(),
+            at_ms => at_ms.to_be_bytes().to_vec(),
+        };
+        Present::default().field(PUBLIC, self.public.clone()).field(FIRST_EXPORTED, first_exported).write(fixed)
     }
     fn read((key, version): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self::read_split(*key, *version, from)?.0)

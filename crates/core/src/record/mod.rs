@@ -12,6 +12,7 @@ mod internal;
 mod invitation;
 mod key;
 mod key_version;
+mod material;
 mod member;
 mod optional;
 mod seal;
@@ -32,6 +33,7 @@ pub use internal::InternalRecord;
 pub use invitation::{Applicant, Invitation, TokenHash};
 pub use key::{KeyRecord, Rotation};
 pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId, PUBLIC_LEN_MAX};
+pub use material::{Exportable, Imported};
 pub use member::{MemberRecord, Statement};
 pub use seal::SealRecord;
 

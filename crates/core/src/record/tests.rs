@@ -78,15 +78,16 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
     let spec = proptest::sample::select(KeySpec::ALL);
     let mode = proptest::sample::select(Mode::ALL);
     let public = proptest::collection::vec(any::<u8>(), 0..200);
-    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32])>(), public);
+    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public);
     (key_id(), version(), spec, mode, usages(), more).prop_map(|(key, version, spec, mode, usage, more)| {
-        let (ops, dates, (created_ms, updated_ms, enabled, material_id), public) = more;
+        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public) = more;
         let life = Life { dates, enabled, updated_ms };
         KeyVersionRecord {
             ops,
             life,
             material_id,
             public,
+            first_exported_ms,
             ..KeyVersionRecord::new(key, version, spec, mode, usage, created_ms)
         }
     })
@@ -98,10 +99,13 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
     let rotation = any::<Option<(u64, u64)>>()
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
-    let kind = (spec, usages(), tags(), rotation, any::<bool>());
+    let imported = any::<Option<(u32, u64)>>()
+        .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
+    let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
+    let kind = (spec, usages(), tags(), rotation, any::<bool>(), material);
     (key_id(), state(), (version(), version()), numbers, kind, description, aliases).prop_map(
         |(id, state, (current, protect_floor), numbers, kind, description, aliases)| {
-            let (spec, usage, tags, rotation, purge_protected) = kind;
+            let (spec, usage, tags, rotation, purge_protected, (imported, exportable)) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -121,6 +125,8 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 tags,
                 rotation,
                 purge_protected,
+                imported,
+                exportable,
             }
         },
     )
@@ -139,6 +145,8 @@ fn record() -> impl Strategy<Value = Record> {
         })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
+        (key_id(), version(), any::<u64>())
+            .prop_map(|(key, n, at_ms)| Record::Due(DueRecord { what: Due::Material(key, n), at_ms })),
         (principal, any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
             Record::Idempotency(IdempotencyRecord { principal, token: Token(token), request_hash, key })
         }),
@@ -232,6 +240,8 @@ fn a_key_record_to_the_byte() {
         tags: Tags::new([("t".into(), "u".into())]).unwrap(),
         rotation: Some(Rotation { period_ms: 0x0304, next_ms: 0x0506 }),
         purge_protected: true,
+        imported: Some(Imported { missing: 1, expires_ms: 8 }),
+        exportable: Exportable::Plain,
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -242,17 +252,19 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 5, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 7, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
+    expected.extend_from_slice(&[6, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8]);
+    expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, purge_protected) = (None, false);
-    let (description, aliases, tags) = Default::default();
-    let plain = KeyRecord { description, aliases, tags, rotation, purge_protected, ..record };
+    let (rotation, purge_protected, imported) = (None, false, None);
+    let (description, aliases, tags, exportable) = Default::default();
+    let plain = KeyRecord { description, aliases, tags, rotation, purge_protected, imported, exportable, ..record };
     let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));
@@ -276,7 +288,8 @@ fn a_version_without_material_reads_and_one_of_a_wrong_length_does_not() {
         let body = Writer::new().raw(&Record::from(record.clone()).encode(LEVEL)).field(material).finish();
         KeyVersionRecord::split(id, version, &body).map(|(read, material)| (read, material.to_vec()))
     };
-    assert_eq!(with(&[]), Ok((record.clone(), vec![])));
+    let without = KeyVersionRecord { has_material: false, ..record.clone() };
+    assert_eq!(with(&[]), Ok((without, vec![])));
     assert_eq!(with(&[7; 20]), Ok((record.clone(), vec![7; 20])));
     assert!(with(&[7; 13]).is_err() && with(&[7; 129]).is_err());
 }

@@ -112,6 +112,15 @@ impl Material {
         }))
     }
 
+    /// The key's bytes, or PKCS#8, as [`Self::import`] takes it: for whoever may export it.
+    pub fn export(&self) -> SecretBytes {
+        match &self.0 {
+            Kind::Aes(key) => Zeroizing::new(key.bytes().to_vec()),
+            Kind::Mac(key) => Zeroizing::new(key.bytes().to_vec()),
+            Kind::Pair(pair) => pair.pkcs8(),
+        }
+    }
+
     /// Whether the private key's work takes a tenth of a millisecond, or more: RSA, ML-DSA and the larger curves.
     pub fn is_slow(&self) -> bool {
         let fast = |spec| {

@@ -40,16 +40,19 @@ impl Pair {
 
     /// Reads PKCS#8 of exactly that kind, and writes it as records hold it.
     pub(super) fn import(spec: KeySpec, pkcs8: &[u8]) -> Result<Encoded, InvalidRequest> {
-        let Self { private, public } = Self::parse(spec, pkcs8)?;
-        let material = match &private {
+        let pair = Self::parse(spec, pkcs8)?;
+        Ok(Encoded { material: pair.pkcs8(), public: Some(pair.public.spki().to_vec()) })
+    }
+
+    pub(super) fn pkcs8(&self) -> SecretBytes {
+        match &self.private {
             Private::Rsa(key) => key.pkcs8(),
             Private::Ec(key) => key.pkcs8(),
             Private::Ed25519(key) => key.pkcs8(),
             Private::X25519(key) => key.pkcs8(),
             Private::MlDsa(key) => key.pkcs8(),
             Private::MlKem(key) => key.pkcs8(),
-        };
-        Ok(Encoded { material, public: Some(public.spki().to_vec()) })
+        }
     }
 
     pub(super) fn parse(spec: KeySpec, pkcs8: &[u8]) -> Result<Self, InvalidRequest> {

@@ -28,7 +28,8 @@ fn fresh_material_reads_back_and_nothing_else_does() {
         }
         // What was imported is kept as what was made.
         let again = Material::import(spec, &fresh.material).unwrap();
-        assert_eq!((again.material, again.public), (fresh.material, fresh.public));
+        assert_eq!((&again.material, again.public), (&fresh.material, fresh.public));
+        assert_eq!(*read.export(), *again.material, "it is exported as it is imported");
         assert_eq!(read.symmetric().is_some(), spec == KeySpec::Aes256);
         assert!(read.size() < 64 * 1024);
     }

@@ -125,6 +125,41 @@ const EXPLANATIONS: &[Explanation] = &[
         "the key was made so that nobody can have it destroyed before its day",
         "wait for the day: `quorate keys describe KEY` shows it",
     ),
+    code(
+        "MATERIAL_MISSING",
+        "the key was created to have its material imported, and has none: not yet, or it was deleted, or its time is over",
+        "import it with `quorate keys import KEY`; what it was before is taken again, nothing else",
+    ),
+    code(
+        "WRONG_MATERIAL",
+        "the key had other material before; with this what it protected would be lost",
+        "import the same material again, or create another key for this",
+    ),
+    code(
+        "TOKEN_EXPIRED",
+        "an import token is taken for a day",
+        "get new parameters with `quorate keys import-parameters KEY`, and wrap the material anew",
+    ),
+    code(
+        "TOKEN_FOREIGN",
+        "the import token was made for another key, or by another cluster, or was changed",
+        "give the token that came with the public key that wrapped; `quorate keys import-parameters KEY` makes new ones",
+    ),
+    code(
+        "UNSUPPORTED",
+        "keys of that origin don't do this: imported material is not rotated, and what was made here is not imported",
+        "create another key for this",
+    ),
+    code(
+        "NOT_EXPORTABLE",
+        "the key was created so that its material never leaves the cluster; this can't be changed",
+        "create keys that are to leave with `quorate keys create --exportable wrapped`",
+    ),
+    code(
+        "WRAPPED_ONLY",
+        "the key was created so that its material leaves only wrapped under another key",
+        "name a wrapping key with --wrap-with",
+    ),
     code("DESTROYED", "the version's material was destroyed; what only it could open is gone", ""),
     code(
         "WRONG_KEY",

@@ -15,11 +15,13 @@ use quorate_core::request::{
 use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
 
+use self::material::Materials;
 use self::versions::Versions;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
 
+mod material;
 mod versions;
 
 /// Requests for new keys under way at a time.
@@ -45,6 +47,7 @@ enum Action {
   quorate keys create --alias release --spec ed25519 --tag team=build  to sign with
   quorate keys create --spec rsa-3072 --usage encrypt
   quorate keys create --spec aes-256 --algorithm aes-gcm
+  quorate keys create --alias mine --origin external  then `quorate keys import mine`
   quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
         /// A name for it
@@ -63,11 +66,17 @@ enum Action {
         /// For ever: nobody can have it destroyed before the day that a deletion sets
         #[arg(long)]
         purge_protection: bool,
+        /// Where its material comes from; external = it is imported, and until then the key is not used [default: quorate]
+        #[arg(long, value_name = "ORIGIN", value_parser = ["quorate", "external"])]
+        origin: Option<String>,
+        /// For ever: its material may leave, wrapped under another key, or as it is [default: no]
+        #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
+        exportable: Option<String>,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -145,6 +154,8 @@ enum Action {
     },
     #[command(flatten)]
     Versions(Versions),
+    #[command(flatten)]
+    Materials(Materials),
     /// Forbid every use now, and destroy the key on a day to come
     #[command(after_help = "Examples:
   quorate keys schedule-deletion payments --days 7
@@ -248,6 +259,7 @@ impl Keys {
                 return list(shared, request, limit).await;
             }
             Action::Versions(versions) => return versions.run(shared).await,
+            Action::Materials(materials) => return materials.run(shared).await,
             Action::Create { count: Some(count), description, kind, .. } => {
                 let Kind { spec, usage, algorithm } = kind;
                 let request = CreateKeysRequest {
@@ -259,7 +271,18 @@ impl Keys {
                 };
                 return create_many(shared, count, request).await;
             }
-            Action::Create { alias, description, kind, tags, activation, purge_protection, token: t, count: None } => {
+            Action::Create {
+                alias,
+                description,
+                kind,
+                tags,
+                activation,
+                purge_protection,
+                origin,
+                exportable,
+                token: t,
+                count: None,
+            } => {
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
                     description,
@@ -270,6 +293,8 @@ impl Keys {
                     tags: to_proto(tags),
                     activation_ms: activation,
                     purge_protected: purge_protection,
+                    origin: origin.unwrap_or_default(),
+                    exportable: exportable.unwrap_or_default(),
                 };
                 client.create_key(request).await.doing("create the key")?
             }
@@ -403,6 +428,10 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("rotated", output::date(key.rotated_ms)),
             ("rotated next", output::date(key.next_rotation_ms)),
             ("purge protection", if key.purge_protected { "yes" } else { "" }.to_owned()),
+            ("origin", key.origin.clone()),
+            ("material", if key.material_missing { "missing" } else { "there" }.to_owned()),
+            ("material until", output::date(key.material_expires_ms)),
+            ("exportable", key.exportable.clone()),
             ("destroyed on", output::date(key.deletion_ms)),
         ])
     })
@@ -424,6 +453,10 @@ fn to_json(key: &Key) -> Value {
         "rotation_days": (key.rotation_period_ms != 0).then(|| key.rotation_period_ms / DAY_MS),
         "next_rotation_at": output::moment(key.next_rotation_ms),
         "purge_protected": key.purge_protected,
+        "origin": key.origin,
+        "material_missing": key.material_missing,
+        "material_expires_at": output::moment(key.material_expires_ms),
+        "exportable": key.exportable,
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

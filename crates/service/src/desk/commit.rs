@@ -21,7 +21,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`] and those of the verb; those of every change ([`crate::records`]).
     pub async fn commit<D: Decide>(&self, call: &Call, request: &D) -> Result<D::Answer, Error> {
-        self.metered(request.action(), self.change(call, request)).await
+        self.metered(request.action(), self.change(call, request, Secrets::default())).await
     }
 
     /// Creates as many keys as wanted, in as many batches as that takes; each batch happens wholly or not at all. After
@@ -35,7 +35,7 @@ impl Kms {
     }
 
     async fn parts(&self, call: &Call, request: &CreateMany) -> Result<Vec<KeyView>, Error> {
-        let part = |part: CreatePart| async move { self.change(call, &part).await };
+        let part = |part: CreatePart| async move { self.change(call, &part, Secrets::default()).await };
         let mut parts = request.parts();
         // The first tells whether the token stands for another request: then nothing of this one happens.
         let mut keys = match parts.next() {
@@ -48,7 +48,13 @@ impl Kms {
         Ok(keys)
     }
 
-    async fn change<D: Decide>(&self, call: &Call, request: &D) -> Result<D::Answer, Error> {
+    /// As [`Self::commit`], with secrets that the request comes with, and within a call that is metered already.
+    pub(super) async fn change<D: Decide>(
+        &self,
+        call: &Call,
+        request: &D,
+        secrets: Secrets<'_>,
+    ) -> Result<D::Answer, Error> {
         let retry = request.retry();
         let decide = |facts: &mut EngineFacts<'_>| {
             let ids = self.records.new_ids()?;
@@ -62,7 +68,7 @@ impl Kms {
         };
         let done = match retry {
             Retry::Id(_) => self.records.create(call.deadline, decide).await?,
-            Retry::Again | Retry::Filed(_) => self.records.change(call.deadline, Secrets::default(), decide).await?,
+            Retry::Again | Retry::Filed(_) => self.records.change(call.deadline, secrets, decide).await?,
         };
         Ok(done.answer)
     }

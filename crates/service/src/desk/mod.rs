@@ -6,6 +6,7 @@
 //! creates with a token.
 
 mod commit;
+mod material;
 mod page;
 mod perform;
 mod stock;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Kms;
 use crate::call::Call;
 use crate::error::Error;
+use crate::records::barrier::Barrier;
 use crate::view::{Gap, HotFacts};
 
 /// How old a round may be when the answer goes out. A machine that slept, or a process that was stopped, in between
@@ -65,6 +66,8 @@ pub struct Tools {
     pub lineage: Lineage,
     /// Random bytes.
     pub entropy: Arc<dyn Entropy>,
+    /// Opens what the cluster has sealed for itself.
+    pub(crate) barrier: Arc<Barrier>,
 }
 
 impl Kms {
@@ -76,8 +79,9 @@ impl Kms {
         self.metered(request.action(), self.use_facts(call, Arc::new(request))).await
     }
 
-    async fn use_facts<U: Use>(&self, call: &Call, request: Arc<U>) -> Result<U::Answer, Error> {
-        let tools = Tools { lineage: self.records.barrier.lineage(), entropy: self.records.world.entropy.clone() };
+    pub(super) async fn use_facts<U: Use>(&self, call: &Call, request: Arc<U>) -> Result<U::Answer, Error> {
+        let (barrier, entropy) = (self.records.barrier.clone(), self.records.world.entropy.clone());
+        let tools = Tools { lineage: barrier.lineage(), entropy, barrier };
         request.check(&tools)?;
         loop {
             let began = self.records.world.boot_clock.now();

@@ -2,7 +2,6 @@
 
 use std::ops::Bound;
 
-use quorate_core::id::KeyId;
 use quorate_core::record::{Due, DueRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::time::HOUR_MS;
@@ -18,9 +17,8 @@ const DUE_MAX: usize = 1024;
 const CHUNK: usize = 128;
 
 impl Duties {
-    /// The keys for which something is due of a kind that `of` picks, each with the hour it is filed under: hours that have not
-    /// come are not read.
-    pub(super) async fn due(&self, of: impl Fn(Due) -> Option<KeyId>) -> Result<Vec<(u32, KeyId)>, Error> {
+    /// What is due of a kind that `of` picks, each with the hour it is filed under: hours that have not come are not read.
+    pub(super) async fn due<T>(&self, of: impl Fn(Due) -> Option<T>) -> Result<Vec<(u32, T)>, Error> {
         let view = self.records.fresh_view(Instant::now() + STEP_DEADLINE).await?;
         let now = self.time()?;
         let mut due = Vec::new();

@@ -6,6 +6,7 @@
 
 mod destroy;
 mod due;
+mod expire;
 mod raise_level;
 mod rotate;
 mod sweep;
@@ -47,7 +48,7 @@ struct Row {
 }
 
 /// All duties.
-const DUTIES: &[Row] = &[destroy::ROW, rotate::ROW, sweep::ROW, raise_level::ROW];
+const DUTIES: &[Row] = &[destroy::ROW, rotate::ROW, expire::ROW, sweep::ROW, raise_level::ROW];
 
 /// Looks after the duties of one desk.
 pub struct Duties {

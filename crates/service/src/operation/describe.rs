@@ -26,7 +26,8 @@ impl Use for Describe {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
-        at.key(&self.key).map(|key| KeyView::from(&*key))
+        let key = at.key(&self.key)?;
+        Ok(KeyView::from(&*key).by(at.time()))
     }
 
     fn act(&self, key: KeyView, _: &Tools) -> Result<KeyView, Error> {

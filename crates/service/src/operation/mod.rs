@@ -6,6 +6,8 @@ mod decrypt;
 mod describe;
 pub mod echo;
 mod encrypt;
+mod export;
+mod import;
 mod list_aliases;
 mod list_keys;
 mod mac;
@@ -20,6 +22,9 @@ pub use self::data_key::{DataKey, DataKeyPair, GenerateDataKey, GenerateDataKeyP
 pub use self::decrypt::{Decrypt, Given, Plaintext};
 pub use self::describe::{Describe, ListVersions, Versions};
 pub use self::encrypt::{Binding, Ciphertext, Encrypt};
+pub use self::export::{Export, Exported};
+pub use self::import::{Import, ImportParameters, Parameters};
+pub(crate) use self::import::{TakesMaterial, UnwrapMaterial};
 pub use self::list_aliases::ListAliases;
 pub use self::list_keys::ListKeys;
 pub use self::mac::{Mac, MakeMac, VerifyMac};

@@ -108,7 +108,7 @@ impl Use for Unwrap {
 }
 
 /// Modes of encryption wrap keys for doors that say so; here one encrypts with them.
-fn only_key_wrap(by: Algorithm) -> Result<(), InvalidRequest> {
+pub(super) fn only_key_wrap(by: Algorithm) -> Result<(), InvalidRequest> {
     match by {
         Algorithm::Blob | Algorithm::AesGcm | Algorithm::AesCbc | Algorithm::AesCbcPad => {
             let why = format!("{} encrypts; keys are wrapped by aes-kwp, aes-kw or RSA-OAEP", by.as_str());

@@ -148,7 +148,7 @@ impl Barrier {
                     ops.push(Op::Put(key, record.value.clone()));
                     continue;
                 }
-                Write::CreateWith(Record::KeyVersion(head), _) => {
+                Write::CreateWith(Record::KeyVersion(head), _) | Write::UpdateWith(Record::KeyVersion(head), _) => {
                     let placed = placed.as_ref().ok_or(Error::Internal("a version is made without material"))?;
                     let material_id = keyring.material_id(head.key, placed.secret);
                     &KeyVersionRecord { material_id, public: placed.public.to_vec(), ..head.clone() }.into()
@@ -156,7 +156,8 @@ impl Barrier {
                 Write::Create(record)
                 | Write::CreateWith(record, _)
                 | Write::Update(record)
-                | Write::UpdateKeeping(record) => record,
+                | Write::UpdateKeeping(record)
+                | Write::UpdateWith(record, _) => record,
             };
             let secret = placed.map(|placed| placed.secret);
             let (body, writer) = (body(record, level, secret), WriterId { batch: id, op: i as u16 });

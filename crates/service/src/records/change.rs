@@ -155,7 +155,7 @@ impl Records {
             let key = Barrier::key_of(facts.keyring(), &write.name());
             match write {
                 Write::Create(_) | Write::CreateWith(..) => facts.expect_absence(key)?,
-                Write::Update(_) | Write::Delete(_) => contended.push(key),
+                Write::Update(_) | Write::UpdateWith(..) | Write::Delete(_) => contended.push(key),
                 Write::UpdateKeeping(record) => {
                     kept.push(facts.secret(&record.name())?);
                     contended.push(key);

@@ -149,7 +149,7 @@ fn not_read(e: ReadError) -> Error {
 #[derive(Default)]
 pub struct Secrets<'a> {
     /// Those that came with it.
-    given: &'a [SecretBytes],
+    given: Vec<Placed<'a>>,
     /// Those that were made for it, kept when it has to be decided again.
     fresh: Vec<(KeySpec, Encoded)>,
 }
@@ -166,7 +166,12 @@ pub struct Placed<'a> {
 impl<'a> Secrets<'a> {
     /// A change that comes with secrets.
     pub fn given(given: &'a [SecretBytes]) -> Self {
-        Self { given, fresh: Vec::new() }
+        Self { given: given.iter().map(|secret| Placed { secret, public: &[] }).collect(), fresh: Vec::new() }
+    }
+
+    /// A change that comes with a key's material.
+    pub fn imported(key: &'a Encoded) -> Self {
+        Self { given: vec![placed(key)], fresh: Vec::new() }
     }
 
     /// Makes what the writes ask for, unless it is there.
@@ -199,7 +204,7 @@ impl<'a> Secrets<'a> {
     fn of<'s>(&'s self, writes: &[Write], kept: &'s [SecretBytes]) -> Result<Vec<Option<Placed<'s>>>, Error> {
         let mut kept = kept.iter();
         let mut secret = |write: &Write| match write {
-            Write::CreateWith(_, slot) => self.get(*slot).map(Some),
+            Write::CreateWith(_, slot) | Write::UpdateWith(_, slot) => self.get(*slot).map(Some),
             Write::UpdateKeeping(_) => kept.next().map(|secret| Some(Placed { secret, public: &[] })),
             Write::Create(_) | Write::Update(_) | Write::Delete(_) => Some(None),
         };
@@ -210,11 +215,15 @@ impl<'a> Secrets<'a> {
     /// What is in `slot`.
     fn get(&self, slot: Slot) -> Option<Placed<'_>> {
         match slot {
-            Slot::Given(nth) => self.given.get(nth).map(|secret| Placed { secret, public: &[] }),
+            Slot::Given(nth) => self.given.get(nth).copied(),
             Slot::Fresh(nth, spec) => {
                 let (_, made) = self.fresh.get(nth).filter(|(of, _)| *of == spec)?;
-                Some(Placed { secret: &made.material, public: made.public.as_deref().unwrap_or_default() })
+                Some(placed(made))
             }
         }
     }
+}
+
+fn placed(key: &Encoded) -> Placed<'_> {
+    Placed { secret: &key.material, public: key.public.as_deref().unwrap_or_default() }
 }

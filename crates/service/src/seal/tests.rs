@@ -302,6 +302,8 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         tags: Default::default(),
         activation: None,
         purge_protected: false,
+        external: false,
+        exportable: Default::default(),
         alias: None,
         description: "for tests".parse().expect("short"),
         token: None,

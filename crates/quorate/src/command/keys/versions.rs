@@ -174,7 +174,7 @@ async fn list(shared: &Shared, which: Which) -> CommandResult {
     }
 }
 
-fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
+pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
     let missing = || Failure::failed("can't show the version", "the answer holds none", "");
     let version = answer.version.ok_or_else(missing)?;
     let mut json = to_json(&version);
@@ -196,6 +196,9 @@ fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
             ("deactivated from", output::date(version.deactivation_ms)),
             ("compromised since", output::date(version.compromise_ms)),
             ("destroyed", output::date(version.destroyed_ms)),
+            ("material", if version.has_material { "there" } else { "missing" }.into()),
+            ("material until", output::date(version.material_expires_ms)),
+            ("first exported", output::date(version.first_exported_ms)),
         ])
     })
 }
@@ -219,6 +222,9 @@ fn to_json(version: &Version) -> Value {
         "compromise_at": output::moment(version.compromise_ms),
         "destroyed_at": output::moment(version.destroyed_ms),
         "material_id": output::hex(&version.material_id),
+        "has_material": version.has_material,
+        "material_expires_at": output::moment(version.material_expires_ms),
+        "first_exported_at": output::moment(version.first_exported_ms),
     })
 }
 

@@ -5,6 +5,7 @@
 mod changes;
 #[path = "../../../../replica/tests/support/identity.rs"]
 mod identity;
+mod import;
 mod keys;
 mod kinds;
 mod level;
@@ -325,6 +326,8 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
+        external: false,
+        exportable: Default::default(),
         token,
     }
 }

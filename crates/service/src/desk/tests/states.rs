@@ -139,6 +139,7 @@ impl Table {
                 let name = format!("name-{}", self.made.get()).parse().unwrap();
                 kms.commit(&call, &CreateAlias { name, key }).await.map(drop)
             }
+            Row::Export | Row::Import | Row::DeleteMaterial => unreachable!("of keys that are made otherwise"),
         }
     }
 }
@@ -146,7 +147,8 @@ impl Table {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_of_states_and_verbs() {
     let table = Table { rig: Rig::new().await, made: Default::default() };
-    assert!(Row::ALL.iter().all(|row| TABLE.iter().any(|(of, _)| of == row)), "no row is left out");
+    let is_here = |row: &Row| TABLE.iter().any(|(of, _)| of == row) || super::import::ROWS.contains(row);
+    assert!(Row::ALL.iter().all(is_here), "no row is left out");
     for (row, cells) in TABLE {
         for (state, cell) in COLUMNS.into_iter().zip(cells) {
             let key = table.key(state, row).await;

@@ -55,7 +55,7 @@ async fn an_answer_that_rests_on_an_old_round_is_decided_again() {
 }
 
 /// Waits until cluster time, or what follows from it, is there.
-async fn until(what: &str, there: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, there: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(30);
     while !there() {
         assert!(Instant::now() < limit, "{what}: not within 30 s");
@@ -64,7 +64,7 @@ async fn until(what: &str, there: impl Fn() -> bool) {
 }
 
 /// So much time goes by, on all clocks; the next tick moves cluster time, and the node sees it.
-async fn later(rig: &Rig, ms: u64) {
+pub(super) async fn later(rig: &Rig, ms: u64) {
     let seen = |at| move || rig.replica.duty_time(Duration::ZERO).is_ok_and(|now| now.is_due(at));
     until("cluster time is seen", seen(rig.replica.view().unwrap().cluster_time_ms())).await;
     rig.boot.0.fetch_add(ms, Ordering::SeqCst);

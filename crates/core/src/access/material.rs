@@ -1,0 +1,58 @@
+//! Keys whose material comes from elsewhere, or leaves.
+
+use super::Access;
+use crate::decide::{Refusal, may_leave, refusal};
+use crate::facts::{Materials, Of, Version};
+use crate::id::KeyVersion;
+use crate::lifecycle::{NoWay, Row};
+use crate::record::{KeyRecord, KeyVersionRecord};
+use crate::request::KeyHandle;
+use crate::time::Time;
+
+impl<F: Materials> Access<'_, F> {
+    /// The version of the key that `handle` names that material is imported into, if `may` has nothing against that key.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::NotExternal`], what `may` refuses; the key is not found, or it, or the version, is in a state
+    /// in which it takes none.
+    pub fn imports(
+        &mut self,
+        handle: &KeyHandle,
+        may: impl FnOnce(&KeyRecord, Time) -> Result<(), Refusal>,
+    ) -> Result<Of<KeyVersionRecord>, F::Error> {
+        let (key, now) = (self.key(handle)?, self.time());
+        if key.imported.is_none() {
+            return Err(Refusal::NotExternal(key.id).into());
+        }
+        may(&key, now)?;
+        let refused = |why| refusal(key.id, key.current, why);
+        Row::Import.goes(key.state, key.lacks_material(now)).map_err(refused)?;
+        let head = self.head(&key, key.current)?.ok_or(Refusal::NoVersion(key.id, key.current))?;
+        Row::Import.goes_with(&head.life, key.has_retired(head.version), now).map_err(refused)?;
+        Ok(head)
+    }
+
+    /// A version of the key that `handle` names, with its material, to be exported: wrapped, or as it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::NotExportable`], [`Refusal::WrappedOnly`], [`Refusal::NoVersion`]; the key is not found, or
+    /// it, or the version, is in a state in which that can't be done.
+    pub fn exports(
+        &mut self,
+        handle: &KeyHandle,
+        version: Option<KeyVersion>,
+        wrapped: bool,
+    ) -> Result<(Of<KeyVersionRecord>, F::Material), F::Error> {
+        let key = self.key(handle)?;
+        let (number, now) = (version.unwrap_or(key.current), self.facts.time());
+        may_leave(&key, wrapped)?;
+        let refused = |why| refusal(key.id, number, why);
+        Row::Export.goes(key.state, key.lacks_material(now)).map_err(refused)?;
+        let Some(Version { head, material }) = self.facts.version(key.id, number)? else {
+            return Err(Refusal::NoVersion(key.id, number).into());
+        };
+        Row::Export.goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
+        let material = material.ok_or_else(|| refused(NoWay::MaterialMissing))?;
+        Ok((head, material))
+    }
+}

@@ -1,0 +1,99 @@
+//! Where a key's material comes from, and whether it may leave.
+
+use std::str::FromStr;
+
+use super::KeyRecord;
+use super::Kind;
+use crate::codec::{Malformed, Reader, Writer};
+use crate::id::quoted;
+use crate::request::{InvalidRequest, Part};
+use crate::time::Time;
+
+/// What is known of a key whose material is imported: `missing u32 ‖ expires_ms u64`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Imported {
+    /// How many of its versions lack their material, those that are destroyed not counted. With any the key is not used.
+    pub missing: u32,
+    /// When the material that is there goes; cluster time, ms since 1970; 0 = it stays. (Imported keys have one version.)
+    pub expires_ms: u64,
+}
+
+impl Imported {
+    /// Of a new key: its one version waits for material.
+    pub const NEW: Self = Self { missing: 1, expires_ms: 0 };
+
+    /// Whether material is missing, or its time is over, although it has not been erased yet.
+    pub fn lacks(self, now: Time) -> bool {
+        self.missing > 0 || now.ended(self.expires_ms)
+    }
+
+    /// After material came, until `expires_ms`, to a version that had some or not; or after that version was destroyed.
+    pub(crate) fn with(self, had: bool, expires_ms: u64) -> Self {
+        Self { missing: self.missing.saturating_sub(u32::from(!had)), expires_ms }
+    }
+    /// After the material of a version has gone, if it had some.
+    pub(crate) fn without(self, had: bool) -> Self {
+        Self { missing: self.missing.saturating_add(u32::from(had)), expires_ms: 0 }
+    }
+
+    pub(super) fn encode(self) -> Vec<u8> {
+        Writer::new().u32(self.missing).u64(self.expires_ms).finish()
+    }
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut r = Reader::new(KeyRecord::WHAT, bytes);
+        let imported = Self { missing: r.u32()?, expires_ms: r.u64()? };
+        r.finish()?;
+        Ok(Some(imported))
+    }
+}
+
+/// Whether a key's material may leave the cluster; said when the key is made, for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Exportable {
+    /// Never.
+    #[default]
+    No,
+    /// Wrapped under another key.
+    Wrapped,
+    /// As it is, too.
+    Plain,
+}
+
+impl Exportable {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::No, Self::Wrapped, Self::Plain];
+
+    /// As shown to people and clients.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Wrapped => "wrapped",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// One byte; nothing for what nearly all keys are.
+    pub(super) fn encode(self) -> Vec<u8> {
+        match self {
+            Self::No => Vec::new(),
+            Self::Wrapped => vec![1],
+            Self::Plain => vec![2],
+        }
+    }
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        Self::ALL.into_iter().find(|one| one.encode() == bytes).ok_or(Malformed(KeyRecord::WHAT))
+    }
+}
+
+impl FromStr for Exportable {
+    type Err = InvalidRequest;
+    fn from_str(text: &str) -> Result<Self, InvalidRequest> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
+            let why = format!("{} does not say whether a key may be exported; say no, wrapped or plain", quoted(text));
+            InvalidRequest::wrong(Part::Exportable, why)
+        })
+    }
+}
