@@ -74,6 +74,10 @@ impl KeyId {
     pub fn time(&self) -> &[u8] {
         &self.0[..6]
     }
+    /// The time in it, milliseconds since 1970.
+    pub fn time_ms(&self) -> u64 {
+        self.time().iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte))
+    }
     /// Tells which list the key stands in to whoever has the tag's key, and to everybody else whether two ids are of one.
     pub fn list_tag(&self) -> &[u8] {
         &self.0[12..]
