@@ -1,0 +1,171 @@
+//! Replicas on one thread, with a disk, a network, clocks and random numbers that a seed repeats.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quorate_core::id::NodeId;
+use quorate_core::seam::{BootClock, Entropy, WallClock};
+use quorate_journal::Driver;
+use quorate_journal::testing::{Rng, SimDisk};
+use quorate_replica::{
+    CompactionConfig, Introduction, Member, NodeIdentity, PeerIdentity, Replica, ReplicaConfig, World,
+};
+use tokio::time::Instant;
+
+use super::identity::SoftIdentity;
+use super::sim_net::{SimBoard, SimNet};
+use super::{
+    CLUSTER, TestKeys, TestOwnKeys, TestSeals, TestService, TestToken, change_roster, genesis, introduction, promote,
+    soon,
+};
+
+/// Random bytes of a seed.
+pub struct SimEntropy(Mutex<Rng>);
+
+impl Entropy for SimEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.0.lock().expect("lock").bytes(out.len()));
+    }
+}
+
+/// Both clocks of a machine, by the runtime's time.
+pub struct SimClock(Instant);
+
+impl BootClock for SimClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl WallClock for SimClock {
+    fn now_ms(&self) -> u64 {
+        1_800_000_000_000 + self.0.elapsed().as_millis() as u64
+    }
+}
+
+/// One machine: what survives the processes on it.
+pub struct SimSite {
+    id: NodeId,
+    name: String,
+    identity: Arc<SoftIdentity>,
+    pub disk: SimDisk,
+    board: Arc<SimBoard>,
+    clock: Arc<SimClock>,
+    entropy: Arc<SimEntropy>,
+    token: Arc<TestToken>,
+    /// Why its processes ended by themselves.
+    pub ended: Arc<Mutex<Vec<String>>>,
+}
+
+/// So many machines, as a seed has them; only their identity keys are given, since an HSM makes them.
+pub fn sites(seed: u64, identities: &[Arc<SoftIdentity>]) -> Vec<SimSite> {
+    super::log();
+    let mut rng = Rng(seed);
+    let (board, seed) = (Arc::new(SimBoard::new(rng.next_u64())), rng.next_u64());
+    (1..).zip(identities).map(|(id, identity)| SimSite::new(id, identity.clone(), &board, seed)).collect()
+}
+
+/// Their first processes, all of them voters.
+pub async fn voters(sites: &[SimSite]) -> Vec<SimNode> {
+    let mut nodes = vec![sites[0].start(true, None).await];
+    let founder = nodes[0].replica.clone();
+    founder.found(sites[0].member(), genesis("n1", sites[0].clock.now_ms()), soon()).await.expect("founded");
+    for site in &sites[1..] {
+        nodes.push(site.start(true, Some(introduction(&founder).await)).await);
+        change_roster(&founder, |now| now.with(site.id, &site.member())).await.expect("added");
+    }
+    promote(&founder, sites[1..].iter().map(|site| site.id).collect(), false).await.expect("promoted");
+    nodes
+}
+
+/// A running process.
+pub struct SimNode {
+    pub replica: Replica,
+    net: Arc<SimNet>,
+}
+
+impl SimSite {
+    fn new(id: u64, identity: Arc<SoftIdentity>, board: &Arc<SimBoard>, seed: u64) -> Self {
+        Self {
+            id: NodeId(id),
+            name: format!("n{id}"),
+            identity,
+            disk: SimDisk::default(),
+            board: board.clone(),
+            clock: Arc::new(SimClock(Instant::now())),
+            entropy: Arc::new(SimEntropy(Mutex::new(Rng(seed ^ id)))),
+            token: Arc::default(),
+            ended: Arc::default(),
+        }
+    }
+
+    fn addr(&self) -> String {
+        format!("{}:7601", self.name)
+    }
+
+    fn member(&self) -> Member {
+        Member {
+            name: self.name.clone(),
+            peer_addr: self.addr(),
+            api_addr: format!("{}:7600", self.name),
+            identity_spki: self.identity.public_key(),
+            kem_alg: 2,
+            kem_spki: vec![1; 91],
+            audit_spki: vec![2; 91],
+        }
+    }
+
+    /// Starts a process: the first one, which makes the node, or another.
+    pub async fn start(&self, first: bool, introduction: Option<Introduction>) -> SimNode {
+        let me = PeerIdentity { name: self.name.clone(), cluster: CLUSTER, identity_spki: self.identity.public_key() };
+        let net = Arc::new(SimNet::new(self.board.clone(), me));
+        let ended = self.ended.clone();
+        let world = World {
+            disk: Arc::new(self.disk.clone()),
+            net: net.clone(),
+            entropy: self.entropy.clone(),
+            wall: self.clock.clone(),
+            seals: Arc::new(TestSeals),
+            own_keys: Arc::new(TestOwnKeys),
+            marks: self.token.clone(),
+            identity: self.identity.clone(),
+            boot_clock: self.clock.clone(),
+            driver: Driver::Simulation(Arc::new(move |e| ended.lock().expect("lock").push(e.to_string()))),
+        };
+        let dir = PathBuf::from("/").join(&self.name);
+        let mut cfg = ReplicaConfig::new(self.id, self.name.clone(), CLUSTER, dir, self.addr());
+        cfg.introduction = introduction;
+        // Small, so that much happens in a short while.
+        cfg.journal.segment_bytes = 256 << 10;
+        cfg.journal.low_space_bytes = 0;
+        cfg.cache_bytes = 4 << 20;
+        cfg.compaction = CompactionConfig {
+            keep_bytes: Some(16 << 10),
+            step_bytes: 32 << 10,
+            interval: Duration::from_millis(500),
+            stream_bytes: 1 << 30,
+        };
+        cfg.scrub_interval = Duration::from_millis(700);
+        let service = TestService { name: self.name.clone(), hellos: Mutex::default(), problems: Mutex::default() };
+        let replica = match first {
+            true => Replica::create(cfg, world, Arc::new(service)).await,
+            false => Replica::open(cfg, world, Arc::new(service)).await,
+        };
+        let replica = replica.unwrap_or_else(|e| panic!("{} does not start: {e}", self.name));
+        replica.set_keys(Some(Arc::new(TestKeys)));
+        SimNode { replica, net }
+    }
+
+    /// Ends the process in order.
+    pub async fn stop(&self, node: SimNode) {
+        node.replica.shutdown().await;
+        self.board.end(&node.net);
+    }
+
+    /// The machine loses power, and what was not synced with it, or some of it.
+    pub fn cut_power(&self, node: SimNode, rng: &mut Rng) {
+        self.board.end(&node.net);
+        self.disk.reboot(rng);
+    }
+}
