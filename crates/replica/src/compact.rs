@@ -110,6 +110,9 @@ impl Compactor {
                 self.shared.set_problem(Problem::State(what));
             }
             let damaged = self.damaged();
+            if let Some(ended) = damaged.map(|upto| self.streams.cancel_below(upto)).filter(|ended| *ended > 0) {
+                tracing::warn!(ended, "snapshots being sent were given up: the log after them is damaged");
+            }
             let (retained, keep) = (self.journal.retained_bytes(), self.keep_bytes());
             let space = self.journal.space();
             let too_long = retained >= keep.saturating_add(config.stream_bytes);
