@@ -175,6 +175,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
     let mut patience = Patience::default();
     loop {
         tokio::select! {
+            biased;
             changed = leader.changed() => if changed.is_err() { return },
             // A member is heard again, perhaps.
             changed = changes.changed() => if changed.is_err() { return },
