@@ -195,7 +195,6 @@ impl Succession {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::MAKE_WAY_EVERY;
@@ -228,7 +227,7 @@ mod tests {
     /// Whoever is short of space hands leadership on, to one that has some: it would come straight back, again and again.
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_stops_serving_hands_on_to_nobody_who_would_hand_it_back() {
-        let sites = sim::sites(3, &[Arc::default(), Arc::default(), Arc::default()]);
+        let sites = sim::sites(3, 3);
         let nodes = sim::voters(&sites).await;
         let leads = |place: usize| {
             let status = nodes[place].replica.status();

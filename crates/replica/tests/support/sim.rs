@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use quorate_core::id::NodeId;
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_journal::Driver;
@@ -44,6 +45,15 @@ impl WallClock for SimClock {
     }
 }
 
+/// The same one each time.
+fn identity(secret: [u8; 32]) -> SoftIdentity {
+    // RFC 5915: version, secret, the curve P-256.
+    let head = [0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20];
+    let curve = [0xa0, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    let der = [&head[..], &secret, &curve].concat();
+    SoftIdentity(EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, &der).expect("a key"))
+}
+
 /// One machine: what survives the processes on it.
 pub struct SimSite {
     id: NodeId,
@@ -54,16 +64,14 @@ pub struct SimSite {
     clock: Arc<SimClock>,
     entropy: Arc<SimEntropy>,
     token: Arc<TestToken>,
-    /// Why its processes ended by themselves.
-    pub ended: Arc<Mutex<Vec<String>>>,
 }
 
-/// So many machines, as a seed has them; only their identity keys are given, since an HSM makes them.
-pub fn sites(seed: u64, identities: &[Arc<SoftIdentity>]) -> Vec<SimSite> {
+/// So many machines, as a seed has them.
+pub fn sites(seed: u64, count: u8) -> Vec<SimSite> {
     super::log();
     let mut rng = Rng(seed);
     let (board, seed) = (Arc::new(SimBoard::new(rng.next_u64())), rng.next_u64());
-    (1..).zip(identities).map(|(id, identity)| SimSite::new(id, identity.clone(), &board, seed)).collect()
+    (1..=count).map(|id| SimSite::new(id, &board, seed)).collect()
 }
 
 /// Their first processes, all of them voters.
@@ -83,20 +91,23 @@ pub async fn voters(sites: &[SimSite]) -> Vec<SimNode> {
 pub struct SimNode {
     pub replica: Replica,
     net: Arc<SimNet>,
+    ended: Ended,
 }
 
+/// Why a process was told to end, each time that it was.
+pub type Ended = Arc<Mutex<Vec<String>>>;
+
 impl SimSite {
-    fn new(id: u64, identity: Arc<SoftIdentity>, board: &Arc<SimBoard>, seed: u64) -> Self {
+    fn new(id: u8, board: &Arc<SimBoard>, seed: u64) -> Self {
         Self {
-            id: NodeId(id),
+            id: NodeId(id.into()),
             name: format!("n{id}"),
-            identity,
+            identity: Arc::new(identity([id; 32])),
             disk: SimDisk::default(),
             board: board.clone(),
             clock: Arc::new(SimClock(Instant::now())),
-            entropy: Arc::new(SimEntropy(Mutex::new(Rng(seed ^ id)))),
+            entropy: Arc::new(SimEntropy(Mutex::new(Rng(seed ^ u64::from(id))))),
             token: Arc::default(),
-            ended: Arc::default(),
         }
     }
 
@@ -120,7 +131,8 @@ impl SimSite {
     pub async fn start(&self, first: bool, introduction: Option<Introduction>) -> SimNode {
         let me = PeerIdentity { name: self.name.clone(), cluster: CLUSTER, identity_spki: self.identity.public_key() };
         let net = Arc::new(SimNet::new(self.board.clone(), me));
-        let ended = self.ended.clone();
+        let ended = Ended::default();
+        let told = ended.clone();
         let world = World {
             disk: Arc::new(self.disk.clone()),
             net: net.clone(),
@@ -131,7 +143,7 @@ impl SimSite {
             marks: self.token.clone(),
             identity: self.identity.clone(),
             boot_clock: self.clock.clone(),
-            driver: Driver::Simulation(Arc::new(move |e| ended.lock().expect("lock").push(e.to_string()))),
+            driver: Driver::Simulation(Arc::new(move |e| told.lock().expect("lock").push(e.to_string()))),
         };
         let dir = PathBuf::from("/").join(&self.name);
         let mut cfg = ReplicaConfig::new(self.id, self.name.clone(), CLUSTER, dir, self.addr());
@@ -154,7 +166,7 @@ impl SimSite {
         };
         let replica = replica.unwrap_or_else(|e| panic!("{} does not start: {e}", self.name));
         replica.set_keys(Some(Arc::new(TestKeys)));
-        SimNode { replica, net }
+        SimNode { replica, net, ended }
     }
 
     /// Ends the process in order.
@@ -163,9 +175,16 @@ impl SimSite {
         self.board.end(&node.net);
     }
 
-    /// The machine loses power, and what was not synced with it, or some of it.
-    pub fn cut_power(&self, node: SimNode, rng: &mut Rng) {
+    /// The machine loses power, and what was not synced with it, or some of it. What still runs of the process finds its disk gone:
+    /// it is told to end.
+    pub fn cut_power(&self, node: SimNode, rng: &mut Rng) -> Ended {
         self.board.end(&node.net);
         self.disk.reboot(rng);
+        node.ended
+    }
+
+    /// Cuts its network, or mends it.
+    pub fn cut_off(&self, cut_off: bool) {
+        self.board.cut_off(&self.name, cut_off);
     }
 }

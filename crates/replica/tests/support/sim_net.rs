@@ -1,7 +1,7 @@
-//! Connections within one process, each of which takes its time, and ends when a node at one of its ends does. As seeded as the
-//! rest of a simulation.
+//! Connections within one process, each of which takes its time, goes silent when one of its ends is cut off, and ends when a
+//! node there does. As seeded as the rest of a simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,15 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use quorate_journal::testing::Rng;
 use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 const BUFFER_BYTES: usize = 64 << 10;
 /// How long what is sent is on its way, microseconds.
 const DELAY_US: std::ops::Range<u64> = 50..2000;
+/// How often it is tried again to deliver what is held up.
+const RETRY_EVERY: Duration = Duration::from_millis(5);
 
 type Incoming = (DuplexStream, PeerIdentity);
 
@@ -30,6 +32,8 @@ struct Inner {
     listening: BTreeMap<String, Listening>,
     /// The two ends of each connection.
     carried: Vec<([String; 2], AbortHandle)>,
+    /// What they say and are told is held up.
+    cut_off: BTreeSet<String>,
 }
 
 /// All connections of a simulation.
@@ -37,7 +41,24 @@ pub struct SimBoard(Mutex<Inner>);
 
 impl SimBoard {
     pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(Inner { rng: Rng(seed), listening: BTreeMap::new(), carried: Vec::new() }))
+        let (listening, carried, cut_off) = Default::default();
+        Self(Mutex::new(Inner { rng: Rng(seed), listening, carried, cut_off }))
+    }
+
+    /// Makes a node hear nothing of the others, and they of it; or lets through what was held up.
+    pub fn cut_off(&self, name: &str, cut_off: bool) {
+        let mut inner = self.0.lock().expect("lock");
+        match cut_off {
+            true => drop(inner.cut_off.insert(name.to_owned())),
+            false => drop(inner.cut_off.remove(name)),
+        }
+    }
+
+    /// Returns when these two hear of one another.
+    async fn connected(&self, ends: &[String; 2]) {
+        while ends.iter().any(|end| self.0.lock().expect("lock").cut_off.contains(end)) {
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
     }
 
     /// A process has ended: nobody listens there any more, and all its connections end.
@@ -67,28 +88,28 @@ impl SimBoard {
         let sent = listening.incoming.send((theirs, from.clone()));
         sent.map_err(|_| io::ErrorKind::ConnectionRefused)?;
         let delays = [Rng(inner.rng.next_u64()), Rng(inner.rng.next_u64())];
-        let carried = tokio::spawn(carry(our_end, their_end, delays));
+        let carried = tokio::spawn(carry(self.clone(), ends.clone(), [our_end, their_end], delays));
         inner.carried.push((ends, carried.abort_handle()));
         Ok(Box::new(ours))
     }
 }
 
 /// What one end sends arrives at the other after a while, until both have ended.
-async fn carry(one: DuplexStream, other: DuplexStream, [there, back]: [Rng; 2]) {
-    let ((one_in, one_out), (other_in, other_out)) = (tokio::io::split(one), tokio::io::split(other));
-    tokio::join!(carry_one_way(one_in, other_out, there), carry_one_way(other_in, one_out, back));
-}
-
-async fn carry_one_way(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mut rng: Rng) {
-    let mut bytes = vec![0; BUFFER_BYTES];
-    while let Ok(len @ 1..) = from.read(&mut bytes).await {
-        tokio::time::sleep(Duration::from_micros(DELAY_US.start + rng.below(DELAY_US.end - DELAY_US.start))).await;
-        if to.write_all(&bytes[..len]).await.is_err() {
-            return;
+async fn carry(board: Arc<SimBoard>, ends: [String; 2], streams: [DuplexStream; 2], [there, back]: [Rng; 2]) {
+    let [(one_in, one_out), (other_in, other_out)] = streams.map(tokio::io::split);
+    let one_way = async |mut from: ReadHalf<_>, mut to: WriteHalf<_>, mut rng: Rng| {
+        let mut bytes = vec![0; BUFFER_BYTES];
+        while let Ok(len @ 1..) = from.read(&mut bytes).await {
+            tokio::time::sleep(Duration::from_micros(DELAY_US.start + rng.below(DELAY_US.end - DELAY_US.start))).await;
+            board.connected(&ends).await;
+            if to.write_all(&bytes[..len]).await.is_err() {
+                return;
+            }
         }
-    }
-    // The other end may have gone before.
-    drop(to.shutdown().await);
+        // The other end may have gone before.
+        drop(to.shutdown().await);
+    };
+    tokio::join!(one_way(one_in, other_out, there), one_way(other_in, one_out, back));
 }
 
 /// One process's network.
@@ -107,6 +128,7 @@ impl SimNet {
 impl Net for SimNet {
     fn connect<'a>(&'a self, addr: &'a str, expect: &'a PeerExpectation) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
+            self.board.connected(&[self.me.name.clone(), expect.name.clone()]).await;
             match self.ended.load(Ordering::Relaxed) {
                 true => std::future::pending().await,
                 false => self.board.connect(&self.me, addr, expect),
