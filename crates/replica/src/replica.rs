@@ -17,7 +17,7 @@ use quorate_core::seeded::{self, Bug};
 use quorate_core::time::DutyTime;
 use quorate_journal::Space;
 use quorate_journal::disk::Disk;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::change::Change;
@@ -482,17 +482,6 @@ fn call_error(failure: RpcFailure) -> CallError {
         e @ RpcFailure::NotPinned => CallError::Refused(e.to_string()),
         RpcFailure::Busy => CallError::Refused("it has too much to do; try again".into()),
     }
-}
-
-/// Runs blocking work on a thread of its own.
-pub(crate) async fn off_runtime<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    // One thread for one piece of long work; it ends with it.
-    std::thread::Builder::new().name(name.into()).spawn(move || drop(done.send(work())))?;
-    result.await.map_err(|_| io::Error::other(format!("the thread for {name} ended early")))
 }
 
 /// The state at exactly one applied index; later entries do not change it.

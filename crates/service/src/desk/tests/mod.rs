@@ -215,6 +215,7 @@ impl Rig {
             marks: Arc::new(NoMarks),
             identity: Arc::new(SoftIdentity::default()),
             boot_clock: boot.clone(),
+            driver: quorate_journal::Driver::Process,
         };
         let mut config =
             ReplicaConfig::new(NodeId(1), "n1".into(), CLUSTER, dir.path().join("data"), "127.0.0.1:1".into());
