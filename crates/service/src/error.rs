@@ -65,7 +65,7 @@ pub enum Reason {
     NoSpace,
     /// Others kept changing what this request depends on; nothing was changed.
     Contended,
-    /// It may or may not have happened.
+    /// It may or may not have happened, or was begun and is not finished.
     UnknownOutcome,
     /// The cluster can't answer now; nothing was changed.
     Unavailable,
@@ -232,6 +232,14 @@ pub enum Error {
         "the cluster did not confirm in time, so the change may or may not have happened; look before you repeat it, or repeat it with the same token"
     )]
     UnknownOutcome,
+    /// A change of several steps has taken its first one, and has not come to its end.
+    #[error("{what} was begun and is not finished: {why}; do it again, it goes on where it stopped")]
+    Begun {
+        /// The change.
+        what: String,
+        /// What stopped it.
+        why: String,
+    },
     /// The cluster can't answer now; nothing was changed.
     #[error("the cluster can't answer now: {0}; nothing was changed, try again")]
     Unavailable(String),
@@ -293,6 +301,20 @@ impl From<Refusal> for Error {
 }
 
 impl Error {
+    /// What stopped `what` after its first step: whatever this error says of itself, something was changed then.
+    pub(crate) fn begun(self, what: impl Into<String>) -> Self {
+        let why = match self {
+            Self::Unavailable(why) => why,
+            Self::NoSpace(why) => format!("too few nodes have disk space ({why})"),
+            Self::NoMajority(quorum) => format!("{quorum}{}", then(&quorum.remedy())),
+            Self::Contended { .. } => "others kept changing what it depends on".into(),
+            Self::UnknownOutcome => "the cluster did not confirm a step in time".into(),
+            begun @ Self::Begun { .. } => return begun,
+            other => other.to_string(),
+        };
+        Self::Begun { what: what.into(), why }
+    }
+
     /// The part of the request that is wrong, where one is.
     pub fn part(&self) -> Option<Part> {
         match self {
@@ -342,7 +364,7 @@ impl Error {
             Self::Busy(_) => Reason::Busy,
             Self::NoSpace(_) => Reason::NoSpace,
             Self::Contended { .. } => Reason::Contended,
-            Self::UnknownOutcome => Reason::UnknownOutcome,
+            Self::UnknownOutcome | Self::Begun { .. } => Reason::UnknownOutcome,
             Self::Unavailable(_) => Reason::Unavailable,
             Self::NoMajority(_) => Reason::NoMajority,
             Self::Internal(_) => Reason::Internal,
@@ -353,6 +375,27 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_begun_is_never_said_to_have_changed_nothing() {
+        let quorum = Quorum::Missing { reachable: 1, voters: 2, missing: vec!["n2".into()] };
+        for stopped in [
+            Error::NoMajority(quorum),
+            Error::Unavailable("no leader is known".into()),
+            Error::NoSpace("n2".into()),
+            Error::Contended { attempts: 8 },
+            Error::UnknownOutcome,
+            Error::Sealed,
+        ] {
+            let said = stopped.clone().begun("removing n3");
+            assert_eq!(said.reason(), Reason::UnknownOutcome, "{stopped:?}");
+            let text = said.to_string();
+            assert!(text.starts_with("removing n3 was begun and is not finished: "), "{text}");
+            assert!(text.ends_with("do it again, it goes on where it stopped"), "{text}");
+            assert!(!text.contains("nothing was changed"), "{text}");
+            assert_eq!(said.clone().begun("something else"), said, "the innermost word stands");
+        }
+    }
 
     #[test]
     fn the_codes_are_stable_words_and_no_two_are_equal() {

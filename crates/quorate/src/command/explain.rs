@@ -135,8 +135,8 @@ const EXPLANATIONS: &[Explanation] = &[
     code("CONTENDED", "others kept changing what this request depends on; nothing was changed", "try again"),
     code(
         "UNKNOWN_OUTCOME",
-        "the change may or may not have happened: the answer got lost",
-        "look whether it did; repeating it with the same --token does it at most once",
+        "the change may or may not have happened, as the answer got lost; or it was begun and is not finished: the message says which",
+        "look whether it did; repeating it with the same --token does it at most once, and what was begun goes on where it stopped",
     ),
     code(
         "UNAVAILABLE",

@@ -490,7 +490,7 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     // An operator calls again until it is done; on a busy machine a majority may not answer at once.
     let mut removed = n2.remove_member(&admin(), "n3", soon()).await;
     for _ in 0..5 {
-        if matches!(removed, Err(Error::Unavailable(_))) {
+        if matches!(removed, Err(Error::Unavailable(_) | Error::Begun { .. })) {
             removed = n2.remove_member(&admin(), "n3", soon()).await;
         }
     }
@@ -500,6 +500,35 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     for node in [n1, n2, n3] {
         node.shutdown().await;
     }
+}
+
+/// The majority goes once the vote is taken: the answer says that it was begun, and the same call again ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removal_that_loses_the_majority_says_that_it_was_begun_and_goes_on() {
+    let rig = Rig::new();
+    let (n1, n2, n3, _) = three(&rig).await;
+    n1.transfer_leader(&admin(), Some("n1"), soon()).await.expect("n1 leads");
+    let id = n3.current().replica().expect("a member").id();
+    let serial = opened(&n1).records.commit_roster(soon(), |now| now.demoting(id)).await.expect("written");
+    n2.shutdown().await;
+    n3.shutdown().await;
+    drop(n2);
+    let brief = Instant::now() + std::time::Duration::from_secs(5);
+    let stopped = n1.finish_removal(&opened(&n1), "n3", (id, true), serial, brief).await.expect_err("no majority");
+    assert!(matches!(&stopped, Error::Begun { what, .. } if what == "removing n3"), "{stopped}");
+    assert_eq!(opened(&n1).root_key.generation(), 1);
+    let n2 = rig.node("n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    let removed = loop {
+        match n1.remove_member(&admin(), "n3", soon()).await {
+            Ok(removed) => break removed,
+            // As an operator would.
+            Err(Error::Unavailable(_) | Error::NoMajority(_) | Error::Begun { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!((removed.id, removed.voters.len(), removed.root_generation), (id, 2, 2));
+    n2.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
