@@ -5,6 +5,7 @@
 
 mod abort;
 mod announce;
+mod catch_up;
 pub(crate) mod ceremony;
 mod challenge;
 mod clock;
