@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::errors::{InitializeError, RaftError};
 use quorate_core::batch::{Entry, Genesis, Outcome, Rev};
-use quorate_core::id::{GroupId, NodeId};
+use quorate_core::id::{GroupId, NodeId, peer_text};
 use quorate_core::level::Level;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
@@ -404,7 +404,7 @@ impl Replica {
         let response = bounded(deadline, client.call(pb::CallRequest { kind: kind.into(), body })).await;
         match response.map_err(call_error)?.result {
             Some(R::Body(body)) => Ok(body),
-            Some(R::Refused(why)) => Err(CallError::Application(why)),
+            Some(R::Refused(why)) => Err(CallError::Application(peer_text(&why))),
             None => Err(CallError::Unreachable("an empty answer".into())),
         }
     }
@@ -432,7 +432,7 @@ impl Replica {
         let response = bounded(deadline, client.join(pb::JoinRequest { body })).await;
         match response.map_err(call_error)?.result {
             Some(R::Body(body)) => Ok(body),
-            Some(R::Refused(why)) => Err(CallError::Application(why)),
+            Some(R::Refused(why)) => Err(CallError::Application(peer_text(&why))),
             None => Err(CallError::Unreachable("an empty answer".into())),
         }
     }

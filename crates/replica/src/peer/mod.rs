@@ -33,6 +33,7 @@ use std::io;
 use std::time::Duration;
 
 use preface::Refusal;
+use quorate_core::id::peer_text;
 use tonic::{Code, Status};
 
 /// Longest message, in bytes.
@@ -107,7 +108,7 @@ impl From<Status> for RpcFailure {
         }
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument => {
-                Self::Refused(status.message().to_owned())
+                Self::Refused(peer_text(status.message()))
             }
             // With a cause it is not the peer's word: the connection was given up (GOAWAY "enhance your calm"), and
             // what was under way on it may have been done.
@@ -120,7 +121,7 @@ impl From<Status> for RpcFailure {
                     text = e.to_string();
                     source = e.source();
                 }
-                Self::Unreachable(text)
+                Self::Unreachable(peer_text(&text))
             }
         }
     }
@@ -141,6 +142,14 @@ pub(crate) async fn bounded<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_says_forges_no_line_and_fills_no_log() {
+        for status in [Status::permission_denied, Status::internal].map(|f| f("no\nERROR all is lost".repeat(1000))) {
+            let said = RpcFailure::from(status).to_string();
+            assert!(!said.contains('\n') && said.len() < 600, "{} bytes", said.len());
+        }
+    }
 
     #[test]
     fn only_the_peer_s_own_word_means_that_nothing_was_done() {

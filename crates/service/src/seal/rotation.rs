@@ -198,7 +198,7 @@ impl Node {
         let serial = records.change(deadline, Secrets::default(), decide).await?.answer;
         for (member, told) in unsealed.iter().zip(told) {
             if let Err(why) = told {
-                tracing::warn!(to = %member.statement.name, %why, "it missed the rotation, and will be sealed until it asks");
+                tracing::warn!(to = %member.statement.name, why = why.to_string(), "it missed the rotation, and will be sealed until it asks");
                 self.handover.approved(member.id);
             }
         }
