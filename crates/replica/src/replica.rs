@@ -279,7 +279,7 @@ impl Replica {
             leader: node.leader.now(),
             role,
             term,
-            disowned: node.base.peers.disowned_by_most(node.base.me, &membership),
+            disowned: self.is_disowned(),
             membership,
             last_log,
             purged: node.base.journal.purged().map(|(index, _)| index),
@@ -302,6 +302,12 @@ impl Replica {
                 .collect(),
             problem: node.base.shared.problem(),
         }
+    }
+
+    /// Whether most of the other voters disown it, as [`ReplicaStatus::disowned`] tells.
+    pub fn is_disowned(&self) -> bool {
+        let base = &self.0.node.base;
+        base.peers.disowned_by_most(base.me, &base.shared.members.applied())
     }
 
     /// Why this node's token does not keep how far it is, if so: a data directory that is put back may then go unnoticed.

@@ -1,9 +1,10 @@
 //! The one outward error: what happened, why, what to do next; each door translates its [`Reason`] once, in one
 //! exhaustive `match`, so that a new reason fails to compile until every door has words for it.
 
-use quorate_core::authorize::Denied;
+use quorate_core::authorize::{Denied, ReadStatus, authorize};
 use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
+use quorate_core::principal::Principal;
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
@@ -315,6 +316,16 @@ impl Error {
         Self::Begun { what: what.into(), why }
     }
 
+    /// As `who` is told it: which members there are, whoever may read the status knows, and nobody else.
+    pub(crate) fn told_to(self, who: &Principal) -> Self {
+        match self {
+            named @ (Self::NoMajority(_) | Self::NoSpace(_)) if authorize::<ReadStatus>(who).is_ok() => named,
+            Self::NoMajority(quorum) => Self::NoMajority(quorum.unnamed()),
+            Self::NoSpace(_) => Self::NoSpace("too few nodes have disk space".into()),
+            other => other,
+        }
+    }
+
     /// The part of the request that is wrong, where one is.
     pub fn part(&self) -> Option<Part> {
         match self {
@@ -374,6 +385,8 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::principal::Role;
+
     use super::*;
 
     #[test]
@@ -395,6 +408,23 @@ mod tests {
             assert!(!text.contains("nothing was changed"), "{text}");
             assert_eq!(said.clone().begun("something else"), said, "the innermost word stands");
         }
+    }
+
+    #[test]
+    fn members_are_named_to_whoever_may_read_the_status_alone() {
+        let who = |role| Principal::certificate(role, "x".parse().expect("a name"));
+        let missing = vec!["n2".into(), "n3".into()];
+        for named in [
+            Error::NoMajority(Quorum::Missing { reachable: 1, voters: 3, missing }),
+            Error::NoSpace("n2 and n3 have too little".into()),
+        ] {
+            assert_eq!(named.clone().told_to(&who(Role::User)), named);
+            let told = named.clone().told_to(&who(Role::Node));
+            assert_eq!(told.reason(), named.reason());
+            assert!(!told.to_string().contains("n2") && !told.to_string().contains("n3"), "{told}");
+        }
+        let counted = Error::NoMajority(Quorum::Missing { reachable: 1, voters: 3, missing: vec!["n2".into()] });
+        assert!(counted.told_to(&who(Role::Node)).to_string().contains("1 of 3 voters reachable"));
     }
 
     #[test]

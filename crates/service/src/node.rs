@@ -194,8 +194,9 @@ impl Node {
 
     /// Whether keys can be used here right now: it is unsealed, still a member, and has the voters to work with.
     pub fn serves(&self) -> bool {
-        let is_disowned = self.current().replica().is_some_and(|replica| replica.status().disowned);
-        self.health() == Health::Ok && !is_disowned && self.quorum().is_present()
+        let state = self.current();
+        let is_member = |replica: &Replica| !replica.is_disowned() && replica.quorum().is_present();
+        state.health() == Health::Ok && state.replica().is_none_or(is_member)
     }
 
     /// Waits until that is no longer so, or so again.

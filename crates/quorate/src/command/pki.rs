@@ -53,7 +53,7 @@ The private keys are written under the passphrase only. Back the folder up; neve
     /// Issue a certificate and key for a client
     #[command(after_help = "Examples:
   quorate pki client --dir pki --role admin --name alice
-  quorate pki client --dir pki --role user --name billing --days 30 --out /tmp/billing
+  quorate pki client --dir pki --role user --name billing --days 30 --out billing
   quorate pki client --dir pki --role admin --name alice --renew  a new key and certificate over the old files
 
 Roles: admin = everything; user = use, describe and list keys; custodian = status and shares; auditor = status and audit.")]
@@ -93,7 +93,7 @@ superseded: valid, and nodes take it, but its principal has a newer one. There i
     /// On a node: make its keys in its HSM and a request for its certificate
     #[command(after_help = "Examples:
   quorate pki request --config n1.toml
-  quorate pki request --config n1.toml --out /tmp/n1.request
+  quorate pki request --config n1.toml --out requests/n1.request
 
 Running it again makes no new keys. Compare the fingerprint with the one that `quorate pki sign` shows.")]
     Request {

@@ -1,5 +1,6 @@
-//! The operator's manual, by the letter: what stands in the fenced blocks of "A cluster on three machines" and of "Replacing a
-//! damaged member" is typed, block by block, on a terminal, by the people and at the machines that the pages name.
+//! The operator's manual, by the letter: what stands in the fenced blocks of "A cluster on three machines", of "Replacing a
+//! damaged member" and of "Planned changes" is typed, block by block, on a terminal, by the people and at the machines that the
+//! pages name.
 #![allow(clippy::disallowed_methods, reason = "tests touch files and processes")]
 
 mod machines;
@@ -14,10 +15,11 @@ use machines::{CUSTODIANS, Machines, NODES, OPERATOR};
 use page::blocks;
 
 #[test]
-fn a_cluster_by_the_letter_and_a_member_replaced_by_the_letter() {
+fn a_cluster_by_the_letter_a_member_replaced_and_changes_planned_by_the_letter() {
     let (cluster, replace) = (include_str!("../../manual/cluster.md"), include_str!("../../manual/replace.md"));
+    let planned = include_str!("../../manual/planned.md");
     let not_typed = |page| blocks(page, &NODES).into_iter().filter(|b| b.machines.is_empty()).map(|b| b.text);
-    let not_typed: Vec<_> = not_typed(cluster).chain(not_typed(replace)).collect();
+    let not_typed: Vec<_> = [cluster, replace, planned].into_iter().flat_map(not_typed).collect();
     let [build, credential] = not_typed.as_slice() else { panic!("everything but two is typed here: {not_typed:?}") };
     assert!(build.starts_with("scripts/release") && credential.starts_with("systemd-ask-password "));
 
@@ -58,6 +60,18 @@ fn a_cluster_by_the_letter_and_a_member_replaced_by_the_letter() {
         |members: &[serde_json::Value]| members.iter().find(|m| m["name"] == "n3").expect("a member")["id"].as_u64();
     assert!(after.len() == 3 && after.iter().all(|m| m["voter"] == true) && id(&after) > id(&before), "{after:?}");
     let screen = machines.type_at(OPERATOR, "quorate decrypt --aad tenant=blue --addr n3.example.com:7600 < secret\n");
+    assert!(screen.contains("attack at dawn"), "{screen}");
+
+    machines.follow(planned, |machines, block| {
+        // One node after the other, and the next thing when all are back.
+        if ["systemctl restart", "transfer-leader"].iter().any(|words| block.contains(words)) {
+            machines.await_open(&NODES);
+        }
+    });
+    let left = machines.members();
+    let names: Vec<_> = left.iter().filter_map(|m| m["name"].as_str()).collect();
+    assert_eq!(names, ["n1", "n2"], "n3 was removed: {left:?}");
+    let screen = machines.type_at(OPERATOR, "quorate decrypt --aad tenant=blue < secret\n");
     assert!(screen.contains("attack at dawn"), "{screen}");
 }
 

@@ -96,7 +96,7 @@ impl Kms {
     /// [`Error::Denied`]; [`Error::Invalid`] for a token of another list; [`Error::Sealed`], [`Error::Unavailable`] and
     /// [`Error::Damaged`].
     pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error> {
-        self.metered(request.action(), self.read_page(call, &request)).await
+        self.metered(call, request.action(), self.read_page(call, &request)).await
     }
 
     async fn read_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error> {

@@ -213,6 +213,8 @@ fn role(status: &ReplicaStatus, id: NodeId) -> String {
     let word = match (id == status.id, status.role) {
         (true, Role::Learner) => "learner",
         (true, Role::Candidate) => "candidate",
+        // Without a majority it leads nobody.
+        (true, Role::Leader) if !status.quorum.is_present() => "follower",
         (true, Role::Leader) => "leader",
         (true, Role::Follower) => "follower",
         (false, _) if status.leader == Some(id) && status.quorum.is_present() => "leader",

@@ -19,6 +19,8 @@ pub enum Severity {
     Uninitialized,
     /// Nothing can be used or changed.
     NoMajority,
+    /// The answering node is no member any more, and never becomes one again as it is; of the others that says nothing.
+    Removed,
 }
 
 /// One thing that there is to say.
@@ -135,11 +137,11 @@ impl Verdict {
     /// How grave that is.
     pub fn severity(&self) -> Severity {
         match self {
+            Self::Disowned => Severity::Removed,
             Self::NoMajority { .. } | Self::NoLeader => Severity::NoMajority,
             Self::Uninitialized | Self::Joining { .. } => Severity::Uninitialized,
             Self::Sealed { all: true, .. } => Severity::Sealed,
-            Self::Disowned
-            | Self::Damaged { .. }
+            Self::Damaged { .. }
             | Self::UpgradeNeeded { .. }
             | Self::Sealed { all: false, .. }
             | Self::TimeHeld { .. }

@@ -23,7 +23,7 @@ pub fn status(status: &StatusResponse, silent: &[(&str, &str)], surface: Surface
     if !status.nodes.is_empty() {
         parts.push(nodes(&status.nodes, &told(&status.verdicts), surface));
     }
-    parts.push(fields(&rest(status, silent), surface));
+    parts.push(output::fields_on(surface, rest(status, silent)));
     parts.join("\n\n")
 }
 
@@ -57,7 +57,7 @@ fn tone(severity: Severity) -> Tone {
     match severity {
         Severity::Ok => Tone::Good,
         Severity::Degraded | Severity::Unspecified => Tone::Warning,
-        Severity::Sealed | Severity::Uninitialized | Severity::NoMajority => Tone::Bad,
+        Severity::Sealed | Severity::Uninitialized | Severity::NoMajority | Severity::Removed => Tone::Bad,
     }
 }
 
@@ -180,20 +180,6 @@ pub fn nodes(nodes: &[NodeStatus], told: &[&Trouble], surface: Surface) -> Strin
     if let Some(named) = everywhere {
         let wrapped = surface.wrap(0, &format!("each: {named}"));
         lines.extend(wrapped.iter().map(|line| surface.paint(Tone::Faint, line)));
-    }
-    lines.join("\n")
-}
-
-/// Names and values; empty values are left out.
-pub fn fields(rows: &[(&str, String)], surface: Surface) -> String {
-    let indent = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + GAP;
-    let mut lines = Vec::new();
-    for (name, value) in rows {
-        for (i, line) in value.lines().flat_map(|value| surface.wrap(indent, value)).enumerate() {
-            let name = if i == 0 { *name } else { "" };
-            let name = format!("{name:indent$}");
-            lines.push(format!("{}{line}", surface.paint(Tone::Faint, &name)));
-        }
     }
     lines.join("\n")
 }

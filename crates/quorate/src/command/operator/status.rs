@@ -22,8 +22,8 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 /// What state the cluster is in and what to do about it; who leads, who is sealed, who lags.
 ///
 /// Exit code 0 when nothing is wrong, 3 when the cluster is sealed, degraded (a member is down, damaged, sealed, or short of space)
-/// or without a majority, 1 when no node answers. In JSON, "severity" is ok, degraded, sealed, uninitialized or no majority,
-/// "verdicts" says why, and "leader" is the id of the leading node, 0 when none is known.
+/// or without a majority, or the node was removed from it, 1 when no node answers. In JSON, "severity" is ok, degraded, sealed,
+/// uninitialized, no majority or removed, "verdicts" says why, and "leader" is the id of the leading node, 0 when none is known.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator status
