@@ -8,6 +8,7 @@ use quorate_core::seam::WallClock;
 use super::memory::Memory;
 use crate::command::terminal::{Surface, Tone};
 use crate::command::{advice, output};
+use crate::tls::days_left;
 use crate::wiring::SystemClock;
 
 /// Between two columns.
@@ -63,10 +64,7 @@ fn tone(severity: Severity) -> Tone {
 
 /// How many whole days a node's certificate is good for; less than 0 once it has expired.
 pub fn certificate_days_left(n: &NodeStatus) -> Option<i64> {
-    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-    let ms = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
-    (n.certificate_expires_ms > 0)
-        .then(|| ms(n.certificate_expires_ms).saturating_sub(ms(SystemClock.now_ms())).div_euclid(DAY_MS))
+    (n.certificate_expires_ms > 0).then(|| days_left(n.certificate_expires_ms, SystemClock.now_ms()))
 }
 
 /// What a node does, in a word.
