@@ -11,8 +11,11 @@ mod terminal;
 
 use std::process::Command;
 
+use quorate_hsm::soft_token::SoftToken;
+
 use machines::{CUSTODIANS, Machines, NODES, OPERATOR};
 use page::blocks;
+use support::QUORATE;
 
 #[test]
 fn a_cluster_by_the_letter_a_member_replaced_and_changes_planned_by_the_letter() {
@@ -84,4 +87,31 @@ fn the_unit_is_hardened() {
         .output()
         .expect("THIS TEST NEEDS systemd-analyze (package systemd)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The unit under systemd itself, with all that it takes away from the node: started, reloaded, restarted, stopped. Needs root,
+/// systemd and overlayfs; without them it fails and says so.
+#[test]
+fn the_unit_serves_under_systemd() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let module = SoftToken::module().expect("SoftHSM2");
+    let booted = Command::new("bash")
+        .arg(here.join("tests/manual/boot.sh"))
+        .args([QUORATE.as_ref(), here.join("../../cluster-config/quorate.service").as_path(), &module, out.path()])
+        .output()
+        .expect("bash");
+    let read = |name: &str| std::fs::read_to_string(out.path().join(name)).unwrap_or_default();
+    let (seen, journal) = (read("seen"), read("journal"));
+    let told = format!(
+        "THIS TEST MUST BE ALLOWED TO BOOT SYSTEMD IN A NAMESPACE (root, overlayfs)\n--- seen:\n{seen}\n--- journal:\n{journal}\n---\n{}{}",
+        String::from_utf8_lossy(&booted.stdout),
+        String::from_utf8_lossy(&booted.stderr)
+    );
+    assert!(seen.contains("attack at dawn"), "{told}");
+    for line in ["Result=success", "ExecMainStatus=0", "ActiveState=inactive"] {
+        assert!(seen.lines().any(|said| said == line), "{line}: {told}");
+    }
+    let warned: Vec<_> = journal.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    assert!(warned.is_empty(), "it lacks nothing that it needs: {warned:?}");
 }
