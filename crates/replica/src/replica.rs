@@ -481,7 +481,7 @@ fn call_error(failure: RpcFailure) -> CallError {
         RpcFailure::Deadline(limit) => CallError::Deadline(limit),
         RpcFailure::Unreachable(why) => CallError::Unreachable(why),
         RpcFailure::Refused(why) => CallError::Refused(why),
-        e @ RpcFailure::NotPinned => CallError::Refused(e.to_string()),
+        e @ (RpcFailure::NotPinned | RpcFailure::Closed(_)) => CallError::Refused(e.to_string()),
         RpcFailure::Busy => CallError::Refused("it has too much to do; try again".into()),
     }
 }

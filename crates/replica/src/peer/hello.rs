@@ -106,8 +106,12 @@ impl Heard {
             low_space: heard.low_space,
             app_hello: heard.app,
             age,
-            error: heard.error.map(|e| e.to_string()),
+            error: heard.error.as_ref().map(ToString::to_string),
             doubt: None,
+            closed: match heard.error {
+                Some(RpcFailure::Closed(why)) => Some(why),
+                _ => None,
+            },
         }
     }
 

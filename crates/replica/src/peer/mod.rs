@@ -12,6 +12,7 @@
 //! Who `from` is follows from the certificate alone; it may speak for a node id when committed membership pins that
 //! name and identity key for it. `from` and `to` are 0 in the one call open to nodes that are no members, `Join`.
 
+pub(crate) mod closed;
 pub(crate) mod convert;
 pub(crate) mod forward;
 pub(crate) mod hello;
@@ -32,6 +33,7 @@ pub(crate) mod pb {
 use std::io;
 use std::time::Duration;
 
+use closed::Closed;
 use preface::Refusal;
 use quorate_core::id::peer_text;
 use tonic::{Code, Status};
@@ -70,6 +72,8 @@ pub(crate) enum RpcFailure {
     Refused(String),
     /// The same, because its committed membership does not pin this node: it was removed, or the peer is behind.
     NotPinned,
+    /// The peer can't open what it holds, and takes no part; nothing was done.
+    Closed(Closed),
     /// The peer has too much to do; nothing was done.
     Busy,
 }
@@ -81,6 +85,7 @@ impl std::fmt::Display for RpcFailure {
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::NotPinned => write!(f, "refused: {}", Refusal::NotPinned),
+            Self::Closed(why) => why.fmt(f),
             Self::Busy => f.write_str("overloaded, or short of disk space"),
         }
     }
@@ -90,6 +95,7 @@ impl From<Refusal> for RpcFailure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotPinned => Self::NotPinned,
+            Refusal::Closed(why) => Self::Closed(why),
             other => Self::Refused(other.to_string()),
         }
     }

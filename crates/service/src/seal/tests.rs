@@ -25,7 +25,7 @@ use crate::desk::tests::Turning;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State};
 use crate::records::{EngineFacts, Secrets};
-use crate::seal::Health;
+use crate::seal::{Health, Verdict};
 
 pub(super) fn opened(node: &Node) -> Arc<Opened> {
     node.opened().expect("unsealed")
@@ -575,4 +575,37 @@ async fn a_member_that_missed_the_rotation_stops_serving_and_is_handed_the_key_w
     assert_eq!(opened(&n2).root_key.generation(), 2);
     opens(&n2, &blob, b"text").await;
     n3.shutdown().await;
+}
+
+/// A member that can't open its journal says so to the others: asked alone, they name it as damaged, and not as silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::disallowed_methods, reason = "as a disk that forgets")]
+async fn a_member_whose_journal_is_damaged_is_named_so_by_the_others() {
+    let rig = Rig::new();
+    let (n1, _) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    n2.shutdown().await;
+    drop(n2);
+    let journal = files(&rig.data_dir("n2")).into_iter().filter(|path| path.to_string_lossy().contains("journal"));
+    for file in journal {
+        let mut bytes = std::fs::read(&file).expect("readable");
+        let middle = 64.min(bytes.len());
+        bytes[..middle].fill(0xA5);
+        std::fs::write(&file, bytes).expect("written");
+    }
+    // Again: the address is free once it has stopped.
+    for _ in 0..2 {
+        let n2 = rig.node("n2").await;
+        assert_eq!(n2.health(), Health::Damaged);
+        let named = || n1.verdicts().iter().any(|v| matches!(v, Verdict::Damaged { node, .. } if node == "n2"));
+        eventually("n1 knows", named).await;
+        let verdicts = n1.verdicts();
+        assert!(!verdicts.iter().any(|v| matches!(v, Verdict::Unreachable { .. })), "named once: {verdicts:?}");
+        let status = n1.status(&admin()).expect("status");
+        let row = status.nodes.iter().find(|n| n.name == "n2").expect("a member");
+        assert!(!row.reachable && row.problem.contains("can't open its journal"), "{row:?}");
+        n2.shutdown().await;
+        eventually("and no longer than it does", || !named()).await;
+    }
 }

@@ -220,7 +220,8 @@ fn of_cluster(facts: &Facts<'_>) -> Vec<Verdict> {
             found.push(Verdict::NoMajority { reachable: *reachable, voters: *voters, missing: missing.clone() });
         }
     }
-    for n in facts.nodes.iter().filter(|n| n.reachable) {
+    // What is known of others that don't answer is of long ago.
+    for n in facts.nodes.iter().filter(|n| n.reachable || n.closed) {
         let (node, what) = (n.name.clone(), n.problem.clone());
         match n.health {
             Some(Health::Damaged) => found.push(Verdict::Damaged { node, what }),
@@ -265,7 +266,7 @@ fn of_members(facts: &Facts<'_>) -> Vec<Verdict> {
     let names = |which: &dyn Fn(&NodeStatus) -> bool| -> Vec<String> {
         facts.nodes.iter().filter(|n| which(n)).map(|n| n.name.clone()).collect()
     };
-    let (low, unreachable) = (names(&|n| n.low_space), names(&|n| !n.reachable));
+    let (low, unreachable) = (names(&|n| n.low_space), names(&|n| !n.reachable && !n.closed));
     let mut found = Vec::new();
     if !low.is_empty() {
         found.push(Verdict::LowSpace { nodes: low });

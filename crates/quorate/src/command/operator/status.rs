@@ -73,10 +73,13 @@ fn merged(answers: &[&StatusResponse]) -> Option<StatusResponse> {
         let name = &theirs.answered_by;
         let own = theirs.nodes.iter().find(|n| n.name == *name);
         let (Some(own), Some(row)) = (own, status.nodes.iter_mut().find(|n| n.name == *name)) else { continue };
-        if theirs.cluster_id != status.cluster_id || row.state == own.state || !is_broken(own) {
+        let known = (&row.state, &row.problem) == (&own.state, &own.problem);
+        if theirs.cluster_id != status.cluster_id || known || !is_broken(own) {
             continue;
         }
         (row.state, row.problem) = (own.state.clone(), own.problem.clone());
+        // The others know no more than that it is.
+        status.verdicts.retain(|verdict| of_whom(verdict) != Some(name));
         let told = theirs.verdicts.iter().filter(|v| of_whom(v) == Some(name)).cloned();
         status.verdicts.retain_mut(|verdict| match &mut verdict.kind {
             Some(Kind::Unreachable(n)) => {
@@ -277,6 +280,11 @@ mod tests {
         assert_eq!(seen.answered_by, "n1");
         assert_eq!((&*seen.nodes[2].state, &*seen.nodes[2].problem), ("damaged", "its journal"));
         assert_eq!(seen.verdicts, own.verdicts, "named once, and not as silent");
+        let less = Trouble { node: "n3".into(), what: "it can't open its journal".into() };
+        let mut others_know = status(vec![verdict(Severity::Degraded, Kind::Damaged(less))]);
+        (others_know.nodes[2].state, others_know.nodes[2].problem) = ("damaged".into(), "it can't open".into());
+        let seen = merged(&[&others_know, &own]).expect("answers");
+        assert_eq!((&seen.verdicts, &*seen.nodes[2].problem), (&own.verdicts, "its journal"), "it knows itself what");
         assert_eq!(merged(&[&others, &foreign]).expect("answers"), others, "another cluster's says nothing of ours");
         assert!(merged(&[]).is_none());
     }
