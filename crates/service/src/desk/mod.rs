@@ -65,7 +65,7 @@ impl Kms {
         kms
     }
 
-    fn open(config: KmsConfig) -> Arc<Self> {
+    pub(crate) fn open(config: KmsConfig) -> Arc<Self> {
         let KmsConfig { records, keyring_box, hot_bytes, meter } = config;
         let hot = Arc::new(HotView::new(hot_bytes));
         let keyring_watch = Arc::new(KeyringWatch::new(hot.clone(), records.barrier.clone(), keyring_box));

@@ -34,8 +34,7 @@ pub mod verdict;
 #[cfg(test)]
 mod level_tests;
 #[cfg(test)]
-#[path = "../../tests/support/mod.rs"]
-pub(crate) mod support;
+pub(crate) use crate::testing::node as support;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -21,11 +21,11 @@ use super::open::{CompletedCeremony, Opened, SealState, hsm_half};
 use super::operator_seal::OperatorSeal;
 use super::statement::as_member;
 use super::support::*;
-use crate::desk::tests::Turning;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State};
 use crate::records::{EngineFacts, Secrets};
 use crate::seal::{Health, Verdict};
+use crate::testing::desk::Turning;
 
 pub(super) fn opened(node: &Node) -> Arc<Opened> {
     node.opened().expect("unsealed")
