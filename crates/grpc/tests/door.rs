@@ -2,7 +2,7 @@
 //! connection is a pipe in memory whose caller the test chooses.
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
-#[path = "../../service/tests/support/mod.rs"]
+#[path = "../../service/src/testing/node.rs"]
 mod support;
 
 use std::sync::{Arc, LazyLock};

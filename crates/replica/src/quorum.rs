@@ -49,9 +49,14 @@ impl Quorum {
     pub fn is_present(&self) -> bool {
         *self == Self::Present
     }
-}
 
-impl Quorum {
+    /// The same without anybody's name.
+    pub fn unnamed(self) -> Self {
+        match self {
+            Self::Missing { reachable, voters, .. } => Self::Missing { reachable, voters, missing: Vec::new() },
+            other => other,
+        }
+    }
     /// What brings a majority back; nothing where that is not known.
     pub fn remedy(&self) -> String {
         let Self::Missing { reachable, voters, missing } = self else { return String::new() };

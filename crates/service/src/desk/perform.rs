@@ -73,7 +73,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`] and those of the verb; [`Error::Sealed`], [`Error::Unavailable`] and [`Error::Damaged`].
     pub async fn perform<U: Use>(&self, call: &Call, request: U) -> Result<U::Answer, Error> {
-        self.metered(request.action(), self.use_facts(call, Arc::new(request))).await
+        self.metered(call, request.action(), self.use_facts(call, Arc::new(request))).await
     }
 
     async fn use_facts<U: Use>(&self, call: &Call, request: Arc<U>) -> Result<U::Answer, Error> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use quorate_core::decide::{CancelDeletion, Purge, ScheduleDeletion, SetRotation};
+use quorate_core::decide::{CancelDeletion, Purge, SetRotation};
 use quorate_core::lifecycle::KeyState;
 use quorate_core::request::RotationPeriod;
 
