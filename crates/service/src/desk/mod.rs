@@ -23,7 +23,7 @@ use quorate_core::id::Lineage;
 use tokio::time::Instant;
 
 pub use self::page::{CHUNK, Listing, Page, PageToken};
-pub use self::perform::{Tools, Use, UseFacts};
+pub use self::perform::{Told, Tools, Use, UseFacts};
 pub use self::stock::Stock;
 
 use crate::call::{Call, Metered};
