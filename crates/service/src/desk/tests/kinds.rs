@@ -264,7 +264,7 @@ async fn keys_are_derived_the_same_each_time() {
         for algorithm in spec.algorithms(Usage::Derive) {
             let key = rig.kind(spec, Purpose::Derive, Some(*algorithm)).await;
             let derive = async |info: &'static [u8], iterations, len| {
-                let (by, digest) = (by(&key, None), quorate_core::key_spec::Digest::Sha256);
+                let (by, digest) = (by(&key, Some(*algorithm)), quorate_core::key_spec::Digest::Sha256);
                 let wanted = DeriveKey { by, digest, info: Bytes::from_static(info), iterations, len };
                 kms.perform(&call, wanted).await.map(|derived| derived.key.to_vec())
             };
