@@ -99,6 +99,16 @@ calls! { KeysClient:
     Read encapsulate(EncapsulateRequest) -> EncapsulateResponse;
     /// Opens an encapsulation.
     Read decapsulate(DecapsulateRequest) -> DecapsulateResponse;
+    /// Derives bytes of another key.
+    Read derive_key(DeriveKeyRequest) -> DeriveKeyResponse;
+    /// The digest of a message, by no key.
+    Read make_digest(MakeDigestRequest) -> MakeDigestResponse;
+    /// Encrypts many small values; each succeeds or fails by itself.
+    Read encrypt_many(EncryptManyRequest) -> EncryptManyResponse;
+    /// Decrypts many; likewise.
+    Read decrypt_many(DecryptManyRequest) -> DecryptManyResponse;
+    /// Signs many; likewise.
+    Read sign_many(SignManyRequest) -> SignManyResponse;
     /// The public key of a pair.
     Read get_public_key(GetPublicKeyRequest) -> GetPublicKeyResponse;
     /// Random bytes.

@@ -91,6 +91,10 @@ actions! {
     Encapsulate: Use;
     /// Open an encapsulation.
     Decapsulate: Use;
+    /// Derive another key.
+    DeriveKey: Use;
+    /// Make a digest, without a key.
+    Digest: Use;
     /// Get a public key.
     PublicKey: Use;
     /// Process what a compromised version protected; asked besides the verb's own action.

@@ -25,6 +25,22 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
+/// Longest text of another node that is passed on, in bytes.
+pub const PEER_TEXT_MAX: usize = 512;
+
+/// What another node says, for a status, a log or a terminal: on one line, where it forges no other, without what commands a
+/// terminal, and cut.
+pub fn peer_text(text: &str) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut line = text.replace(breaks, " ");
+    if line.len() > PEER_TEXT_MAX {
+        let room = PEER_TEXT_MAX - '…'.len_utf8();
+        line.truncate((0..=room).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0));
+        line.push('…');
+    }
+    line
+}
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
@@ -73,6 +89,10 @@ impl KeyId {
     /// The time in it, 6 bytes.
     pub fn time(&self) -> &[u8] {
         &self.0[..6]
+    }
+    /// The time in it, milliseconds since 1970.
+    pub fn time_ms(&self) -> u64 {
+        self.time().iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte))
     }
     /// Tells which list the key stands in to whoever has the tag's key, and to everybody else whether two ids are of one.
     pub fn list_tag(&self) -> &[u8] {
@@ -217,6 +237,18 @@ impl fmt::Display for BatchId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_node_says_stays_on_its_line() {
+        assert_eq!(peer_text("no quorum: 1 of 3 é"), "no quorum: 1 of 3 é");
+        let forged = "all is well\r\n2026-11-30T12:00:00Z ERROR n2 \u{1b}[2J\u{202e}\u{2028}\u{9b}";
+        assert_eq!(peer_text(forged), "all is well  2026-11-30T12:00:00Z ERROR n2  [2J   ");
+        for c in ["a", "é", "…", "𝄞"] {
+            let cut = peer_text(&c.repeat(PEER_TEXT_MAX));
+            assert!(cut.len() <= PEER_TEXT_MAX && cut.len() > PEER_TEXT_MAX - 8, "{c}: {}", cut.len());
+            assert_eq!(peer_text(&cut), cut);
+        }
+    }
 
     #[test]
     fn a_key_id_is_a_uuid_of_version_7() {

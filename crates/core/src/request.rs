@@ -184,6 +184,8 @@ impl InvalidRequest {
 pub const PLAINTEXT_LEN_MAX: usize = 4096;
 /// Longest message that is signed or authenticated whole, in bytes; of a longer one, its digest is signed.
 pub const INPUT_LEN_MAX: usize = 64 * 1024;
+/// Most uses of one kind with one request.
+pub const MANY_MAX: usize = 1000;
 /// Most keys that whoever decrypts may say he expects.
 pub const EXPECTED_KEYS_MAX: usize = 16;
 /// Longest data key, in bytes.

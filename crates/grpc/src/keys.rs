@@ -9,13 +9,15 @@ use quorate_service::core::decide::{
     Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial, DestroyVersion, Disable,
     Enable, Purge, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
 };
+use quorate_service::core::key_spec::Digest;
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Binding, Decapsulate, Decrypt, Describe, Encapsulate, Encrypt, Export, GenerateDataKey, GenerateDataKeyPair,
-    GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input, ListAliases, ListKeys, ListVersions, MakeMac,
-    ReEncrypt, Sign, Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
+    Agree, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
+    GenerateDataKey, GenerateDataKeyPair, GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input,
+    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, Sign, Signature, Unwrap,
+    Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
@@ -50,6 +52,67 @@ impl KeysDoor {
 /// The error as a status: of the desk, or of a part of the request.
 pub(crate) fn refused(error: impl Into<Error>) -> Status {
     status(&error.into())
+}
+
+fn to_encrypt(asked: v1::EncryptRequest) -> Result<Encrypt, Status> {
+    let by = by(&asked.key, asked.version, &asked.algorithm)?;
+    let bound = Binding { context: context(asked.aad)?, aad: asked.associated_data };
+    Ok(Encrypt { by, plaintext: asked.plaintext, bound })
+}
+
+fn encrypted(made: Ciphertext) -> v1::EncryptResponse {
+    let (key_id, key_version, algorithm) = used(made.used);
+    let (ciphertext, iv, tag) = (made.ciphertext.into(), made.iv.into(), made.tag.into());
+    v1::EncryptResponse { ciphertext, key_id, key_version, algorithm, iv, tag }
+}
+
+fn to_decrypt(asked: v1::DecryptRequest) -> Result<Decrypt, Status> {
+    let given = Given {
+        ciphertext: asked.ciphertext,
+        iv: asked.iv,
+        tag: asked.tag,
+        bound: Binding { context: context(asked.aad)?, aad: asked.associated_data },
+        keys: keys(&asked.key)?,
+        version: number(asked.version),
+        algorithm: optional(&asked.algorithm)?,
+    };
+    Decrypt::new(given).map_err(refused)
+}
+
+fn decrypted(made: Plaintext) -> v1::DecryptResponse {
+    let (key_id, key_version, algorithm) = used(made.used);
+    v1::DecryptResponse { plaintext: released(made.plaintext), key_id, key_version, algorithm }
+}
+
+fn to_sign(asked: v1::SignRequest) -> Result<Sign, Status> {
+    let by = by(&asked.key, asked.version, &asked.algorithm)?;
+    let input = match asked.input {
+        Some(v1::sign_request::Input::Digest(digest)) => Input::Digest(digest),
+        Some(v1::sign_request::Input::Message(message)) => Input::Message(message),
+        None => return Err(nothing()),
+    };
+    Ok(Sign { by, input, context: asked.context })
+}
+
+fn signed(made: Signature) -> v1::SignResponse {
+    let (key_id, key_version, algorithm) = used(made.used);
+    v1::SignResponse { signature: made.signature.into(), key_id, key_version, algorithm }
+}
+
+/// Parts that can't be meant are told of before anything is done.
+fn many<A, U>(asked: Vec<A>, part: impl Fn(A) -> Result<U, Status>) -> Result<Many<U>, Status> {
+    let parts = asked.into_iter().map(part).collect::<Result<_, _>>()?;
+    Many::new(parts).map_err(refused)
+}
+
+/// Why one of many was not done.
+fn told(error: &Error) -> v1::Refused {
+    v1::Refused { reason: error.reason().as_str().to_owned(), message: error.to_string() }
+}
+
+/// A hash function by its name; empty = SHA-256.
+fn digest(name: &str) -> Result<Digest, Status> {
+    Ok(optional(name)?.unwrap_or(Digest::Sha256))
 }
 
 fn verified(answer: Verified) -> Response<v1::VerifyResponse> {
@@ -261,29 +324,14 @@ impl Keys for KeysDoor {
 
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Answer<v1::EncryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let by = by(&asked.key, asked.version, &asked.algorithm)?;
-        let bound = Binding { context: context(asked.aad)?, aad: asked.associated_data };
-        let made = kms.perform(&call, Encrypt { by, plaintext: asked.plaintext, bound }).await.map_err(refused)?;
-        let (key_id, key_version, algorithm) = used(made.used);
-        let (ciphertext, iv, tag) = (made.ciphertext.into(), made.iv.into(), made.tag.into());
-        Ok(Response::new(v1::EncryptResponse { ciphertext, key_id, key_version, algorithm, iv, tag }))
+        let made = kms.perform(&call, to_encrypt(asked)?).await.map_err(refused)?;
+        Ok(Response::new(encrypted(made)))
     }
 
     async fn decrypt(&self, request: Request<v1::DecryptRequest>) -> Answer<v1::DecryptResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let given = Given {
-            ciphertext: asked.ciphertext,
-            iv: asked.iv,
-            tag: asked.tag,
-            bound: Binding { context: context(asked.aad)?, aad: asked.associated_data },
-            keys: keys(&asked.key)?,
-            version: number(asked.version),
-            algorithm: optional(&asked.algorithm)?,
-        };
-        let wanted = Decrypt::new(given).map_err(refused)?;
-        let made = kms.perform(&call, wanted).await.map_err(refused)?;
-        let (key_id, key_version, algorithm) = used(made.used);
-        Ok(Response::new(v1::DecryptResponse { plaintext: released(made.plaintext), key_id, key_version, algorithm }))
+        let made = kms.perform(&call, to_decrypt(asked)?).await.map_err(refused)?;
+        Ok(Response::new(decrypted(made)))
     }
 
     async fn re_encrypt(&self, request: Request<v1::ReEncryptRequest>) -> Answer<v1::ReEncryptResponse> {
@@ -352,15 +400,57 @@ impl Keys for KeysDoor {
 
     async fn sign(&self, request: Request<v1::SignRequest>) -> Answer<v1::SignResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let by = by(&asked.key, asked.version, &asked.algorithm)?;
-        let input = match asked.input {
-            Some(v1::sign_request::Input::Digest(digest)) => Input::Digest(digest),
-            Some(v1::sign_request::Input::Message(message)) => Input::Message(message),
-            None => return Err(nothing()),
-        };
-        let made = kms.perform(&call, Sign { by, input, context: asked.context }).await.map_err(refused)?;
+        let made = kms.perform(&call, to_sign(asked)?).await.map_err(refused)?;
+        Ok(Response::new(signed(made)))
+    }
+
+    async fn derive_key(&self, request: Request<v1::DeriveKeyRequest>) -> Answer<v1::DeriveKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let (by, digest) = (by(&asked.key, asked.version, &asked.algorithm)?, digest(&asked.digest)?);
+        let (info, iterations, len) = (asked.info, asked.iterations, asked.bytes);
+        let made = kms.perform(&call, DeriveKey { by, digest, info, iterations, len }).await.map_err(refused)?;
         let (key_id, key_version, algorithm) = used(made.used);
-        Ok(Response::new(v1::SignResponse { signature: made.signature.into(), key_id, key_version, algorithm }))
+        Ok(Response::new(v1::DeriveKeyResponse { derived: released(made.key), key_id, key_version, algorithm }))
+    }
+
+    async fn make_digest(&self, request: Request<v1::MakeDigestRequest>) -> Answer<v1::MakeDigestResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = MakeDigest { by: digest(&asked.digest)?, message: asked.message };
+        let digest = kms.perform(&call, wanted).await.map_err(refused)?.into();
+        Ok(Response::new(v1::MakeDigestResponse { digest }))
+    }
+
+    async fn encrypt_many(&self, request: Request<v1::EncryptManyRequest>) -> Answer<v1::EncryptManyResponse> {
+        use v1::encrypt_many_response::{Part, part::Answer};
+        let (call, kms, asked) = self.asked(request)?;
+        let parts = many(asked.parts, to_encrypt)?;
+        let part =
+            |made: Result<_, _>| made.map_or_else(|e| Answer::Refused(told(&e)), |made| Answer::Done(encrypted(made)));
+        let made = kms.perform(&call, parts).await.map_err(refused)?;
+        let parts = made.into_iter().map(|made| Part { answer: Some(part(made)) }).collect();
+        Ok(Response::new(v1::EncryptManyResponse { parts }))
+    }
+
+    async fn decrypt_many(&self, request: Request<v1::DecryptManyRequest>) -> Answer<v1::DecryptManyResponse> {
+        use v1::decrypt_many_response::{Part, part::Answer};
+        let (call, kms, asked) = self.asked(request)?;
+        let parts = many(asked.parts, to_decrypt)?;
+        let part =
+            |made: Result<_, _>| made.map_or_else(|e| Answer::Refused(told(&e)), |made| Answer::Done(decrypted(made)));
+        let made = kms.perform(&call, parts).await.map_err(refused)?;
+        let parts = made.into_iter().map(|made| Part { answer: Some(part(made)) }).collect();
+        Ok(Response::new(v1::DecryptManyResponse { parts }))
+    }
+
+    async fn sign_many(&self, request: Request<v1::SignManyRequest>) -> Answer<v1::SignManyResponse> {
+        use v1::sign_many_response::{Part, part::Answer};
+        let (call, kms, asked) = self.asked(request)?;
+        let parts = many(asked.parts, to_sign)?;
+        let part =
+            |made: Result<_, _>| made.map_or_else(|e| Answer::Refused(told(&e)), |made| Answer::Done(signed(made)));
+        let made = kms.perform(&call, parts).await.map_err(refused)?;
+        let parts = made.into_iter().map(|made| Part { answer: Some(part(made)) }).collect();
+        Ok(Response::new(v1::SignManyResponse { parts }))
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::VerifyResponse> {

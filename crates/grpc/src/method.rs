@@ -45,7 +45,9 @@ impl<'a> Method<'a> {
     /// What a call takes besides a large body, in bytes.
     pub(crate) fn cost(self) -> usize {
         match self {
-            Self::Ours("ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys") => COST_OF_MANY,
+            Self::Ours(
+                "ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys" | "EncryptMany" | "DecryptMany" | "SignMany",
+            ) => COST_OF_MANY,
             _ => COST,
         }
     }
@@ -102,6 +104,11 @@ fn right_for(call: &str) -> Option<Right> {
         "Agree" => Right::To(Action::Agree),
         "Encapsulate" => Right::To(Action::Encapsulate),
         "Decapsulate" => Right::To(Action::Decapsulate),
+        "DeriveKey" => Right::To(Action::DeriveKey),
+        "MakeDigest" => Right::To(Action::Digest),
+        "EncryptMany" => Right::To(Action::Encrypt),
+        "DecryptMany" => Right::To(Action::Decrypt),
+        "SignMany" => Right::To(Action::Sign),
         "GetPublicKey" => Right::To(Action::PublicKey),
         "Echo" => Right::Other(has::<Echo>),
         "Status" | "SealConfig" | "ListMembers" => Right::Other(has::<ReadStatus>),

@@ -15,6 +15,7 @@ pub(crate) fn severity(severity: Severity) -> v1::Severity {
         Severity::Sealed => v1::Severity::Sealed,
         Severity::Uninitialized => v1::Severity::Uninitialized,
         Severity::NoMajority => v1::Severity::NoMajority,
+        Severity::Removed => v1::Severity::Removed,
     }
 }
 

@@ -2,7 +2,7 @@
 //! connection is a pipe in memory whose caller the test chooses.
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
-#[path = "../../service/tests/support/mod.rs"]
+#[path = "../../service/src/testing/node.rs"]
 mod support;
 
 use std::sync::{Arc, LazyLock};
@@ -130,11 +130,16 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.decapsulate(v1::DecapsulateRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.get_public_key(v1::GetPublicKeyRequest { key: id.into(), version: 0 }).await.map(drop),
         client.purge_key(key(id)).await.map(drop),
+        client.set_key_rotation(v1::SetKeyRotationRequest { key: id.into(), ..Default::default() }).await.map(drop),
+        client.derive_key(v1::DeriveKeyRequest { key: id.into(), bytes: 32, ..Default::default() }).await.map(drop),
+        client.make_digest(v1::MakeDigestRequest::default()).await.map(drop),
+        client.encrypt_many(v1::EncryptManyRequest { parts: vec![plain(id, b"x")] }).await.map(drop),
+        client.decrypt_many(v1::DecryptManyRequest { parts: vec![cipher(&blob())] }).await.map(drop),
+        client.sign_many(v1::SignManyRequest { parts: vec![sign(id, b"m")] }).await.map(drop),
         client.get_import_parameters(parameters(id)).await.map(drop),
         client.import_material(v1::ImportMaterialRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.delete_material(version(id, 0)).await.map(drop),
         client.export_key(v1::ExportKeyRequest { key: id.into(), ..Default::default() }).await.map(drop),
-        client.set_key_rotation(v1::SetKeyRotationRequest { key: id.into(), ..Default::default() }).await.map(drop),
     ]
 }
 
@@ -372,7 +377,7 @@ async fn a_door_before_and_after_the_ceremony() {
     refused(keys(&node, Role::Node).await.echo(echo()).await, Code::PermissionDenied, "DENIED");
     for (n, result) in every_call(&mut keys(&node, Role::User).await).await.into_iter().enumerate() {
         let denied = result.err().is_some_and(|status| status.code() == Code::PermissionDenied);
-        assert_eq!(denied, matches!(n, 0 | 3..=9 | 15..=18 | 20..=23 | 36..=37), "call {n}");
+        assert_eq!(denied, matches!(n, 0 | 3..=9 | 15..=18 | 20..=23 | 36..=37 | 43..=46), "call {n}");
     }
 }
 
@@ -549,6 +554,12 @@ async fn kinds_and_versions_on_the_wire() {
     let off = v1::UpdateVersionRequest { key: "later".into(), enabled: Some(false), ..Default::default() };
     admin.update_version(off).await.unwrap();
     refused(user.encrypt(plain("later", b"x")).await, Code::FailedPrecondition, "KEY_DISABLED");
+
+    let parts = vec![plain("later", b"x"), plain("s", b"x")];
+    let mixed = user.encrypt_many(v1::EncryptManyRequest { parts }).await;
+    refused(mixed, Code::FailedPrecondition, "KEY_DISABLED");
+    let parts = vec![sign("s", b"m"), v1::SignRequest { input: None, ..sign("s", b"") }];
+    refused(user.sign_many(v1::SignManyRequest { parts }).await, Code::InvalidArgument, "INVALID_ARGUMENT");
 
     for _ in 0..3 {
         admin.rotate_key(v1::RotateKeyRequest { key: "later".into(), ..Default::default() }).await.unwrap();

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::writer::{MAINTENANCE_INTERVAL, written_len};
-use crate::{Contents, Haste, Journal, Record};
+use crate::{Contents, Driver, Haste, Journal, Record};
 
 /// Appends that may wait. Who appends is slowed beyond it: the disk cannot keep up.
 const QUEUE_MAX: usize = 4096;
@@ -18,8 +18,8 @@ const TAKE_BYTES_MAX: usize = 4 << 20;
 /// Called on the actor's driver once the records of one append are durable (or the disk failed), in order.
 pub type OnSynced = Box<dyn FnOnce(io::Result<()>) + Send>;
 
-/// Called when the disk failed; [`abort_process`] in production. If it returns, the actor answers everybody with the
-/// error and ends.
+/// Called when the disk failed; [`Driver::end`] but in tests. If it returns, the actor answers everybody with the error
+/// and ends.
 pub type OnFatal = Box<dyn FnOnce(&io::Error) + Send>;
 
 enum Message {
@@ -45,20 +45,21 @@ impl Place<'_> {
 }
 
 impl JournalWriter {
-    /// The door and the loop behind it; the caller drives the loop (a simulation: as a task).
+    /// The door and the loop behind it; the caller drives the loop.
     pub fn new<C: Contents>(journal: Journal<C>, on_fatal: OnFatal) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, receiver) = mpsc::channel(QUEUE_MAX);
         (Self { queue }, run(journal, receiver, on_fatal))
     }
 
-    /// The door, with the loop on a thread of its own: it blocks in `fdatasync`.
+    /// The door, with the loop on its driver, since it blocks in `fdatasync`; a failed disk ends the process.
     ///
     /// # Errors
-    /// When the thread cannot be started.
-    pub fn spawn<C: Contents>(journal: Journal<C>, on_fatal: OnFatal) -> io::Result<Self> {
-        let (writer, run) = Self::new(journal, on_fatal);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || runtime.block_on(run))?;
+    /// When the loop cannot be started.
+    pub fn spawn<C: Contents>(journal: Journal<C>, driver: &Driver) -> io::Result<Self> {
+        let on_fatal = driver.clone();
+        let (writer, run) = Self::new(journal, Box::new(move |error| on_fatal.end(error)));
+        // It ends once it is told to, or nobody is left who could.
+        drop(driver.start("journal", run)?);
         Ok(writer)
     }
 
@@ -102,17 +103,6 @@ pub fn when_synced() -> (OnSynced, impl Future<Output = io::Result<()>> + Send) 
 
 fn stopped() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the journal has stopped")
-}
-
-/// Ends the process: after a failed write or sync nobody can know what is durable, and trying again may lie
-/// (key-log §4.6). The next start recovers.
-pub fn abort_process(error: &io::Error) {
-    tracing::error!(%error, "the journal's disk failed: this process ends now and acknowledges nothing more");
-    // The subscriber may be buffered; the operator must see why.
-    eprintln!(
-        "quorate: the journal's disk failed: {error}. This process ends now. Check the disk, then start it again"
-    );
-    std::process::abort();
 }
 
 async fn run<C: Contents>(mut journal: Journal<C>, mut queue: mpsc::Receiver<Message>, on_fatal: OnFatal) {

@@ -5,7 +5,8 @@
 //! carries a tag over all before it. [`Journal`] writes and recovers, [`JournalWriter`] is the door to the loop that drives
 //! it, [`JournalReader`] reads single records back. What the records mean, what they amount to and which of them are still
 //! needed is their owner's: it says so by [`Contents`]. A segment that is full ends with an index, by which a start takes it
-//! up without reading it; whether all of it still is what was written says [`JournalReader::check`]. [`disk`] is the seam to the file system, for everybody.
+//! up without reading it; whether all of it still is what was written says [`JournalReader::check`]. [`disk`] and
+//! [`Driver`] are the seams to the file system and to threads, for everybody.
 //!
 //! Left to others: what to do with a journal that is damaged; to refuse work while [`Space::low`] is raised; encryption.
 //!
@@ -18,6 +19,7 @@
 
 mod actor;
 pub mod disk;
+mod driver;
 mod error;
 mod header;
 mod open;
@@ -35,7 +37,8 @@ use bytes::Bytes;
 use quorate_core::codec::Malformed;
 use quorate_core::id::{ClusterId, NodeId};
 
-pub use actor::{JournalWriter, OnFatal, OnSynced, Place, abort_process, when_synced};
+pub use actor::{JournalWriter, OnFatal, OnSynced, Place, when_synced};
+pub use driver::{Driver, OnEnd, Started};
 pub use error::JournalError;
 pub use reader::{JournalReader, RawRecord, Records, Segment};
 pub use writer::Journal;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use list::{IDS, Listed, item, note};
 use quorate_journal::testing::SimDisk;
-use quorate_journal::{Haste, JournalConfig, JournalError, JournalWriter};
+use quorate_journal::{Driver, Haste, JournalConfig, JournalError, JournalWriter};
 
 fn config() -> JournalConfig {
     JournalConfig { segment_bytes: 256 << 10, low_space_bytes: 0 }
@@ -106,7 +106,7 @@ async fn a_failed_disk_is_fatal_and_nobody_is_told_otherwise() {
 #[test]
 fn the_thread_ends_when_it_is_stopped_and_the_folder_is_free() {
     let disk = SimDisk::default();
-    let writer = JournalWriter::spawn(create(&disk).journal, Box::new(|e| panic!("{e}"))).expect("starts");
+    let writer = JournalWriter::spawn(create(&disk).journal, &Driver::Process).expect("starts");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("starts");
     runtime.block_on(writer.append_synced(vec![item(0)])).expect("synced");
     runtime.block_on(writer.stop());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::error::Problem;
 use crate::log::LogReader;
 use crate::raft::Raft;
-use crate::raft::apply_thread::ApplyThread;
+use crate::raft::applier::Applier;
 use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
 use crate::space::is_near_low;
@@ -84,7 +84,7 @@ pub(crate) struct Compactor {
     pub(crate) shared: Arc<Shared>,
     pub(crate) journal: LogReader,
     pub(crate) files: Arc<StateFiles>,
-    pub(crate) apply: Arc<ApplyThread>,
+    pub(crate) apply: Arc<Applier>,
     /// Snapshots being sent: the log is kept for them.
     pub(crate) streams: Arc<Streams>,
     pub(crate) words: Arc<Words>,
@@ -110,6 +110,9 @@ impl Compactor {
                 self.shared.set_problem(Problem::State(what));
             }
             let damaged = self.damaged();
+            if let Some(ended) = damaged.map(|upto| self.streams.cancel_below(upto)).filter(|ended| *ended > 0) {
+                tracing::warn!(ended, "snapshots being sent were given up: the log after them is damaged");
+            }
             let (retained, keep) = (self.journal.retained_bytes(), self.keep_bytes());
             let space = self.journal.space();
             let too_long = retained >= keep.saturating_add(config.stream_bytes);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::level::Levels;
 use quorate_core::seam::{BootClock, Entropy, WallClock};
-use quorate_journal::JournalConfig;
 use quorate_journal::disk::Disk;
+use quorate_journal::{Driver, JournalConfig};
 
 use crate::compact::CompactionConfig;
 use crate::handler::SealCheck;
@@ -49,6 +49,8 @@ pub struct World {
     pub identity: Arc<dyn NodeIdentity>,
     /// The clock that nobody sets.
     pub boot_clock: Arc<dyn BootClock>,
+    /// Threads, and the end of the process.
+    pub driver: Driver,
 }
 
 /// What one replica is told.

@@ -199,9 +199,12 @@ pub enum FoundError {
     /// The member's fields are unusable.
     #[error("{0}: correct the node's configuration")]
     Invalid(String),
-    /// It did not work.
+    /// It did not work, and nothing was written.
     #[error("the cluster could not be founded: {0}; look at the log of this node and try again")]
     Failed(String),
+    /// It was begun: the log has its first entry, and may have genesis.
+    #[error("founding the cluster is not finished: {0}")]
+    Begun(String),
 }
 
 /// Why no read index was had; nothing may be answered from the state.

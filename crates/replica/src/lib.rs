@@ -59,6 +59,7 @@ pub use mark::Marks;
 pub use member::{Member, MembershipView};
 pub use net::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity};
 pub use node_file::{Introduction, NodeFile};
+pub use peer::closed::{Closed, refuse_peers};
 pub use quorum::Quorum;
 pub use replica::{Replica, View};
 pub use roster::{Roster, SignedRoster};

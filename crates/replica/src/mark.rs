@@ -24,7 +24,7 @@ use crate::error::Rollback;
 use crate::log::LogReader;
 use crate::node::Base;
 use crate::participation::Participation;
-use crate::raft::apply_thread::ApplyThread;
+use crate::raft::applier::Applier;
 use crate::shared::Shared;
 use crate::word::{Own, Standing};
 
@@ -113,7 +113,7 @@ fn label(cluster: ClusterId, node: NodeId) -> String {
 pub(crate) struct Marked {
     marks: Arc<dyn Marks>,
     label: String,
-    apply: Arc<ApplyThread>,
+    apply: Arc<Applier>,
     /// The one in the token; unknown until it was read and this node found to have what it says.
     known: tokio::sync::Mutex<Option<Mark>>,
     tried: Mutex<Tried>,
@@ -130,7 +130,7 @@ impl Marked {
     pub(crate) fn new(
         marks: Arc<dyn Marks>,
         (cluster, node): (ClusterId, NodeId),
-        apply: Arc<ApplyThread>,
+        apply: Arc<Applier>,
         new: bool,
     ) -> Self {
         let known = tokio::sync::Mutex::new(new.then(Mark::default));

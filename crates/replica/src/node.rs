@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::level::Levels;
+use quorate_journal::Driver;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::change::Changes;
@@ -66,6 +67,8 @@ pub(crate) struct Base {
     pub(crate) own: Arc<Own>,
     /// What the others have said of themselves.
     pub(crate) words: Arc<Words>,
+    /// Drives what waits for the disk.
+    pub(crate) driver: Driver,
 }
 
 /// One replica.

@@ -232,7 +232,9 @@ impl Proposals {
             Ok(response) => forward::attempt_in(response, leader),
             Err(RpcFailure::Busy) => Attempt::Busy(format!("node {leader} is overloaded")),
             // It refuses us, not the batch: another leader, or the same one a little later, may not.
-            Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned)) => Attempt::Busy(format!("node {leader}: {e}")),
+            Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned | RpcFailure::Closed(_))) => {
+                Attempt::Busy(format!("node {leader}: {e}"))
+            }
             Err(e) => Attempt::Unknown(format!("node {leader}: {e}")),
         }
     }

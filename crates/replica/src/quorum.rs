@@ -1,7 +1,8 @@
 //! Whether this node has a majority of the voters to work with, and one that leads.
 //!
 //! To lose either is no event: a dead leader is succeeded within an election, a Hello that was late is followed by the next. So
-//! they count as lost once they have been for longer than elections take, and as there again at once.
+//! they count as lost once they have been for longer than elections take, and as there again at once: a majority that is back
+//! has as long to elect.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,9 +49,14 @@ impl Quorum {
     pub fn is_present(&self) -> bool {
         *self == Self::Present
     }
-}
 
-impl Quorum {
+    /// The same without anybody's name.
+    pub fn unnamed(self) -> Self {
+        match self {
+            Self::Missing { reachable, voters, .. } => Self::Missing { reachable, voters, missing: Vec::new() },
+            other => other,
+        }
+    }
     /// What brings a majority back; nothing where that is not known.
     pub fn remedy(&self) -> String {
         let Self::Missing { reachable, voters, missing } = self else { return String::new() };
@@ -109,17 +115,29 @@ impl Sight<'_> {
 /// For how long something has been missed.
 #[derive(Default)]
 struct Patience {
+    /// Since when a majority, or its leader, has been missed.
     since: Option<Instant>,
+    /// Since when a majority is back that has to elect first.
+    electing: Option<Instant>,
 }
 
 impl Patience {
     /// What counts now, after a look that showed `seen`.
     fn judge(&mut self, seen: Quorum, now: Instant, lost_after: Duration) -> Quorum {
-        if seen.is_present() {
-            self.since = None;
-            return seen;
-        }
-        let since = *self.since.get_or_insert(now);
+        let since = match seen {
+            Quorum::Present => {
+                *self = Self::default();
+                return seen;
+            }
+            Quorum::Missing { .. } => {
+                self.electing = None;
+                *self.since.get_or_insert(now)
+            }
+            Quorum::Leaderless => {
+                self.since.get_or_insert(now);
+                *self.electing.get_or_insert(now)
+            }
+        };
         if now.duration_since(since) >= lost_after { seen } else { Quorum::Present }
     }
 }
@@ -162,6 +180,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
     let mut patience = Patience::default();
     loop {
         tokio::select! {
+            biased;
             changed = leader.changed() => if changed.is_err() { return },
             // A member is heard again, perhaps.
             changed = changes.changed() => if changed.is_err() { return },
@@ -243,8 +262,13 @@ mod tests {
         assert!(at(2_950, Quorum::Present).is_present(), "one good look");
         assert!(at(3_100, missing()).is_present(), "and it is counted anew");
         assert_eq!(at(6_100, missing()), missing());
-        assert_eq!(at(6_200, Quorum::Leaderless), Quorum::Leaderless, "one can pass into the other");
-        assert!(at(6_300, Quorum::Present).is_present());
-        assert!(at(6_400, missing()).is_present());
+        assert!(at(6_200, Quorum::Leaderless).is_present(), "a majority is back, and elects");
+        assert!(at(9_100, Quorum::Leaderless).is_present());
+        assert_eq!(at(9_200, Quorum::Leaderless), Quorum::Leaderless, "for longer than that takes");
+        assert_eq!(at(9_300, missing()), missing(), "nothing was there in between");
+        assert!(at(9_400, Quorum::Present).is_present());
+        assert!(at(9_500, missing()).is_present());
+        assert!(at(11_000, Quorum::Leaderless).is_present());
+        assert_eq!(at(12_500, missing()), missing(), "it comes and goes, and none has led");
     }
 }

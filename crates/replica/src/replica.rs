@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::errors::{InitializeError, RaftError};
 use quorate_core::batch::{Entry, Genesis, Outcome, Rev};
-use quorate_core::id::{GroupId, NodeId};
+use quorate_core::id::{GroupId, NodeId, peer_text};
 use quorate_core::level::Level;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
 use quorate_core::time::DutyTime;
 use quorate_journal::Space;
 use quorate_journal::disk::Disk;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::change::Change;
@@ -125,10 +125,11 @@ impl Replica {
     /// middle, it completes. Returns the index of genesis.
     ///
     /// # Errors
-    /// When there is a cluster already, or the deadline passed.
+    /// When there is a cluster already, or the deadline passed; [`FoundError::Begun`] once something may be written.
     pub async fn found(&self, me: Member, genesis: Genesis, deadline: Instant) -> Result<u64, FoundError> {
         let node = &self.0.node;
         let failed = |e: &dyn std::fmt::Display| FoundError::Failed(e.to_string());
+        let begun = |e: &dyn std::fmt::Display| FoundError::Begun(e.to_string());
         me.check().map_err(|e| FoundError::Invalid(e.to_string()))?;
         if genesis.cluster != node.base.cluster || genesis.node_name != me.name {
             return Err(FoundError::Invalid("genesis names another cluster or node".into()));
@@ -141,12 +142,12 @@ impl Replica {
                 in_words(space)
             )));
         }
-        let founded = || -> Result<bool, FoundError> {
-            let view = self.view().map_err(|e| failed(&e))?;
+        let founded = || -> Result<bool, ReadError> {
+            let view = self.view()?;
             let others = view.membership().members.keys().any(|id| *id != node.base.me);
             Ok(view.meta.lineage.is_some() || others)
         };
-        if founded()? {
+        if founded().map_err(|e| failed(&e))? {
             return Err(FoundError::AlreadyFounded(node.base.cluster));
         }
         let members = BTreeMap::from([(node.base.me.0, me)]);
@@ -154,21 +155,21 @@ impl Replica {
             // Not allowed: it was initialized before a crash, and genesis may be on its way.
             Ok(Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_)))) => {}
             Ok(Err(e)) => return Err(failed(&e)),
-            Err(_) => return Err(failed(&"the deadline passed")),
+            Err(_) => return Err(begun(&"the deadline passed")),
         }
         let mut leader = node.leader.watch();
         if !matches!(timeout_at(deadline, leader.wait_for(|l| *l == Some(node.base.me))).await, Ok(Ok(_))) {
-            return Err(failed(&"this node was not elected in time"));
+            return Err(begun(&"this node was not elected in time"));
         }
         // A leader has applied everything earlier once its first read index is through.
-        node.gate.read_index(deadline).await.map_err(|e| failed(&e))?;
-        if founded()? {
+        node.gate.read_index(deadline).await.map_err(|e| begun(&e))?;
+        if founded().map_err(|e| begun(&e))? {
             return Err(FoundError::AlreadyFounded(node.base.cluster));
         }
         match timeout_at(deadline, node.proposals.sequence_entry(&Entry::Genesis(Box::new(genesis)))).await {
             Ok(Attempt::Done(Outcome::Applied(index))) => Ok(index),
-            Ok(other) => Err(failed(&format!("genesis was not applied: {other:?}"))),
-            Err(_) => Err(failed(&"the deadline passed")),
+            Ok(other) => Err(begun(&format!("genesis was not applied: {other:?}"))),
+            Err(_) => Err(begun(&"the deadline passed")),
         }
     }
 
@@ -278,7 +279,7 @@ impl Replica {
             leader: node.leader.now(),
             role,
             term,
-            disowned: node.base.peers.disowned_by_most(node.base.me, &membership),
+            disowned: self.is_disowned(),
             membership,
             last_log,
             purged: node.base.journal.purged().map(|(index, _)| index),
@@ -301,6 +302,12 @@ impl Replica {
                 .collect(),
             problem: node.base.shared.problem(),
         }
+    }
+
+    /// Whether most of the other voters disown it, as [`ReplicaStatus::disowned`] tells.
+    pub fn is_disowned(&self) -> bool {
+        let base = &self.0.node.base;
+        base.peers.disowned_by_most(base.me, &base.shared.members.applied())
     }
 
     /// Why this node's token does not keep how far it is, if so: a data directory that is put back may then go unnoticed.
@@ -408,7 +415,7 @@ impl Replica {
         let response = bounded(deadline, client.call(pb::CallRequest { kind: kind.into(), body })).await;
         match response.map_err(call_error)?.result {
             Some(R::Body(body)) => Ok(body),
-            Some(R::Refused(why)) => Err(CallError::Application(why)),
+            Some(R::Refused(why)) => Err(CallError::Application(peer_text(&why))),
             None => Err(CallError::Unreachable("an empty answer".into())),
         }
     }
@@ -436,7 +443,7 @@ impl Replica {
         let response = bounded(deadline, client.join(pb::JoinRequest { body })).await;
         match response.map_err(call_error)?.result {
             Some(R::Body(body)) => Ok(body),
-            Some(R::Refused(why)) => Err(CallError::Application(why)),
+            Some(R::Refused(why)) => Err(CallError::Application(peer_text(&why))),
             None => Err(CallError::Unreachable("an empty answer".into())),
         }
     }
@@ -479,20 +486,9 @@ fn call_error(failure: RpcFailure) -> CallError {
         RpcFailure::Deadline(limit) => CallError::Deadline(limit),
         RpcFailure::Unreachable(why) => CallError::Unreachable(why),
         RpcFailure::Refused(why) => CallError::Refused(why),
-        e @ RpcFailure::NotPinned => CallError::Refused(e.to_string()),
+        e @ (RpcFailure::NotPinned | RpcFailure::Closed(_)) => CallError::Refused(e.to_string()),
         RpcFailure::Busy => CallError::Refused("it has too much to do; try again".into()),
     }
-}
-
-/// Runs blocking work on a thread of its own.
-pub(crate) async fn off_runtime<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    // One thread for one piece of long work; it ends with it.
-    std::thread::Builder::new().name(name.into()).spawn(move || drop(done.send(work())))?;
-    result.await.map_err(|_| io::Error::other(format!("the thread for {name} ended early")))
 }
 
 /// The state at exactly one applied index; later entries do not change it.

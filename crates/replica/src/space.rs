@@ -12,7 +12,7 @@ use std::time::Duration;
 use openraft::EntryPayload;
 use quorate_core::batch::Entry;
 use quorate_core::id::NodeId;
-use quorate_journal::{JournalConfig, Space};
+use quorate_journal::{Driver, JournalConfig, Space};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
@@ -22,7 +22,6 @@ use crate::log::LogReader;
 use crate::node::Base;
 use crate::peer::hello::Heard;
 use crate::raft::RaftEntry;
-use crate::replica::off_runtime;
 use crate::shared::Shared;
 use crate::state::StateFiles;
 use crate::succession::Succession;
@@ -111,6 +110,7 @@ pub(crate) struct SpaceRegime {
     shared: Arc<Shared>,
     journal: LogReader,
     files: Arc<StateFiles>,
+    driver: Driver,
     peers: Arc<Heard>,
     leader: Arc<Leader>,
     succession: Arc<Succession>,
@@ -125,6 +125,7 @@ impl SpaceRegime {
             shared: base.shared.clone(),
             journal: base.journal.clone(),
             files: base.files.clone(),
+            driver: base.driver.clone(),
             peers: base.peers.clone(),
             leader: leader.clone(),
             succession: succession.clone(),
@@ -260,7 +261,7 @@ pub(crate) async fn drive(regime: Arc<SpaceRegime>, node: Arc<impl HandsOn>) {
             let room = now.free_bytes.saturating_sub(reserve_bytes(now.limit_bytes)) >= now.limit_bytes;
             if room && !reserve_failed && !regime.files.reserve_is_held() {
                 let files = regime.files.clone();
-                if let Err(error) = off_runtime("reserve", move || files.hold_reserve()).await.and_then(|held| held) {
+                if let Err(error) = regime.driver.run("reserve", move || files.hold_reserve()).await.flatten() {
                     tracing::warn!(%error, "no room could be set aside for the state");
                     // Not to be tried, and told, once a second.
                     reserve_failed = true;

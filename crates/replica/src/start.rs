@@ -1,4 +1,4 @@
-//! Starting and stopping: everything of a replica is made here, on a runtime of its own, and ends here.
+//! Starting and stopping: everything of a replica is made here, on what its driver gives it, and ends here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use futures::FutureExt;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::id::NodeId;
 use quorate_journal::disk::{Disk, is_full};
-use quorate_journal::{JournalError, JournalIds, abort_process};
-use tokio::runtime::{Builder, Runtime};
+use quorate_journal::{Driver, JournalError, JournalIds};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::compact::Compactor;
@@ -29,12 +29,11 @@ use crate::peer::hello::Heard;
 use crate::peer::link::Links;
 use crate::peer::members::Members;
 use crate::peer::network::Network;
-use crate::raft::Raft;
-use crate::raft::apply_thread::ApplyThread;
+use crate::raft::applier::Applier;
 use crate::raft::log_store::{LogStore, decoded_vote};
 use crate::raft::machine::Machine;
 use crate::raft::settings::settings;
-use crate::replica::off_runtime;
+use crate::raft::{Raft, new_seed, seeded};
 use crate::sequences::Sequences;
 use crate::shared::Shared;
 use crate::snapshot::streams::Streams;
@@ -50,11 +49,14 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 const NICE: i32 = -5;
 
 /// The replica's own runtime: consensus, peers and the read gate must never wait behind API requests, TLS handshakes
-/// or RSA. Dropping it stops everything without waiting.
+/// or RSA. Dropping it stops everything without waiting. A simulation has none: all is on the one that it is started on.
 struct OwnRuntime(Option<Runtime>);
 
 impl OwnRuntime {
-    fn new() -> std::io::Result<Self> {
+    fn new(driver: &Driver) -> std::io::Result<Self> {
+        if let Driver::Simulation(_) = driver {
+            return Ok(Self(None));
+        }
         // One worker. Multi-threaded all the same: signing in a TLS handshake blocks in place, and the other tasks
         // then go on on another thread.
         Builder::new_multi_thread()
@@ -69,8 +71,8 @@ impl OwnRuntime {
             .map(|runtime| Self(Some(runtime)))
     }
 
-    fn handle(&self) -> Option<tokio::runtime::Handle> {
-        self.0.as_ref().map(|r| r.handle().clone())
+    fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }
 }
 
@@ -84,9 +86,10 @@ impl Drop for OwnRuntime {
 
 /// What has to be stopped.
 pub(crate) struct Running {
-    apply: Arc<ApplyThread>,
+    apply: Arc<Applier>,
     writer: LogWriter,
-    tasks: Vec<JoinHandle<()>>,
+    /// They end with it.
+    tasks: JoinSet<()>,
     runtime: OwnRuntime,
 }
 
@@ -94,12 +97,8 @@ impl Running {
     /// Stops everything; returns once the files are closed.
     pub(crate) async fn stop(mut self, node: &Node) {
         let _ = node.base.raft.shutdown().await;
-        for task in &self.tasks {
-            task.abort();
-        }
-        if let Some(thread) = self.apply.close() {
-            let _ = off_runtime("stop", move || thread.join()).await;
-        }
+        self.tasks.abort_all();
+        self.apply.close().await;
         // What the others said last; what can't be written is said again.
         let _ = witness::write_down(&node.base.words, &self.writer).await;
         self.writer.stop().await;
@@ -107,16 +106,14 @@ impl Running {
         node.receiving.forget();
         node.base.files.close();
         if let Some(runtime) = self.runtime.0.take() {
-            let _ = off_runtime("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
+            let _ = node.base.driver.run("stop", move || runtime.shutdown_timeout(STOP_LIMIT)).await;
         }
     }
 }
 
 /// Ends the writers of state and log; returns once their files are closed.
-async fn close_state(apply: &ApplyThread, writer: &LogWriter, files: &StateFiles) {
-    if let Some(thread) = apply.close() {
-        let _ = off_runtime("stop", move || thread.join()).await;
-    }
+async fn close_state(apply: &Applier, writer: &LogWriter, files: &StateFiles) {
+    apply.close().await;
     writer.stop().await;
     files.close();
 }
@@ -128,8 +125,8 @@ pub(crate) async fn start(
     handler: Arc<dyn PeerHandler>,
     create: bool,
 ) -> Result<(Running, Arc<Node>, String), OpenError> {
-    let runtime = OwnRuntime::new().map_err(OpenError::io("starting the replica's runtime"))?;
-    let handle = runtime.handle().ok_or_else(|| OpenError::Config("no runtime".into()))?;
+    let runtime = OwnRuntime::new(&world.driver).map_err(OpenError::io("starting the replica's runtime"))?;
+    let handle = runtime.handle();
     // On its own runtime, since recovery reads files for a while and tasks are to live there.
     let data_dir = cfg.data_dir.clone();
     let started = handle.spawn(start_on(runtime, cfg, world, handler, create)).await;
@@ -145,7 +142,7 @@ async fn start_on(
     handler: Arc<dyn PeerHandler>,
     create: bool,
 ) -> Result<(Running, Arc<Node>, String), OpenError> {
-    let handle = tokio::runtime::Handle::current();
+    let handle = Handle::current();
     let disk = &*world.disk;
     // First of all the address: nothing is made when it is taken.
     let listener = world.net.listen(&cfg.listen).await.map_err(OpenError::io("listening for peers"))?;
@@ -155,12 +152,7 @@ async fn start_on(
     if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "an unfinished group at the end of the journal was cut off");
     }
-    let writer = LogWriter::spawn(
-        log,
-        // A second fsync may lie, and what was acknowledged must not be unsaid (key-log §4.6).
-        Box::new(abort_process),
-    )
-    .map_err(OpenError::io("starting the journal"))?;
+    let writer = LogWriter::spawn(log, &world.driver).map_err(OpenError::io("starting the journal"))?;
 
     let (cluster, group) = (cfg.cluster, cfg.group);
     let seals = world.seals.clone();
@@ -193,7 +185,7 @@ async fn start_on(
     let sequences = Sequences::new(me, recovered.boot, &*world.entropy);
     let (introduced_by, roster) = file.introduction.map(|told| (told.seal_config.into(), told.roster)).unzip();
     let shared = Arc::new(Shared::new(handler, Members::new(roster), sequences));
-    let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), move |files| {
+    let apply = Applier::spawn(state, files.clone(), writer.clone(), shared.clone(), &world.driver, move |files| {
         open_state(files, None).map_err(std::io::Error::other)
     });
     let apply = match apply {
@@ -208,6 +200,7 @@ async fn start_on(
     let words = Arc::new(Words::recovered(recovered.seen.as_ref()));
     let links = Arc::new(Links::new(world.net.clone(), cluster, group, me, words.clone(), handle));
     let streams = Arc::new(Streams::default());
+    let seed = new_seed(&*world.entropy);
     let begun = async {
         let config = settings(cluster.to_string(), cfg.profile).validate();
         let config = config.map_err(|e| OpenError::Config(e.to_string()))?;
@@ -236,9 +229,10 @@ async fn start_on(
             own: own.clone(),
             words: words.clone(),
             journal: writer.reader(),
+            driver: world.driver.clone(),
         };
         let machine = Machine::new(files.clone(), apply.clone());
-        let raft = Raft::build(me.0, Arc::new(config), network, log, machine).await;
+        let raft = seeded(seed, Raft::build(me.0, Arc::new(config), network, log, machine)).await;
         let raft = raft.map_err(|e| match shared.problem() {
             Some(Problem::UpgradeNeeded(why)) => OpenError::UpgradeNeeded(why),
             _ => OpenError::Damaged(format!("the log can't be taken up: {e}")),
@@ -255,7 +249,8 @@ async fn start_on(
     };
 
     let (leader_tx, leader) = watch::channel(None);
-    let checker = Checker::new(files.clone(), writer.reader(), shared.clone(), world.wall.clone());
+    let checker =
+        Checker::new(files.clone(), writer.reader(), shared.clone(), world.wall.clone(), world.driver.clone());
     let peers = Arc::new(Heard::default());
     let clock = Clock::new(me, world.wall.clone(), world.boot_clock.clone(), shared.clone(), peers.clone());
     let base = Base {
@@ -278,13 +273,14 @@ async fn start_on(
         files,
         own,
         words,
+        driver: world.driver.clone(),
     };
     let marked = Marked::new(world.marks.clone(), (cluster, me), apply.clone(), create);
     let node = Arc::new(Node::new(base, leader, Tail::of(&cfg.journal), marked, checker, streams));
     let addr = listener.local_addr();
     let tasks = spawn_tasks(&node, listener, leader_tx, apply.clone(), writer.clone(), &world, &cfg);
     node.participation.review_candidacy();
-    node.base.raft.run();
+    seeded(seed, async { node.base.raft.run() }).await;
     if file.lost {
         node.base.shared.set_problem(Problem::Lost(Rollback::Before));
     }
@@ -300,11 +296,11 @@ fn spawn_tasks(
     node: &Arc<Node>,
     listener: Box<dyn Listener>,
     leader: watch::Sender<Option<NodeId>>,
-    apply: Arc<ApplyThread>,
+    apply: Arc<Applier>,
     writer: LogWriter,
     world: &World,
     cfg: &ReplicaConfig,
-) -> Vec<JoinHandle<()>> {
+) -> JoinSet<()> {
     let compactor = Compactor {
         config: cfg.compaction,
         shared: node.base.shared.clone(),
@@ -315,25 +311,25 @@ fn spawn_tasks(
         words: node.base.words.clone(),
         raft: node.base.raft.clone(),
     };
-    vec![
-        tokio::spawn(peer::server::serve(node.clone(), listener)),
-        tokio::spawn(leader_log::follow(node.clone(), leader)),
-        tokio::spawn(watch_core(node.clone())),
-        tokio::spawn(gate::drive(node.gate.clone(), node.confirmer.clone())),
-        tokio::spawn(peer::hello::drive(node.hellos.clone())),
-        tokio::spawn(node.keeper().run()),
-        tokio::spawn(compactor.run()),
-        tokio::spawn(node.checker.clone().scrub(cfg.scrub_interval)),
-        tokio::spawn(succession::drive(node.succession.clone(), node.hellos.clone())),
-        tokio::spawn(succession::make_way(node.succession.clone())),
-        tokio::spawn(space::drive(node.space.clone(), node.changes.clone())),
-        tokio::spawn(change::drive(node.changes.clone())),
-        tokio::spawn(witness::ask(node.witness.clone(), node.marker.clone(), cfg.listening)),
-        tokio::spawn(witness::keep(node.base.words.clone(), writer)),
-        tokio::spawn(mark::keep(node.marker.clone())),
-        tokio::spawn(quorum::watch(node.clone())),
-        tokio::spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone())),
-    ]
+    let mut tasks = JoinSet::new();
+    tasks.spawn(peer::server::serve(node.clone(), listener));
+    tasks.spawn(leader_log::follow(node.clone(), leader));
+    tasks.spawn(watch_core(node.clone()));
+    tasks.spawn(gate::drive(node.gate.clone(), node.confirmer.clone()));
+    tasks.spawn(peer::hello::drive(node.hellos.clone()));
+    tasks.spawn(node.keeper().run());
+    tasks.spawn(compactor.run());
+    tasks.spawn(node.checker.clone().scrub(cfg.scrub_interval));
+    tasks.spawn(succession::drive(node.succession.clone(), node.hellos.clone()));
+    tasks.spawn(succession::make_way(node.succession.clone()));
+    tasks.spawn(space::drive(node.space.clone(), node.changes.clone()));
+    tasks.spawn(change::drive(node.changes.clone()));
+    tasks.spawn(witness::ask(node.witness.clone(), node.marker.clone(), cfg.listening));
+    tasks.spawn(witness::keep(node.base.words.clone(), writer));
+    tasks.spawn(mark::keep(node.marker.clone()));
+    tasks.spawn(quorum::watch(node.clone()));
+    tasks.spawn(remember_loss(node.clone(), world.disk.clone(), cfg.data_dir.clone()));
+    tasks
 }
 
 /// The journal's folder.

@@ -10,6 +10,7 @@ use quorate_journal::Space;
 
 use crate::error::Problem;
 use crate::member::{Member, MembershipView};
+use crate::peer::closed::Closed;
 use crate::quorum::Quorum;
 
 /// Target of the log event that says who leads. Tools read it: its fields are numbers, `node` and, if one is known, `leader`.
@@ -60,6 +61,8 @@ pub struct PeerStatus {
     pub error: Option<String>,
     /// What this node holds against it, if anything: it told something that no honest member tells.
     pub doubt: Option<String>,
+    /// Why it takes no part, where it says so instead of answering.
+    pub closed: Option<Closed>,
 }
 
 /// Read-index rounds since the start (key-log §3).

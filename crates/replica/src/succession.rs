@@ -197,8 +197,10 @@ impl Succession {
 mod tests {
     use std::time::Duration;
 
+    use super::MAKE_WAY_EVERY;
     use crate::error::Problem;
-    use crate::testing::{Cluster, PATIENCE};
+    use crate::status::Role;
+    use crate::testing::{Cluster, PATIENCE, sim, until};
 
     /// It would refuse every change of everybody for as long as it led.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,6 +222,33 @@ mod tests {
         tokio::time::timeout(PATIENCE, another).await.expect("another leads").expect("running");
         cluster.write(heir, "after", b"served").await;
         cluster.stop().await;
+    }
+
+    /// Whoever is short of space hands leadership on, to one that has some: it would come straight back, again and again.
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_stops_serving_hands_on_to_nobody_who_would_hand_it_back() {
+        let sites = sim::sites(3, 3);
+        let nodes = sim::voters(&sites).await;
+        let leads = |place: usize| {
+            let status = nodes[place].replica.status();
+            (status.role == Role::Leader).then_some(status.term)
+        };
+        until("one leads", || (0..3).any(|place| leads(place).is_some())).await;
+        let leader = (0..3).find(|place| leads(*place).is_some()).expect("one leads");
+        let (low, heir) = ((leader + 1) % 3, (leader + 2) % 3);
+        for place in [low, heir] {
+            sites[place].disk.set_free_bytes(300 << 10);
+        }
+        until("it is known", || nodes[leader].replica.status().peers.iter().all(|peer| peer.low_space)).await;
+        let (term, node) = (leads(leader), nodes[leader].replica.node());
+        node.base.shared.set_problem(Problem::State("a record has rotted".into()));
+        tokio::time::sleep(10 * MAKE_WAY_EVERY).await;
+        assert_eq!((leads(leader), node.base.grants.heir()), (term, None), "it keeps what nobody can hold");
+        sites[heir].disk.set_free_bytes(1 << 30);
+        until("the one with space leads", || leads(heir).is_some()).await;
+        let term = leads(heir);
+        tokio::time::sleep(10 * MAKE_WAY_EVERY).await;
+        assert_eq!(leads(heir), term, "and goes on leading");
     }
 
     /// The old leader refuses all changes from then on, and openraft never takes its leadership back.

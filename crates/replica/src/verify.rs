@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use quorate_core::batch::{Batch, Entry};
 use quorate_core::record_key::RecordKey;
 use quorate_core::seam::WallClock;
+use quorate_journal::Driver;
 use tokio::time::Instant;
 
 use crate::error::{Problem, ReadError, StateMismatch};
@@ -19,7 +20,7 @@ use crate::log::LogReader;
 use crate::raft::codec::{decode_log_id, from_journal, invalid};
 use crate::raft::settings::LOG_READ_BYTES_MAX;
 use crate::raft::{Payload, RaftEntry};
-use crate::replica::{View, off_runtime};
+use crate::replica::View;
 use crate::shared::Shared;
 use crate::space::is_near_low;
 use crate::state::{self, BatchVerifier, Meta, StateError, StateFiles};
@@ -33,8 +34,14 @@ const RESTS: u32 = 3;
 /// A scan of the whole state; whoever needs one while it runs waits for it.
 type Scan = futures::future::Shared<BoxFuture<'static, Result<(), StateMismatch>>>;
 
-/// Checks a view; returns how many records are in it, or nothing when it was given up.
-type Verify<'a> = &'a dyn Fn(&dyn state::View) -> Result<Option<u64>, StateError>;
+/// How the state is checked.
+#[derive(Clone, Copy)]
+enum Check {
+    /// As it is applied, as fast as a few threads can: somebody waits for it.
+    Now,
+    /// As it is on the disk, beside other work.
+    Beside,
+}
 
 /// Who checks the state, and what is known of it.
 pub(crate) struct Checker {
@@ -42,6 +49,7 @@ pub(crate) struct Checker {
     journal: LogReader,
     shared: Arc<Shared>,
     wall: Arc<dyn WallClock>,
+    driver: Driver,
     /// The scan that is under way, or the last one.
     last: Mutex<Option<Scan>>,
     /// When the whole state was last found to be good, by this machine's clock; 0 = not since the start.
@@ -54,8 +62,9 @@ impl Checker {
         journal: LogReader,
         shared: Arc<Shared>,
         wall: Arc<dyn WallClock>,
+        driver: Driver,
     ) -> Arc<Self> {
-        Arc::new(Self { files, journal, shared, wall, last: Mutex::default(), good_ms: AtomicU64::new(0) })
+        Arc::new(Self { files, journal, shared, wall, driver, last: Mutex::default(), good_ms: AtomicU64::new(0) })
     }
 
     /// When the whole state was last found to be good.
@@ -63,7 +72,7 @@ impl Checker {
         self.good_ms.load(Ordering::Relaxed)
     }
 
-    /// Checks the whole state against its digest, on a thread of its own. A scan that runs already serves as well: it
+    /// Checks the whole state against its digest, off the runtime. A scan that runs already serves as well: it
     /// began after this start, and what was applied since this process applied itself. Damage ends this node's service,
     /// whether or not anybody waits for the answer.
     pub(crate) fn scan(self: &Arc<Self>) -> Scan {
@@ -74,10 +83,8 @@ impl Checker {
         let checker = self.clone();
         let scan = async move {
             let here = checker.clone();
-            let checked = off_runtime("verify", move || {
-                here.check_digest(&StateFiles::view, &|view| state::verify_state(view).map(Some))
-            })
-            .await;
+            let started = checker.driver.start("verify", async move { here.check_digest(Check::Now).await });
+            let checked = async { started?.await }.await;
             checked.unwrap_or_else(|e| Err(checker.mismatch(0, &e)))
         };
         let scan = scan.boxed().shared();
@@ -85,19 +92,20 @@ impl Checker {
         scan
     }
 
-    fn check_digest(
-        &self,
-        view: &dyn Fn(&StateFiles) -> io::Result<Arc<dyn state::View>>,
-        verify: Verify<'_>,
-    ) -> Result<(), StateMismatch> {
+    async fn check_digest(&self, how: Check) -> Result<(), StateMismatch> {
         let began = Instant::now();
         loop {
             let replaced = self.files.replaced();
-            let view = view(&self.files);
+            let view = match how {
+                Check::Now => self.files.view(),
+                // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
+                Check::Beside => self.files.durable_view(),
+            };
             let index = |view: &dyn state::View| Meta::read(view).ok().and_then(|meta| meta.applied).map_or(0, |a| a.0);
-            let checked = view
-                .map_err(|e| self.mismatch(0, &e))
-                .and_then(|view| verify(&*view).map_err(|e| self.mismatch(index(&*view), &e)));
+            let checked = match view {
+                Ok(view) => self.check_view(&view, how).await.map_err(|e| self.mismatch(index(&*view), &e)),
+                Err(e) => Err(self.mismatch(0, &e)),
+            };
             match checked {
                 Ok(None) => {
                     tracing::info!(
@@ -123,6 +131,18 @@ impl Checker {
         }
     }
 
+    /// How many records are in a view that adds up; nothing when the check was given up.
+    async fn check_view(&self, view: &Arc<dyn state::View>, how: Check) -> Result<Option<u64>, StateError> {
+        let ends = || self.shared.is_stopping() || is_near_low(self.journal.space());
+        match how {
+            Check::Now => state::verify_on(&self.driver, view).await.map(Some),
+            Check::Beside => match state::scrub_state(view, ends).await {
+                Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
+                checked => checked.map(Some),
+            },
+        }
+    }
+
     fn mismatch(&self, index: u64, what: &dyn std::fmt::Display) -> StateMismatch {
         StateMismatch::Digest { file: self.files.path(), index, what: what.to_string() }
     }
@@ -132,64 +152,63 @@ impl Checker {
     pub(crate) async fn scrub(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            let (space, here) = (self.journal.space(), self.clone());
-            if is_near_low(space) {
-                let free_mib = space.free_bytes >> 20;
-                tracing::warn!(
-                    free_mib,
-                    "the state was not checked, as its file grows meanwhile and the disk is nearly full; make room"
-                );
-            } else {
-                match off_runtime("scrub", move || here.scrub_state()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return,
-                    Err(error) => tracing::warn!(%error, "the state was not checked again; it is tried later"),
-                }
-            }
             let here = self.clone();
-            match off_runtime("scrub", move || here.scrub_log()).await.flatten() {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    // The state stands for that part: it is all the more to be looked at.
-                    self.shared.set_problem(Problem::Journal(error.to_string()));
-                }
-                Err(error) => tracing::warn!(%error, "the log was not checked again; it is tried later"),
+            let scrub = self.driver.start("scrub", async move { here.scrub_once().await });
+            match async { scrub?.await }.await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => tracing::warn!(%error, "state and log were not checked again; it is tried later"),
             }
         }
     }
 
-    fn scrub_state(&self) -> Result<(), StateMismatch> {
-        if let Err(error) = self.files.drop_cached() {
-            tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+    /// Whether it is to be done again.
+    async fn scrub_once(&self) -> bool {
+        let space = self.journal.space();
+        if is_near_low(space) {
+            let free_mib = space.free_bytes >> 20;
+            tracing::warn!(
+                free_mib,
+                "the state was not checked, as its file grows meanwhile and the disk is nearly full; make room"
+            );
+        } else {
+            if let Err(error) = self.files.drop_cached() {
+                tracing::warn!(%error, "what the system has cached of the state can't be dropped, and is checked as cached");
+            }
+            if self.check_digest(Check::Beside).await.is_err() {
+                return false;
+            }
         }
-        // It is about the disk, and takes long: a view of what is durable keeps nothing in memory.
-        let ends = || self.shared.is_stopping() || is_near_low(self.journal.space());
-        let scrub = |view: &dyn state::View| match state::scrub_state(view, &ends) {
-            Err(StateError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => Ok(None),
-            checked => checked.map(Some),
-        };
-        self.check_digest(&StateFiles::durable_view, &scrub)
+        match self.scrub_log().await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // The state stands for that part: it is all the more to be looked at.
+                self.shared.set_problem(Problem::Journal(error.to_string()));
+            }
+            Err(error) => tracing::warn!(%error, "the log was not checked again; it is tried later"),
+        }
+        true
     }
 
     /// All segments but the newest, which the last start has read.
-    fn scrub_log(&self) -> io::Result<()> {
+    async fn scrub_log(&self) -> io::Result<()> {
         for segment in self.journal.segments() {
             let began = Instant::now();
             self.journal.check(segment)?;
             if self.shared.is_stopping() {
                 break;
             }
-            std::thread::sleep(began.elapsed() * RESTS);
+            tokio::time::sleep(began.elapsed() * RESTS).await;
         }
         Ok(())
     }
 
-    /// With a verifier, checks the newest of the log up to a view, on a thread of its own. What is older, or came in a
+    /// With a verifier, checks the newest of the log up to a view, off the runtime. What is older, or came in a
     /// snapshot, is held to the digest alone until signed anchors of digests vouch for it.
     pub(crate) async fn verify_batches(self: &Arc<Self>, view: Result<View, ReadError>) -> Result<(), StateMismatch> {
         let view = view.map_err(|e| self.mismatch(0, &e))?;
         let (index, here) = (view.applied(), self.clone());
-        let forged = off_runtime("verify", move || here.find_forged(&view)).await.flatten();
+        let forged = self.driver.run("verify", move || here.find_forged(&view)).await.flatten();
         match forged.map_err(|e| self.mismatch(index, &e))? {
             Some(index) => Err(StateMismatch::Forged(Problem::BadMac { index })),
             None => Ok(()),

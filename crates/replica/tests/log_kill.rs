@@ -17,7 +17,7 @@ use bytes::Bytes;
 use quorate_core::id::{ClusterId, NodeId};
 use quorate_journal::disk::RealDisk;
 use quorate_journal::testing::{Rng, TestEntropy, seed};
-use quorate_journal::{JournalConfig, JournalIds, abort_process};
+use quorate_journal::{Driver, JournalConfig, JournalIds};
 use quorate_replica::log::{Checkpoint, Command, Log, LogConfig, LogEntry, LogReader, LogWriter};
 
 const IDS: JournalIds = JournalIds { cluster: ClusterId([1; 16]), node: NodeId(7), stream: 0 };
@@ -120,7 +120,7 @@ fn child() {
             .expect("the child opens the log");
     let mut rng = Rng(u64::from(recovered.boot) * 7919);
     let reader = log.reader();
-    let writer = LogWriter::spawn(log, Box::new(abort_process)).expect("starts");
+    let writer = LogWriter::spawn(log, &Driver::Process).expect("starts");
     let (mut next, mut purged) = (0, reader.purged().map(|(index, _)| index));
     if let Some((last, _)) = reader.state().expect("readable").last {
         next = last + 1;

@@ -129,3 +129,24 @@ fn commands_that_cannot_follow_change_nothing() {
     }
     log.write(vec![checkpoint, Command::Purge((5, id)), entry(10)]).expect("follows");
 }
+
+/// As when somebody has read it: who needs what lies there is helped by nothing that is kept of it.
+#[test]
+fn damage_that_is_found_by_looking_is_known_to_reach_to_the_end_of_its_segment() {
+    let (disk, mut log) = create();
+    for index in 0..300 {
+        log.write(vec![entry(index)]).expect("written");
+    }
+    let reader = log.reader();
+    let segment = reader.segments()[1];
+    let path = PathBuf::from(format!("/j/{segment:016x}.seg"));
+    assert!(reader.check(segment).expect("whole") && reader.damage().is_none());
+    disk.rot(&path, 6000);
+    reader.check(segment).expect_err("it has rotted");
+    let damage = reader.damage().expect("known");
+    assert!(damage.what.contains(&path.display().to_string()), "{}", damage.what);
+    log.write(purge(damage.upto - 1)).expect("written");
+    assert!(disk.dump().contains_key(&path));
+    log.write(purge(damage.upto)).expect("written");
+    assert!(!disk.dump().contains_key(&path), "and to no less");
+}

@@ -4,19 +4,24 @@
 mod support;
 
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_replica::{CompactionConfig, Problem};
-use support::{Cluster, PATIENCE};
+use support::{Cluster, PATIENCE, until};
 
 const BLOCK: u64 = 4096;
 /// Three times what the node may cache, so that most of it is on the disk alone.
 const VALUES: usize = 240;
 const VALUE_LEN: usize = 48 << 10;
 
+fn segment_path(site: &support::Site, segment: u64) -> PathBuf {
+    site.dir.join(format!("journal/{segment:016x}.seg"))
+}
+
 /// Flips a bit in the middle of a segment.
 fn harm(site: &support::Site, segment: u64) {
-    let path = site.dir.join(format!("journal/{segment:016x}.seg"));
+    let path = segment_path(site, segment);
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("the segment");
     let (mut byte, at) = ([0], file.metadata().expect("its length").len() / 2);
     file.read_exact_at(&mut byte, at).expect("a byte");
@@ -69,6 +74,54 @@ async fn found_in_the_log(free_bytes: Option<u64>) {
     let problem = support::problem(&cluster.nodes[0]).await;
     let named = |what: &str| what.contains("0000000000000003.seg");
     assert!(matches!(&problem, Problem::Journal(what) if named(what)), "{problem}");
+    let path = segment_path(&cluster.sites[0], 3);
+    until("nobody has to come upon it first", || !path.exists()).await;
+    cluster.stop().await;
+}
+
+/// Who is sent an older state would need what comes after it, and could not get it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rotted_in_the_log_is_not_kept_for_a_snapshot_that_is_being_sent() {
+    let sites = Cluster::sites(3);
+    for site in &sites.sites {
+        let (interval, stream_bytes) = (Duration::from_millis(200), 1 << 30);
+        let tiny = CompactionConfig { keep_bytes: Some(16 << 10), step_bytes: 32 << 10, interval, stream_bytes };
+        *site.compaction.lock().expect("lock") = tiny;
+    }
+    let mut cluster = sites.start(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[away].shutdown().await;
+    let fill = async |cluster: &Cluster, n: u8| {
+        for n in n..n + 20 {
+            cluster.write(leader, &format!("value {}", n % 8), &vec![n; VALUE_LEN]).await;
+        }
+    };
+    fill(&cluster, 0).await;
+    let purged = |cluster: &Cluster| cluster.nodes[leader].status().purged;
+    let left_at = cluster.nodes[away].status().last_log;
+    until("what it would need is purged", || purged(&cluster) > Some(left_at)).await;
+    let site = &cluster.sites[away];
+    site.disk.hold_received(true);
+    cluster.nodes[away] = site.open().await;
+    let received = || {
+        let names = std::fs::read_dir(&site.dir).expect("readable").map(|name| name.expect("readable").path());
+        names.filter(|path| path.extension().is_some_and(|e| e == "new")).count()
+    };
+    until("a snapshot is under way", || received() > 0).await;
+    fill(&cluster, 20).await;
+    let names = std::fs::read_dir(cluster.sites[leader].dir.join("journal")).expect("readable");
+    let names = names.filter_map(|name| name.expect("readable").file_name().into_string().ok());
+    let newest = names.filter_map(|name| u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()).max();
+    let damaged = newest.expect("a segment") - 2;
+    let path = segment_path(&cluster.sites[leader], damaged);
+    harm(&cluster.sites[leader], damaged);
+    // Long before the snapshot counts as stalled.
+    let gone = tokio::time::timeout(Duration::from_secs(5), until("it goes", || !path.exists()));
+    gone.await.expect("at once");
+    site.disk.hold_received(false);
+    cluster.write(other, "after", b"1").await;
+    assert_eq!(cluster.read(away, "after").await.expect("there").1[..], *b"1");
     cluster.stop().await;
 }
 

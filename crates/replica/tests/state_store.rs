@@ -173,6 +173,24 @@ fn a_flush_that_is_not_allowed_writes_nothing() {
     assert!(all(&*open(&disk).expect("opens").view()).is_empty());
 }
 
+/// What is frozen by one that is given up would never become durable.
+#[test]
+fn flushes_go_one_at_a_time_and_to_their_end() {
+    let (disk, mut rng, mut model) = (SimDisk::default(), Rng(seed(25)), Model::new());
+    let store = open(&disk).expect("opens");
+    assert!(store.begin_flush().expect("usable").is_none(), "there is nothing to do");
+    write(&store, &mut model, &mut rng).expect("written");
+    let flush = store.begin_flush().expect("usable").expect("something");
+    assert!(store.begin_flush().is_err(), "one is under way");
+    let durable = model.clone();
+    write(&store, &mut model, &mut rng).expect("written beside it");
+    assert_eq!(all(flush.view()), durable);
+    assert_eq!(all(&*flush.finish().expect("durable")), durable);
+    drop(store.begin_flush().expect("usable").expect("what was written beside it"));
+    assert!(write(&store, &mut model.clone(), &mut rng).is_err() && store.begin_flush().is_err(), "it was given up");
+    assert_eq!(all(&*store.view()), model);
+}
+
 #[test]
 fn a_flush_is_due_long_before_the_store_is_full_and_makes_room() {
     let (disk, mut rng, mut model) = (SimDisk::default(), Rng(seed(24)), Model::new());

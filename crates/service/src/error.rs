@@ -1,10 +1,11 @@
 //! The one outward error: what happened, why, what to do next; each door translates its [`Reason`] once, in one
 //! exhaustive `match`, so that a new reason fails to compile until every door has words for it.
 
-use quorate_core::authorize::Denied;
+use quorate_core::authorize::{Denied, ReadStatus, authorize};
 use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
 use quorate_core::lifecycle::VersionState;
+use quorate_core::principal::Principal;
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
@@ -92,7 +93,7 @@ pub enum Reason {
     NoSpace,
     /// Others kept changing what this request depends on; nothing was changed.
     Contended,
-    /// It may or may not have happened.
+    /// It may or may not have happened, or was begun and is not finished.
     UnknownOutcome,
     /// The cluster can't answer now; nothing was changed.
     Unavailable,
@@ -285,6 +286,14 @@ pub enum Error {
         "the cluster did not confirm in time, so the change may or may not have happened; look before you repeat it, or repeat it with the same token"
     )]
     UnknownOutcome,
+    /// A change of several steps has taken its first one, and has not come to its end.
+    #[error("{what} was begun and is not finished: {why}; do it again, it goes on where it stopped")]
+    Begun {
+        /// The change.
+        what: String,
+        /// What stopped it.
+        why: String,
+    },
     /// The cluster can't answer now; nothing was changed.
     #[error("the cluster can't answer now: {0}; nothing was changed, try again")]
     Unavailable(String),
@@ -346,6 +355,30 @@ impl From<Refusal> for Error {
 }
 
 impl Error {
+    /// What stopped `what` after its first step: whatever this error says of itself, something was changed then.
+    pub(crate) fn begun(self, what: impl Into<String>) -> Self {
+        let why = match self {
+            Self::Unavailable(why) => why,
+            Self::NoSpace(why) => format!("too few nodes have disk space ({why})"),
+            Self::NoMajority(quorum) => format!("{quorum}{}", then(&quorum.remedy())),
+            Self::Contended { .. } => "others kept changing what it depends on".into(),
+            Self::UnknownOutcome => "the cluster did not confirm a step in time".into(),
+            begun @ Self::Begun { .. } => return begun,
+            other => other.to_string(),
+        };
+        Self::Begun { what: what.into(), why }
+    }
+
+    /// As `who` is told it: which members there are, whoever may read the status knows, and nobody else.
+    pub(crate) fn told_to(self, who: &Principal) -> Self {
+        match self {
+            named @ (Self::NoMajority(_) | Self::NoSpace(_)) if authorize::<ReadStatus>(who).is_ok() => named,
+            Self::NoMajority(quorum) => Self::NoMajority(quorum.unnamed()),
+            Self::NoSpace(_) => Self::NoSpace("too few nodes have disk space".into()),
+            other => other,
+        }
+    }
+
     /// The part of the request that is wrong, where one is.
     pub fn part(&self) -> Option<Part> {
         match self {
@@ -419,7 +452,7 @@ impl Error {
             Self::Busy(_) => Reason::Busy,
             Self::NoSpace(_) => Reason::NoSpace,
             Self::Contended { .. } => Reason::Contended,
-            Self::UnknownOutcome => Reason::UnknownOutcome,
+            Self::UnknownOutcome | Self::Begun { .. } => Reason::UnknownOutcome,
             Self::Unavailable(_) => Reason::Unavailable,
             Self::NoMajority(_) => Reason::NoMajority,
             Self::Internal(_) => Reason::Internal,
@@ -429,7 +462,47 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::principal::Role;
+
     use super::*;
+
+    #[test]
+    fn what_was_begun_is_never_said_to_have_changed_nothing() {
+        let quorum = Quorum::Missing { reachable: 1, voters: 2, missing: vec!["n2".into()] };
+        for stopped in [
+            Error::NoMajority(quorum),
+            Error::Unavailable("no leader is known".into()),
+            Error::NoSpace("n2".into()),
+            Error::Contended { attempts: 8 },
+            Error::UnknownOutcome,
+            Error::Sealed,
+        ] {
+            let said = stopped.clone().begun("removing n3");
+            assert_eq!(said.reason(), Reason::UnknownOutcome, "{stopped:?}");
+            let text = said.to_string();
+            assert!(text.starts_with("removing n3 was begun and is not finished: "), "{text}");
+            assert!(text.ends_with("do it again, it goes on where it stopped"), "{text}");
+            assert!(!text.contains("nothing was changed"), "{text}");
+            assert_eq!(said.clone().begun("something else"), said, "the innermost word stands");
+        }
+    }
+
+    #[test]
+    fn members_are_named_to_whoever_may_read_the_status_alone() {
+        let who = |role| Principal::certificate(role, "x".parse().expect("a name"));
+        let missing = vec!["n2".into(), "n3".into()];
+        for named in [
+            Error::NoMajority(Quorum::Missing { reachable: 1, voters: 3, missing }),
+            Error::NoSpace("n2 and n3 have too little".into()),
+        ] {
+            assert_eq!(named.clone().told_to(&who(Role::User)), named);
+            let told = named.clone().told_to(&who(Role::Node));
+            assert_eq!(told.reason(), named.reason());
+            assert!(!told.to_string().contains("n2") && !told.to_string().contains("n3"), "{told}");
+        }
+        let counted = Error::NoMajority(Quorum::Missing { reachable: 1, voters: 3, missing: vec!["n2".into()] });
+        assert!(counted.told_to(&who(Role::Node)).to_string().contains("1 of 3 voters reachable"));
+    }
 
     #[test]
     fn the_codes_are_stable_words_and_no_two_are_equal() {

@@ -16,6 +16,8 @@ pub mod operation;
 mod own_keys;
 pub(crate) mod records;
 pub mod seal;
+#[cfg(test)]
+mod testing;
 mod view;
 mod workers;
 

@@ -14,6 +14,7 @@ use quorate_hsm::{Hsm, NodeKeys};
 use quorate_replica::{Profile, ReadRounds, Replica, World};
 use thiserror::Error as ThisError;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::call::Metered;
 use crate::desk::Kms;
@@ -118,6 +119,8 @@ pub struct Node {
     pub(crate) awaits_approval: AtomicBool,
     /// When the certificate in use expires, ms since 1970; 0 until told.
     pub(crate) certificate_ends_ms: AtomicU64,
+    /// What answers its peers while it can't open what it holds.
+    pub(crate) closed_door: Mutex<Option<JoinHandle<()>>>,
     /// Set by [`Node::shutdown`]: a replica that stops then is no damage.
     pub(crate) stopping: AtomicBool,
 }
@@ -194,8 +197,9 @@ impl Node {
 
     /// Whether keys can be used here right now: it is unsealed, still a member, and has the voters to work with.
     pub fn serves(&self) -> bool {
-        let is_disowned = self.current().replica().is_some_and(|replica| replica.status().disowned);
-        self.health() == Health::Ok && !is_disowned && self.quorum().is_present()
+        let state = self.current();
+        let is_member = |replica: &Replica| !replica.is_disowned() && replica.quorum().is_present();
+        state.health() == Health::Ok && state.replica().is_none_or(is_member)
     }
 
     /// Waits until that is no longer so, or so again.
@@ -264,6 +268,11 @@ impl Node {
         };
         if let Some(replica) = replica {
             replica.shutdown().await;
+        }
+        let door = self.closed_door.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(door) = door {
+            door.abort();
+            let _ = door.await;
         }
         // Tasks that end a little later still hold on to the token.
         let hsm = self.hsm.clone();

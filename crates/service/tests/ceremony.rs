@@ -1,5 +1,6 @@
 //! One real node with a real token: genesis, the ceremony, seals, restarts, and every bad input on the way.
 
+#[path = "../src/testing/node.rs"]
 mod support;
 
 use std::time::Duration;

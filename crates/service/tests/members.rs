@@ -1,6 +1,7 @@
 //! Three real nodes: invited, approved, unsealed by hand-over, promoted; cold starts; seals; and everybody who must not
 //! get in.
 
+#[path = "../src/testing/node.rs"]
 mod support;
 
 use std::time::Duration;

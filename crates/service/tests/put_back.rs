@@ -1,5 +1,6 @@
 //! A single node's folder is put back under its token, which knows better.
 
+#[path = "../src/testing/node.rs"]
 mod support;
 
 use std::path::Path;

@@ -2,13 +2,17 @@
 //!
 //! The duty repeats the step until it answers [`Progress::Done`]. Each step stands for itself and notes how far it
 //! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
-//! marks the key destroyed: from then on it can't be cancelled, used, rotated or found.
+//! marks the key destroyed: from then on it can't be cancelled, used, rotated or found. Of a key that was made within the last
+//! two hours an empty record stays until they are over, so that a late retry of its creation does not make it again.
+
+use std::collections::BTreeSet;
 
 use super::{Change, Refusal, Write};
 use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::KeyState;
 use crate::record::{AliasRecord, Due, DueRecord, KeyRecord, RecordName};
+use crate::request::{Description, Tags, Token};
 use crate::time::DutyTime;
 
 /// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
@@ -68,7 +72,24 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
             writes.push(Write::Delete(RecordName::Alias(alias.clone())));
         }
     }
-    writes.push(Write::Delete(RecordName::Key(key)));
-    writes.extend(forget_due);
+    // While the token that it may have been made with could still come again, its id must not be made anew.
+    let forgotten_ms = key.time_ms().saturating_add(Token::KEPT_MS);
+    if time.is_due(forgotten_ms) {
+        writes.push(Write::Delete(RecordName::Key(key)));
+        writes.extend(forget_due);
+        return Ok(Change { writes, answer: Progress::Done });
+    }
+    if record.aliases.is_empty() && writes.is_empty() && DueRecord::hour(forgotten_ms) == hour {
+        return Ok(Change::none(Progress::Done));
+    }
+    let nothing_said = (BTreeSet::new(), Tags::default(), Description::default());
+    (record.aliases, record.tags, record.description) = nothing_said;
+    writes.push(Write::Update(record.into()));
+    let later = DueRecord { what: Due::Deletion(key), at_ms: forgotten_ms };
+    if DueRecord::hour(forgotten_ms) != hour {
+        facts.get::<DueRecord>((DueRecord::hour(forgotten_ms), later.what))?;
+        writes.extend(forget_due);
+    }
+    writes.push(Write::Update(later.into()));
     Ok(Change { writes, answer: Progress::Done })
 }

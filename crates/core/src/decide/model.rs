@@ -11,11 +11,11 @@ use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
 use crate::level::LEVEL;
-use crate::lifecycle::KeyState;
+use crate::lifecycle::{Cell, KeyState, Row, VersionState};
 use crate::principal::{Principal, Role};
 use crate::record::{AliasRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord};
 use crate::record_key::RecordKey;
-use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, Tags, Token};
+use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, RotationPeriod, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
 
@@ -137,7 +137,8 @@ impl Store {
         }
         for key in keys.values() {
             for alias in &key.aliases {
-                assert!(self.has(&RecordName::Alias(alias.clone())), "{alias} is missing");
+                let may_go = key.state == KeyState::Destroyed;
+                assert!(may_go || self.has(&RecordName::Alias(alias.clone())), "{alias} is missing");
             }
             for n in key.destroyed_through + 1..=key.current.get() {
                 assert!(
@@ -186,7 +187,7 @@ fn alias(n: u8) -> AliasName {
 /// A request; keys and aliases by small numbers, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {
-    Create { alias: Option<u8>, token: Option<u8> },
+    Create { alias: Option<u8>, token: Option<u8>, pre_active: bool },
     CreateMany { count: u32, parts: u32, token: Option<u8> },
     Enable(Handle),
     Disable(Handle),
@@ -195,6 +196,13 @@ enum Step {
     Cancel(Handle),
     AddAlias { alias: u8, key: Handle },
     RemoveAlias(u8),
+    SetRotation { key: Handle, days: u32 },
+    Purge(Handle),
+    Tag { key: Handle, name: u8, value: u8 },
+    Untag { key: Handle, name: u8 },
+    Activate { key: Handle, version: u32 },
+    Revoke { key: Handle, version: u32, compromised: bool },
+    DestroyVersion { key: Handle, version: u32 },
     Minutes(u64),
     Duty,
     Sweep,
@@ -210,7 +218,8 @@ fn step() -> impl Strategy<Value = Step> {
         || prop_oneof![3 => any::<prop::sample::Index>().prop_map(Handle::Nth), 1 => (0..4u8).prop_map(Handle::Alias)];
     let token = || proptest::option::weighted(0.4, 0..3u8);
     prop_oneof![
-        3 => (proptest::option::of(0..4u8), token()).prop_map(|(alias, token)| Step::Create { alias, token }),
+        3 => (proptest::option::of(0..4u8), token(), prop::bool::weighted(0.2))
+            .prop_map(|(alias, token, pre_active)| Step::Create { alias, token, pre_active }),
         1 => (prop_oneof![1..4u32, 60..70u32], 0..3u32, token())
             .prop_map(|(count, parts, token)| Step::CreateMany { count, parts, token }),
         1 => handle().prop_map(Step::Enable),
@@ -221,6 +230,14 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..4u8, handle()).prop_map(|(alias, key)| Step::AddAlias { alias, key }),
         1 => (0..4u8).prop_map(Step::RemoveAlias),
         2 => prop_oneof![0..50u64, (0..9u64).prop_map(|days| days * 24 * 60)].prop_map(Step::Minutes),
+        1 => (handle(), 0..20u32).prop_map(|(key, days)| Step::SetRotation { key, days }),
+        1 => handle().prop_map(Step::Purge),
+        2 => (handle(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
+        1 => (handle(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
+        2 => (handle(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
+        3 => (handle(), 0..4u32, any::<bool>())
+            .prop_map(|(key, version, compromised)| Step::Revoke { key, version, compromised }),
+        2 => (handle(), 1..4u32).prop_map(|(key, version)| Step::DestroyVersion { key, version }),
         2 => Just(Step::Duty),
         1 => Just(Step::Sweep),
     ]
@@ -231,9 +248,45 @@ fn step() -> impl Strategy<Value = Step> {
 struct Plain {
     state: KeyState,
     version: u32,
+    /// Of each version, from the first: whether it was activated, deactivated, compromised, destroyed.
+    versions: Vec<Marks>,
+    tags: BTreeMap<String, String>,
+    /// How often it is rotated, and when next.
+    rotation: Option<(u64, u64)>,
+}
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Marks {
+    active: bool,
+    revoked: bool,
+    compromised: bool,
+    destroyed: bool,
+}
+impl Plain {
+    fn new(active: bool) -> Self {
+        let first = Marks { active, ..Marks::default() };
+        Self { state: KeyState::Enabled, version: 1, versions: vec![first], tags: BTreeMap::new(), rotation: None }
+    }
+    fn rotate(&mut self) {
+        self.version += 1;
+        self.versions.push(Marks { active: true, ..Marks::default() });
+    }
+    /// The state of a version, in the plainest words; all before the current one have retired.
+    fn of(&self, version: u32) -> VersionState {
+        let marks = self.versions[version as usize - 1];
+        match (marks.destroyed, marks.compromised) {
+            (true, true) => VersionState::DestroyedCompromised,
+            (true, false) => VersionState::Destroyed,
+            (false, true) => VersionState::Compromised,
+            _ if marks.revoked || version < self.version => VersionState::Deactivated,
+            _ if !marks.active => VersionState::PreActive,
+            _ => VersionState::Active,
+        }
+    }
 }
 #[derive(Default)]
 struct Model {
+    /// Keys that are being destroyed before their day: nobody finds them, and their aliases are theirs until they are gone.
+    purged: BTreeSet<KeyId>,
     keys: BTreeMap<KeyId, Plain>,
     order: Vec<KeyId>,
     aliases: BTreeMap<AliasName, KeyId>,
@@ -269,6 +322,12 @@ impl Model {
     }
 }
 
+#[track_caller]
+fn expect(answer: Result<(), Refusal>, refusal: Refusal) -> Refusal {
+    assert_eq!(answer, Err(refusal.clone()));
+    refusal
+}
+
 /// The `n`th token of this half hour: within it, a request with the same number is a retry.
 fn token(n: Option<u8>, now: u64) -> Option<Token> {
     const HALF_HOUR_MS: u64 = 30 * 60_000;
@@ -287,28 +346,34 @@ fn play(steps: Vec<Step>) {
                 now += minutes * 60_000;
                 None
             }
-            Step::Create { alias: n, token: t } => {
+            Step::Create { alias: n, token: t, pre_active } => {
                 let (name, token) = (n.map(alias), token(t, now));
                 let request = Create {
                     kind: aes(),
                     alias: name.clone(),
                     description: Description::default(),
                     tags: Tags::default(),
-                    activation: None,
+                    activation: pre_active.then_some(0),
                     purge_protected: false,
                     external: false,
                     exportable: Default::default(),
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
-                let asked = format!("create {n:?}");
+                let asked = format!("create {n:?} {pre_active}");
                 let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
                 match (token.and_then(|token| model.creations.get(&token)), taken) {
+                    (Some((before, keys)), _) if *before == asked && model.purged.contains(&keys[0]) => {
+                        Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(keys[0])))))
+                    }
                     (Some((before, keys)), _) if *before == asked => {
                         // The same key, as it is now; nothing was written either.
                         let key = answer.unwrap();
-                        let now = Plain { state: key.state, version: key.current.get() };
-                        assert_eq!((&[key.id][..], &now), (&keys[..], &model.keys[&key.id]));
+                        let plain = &model.keys[&key.id];
+                        assert_eq!(
+                            (&[key.id][..], key.state, key.current.get()),
+                            (&keys[..], plain.state, plain.version)
+                        );
                         Some(Ok(()))
                     }
                     (Some(_), _) => Some(Err(answer.expect_err("another request made that key"))),
@@ -320,7 +385,7 @@ fn play(steps: Vec<Step>) {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
-                        model.keys.insert(key.id, Plain { state: KeyState::Enabled, version: 1 });
+                        model.keys.insert(key.id, Plain::new(!pre_active));
                         if let Some(name) = name {
                             model.aliases.insert(name, key.id);
                         }
@@ -345,6 +410,12 @@ fn play(steps: Vec<Step>) {
                         assert_eq!(answer, Err(Refusal::TokenReused));
                         break;
                     }
+                    let made = before.and_then(|(_, made)| made.get(first as usize..)).unwrap_or_default();
+                    let size = (count.get() - first).min(64) as usize;
+                    if let Some(purged) = made.iter().take(size).find(|id| model.purged.contains(id)) {
+                        expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*purged)));
+                        break;
+                    }
                     let keys: Vec<_> = answer.unwrap().iter().map(|key| key.id).collect();
                     assert_eq!(keys.len() as u32, (count.get() - first).min(64));
                     match before.and_then(|(_, made)| made.get(first as usize..)).filter(|made| !made.is_empty()) {
@@ -352,7 +423,7 @@ fn play(steps: Vec<Step>) {
                         None => {
                             for id in &keys {
                                 model.order.push(*id);
-                                let new = model.keys.insert(*id, Plain { state: KeyState::Enabled, version: 1 });
+                                let new = model.keys.insert(*id, Plain::new(true));
                                 assert!(new.is_none());
                             }
                             if let Some(token) = token {
@@ -387,6 +458,9 @@ fn play(steps: Vec<Step>) {
                 let request = Rotate { key: h.clone(), token };
                 let answer = store.commit(&by, &ids, time, &request);
                 match (token.and_then(|token| model.rotations.get(&token)), model.not_pending(&h)) {
+                    (Some((before, id)), _) if *before == h && !model.keys.contains_key(id) => {
+                        Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
+                    }
                     (Some((before, id)), _) if *before == h => {
                         assert_eq!(answer.map(|key| (key.id, key.current.get())), Ok((*id, model.keys[id].version)));
                         Some(Ok(()))
@@ -395,10 +469,19 @@ fn play(steps: Vec<Step>) {
                         assert_eq!(answer.unwrap_err(), Refusal::TokenReused);
                         Some(Err(Refusal::TokenReused))
                     }
+                    (None, Ok((id, plain)))
+                        if plain.state == KeyState::Enabled
+                            && Row::Rotate.cell(plain.of(plain.version)) == Cell::No =>
+                    {
+                        let current = KeyVersion::new(plain.version).unwrap();
+                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        assert_eq!(answer.unwrap_err(), e);
+                        Some(Err(e))
+                    }
                     (None, Ok((id, plain))) if plain.state == KeyState::Enabled => {
                         let key = answer.unwrap();
                         let plain = model.keys.get_mut(&id).unwrap();
-                        plain.version += 1;
+                        plain.rotate();
                         assert_eq!(key.current.get(), plain.version);
                         model.rotations.extend(token.map(|token| (token, (h, id))));
                         None
@@ -451,6 +534,122 @@ fn play(steps: Vec<Step>) {
                     }
                 }
             }
+            Step::SetRotation { key, days } => {
+                let h = model.handle(&key);
+                let period = RotationPeriod::parse(days, 0).unwrap();
+                let answer = store.commit(&by, &ids, time, &SetRotation { key: h.clone(), period });
+                match model.not_pending(&h) {
+                    Ok((id, plain)) if plain.state == KeyState::Enabled => {
+                        let period = period.map(RotationPeriod::millis);
+                        let plain = model.keys.get_mut(&id).unwrap();
+                        let same = plain.rotation.map(|(period, _)| period) == period;
+                        if !same {
+                            plain.rotation = period.map(|period| (period, now + period));
+                        }
+                        let rotation = answer.unwrap().rotation.map(|r| (r.period_ms, r.next_ms));
+                        assert_eq!(rotation, plain.rotation);
+                        same.then_some(Ok(()))
+                    }
+                    Ok((id, _)) => Some(Err(expect(answer.map(drop), Refusal::Disabled(id)))),
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                }
+            }
+            Step::Purge(key) => {
+                let h = model.handle(&key);
+                let answer = store.commit(&by, &ids, time, &Purge { key: h.clone() });
+                match model.find(&h) {
+                    Ok((id, Plain { state: KeyState::PendingDeletion { .. }, .. })) => {
+                        assert_eq!(answer, Ok(id));
+                        model.keys.remove(&id);
+                        model.order.retain(|other| *other != id);
+                        model.purged.insert(id);
+                        None
+                    }
+                    Ok((id, _)) => Some(Err(expect(answer.map(drop), Refusal::NotPendingDeletion(id)))),
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                }
+            }
+            Step::Tag { .. } | Step::Untag { .. } => {
+                let (key, change) = match step {
+                    Step::Tag { ref key, name, value } => (key, Some((name.to_string(), value.to_string()))),
+                    Step::Untag { ref key, .. } => (key, None),
+                    _ => unreachable!(),
+                };
+                let h = model.handle(key);
+                let answer = match (&change, &step) {
+                    (Some(tag), _) => {
+                        let tags = Tags::new([tag.clone()]).unwrap();
+                        store.commit(&by, &ids, time, &Tag { key: h.clone(), tags })
+                    }
+                    (None, Step::Untag { name, .. }) => {
+                        store.commit(&by, &ids, time, &Untag { key: h.clone(), names: vec![name.to_string()] })
+                    }
+                    _ => unreachable!(),
+                };
+                match model.not_pending(&h) {
+                    Ok((id, before)) => {
+                        let plain = model.keys.get_mut(&id).unwrap();
+                        match (change, &step) {
+                            (Some((name, value)), _) => drop(plain.tags.insert(name, value)),
+                            (None, Step::Untag { name, .. }) => drop(plain.tags.remove(&name.to_string())),
+                            _ => unreachable!(),
+                        }
+                        let tags = answer.unwrap().tags;
+                        assert!(tags.iter().eq(plain.tags.iter().map(|(n, v)| (n.as_str(), v.as_str()))));
+                        (plain.tags == before.tags).then_some(Ok(()))
+                    }
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                }
+            }
+            Step::Activate { .. } | Step::Revoke { .. } | Step::DestroyVersion { .. } => {
+                let (key, number, row) = match step {
+                    Step::Activate { ref key, version } => (key, version, Row::Activate),
+                    Step::Revoke { ref key, version, compromised: false } => (key, version, Row::Deactivate),
+                    Step::Revoke { ref key, version, .. } => (key, version, Row::Compromise),
+                    Step::DestroyVersion { ref key, version } => (key, version, Row::DestroyVersion),
+                    _ => unreachable!(),
+                };
+                let (key, version) = (model.handle(key), KeyVersion::new(number));
+                let h = key.clone();
+                let answer = match row {
+                    Row::Activate => store.commit(&by, &ids, time, &Activate { key, version }),
+                    Row::Deactivate => {
+                        store.commit(&by, &ids, time, &Revoke { key, version, why: Revocation::Deactivate })
+                    }
+                    Row::Compromise => {
+                        let why = Revocation::Compromise { since_ms: 0 };
+                        store.commit(&by, &ids, time, &Revoke { key, version, why })
+                    }
+                    _ => store.commit(&by, &ids, time, &DestroyVersion { key, version: version.unwrap() }),
+                };
+                // A compromise is told of a key that waits for its destruction too.
+                let found = if row == Row::Compromise { model.find(&h) } else { model.not_pending(&h) };
+                match found {
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                    Ok((id, plain)) => {
+                        let version = version.unwrap_or(KeyVersion::new(plain.version).unwrap());
+                        if version.get() > plain.version {
+                            Some(Err(expect(answer.map(drop), Refusal::NoVersion(id, version))))
+                        } else if row.cell(plain.of(version.get())) == Cell::No {
+                            let e = Refusal::VersionState(id, version, plain.of(version.get()));
+                            Some(Err(expect(answer.map(drop), e)))
+                        } else {
+                            let plain = model.keys.get_mut(&id).unwrap();
+                            let marks = &mut plain.versions[version.get() as usize - 1];
+                            let before = *marks;
+                            match row {
+                                Row::Activate => marks.active = true,
+                                Row::Deactivate => marks.revoked = true,
+                                Row::Compromise => marks.compromised = true,
+                                _ => marks.destroyed = true,
+                            }
+                            let same = *marks == before;
+                            assert_eq!(answer.unwrap().state, plain.of(version.get()), "{row:?}");
+                            same.then_some(Ok(()))
+                        }
+                    }
+                }
+            }
             Step::AddAlias { alias: n, key } => {
                 let (h, name) = (model.handle(&key), alias(n));
                 let answer = store.commit(&by, &ids, time, &CreateAlias { name: name.clone(), key: h.clone() });
@@ -499,6 +698,15 @@ fn play(steps: Vec<Step>) {
                     |plain: &Plain| matches!(plain.state, KeyState::PendingDeletion { at_ms, .. } if at_ms <= now);
                 model.keys.retain(|_, plain| !due(plain));
                 model.aliases.retain(|_, key| model.keys.contains_key(key));
+                rotate_all_due(&mut store, Time { cluster_ms: now, local_ms: now }, duty(now));
+                for plain in model.keys.values_mut() {
+                    let Some((period, next)) = plain.rotation.filter(|(_, next)| *next <= now) else { continue };
+                    debug_assert!(next <= now);
+                    if plain.state == KeyState::Enabled && plain.of(plain.version) == VersionState::Active {
+                        plain.rotate();
+                    }
+                    plain.rotation = Some((period, now + period));
+                }
                 None
             }
             Step::Sweep => {
@@ -547,13 +755,50 @@ fn destroy_all_due(store: &mut Store, time: DutyTime) {
     }
 }
 
+fn rotate_all_due(store: &mut Store, now: Time, time: DutyTime) {
+    let dues: Vec<_> = store.0.keys().cloned().collect();
+    for name in dues {
+        let RecordName::Due((hour, Due::Rotation(key))) = name else { continue };
+        match store.run_at(now, |view| rotate::decide_due(view, hour, key, time)) {
+            Ok(_) => store.check(),
+            Err(Refusal::NotDue { at_ms, .. }) => assert!(at_ms > time.ms()),
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
 fn compare(store: &Store, model: &Model) {
     let mut keys = BTreeMap::new();
     let mut aliases = BTreeMap::new();
     for (name, body) in &store.0 {
         match Record::decode(name, body).unwrap() {
+            // Of a key that is purged nobody sees anything.
+            Record::Key(key) if key.state == KeyState::Destroyed => assert!(!model.keys.contains_key(&key.id)),
             Record::Key(key) => {
-                keys.insert(key.id, Plain { state: key.state, version: key.current.get() });
+                let version = |n: u32| {
+                    let name = RecordName::KeyVersion((key.id, KeyVersion::new(n).unwrap()));
+                    match Record::decode(&name, &store.0[&name]).unwrap() {
+                        Record::KeyVersion(head) => head,
+                        _ => unreachable!(),
+                    }
+                };
+                let versions = (1..=key.current.get()).map(|n| {
+                    let dates = version(n).life.dates;
+                    Marks {
+                        active: dates.activation != 0,
+                        revoked: dates.deactivation != 0,
+                        compromised: dates.compromise != 0,
+                        destroyed: dates.destroyed != 0,
+                    }
+                });
+                let plain = Plain {
+                    state: key.state,
+                    version: key.current.get(),
+                    versions: versions.collect(),
+                    tags: key.tags.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+                    rotation: key.rotation.map(|r| (r.period_ms, r.next_ms)),
+                };
+                keys.insert(key.id, plain);
             }
             Record::Alias(alias) => {
                 aliases.insert(alias.name, alias.key);

@@ -39,6 +39,7 @@ pub fn severity(severity: v1::Severity) -> &'static str {
         v1::Severity::Sealed => "sealed",
         v1::Severity::Uninitialized => "uninitialized",
         v1::Severity::NoMajority => "no majority",
+        v1::Severity::Removed => "removed",
     }
 }
 
@@ -103,9 +104,9 @@ pub fn of(verdict: &v1::Verdict, by: &str) -> Advice {
             )],
         ),
         Kind::Disowned(_) => plain(
-            format!("{by} was removed from its cluster"),
+            format!("{by} was removed from its cluster, which goes on without it"),
             &[
-                "take it out of service",
+                "stop its server; its data_dir can be erased, as nothing is ever read from it again",
                 &format!("or let it join anew, with an empty data_dir and another invitation: {invite}"),
             ],
         ),

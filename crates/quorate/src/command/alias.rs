@@ -68,18 +68,14 @@ impl AliasCommand {
             }
             Action::List {} => {
                 let columns = [("ALIAS", 30, Shown::Always), ("KEY", 36, Shown::Always), ("CREATED", 0, Shown::Wide)];
-                let mut list = List::begin(shared.format(), "aliases", columns);
-                let mut page_token = Default::default();
-                loop {
+                let page = async |page_token| {
                     let request = ListAliasesRequest { limit: PAGE_LEN_MAX, page_token };
                     let page = client.list_aliases(request).await.doing("list aliases")?;
-                    let row = |a: &Alias| [a.name.clone(), a.key_id.clone(), output::date(a.created_ms)];
-                    list.add(&page.aliases, to_json, row)?;
-                    page_token = page.next_page_token;
-                    if page_token.is_empty() || list.unwanted() {
-                        return list.end();
-                    }
-                }
+                    let more = !page.next_page_token.is_empty();
+                    Ok((page.aliases, more.then_some(page.next_page_token)))
+                };
+                let row = |a: &Alias| [a.name.clone(), a.key_id.clone(), output::date(a.created_ms)];
+                List::begin(shared.format(), "aliases", columns).pages(page, to_json, row).await
             }
         }
     }

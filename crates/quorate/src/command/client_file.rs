@@ -159,7 +159,7 @@ impl ClientFile {
 pub struct Edited {
     path: PathBuf,
     document: DocumentMut,
-    _lock: files::Locked,
+    _lock: files::Lock,
 }
 
 impl Edited {
@@ -168,7 +168,7 @@ impl Edited {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         files::create_dir_private(folder)?;
         // Until it is stored: two changes at a time are both kept.
-        let lock = files::Locked::wait_for(&path)?;
+        let lock = files::Lock::wait_for_file(&path)?;
         let text = if files::exists(&path) {
             String::from_utf8_lossy(&files::read(&path, "the client configuration file")?).into_owned()
         } else {

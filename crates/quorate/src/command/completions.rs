@@ -17,12 +17,10 @@ use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::json;
 
 use super::client_file::ClientFile;
-use super::connect::Connection;
 use super::failure::{CommandResult, Failure};
+use super::typed::{ASKED_BY, Typed};
 use super::{Cli, Shared, files, groups, output};
 
-/// Set by a shell that asks.
-const ASKED_BY: &str = "COMPLETE";
 /// Somebody waits at the keyboard.
 const ANSWER_WITHIN: Duration = Duration::from_millis(800);
 
@@ -151,16 +149,16 @@ pub fn members(typed: &OsStr) -> Vec<CompletionCandidate> {
 pub fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
     let names = in_time(|| {
-        let known = ClientFile::load(&Connection::default().file_path()?).ok()?;
+        let known = ClientFile::load(&Typed::of_process().connection().file_path()?).ok()?;
         Some(known.contexts.into_keys().collect())
     });
     names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
 }
 
-/// What the cluster of the environment or the client file answers in a moment; nothing when it does not.
+/// What the cluster that the line, the environment or the client file names answers in a moment; nothing when it does not.
 fn asked(ask: impl AsyncFnOnce(Client) -> Option<Vec<String>> + Send + 'static) -> Vec<String> {
     in_time(|| {
-        let config = ClientConfig { deadline: ANSWER_WITHIN, ..Connection::default().config().ok()? };
+        let config = ClientConfig { deadline: ANSWER_WITHIN, ..Typed::of_process().connection().config().ok()? };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         runtime.block_on(async { ask(Client::connect(config).await.ok()?.impatient()).await })
     })

@@ -11,6 +11,7 @@ use quorate_client::ClientConfig;
 use super::client_file::{Addresses, ClientFile, Settings};
 use super::failure::{CommandResult, Failure};
 use super::files;
+use crate::tls::{CertificateFacts, days_left};
 
 pub(super) const HEADING: &str = "Connection";
 
@@ -171,8 +172,9 @@ fn of_environment(env: Environment<'_>) -> Settings {
 
 /// Says so when the certificate has little left of its life.
 pub fn warn_of_expiry(config: &ClientConfig, now_ms: u64) {
-    let Some((days, life)) = days_left(&config.cert_pem, now_ms) else { return };
-    if days < WARN_DAYS.min(life / 3) {
+    let Ok(certificate) = CertificateFacts::of_pem(&config.cert_pem) else { return };
+    let days = days_left(certificate.ends_ms(), now_ms);
+    if days < WARN_DAYS.min(certificate.days() / 3) {
         let when = match days {
             ..0 => "has expired".to_owned(),
             0 => "ends within a day".to_owned(),
@@ -185,18 +187,6 @@ pub fn warn_of_expiry(config: &ClientConfig, now_ms: u64) {
 
 /// A certificate that is good for fewer days than this, and for less than a third of its life, is worth a word.
 const WARN_DAYS: i64 = 30;
-
-/// How many whole days the first certificate of a PEM file is still good for, less than 0 once it has expired, and how many it was
-/// made for.
-fn days_left(pem: &[u8], now_ms: u64) -> Option<(i64, i64)> {
-    const DAY_S: i64 = 24 * 60 * 60;
-    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
-    let certificate = block.parse_x509().ok()?;
-    let (begins_s, ends_s) =
-        (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
-    let left = ends_s.saturating_sub(i64::try_from(now_ms / 1000).ok()?).div_euclid(DAY_S);
-    Some((left, ends_s.saturating_sub(begins_s) / DAY_S))
-}
 
 #[cfg(test)]
 mod tests {
@@ -296,19 +286,5 @@ mod tests {
         };
         let unnamed = Connection::default().config_by(&by_variable).unwrap();
         assert_eq!((unnamed.addrs, unnamed.ca_pem), (vec!["env:1".to_owned()], b"A".to_vec()), "not over a context");
-    }
-
-    #[test]
-    fn days_are_counted_to_the_end_of_the_certificate() {
-        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2030, 1, 31);
-        let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
-        let ends_ms = 1_896_048_000_000;
-        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS), Some((10, 30)));
-        assert_eq!(days_left(pem.as_bytes(), ends_ms - 10 * DAY_MS + 1000), Some((9, 30)));
-        assert_eq!(days_left(pem.as_bytes(), ends_ms + 1000), Some((-1, 30)));
-        assert_eq!(days_left(b"", 0), None);
     }
 }

@@ -37,6 +37,9 @@ const fn code(code: &'static str, means: &'static str, todo: &'static str) -> Ex
     Explanation { code, means, todo }
 }
 
+/// What to do when the cluster does not answer.
+const LOOK_FOR_MAJORITY: &str = "look with `quorate operator status` whether a majority of nodes is up; then try again";
+
 const EXPLANATIONS: &[Explanation] = &[
     code(
         "UNAUTHENTICATED",
@@ -196,25 +199,17 @@ const EXPLANATIONS: &[Explanation] = &[
     code("CONTENDED", "others kept changing what this request depends on; nothing was changed", "try again"),
     code(
         "UNKNOWN_OUTCOME",
-        "the change may or may not have happened: the answer got lost",
-        "look whether it did; repeating it with the same --token does it at most once",
+        "the change may or may not have happened, as the answer got lost; or it was begun and is not finished: the message says which",
+        "look whether it did; repeating it with the same --token does it at most once, and what was begun goes on where it stopped",
     ),
-    code(
-        "UNAVAILABLE",
-        "the cluster can't answer just now; nothing was changed",
-        "look with `quorate operator status` whether a majority of nodes is up; then try again",
-    ),
+    code("UNAVAILABLE", "the cluster can't answer just now; nothing was changed", LOOK_FOR_MAJORITY),
     code(
         "NO_MAJORITY",
         "there has been no majority of the voters, or none that leads, for longer than elections take; nothing was changed",
         "`quorate operator status` shows which nodes are missed, and what to do",
     ),
     code("INTERNAL", "a fault in quorate: please report it, with what the node logged", ""),
-    code(
-        reason::DEADLINE_EXCEEDED,
-        "no answer in time to a call that changes nothing",
-        "look with `quorate operator status` whether a majority of nodes is up; then try again",
-    ),
+    code(reason::DEADLINE_EXCEEDED, "no answer in time to a call that changes nothing", LOOK_FOR_MAJORITY),
     code(
         reason::UNREACHABLE,
         "no connection: nobody listens there, or there is no way to it; nothing was sent",

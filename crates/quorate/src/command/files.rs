@@ -221,36 +221,29 @@ pub fn remove_tree(path: &Path) {
     let _ = fs::remove_dir_all(path);
 }
 
-/// A file that only this process changes, until dropped.
-pub struct Locked {
-    _lock: File,
+/// A file or a folder that only this process works on, until dropped.
+pub struct Lock {
+    _held: File,
 }
 
-impl Locked {
-    /// Waits for whoever changes it now. What is locked is an empty file beside it: it itself is replaced by others of its name.
-    pub fn wait_for(path: &Path) -> CommandResult<Self> {
+impl Lock {
+    /// Waits for whoever changes that file now. What is locked is an empty file beside it: it itself is replaced by others of its name.
+    pub fn wait_for_file(path: &Path) -> CommandResult<Self> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".lock");
         let fail = |e: io::Error| Failure::failed("can't lock a file", format!("{}: {e}", path.display()), "");
         let lock =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside).map_err(fail)?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
-        Ok(Self { _lock: lock })
+        Ok(Self { _held: lock })
     }
-}
 
-/// A folder in use by this process, until dropped.
-pub struct FolderLock {
-    _folder: File,
-}
-
-impl FolderLock {
-    /// Takes it; refused while another process has it.
-    pub fn take(path: &Path) -> CommandResult<Self> {
+    /// Takes that folder; refused while another process has it.
+    pub fn take_folder(path: &Path) -> CommandResult<Self> {
         let fail = |e: io::Error| Failure::failed("can't use the folder", format!("{}: {e}", path.display()), "");
         let folder = File::open(path).map_err(fail)?;
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _folder: folder }),
+            Ok(()) => Ok(Self { _held: folder }),
             Err(Errno::WOULDBLOCK) => {
                 let why = format!("another process works in {}", path.display());
                 Err(Failure::failed("can't use the folder", why, "stop it first, or name another folder"))

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 
 use super::Cli;
+use super::terminal::Surface;
 
 /// Commands by what people come for.
 const GROUPS: [(&str, &[&str]); 5] = [
@@ -12,6 +13,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
 ];
+
+/// Room for a command's name, and what stands before what is said of it.
+const NAME: usize = 14;
+const INDENT: usize = NAME + 3;
 
 /// Commands that reach no cluster.
 const ALONE: [&str; 7] = ["dev", "pki", "server", "manual", "explain", "completions", "version"];
@@ -36,6 +41,7 @@ fn alone(command: clap::Command) -> clap::Command {
 
 fn template(command: &clap::Command) -> String {
     let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
+    let surface = Surface::stdout();
     let heading = command.get_styles().get_header();
     let literal = command.get_styles().get_literal();
     for (title, names) in GROUPS {
@@ -45,7 +51,9 @@ fn template(command: &clap::Command) -> String {
                 Some(about) => about.to_string(),
                 None => "Print this message or the help of the given command".to_owned(),
             };
-            text += &format!("  {literal}{name:<14}{literal:#} {about}\n");
+            let lines = surface.wrap(INDENT, &about);
+            let lines = lines.join(&format!("\n{:INDENT$}", ""));
+            text += &format!("  {literal}{name:<NAME$}{literal:#} {lines}\n");
         }
     }
     text + &format!("\n{heading}Options:{heading:#}\n{{options}}{{after-help}}")
@@ -66,6 +74,13 @@ mod tests {
         let all: BTreeSet<&str> = visible.map(clap::Command::get_name).collect();
         assert_eq!(grouped.iter().copied().collect::<BTreeSet<_>>(), all);
         assert_eq!(grouped.len(), all.len(), "none twice");
+    }
+
+    #[test]
+    fn the_first_examples_fit_a_narrow_terminal() {
+        let examples = command().get_after_help().map(ToString::to_string).unwrap_or_default();
+        let wide: Vec<&str> = examples.lines().filter(|line| line.chars().count() > 60).collect();
+        assert!(examples.contains("quorate dev") && wide.is_empty(), "{wide:?}");
     }
 
     #[test]

@@ -357,38 +357,32 @@ const COLUMNS: [Column; 10] = [
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn add(list: &mut List<10>, keys: &[Key]) -> CommandResult {
-    list.add(keys, to_json, |k| {
-        [
-            k.key_id.clone(),
-            state(k).into(),
-            k.spec.clone(),
-            k.aliases.join(","),
-            k.current_version.to_string(),
-            output::date(k.created_ms),
-            output::date(k.rotated_ms),
-            output::date(k.deletion_ms),
-            tags(k, ","),
-            k.description.clone(),
-        ]
-    })
+fn row(k: &Key) -> [String; 10] {
+    [
+        k.key_id.clone(),
+        state(k).into(),
+        k.spec.clone(),
+        k.aliases.join(","),
+        k.current_version.to_string(),
+        output::date(k.created_ms),
+        output::date(k.rotated_ms),
+        output::date(k.deletion_ms),
+        tags(k, ","),
+        k.description.clone(),
+    ]
 }
 
 async fn list(shared: &Shared, wanted: ListKeysRequest, limit: Option<u64>) -> CommandResult {
     let client = shared.client().await?;
-    let mut list = List::begin(shared.format(), "keys", COLUMNS);
     let mut left = limit.unwrap_or(u64::MAX);
-    let mut page_token = Default::default();
-    loop {
+    let page = async |page_token| {
         let request = ListKeysRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token, ..wanted.clone() };
         let page = client.list_keys(request).await.doing("list keys")?;
-        add(&mut list, &page.keys)?;
         left = left.saturating_sub(page.keys.len() as u64);
-        page_token = page.next_page_token;
-        if page_token.is_empty() || left == 0 || list.unwanted() {
-            return list.end();
-        }
-    }
+        let more = left != 0 && !page.next_page_token.is_empty();
+        Ok((page.keys, more.then_some(page.next_page_token)))
+    };
+    List::begin(shared.format(), "keys", COLUMNS).pages(page, to_json, row).await
 }
 
 /// Some requests at a time, and what they answer at once: memory does not grow with the number of keys.
@@ -404,9 +398,15 @@ async fn create_many(shared: &Shared, count: u64, wanted: CreateKeysRequest) -> 
     });
     let mut answers = futures::stream::iter(requests).buffered(AT_ONCE);
     while let Some(answer) = answers.next().await {
-        let keys = answer.doing("create keys; those printed so far are there")?.keys;
+        let keys = match answer.doing("create keys; those printed so far are there") {
+            Ok(answer) => answer.keys,
+            Err(failure) => {
+                bar.finish_and_clear();
+                return list.cut(failure);
+            }
+        };
         bar.inc(keys.len() as u64);
-        add(&mut list, &keys)?;
+        list.add(&keys, to_json, row)?;
     }
     bar.finish_and_clear();
     list.end()

@@ -26,6 +26,8 @@ enum Topic {
     Cluster,
     /// client.toml, the environment, certificates, roles, limits, metrics
     Clients,
+    /// Every kind of key, what it does, its versions, its end
+    Keys,
     /// Custodians, their shares, unsealing and sealing
     Ceremony,
     /// Restarts, upgrades, members that come and go, renewing certificates
@@ -51,6 +53,7 @@ impl Topic {
         match self {
             Self::Cluster => include_str!("../../manual/cluster.md"),
             Self::Clients => include_str!("../../manual/clients.md"),
+            Self::Keys => include_str!("../../manual/keys.md"),
             Self::Ceremony => include_str!("../../manual/ceremony.md"),
             Self::Planned => include_str!("../../manual/planned.md"),
             Self::Trouble => include_str!("../../manual/trouble.md"),

@@ -26,6 +26,7 @@ pub mod pki;
 pub mod server;
 pub mod sign;
 pub mod terminal;
+mod typed;
 pub mod version;
 mod words;
 pub mod wrap;
@@ -39,6 +40,7 @@ use connect::Connection;
 use failure::{CommandResult, Doing, Failure};
 use output::Format;
 use quorate_core::seam::WallClock;
+use typed::Typed;
 
 use crate::wiring::SystemClock;
 
@@ -49,12 +51,12 @@ use crate::wiring::SystemClock;
     version,
     max_term_width = 110,
     after_help = "Examples:
-  quorate dev                                        a local cluster of three nodes, ready to use
-  quorate keys create --alias payments               a new key
-  echo hi | quorate encrypt --key payments > secret  a few bytes under it
-  quorate file encrypt --key payments --in backup.tar --out backup.tar.q
-  quorate operator status                            who leads, who is sealed
-  quorate manual                                     the operator's manual"
+  quorate dev                       a local cluster to try
+  quorate keys create --alias pay   a new key
+  echo hi | quorate encrypt --key pay > secret
+  quorate file encrypt --key pay --in a.tar --out a.tar.q
+  quorate operator status           who leads, who is sealed
+  quorate manual                    the operator's manual"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -194,13 +196,14 @@ impl Command {
 /// failed, 2 called wrongly, 3 a cluster in which something is wrong.
 pub fn main() -> ExitCode {
     completions::complete();
-    if operator::is_share(std::env::args_os()) {
-        return exposed();
+    let typed = Typed::of_process();
+    if typed.hold_a_share() {
+        return exposed(&typed);
     }
     let Cli { shared, command } = match groups::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         // Help, the version, and wrong usage (code 2), which a program learns as it learns of every failure.
-        Err(e) if e.use_stderr() && wants_json(std::env::args_os()) => {
+        Err(e) if e.use_stderr() && typed.want_json() => {
             let text = e.to_string();
             let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
             let failure = Failure::usage(message);
@@ -226,27 +229,19 @@ pub fn main() -> ExitCode {
 }
 
 /// Somebody gave a share as an argument: everybody on this machine can have read it, and the shell keeps it.
-fn exposed() -> ExitCode {
+fn exposed(typed: &Typed) -> ExitCode {
     let failure = Failure::failed(
         "a share of the unseal key stands on the command line",
         "whoever may look at this machine's processes, or at your shell's history, has it now; nothing was sent",
         "tell the other custodians: it is exposed, and the shares have to be made anew. Remove it from the shell's history; a share \
          is asked for by `quorate operator unseal`, or read from standard input",
     );
-    if wants_json(std::env::args_os()) {
+    if typed.want_json() {
         eprintln!("{}", failure.to_json());
     } else {
         eprintln!("{failure}");
     }
     ExitCode::from(failure.exit_code())
-}
-
-/// Whether arguments that could not be understood ask for JSON.
-fn wants_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let named = args.windows(2).filter(|pair| matches!(&*pair[0], "-o" | "--output")).map(|pair| pair[1].as_str());
-    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--output=").or(arg.strip_prefix("-o")));
-    named.chain(joined).any(|form| form.trim_start_matches('=') == "json")
 }
 
 #[cfg(test)]

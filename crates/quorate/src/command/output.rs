@@ -13,7 +13,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::failure::{CommandResult, Failure};
-use super::terminal::Surface;
+use super::terminal::{Surface, Tone};
+
+/// Between a name and its value.
+const GAP: usize = 2;
 
 /// The form of the output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -35,8 +38,11 @@ impl Format {
     }
 
     /// Prints one result.
-    pub fn print(self, json: &Value, table: impl FnOnce() -> Table) -> CommandResult {
-        line(&self.written(json, || table().trim_fmt())?)
+    pub fn print<T: Display>(self, json: &Value, for_people: impl FnOnce() -> T) -> CommandResult {
+        line(&self.written(json, || {
+            let text = for_people().to_string();
+            text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+        })?)
     }
 
     /// One result in this form, without the last line's end.
@@ -90,6 +96,7 @@ pub struct List<const N: usize> {
     format: Format,
     name: &'static str,
     columns: [Column; N],
+    out: Box<dyn Write>,
     begun: bool,
     unwanted: bool,
 }
@@ -97,12 +104,40 @@ pub struct List<const N: usize> {
 impl<const N: usize> List<N> {
     /// A list called `name` in JSON.
     pub fn begin(format: Format, name: &'static str, columns: [Column; N]) -> Self {
-        Self { format, name, columns, begun: false, unwanted: false }
+        Self::on(Box::new(std::io::stdout()), format, name, columns)
     }
 
-    /// Whether nobody reads it any more.
-    pub fn unwanted(&self) -> bool {
-        self.unwanted
+    fn on(out: Box<dyn Write>, format: Format, name: &'static str, columns: [Column; N]) -> Self {
+        Self { format, name, columns, out, begun: false, unwanted: false }
+    }
+
+    /// Prints all pages, as `page` answers them: the items, and where the next page begins; none ends it.
+    pub async fn pages<T, P: Default>(
+        mut self,
+        mut page: impl AsyncFnMut(P) -> CommandResult<(Vec<T>, Option<P>)>,
+        json: impl Fn(&T) -> Value,
+        row: impl Fn(&T) -> [String; N],
+    ) -> CommandResult {
+        let mut token = P::default();
+        loop {
+            let (items, next) = match page(token).await {
+                Ok(answer) => answer,
+                Err(failure) => return self.cut(failure),
+            };
+            self.add(&items, &json, &row)?;
+            match next {
+                Some(next) if !self.unwanted => token = next,
+                _ => return self.end(),
+            }
+        }
+    }
+
+    /// It can't go on: what was printed is closed, so that it can be read; that it is not all is said by the failure.
+    pub fn cut(self, failure: Failure) -> CommandResult {
+        if self.begun {
+            self.end()?;
+        }
+        Err(failure)
     }
 
     /// Prints items.
@@ -170,8 +205,7 @@ impl<const N: usize> List<N> {
         if self.unwanted {
             return Ok(());
         }
-        let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
                 self.unwanted = true;
                 Ok(())
@@ -247,18 +281,23 @@ pub fn columns<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item =
     table
 }
 
-/// A table of names and values; empty values are left out.
-pub fn fields<N: Display, V: Display>(rows: impl IntoIterator<Item = (N, V)>) -> Table {
+/// Names and values; empty values are left out.
+pub fn fields<N: Display, V: Display>(rows: impl IntoIterator<Item = (N, V)>) -> String {
+    fields_on(Surface::stdout(), rows)
+}
+
+/// The same on a surface of that width.
+pub fn fields_on<N: Display, V: Display>(surface: Surface, rows: impl IntoIterator<Item = (N, V)>) -> String {
     let rows: Vec<_> = rows.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let widest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
-    // A space on each side of a name, and one before a value.
-    let (indent, surface) = (widest + 3, Surface::stdout());
-    let mut table = plain();
-    for (name, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
-        let lines: Vec<String> = value.lines().flat_map(|line| surface.wrap(indent, line)).collect();
-        table.add_row([Cell::new(name), Cell::new(lines.join("\n"))]);
+    let indent = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default() + GAP;
+    let mut lines = Vec::new();
+    for (name, value) in &rows {
+        for (i, line) in value.lines().flat_map(|value| surface.wrap(indent, value)).enumerate() {
+            let name = format!("{:indent$}", if i == 0 { name } else { "" });
+            lines.push(format!("{}{line}", surface.paint(Tone::Faint, &name)));
+        }
     }
-    table
+    lines.join("\n")
 }
 
 fn plain() -> Table {
@@ -266,4 +305,68 @@ fn plain() -> Table {
     // Wrapped between words only, if at all: ids are copied from here.
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Paper(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is printed of a list whose pages are these, and whether that is all.
+    fn printed(format: Format, pages: &[Option<&[u8]>]) -> (String, bool) {
+        let paper = Paper::default();
+        let list = List::on(Box::new(paper.clone()), format, "keys", [("KEY", 0, Shown::Always)]);
+        let mut left = pages.iter();
+        let page = async |(): ()| {
+            let numbers =
+                left.next().copied().flatten().ok_or_else(|| Failure::failed("can't list", "it is gone", ""))?;
+            Ok((numbers.to_vec(), (left.len() != 0).then_some(())))
+        };
+        let all = futures::executor::block_on(list.pages(page, |n| json!({ "n": n }), |n| [n.to_string()]));
+        (String::from_utf8(paper.0.take()).unwrap(), all.is_ok())
+    }
+
+    #[test]
+    fn a_list_that_ends_too_soon_can_still_be_read() {
+        for (pages, shown, all) in [
+            (&[Some(&[1, 2][..]), Some(&[3])][..], json!({ "keys": [{ "n": 1 }, { "n": 2 }, { "n": 3 }] }), true),
+            (&[Some(&[]), Some(&[])], json!({ "keys": [] }), true),
+            (&[Some(&[1, 2]), None], json!({ "keys": [{ "n": 1 }, { "n": 2 }] }), false),
+        ] {
+            let (text, whole) = printed(Format::Json, pages);
+            assert_eq!((serde_json::from_str(&text).ok(), whole), (Some(shown), all), "{text}");
+        }
+        assert_eq!(
+            printed(Format::Json, &[None]),
+            (String::new(), false),
+            "nothing was printed, nothing is to be closed"
+        );
+        assert_eq!(printed(Format::Table, &[Some(&[1]), None]), ("KEY\n1\n".into(), false));
+    }
+
+    #[test]
+    fn fields_fit_their_surface_and_leave_out_what_is_empty() {
+        let surface = Surface { width: 40, colours: false };
+        let rows =
+            [("name", "n1".to_owned()), ("empty", String::new()), ("why", "word ".repeat(20)), ("two", "a\nb".into())];
+        let text = fields_on(surface, rows);
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.starts_with("name   n1\nwhy    word") && text.ends_with("two    a\n       b"), "{text}");
+    }
 }

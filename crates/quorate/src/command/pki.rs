@@ -9,7 +9,6 @@ use quorate_core::seam::WallClock;
 use quorate_crypto::HsmAlg;
 use quorate_hsm::{Hsm, KemChoice};
 use serde_json::json;
-use x509_parser::prelude::GeneralName;
 use zeroize::Zeroizing;
 
 use super::Shared;
@@ -20,7 +19,7 @@ use crate::config::Config;
 use crate::pki::{
     CLIENT_DAYS_MAX, Issued, LEAF_DAYS, Ledger, NodeRequest, Passphrase, Pki, PkiError, Standing, WorkFactor, standing,
 };
-use crate::tls::NodeCertificate;
+use crate::tls::{CertificateFacts, NodeCertificate};
 use crate::wiring::{OsEntropy, SystemClock, hsm_config, read_pin};
 
 /// The longest passphrase that is read.
@@ -53,7 +52,7 @@ The private keys are written under the passphrase only. Back the folder up; neve
     /// Issue a certificate and key for a client
     #[command(after_help = "Examples:
   quorate pki client --dir pki --role admin --name alice
-  quorate pki client --dir pki --role user --name billing --days 30 --out /tmp/billing
+  quorate pki client --dir pki --role user --name billing --days 30 --out billing
   quorate pki client --dir pki --role admin --name alice --renew  a new key and certificate over the old files
 
 Roles: admin = everything; user = use, describe and list keys; custodian = status and shares; auditor = status and audit.")]
@@ -93,7 +92,7 @@ superseded: valid, and nodes take it, but its principal has a newer one. There i
     /// On a node: make its keys in its HSM and a request for its certificate
     #[command(after_help = "Examples:
   quorate pki request --config n1.toml
-  quorate pki request --config n1.toml --out /tmp/n1.request
+  quorate pki request --config n1.toml --out requests/n1.request
 
 Running it again makes no new keys. Compare the fingerprint with the one that `quorate pki sign` shows.")]
     Request {
@@ -342,23 +341,18 @@ fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> C
 fn older(cert: &Path, key: &Path, uri: &str) -> Result<u32, String> {
     let not = || format!("{} is no certificate of {uri}", cert.display());
     let pem = files::read(cert, "the older certificate").map_err(|_| not())?;
-    let (_, block) = x509_parser::pem::parse_x509_pem(&pem).map_err(|_| not())?;
-    let certificate = block.parse_x509().map_err(|_| not())?;
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let mut names = names.iter().flat_map(|names| &names.value.general_names);
-    if !names.any(|name| matches!(name, GeneralName::URI(found) if *found == uri)) {
+    let certificate = CertificateFacts::of_pem(&pem).map_err(|_| not())?;
+    if !certificate.uris.iter().any(|found| found == uri) {
         return Err(not());
     }
     let not = || format!("{} is not the key of {}", key.display(), cert.display());
     let pem = Zeroizing::new(files::read(key, "the older key").map_err(|_| not())?);
     let text = std::str::from_utf8(&pem).map_err(|_| not())?;
     let pair = rcgen::KeyPair::from_pem(text).map_err(|_| not())?;
-    if rcgen::PublicKeyData::subject_public_key_info(&pair) != certificate.public_key().raw {
+    if rcgen::PublicKeyData::subject_public_key_info(&pair) != certificate.spki {
         return Err(not());
     }
-    let validity = certificate.validity();
-    let days = (validity.not_after.timestamp() - validity.not_before.timestamp()) / (24 * 60 * 60);
-    Ok(u32::try_from(days).unwrap_or(LEAF_DAYS).clamp(1, CLIENT_DAYS_MAX))
+    Ok(u32::try_from(certificate.days()).unwrap_or(LEAF_DAYS).clamp(1, CLIENT_DAYS_MAX))
 }
 
 fn request(shared: &Shared, config: &Config, out: Option<&Path>, kem: Option<KemAlgorithm>) -> CommandResult {

@@ -1,7 +1,6 @@
 //! `quorate version`.
 
 use clap::Args;
-use comfy_table::Table;
 use quorate_core::level::LEVEL;
 use serde_json::json;
 
@@ -21,8 +20,7 @@ impl Version {
     pub fn run(&self, shared: &Shared) -> CommandResult {
         let version = env!("CARGO_PKG_VERSION");
         let json = json!({ "version": version, "level": LEVEL.0 });
-        let table =
-            || -> Table { output::fields([("quorate", version.to_owned()), ("feature level", LEVEL.to_string())]) };
+        let table = || output::fields([("quorate", version.to_owned()), ("feature level", LEVEL.to_string())]);
         shared.format().print(&json, table)
     }
 }

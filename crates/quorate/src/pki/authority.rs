@@ -23,7 +23,7 @@ use super::issue::{ClientCa, NodeCa};
 use super::passphrase::{decrypt, encrypt};
 use super::{Ledger, Passphrase, PkiError, WorkFactor, ledger, serial, validity};
 
-use crate::tls::{CaKind, ca_uri};
+use crate::tls::{CaKind, CertificateFacts, ca_uri};
 
 const FORMAT: u32 = 1;
 /// Ten years: these keys are offline, and replacing a root means touching every client.
@@ -175,15 +175,11 @@ impl Pki {
         let damaged =
             |path: &Path, e: &dyn std::fmt::Display| PkiError::Damaged { path: path.to_owned(), reason: e.to_string() };
         let key = KeyPair::from_pem(&key_pem).map_err(|e| damaged(&key_path, &e))?;
-        let not_after_s = {
-            let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|e| damaged(&cert_path, &e))?;
-            let parsed = block.parse_x509().map_err(|e| damaged(&cert_path, &e))?;
-            let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
-            if parsed.public_key().raw != spki {
-                return Err(damaged(&key_path, &"it is not the key of the CA's certificate"));
-            }
-            parsed.validity().not_after.timestamp()
-        };
+        let certificate = CertificateFacts::of_pem(pem.as_bytes()).map_err(|e| damaged(&cert_path, &e))?;
+        if certificate.spki != rcgen::PublicKeyData::subject_public_key_info(&key) {
+            return Err(damaged(&key_path, &"it is not the key of the CA's certificate"));
+        }
+        let not_after_s = certificate.ends_s;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|e| damaged(&cert_path, &e))?;
         let ledger = self.dir.join(ledger::FILE);
         Ok(OpenCa { kind, cluster: self.cluster, pem, issuer, not_after_s, ledger })

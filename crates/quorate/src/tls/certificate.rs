@@ -14,9 +14,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
-use super::trust::{CaKind, ChainError, Trust, identity_of, not_after_s, spki_of, unix_time};
-
-const DAY_S: i64 = 86_400;
+use super::facts::{CertificateFacts, days_left, ends_ms};
+use super::trust::{CaKind, ChainError, Trust, identity_of, spki_of, unix_time};
 
 /// Why a certificate file can't serve this node.
 #[derive(Debug, Error)]
@@ -75,13 +74,13 @@ impl NodeCertificate {
             return Err(CertificateError::OtherName { found: principal.to_string(), expected: name.to_string() });
         }
         let spki = spki_of(leaf)?;
-        let not_after_s = not_after_s(leaf).ok_or(CertificateError::Malformed("no validity".into()))?;
+        let not_after_s = CertificateFacts::of(leaf).map_err(CertificateError::Malformed)?.ends_s;
         Ok(Self { cluster, spki, not_after_s, chain })
     }
 
     /// When it expires, in milliseconds since 1970.
     pub fn ends_ms(&self) -> u64 {
-        u64::try_from(self.not_after_s).unwrap_or(0).saturating_mul(1000)
+        ends_ms(self.not_after_s)
     }
 
     /// Checks that it leads to the root. An expired one passes, as the other nodes have this node's key pinned; its
@@ -93,7 +92,7 @@ impl NodeCertificate {
         let [leaf, intermediates @ ..] = &self.chain[..] else { return Err(CertificateError::Empty) };
         let usage = webpki::KeyUsage::server_auth();
         trust.verify(leaf, intermediates, CaKind::Node, usage, unix_time(now_ms), true)?;
-        let days_left = (self.not_after_s - i64::try_from(now_ms / 1000).unwrap_or(i64::MAX)).div_euclid(DAY_S);
+        let days_left = days_left(self.ends_ms(), now_ms);
         if days_left < i64::try_from(RENEWAL_DAYS).unwrap_or(i64::MAX) {
             tracing::warn!(
                 days_left,

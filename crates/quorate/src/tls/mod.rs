@@ -12,6 +12,7 @@ mod api;
 mod certificate;
 mod connection;
 mod doorstep;
+mod facts;
 mod peer;
 mod pins;
 mod seats;
@@ -30,6 +31,7 @@ use rustls::time_provider::TimeProvider;
 pub use api::ApiListener;
 pub use certificate::{NodeCertificate, TlsIdentity};
 pub use connection::{Admitted, Class};
+pub use facts::{CertificateFacts, days_left};
 pub use peer::TlsNet;
 pub use pins::Pins;
 #[cfg(test)]

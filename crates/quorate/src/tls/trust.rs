@@ -240,12 +240,6 @@ pub fn identity_of(leaf: &CertificateDer<'_>) -> Result<(ClusterId, Principal), 
     read_identity(&certificate).map_err(ChainError::Identity)
 }
 
-/// When a certificate stops being valid, in seconds since 1970.
-pub(super) fn not_after_s(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(parsed.validity().not_after.timestamp())
-}
-
 /// SPKI (DER) of a certificate.
 pub(super) fn spki_of(leaf: &CertificateDer<'_>) -> Result<Vec<u8>, ChainError> {
     let certificate = EndEntityCert::try_from(leaf).map_err(ChainError::Chain)?;

@@ -133,6 +133,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         marks: Arc::new(HsmMarks::new(hsm.clone())),
         identity: Arc::new(HsmIdentity::new(hsm.clone()).map_err(token)?),
         boot_clock: Arc::new(SystemBootClock),
+        driver: quorate_journal::Driver::Process,
     };
     // Spent once the node belongs to a cluster, and then perhaps gone. What can't be read says so in a moment.
     let is_new = matches!(Replica::node_file(&*world.disk, &config.data_dir), Ok(None));

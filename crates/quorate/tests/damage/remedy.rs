@@ -35,7 +35,13 @@ async fn a_damaged_member_is_replaced_as_its_error_says() {
     for part in ["0000000000000001.seg", "must not vote", quorate_core::REPLACE_MEMBER] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    // Whoever asks all of them is told it once, with the steps that follow here; the others can't even hear it.
+    // Another one knows it too, by the word of the damaged one.
+    let another = client.node(0).expect("a node");
+    await_status(&another, "the others to be told", |s| node(s, &victim.name).state == "damaged").await;
+    let screen = dev.cli_at(&dev.json.nodes[0].api, &["operator", "status", "--output", "table"], "");
+    let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
+    assert!(screen.contains(&format!("{} is damaged", victim.name)) && !screen.contains("does not answer"), "{screen}");
+    // Whoever asks all of them is told it once, with the steps that follow here.
     let screen = dev.cli(&["operator", "status", "--output", "table"], "");
     let screen = String::from_utf8_lossy(&screen.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [

@@ -179,6 +179,16 @@ impl Machines {
                 "daemon-reload" => {}
                 "enable --now quorate" | "start quorate" => self.start(machine),
                 "stop quorate" => self.stop(machine),
+                "restart quorate" => {
+                    self.stop(machine);
+                    self.start(machine);
+                    // By the others, as long as the last ceremony is not long ago.
+                    self.wait_for(machine, " unsealed node=");
+                }
+                "reload quorate" => {
+                    signal(self.running[machine].0.id(), Signal::HUP);
+                    self.wait_for(machine, "the certificate was read again and is in use");
+                }
                 other => panic!("systemctl {other}"),
             }
         }

@@ -379,7 +379,7 @@ impl Changes {
         let mut client = link.log();
         match bounded(left, client.change_membership(request)).await {
             Ok(response) => Ok(forward::changed_in(response)),
-            Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned | RpcFailure::Busy)) => {
+            Err(e @ (RpcFailure::Refused(_) | RpcFailure::NotPinned | RpcFailure::Closed(_) | RpcFailure::Busy)) => {
                 Err(format!("node {leader}: {e}"))
             }
             Err(e) => Ok(Changed::Unknown(format!("node {leader}: {e}"))),

@@ -58,7 +58,7 @@ pub(super) struct Index {
     written: u64,
     /// In order; the first one may be of an entry that was purged.
     anchors: VecDeque<Anchor>,
-    /// Where the last entry that was written begins and ends, in its segment.
+    /// Where the last entry that was written begins and ends, in its segment; less than a [`STRETCH`] earlier after a cut.
     last: (u32, u32),
     /// The next entry does not follow the last one in its segment.
     cut: bool,
@@ -207,9 +207,12 @@ impl Index {
                 self.ring_size -= size(&recent.entry);
             }
         }
-        self.written = self.written.min(self.next);
         while self.anchors.back().is_some_and(|anchor| anchor.index >= self.next) {
             self.anchors.pop_back();
+        }
+        if self.written > self.next {
+            self.written = self.next;
+            self.last = self.anchors.back().map_or((0, 0), |anchor| (anchor.offset, anchor.offset));
         }
         self.cut = true;
     }
@@ -448,6 +451,21 @@ mod tests {
         assert_eq!(index.before_newest_segment(), Some(89));
         assert_eq!(Index::new(0, None, 0).before_last_bytes(1, SEGMENT), None);
         assert_eq!(Index::new(0, None, 0).retained_bytes(SEGMENT), 0);
+    }
+
+    #[test]
+    fn what_was_cut_off_is_not_counted() {
+        let (mut index, len) = (written(40, 0), u64::from(LEN));
+        // Into an older segment; the last anchor there is at 13.
+        index.truncate_after(Some(14));
+        let kept = index.retained_bytes(SEGMENT);
+        assert!(kept <= 15 * len && kept + u64::from(STRETCH) > 15 * len, "{kept}");
+        assert_eq!(index.before_last_bytes(10 * len, SEGMENT), Some(2));
+        // What is not written yet counts for nothing, nor does that it is cut off.
+        let mut index = written(40, 0);
+        index.enqueue(entry(40));
+        index.truncate_after(Some(39));
+        assert_eq!(index.retained_bytes(SEGMENT), 40 * len);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use quorate_core::seam::Entropy;
 use quorate_journal::disk::Disk;
 use quorate_journal::{
-    Journal, JournalConfig, JournalError, JournalIds, JournalWriter, OnFatal, OnSynced, when_synced,
+    Driver, Journal, JournalConfig, JournalError, JournalIds, JournalWriter, OnFatal, OnSynced, when_synced,
 };
 
 use contents::Contents;
@@ -217,12 +217,12 @@ impl LogWriter {
         (Self { journal, reader: log.reader }, run)
     }
 
-    /// The door, with the loop on a thread of its own.
+    /// The door, as [`JournalWriter::spawn`].
     ///
     /// # Errors
-    /// When the thread cannot be started.
-    pub fn spawn(log: Log, on_fatal: OnFatal) -> io::Result<Self> {
-        Ok(Self { journal: JournalWriter::spawn(log.journal, on_fatal)?, reader: log.reader })
+    /// As there.
+    pub fn spawn(log: Log, driver: &Driver) -> io::Result<Self> {
+        Ok(Self { journal: JournalWriter::spawn(log.journal, driver)?, reader: log.reader })
     }
 
     /// For readers.

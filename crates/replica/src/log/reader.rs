@@ -22,7 +22,7 @@ pub(super) struct Inner {
     pub(super) checkpoint: Option<Checkpoint>,
     /// Index after the last synced entry.
     pub(super) synced_next: u64,
-    /// What was found by who read it.
+    /// What was found by who read it, or looked.
     damage: Option<Damage>,
 }
 
@@ -163,21 +163,27 @@ impl LogReader {
         Ok(entries)
     }
 
-    /// The damage that was come upon while older entries were read, of all the newest.
+    /// The damage that was come upon while older entries were read or looked at, of all the newest.
     pub fn damage(&self) -> Option<Damage> {
         self.log.lock().damage.clone()
     }
 
-    /// The error for an entry that could not be read. What is not what was written is noted.
-    fn told(&self, segment: u64, index: u64, e: io::Error) -> io::Error {
-        if e.kind() != io::ErrorKind::InvalidData {
-            return e;
-        }
+    /// Notes that a segment is not what was written, if that is the error.
+    fn note_damage(&self, segment: u64, e: &io::Error) {
         let mut inner = self.log.lock();
-        if let Some(upto) = inner.index.last_of_segment(segment)
+        if e.kind() == io::ErrorKind::InvalidData
+            && let Some(upto) = inner.index.last_of_segment(segment)
             && inner.damage.as_ref().is_none_or(|known| known.upto < upto)
         {
             inner.damage = Some(Damage { upto, what: e.to_string() });
+        }
+    }
+
+    /// The error for an entry that could not be read.
+    fn told(&self, segment: u64, index: u64, e: io::Error) -> io::Error {
+        self.note_damage(segment, &e);
+        if e.kind() != io::ErrorKind::InvalidData {
+            return e;
         }
         let what = format!(
             "log entry {index}: {e}. Stop this node and keep its data folder as it is; the other members serve while they are a \
@@ -262,12 +268,13 @@ impl LogReader {
     pub fn segments(&self) -> Vec<u64> {
         self.journal.segments()
     }
-    /// Whether a segment that another follows still is what was written; a start does not look. As [`JournalReader::check`].
+    /// Whether a segment that another follows still is what was written; a start does not look. As [`JournalReader::check`];
+    /// damage is noted.
     ///
     /// # Errors
     /// As there.
     pub fn check(&self, segment: u64) -> io::Result<bool> {
-        self.journal.check(segment)
+        self.journal.check(segment).inspect_err(|e| self.note_damage(segment, e))
     }
     /// How much room the disk has.
     pub fn space(&self) -> Space {

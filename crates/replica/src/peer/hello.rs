@@ -22,6 +22,7 @@ use crate::member::MembershipView;
 use crate::node::Base;
 use crate::raft::Raft;
 use crate::raft::codec::{decode_log_id, decode_vote};
+use crate::seldom::Seldom;
 use crate::shared::Shared;
 use crate::status::PeerStatus;
 use crate::succession::Pings;
@@ -37,9 +38,20 @@ const FRESH: Duration = Duration::from_secs(3);
 /// Longest service part that is kept.
 const APP_LEN_MAX: usize = 16 * 1024;
 
+/// How often one member's restarts are told: it can say in each Hello that it was started again.
+const RESTARTS_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// What was heard of the others.
-#[derive(Default)]
-pub(crate) struct Heard(Mutex<BTreeMap<NodeId, LastHello>>);
+pub(crate) struct Heard {
+    all: Mutex<BTreeMap<NodeId, LastHello>>,
+    restarts: Seldom,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { all: Mutex::default(), restarts: Seldom::every(RESTARTS_TOLD_EVERY) }
+    }
+}
 
 #[derive(Clone, Default)]
 struct LastHello {
@@ -76,7 +88,7 @@ struct Question {
 
 impl Heard {
     fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<NodeId, LastHello>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.all.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is known of a peer.
@@ -94,8 +106,12 @@ impl Heard {
             low_space: heard.low_space,
             app_hello: heard.app,
             age,
-            error: heard.error.map(|e| e.to_string()),
+            error: heard.error.as_ref().map(ToString::to_string),
             doubt: None,
+            closed: match heard.error {
+                Some(RpcFailure::Closed(why)) => Some(why),
+                _ => None,
+            },
         }
     }
 
@@ -317,7 +333,10 @@ impl Hellos {
                 tracing::info!(peer = %self.shared.members.name_of(from), away_s, restarted, "a member answers again");
             }
             (false, true) => {
-                tracing::info!(peer = %self.shared.members.name_of(from), start = hello.boot, "a member was started again");
+                if let Some(times) = self.peers.restarts.due(&from.to_string()) {
+                    let peer = self.shared.members.name_of(from);
+                    tracing::info!(%peer, start = hello.boot, times, "a member was started again");
+                }
             }
             (false, false) => {}
         }
@@ -338,7 +357,7 @@ impl Hellos {
             (news, down)
         });
         if down {
-            tracing::warn!(peer = %self.shared.members.name_of(from), error = %failure, "a member does not answer");
+            tracing::warn!(peer = %self.shared.members.name_of(from), error = failure.to_string(), "a member does not answer");
         }
         if news {
             self.shared.note_change();

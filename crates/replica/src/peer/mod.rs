@@ -12,6 +12,7 @@
 //! Who `from` is follows from the certificate alone; it may speak for a node id when committed membership pins that
 //! name and identity key for it. `from` and `to` are 0 in the one call open to nodes that are no members, `Join`.
 
+pub(crate) mod closed;
 pub(crate) mod convert;
 pub(crate) mod forward;
 pub(crate) mod hello;
@@ -32,7 +33,9 @@ pub(crate) mod pb {
 use std::io;
 use std::time::Duration;
 
+use closed::Closed;
 use preface::Refusal;
+use quorate_core::id::peer_text;
 use tonic::{Code, Status};
 
 /// Longest message, in bytes.
@@ -69,6 +72,8 @@ pub(crate) enum RpcFailure {
     Refused(String),
     /// The same, because its committed membership does not pin this node: it was removed, or the peer is behind.
     NotPinned,
+    /// The peer can't open what it holds, and takes no part; nothing was done.
+    Closed(Closed),
     /// The peer has too much to do; nothing was done.
     Busy,
 }
@@ -80,6 +85,7 @@ impl std::fmt::Display for RpcFailure {
             Self::Unreachable(why) => write!(f, "not reachable: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::NotPinned => write!(f, "refused: {}", Refusal::NotPinned),
+            Self::Closed(why) => why.fmt(f),
             Self::Busy => f.write_str("overloaded, or short of disk space"),
         }
     }
@@ -89,6 +95,7 @@ impl From<Refusal> for RpcFailure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotPinned => Self::NotPinned,
+            Refusal::Closed(why) => Self::Closed(why),
             other => Self::Refused(other.to_string()),
         }
     }
@@ -107,7 +114,7 @@ impl From<Status> for RpcFailure {
         }
         match status.code() {
             Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument => {
-                Self::Refused(status.message().to_owned())
+                Self::Refused(peer_text(status.message()))
             }
             // With a cause it is not the peer's word: the connection was given up (GOAWAY "enhance your calm"), and
             // what was under way on it may have been done.
@@ -120,7 +127,7 @@ impl From<Status> for RpcFailure {
                     text = e.to_string();
                     source = e.source();
                 }
-                Self::Unreachable(text)
+                Self::Unreachable(peer_text(&text))
             }
         }
     }
@@ -141,6 +148,14 @@ pub(crate) async fn bounded<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_says_forges_no_line_and_fills_no_log() {
+        for status in [Status::permission_denied, Status::internal].map(|f| f("no\nERROR all is lost".repeat(1000))) {
+            let said = RpcFailure::from(status).to_string();
+            assert!(!said.contains('\n') && said.len() < 600, "{} bytes", said.len());
+        }
+    }
 
     #[test]
     fn only_the_peer_s_own_word_means_that_nothing_was_done() {

@@ -14,6 +14,7 @@ use openraft::raft::{
 };
 use quorate_core::codec::Malformed;
 use quorate_core::id::NodeId;
+use quorate_journal::Driver;
 
 use super::link::{Link, Links};
 use super::{APPEND_LIMIT, RpcFailure, bounded, convert, pb};
@@ -40,6 +41,7 @@ pub(crate) struct Network {
     pub(crate) own: Arc<Own>,
     pub(crate) words: Arc<Words>,
     pub(crate) journal: LogReader,
+    pub(crate) driver: Driver,
 }
 
 impl Network {
@@ -205,10 +207,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             return Err(Unreachable::from_string("nothing was applied yet that could be sent").into());
         };
         let stream = self.network.streams.begin(last.index);
+        let grants = self.network.grants.collected(vote.leader_id);
         let sent = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
-            sent = send(&self.link, &stream, vote, self.network.grants.collected(vote.leader_id), view) => sent,
+            sent = send(&self.network.driver, &self.link, &stream, vote, grants, view) => sent,
         };
         match sent {
             Ok(told) => Ok(SnapshotResponse::new(self.told(told, &vote)?)),

@@ -12,6 +12,7 @@ use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, GroupId, NodeId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::closed::Closed;
 use crate::net::BoxStream;
 use crate::word::WORD_LEN;
 
@@ -73,30 +74,47 @@ impl Stamp {
 
 /// Why a node does not talk to another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[repr(u8)]
 pub(crate) enum Refusal {
     #[error("this node does not speak that version of the peer protocol; run versions no further than one apart")]
-    Format = 1,
+    Format,
     #[error(
         "that node belongs to another cluster; check the addresses of the peers and the cluster id in the certificates"
     )]
-    ForeignCluster = 2,
+    ForeignCluster,
     #[error("that group is not served here")]
-    Group = 3,
+    Group,
     #[error(
         "the sender's name or identity key is not the one pinned for its node id, or it was removed; a new node has to be approved first"
     )]
-    NotPinned = 4,
+    NotPinned,
     #[error("another node answers at this address; check the peer addresses of the members")]
-    NotThisNode = 5,
+    NotThisNode,
     #[error("that connection is not for this call")]
-    Purpose = 6,
+    Purpose,
+    #[error("{0}")]
+    Closed(Closed),
 }
 
 impl Refusal {
+    /// Each by its byte, which never changes.
+    const ALL: [(u8, Self); 8] = [
+        (1, Self::Format),
+        (2, Self::ForeignCluster),
+        (3, Self::Group),
+        (4, Self::NotPinned),
+        (5, Self::NotThisNode),
+        (6, Self::Purpose),
+        (7, Self::Closed(Closed::Damaged)),
+        (8, Self::Closed(Closed::UpgradeNeeded)),
+    ];
+
     fn from_byte(b: u8) -> Option<Self> {
-        use Refusal::*;
-        [Format, ForeignCluster, Group, NotPinned, NotThisNode, Purpose].into_iter().find(|r| *r as u8 == b)
+        Self::ALL.into_iter().find(|(byte, _)| *byte == b).map(|(_, refusal)| refusal)
+    }
+
+    /// Format's where there is none: which there is, says a test.
+    fn byte(self) -> u8 {
+        Self::ALL.into_iter().find(|(_, refusal)| *refusal == self).map_or(1, |(byte, _)| byte)
     }
 }
 
@@ -149,7 +167,7 @@ pub(crate) async fn read(stream: &mut BoxStream) -> io::Result<Result<Preface, R
 
 /// Welcomes or refuses.
 pub(crate) async fn answer(stream: &mut BoxStream, refusal: Option<Refusal>) -> io::Result<()> {
-    stream.write_all(&[refusal.map_or(0, |r| r as u8)]).await?;
+    stream.write_all(&[refusal.map_or(0, Refusal::byte)]).await?;
     stream.flush().await
 }
 
@@ -192,9 +210,11 @@ mod tests {
         for about in [&[][..], &[7; WORD_LEN]] {
             assert!(exchange(about, None).await.is_ok());
         }
-        let e = exchange(&[], Some(Refusal::ForeignCluster)).await.expect_err("refused");
-        assert_eq!(e.kind(), io::ErrorKind::PermissionDenied);
-        assert!(e.to_string().contains("another cluster"), "{e}");
+        for (byte, refusal) in Refusal::ALL {
+            assert_eq!((Refusal::from_byte(byte), refusal.byte()), (Some(refusal), byte));
+            let e = exchange(&[], Some(refusal)).await.expect_err("refused");
+            assert_eq!((e.kind(), e.to_string()), (io::ErrorKind::PermissionDenied, refusal.to_string()));
+        }
     }
 
     #[tokio::test]

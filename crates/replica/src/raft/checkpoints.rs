@@ -3,11 +3,11 @@
 //! then the state stands there.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_journal::disk::is_full;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::error::Problem;
 use crate::log::{Checkpoint, Command, LogWriter};
@@ -60,10 +60,6 @@ impl Checkpoints {
         Arc::new(Self { files, journal, shared, place, next, due: Notify::new() })
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Index of the newest state that is durable: the log may be let go of up to there.
     pub(crate) fn durable(&self) -> Option<u64> {
         self.next.load(Ordering::Acquire).checked_sub(1)
@@ -76,28 +72,31 @@ impl Checkpoints {
 
     /// Makes what is applied durable and tells the journal; `None` when nothing has been applied yet. Waits for the disk:
     /// not to be called on the runtime. A failure is told as a problem.
-    pub(crate) fn checkpoint(&self) -> io::Result<Option<Durable>> {
-        self.checkpoint_at(&mut self.place())
+    pub(super) async fn checkpoint(&self) -> io::Result<Option<Durable>> {
+        self.checkpoint_at(&mut *self.place.lock().await).await
     }
 
-    fn checkpoint_at(&self, place: &mut Place) -> io::Result<Option<Durable>> {
+    async fn checkpoint_at(&self, place: &mut Place) -> io::Result<Option<Durable>> {
         if place.closed {
             return Err(io::Error::other("the state was closed"));
         }
-        self.make_durable(place).inspect_err(|error| {
+        self.make_durable(place).await.inspect_err(|error| {
             // What is applied is in the journal, so nothing is lost; but a state that can't be written is no state.
             self.shared.set_problem(halted(&self.files, "making the state durable", error));
         })
     }
 
-    fn make_durable(&self, place: &mut Place) -> io::Result<Option<Durable>> {
-        let (store, before, mut stand) = (self.files.store()?, place.at, None);
-        store.flush(|state| {
-            stand = stands_at(state)?;
-            stand.map_or(Ok(()), |stand| self.note(before, stand))
-        })?;
-        if stand.is_some() {
-            self.stands(place, stand);
+    async fn make_durable(&self, place: &mut Place) -> io::Result<Option<Durable>> {
+        let store = self.files.store()?;
+        if let Some(flush) = store.begin_flush()? {
+            let stand = stands_at(flush.view())?;
+            if let Some(stand) = stand {
+                self.note(place.at, stand).await?;
+            }
+            flush.finish()?;
+            if stand.is_some() {
+                self.stands(place, stand);
+            }
         }
         Ok(place.at.map(|checkpoint| Durable { checkpoint, view: store.durable_view() }))
     }
@@ -106,9 +105,9 @@ impl Checkpoints {
     /// that the journal does not know is one whose journal was lost. Entries are applied once a quorum has them, and this
     /// node's own journal may be the one that has not synced them yet; a state ahead of its log is one that Raft can't take
     /// up. However often what follows fails, where the state is durable now stays known.
-    fn note(&self, now: Option<Checkpoint>, next: Checkpoint) -> io::Result<()> {
+    async fn note(&self, now: Option<Checkpoint>, next: Checkpoint) -> io::Result<()> {
         let stands = now.into_iter().chain([next]).map(Command::Checkpoint).collect();
-        futures::executor::block_on(self.journal.append_synced(stands))
+        self.journal.append_synced(stands).await
     }
 
     /// The state is durable there.
@@ -118,14 +117,14 @@ impl Checkpoints {
     }
 
     /// After entries were applied. While there is no room for more, whoever applies waits here for the disk.
-    pub(super) fn follow(&self) {
+    pub(super) async fn follow(&self) {
         let Ok(store) = self.files.store() else { return };
         if store.is_full() {
-            let mut place = self.place();
+            let mut place = self.place.lock().await;
             // The checkpoint that was under way may have made room.
             if store.is_full() {
                 // The failure is told as a problem; and the store takes no more.
-                drop(self.checkpoint_at(&mut place));
+                drop(self.checkpoint_at(&mut place).await);
             }
         } else if store.flush_is_due() {
             self.due.notify_one();
@@ -134,19 +133,21 @@ impl Checkpoints {
 
     /// Puts another state in force. What Raft did to the log before (it cuts off what contradicts a snapshot) is durable
     /// before the state that stands for it is in force; and the journal learns of that state before Raft purges up to it.
-    pub(super) fn install(&self, incoming: Incoming) -> io::Result<()> {
-        let mut place = self.place();
+    pub(super) async fn install(&self, incoming: Incoming) -> io::Result<()> {
+        let mut place = self.place.lock().await;
         let stand = incoming.stands_at()?;
-        stand.map_or(Ok(()), |stand| self.note(place.at, stand))?;
+        if let Some(stand) = stand {
+            self.note(place.at, stand).await?;
+        }
         incoming.install(&self.files)?;
         self.stands(&mut place, stand);
         Ok(())
     }
 
     /// The last checkpoint: a start has nothing to apply again then. If it fails, it does.
-    pub(super) fn close(&self) {
-        let mut place = self.place();
-        drop(self.checkpoint_at(&mut place));
+    pub(super) async fn close(&self) {
+        let mut place = self.place.lock().await;
+        drop(self.checkpoint_at(&mut place).await);
         place.closed = true;
     }
 }

@@ -8,7 +8,7 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 
-use super::apply_thread::ApplyThread;
+use super::applier::Applier;
 use super::codec::{decode_log_id, decode_membership, invalid};
 use super::{LogId, Reply, StoredMembership, TypeConfig};
 use crate::state::{Incoming, Meta, StateFiles, View};
@@ -21,7 +21,7 @@ const GROUP_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The state as openraft sees it.
 pub(crate) struct Machine {
     files: Arc<StateFiles>,
-    apply: Arc<ApplyThread>,
+    apply: Arc<Applier>,
 }
 
 /// The state at one index.
@@ -39,7 +39,7 @@ impl std::fmt::Debug for StateSnapshot {
 }
 
 impl Machine {
-    pub(crate) fn new(files: Arc<StateFiles>, apply: Arc<ApplyThread>) -> Self {
+    pub(crate) fn new(files: Arc<StateFiles>, apply: Arc<Applier>) -> Self {
         Self { files, apply }
     }
 

@@ -1,7 +1,7 @@
 //! openraft behind our own facade: its types, our encoding of them, its storage over the journal and the state.
 //! No other module of this crate stores or sends an openraft type as it is.
 
-pub(crate) mod apply_thread;
+pub(crate) mod applier;
 pub(crate) mod checkpoints;
 pub(crate) mod codec;
 pub(crate) mod log_store;
@@ -16,8 +16,11 @@ use std::fmt;
 use bytes::Bytes;
 use openraft::alias::{LogIdOf, StoredMembershipOf, VoteOf};
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::rt::deterministic_rng::DeterministicRng;
+use openraft_rt_tokio::TokioRuntime;
 use quorate_core::batch::{Batch, Entry, Outcome};
 use quorate_core::id::NodeId;
+use quorate_core::seam::Entropy;
 
 use crate::member::{Member, MembershipView};
 
@@ -28,7 +31,21 @@ openraft::declare_raft_types!(
         R = Reply,
         NodeId = u64,
         Node = Member,
+        AsyncRuntime = DeterministicRng<TokioRuntime>,
 );
+
+/// What openraft's random waits before elections come from.
+pub(crate) fn new_seed(entropy: &dyn Entropy) -> u64 {
+    let mut seed = [0; 8];
+    entropy.fill(&mut seed);
+    u64::from_be_bytes(seed)
+}
+
+/// Makes or runs a Raft with such a seed; all its tasks descend from there. Nothing else of openraft that is used here begins
+/// tasks or draws numbers, which it could not elsewhere.
+pub(crate) fn seeded<F: Future>(seed: u64, work: F) -> impl Future<Output = F::Output> {
+    DeterministicRng::<TokioRuntime>::scope(seed, work)
+}
 
 pub(crate) type LogId = LogIdOf<TypeConfig>;
 pub(crate) type Vote = VoteOf<TypeConfig>;

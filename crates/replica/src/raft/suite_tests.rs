@@ -12,9 +12,9 @@ use quorate_core::id::{ClusterId, GroupId, NodeId};
 use quorate_core::level::Levels;
 use quorate_core::seam::Entropy;
 use quorate_journal::disk::RealDisk;
-use quorate_journal::{JournalConfig, JournalIds};
+use quorate_journal::{Driver, JournalConfig, JournalIds};
 
-use super::apply_thread::ApplyThread;
+use super::applier::Applier;
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::{LeaderId, LogId, RaftEntry, TypeConfig};
@@ -46,7 +46,9 @@ impl Stores {
         let journal = JournalConfig { segment_bytes: 1 << 20, ..Default::default() };
         let config = LogConfig { journal, purge_needs_checkpoint: false, ..Default::default() };
         let (log, _) = Log::create(&dir.path().join("journal"), ids, config, disk.clone(), Arc::new(Salt))?;
-        let writer = LogWriter::spawn(log, Box::new(|e| panic!("{e}")))?;
+        // The suite takes the folders away from under its stores.
+        let driver = Driver::Simulation(Arc::new(|_| ()));
+        let writer = LogWriter::spawn(log, &driver)?;
         let files = Arc::new(StateFiles::open(disk, dir.path(), 1 << 20, 0)?);
         let open = move |files: Arc<StateFiles>| {
             State::open(files.store()?, cluster, group, Arc::new(NoService), Levels::default(), None)
@@ -56,7 +58,7 @@ impl Stores {
         let sequences = Sequences::new(ids.node, 1, &Salt);
         let shared = Arc::new(Shared::new(Arc::new(NoService), Members::new(None), sequences));
         let reopen = move |files: Arc<StateFiles>| open(files).map_err(std::io::Error::other);
-        let apply = ApplyThread::spawn(state, files.clone(), writer.clone(), shared.clone(), reopen)?;
+        let apply = Applier::spawn(state, files.clone(), writer.clone(), shared.clone(), &driver, reopen)?;
         Ok((dir, LogStore::new(NodeId(1), writer, shared.applied())?, Machine::new(files, Arc::new(apply))))
     }
 }

@@ -7,7 +7,7 @@ use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::async_runtime::watch::WatchReceiver;
 use quorate_core::id::NodeId;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
@@ -176,18 +176,14 @@ async fn take(
     mut parts: Streaming<pb::SnapshotPart>,
 ) -> Result<Incoming, Status> {
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
-    let (done, result) = oneshot::channel();
     let (here, runtime, ranges) = (node.clone(), Handle::current(), header.ranges);
-    // One thread for one stream: it waits for the disk. It ends when the stream does.
-    let thread =
-        std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-            let before = here.receiving.gone_on_with(ranges).map(|incoming| incoming.again(index));
-            let incoming = before.map_or_else(|| here.base.files.receive(index), Ok).map_err(IncomingError::Io);
-            drop(done.send(
-                incoming.and_then(|incoming| write_all(&here, &runtime, me, Unframer::new(identity, incoming), rx)),
-            ));
-        });
-    thread.map_err(IncomingError::Io)?;
+    // It waits for the disk. It ends when the stream does.
+    let writing = node.base.driver.start("snapshot", async move {
+        let before = here.receiving.gone_on_with(ranges).map(|incoming| incoming.again(index));
+        let incoming = before.map_or_else(|| here.base.files.receive(index), Ok).map_err(IncomingError::Io)?;
+        write_all(&here, &runtime, me, Unframer::new(identity, incoming), rx).await
+    });
+    let writing = writing.map_err(IncomingError::Io)?;
     loop {
         if node.base.journal.low_space() {
             // What was written of it goes with the writer.
@@ -200,11 +196,10 @@ async fn take(
             break;
         }
     }
-    let result = result.await.map_err(|_| Status::internal("the snapshot's writer ended early"))?;
-    Ok(result?)
+    Ok(writing.await.map_err(|e| Status::internal(e.to_string()))??)
 }
 
-fn write_all(
+async fn write_all(
     node: &Arc<Node>,
     runtime: &Handle,
     me: u64,
@@ -212,7 +207,7 @@ fn write_all(
     mut rx: mpsc::Receiver<Part>,
 ) -> Result<Incoming, IncomingError> {
     loop {
-        match rx.blocking_recv() {
+        match rx.recv().await {
             Some(Part::Frame(frame)) => unframer.frame(&frame)?,
             Some(Part::Range(range)) => unframer.range(&range)?,
             Some(Part::Trailer(trailer)) => return unframer.finish(&trailer),

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use openraft::vote::RaftLeaderId;
 use quorate_core::id::{ClusterId, GroupId};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_journal::disk::RealDisk;
 use quorate_journal::testing::{Rng, seed};
+use tokio::sync::mpsc;
 
 use super::send::parts;
 use super::wire::{Unframer, header, ranges_in, ranges_out};
@@ -70,19 +72,12 @@ impl State {
     fn sent(&self, index: u64, held: &[KeyRange]) -> (Identity, Vec<Part>) {
         let identity = self.identity(index);
         let vote = Vote { leader_id: LeaderId::new(1, 1), committed: true };
-        let mut all = Vec::new();
-        let sent = parts(
-            self,
-            header(&vote, Vec::new(), Default::default(), &identity, held),
-            &identity,
-            held,
-            &|| false,
-            &mut |part| {
-                all.push(part);
-                Ok(())
-            },
-        );
-        sent.expect("readable");
+        let header = header(&vote, Vec::new(), Default::default(), &identity, held);
+        // No part of it waits for one to be taken.
+        let (to, mut parts_sent) = mpsc::channel(1 << 16);
+        let sent = parts(self, header, &identity, held, &to).now_or_never();
+        sent.expect("there is room").expect("readable");
+        let mut all: Vec<_> = std::iter::from_fn(|| parts_sent.try_recv().ok()).collect();
         all.remove(0);
         (identity, all)
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use quorate_core::record_key::RecordKey;
+use quorate_journal::Driver;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,6 +41,7 @@ pub(crate) enum SendError {
 
 /// Sends a view; returns the receiver's vote once it is installed there.
 pub(crate) async fn send(
+    driver: &Driver,
     link: &Link,
     stream: &Stream,
     vote: Vote,
@@ -51,14 +53,17 @@ pub(crate) async fn send(
     let held = bounded(ASK_LIMIT, link.snapshot().held_snapshot(pb::HeldSnapshotRequest {})).await;
     let held = held.map(ranges_in).unwrap_or_default();
     let (tx, rx) = mpsc::channel(QUEUE_LEN);
-    // One thread for one stream: reading the state waits for the disk. It ends when the stream does.
-    std::thread::Builder::new().name("snapshot".into()).spawn(move || {
-        let header = header(&vote, grants, level, &identity, &held);
-        if let Err(error) = read_all(&*view, header, &identity, &held, &tx) {
+    let header = header(&vote, grants, level, &identity, &held);
+    // Reading the state waits for the disk. It ends when the stream does.
+    let reading = driver.start("snapshot", async move {
+        match parts(&*view, header, &identity, &held, &tx).await {
             // Without its trailer the receiver refuses what it has.
-            tracing::error!(%error, "the state can't be read for a snapshot");
+            Err(error) if !tx.is_closed() => tracing::error!(%error, "the state can't be read for a snapshot"),
+            // Whoever waits for the parts may have gone; then there is nothing more to do.
+            _ => {}
         }
-    })?;
+    });
+    drop(reading?);
     let taken = Arc::new(AtomicU64::new(0));
     let parts = {
         let taken = taken.clone();
@@ -93,52 +98,43 @@ async fn stalled(taken: &AtomicU64) {
     }
 }
 
-fn read_all(
-    view: &dyn View,
-    header: Part,
-    identity: &Identity,
-    held: &[KeyRange],
-    tx: &mpsc::Sender<Part>,
-) -> io::Result<()> {
-    let mut send = |part| tx.blocking_send(part).map_err(|_| gone());
-    match parts(view, header, identity, held, &|| tx.is_closed(), &mut send) {
-        // Whoever waits for the parts may have gone; then there is nothing more to do.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
-    }
-}
-
 fn gone() -> io::Error {
     io::ErrorKind::BrokenPipe.into()
 }
 
-/// All parts of a snapshot for who holds these ranges of one, until it is unwanted.
-pub(super) fn parts(
+/// Sends all parts of a snapshot for who holds these ranges of one.
+pub(super) async fn parts(
     view: &dyn View,
     header: Part,
     identity: &Identity,
     held: &[KeyRange],
-    unwanted: &dyn Fn() -> bool,
-    send: &mut dyn FnMut(Part) -> io::Result<()>,
+    to: &mpsc::Sender<Part>,
 ) -> io::Result<()> {
     let (mut framer, mut after) = (Framer::new(identity), None);
-    send(header)?;
+    send_all([header], to).await?;
     for range in held {
         let here = || Records::between(view, after, Some(&range.upto));
-        let kept = same(here(), range, unwanted)?;
-        framer.range(&range.upto, kept).try_for_each(&mut *send)?;
+        let kept = same(here(), range, || to.is_closed())?;
+        send_all(framer.range(&range.upto, kept), to).await?;
         if kept.is_none() {
-            send_records(here(), &mut framer, send)?;
+            send_records(here(), &mut framer, to).await?;
         }
         after = Some(&range.upto[..]);
     }
-    send_records(Records::between(view, after, None), &mut framer, send)?;
+    send_records(Records::between(view, after, None), &mut framer, to).await?;
     let (last, trailer) = framer.finish();
-    last.into_iter().chain([trailer]).try_for_each(send)
+    send_all(last.into_iter().chain([trailer]), to).await
+}
+
+async fn send_all(parts: impl IntoIterator<Item = Part>, to: &mpsc::Sender<Part>) -> io::Result<()> {
+    for part in parts {
+        to.send(part).await.map_err(|_| gone())?;
+    }
+    Ok(())
 }
 
 /// How many records are in a range, if they are those that the receiver holds. A range may be all of the state.
-fn same(mut records: Records<'_>, range: &KeyRange, unwanted: &dyn Fn() -> bool) -> io::Result<Option<u64>> {
+fn same(mut records: Records<'_>, range: &KeyRange, unwanted: impl Fn() -> bool) -> io::Result<Option<u64>> {
     let mut here = RangeHash::default();
     while let Some(page) = records.next_page(PAGE_LEN)? {
         if unwanted() {
@@ -149,13 +145,11 @@ fn same(mut records: Records<'_>, range: &KeyRange, unwanted: &dyn Fn() -> bool)
     Ok((here.finish() == range.hash).then(|| here.records()))
 }
 
-fn send_records(
-    mut records: Records<'_>,
-    framer: &mut Framer,
-    send: &mut dyn FnMut(Part) -> io::Result<()>,
-) -> io::Result<()> {
+async fn send_records(mut records: Records<'_>, framer: &mut Framer, to: &mpsc::Sender<Part>) -> io::Result<()> {
     while let Some(page) = records.next_page(PAGE_LEN)? {
-        page.iter().filter_map(|(key, value)| framer.push(key, value)).try_for_each(&mut *send)?;
+        for (key, value) in &page {
+            send_all(framer.push(key, value), to).await?;
+        }
     }
     Ok(())
 }

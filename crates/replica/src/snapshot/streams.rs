@@ -42,12 +42,21 @@ impl Streams {
 
     /// Ends all: the log, or their views, can't be kept for them any longer. Returns how many there were.
     pub(crate) fn cancel(&self) -> usize {
+        self.cancel_below(u64::MAX)
+    }
+
+    /// Ends those whose receivers would go on from before this index. Returns how many there were.
+    pub(crate) fn cancel_below(&self, index: u64) -> usize {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = std::mem::take(&mut running.streams);
-        for (_, switch) in streams.values() {
-            switch.send_replace(true);
-        }
-        streams.len()
+        let before = running.streams.len();
+        running.streams.retain(|_, (from, switch)| {
+            let ends = *from < index;
+            if ends {
+                switch.send_replace(true);
+            }
+            !ends
+        });
+        before - running.streams.len()
     }
 }
 
@@ -80,7 +89,11 @@ mod tests {
         assert_eq!(streams.lowest(), Some(7));
         drop(seven);
         assert_eq!(streams.lowest(), Some(9));
+        assert_eq!(streams.cancel_below(9), 0);
         assert!(nine.cancelled().now_or_never().is_none());
+        let eight = streams.begin(8);
+        assert_eq!((streams.cancel_below(9), streams.lowest()), (1, Some(9)));
+        assert!(eight.cancelled().now_or_never().is_some() && nine.cancelled().now_or_never().is_none());
         assert_eq!(streams.cancel(), 1);
         assert_eq!(streams.lowest(), None);
         assert!(nine.cancelled().now_or_never().is_some());

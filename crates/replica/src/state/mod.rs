@@ -37,5 +37,6 @@ pub use meta::{Meta, stands_at};
 pub use ranges::{KeyRange, RangeHash};
 pub use session::{outcome_of, session_of};
 pub use store::Store;
-pub use verify::{scrub_state, verify_state};
+pub use verify::verify_state;
+pub(crate) use verify::{scrub_state, verify_on};
 pub use writer::{State, StateError};

@@ -27,8 +27,8 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     /// A table takes no writes while it is being frozen.
     writing: Mutex<()>,
-    /// One flush at a time.
-    flushing: Mutex<()>,
+    /// A flush is under way.
+    flushing: AtomicBool,
     failed: AtomicBool,
     table_bytes: usize,
 }
@@ -70,7 +70,7 @@ impl Store {
             layers: RwLock::new(layers),
             engine,
             writing: Mutex::default(),
-            flushing: Mutex::default(),
+            flushing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             table_bytes,
         }))
@@ -117,18 +117,25 @@ impl Store {
     /// # Errors
     /// When `before` or the engine fails; nothing is written any more then.
     pub fn flush(&self, before: impl FnOnce(&dyn View) -> io::Result<()>) -> io::Result<Option<Arc<dyn View>>> {
-        let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(flush) = self.begin_flush()? else { return Ok(None) };
+        before(flush.view())?;
+        flush.finish().map(Some)
+    }
+
+    /// The same for who has to wait for others in the middle. One flush at a time.
+    ///
+    /// # Errors
+    /// When one is under way, or has failed.
+    pub fn begin_flush(&self) -> io::Result<Option<Flush<'_>>> {
         self.check_usable()?;
-        let Some(frozen) = self.freeze() else { return Ok(None) };
-        let base = before(&frozen).and_then(|()| self.commit(&frozen));
-        let base = base.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
-        let written = self.change(|layers| {
-            (layers.base, layers.base_seq) = (base.clone(), frozen.seq);
-            layers.frozen.take()
-        });
-        // Large: not to be freed under the lock.
-        drop(written);
-        Ok(Some(base))
+        if self.flushing.swap(true, Ordering::Acquire) {
+            return Err(io::Error::other("the state is being made durable already"));
+        }
+        let frozen = self.freeze();
+        if frozen.is_none() {
+            self.flushing.store(false, Ordering::Release);
+        }
+        Ok(frozen.map(|frozen| Flush { store: self, frozen, done: false }))
     }
 
     /// Has writes go to a fresh table from now on; returns all until now, whose active table stays empty.
@@ -170,6 +177,45 @@ impl Store {
             true => Err(io::Error::other("the state could not be made durable before, and must be opened again")),
             false => Ok(()),
         }
+    }
+}
+
+/// What is about to become durable. Once it is given up nothing is written any more: what is frozen stands in the way.
+pub struct Flush<'a> {
+    store: &'a Store,
+    frozen: Layers,
+    done: bool,
+}
+
+impl Flush<'_> {
+    /// What will be durable.
+    pub fn view(&self) -> &dyn View {
+        &self.frozen
+    }
+
+    /// Makes it so; returns exactly that.
+    ///
+    /// # Errors
+    /// When the engine fails; nothing is written any more then.
+    pub fn finish(mut self) -> io::Result<Arc<dyn View>> {
+        let base = self.store.commit(&self.frozen)?;
+        let written = self.store.change(|layers| {
+            (layers.base, layers.base_seq) = (base.clone(), self.frozen.seq);
+            layers.frozen.take()
+        });
+        self.done = true;
+        // Large: not to be freed under the lock.
+        drop(written);
+        Ok(base)
+    }
+}
+
+impl Drop for Flush<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.store.failed.store(true, Ordering::Relaxed);
+        }
+        self.store.flushing.store(false, Ordering::Release);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::ops::Bound;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use quorate_journal::Driver;
 use tokio::time::Instant;
 
 use super::digest::LtHash;
@@ -24,14 +24,36 @@ const RESTS: u32 = 3;
 const REST_MAX: Duration = Duration::from_millis(200);
 
 /// Scans a whole view against its own digest; returns the number of records. This is what catches lost, added,
-/// changed and rolled-back records, on any engine; it takes seconds for a million records, on a few threads, in
-/// constant memory.
+/// changed and rolled-back records, on any engine, in constant memory.
 ///
 /// # Errors
 /// [`StateError::Mismatch`], or the engine failed.
 pub fn verify_state(view: &dyn View) -> Result<u64, StateError> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    compare(view, threads, &|_| Ok(()))
+    let (pages, mut sum) = (Pages::default(), Sum::default());
+    while pages.add_next(view, &mut sum)? {}
+    compare(view, &sum)
+}
+
+/// The same on a few of the driver's threads: it takes seconds for a million records.
+///
+/// # Errors
+/// As [`verify_state`].
+pub(crate) async fn verify_on(driver: &Driver, view: &Arc<dyn View>) -> Result<u64, StateError> {
+    let pages = Arc::new(Pages::default());
+    let part = || {
+        let (view, pages, mut sum) = (view.clone(), pages.clone(), Sum::default());
+        async move {
+            while pages.add_next(&*view, &mut sum)? {}
+            Ok::<_, io::Error>(sum)
+        }
+    };
+    let others: Vec<_> =
+        (1..driver.parallelism(THREADS_MAX)).map(|_| driver.start("verify", part())).collect::<io::Result<_>>()?;
+    let mut sum = part().await?;
+    for other in others {
+        sum.merge(&other.await??);
+    }
+    compare(&**view, &sum)
 }
 
 /// The same beside other work: on one thread, which rests most of the time, and ends early once `stopping` says so. Not
@@ -39,76 +61,65 @@ pub fn verify_state(view: &dyn View) -> Result<u64, StateError> {
 ///
 /// # Errors
 /// As [`verify_state`]; `Interrupted` when it ended early.
-pub fn scrub_state(view: &dyn View, stopping: &(dyn Fn() -> bool + Sync)) -> Result<u64, StateError> {
-    compare(view, 1, &|worked| {
-        if stopping() {
-            return Err(io::ErrorKind::Interrupted.into());
+pub(crate) async fn scrub_state(view: &Arc<dyn View>, stopping: impl Fn() -> bool) -> Result<u64, StateError> {
+    let (pages, mut sum) = (Pages::default(), Sum::default());
+    loop {
+        let began = Instant::now();
+        if !pages.add_next(&**view, &mut sum)? {
+            return compare(&**view, &sum);
         }
-        thread::sleep((worked * RESTS).min(REST_MAX));
-        Ok(())
-    })
+        if stopping() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+        }
+        tokio::time::sleep((began.elapsed() * RESTS).min(REST_MAX)).await;
+    }
 }
 
-/// What happens between two steps of a scan; it is told how long the last one took.
-type Pause<'a> = &'a (dyn Fn(Duration) -> io::Result<()> + Sync);
-
-fn compare(view: &dyn View, threads: usize, pause: Pause<'_>) -> Result<u64, StateError> {
+/// Whether that is what the view's own digest says; how many records it is.
+fn compare(view: &dyn View, sum: &Sum) -> Result<u64, StateError> {
     let (meta, stored) = (Meta::read(view)?, Meta::read_digest(view)?);
-    let pages = Pages { view, after: Mutex::default() };
-    let work = || -> io::Result<(LtHash, u64)> {
-        let (mut digest, mut records) = (LtHash::default(), 0);
-        loop {
-            let began = Instant::now();
-            let page = pages.next()?;
-            if page.is_empty() {
-                return Ok((digest, records));
-            }
-            records += page.len() as u64;
-            for (key, value) in &page {
-                digest.add(key, value);
-            }
-            pause(began.elapsed())?;
-        }
-    };
-    let (mut digest, mut records) = (LtHash::default(), 0);
-    thread::scope(|scope| -> io::Result<()> {
-        // Those of the one scan; they end with it.
-        let others: Vec<_> = (1..threads)
-            .map(|_| thread::Builder::new().name("verify".into()).spawn_scoped(scope, work))
-            .collect::<io::Result<_>>()?;
-        let mut parts = vec![work()?];
-        for other in others {
-            parts.push(other.join().map_err(|_| io::Error::other("a scanning thread ended early"))??);
-        }
-        for (part, n) in parts {
-            digest.merge(&part);
-            records += n;
-        }
-        Ok(())
-    })?;
-    if digest == stored {
-        Ok(records)
-    } else {
-        Err(StateError::Mismatch { index: meta.applied.map(|(index, _)| index), records })
+    match sum.digest == stored {
+        true => Ok(sum.records),
+        false => Err(StateError::Mismatch { index: meta.applied.map(|(index, _)| index), records: sum.records }),
+    }
+}
+
+/// What some of the records add up to.
+#[derive(Default)]
+struct Sum {
+    digest: LtHash,
+    records: u64,
+}
+
+impl Sum {
+    fn merge(&mut self, other: &Self) {
+        self.digest.merge(&other.digest);
+        self.records += other.records;
     }
 }
 
 /// Everything before what is no record, page by page, each handed out once: whatever stands between tables counts too. Who
 /// takes a page reads it and then hashes it, which takes longer, so that threads hardly wait for one another; nothing is
-/// assumed of how keys are spread.
-struct Pages<'a> {
-    view: &'a dyn View,
-    after: Mutex<Option<Vec<u8>>>,
-}
+/// assumed of how keys are spread. The last key that was handed out.
+#[derive(Default)]
+struct Pages(Mutex<Option<Vec<u8>>>);
 
-impl Pages<'_> {
-    fn next(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut after = self.after.lock().unwrap_or_else(PoisonError::into_inner);
+impl Pages {
+    fn next(&self, view: &dyn View) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut after = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let page = self.view.scan((from, Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
+        let page = view.scan((from, Bound::Excluded(&RECORDS_END)), SCAN_STEP)?;
         if let Some((last, _)) = page.last() {
             *after = Some(last.clone());
         }
         Ok(page)
+    }
+
+    /// Adds the next page; false: there is none.
+    fn add_next(&self, view: &dyn View, sum: &mut Sum) -> io::Result<bool> {
+        let page = self.next(view)?;
+        page.iter().for_each(|(key, value)| sum.digest.add(key, value));
+        sum.records += page.len() as u64;
+        Ok(!page.is_empty())
     }
 }

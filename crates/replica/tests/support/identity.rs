@@ -7,7 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use quorate_replica::NodeIdentity;
 
-pub struct SoftIdentity(EcdsaKeyPair);
+pub struct SoftIdentity(pub EcdsaKeyPair);
 
 impl Default for SoftIdentity {
     fn default() -> Self {

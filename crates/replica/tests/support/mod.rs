@@ -9,6 +9,8 @@
 pub mod disk;
 pub mod identity;
 pub mod net;
+pub mod sim;
+pub mod sim_net;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seam::{BootClock, Entropy, WallClock};
 use quorate_core::session::{Claim, Open, Session};
 use quorate_core::time::ConfirmedTime;
+use quorate_journal::Driver;
 use quorate_replica::{
     BatchVerifier, CompactionConfig, Introduction, KeyHolder, MadeOwnKey, Marks, Member, MembershipError, NodeIdentity,
     OwnKey, OwnKeys, PeerHandler, PeerIdentity, Problem, ReadRecord, Replica, ReplicaConfig, Roster, SealCheck, World,
@@ -344,6 +347,7 @@ impl Site {
             marks: self.token.clone(),
             identity: self.identity.clone(),
             boot_clock: self.boot.clone(),
+            driver: Driver::Process,
         }
     }
 

@@ -21,7 +21,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`] and those of the verb; those of every change ([`crate::records`]).
     pub async fn commit<D: Decide>(&self, call: &Call, request: &D) -> Result<D::Answer, Error> {
-        self.metered(request.action(), self.change(call, request, Secrets::default())).await
+        self.metered(call, request.action(), self.change(call, request, Secrets::default())).await
     }
 
     /// Creates as many keys as wanted, in as many batches as that takes; each batch happens wholly or not at all. After
@@ -31,7 +31,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`]; the token was used for another request; those of every change.
     pub async fn create_many(&self, call: &Call, request: &CreateMany) -> Result<Vec<KeyView>, Error> {
-        self.metered(Action::CreateMany, self.parts(call, request)).await
+        self.metered(call, Action::CreateMany, self.parts(call, request)).await
     }
 
     async fn parts(&self, call: &Call, request: &CreateMany) -> Result<Vec<KeyView>, Error> {

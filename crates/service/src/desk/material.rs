@@ -19,7 +19,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`]; a wrapping key of another kind than RSA; the key takes no material.
     pub async fn import_parameters(&self, call: &Call, request: ImportParameters) -> Result<Parameters, Error> {
-        self.metered(Action::ImportParameters, self.parameters(call, request)).await
+        self.metered(call, Action::ImportParameters, self.parameters(call, request)).await
     }
 
     async fn parameters(&self, call: &Call, request: ImportParameters) -> Result<Parameters, Error> {
@@ -44,7 +44,7 @@ impl Kms {
     /// [`Error::Denied`]; the token is not for this key, or too old; what does not unwrap, or is no key of that kind, or not the
     /// material that the key had before; those of every change.
     pub async fn import(&self, call: &Call, request: Import) -> Result<VersionView, Error> {
-        self.metered(Action::ImportMaterial, self.unwrap_and_put(call, request)).await
+        self.metered(call, Action::ImportMaterial, self.unwrap_and_put(call, request)).await
     }
 
     async fn unwrap_and_put(&self, call: &Call, request: Import) -> Result<VersionView, Error> {
@@ -61,7 +61,7 @@ impl Kms {
     /// [`Error::Denied`]; the key is not for that, or in a state in which it is not exported; the wrapping key can't wrap it; the
     /// first time, those of every change.
     pub async fn export(&self, call: &Call, request: Export) -> Result<Exported, Error> {
-        self.metered(request.action(), self.note_and_export(call, request)).await
+        self.metered(call, request.action(), self.note_and_export(call, request)).await
     }
 
     async fn note_and_export(&self, call: &Call, request: Export) -> Result<Exported, Error> {

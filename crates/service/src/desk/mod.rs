@@ -24,10 +24,10 @@ use quorate_core::id::Lineage;
 use tokio::time::Instant;
 
 pub use self::page::{CHUNK, Listing, Page, PageToken};
-pub use self::perform::{Tools, Use, UseFacts};
+pub use self::perform::{Told, Tools, Use, UseFacts};
 pub use self::stock::Stock;
 
-use crate::call::Metered;
+use crate::call::{Call, Metered};
 use crate::duty::Duties;
 use crate::error::Error;
 use crate::records::Records;
@@ -66,7 +66,7 @@ impl Kms {
         kms
     }
 
-    fn open(config: KmsConfig) -> Arc<Self> {
+    pub(crate) fn open(config: KmsConfig) -> Arc<Self> {
         let KmsConfig { records, keyring_box, hot_bytes, meter } = config;
         let hot = Arc::new(HotView::new(hot_bytes));
         let keyring_watch = Arc::new(KeyringWatch::new(hot.clone(), records.barrier.clone(), keyring_box));
@@ -94,9 +94,14 @@ impl Kms {
     }
 
     /// What every call ends with.
-    async fn metered<T>(&self, action: Action, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn metered<T>(
+        &self,
+        call: &Call,
+        action: Action,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         let began = Instant::now();
-        let answer = work.await;
+        let answer = work.await.map_err(|e| e.told_to(&call.caller.principal));
         self.meter.answered(action, answer.as_ref().map(drop).map_err(Error::reason), began.elapsed());
         answer
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Kms;
 use crate::call::Call;
 use crate::error::Error;
+use crate::records::Records;
 use crate::records::facts::unreadable;
 
 /// Records read in one go, before other requests get their turn.
@@ -96,7 +97,7 @@ impl Kms {
     /// [`Error::Denied`]; [`Error::Invalid`] for a token of another list; [`Error::Sealed`], [`Error::Unavailable`] and
     /// [`Error::Damaged`].
     pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error> {
-        self.metered(request.action(), self.read_page(call, &request)).await
+        self.metered(call, request.action(), self.read_page(call, &request)).await
     }
 
     async fn read_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error> {
@@ -107,24 +108,20 @@ impl Kms {
         drop(facts);
 
         let mut last = token.map(|token| token.0);
+        let mut walk = Walk::after(last.clone(), &self.records, &view, request);
         let (mut items, mut read) = (Vec::new(), 0);
-        loop {
-            let more = {
-                let keyring = self.records.barrier.keyring()?;
-                let rows = request.rows(&keyring, &view, last.as_ref()).map_err(unreadable)?;
-                let more = rows.len() == CHUNK;
-                for (key, _, value) in rows {
-                    if items.len() == request.page_len().get() {
-                        // One record more than fits: there is a next page, and it begins with it.
-                        return Ok(Page { items, next: last.map(PageToken) });
-                    }
-                    items.extend(request.item(self.records.barrier.record(&keyring, &key, None, &value)?));
-                    last = Some(key);
+        while let Some(step) = walk.step()? {
+            for found in step {
+                if items.len() == request.page_len().get() {
+                    // One record more than fits: there is a next page, and it begins with it.
+                    return Ok(Page { items, next: last.map(PageToken) });
                 }
-                more
-            };
-            if !more {
-                return Ok(Page { items, next: None });
+                let (key, item) = found?;
+                items.extend(item);
+                last = Some(key);
+            }
+            if walk.ended {
+                break;
             }
             read += CHUNK;
             if read >= READ_PER_PAGE_MAX {
@@ -135,5 +132,45 @@ impl Kms {
             }
             tokio::task::yield_now().await;
         }
+        Ok(Page { items, next: None })
+    }
+}
+
+/// A walk through a list on one view, in steps between which other requests get their turn.
+pub(super) struct Walk<'a, L> {
+    records: &'a Records,
+    view: &'a View,
+    list: &'a L,
+    last: Option<RecordKey>,
+    /// Nothing follows the step before.
+    ended: bool,
+}
+
+impl<'a, L: Listing> Walk<'a, L> {
+    /// What follows `last`.
+    pub(super) fn after(last: Option<RecordKey>, records: &'a Records, view: &'a View, list: &'a L) -> Self {
+        Self { records, view, list, last, ended: false }
+    }
+
+    /// At most [`CHUNK`] records, each with the item that it is, if it is one; none once it has ended.
+    ///
+    /// # Errors
+    /// When storage fails, or the desk is closed.
+    #[expect(clippy::type_complexity, reason = "a step's records are opened one by one, as far as they are wanted")]
+    pub(super) fn step(
+        &mut self,
+    ) -> Result<Option<impl Iterator<Item = Result<(RecordKey, Option<L::Item>), Error>> + use<'a, L>>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        let keyring = self.records.barrier.keyring()?;
+        let rows = self.list.rows(&keyring, self.view, self.last.as_ref()).map_err(unreadable)?;
+        self.ended = rows.len() < CHUNK;
+        self.last = rows.last().map(|(key, ..)| key.clone());
+        let (records, list) = (self.records, self.list);
+        Ok(Some(rows.into_iter().map(move |(key, _, value)| {
+            let record = records.barrier.record(&keyring, &key, None, &value)?;
+            Ok((key, list.item(record)))
+        })))
     }
 }

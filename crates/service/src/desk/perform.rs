@@ -24,8 +24,35 @@ use crate::view::{Gap, HotFacts};
 const ROUND_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Facts that uses gather from.
-pub trait UseFacts: Materials<Material = Arc<Material>> {}
-impl<F: Materials<Material = Arc<Material>>> UseFacts for F {}
+pub trait UseFacts: Materials<Material = Arc<Material>, Error: Told + From<Error>> {}
+impl<F: Materials<Material = Arc<Material>, Error: Told + From<Error>>> UseFacts for F {}
+
+/// Why facts could not be had, or a request is refused: which of both.
+pub trait Told: Sized {
+    /// The refusal of the request.
+    ///
+    /// # Errors
+    /// Itself, when it says nothing about the request.
+    fn refusal(self) -> Result<Error, Self>;
+}
+
+impl Told for Error {
+    fn refusal(self) -> Result<Error, Self> {
+        match self {
+            Self::Denied(_) | Self::Refused(_) | Self::Invalid(_) => Ok(self),
+            other => Err(other),
+        }
+    }
+}
+
+impl Told for Gap {
+    fn refusal(self) -> Result<Error, Self> {
+        match self {
+            Self::Missing => Err(self),
+            Self::Error(e) => e.refusal().map_err(Self::Error),
+        }
+    }
+}
 
 /// A request that uses what is there and changes nothing.
 pub trait Use: Send + Sync + 'static {
@@ -76,7 +103,7 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`] and those of the verb; [`Error::Sealed`], [`Error::Unavailable`] and [`Error::Damaged`].
     pub async fn perform<U: Use>(&self, call: &Call, request: U) -> Result<U::Answer, Error> {
-        self.metered(request.action(), self.use_facts(call, Arc::new(request))).await
+        self.metered(call, request.action(), self.use_facts(call, Arc::new(request))).await
     }
 
     pub(super) async fn use_facts<U: Use>(&self, call: &Call, request: Arc<U>) -> Result<U::Answer, Error> {
@@ -144,10 +171,7 @@ impl Kms {
     }
 
     /// What the request needs of these facts, as far as the caller may.
-    fn judged<U: Use, F: UseFacts>(&self, call: &Call, request: &U, facts: &mut F) -> Result<U::Facts, F::Error>
-    where
-        F::Error: From<Error>,
-    {
+    fn judged<U: Use, F: UseFacts>(&self, call: &Call, request: &U, facts: &mut F) -> Result<U::Facts, F::Error> {
         let mut at = Access::new(facts, &*self.policies, &call.caller, request.action());
         let gathered = request.gather(&mut at)?;
         if at.covers(&[]) { Ok(gathered) } else { Err(Error::Internal("a use asked for nothing").into()) }

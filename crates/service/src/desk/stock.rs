@@ -5,15 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quorate_core::lifecycle::KeyState;
-use quorate_core::record::Record;
 use quorate_core::request::{KeyFilter, PageLen};
 use quorate_replica::Role;
 use tokio::time::Instant;
 
-use super::{CHUNK, Kms, Listing};
+use super::Kms;
+use super::page::Walk;
 use crate::error::Error;
 use crate::operation::ListKeys;
-use crate::records::facts::unreadable;
 
 /// How often the keys are counted, at least by so much apart.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -53,30 +52,19 @@ impl Kms {
         let all = ListKeys { len: PageLen::parse(0)?, filter: KeyFilter::any(), token: Default::default() };
         let view = self.records.fresh_view(Instant::now() + FRESH_WITHIN).await?;
         let mut stock = Stock { counted_ms: self.records.replica.status().cluster_time_ms, ..Stock::default() };
-        let mut last = None;
-        loop {
-            let more = {
-                let keyring = self.records.barrier.keyring()?;
-                let rows = all.rows(&keyring, &view, last.as_ref()).map_err(unreadable)?;
-                for (key, _, value) in &rows {
-                    if let Record::Key(found) = self.records.barrier.record(&keyring, key, None, value)? {
-                        match found.state {
-                            KeyState::Enabled => stock.enabled += 1,
-                            KeyState::Disabled => stock.disabled += 1,
-                            KeyState::PendingDeletion { .. } => stock.pending_deletion += 1,
-                            KeyState::Destroyed => {}
-                        }
-                    }
+        let mut walk = Walk::after(None, &self.records, &view, &all);
+        while let Some(step) = walk.step()? {
+            for found in step {
+                match found?.1.map(|key| key.state) {
+                    Some(KeyState::Enabled) => stock.enabled += 1,
+                    Some(KeyState::Disabled) => stock.disabled += 1,
+                    Some(KeyState::PendingDeletion { .. }) => stock.pending_deletion += 1,
+                    Some(KeyState::Destroyed) | None => {}
                 }
-                let more = rows.len() == CHUNK;
-                last = rows.into_iter().last().map(|(key, ..)| key);
-                more
-            };
-            if !more {
-                return Ok(stock);
             }
             tokio::task::yield_now().await;
         }
+        Ok(stock)
     }
 
     /// Counts from time to time, until the desk closes or nobody holds on to it.

@@ -25,7 +25,7 @@ impl Duties {
             if !self.claim(Duty::Expire).await? {
                 break;
             }
-            match self.change(|facts| Ok(expire::decide(facts, hour, of, self.time()?)?)).await {
+            match self.change(|facts| expire::decide(facts, hour, of, self.time()?)).await {
                 Ok(erased) => done += usize::from(erased),
                 Err(Error::Refused(Refusal::NotDue { .. })) => {}
                 Err(e) => return Err(e),

@@ -33,9 +33,6 @@ use crate::node::{Node, Sealed, State, Unsealed};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long entered shares are kept.
 pub const SHARES_KEPT: Duration = Duration::from_secs(15 * 60);
-/// How long the node tries to learn of newer seals before it goes on with what it knows. Each use checks again.
-const CATCH_UP: Duration = Duration::from_secs(3);
-
 /// What a custodian's proof key signs over.
 #[derive(Clone, Debug)]
 pub struct Challenge {
@@ -305,14 +302,6 @@ impl Node {
                 retry_after.as_secs() + 1
             )),
         }
-    }
-
-    /// The state after a read index if one can be had soon: a node that was down may not know of a newer seal yet.
-    pub(crate) async fn caught_up(&self, replica: &Replica) -> Result<SealState, Error> {
-        if let Err(e) = replica.read_index(Instant::now() + CATCH_UP).await {
-            tracing::info!(%e, "no majority answers: going on with what this node knows");
-        }
-        self.seal_state(replica)
     }
 
     pub(super) fn keep_share(&self, seal: &SealState, share: Share, source: &str) -> Result<OpenProgress, Error> {

@@ -27,6 +27,8 @@ use crate::records::{EngineFacts, Records, RecordsConfig, Secrets};
 
 /// Name of the record that holds SK_aud, the key that opens audit segments.
 const AUDIT_SECRET: &str = "audit-secret-key";
+/// What an init does, in words.
+const FOUNDING: &str = "founding the cluster";
 /// How long founding may take.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -174,17 +176,24 @@ impl Node {
             Err(FoundError::AlreadyFounded(cluster)) => return Err(Error::AlreadyInitialized(cluster)),
             Err(e) => {
                 self.state.send_replace(Arc::new(State::Uninitialized(Some(replica))));
-                return Err(Error::Unavailable(e.to_string()));
+                return Err(match e {
+                    FoundError::Begun(why) => Error::Begun { what: FOUNDING.into(), why },
+                    e => Error::Unavailable(e.to_string()),
+                });
             }
         }
-        if let Err(e) = self.write_first_records(&replica, lineage, founding.keyring, &founding.audit_secret_key).await
-        {
-            // The cluster exists and its shares must be shown; these records can be made again.
-            tracing::error!(%e, "the first records of the cluster were not written");
-        }
+        let written = self.write_first_records(&replica, lineage, founding.keyring, &founding.audit_secret_key).await;
         self.watch_problems(replica.clone());
         self.watch_cluster_seal(&replica);
         self.state.send_replace(Arc::new(State::Sealed(Sealed { replica, operator_seal: None })));
+        // What they hold is made from keys that end here. Nothing can have been kept in a cluster whose shares nobody has seen.
+        written.map_err(|e| {
+            tracing::error!(%e, "the first records of the cluster were not written");
+            Error::WrongState(format!(
+                "the cluster was founded, but its first records were not written ({e}), so its shares are shown to nobody and \
+                 nothing can ever be kept in it: stop the node, move its data_dir away, and init again"
+            ))
+        })?;
         tracing::info!(by = %caller, cluster = %self.config.cluster, "cluster founded; this node is sealed");
         Ok(answer)
     }

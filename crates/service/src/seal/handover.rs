@@ -209,9 +209,9 @@ impl Node {
             match &outcome {
                 Ok(name) => tracing::info!(to = %name, "root key handed over"),
                 // Another was faster, or it has to catch up first: what it said of itself is a second old.
-                Err(why) if node.handover.may_pass(id) => tracing::debug!(to = %to(), %why, "root key not handed over"),
+                Err(why) if node.handover.may_pass(id) => tracing::debug!(to = %to(), why = why.to_string(), "root key not handed over"),
                 Err(why) => {
-                    tracing::warn!(to = %to(), %why, "the root key can't be handed over: it stays sealed, and it is tried again");
+                    tracing::warn!(to = %to(), why = why.to_string(), "the root key can't be handed over: it stays sealed, and it is tried again");
                 }
             }
             node.handover.ended(id, outcome.is_ok());

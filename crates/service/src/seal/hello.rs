@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use quorate_core::codec::{Malformed, Reader, Writer};
+use quorate_core::id::{PEER_TEXT_MAX as TEXT_LEN_MAX, peer_text};
 
 use super::operator_seal::OperatorSeal;
 use super::status::Health;
 
 const VERSION: u8 = 2;
-const TEXT_LEN_MAX: usize = 512;
 
 /// The application part of a Hello: `version u8 ‖ health u8 ‖ operator_seal (0 | 1 ‖ 16) ‖ hsm_alg u8 ‖ assurance ‖
 /// software version ‖ problem ‖ ceremony (0 | 1 ‖ id 16 ‖ threshold u8 ‖ left ms u64 ‖ entered) ‖ certificate's end ms u64
@@ -110,8 +110,7 @@ impl AppHello {
             _ => return Err(Malformed(WHAT)),
         };
         let hsm_alg = r.u8()?;
-        // It is shown on operators' terminals, where control characters would be commands.
-        let mut text = || r.text(TEXT_LEN_MAX).map(|s| s.replace(char::is_control, " "));
+        let mut text = || r.text(TEXT_LEN_MAX).map(peer_text);
         let (assurance, version, problem) = (text()?, text()?, text()?);
         let ceremony = match r.u8()? {
             0 => None,

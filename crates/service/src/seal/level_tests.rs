@@ -140,6 +140,30 @@ async fn who_was_left_behind_while_it_waited_is_not_approved_before_it_is_upgrad
     assert_eq!(shown(&n2), (2, vec![2, 2]));
 }
 
+/// Refused as it asks, and no approval lets in what is refused: what it runs now counts, not what it ran as it introduced itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_went_back_to_an_older_build_while_it_waited_is_not_approved() {
+    let rig = Rig::new();
+    let n1 = rig.speaking("n1", 2).await;
+    let shares = init(&n1, 3, 2).await.expect("founded").shares;
+    let shares: Vec<_> = shares.iter().map(|share| share.to_string()).collect();
+    unseal(&n1, &shares[..2]).await;
+    raised(&n1).await;
+    eventually("the cluster has risen", || shown(&n1).0 == 2).await;
+    let token = n1.invite(&admin(), "n2", 0, soon()).await.expect("invited").token;
+    let join =
+        || Some(crate::node::JoinConfig { addresses: vec![], token: JoinToken::parse(&token).expect("a token") });
+    let start = |level| rig.start("n2", Options { join: join(), level: Some(level), ..Options::default() });
+    let n2 = start(2).await.expect("starts");
+    let fingerprint = pending_fingerprint(&n1, "n2").await;
+    n2.shutdown().await;
+    let n2 = start(1).await.expect("starts");
+    eventually("n2 is refused", || said(&n2).contains("joining was refused")).await;
+    let refused = n1.approve(&admin(), "n2", &fingerprint, soon()).await.expect_err("it speaks no such level");
+    assert_eq!(refused.reason(), Reason::WrongState, "{refused}");
+    says_to_upgrade(&refused.to_string());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_build_that_has_left_the_first_level_behind_founds_a_cluster_at_its_own() {
     let rig = Rig::new();

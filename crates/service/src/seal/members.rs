@@ -54,7 +54,8 @@ impl Node {
     /// offered the root key. Approving again what was approved goes on where it stopped.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when nobody by that name waits; [`Error::InvalidArgument`] when its fingerprint is another.
+    /// [`Error::NotFound`] when nobody by that name waits; [`Error::InvalidArgument`] when its fingerprint is another;
+    /// [`Error::Begun`] once it is approved.
     pub async fn approve(
         &self,
         caller: &Principal,
@@ -103,7 +104,8 @@ impl Node {
         if unfinished {
             self.handover.approved(record.id);
         }
-        records.replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        let carried_out = records.replica.carry_out(serial, deadline).await.map_err(not_changed);
+        carried_out.map_err(|e| e.begun(format!("taking {name} in")))?;
         tracing::info!(by = %caller, node = %name, id = record.id.0, "member approved");
         // Half the time that is left, so that the answer still arrives.
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 2;
@@ -184,7 +186,8 @@ impl Node {
     /// Makes learners voters, all in one change.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a name that is no member; [`Error::WrongState`] when Raft's rules forbid it.
+    /// [`Error::NotFound`] for a name that is no member; [`Error::WrongState`] when Raft's rules forbid it;
+    /// [`Error::Begun`] once the roster says that they vote.
     pub async fn promote(
         &self,
         caller: &Principal,
@@ -216,7 +219,8 @@ impl Node {
         let replica = &records.replica;
         replica.may_promote(ids, deadline).await.map_err(not_changed)?;
         let (_, serial) = records.change(deadline, Secrets::default(), promoting).await?.answer;
-        replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+        let carried_out = replica.carry_out(serial, deadline).await.map_err(not_changed);
+        carried_out.map_err(|e| e.begun(format!("promoting {}", names.join(", "))))?;
         let status = replica.status();
         let voters: Vec<_> = status.voters().collect();
         let called: Vec<_> = voters.iter().filter_map(|id| status.members().get(id).map(|m| m.name.as_str())).collect();

@@ -5,6 +5,7 @@
 
 mod abort;
 mod announce;
+mod catch_up;
 pub(crate) mod ceremony;
 mod challenge;
 mod clock;
@@ -33,8 +34,7 @@ pub mod verdict;
 #[cfg(test)]
 mod level_tests;
 #[cfg(test)]
-#[path = "../../tests/support/mod.rs"]
-pub(crate) mod support;
+pub(crate) use crate::testing::node as support;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a name that is no member; [`Error::WrongState`] when the rest would lose its quorum, or
-    /// when it is this node itself: then nothing was done.
+    /// when it is this node itself: then nothing was done. [`Error::Begun`] once its vote is taken.
     pub async fn remove_member(&self, caller: &Principal, name: &str, deadline: Instant) -> Result<Removed, Error> {
         authorize::<ManageCluster>(caller)?;
         if name == self.config.name.as_str() {
@@ -102,16 +102,35 @@ impl Node {
         let id = id.ok_or_else(|| Error::NotFound(format!("nobody called {name} is a member")))?;
         // While the voters change, those that go count still; from then on it is the roster that cuts off.
         let serial = records.commit_roster(deadline, |now| now.demoting(id)).await?;
-        replica.carry_out(serial, deadline).await.map_err(not_changed)?;
-        tracing::info!(by = %caller, node = %name, "a member that is being removed has no vote any more");
-        let roster = records.fresh_view(deadline).await?.roster().map_err(unreadable)?;
-        if record.is_some() || roster.is_some_and(|(_, signed)| signed.roster().members.contains_key(&id)) {
-            let serial = self.rotate_without(&opened, name, id, deadline).await?;
-            replica.carry_out(serial, deadline).await.map_err(not_changed)?;
-        }
-        let root_generation = self.opened()?.root_key.generation();
+        let removed = self.finish_removal(&opened, name, (id, record.is_some()), serial, deadline).await?;
+        let root_generation = removed.root_generation;
         tracing::info!(by = %caller, node = %name, id = id.0, root_generation, "member removed, root key rotated");
-        Ok(Removed { id, voters: replica.status().voters().collect(), root_generation })
+        Ok(removed)
+    }
+
+    /// What follows once the roster with this serial takes the member's vote.
+    pub(super) async fn finish_removal(
+        &self,
+        opened: &Arc<Opened>,
+        name: &str,
+        (id, recorded): (NodeId, bool),
+        serial: u64,
+        deadline: Instant,
+    ) -> Result<Removed, Error> {
+        let records = &opened.records;
+        let replica = &records.replica;
+        let finish = async {
+            replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+            tracing::info!(node = %name, "a member that is being removed has no vote any more");
+            let roster = records.fresh_view(deadline).await?.roster().map_err(unreadable)?;
+            if recorded || roster.is_some_and(|(_, signed)| signed.roster().members.contains_key(&id)) {
+                let serial = self.rotate_without(opened, name, id, deadline).await?;
+                replica.carry_out(serial, deadline).await.map_err(not_changed)?;
+            }
+            let root_generation = self.opened()?.root_key.generation();
+            Ok(Removed { id, voters: replica.status().voters().collect(), root_generation })
+        };
+        finish.await.map_err(|e: Error| e.begun(format!("removing {name}")))
     }
 
     /// The batch that takes `name` out of who may open anything, and out of the roster, whose serial it answers.
@@ -179,7 +198,7 @@ impl Node {
         let serial = records.change(deadline, Secrets::default(), decide).await?.answer;
         for (member, told) in unsealed.iter().zip(told) {
             if let Err(why) = told {
-                tracing::warn!(to = %member.statement.name, %why, "it missed the rotation, and will be sealed until it asks");
+                tracing::warn!(to = %member.statement.name, why = why.to_string(), "it missed the rotation, and will be sealed until it asks");
                 self.handover.approved(member.id);
             }
         }

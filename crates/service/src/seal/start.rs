@@ -1,13 +1,13 @@
 //! Start: whose data directory is this, is what is in it whole, and does the HSM still open this node's envelope?
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quorate_core::id::NodeId;
 use quorate_crypto::SealConfigHash;
 use quorate_hsm::Hsm;
-use quorate_replica::{Introduction, OpenError, Replica, ReplicaConfig, World};
+use quorate_replica::{Closed, Introduction, OpenError, Replica, ReplicaConfig, World, refuse_peers};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -58,6 +58,7 @@ impl Node {
             problem: Mutex::default(),
             awaits_approval: AtomicBool::default(),
             certificate_ends_ms: AtomicU64::new(0),
+            closed_door: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
         match file {
@@ -98,10 +99,12 @@ impl Node {
             Ok(replica) => replica,
             Err(OpenError::Damaged(what)) => {
                 self.become_damaged(what);
+                self.tell_peers(id, Closed::Damaged);
                 return Ok(());
             }
             Err(e @ OpenError::UpgradeNeeded(_)) => {
                 self.stop(Fault::UpgradeNeeded(e.to_string()));
+                self.tell_peers(id, Closed::UpgradeNeeded);
                 return Ok(());
             }
             Err(e) => return Err(foreign(e)),
@@ -136,6 +139,16 @@ impl Node {
         self.watch_cluster_seal(&replica);
         self.watch_own_envelope(replica);
         Ok(())
+    }
+
+    /// Tells the peers of node `id` why it takes no part: else it would be one that does not answer.
+    fn tell_peers(&self, id: NodeId, why: Closed) {
+        let (net, listen, cluster) = (self.world.net.clone(), self.config.peer_listen.clone(), self.config.cluster);
+        let door = self.runtime.spawn(async move {
+            let Err(error) = refuse_peers(&*net, &listen, cluster, id, why).await;
+            tracing::warn!(%error, "the other members can't be told why this one takes no part");
+        });
+        *self.closed_door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
     }
 
     /// One proof of the HSM; returns whether there was something to prove and the HSM answered.

@@ -108,6 +108,8 @@ pub struct NodeStatus {
     pub level: Option<Level>,
     /// Empty, or what is wrong with it by its own word; of an unreachable one, why it is not heard of.
     pub problem: String,
+    /// It answers that it can't open what it holds, and takes no part; `health` says why.
+    pub closed: bool,
     /// What the answering node holds against it.
     pub doubt: Option<String>,
     /// How far its clock is ahead of the majority's, in milliseconds, if both are known.

@@ -6,7 +6,7 @@ use quorate_core::authorize::{ReadStatus, authorize};
 use quorate_core::id::NodeId;
 use quorate_core::principal::Principal;
 use quorate_crypto::HsmAlg;
-use quorate_replica::{Member, Quorum, Replica, ReplicaStatus, Role};
+use quorate_replica::{Closed, Member, Quorum, Replica, ReplicaStatus, Role};
 
 use super::hello::AppHello;
 use super::open::SealState;
@@ -143,7 +143,8 @@ impl Node {
     fn peer_node_status(&self, status: &ReplicaStatus, id: NodeId, member: &Member, furthest: u64) -> NodeStatus {
         let peer = status.peers.iter().find(|p| p.id == id);
         let hello = peer.and_then(|p| AppHello::decode(&p.app_hello).ok());
-        let reachable = peer.is_some_and(|p| p.reachable);
+        let closed = peer.and_then(|p| p.closed);
+        let reachable = peer.is_some_and(|p| p.reachable) && closed.is_none();
         let applied = peer.map_or(0, |p| p.applied);
         let unreached = || match peer {
             Some(p) => match (&p.error, p.age) {
@@ -154,6 +155,12 @@ impl Node {
             None => "never heard of".into(),
         };
         let problem = if reachable { hello.as_ref().map_or(String::new(), |h| h.problem.clone()) } else { unreached() };
+        let described = described(member, hello.as_ref());
+        let health = match closed {
+            Some(Closed::Damaged) => Some(Health::Damaged),
+            Some(Closed::UpgradeNeeded) => Some(Health::UpgradeNeeded),
+            None => described.health,
+        };
         NodeStatus {
             id: id.0,
             role: role(status, id),
@@ -167,7 +174,9 @@ impl Node {
             clock_offset_ms: peer.and_then(|p| p.clock_offset_ms),
             free_bytes: peer.map_or(0, |p| p.free_bytes),
             low_space: peer.is_some_and(|p| p.low_space),
-            ..described(member, hello.as_ref())
+            closed: closed.is_some(),
+            health,
+            ..described
         }
     }
 
@@ -213,6 +222,8 @@ fn role(status: &ReplicaStatus, id: NodeId) -> String {
     let word = match (id == status.id, status.role) {
         (true, Role::Learner) => "learner",
         (true, Role::Candidate) => "candidate",
+        // Without a majority it leads nobody.
+        (true, Role::Leader) if !status.quorum.is_present() => "follower",
         (true, Role::Leader) => "leader",
         (true, Role::Follower) => "follower",
         (false, _) if status.leader == Some(id) && status.quorum.is_present() => "leader",

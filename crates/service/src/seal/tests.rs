@@ -21,11 +21,11 @@ use super::open::{CompletedCeremony, Opened, SealState, hsm_half};
 use super::operator_seal::OperatorSeal;
 use super::statement::as_member;
 use super::support::*;
-use crate::desk::tests::Turning;
 use crate::error::Error;
 use crate::node::{Node, Sealed, State};
 use crate::records::{EngineFacts, Secrets};
-use crate::seal::Health;
+use crate::seal::{Health, Verdict};
+use crate::testing::desk::Turning;
 
 pub(super) fn opened(node: &Node) -> Arc<Opened> {
     node.opened().expect("unsealed")
@@ -495,7 +495,7 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     // An operator calls again until it is done; on a busy machine a majority may not answer at once.
     let mut removed = n2.remove_member(&admin(), "n3", soon()).await;
     for _ in 0..5 {
-        if matches!(removed, Err(Error::Unavailable(_))) {
+        if matches!(removed, Err(Error::Unavailable(_) | Error::Begun { .. })) {
             removed = n2.remove_member(&admin(), "n3", soon()).await;
         }
     }
@@ -505,6 +505,35 @@ async fn a_removal_that_was_cut_off_is_finished_at_any_node() {
     for node in [n1, n2, n3] {
         node.shutdown().await;
     }
+}
+
+/// The majority goes once the vote is taken: the answer says that it was begun, and the same call again ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_removal_that_loses_the_majority_says_that_it_was_begun_and_goes_on() {
+    let rig = Rig::new();
+    let (n1, n2, n3, _) = three(&rig).await;
+    n1.transfer_leader(&admin(), Some("n1"), soon()).await.expect("n1 leads");
+    let id = n3.current().replica().expect("a member").id();
+    let serial = opened(&n1).records.commit_roster(soon(), |now| now.demoting(id)).await.expect("written");
+    n2.shutdown().await;
+    n3.shutdown().await;
+    drop(n2);
+    let brief = Instant::now() + std::time::Duration::from_secs(5);
+    let stopped = n1.finish_removal(&opened(&n1), "n3", (id, true), serial, brief).await.expect_err("no majority");
+    assert!(matches!(&stopped, Error::Begun { what, .. } if what == "removing n3"), "{stopped}");
+    assert_eq!(opened(&n1).root_key.generation(), 1);
+    let n2 = rig.node("n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    let removed = loop {
+        match n1.remove_member(&admin(), "n3", soon()).await {
+            Ok(removed) => break removed,
+            // As an operator would.
+            Err(Error::Unavailable(_) | Error::NoMajority(_) | Error::Begun { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!((removed.id, removed.voters.len(), removed.root_generation), (id, 2, 2));
+    n2.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -551,4 +580,37 @@ async fn a_member_that_missed_the_rotation_stops_serving_and_is_handed_the_key_w
     assert_eq!(opened(&n2).root_key.generation(), 2);
     opens(&n2, &blob, b"text").await;
     n3.shutdown().await;
+}
+
+/// A member that can't open its journal says so to the others: asked alone, they name it as damaged, and not as silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::disallowed_methods, reason = "as a disk that forgets")]
+async fn a_member_whose_journal_is_damaged_is_named_so_by_the_others() {
+    let rig = Rig::new();
+    let (n1, _) = rig.unsealed().await;
+    let (n2, _) = rig.take_in(&n1, "n2").await;
+    within(30, n2.wait_for(Health::Ok)).await;
+    n2.shutdown().await;
+    drop(n2);
+    let journal = files(&rig.data_dir("n2")).into_iter().filter(|path| path.to_string_lossy().contains("journal"));
+    for file in journal {
+        let mut bytes = std::fs::read(&file).expect("readable");
+        let middle = 64.min(bytes.len());
+        bytes[..middle].fill(0xA5);
+        std::fs::write(&file, bytes).expect("written");
+    }
+    // Again: the address is free once it has stopped.
+    for _ in 0..2 {
+        let n2 = rig.node("n2").await;
+        assert_eq!(n2.health(), Health::Damaged);
+        let named = || n1.verdicts().iter().any(|v| matches!(v, Verdict::Damaged { node, .. } if node == "n2"));
+        eventually("n1 knows", named).await;
+        let verdicts = n1.verdicts();
+        assert!(!verdicts.iter().any(|v| matches!(v, Verdict::Unreachable { .. })), "named once: {verdicts:?}");
+        let status = n1.status(&admin()).expect("status");
+        let row = status.nodes.iter().find(|n| n.name == "n2").expect("a member");
+        assert!(!row.reachable && row.problem.contains("can't open its journal"), "{row:?}");
+        n2.shutdown().await;
+        eventually("and no longer than it does", || !named()).await;
+    }
 }

@@ -19,6 +19,8 @@ pub enum Severity {
     Uninitialized,
     /// Nothing can be used or changed.
     NoMajority,
+    /// The answering node is no member any more, and never becomes one again as it is; of the others that says nothing.
+    Removed,
 }
 
 /// One thing that there is to say.
@@ -135,11 +137,11 @@ impl Verdict {
     /// How grave that is.
     pub fn severity(&self) -> Severity {
         match self {
+            Self::Disowned => Severity::Removed,
             Self::NoMajority { .. } | Self::NoLeader => Severity::NoMajority,
             Self::Uninitialized | Self::Joining { .. } => Severity::Uninitialized,
             Self::Sealed { all: true, .. } => Severity::Sealed,
-            Self::Disowned
-            | Self::Damaged { .. }
+            Self::Damaged { .. }
             | Self::UpgradeNeeded { .. }
             | Self::Sealed { all: false, .. }
             | Self::TimeHeld { .. }
@@ -218,7 +220,8 @@ fn of_cluster(facts: &Facts<'_>) -> Vec<Verdict> {
             found.push(Verdict::NoMajority { reachable: *reachable, voters: *voters, missing: missing.clone() });
         }
     }
-    for n in facts.nodes.iter().filter(|n| n.reachable) {
+    // What is known of others that don't answer is of long ago.
+    for n in facts.nodes.iter().filter(|n| n.reachable || n.closed) {
         let (node, what) = (n.name.clone(), n.problem.clone());
         match n.health {
             Some(Health::Damaged) => found.push(Verdict::Damaged { node, what }),
@@ -263,7 +266,7 @@ fn of_members(facts: &Facts<'_>) -> Vec<Verdict> {
     let names = |which: &dyn Fn(&NodeStatus) -> bool| -> Vec<String> {
         facts.nodes.iter().filter(|n| which(n)).map(|n| n.name.clone()).collect()
     };
-    let (low, unreachable) = (names(&|n| n.low_space), names(&|n| !n.reachable));
+    let (low, unreachable) = (names(&|n| n.low_space), names(&|n| !n.reachable && !n.closed));
     let mut found = Vec::new();
     if !low.is_empty() {
         found.push(Verdict::LowSpace { nodes: low });

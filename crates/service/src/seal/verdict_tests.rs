@@ -49,6 +49,7 @@ fn a_node_of_no_cluster_says_what_it_waits_for() {
 fn who_was_removed_says_that_and_nothing_of_the_others() {
     let nodes = three([Sealed, Damaged, Ok]);
     assert_eq!(judge(&Facts { disowned: true, nodes: &nodes, ..Facts::default() }), [Verdict::Disowned]);
+    assert_eq!(Verdict::Disowned.severity(), Severity::Removed, "nothing that a cluster is in");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use quorate_client::v1::{
-    CreateKeyRequest, DecryptRequest, EchoRequest, EncryptRequest, GenerateDataKeyRequest, ScheduleKeyDeletionRequest,
+    CreateKeyRequest, DecryptRequest, EchoRequest, EncryptRequest, GenerateDataKeyRequest, MacRequest,
+    ScheduleKeyDeletionRequest, SignRequest, VerifyRequest,
 };
 use quorate_client::{Client, ClientError};
 use quorate_core::request::{DELETION_DAYS_MIN, PLAINTEXT_LEN_MAX};
@@ -80,6 +81,9 @@ pub enum Request {
     Decrypt(DecryptRequest),
     DataKey(GenerateDataKeyRequest),
     CreateKey(CreateKeyRequest),
+    Sign(SignRequest),
+    Verify(VerifyRequest),
+    Mac(MacRequest),
 }
 
 impl Request {
@@ -91,6 +95,9 @@ impl Request {
             Self::Decrypt(r) => client.decrypt(r.clone()).await.map(drop),
             Self::DataKey(r) => client.generate_data_key(r.clone()).await.map(drop),
             Self::CreateKey(r) => client.create_key(r.clone()).await.map(drop),
+            Self::Sign(r) => client.sign(r.clone()).await.map(drop),
+            Self::Verify(r) => client.verify(r.clone()).await.map(drop),
+            Self::Mac(r) => client.mac(r.clone()).await.map(drop),
         }
     }
 }
@@ -217,7 +224,8 @@ impl Load {
         Ok((request, Some(key)))
     }
 
-    async fn repeat(&self, client: &Client, request: Request) -> CommandResult<Seen> {
+    /// Sends a request again and again, by all clients, for as long as it says.
+    pub async fn repeat(&self, client: &Client, request: Request) -> CommandResult<Seen> {
         let under_way = self.begin(client, request)?;
         tokio::time::sleep_until(under_way.start + Duration::from_secs(self.seconds.into())).await;
         under_way.finish().await

@@ -2,6 +2,7 @@
 //! else's requests.
 
 mod failover;
+mod kinds;
 mod limits;
 mod load;
 mod probe;
@@ -28,6 +29,7 @@ use load::{Load, What};
   quorate bench encrypt --clients 1 --node 2
   quorate bench create-key --clients 64 --seconds 5
   quorate bench suite
+  quorate bench kinds
   quorate bench failover --kills 100")]
 pub struct Bench {
     #[command(subcommand)]
@@ -52,6 +54,7 @@ enum Action {
     #[command(after_help = "Examples:\n  quorate bench create-key --clients 64 --seconds 5")]
     CreateKey(Load),
     Suite(suite::Suite),
+    Kinds(kinds::Kinds),
     Failover(failover::Failover),
 }
 
@@ -64,6 +67,7 @@ impl Bench {
             Action::Decrypt(load) => load.run(What::Decrypt, shared).await,
             Action::DataKey(load) => load.run(What::DataKey, shared).await,
             Action::CreateKey(load) => load.run(What::CreateKey, shared).await,
+            Action::Kinds(kinds) => kinds.run(shared).await,
             Action::Suite(suite) => suite.run(shared).await,
             Action::Failover(failover) => failover.run(shared).await,
         }

@@ -21,7 +21,7 @@ use process::LogFormat;
 
 use super::client_file::{Addresses, Edited, Settings};
 use super::failure::{CommandResult, Doing, Failure};
-use super::files::{self, FolderLock};
+use super::files::{self, Lock};
 use super::output;
 use crate::config;
 
@@ -359,7 +359,7 @@ fn say(text: &str) {
 struct Folder {
     path: PathBuf,
     temporary: bool,
-    _lock: FolderLock,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -374,7 +374,7 @@ impl Folder {
         if known || files::is_empty_dir(&path) {
             files::make_private(&path)?;
         }
-        let lock = FolderLock::take(&path)?;
+        let lock = Lock::take_folder(&path)?;
         Ok(Self { path, temporary: dir.is_none(), _lock: lock })
     }
 }

@@ -148,30 +148,27 @@ const COLUMNS: [Column; 8] = [
     ("ALGORITHMS", 0, Shown::Wide),
 ];
 
+fn row(v: &Version) -> [String; 8] {
+    [
+        v.version.to_string(),
+        state(v).into(),
+        if v.enabled { "yes" } else { "no" }.into(),
+        v.spec.clone(),
+        output::date(v.created_ms),
+        output::date(v.protect_stop_ms),
+        output::date(v.deactivation_ms),
+        v.algorithms.join(","),
+    ]
+}
+
 async fn list(shared: &Shared, which: Which) -> CommandResult {
     let client = shared.client().await?;
-    let mut list = List::begin(shared.format(), "versions", COLUMNS);
-    let mut before = 0;
-    loop {
+    let page = async |before| {
         let request = ListVersionsRequest { key: which.key.clone(), limit: PAGE_LEN_MAX, before };
         let page = client.list_versions(request).await.doing("list versions")?;
-        list.add(&page.versions, to_json, |v| {
-            [
-                v.version.to_string(),
-                state(v).into(),
-                if v.enabled { "yes" } else { "no" }.into(),
-                v.spec.clone(),
-                output::date(v.created_ms),
-                output::date(v.protect_stop_ms),
-                output::date(v.deactivation_ms),
-                v.algorithms.join(","),
-            ]
-        })?;
-        before = page.next_before;
-        if before == 0 || list.unwanted() {
-            return list.end();
-        }
-    }
+        Ok((page.versions, (page.next_before != 0).then_some(page.next_before)))
+    };
+    List::begin(shared.format(), "versions", COLUMNS).pages(page, to_json, row).await
 }
 
 pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {

@@ -1,6 +1,6 @@
 //! `quorate operator init`: genesis, and the only time the shares are shown.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -182,21 +182,44 @@ fn show(shares: &[Zeroizing<String>], custodians: &[String]) -> CommandResult {
     let _ignored = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut out = files::stdout().map_err(failed)?;
     write!(out, "\x1b[?1049h").map_err(failed)?;
+    let noted = show_each(&mut out, &mut std::io::stdin().lock(), shares, custodians);
+    let left = write!(out, "\x1b[2J\x1b[3J\x1b[?1049l").and_then(|()| out.flush());
+    noted?;
+    left.map_err(failed)
+}
+
+/// One after the other; whoever notes them says of each that it is safe.
+fn show_each(
+    out: &mut impl Write,
+    input: &mut impl BufRead,
+    shares: &[Zeroizing<String>],
+    custodians: &[String],
+) -> CommandResult {
     for (i, share) in shares.iter().enumerate() {
+        let (n, of) = (i + 1, shares.len());
+        let unnoted = |why: &dyn std::fmt::Display| {
+            Failure::failed(
+                "can't show the shares",
+                format!("{why} while share {n} of {of} was shown, so nobody has noted it, nor those after it"),
+                "the cluster is founded, and its shares exist nowhere else: keep nothing in it. Stop the node, move its data_dir away, \
+                 and run init again",
+            )
+        };
         let whom = custodians.get(i).map(|c| format!(", for {c}")).unwrap_or_default();
         write!(
             out,
-            "\x1b[2J\x1b[H\n  Share {} of {}{whom}. It is shown once and kept nowhere: write it down, or into a password manager.\n\n{}\n  Press Enter when it is safe; it disappears. ",
-            i + 1,
-            shares.len(),
+            "\x1b[2J\x1b[H\n  Share {n} of {of}{whom}. It is shown once and kept nowhere: write it down, or into a password manager.\n\n{}\n  Press Enter when it is safe; it disappears. ",
             in_rows(share).as_str()
         )
         .and_then(|()| out.flush())
-        .map_err(failed)?;
-        let mut enter = String::new();
-        std::io::stdin().read_line(&mut enter).map_err(failed)?;
+        .map_err(|e| unnoted(&e))?;
+        match input.read_line(&mut String::new()) {
+            Ok(0) => return Err(unnoted(&"standard input ended")),
+            Ok(_) => {}
+            Err(e) => return Err(unnoted(&e)),
+        }
     }
-    write!(out, "\x1b[2J\x1b[3J\x1b[?1049l").and_then(|()| out.flush()).map_err(failed)
+    Ok(())
 }
 
 /// In rows of five groups of five, as people copy it; the number of each row's first group stands above it, as messages about
@@ -220,7 +243,7 @@ fn in_rows(share: &str) -> Zeroizing<String> {
     text
 }
 
-fn summary(answer: &InitResponse, seal: &SealConfig, request: &InitRequest, dir: Option<&Path>) -> comfy_table::Table {
+fn summary(answer: &InitResponse, seal: &SealConfig, request: &InitRequest, dir: Option<&Path>) -> String {
     let next =
         format!("{} custodians run `quorate operator unseal`; the node stays sealed until then", request.threshold);
     output::fields([
@@ -281,6 +304,22 @@ mod tests {
         drop(prepare(dir.path(), 3).unwrap());
         assert!(!files::exists(&dir.path().join("share-1.txt")));
         assert!(prepare(dir.path(), 3).is_ok());
+    }
+
+    #[test]
+    fn shares_that_nobody_said_to_have_noted_are_not_passed_over() {
+        let shares = ["qs1aaa", "qs1bbb", "qs1ccc"].map(|s| Zeroizing::new(s.to_owned()));
+        let shown = |entered: &str| {
+            let mut screen = Vec::new();
+            let end = show_each(&mut screen, &mut entered.as_bytes(), &shares, &[]);
+            (String::from_utf8(screen).unwrap(), end.map_err(|failure| failure.to_string()))
+        };
+        let (screen, end) = shown("\n\n\n");
+        assert!(end.is_ok() && screen.contains("Share 3 of 3") && screen.contains("qs1cc c"));
+        let (screen, end) = shown("\n");
+        let why = end.unwrap_err();
+        assert!(why.contains("ended while share 2 of 3") && why.contains("move its data_dir away"), "{why}");
+        assert!(!screen.contains("Share 3"), "what nobody reads is not shown");
     }
 
     #[test]

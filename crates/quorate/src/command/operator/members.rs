@@ -217,7 +217,7 @@ fn listed(members: &[NodeStatus], pending: &[PendingMember], surface: Surface) -
         })
         .collect();
     let members = screen::nodes(members, &[], surface);
-    if rows.is_empty() { members } else { format!("{members}\n\n{}", screen::fields(&rows, surface)) }
+    if rows.is_empty() { members } else { format!("{members}\n\n{}", output::fields_on(surface, rows)) }
 }
 
 /// Whom nobody knows, a list shows.

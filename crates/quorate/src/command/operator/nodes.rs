@@ -161,9 +161,10 @@ pub fn answers(asked: &[Asked]) -> Vec<&StatusResponse> {
 
 /// The most telling of all answers: of a node that is part of a cluster and has a majority of it, then of one that knows a leader.
 pub fn best<'a>(answers: &[&'a StatusResponse]) -> Option<&'a StatusResponse> {
+    // What a node that was removed knows of the others is of long ago.
+    let member = |s: &StatusResponse| s.state != "uninitialized" && s.severity() != Severity::Removed;
     let majority = |s: &StatusResponse| s.severity() != Severity::NoMajority;
-    let telling =
-        |s: &StatusResponse| (s.state != "uninitialized", majority(s), s.leader != 0, s.state == "ok", s.nodes.len());
+    let telling = |s: &StatusResponse| (member(s), majority(s), s.leader != 0, s.state == "ok", s.nodes.len());
     answers.iter().copied().max_by_key(|s| telling(s))
 }
 

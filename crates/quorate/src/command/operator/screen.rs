@@ -8,6 +8,7 @@ use quorate_core::seam::WallClock;
 use super::memory::Memory;
 use crate::command::terminal::{Surface, Tone};
 use crate::command::{advice, output};
+use crate::tls::days_left;
 use crate::wiring::SystemClock;
 
 /// Between two columns.
@@ -23,7 +24,7 @@ pub fn status(status: &StatusResponse, silent: &[(&str, &str)], surface: Surface
     if !status.nodes.is_empty() {
         parts.push(nodes(&status.nodes, &told(&status.verdicts), surface));
     }
-    parts.push(fields(&rest(status, silent), surface));
+    parts.push(output::fields_on(surface, rest(status, silent)));
     parts.join("\n\n")
 }
 
@@ -57,16 +58,13 @@ fn tone(severity: Severity) -> Tone {
     match severity {
         Severity::Ok => Tone::Good,
         Severity::Degraded | Severity::Unspecified => Tone::Warning,
-        Severity::Sealed | Severity::Uninitialized | Severity::NoMajority => Tone::Bad,
+        Severity::Sealed | Severity::Uninitialized | Severity::NoMajority | Severity::Removed => Tone::Bad,
     }
 }
 
 /// How many whole days a node's certificate is good for; less than 0 once it has expired.
 pub fn certificate_days_left(n: &NodeStatus) -> Option<i64> {
-    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-    let ms = |ms| i64::try_from(ms).unwrap_or(i64::MAX);
-    (n.certificate_expires_ms > 0)
-        .then(|| ms(n.certificate_expires_ms).saturating_sub(ms(SystemClock.now_ms())).div_euclid(DAY_MS))
+    (n.certificate_expires_ms > 0).then(|| days_left(n.certificate_expires_ms, SystemClock.now_ms()))
 }
 
 /// What a node does, in a word.
@@ -180,20 +178,6 @@ pub fn nodes(nodes: &[NodeStatus], told: &[&Trouble], surface: Surface) -> Strin
     if let Some(named) = everywhere {
         let wrapped = surface.wrap(0, &format!("each: {named}"));
         lines.extend(wrapped.iter().map(|line| surface.paint(Tone::Faint, line)));
-    }
-    lines.join("\n")
-}
-
-/// Names and values; empty values are left out.
-pub fn fields(rows: &[(&str, String)], surface: Surface) -> String {
-    let indent = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + GAP;
-    let mut lines = Vec::new();
-    for (name, value) in rows {
-        for (i, line) in value.lines().flat_map(|value| surface.wrap(indent, value)).enumerate() {
-            let name = if i == 0 { *name } else { "" };
-            let name = format!("{name:indent$}");
-            lines.push(format!("{}{line}", surface.paint(Tone::Faint, &name)));
-        }
     }
     lines.join("\n")
 }

@@ -184,7 +184,7 @@ fn without_numbers(text: &str) -> Zeroizing<String> {
 }
 
 /// Whether a share, or nearly one, stands among arguments: as a word, within one, or in groups as it is shown.
-pub fn is_share(args: impl Iterator<Item = OsString>) -> bool {
+pub fn is_share(args: &[OsString]) -> bool {
     let mut all = Zeroizing::new(String::new());
     for arg in args {
         all.extend(
@@ -222,7 +222,9 @@ mod tests {
         let share = format!("qs1{}", "q".repeat(SHARE_TEXT_LEN - 3));
         let grouped: String =
             share.chars().enumerate().flat_map(|(i, c)| (i % 5 == 0).then_some(' ').into_iter().chain([c])).collect();
-        let is = |words: &[&str]| is_share(["quorate", "operator", "unseal"].iter().chain(words).map(OsString::from));
+        let is = |words: &[&str]| {
+            is_share(&["quorate", "operator", "unseal"].iter().chain(words).map(OsString::from).collect::<Vec<_>>())
+        };
         let words: Vec<&str> = grouped.split_whitespace().collect();
         let within = format!("--share={share}");
         for args in [&[share.as_str()][..], &[&within], &[&grouped], &[&share[..70]], &words] {

@@ -22,8 +22,8 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 /// What state the cluster is in and what to do about it; who leads, who is sealed, who lags.
 ///
 /// Exit code 0 when nothing is wrong, 3 when the cluster is sealed, degraded (a member is down, damaged, sealed, or short of space)
-/// or without a majority, 1 when no node answers. In JSON, "severity" is ok, degraded, sealed, uninitialized or no majority,
-/// "verdicts" says why, and "leader" is the id of the leading node, 0 when none is known.
+/// or without a majority, or the node was removed from it, 1 when no node answers. In JSON, "severity" is ok, degraded, sealed,
+/// uninitialized, no majority or removed, "verdicts" says why, and "leader" is the id of the leading node, 0 when none is known.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate operator status
@@ -73,10 +73,13 @@ fn merged(answers: &[&StatusResponse]) -> Option<StatusResponse> {
         let name = &theirs.answered_by;
         let own = theirs.nodes.iter().find(|n| n.name == *name);
         let (Some(own), Some(row)) = (own, status.nodes.iter_mut().find(|n| n.name == *name)) else { continue };
-        if theirs.cluster_id != status.cluster_id || row.state == own.state || !is_broken(own) {
+        let known = (&row.state, &row.problem) == (&own.state, &own.problem);
+        if theirs.cluster_id != status.cluster_id || known || !is_broken(own) {
             continue;
         }
         (row.state, row.problem) = (own.state.clone(), own.problem.clone());
+        // The others know no more than that it is.
+        status.verdicts.retain(|verdict| of_whom(verdict) != Some(name));
         let told = theirs.verdicts.iter().filter(|v| of_whom(v) == Some(name)).cloned();
         status.verdicts.retain_mut(|verdict| match &mut verdict.kind {
             Some(Kind::Unreachable(n)) => {
@@ -277,6 +280,11 @@ mod tests {
         assert_eq!(seen.answered_by, "n1");
         assert_eq!((&*seen.nodes[2].state, &*seen.nodes[2].problem), ("damaged", "its journal"));
         assert_eq!(seen.verdicts, own.verdicts, "named once, and not as silent");
+        let less = Trouble { node: "n3".into(), what: "it can't open its journal".into() };
+        let mut others_know = status(vec![verdict(Severity::Degraded, Kind::Damaged(less))]);
+        (others_know.nodes[2].state, others_know.nodes[2].problem) = ("damaged".into(), "it can't open".into());
+        let seen = merged(&[&others_know, &own]).expect("answers");
+        assert_eq!((&seen.verdicts, &*seen.nodes[2].problem), (&own.verdicts, "its journal"), "it knows itself what");
         assert_eq!(merged(&[&others, &foreign]).expect("answers"), others, "another cluster's says nothing of ours");
         assert!(merged(&[]).is_none());
     }

@@ -18,6 +18,7 @@ use crate::operation::{
     By, Describe, Export, Exported, GetPublicKey, Import, ImportParameters, Input, ListVersions, Parameters, Sign,
     Unwrap, Verify,
 };
+use crate::testing::node::OsEntropy;
 
 /// The rows of the table of states that are tested here.
 pub(super) const ROWS: [Row; 3] = [Row::Export, Row::Import, Row::DeleteMaterial];

@@ -254,3 +254,75 @@ async fn a_rotated_signing_key_keeps_its_older_versions() {
     };
     assert_eq!((public(0).await, public(1).await == public(2).await), (public(2).await, false));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_derived_the_same_each_time() {
+    let rig = Rig::new().await;
+    let (call, kms) = (call(&user(), soon()), &rig.kms);
+    for spec in [KeySpec::Aes256, KeySpec::HmacSha256] {
+        let mut all = Vec::new();
+        for algorithm in spec.algorithms(Usage::Derive) {
+            let key = rig.kind(spec, Purpose::Derive, Some(*algorithm)).await;
+            let derive = async |info: &'static [u8], iterations, len| {
+                let (by, digest) = (by(&key, Some(*algorithm)), quorate_core::key_spec::Digest::Sha256);
+                let wanted = DeriveKey { by, digest, info: Bytes::from_static(info), iterations, len };
+                kms.perform(&call, wanted).await.map(|derived| derived.key.to_vec())
+            };
+            let iterations = if *algorithm == Algorithm::Pbkdf2 { 2 } else { 0 };
+            let info: &'static [u8] = if *algorithm == Algorithm::DeriveHash { b"" } else { b"what for" };
+            let made = derive(info, iterations, 32).await.unwrap();
+            assert_eq!(derive(info, iterations, 32).await.unwrap(), made, "{algorithm:?}");
+            all.push(made);
+            refused(derive(info, iterations, 0).await, Reason::InvalidArgument);
+            refused(derive(info, 1 - iterations.min(1), 32).await, Reason::InvalidArgument);
+            if matches!(algorithm, Algorithm::DeriveHmac | Algorithm::DeriveHash) {
+                refused(derive(info, 0, 33).await, Reason::TooLarge);
+            }
+        }
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 4, "no two methods, or keys, come to the same");
+    }
+    let sha = MakeDigest { by: quorate_core::key_spec::Digest::Sha256, message: Bytes::from_static(b"abc") };
+    assert_eq!(kms.perform(&call, sha).await.unwrap()[..4], [0xba, 0x78, 0x16, 0xbf]);
+}
+
+/// Each of many is judged by itself, at one index.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_uses_with_one_request_each_succeed_or_fail_by_themselves() {
+    let rig = Rig::new().await;
+    let (call, kms) = (call(&user(), soon()), &rig.kms);
+    let (key, off) = (id(rig.key().await), id(rig.key().await));
+    kms.disable_key(&admin(), &off, soon()).await.unwrap();
+    let encrypt = |key: &KeyHandle, n: u8| Encrypt {
+        by: By::key(key.clone()),
+        plaintext: Bytes::copy_from_slice(&[n]),
+        bound: Binding::default(),
+    };
+    let parts = (0..100).map(|n| if n == 7 { encrypt(&off, n) } else { encrypt(&key, n) }).collect();
+    let made = kms.perform(&call, Many::new(parts).unwrap()).await.unwrap();
+    let (mut blobs, mut failed) = (Vec::new(), Vec::new());
+    for (n, part) in made.into_iter().enumerate() {
+        match part {
+            Ok(part) => blobs.push((n as u8, part.ciphertext)),
+            Err(e) => failed.push((n, e.reason())),
+        }
+    }
+    assert_eq!((blobs.len(), failed), (99, vec![(7, Reason::KeyDisabled)]));
+    let decrypt =
+        |blob: &[u8]| Decrypt::new(Given { ciphertext: Bytes::copy_from_slice(blob), ..Given::default() }).unwrap();
+    let mut parts: Vec<_> = blobs.iter().map(|(_, blob)| decrypt(blob)).collect();
+    let mut bad = blobs[0].1.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    parts.push(decrypt(&bad));
+    let opened = kms.perform(&call, Many::new(parts).unwrap()).await.unwrap();
+    for ((n, _), part) in blobs.iter().zip(&opened) {
+        assert_eq!(part.as_ref().unwrap().plaintext[..], [*n]);
+    }
+    assert_eq!(opened.last().unwrap().as_ref().err().map(Error::reason), Some(Reason::Tampered));
+    refused(kms.perform(&call, Many::new(vec![encrypt(&off, 1)]).unwrap()).await, Reason::KeyDisabled);
+    let nobody = super::call(&as_role(Role::Auditor), soon());
+    refused(kms.perform(&nobody, Many::new(vec![encrypt(&key, 1), encrypt(&key, 2)]).unwrap()).await, Reason::Denied);
+    assert!(Many::<Encrypt>::new(Vec::new()).is_err());
+    assert!(Many::new((0..1001).map(|_| encrypt(&key, 1)).collect()).is_err());
+}

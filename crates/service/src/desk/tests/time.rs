@@ -2,6 +2,10 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use quorate_core::decide::{CancelDeletion, Purge, SetRotation};
+use quorate_core::lifecycle::KeyState;
+use quorate_core::request::RotationPeriod;
+
 use super::*;
 
 /// Tells the times it was given, then the last one for ever.
@@ -152,7 +156,7 @@ async fn only_a_cluster_for_development_takes_a_brief_deletion() {
     let brief = DeletionWindow::parse(0, 3).unwrap();
     let key = id(rig.key().await);
     let why = refused(rig.kms.schedule_key_deletion(&admin(), &key, brief, soon()).await, Reason::InvalidArgument);
-    assert!(why.contains("7 to 30 days"), "{why}");
+    assert!(why.contains("7 to 90 days"), "{why}");
 
     let kms = Kms::open(marked(&rig.replica, &rig.world, &rig.keyring, 0, true));
     kms.schedule_key_deletion(&admin(), &key, brief, soon()).await.unwrap();
@@ -163,4 +167,73 @@ async fn only_a_cluster_for_development_takes_a_brief_deletion() {
     later(&rig, 2000).await;
     assert_eq!(kms.duties.look_after(Duty::Destroy).await.unwrap(), 1);
     refused(kms.describe_key(&user(), &key, soon()).await, Reason::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_rotated_every_so_often_and_its_old_ciphertexts_open() {
+    const DAY: u64 = 86_400_000;
+    let rig = Rig::new().await;
+    let kms = &rig.kms;
+    let (key, off) = (rig.key().await, rig.key().await);
+    let set = |key: KeyId, days: u32| SetRotation { key: id(key), period: RotationPeriod::parse(days, 0).unwrap() };
+    let call = || call(&admin(), soon());
+    for key in [key, off] {
+        assert!(kms.commit(&call(), &set(key, 30)).await.unwrap().rotation.is_some());
+    }
+    kms.disable_key(&admin(), &id(off), soon()).await.unwrap();
+    refused(kms.commit(&call(), &set(off, 31)).await, Reason::KeyDisabled);
+    let brief = SetRotation { key: id(key), period: RotationPeriod::parse(0, 5).unwrap() };
+    refused(kms.commit(&call(), &brief).await, Reason::InvalidArgument);
+    assert_eq!(rig.count(Table::Due), 2);
+    let blob = kms.encrypt(&user(), &id(key), b"old", &no_aad(), soon()).await.unwrap().ciphertext;
+    let version = async |key| kms.describe_key(&user(), &id(key), soon()).await.unwrap().current.get();
+
+    later(&rig, 6 * MINUTE).await;
+    assert_eq!(kms.duties.look_after(Duty::Rotate).await.unwrap(), 0);
+    for expected in [2, 3] {
+        later(&rig, 30 * DAY).await;
+        later(&rig, 6 * MINUTE).await;
+        assert_eq!(kms.duties.look_after(Duty::Rotate).await.unwrap(), 1, "the disabled one is passed over");
+        assert_eq!(kms.duties.look_after(Duty::Rotate).await.unwrap(), 0, "once a period");
+        assert_eq!((version(key).await, version(off).await, rig.count(Table::Due)), (expected, 1, 2));
+    }
+    assert_eq!(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await.unwrap().plaintext[..], b"old"[..]);
+    kms.enable_key(&admin(), &id(off), soon()).await.unwrap();
+    later(&rig, 30 * DAY + MINUTE).await;
+    later(&rig, 6 * MINUTE).await;
+    assert_eq!(kms.duties.look_after(Duty::Rotate).await.unwrap(), 2);
+    assert!(kms.commit(&call(), &set(key, 0)).await.unwrap().rotation.is_none());
+    assert_eq!(rig.count(Table::Due), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_waits_for_its_destruction_can_be_purged_unless_it_is_protected() {
+    let rig = Rig::new().await;
+    let kms = &rig.kms;
+    let call = || call(&admin(), soon());
+    let protected = Create { purge_protected: true, ..wanted(None, None) };
+    let protected = kms.create_key(&admin(), &protected, soon()).await.unwrap().id;
+    let (key, kept) = (rig.key().await, rig.key().await);
+    let blob = kms.encrypt(&user(), &id(key), b"x", &no_aad(), soon()).await.unwrap().ciphertext;
+    refused(kms.commit(&call(), &Purge { key: id(key) }).await, Reason::WrongState);
+    let window = DeletionWindow::from_days(90).unwrap();
+    for key in [key, protected, kept] {
+        kms.schedule_key_deletion(&admin(), &id(key), window, soon()).await.unwrap();
+    }
+    refused(kms.commit(&call(), &Purge { key: id(protected) }).await, Reason::PurgeProtected);
+    assert_eq!(kms.commit(&call(), &Purge { key: id(key) }).await.unwrap(), key);
+    for desk in [kms.clone(), rig.other()] {
+        refused(desk.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::UnknownKey);
+        refused(desk.cancel_key_deletion(&admin(), &id(key), soon()).await, Reason::NotFound);
+    }
+    let back = CancelDeletion { key: id(kept), as_before: true };
+    assert_eq!(kms.commit(&call(), &back).await.unwrap().state, KeyState::Enabled);
+    // The rest of it goes with the duty's next look, long before its day.
+    later(&rig, 6 * MINUTE).await;
+    let records = || (rig.count(Table::Key), rig.count(Table::KeyVersion), rig.count(Table::Due));
+    assert_eq!((kms.duties.look_after(Duty::Destroy).await.unwrap(), records()), (1, (3, 2, 2)));
+    // An empty record stays while the token that it may have been made with could come again.
+    later(&rig, 2 * 60 * MINUTE).await;
+    later(&rig, 6 * MINUTE).await;
+    assert_eq!((kms.duties.look_after(Duty::Destroy).await.unwrap(), records()), (1, (2, 2, 1)));
 }

@@ -13,9 +13,9 @@ use quorate_core::decide::{Change, Write};
 use quorate_core::facts::Of;
 use quorate_core::id::{ClusterId, NodeId};
 use quorate_core::level::Levels;
-use quorate_core::record::{Applicant, Invitation, RecordName, Statement};
+use quorate_core::record::{Applicant, Invitation, RecordName, Statement, TokenHash};
 use quorate_crypto::{HsmAlg, encapsulate};
-use quorate_replica::{PeerIdentity, View};
+use quorate_replica::{MembershipView, PeerIdentity, View};
 use tokio::time::Instant;
 
 use super::message::{Introduction, Request, Response, signed};
@@ -34,12 +34,33 @@ use crate::seal::statement::fingerprint;
 const CHALLENGE_KEPT: Duration = Duration::from_secs(60);
 /// Joins under way at once.
 const CHALLENGES_MAX: usize = 64;
+/// How soon after a change of its levels an applicant's next one is written down.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How long one join call may take.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Challenges to applicants whose token was good, by the hash of the token's secret.
+/// What is kept in memory of applicants whose token was good, by the hash of the token's secret.
 #[derive(Default)]
-pub(crate) struct JoinChallenges(Mutex<HashMap<[u8; 32], Pending>>);
+pub(crate) struct JoinChallenges {
+    pending: Mutex<HashMap<TokenHash, Pending>>,
+    /// When each one's levels were noted last.
+    noted: Mutex<HashMap<TokenHash, Instant>>,
+}
+
+impl JoinChallenges {
+    /// Whether what the applicant says now may be written down: each time is an entry of the log, and it can say what it likes.
+    fn may_note(&self, applicant: TokenHash) -> bool {
+        let now = Instant::now();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|_, at| now.duration_since(*at) < NOTE_EVERY);
+        // As many as there are invitations at most, as only theirs are asked for.
+        let may = !noted.contains_key(&applicant);
+        if may {
+            noted.insert(applicant, now);
+        }
+        may
+    }
+}
 
 struct Pending {
     nonce: [u8; 32],
@@ -73,34 +94,34 @@ impl Node {
             other => other,
         })?;
         let deadline = Instant::now() + DEADLINE;
-        // Each time: the cluster may have risen while it waited for its approval.
-        let level = opened.records.fresh_view(deadline).await?.level().map_err(unreadable)?;
-        levels.check(level).map_err(|unfit| refused(unfit.to_string()))?;
         let response = match request {
             Request::Poll => self.answer_poll(&opened, from, levels, deadline).await?,
             Request::Introduce(introduction) => {
-                let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
+                let statement = self.check_introduction(&opened, from, &introduction, levels, deadline).await?;
                 self.challenge(&introduction, &statement)?
             }
             Request::Prove { introduction, nonce, mac } => {
-                let statement = self.check_introduction(&opened, from, &introduction, deadline).await?;
+                let statement = self.check_introduction(&opened, from, &introduction, levels, deadline).await?;
                 self.check_possession(&introduction, &nonce, &mac)?;
-                self.note_applicant(&opened.records, &introduction, statement, levels, deadline).await?;
-                Response::Waiting { membership: opened.records.fresh_view(deadline).await?.membership().clone() }
+                let records = &opened.records;
+                let membership = self.note_applicant(records, &introduction, statement, levels, deadline).await?;
+                Response::Waiting { membership }
             }
         };
         Ok(response.encode())
     }
 
-    /// Token, name, certificate and signature agree.
+    /// Token, name, certificate and signature agree, and it works at the cluster's level.
     async fn check_introduction(
         &self,
         opened: &Opened,
         from: &PeerIdentity,
         introduction: &Introduction,
+        levels: Levels,
         deadline: Instant,
     ) -> Result<Statement, Error> {
         let view = opened.records.fresh_view(deadline).await?;
+        check_levels(&view, levels)?;
         let invitation = self.invitation(&mut opened.records.facts(&view)?, &introduction.secret)?.1;
         let statement = Statement::decode(&introduction.statement).map_err(|e| refused(e.to_string()))?;
         if statement.name.as_str() != from.name || statement.identity_spki != from.identity_spki {
@@ -153,7 +174,7 @@ impl Node {
         let mut nonce = [0; 32];
         self.world.entropy.fill(&mut nonce);
         let mac = proof_of_possession(&ss_h, self.config.cluster, &nonce, &introduction.statement);
-        let mut challenges = self.join_challenges.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut challenges = self.join_challenges.pending.lock().unwrap_or_else(PoisonError::into_inner);
         challenges.retain(|_, pending| Instant::now() < pending.until);
         let key = token_hash(self.config.cluster, &introduction.secret);
         if challenges.len() >= CHALLENGES_MAX && !challenges.contains_key(&key) {
@@ -165,7 +186,7 @@ impl Node {
 
     fn check_possession(&self, introduction: &Introduction, nonce: &[u8; 32], mac: &[u8; 32]) -> Result<(), Error> {
         let key = token_hash(self.config.cluster, &introduction.secret);
-        let pending = self.join_challenges.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let pending = self.join_challenges.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         let good = pending.filter(|p| Instant::now() < p.until).is_some_and(|p| {
             verify_slices_are_equal(&p.nonce, nonce).is_ok() && verify_slices_are_equal(&p.mac, mac).is_ok()
         });
@@ -176,7 +197,8 @@ impl Node {
         }
     }
 
-    /// From here on the invitation is used, by this statement alone.
+    /// From here on the invitation is used, by this statement alone. Answers whom the applicant may ask from now on: nothing
+    /// that could fail follows the record.
     async fn note_applicant(
         &self,
         records: &Records,
@@ -184,13 +206,14 @@ impl Node {
         statement: Statement,
         levels: Levels,
         deadline: Instant,
-    ) -> Result<(), Error> {
+    ) -> Result<MembershipView, Error> {
         let fingerprint = fingerprint(&statement);
         let decide = |facts: &mut EngineFacts<'_>| {
             let (rev, invitation) = self.invitation(facts, &introduction.secret)?;
+            let membership = facts.view().membership().clone();
             if let Some(applicant) = &invitation.applicant {
                 return if applicant.statement == statement {
-                    Ok(Change::none(()))
+                    Ok(Change::none(membership))
                 } else {
                     Err(refused("this invitation was used already, by another node; make another one".into()))
                 };
@@ -203,11 +226,11 @@ impl Node {
                 levels,
             };
             let invitation = Invitation { applicant: Some(applicant), ..Invitation::clone(&invitation) };
-            Ok(Change { writes: vec![Write::Update(invitation.into())], answer: () })
+            Ok(Change { writes: vec![Write::Update(invitation.into())], answer: membership })
         };
-        records.change(deadline, Secrets::default(), decide).await?;
+        let membership = records.change(deadline, Secrets::default(), decide).await?.answer;
         tracing::info!(node = %statement.name, %fingerprint, "a node asks to join: it waits for approval");
-        Ok(())
+        Ok(membership)
     }
 
     /// What an applicant's build works at may change while it waits: it is restarted as another one.
@@ -239,6 +262,16 @@ impl Node {
         deadline: Instant,
     ) -> Result<Response, Error> {
         let view = opened.records.fresh_view(deadline).await?;
+        let applied = of_applicant(&mut opened.records.facts(&view)?, from, self.now_ms(&view))?;
+        // Before it is refused for them: approved is what runs there by now, not what ran as it introduced itself.
+        if let Some((invitation, applicant)) = &applied
+            && applicant.levels != levels
+            && self.join_challenges.may_note(invitation.token)
+        {
+            self.note_levels(&opened.records, from, levels, deadline).await?;
+        }
+        // Each time: the cluster may have risen while it waited for its approval.
+        check_levels(&view, levels)?;
         let mut facts = opened.records.facts(&view)?;
         let member = member(&mut facts, &from.name)?;
         if let Some(member) = member.filter(|m| m.statement.identity_spki == from.identity_spki) {
@@ -262,15 +295,16 @@ impl Node {
             let configurations = configurations(&view, opened.seal.config.generation)?;
             return Ok(Response::Approved { id, group: GROUP, roster: roster.encode().to_vec(), configurations });
         }
-        let Some((_, applicant)) = of_applicant(&mut facts, from, self.now_ms(&view))? else {
-            return Ok(Response::Unknown);
-        };
-        drop(facts);
-        if applicant.levels != levels {
-            self.note_levels(&opened.records, from, levels, deadline).await?;
-        }
-        Ok(Response::Waiting { membership: view.membership().clone() })
+        Ok(match applied {
+            Some(_) => Response::Waiting { membership: view.membership().clone() },
+            None => Response::Unknown,
+        })
     }
+}
+
+/// It can take part at the level that the cluster works at.
+fn check_levels(view: &View, levels: Levels) -> Result<(), Error> {
+    levels.check(view.level().map_err(unreadable)?).map_err(|unfit| refused(unfit.to_string()))
 }
 
 /// The invitation that the node with this identity has used, if it can still be approved.
@@ -287,4 +321,22 @@ fn of_applicant(
 
 fn refused(why: String) -> Error {
     Error::InvitationRefused(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_applicant_that_says_something_else_each_second_fills_no_log() {
+        let challenges = JoinChallenges::default();
+        let mut noted = 0;
+        for _ in 0..60 {
+            noted += u32::from(challenges.may_note([1; 32]));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(noted, 6, "one in ten seconds");
+        assert!(challenges.may_note([2; 32]), "another one is not held up");
+        assert_eq!(challenges.noted.lock().unwrap().len(), 1, "what is long past is forgotten");
+    }
 }

@@ -219,6 +219,7 @@ impl Rig {
             marks: Arc::new(HsmMarks::new(hsm.clone())),
             identity: Arc::new(HsmIdentity::new(hsm.clone()).expect("loaded")),
             boot_clock: Arc::new(SteadyClock(std::time::Instant::now())),
+            driver: quorate_journal::Driver::Process,
         };
         let peer = self.address(name);
         let mut levels = Levels::default();

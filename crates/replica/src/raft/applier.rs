@@ -1,16 +1,17 @@
-//! The one thread that writes the state (key-log §1.3): log entries in, one write per group, then observer, applied index
+//! The one actor that writes the state (key-log §1.3): log entries in, one write per group, then observer, applied index
 //! and answers, in that order.
 //!
-//! A thread of its own because applying hundreds of entries takes milliseconds, which the runtime that sends heartbeats
-//! can't spare. It waits for the disk to read, when memory is full, to install and to close: see [`Checkpoints`].
+//! Not on the runtime that sends heartbeats, which can't spare the milliseconds that applying hundreds of entries takes. It waits for the disk to read, when memory is full, to install and to close: see [`Checkpoints`].
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openraft::EntryPayload;
 use quorate_core::batch::Outcome;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::seeded::{self, Bug};
+use quorate_journal::{Driver, Started};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoints::{Checkpoints, Durable, halted};
@@ -20,14 +21,13 @@ use super::{RaftEntry, membership_view};
 use crate::error::Problem;
 use crate::level::level_in;
 use crate::log::LogWriter;
-use crate::replica::off_runtime;
 use crate::shared::{Sessions, Shared};
 use crate::state::{
     Applied, ApplyError, BatchVerifier, Incoming, IncomingError, State, StateFiles, ToApply, View, What, Whose,
     get_value, outcome_of, recorded_roster, session_of,
 };
 
-/// Groups waiting for the thread: apply is sequential, so one is in work and one waits.
+/// Groups waiting for the actor: apply is sequential, so one is in work and one waits.
 const QUEUE_LEN: usize = 2;
 
 enum Task {
@@ -35,24 +35,26 @@ enum Task {
     Replace { with: StateSnapshot, done: oneshot::Sender<io::Result<()>> },
 }
 
-/// The thread's door.
-pub(crate) struct ApplyThread {
+/// The actor's door.
+pub(crate) struct Applier {
     tx: Mutex<Option<mpsc::Sender<Task>>>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    running: Mutex<Option<Started<()>>>,
     checkpoints: Arc<Checkpoints>,
+    driver: Driver,
 }
 
 fn gone() -> io::Error {
     io::Error::other("the state's writer has stopped")
 }
 
-impl ApplyThread {
-    /// Starts the thread, and publishes what the state has already applied.
+impl Applier {
+    /// Starts the actor, and publishes what the state has already applied.
     pub(crate) fn spawn(
         state: State,
         files: Arc<StateFiles>,
         journal: LogWriter,
         shared: Arc<Shared>,
+        driver: &Driver,
         reopen: impl Fn(Arc<StateFiles>) -> io::Result<State> + Send + 'static,
     ) -> io::Result<Self> {
         take_up(&state, &shared)?;
@@ -60,10 +62,11 @@ impl ApplyThread {
         let (tx, rx) = mpsc::channel(QUEUE_LEN);
         // It was opened from what is durable.
         let checkpoints = Checkpoints::new(files.clone(), journal, shared.clone(), state.stands_at());
-        let mut worker = Worker { state, files, shared, reopen: Box::new(reopen), checkpoints: checkpoints.clone() };
-        // The actor's one thread; it ends when its door is closed.
-        let thread = std::thread::Builder::new().name("apply".into()).spawn(move || worker.run(rx))?;
-        Ok(Self { tx: Mutex::new(Some(tx)), thread: Mutex::new(Some(thread)), checkpoints })
+        let worker = Worker { state, files, shared, reopen: Box::new(reopen), checkpoints: checkpoints.clone() };
+        // It ends when its door is closed.
+        let running = driver.start("apply", worker.run(rx))?;
+        let driver = driver.clone();
+        Ok(Self { tx: Mutex::new(Some(tx)), running: Mutex::new(Some(running)), checkpoints, driver })
     }
 
     fn door(&self) -> io::Result<mpsc::Sender<Task>> {
@@ -84,7 +87,7 @@ impl ApplyThread {
     /// [`Checkpoints::checkpoint`], off the runtime.
     pub(crate) async fn checkpoint(&self) -> io::Result<Option<Durable>> {
         let checkpoints = self.checkpoints.clone();
-        off_runtime("checkpoint", move || checkpoints.checkpoint()).await?
+        self.driver.start("checkpoint", async move { checkpoints.checkpoint().await })?.await?
     }
 
     /// What makes the state durable.
@@ -97,10 +100,14 @@ impl ApplyThread {
         self.ask(|done| Task::Replace { with, done }).await
     }
 
-    /// Closes the door; the thread ends after what is queued. The handle is to be joined off the async runtime.
-    pub(crate) fn close(&self) -> Option<std::thread::JoinHandle<()>> {
+    /// Closes the door; the actor ends after what is queued, and this returns.
+    pub(crate) async fn close(&self) {
         self.tx.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            // If it panicked, it has ended.
+            drop(running.await);
+        }
     }
 }
 
@@ -150,17 +157,24 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, mut rx: mpsc::Receiver<Task>) {
-        while let Some(task) = rx.blocking_recv() {
+    async fn run(mut self, mut rx: mpsc::Receiver<Task>) {
+        while let Some(task) = rx.recv().await {
             match task {
                 Task::Apply { entries, done } => {
+                    // Seeded bug: readers are told of entries that are not in the state yet, for as long as a busy disk takes.
+                    if seeded::is(Bug::PublishBeforeApply)
+                        && let Some(last) = entries.last()
+                    {
+                        self.shared.publish_applied(last.log_id.index, self.shared.cluster_time_ms());
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                    }
                     drop(done.send(self.apply(&entries)));
-                    self.checkpoints.follow();
+                    self.checkpoints.follow().await;
                 }
-                Task::Replace { with, done } => drop(done.send(self.replace(with))),
+                Task::Replace { with, done } => drop(done.send(self.replace(with).await)),
             }
         }
-        self.checkpoints.close();
+        self.checkpoints.close().await;
     }
 
     fn apply(&mut self, entries: &[RaftEntry]) -> io::Result<Vec<Outcome>> {
@@ -184,13 +198,6 @@ impl Worker {
             })
             .collect();
 
-        // Seeded bug: readers are told of entries that are not in the state yet, for as long as a busy disk takes.
-        if seeded::is(Bug::PublishBeforeApply)
-            && let Some(last) = to_apply.last()
-        {
-            self.shared.publish_applied(last.index, self.shared.cluster_time_ms());
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
         let keys = self.shared.keys().filter(|_| self.shared.problem().is_none());
         let verifier = keys.as_deref().map(|keys| keys as &dyn BatchVerifier);
         let (mut applied, mut result) = self.state.apply(&to_apply, verifier);
@@ -264,13 +271,13 @@ impl Worker {
         }
     }
 
-    fn replace(&mut self, with: StateSnapshot) -> io::Result<()> {
-        self.install(with).inspect_err(|error| {
+    async fn replace(&mut self, with: StateSnapshot) -> io::Result<()> {
+        self.install(with).await.inspect_err(|error| {
             self.shared.set_problem(halted(&self.files, "installing a snapshot", error));
         })
     }
 
-    fn install(&mut self, with: StateSnapshot) -> io::Result<()> {
+    async fn install(&mut self, with: StateSnapshot) -> io::Result<()> {
         let incoming = match with {
             StateSnapshot::Incoming(incoming) => *incoming,
             StateSnapshot::View(view) => Incoming::copy(&*view, &self.files).map_err(|e| match e {
@@ -278,7 +285,7 @@ impl Worker {
                 e @ IncomingError::Refused(_) => io::Error::new(io::ErrorKind::InvalidData, e),
             })?,
         };
-        self.checkpoints.install(incoming)?;
+        self.checkpoints.install(incoming).await?;
         self.state = (self.reopen)(self.files.clone())?;
         let index = self.state.stands_at().map_or(0, |c| c.index);
         if let Some(observer) = self.shared.observer() {
