@@ -15,7 +15,7 @@ use quorate_core::request::{
 use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
 
-use self::versions::Versions;
+use self::versions::OfVersions;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
@@ -144,7 +144,7 @@ enum Action {
         names: Vec<String>,
     },
     #[command(flatten)]
-    Versions(Versions),
+    Versions(OfVersions),
     /// Forbid every use now, and destroy the key on a day to come
     #[command(after_help = "Examples:
   quorate keys schedule-deletion payments --days 7
@@ -421,7 +421,7 @@ fn to_json(key: &Key) -> Value {
         "created_at": output::moment(key.created_ms),
         "updated_at": output::moment(key.updated_ms),
         "rotated_at": output::moment(key.rotated_ms),
-        "rotation_days": (key.rotation_period_ms != 0).then(|| key.rotation_period_ms / DAY_MS),
+        "rotation_days": (key.rotation_period_ms != 0).then_some(key.rotation_period_ms / DAY_MS),
         "next_rotation_at": output::moment(key.next_rotation_ms),
         "purge_protected": key.purge_protected,
         "deletion_at": output::moment(key.deletion_ms),

@@ -26,7 +26,7 @@ impl Duties {
             if !self.claim(Duty::Rotate).await? {
                 break;
             }
-            match self.change(|facts| Ok(decide_due(facts, hour, key, self.time()?)?)).await {
+            match self.change(|facts| decide_due(facts, hour, key, self.time()?)).await {
                 Ok(rotated) => done += usize::from(rotated == Rotated::Yes),
                 Err(Error::Refused(Refusal::NotDue { .. })) => {}
                 Err(e) => return Err(e),
