@@ -15,8 +15,8 @@ use quorate_core::request::{
 use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
 
-use self::material::Materials;
-use self::versions::Versions;
+use self::material::OfMaterial;
+use self::versions::OfVersions;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
@@ -153,9 +153,9 @@ enum Action {
         names: Vec<String>,
     },
     #[command(flatten)]
-    Versions(Versions),
+    Versions(OfVersions),
     #[command(flatten)]
-    Materials(Materials),
+    Material(OfMaterial),
     /// Forbid every use now, and destroy the key on a day to come
     #[command(after_help = "Examples:
   quorate keys schedule-deletion payments --days 7
@@ -259,7 +259,7 @@ impl Keys {
                 return list(shared, request, limit).await;
             }
             Action::Versions(versions) => return versions.run(shared).await,
-            Action::Materials(materials) => return materials.run(shared).await,
+            Action::Material(material) => return material.run(shared).await,
             Action::Create { count: Some(count), description, kind, .. } => {
                 let Kind { spec, usage, algorithm } = kind;
                 let request = CreateKeysRequest {
@@ -360,7 +360,7 @@ const COLUMNS: [Column; 10] = [
 fn row(k: &Key) -> [String; 10] {
     [
         k.key_id.clone(),
-        state(k).into(),
+        if is_usable(k) { state(k) } else { "no material" }.into(),
         k.spec.clone(),
         k.aliases.join(","),
         k.current_version.to_string(),
@@ -450,7 +450,7 @@ fn to_json(key: &Key) -> Value {
         "created_at": output::moment(key.created_ms),
         "updated_at": output::moment(key.updated_ms),
         "rotated_at": output::moment(key.rotated_ms),
-        "rotation_days": (key.rotation_period_ms != 0).then(|| key.rotation_period_ms / DAY_MS),
+        "rotation_days": (key.rotation_period_ms != 0).then_some(key.rotation_period_ms / DAY_MS),
         "next_rotation_at": output::moment(key.next_rotation_ms),
         "purge_protected": key.purge_protected,
         "origin": key.origin,
@@ -464,6 +464,11 @@ fn to_json(key: &Key) -> Value {
 
 fn tags(key: &Key, between: &str) -> String {
     key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
+}
+
+/// Whether it is not for want of material that it can't be used.
+fn is_usable(key: &Key) -> bool {
+    !key.material_missing || key.state() == KeyState::PendingDeletion
 }
 
 fn state(key: &Key) -> &'static str {

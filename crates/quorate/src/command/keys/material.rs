@@ -29,7 +29,7 @@ const WRAPPING_SPECS: [&str; 3] = [KeySpec::Rsa3072.as_str(), KeySpec::Rsa4096.a
 const TOO_LONG: &str = "no key is so long";
 
 #[derive(Subcommand, Debug)]
-pub(super) enum Materials {
+pub(super) enum OfMaterial {
     /// Get the public key that wraps material to be imported, and the token to import it with
     ///
     /// Both are good for a day. The key must have been created with --origin external.
@@ -123,7 +123,7 @@ pub(super) struct From {
     token: Option<PathBuf>,
 }
 
-impl Materials {
+impl OfMaterial {
     /// Does it.
     pub(super) async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;

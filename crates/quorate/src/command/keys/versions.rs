@@ -15,12 +15,13 @@ use crate::command::output::{self, Column, List, Shown};
 use crate::command::words;
 
 #[derive(Subcommand, Debug)]
-pub(super) enum Versions {
+pub(super) enum OfVersions {
     /// List a key's versions, newest first
     #[command(after_help = "Examples:
   quorate keys versions payments
   quorate keys versions payments --output json  with their dates and algorithms")]
-    Versions(Which),
+    #[command(name = "versions")]
+    List(Which),
     /// Change a version's dates, or whether it may be used
     #[command(after_help = "Examples:
   quorate keys update-version payments --protect-stop 2027-12-31
@@ -91,12 +92,12 @@ pub(super) enum Versions {
     },
 }
 
-impl Versions {
+impl OfVersions {
     /// Does it.
     pub(super) async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;
         let answer = match self {
-            Self::Versions(which) => return list(shared, which).await,
+            Self::List(which) => return list(shared, which).await,
             Self::UpdateVersion {
                 which,
                 version,

@@ -1,12 +1,12 @@
 //! Material that is imported, deleted, erased when its time is over; and material that is exported.
 
 use quorate_core::decide::{
-    Activate, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, Revocation, Revoke, ScheduleDeletion,
-    SetRotation, Tag, UpdateVersion,
+    Activate, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, Purge, Revocation, Revoke,
+    ScheduleDeletion, SetRotation, Tag, UpdateVersion,
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::{Algorithm, Purpose};
-use quorate_core::lifecycle::Row;
+use quorate_core::lifecycle::{Row, VersionState};
 use quorate_core::record::Exportable;
 use quorate_core::request::RotationPeriod;
 use quorate_core::views::VersionView;
@@ -289,6 +289,33 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     rig.put(&key, &material, rig.wall.now_ms() + DAY).await.unwrap();
     rig.delete(&key).await.unwrap();
     assert_eq!(rig.count(Table::Due), 0);
+}
+
+/// What is destroyed before its end is taken off the list when that comes, and nothing else happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_what_is_destroyed_already_is_forgotten() {
+    let rig = Rig::new().await;
+    let (destroyed, purged) = (rig.made(external(KeySpec::Aes256)).await, rig.made(external(KeySpec::Aes256)).await);
+    let end = rig.wall.now_ms() + 60 * MINUTE;
+    for key in [&destroyed, &purged] {
+        rig.put(key, &fresh(KeySpec::Aes256).material, end).await.unwrap();
+    }
+    rig.commit(Revoke { key: destroyed.clone(), version: None, why: Revocation::Deactivate }).await.unwrap();
+    rig.commit(DestroyVersion { key: destroyed.clone(), version: KeyVersion::FIRST }).await.unwrap();
+    assert_eq!(rig.missing(&destroyed).await, 0, "what is destroyed is not missed");
+    let window = DeletionWindow::from_days(7).unwrap();
+    rig.commit(ScheduleDeletion { key: purged.clone(), window }).await.unwrap();
+    rig.commit(Purge { key: purged }).await.unwrap();
+    later(&rig, 6 * MINUTE).await;
+    assert_eq!(rig.kms.duties.look_after(Duty::Destroy).await.unwrap(), 1);
+    assert_eq!(rig.count(Table::Due), 2);
+    let limit = Instant::now() + Duration::from_secs(30);
+    while rig.count(Table::Due) > 0 {
+        assert!(Instant::now() < limit, "their ends are not forgotten");
+        later(&rig, 30 * MINUTE).await;
+        assert_eq!(rig.kms.duties.look_after(Duty::Expire).await.unwrap(), 0, "there is nothing to erase");
+    }
+    assert_eq!(rig.version(&destroyed).await.state, VersionState::Destroyed);
 }
 
 /// The column of key-model §2.4 for a key without material, and the rows of import and export in every column.
