@@ -164,6 +164,18 @@ impl KeySpec {
             Form::Pair => Kind::Pair,
         }
     }
+    /// Whether making such material takes a tenth of a millisecond, or more; RSA takes up to seconds.
+    pub const fn is_slow_to_make(self) -> bool {
+        !matches!(self.form(), Form::Symmetric(_) | Form::Mac(_))
+            && !matches!(self, Self::P256 | Self::Ed25519 | Self::X25519)
+    }
+    /// How many of them one batch makes: what takes so long that a request's time would be over makes few.
+    pub const fn made_at_once(self, most: u32) -> u32 {
+        match self {
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => 1,
+            _ => most,
+        }
+    }
     /// Length of material that is made here, in bytes; none for pairs, whose encoding decides it.
     pub const fn material_len(self) -> Option<usize> {
         match self.form() {

@@ -259,8 +259,9 @@ rows! {
     Describe           [o       o       o]         [o         o      o           o           o];
     /// Tags, description, what belongs to a version.
     Update             [x       o       o]         [o         o      o           o           o];
-    /// Enable, disable.
-    Enable             [x       x       o]         [o         o      o           o           x];
+    /// Enable, disable. (key-model has a cross at "destroyed": but a key of whose versions only the current one is destroyed still
+    /// opens what the others made, and must be possible to disable.)
+    Enable             [x       x       o]         [o         o      o           o           o];
     /// Rotate.
     Rotate             [x       x       x]         [x         o      o           o           x];
     /// Activate a version.
@@ -367,7 +368,7 @@ mod tests {
             (PublicKey, "x x x o o o o"),
             (Describe, "o o o o o o o"),
             (Update, "x o o o o o o"),
-            (Enable, "x x o o o o x"),
+            (Enable, "x x o o o o o"),
             (Rotate, "x x x x o o x"),
             (Activate, "x x o o x x x"),
             (Deactivate, "x o o x o o x"),

@@ -185,9 +185,11 @@ pub const PLAINTEXT_LEN_MAX: usize = 4096;
 /// Longest message that is signed or authenticated whole, in bytes; of a longer one, its digest is signed.
 pub const INPUT_LEN_MAX: usize = 64 * 1024;
 /// Most uses of one kind with one request.
-pub const MANY_MAX: usize = 1000;
+pub const MANY_MAX: usize = 500;
 /// Most keys that whoever decrypts may say he expects.
 pub const EXPECTED_KEYS_MAX: usize = 16;
+/// Longest wrapped key, in bytes: what is wrapped, padded, and an RSA block before it.
+pub const WRAPPED_LEN_MAX: usize = PLAINTEXT_LEN_MAX + 16 + 512;
 /// Longest data key, in bytes.
 pub const DATA_KEY_LEN_MAX: usize = 1024;
 /// Length of a data key when the caller says nothing, in bytes.
@@ -347,10 +349,12 @@ pub const TAGS_MAX: usize = 50;
 pub const TAG_NAME_LEN_MAX: usize = 128;
 /// Longest value of a tag, in characters.
 pub const TAG_VALUE_LEN_MAX: usize = 256;
+/// Most bytes of all tags of a key together.
+pub const TAGS_LEN_MAX: usize = 16 * 1024;
 
 impl Tags {
-    /// Longest encoding: a character takes up to four bytes.
-    pub(crate) const ENCODED_LEN_MAX: usize = TAGS_MAX * (8 + 4 * (TAG_NAME_LEN_MAX + TAG_VALUE_LEN_MAX));
+    /// Longest encoding.
+    pub(crate) const ENCODED_LEN_MAX: usize = TAGS_LEN_MAX + 8 * TAGS_MAX;
 
     /// Checks them.
     ///
@@ -374,6 +378,10 @@ impl Tags {
         if self.0.len() > TAGS_MAX {
             let why = format!("a key has at most {TAGS_MAX} tags, not {}", self.0.len());
             return Err(InvalidRequest::wrong(Part::Tags, why));
+        }
+        let len = self.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if len > TAGS_LEN_MAX {
+            return Err(InvalidRequest::TooLarge { part: Part::Tags, len, max: TAGS_LEN_MAX });
         }
         Ok(self)
     }
@@ -727,6 +735,8 @@ mod tests {
         let many = |n: usize| Tags::new((0..n).map(|n| (n.to_string(), String::new())));
         assert!(many(TAGS_MAX).is_ok() && many(TAGS_MAX + 1).is_err());
         assert!(many(TAGS_MAX).unwrap().with(&a).is_err());
+        let wide = |n: usize| Tags::new((0..n).map(|n| (n.to_string(), "\u{10000}".repeat(TAG_VALUE_LEN_MAX))));
+        assert!(wide(15).is_ok() && wide(17).is_err(), "16 KiB are the limit");
     }
 
     #[test]

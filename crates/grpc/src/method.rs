@@ -11,6 +11,9 @@ const COST: usize = 16 * 1024;
 /// The same where an answer holds up to a thousand records.
 const COST_OF_MANY: usize = 512 * 1024;
 
+/// The same where an answer holds up to 500 signatures.
+const COST_OF_BULK: usize = 3 * 1024 * 1024;
+
 /// A call, by its path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Method<'a> {
@@ -45,9 +48,8 @@ impl<'a> Method<'a> {
     /// What a call takes besides a large body, in bytes.
     pub(crate) fn cost(self) -> usize {
         match self {
-            Self::Ours(
-                "ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys" | "EncryptMany" | "DecryptMany" | "SignMany",
-            ) => COST_OF_MANY,
+            Self::Ours("ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys") => COST_OF_MANY,
+            Self::Ours("EncryptMany" | "DecryptMany" | "SignMany") => COST_OF_BULK,
             _ => COST,
         }
     }

@@ -44,8 +44,10 @@ impl v1::Reason {
 pub const PART_KEY: &str = "quorate-part";
 /// Metadata key that carries the node's time, milliseconds since 1970, when a token's was too far off it.
 pub const TIME_KEY: &str = "quorate-time-ms";
-/// Longest message on the API port, in bytes.
+/// Longest request on the API port, in bytes.
 pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
+/// Longest answer, in bytes: what clients take that were told nothing else.
+pub const ANSWER_LEN_MAX: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

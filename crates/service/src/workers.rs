@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::error::Error;
 
@@ -20,9 +21,16 @@ impl Workers {
     /// Does `work`; whoever stops waiting does not stop it once it has begun.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it panics.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let permit = self.0.clone().acquire_owned().await.expect("nobody closes it");
+    /// [`Error::Busy`] when its turn has not come by the deadline; [`Error::Internal`] when it panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = tokio::time::timeout_at(deadline, self.0.clone().acquire_owned()).await;
+        let busy =
+            || Error::Busy("too much slow work is under way at this node; try again, or ask another node".into());
+        let permit = turn.map_err(|_| busy())?.expect("nobody closes it");
         #[expect(clippy::disallowed_methods, reason = "bounded by the semaphore")]
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -13,7 +13,7 @@ use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose};
 use crate::lifecycle::KeyState;
 use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, request_hash};
-use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, Tags, Token};
+use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, Part, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
 use crate::views::KeyView;
@@ -59,7 +59,17 @@ impl NewKind {
     pub fn new(spec: KeySpec, purpose: Option<Purpose>, by: Option<Algorithm>) -> Result<Self, InvalidRequest> {
         let fitting = || spec.purposes().iter().copied().find(|one| Mode::new(spec, *one, by).is_ok());
         let purpose = purpose.or_else(fitting).unwrap_or(spec.purpose());
-        Ok(Self { spec, purpose, mode: Mode::new(spec, purpose, by)? })
+        let mode = Mode::new(spec, purpose, by)?;
+        if purpose == Purpose::Wrap && !matches!(mode, Mode::Wrap | Mode::Free) {
+            let why = "a key to wrap others goes by aes-kwp or aes-kw; to encrypt keys otherwise, make one for encrypt";
+            return Err(InvalidRequest::wrong(Part::Algorithm, why));
+        }
+        Ok(Self { spec, purpose, mode })
+    }
+
+    /// Of what kind.
+    pub fn spec(self) -> KeySpec {
+        self.spec
     }
 
     /// Its canonical bytes.
@@ -225,6 +235,7 @@ mod tests {
         assert_eq!(new(KeySpec::Rsa2048, None, Some(Algorithm::RsaOaepSha1)), Ok((Purpose::Encrypt, Mode::Free)));
         assert_eq!(new(KeySpec::P256, Some(Purpose::Agree), None), Ok((Purpose::Agree, Mode::Free)));
         assert!(new(KeySpec::P256, Some(Purpose::Encrypt), None).is_err());
+        assert!(new(KeySpec::Aes256, Some(Purpose::Wrap), Some(Algorithm::AesGcm)).is_err());
         assert!(new(KeySpec::Ed25519, None, Some(Algorithm::RsaPssSha256)).is_err());
     }
 }

@@ -35,9 +35,10 @@ impl CreateMany {
         let count = self.count.get();
         let birth =
             birth("create many", &[&self.kind.encode(), &count.to_be_bytes(), self.description.as_str().as_bytes()]);
-        (0..count).step_by(PART_LEN_MAX as usize).map(move |first| CreatePart {
+        let part = self.kind.spec().made_at_once(PART_LEN_MAX);
+        (0..count).step_by(part as usize).map(move |first| CreatePart {
             kind: self.kind,
-            keys: first..count.min(first + PART_LEN_MAX),
+            keys: first..count.min(first + part),
             description: self.description.clone(),
             token: self.token,
             birth,

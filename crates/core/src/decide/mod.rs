@@ -289,13 +289,14 @@ pub enum Refusal {
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
     /// Nobody can have the key destroyed before its day.
-    #[error("key {key} is protected from being purged: it is destroyed on {}", crate::time::utc(*at_ms))]
-    PurgeProtected {
-        /// The key.
-        key: KeyId,
-        /// Its day, ms since 1970.
-        at_ms: u64,
-    },
+    #[error("key {0} was made so that nothing of it is destroyed before the day that a deletion sets")]
+    PurgeProtected(KeyId),
+    /// A key whose outputs do not name their version is not rotated unasked.
+    #[error(
+        "what key {0} makes does not say which version made it, so a rotation that nobody notices would break who opens or verifies \
+         it; rotate it yourself, and tell them the version"
+    )]
+    NotRotatedUnasked(KeyId),
     /// Only a cluster marked for development does that.
     #[error(
         "a deletion waits for {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days, and a key is rotated after days; only a cluster \
@@ -351,7 +352,7 @@ impl Refusal {
             | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
-            Self::PurgeProtected { .. } => Some(Part::Key),
+            Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
             Self::WrongMaterial(..) => Some(Part::Material),
             Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
@@ -385,7 +386,7 @@ fn words(words: impl Iterator<Item = &'static str>) -> String {
 fn then(state: VersionState) -> &'static str {
     match state {
         VersionState::PreActive => "; activate it first",
-        VersionState::Active => "; deactivate it first, or rotate the key",
+        VersionState::Active => " already; to destroy it, deactivate it first, or rotate the key",
         VersionState::Deactivated => ": it only processes what it protected; use the current version",
         VersionState::Compromised => "; rotate the key, and protect anew what it protected",
         VersionState::Destroyed | VersionState::DestroyedCompromised => "",

@@ -539,6 +539,15 @@ fn play(steps: Vec<Step>) {
                 let period = RotationPeriod::parse(days, 0).unwrap();
                 let answer = store.commit(&by, &ids, time, &SetRotation { key: h.clone(), period });
                 match model.not_pending(&h) {
+                    Ok((id, plain))
+                        if plain.state == KeyState::Enabled
+                            && period.is_some()
+                            && Row::Rotate.cell(plain.of(plain.version)) == Cell::No =>
+                    {
+                        let current = KeyVersion::new(plain.version).unwrap();
+                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        Some(Err(expect(answer.map(drop), e)))
+                    }
                     Ok((id, plain)) if plain.state == KeyState::Enabled => {
                         let period = period.map(RotationPeriod::millis);
                         let plain = model.keys.get_mut(&id).unwrap();
@@ -702,10 +711,12 @@ fn play(steps: Vec<Step>) {
                 for plain in model.keys.values_mut() {
                     let Some((period, next)) = plain.rotation.filter(|(_, next)| *next <= now) else { continue };
                     debug_assert!(next <= now);
-                    if plain.state == KeyState::Enabled && plain.of(plain.version) == VersionState::Active {
+                    let goes = plain.state == KeyState::Enabled && plain.of(plain.version) == VersionState::Active;
+                    if goes {
                         plain.rotate();
                     }
-                    plain.rotation = Some((period, now + period));
+                    let wait = if goes { period } else { period.min(DAY_MS) };
+                    plain.rotation = Some((period, now + wait));
                 }
                 None
             }

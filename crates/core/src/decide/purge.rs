@@ -1,16 +1,18 @@
 //! Have a key destroyed before its day.
 
+use super::destroy::VERSIONS_PER_STEP;
 use super::{Change, Decide, Refusal, Write, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::id::KeyId;
+use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::KeyState;
-use crate::record::{Due, DueRecord, KeyRecord, RecordName};
+use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName};
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
 
-/// Destroys `key` at once: from now on it is not found, and a duty takes what is left of it within seconds. There is no way back.
+/// Destroys `key` at once: its material goes with this change, that of more than 32 versions, and its names, with the duty's next
+/// look. There is no way back.
 ///
 /// Refused: the key is not found, does not wait for its destruction, or is protected from this.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,14 +34,23 @@ impl Decide for Purge {
             return Err(Refusal::NotPendingDeletion(key.id).into());
         };
         if key.purge_protected {
-            return Err(Refusal::PurgeProtected { key: key.id, at_ms }.into());
+            return Err(Refusal::PurgeProtected(key.id).into());
         }
         let mut key = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&key) };
         touch(&mut key, at.time());
         let answer = key.id;
+        // The bytes go with this change: nearly all keys have fewer versions.
+        let mut writes = Vec::new();
+        let until = key.current.get().min(VERSIONS_PER_STEP);
+        for version in (1..=until).filter_map(KeyVersion::new) {
+            if at.get::<KeyVersionRecord>((key.id, version))?.is_some() {
+                writes.push(Write::Delete(RecordName::KeyVersion((key.id, version))));
+            }
+        }
+        key.destroyed_through = until;
         // Filed for an hour that has come by every clock: the duty finds it at its next look.
         let (old, now) = (DueRecord::hour(at_ms), DueRecord { what: Due::Deletion(key.id), at_ms: 0 });
-        let mut writes = vec![Write::Update(key.into())];
+        writes.push(Write::Update(key.into()));
         if at.get::<DueRecord>((old, now.what))?.is_some() && old != DueRecord::hour(now.at_ms) {
             writes.push(Write::Delete(RecordName::Due((old, now.what))));
         }

@@ -12,7 +12,7 @@ use crate::lifecycle::{Cell, KeyState, Row};
 use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName, Rotation, handle_bytes, request_hash};
 use crate::request::{KeyHandle, RotationPeriod, Token};
 use crate::seam::NewIds;
-use crate::time::{DutyTime, Time};
+use crate::time::{DAY_MS, DutyTime, Time};
 use crate::views::KeyView;
 
 /// Gives `key` a fresh version; the answer is the key with its new current version, or, if the same token rotated it before, as
@@ -75,7 +75,7 @@ fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(K
 
 /// Has `key` rotated every so often from now on, or no more.
 ///
-/// Refused: [`Refusal::BriefWindow`], [`Refusal::NotRotated`]; the key is not found, disabled, or waits for its destruction.
+/// Refused: [`Refusal::BriefWindow`], [`Refusal::NotRotated`], [`Refusal::NotRotatedUnasked`]; the key is not found, disabled, or waits for its destruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SetRotation {
     /// Which key.
@@ -97,7 +97,14 @@ impl Decide for SetRotation {
         }
         let before = at.key(&self.key)?;
         not_imported(&before)?;
-        goes(Row::Rotate, &before, at.time())?;
+        if self.period.is_some() {
+            let current = version(at, Row::Rotate, &before, None)?;
+            if current.mode != Mode::Blob {
+                return Err(Refusal::NotRotatedUnasked(before.id).into());
+            }
+        } else {
+            goes(Row::Rotate, &before, at.time())?;
+        }
         let period_ms = self.period.map(RotationPeriod::millis);
         if before.rotation.map(|rotation| rotation.period_ms) == period_ms {
             return Ok(Change::none(KeyView::from(&*before)));
@@ -123,7 +130,7 @@ fn falls_due(key: KeyId, rotation: Rotation) -> DueRecord {
 pub enum Rotated {
     /// The key has a fresh version.
     Yes,
-    /// It could not have one now, and is looked at again a period later.
+    /// It could not have one now, and is looked at again a day later.
     Later,
     /// It is not to be rotated (any more).
     No,
@@ -166,7 +173,8 @@ pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime
         None => (KeyRecord::clone(&record), Vec::new(), Rotated::Later),
     };
     // From duty time: nobody can make a key rotate again and again by pushing a clock.
-    let next = Rotation { next_ms: time.ms().saturating_add(rotation.period_ms), ..rotation };
+    let wait = if answer == Rotated::Later { rotation.period_ms.min(DAY_MS) } else { rotation.period_ms };
+    let next = Rotation { next_ms: time.ms().saturating_add(wait), ..rotation };
     after.rotation = Some(next);
     let refiled = falls_due(key, next);
     if due::name(&refiled) == name {

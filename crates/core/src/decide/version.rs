@@ -98,6 +98,14 @@ impl Decide for UpdateVersion {
         let mut after = KeyVersionRecord::clone(&head);
         after.life.dates = self.moved(&key, &head, at.time())?;
         after.life.enabled = self.enabled.unwrap_or(head.life.enabled);
+        // What comes to activating or revoking it takes the right to that.
+        let (dates, now) = (after.life.dates, at.time());
+        if dates.activation != head.life.dates.activation && (1..=now.stamp_ms()).contains(&dates.activation) {
+            at.acting(Action::Activate).key(&self.key)?;
+        }
+        if dates.deactivation != head.life.dates.deactivation && now.ended(dates.deactivation) {
+            at.acting(Action::Revoke).key(&self.key)?;
+        }
         if after == *head {
             return Ok(Change::none(VersionView::new(&key, &head, at.time())));
         }
@@ -128,7 +136,8 @@ impl Decide for Activate {
         let key = at.key(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::Activate, &key, self.version)?);
         let now_ms = at.time().stamp_ms();
-        (head.life.dates.activation, head.life.updated_ms) = (now_ms, now_ms);
+        head.life.dates.activation = now_ms;
+        head.life.updated_ms = head.life.updated_ms.max(now_ms);
         Ok(changed(&key, head, at.time(), true))
     }
 }
@@ -175,8 +184,11 @@ impl Decide for Revoke {
         let (mut head, now_ms) = (KeyVersionRecord::clone(&before), at.time().stamp_ms());
         let dates = &mut head.life.dates;
         match self.why {
-            Revocation::Deactivate if before.life.ended(dates.deactivation, at.time()) => {}
-            Revocation::Deactivate => dates.deactivation = now_ms,
+            // What has ended by this node's clock alone may go on at others: then it is written down that it has.
+            Revocation::Deactivate if (1..=before.life.updated_ms).contains(&dates.deactivation) => {}
+            Revocation::Deactivate => {
+                dates.deactivation = if dates.deactivation == 0 { now_ms } else { dates.deactivation.min(now_ms) };
+            }
             Revocation::Compromise { since_ms: 0 } if dates.compromise != 0 => {}
             Revocation::Compromise { since_ms: 0 } => dates.compromise = now_ms,
             Revocation::Compromise { since_ms } if since_ms > now_ms => {
@@ -196,7 +208,7 @@ impl Decide for Revoke {
 
 /// Destroys the material of a version, at once and for ever; what is known of it stays.
 ///
-/// Refused: the key or the version is not found; the version is active, or destroyed already.
+/// Refused: the key or the version is not found; the version is active, or destroyed already; [`Refusal::PurgeProtected`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DestroyVersion {
     /// The key.
@@ -215,6 +227,9 @@ impl Decide for DestroyVersion {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
         let key = at.key(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::DestroyVersion, &key, Some(self.version))?);
+        if key.purge_protected {
+            return Err(Refusal::PurgeProtected(key.id).into());
+        }
         head.life.dates.destroyed = at.time().stamp_ms();
         // What is destroyed is not missed any more.
         let mut key = KeyRecord::clone(&key);

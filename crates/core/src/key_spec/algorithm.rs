@@ -148,7 +148,7 @@ algorithms! {
     Kbkdf = "kbkdf";
     /// HMAC of the given data under the key (KMIP 2.1 §6.1.18, HMAC).
     DeriveHmac = "derive-hmac";
-    /// The hash of the key, then of the given data (KMIP 2.1 §6.1.18, HASH).
+    /// The hash of the key (KMIP 2.1 §6.1.18, HASH).
     DeriveHash = "derive-hash";
     /// PBKDF2 with HMAC (RFC 8018), the key being the password.
     Pbkdf2 = "pbkdf2";

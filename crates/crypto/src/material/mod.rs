@@ -82,11 +82,6 @@ impl Material {
         }
     }
 
-    /// Whether making such material takes more than a moment.
-    pub const fn is_slow_to_make(spec: KeySpec) -> bool {
-        matches!(spec, KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096)
-    }
-
     /// Material that was brought along, as records hold it: the bytes of a symmetric or MAC key, or PKCS#8 of exactly that kind.
     ///
     /// # Errors
@@ -128,6 +123,12 @@ impl Material {
             matches!(spec, P256 | Ed25519 | X25519 | MlKem512 | MlKem768 | MlKem1024)
         };
         self.public().is_some_and(|public| !fast(public.spec()))
+    }
+
+    /// Whether verifying with its public key takes a tenth of a millisecond, or more.
+    pub fn verifies_slowly(&self) -> bool {
+        let slow = [KeySpec::P384, KeySpec::P521, KeySpec::Secp256k1];
+        self.public().is_some_and(|key| slow.contains(&key.spec()))
     }
 
     /// Bytes that it takes in memory, about.

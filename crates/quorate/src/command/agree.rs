@@ -3,14 +3,25 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{AgreeRequest, DecapsulateRequest, EncapsulateRequest};
 use quorate_core::record::PUBLIC_LEN_MAX;
 use serde_json::json;
 
 use super::crypt::{InOut, Out, raw_or_json};
 use super::failure::{CommandResult, Doing, Failure};
-use super::sign::By;
-use super::{Shared, files, output};
+use super::{Shared, completions, files, output};
+
+/// By which key and version: there is but one algorithm.
+#[derive(Args, Debug)]
+struct Of {
+    /// The key: its id, NAME or alias/NAME
+    #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
+    key: String,
+    /// Which version [default: the current one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    version: Option<u32>,
+}
 
 /// Agree on a secret with the holder of another private key.
 ///
@@ -20,7 +31,7 @@ use super::{Shared, files, output};
   quorate agree --key meeting --peer theirs.pem --out secret.bin")]
 pub struct Agree {
     #[command(flatten)]
-    by: By,
+    by: Of,
     /// The peer's public key, PEM or DER
     #[arg(long, value_name = "FILE")]
     peer: PathBuf,
@@ -55,7 +66,7 @@ impl Agree {
   quorate encapsulate --key inbox --output json")]
 pub struct Encapsulate {
     #[command(flatten)]
-    by: By,
+    by: Of,
     #[command(flatten)]
     out: Out,
 }
@@ -63,27 +74,34 @@ pub struct Encapsulate {
 impl Encapsulate {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
+        if self.out.path().is_some() {
+            super::crypt::refuse_terminal(shared, None, "")?;
+        }
         let request = EncapsulateRequest { key: self.by.key, version: self.by.version.unwrap_or(0) };
         let answer = shared.client().await?.encapsulate(request).await.doing("encapsulate")?;
-        if self.out.path().is_some() && shared.asked_for_programs().is_none() {
-            super::crypt::refuse_terminal(shared, None, "")?;
-            raw_or_json(shared, &self.out, 0o666, "ciphertext", &answer.ciphertext, json!({}))?;
-            return output::bytes(&answer.secret);
-        }
-        let json = json!({
+        let mut json = json!({
             "key_id": answer.key_id,
             "key_version": answer.key_version,
-            "ciphertext": output::base64(&answer.ciphertext),
             "secret": output::base64(&answer.secret),
         });
-        shared.format().print(&json, || {
-            output::fields([
-                ("key", answer.key_id.clone()),
-                ("version", answer.key_version.to_string()),
-                ("ciphertext", output::base64(&answer.ciphertext)),
-                ("secret", output::base64(&answer.secret)),
-            ])
-        })
+        match (self.out.path(), shared.asked_for_programs()) {
+            (Some(_), None) => {
+                raw_or_json(shared, &self.out, 0o666, "ciphertext", &answer.ciphertext, json!({}))?;
+                output::bytes(&answer.secret)
+            }
+            (Some(_), Some(_)) => raw_or_json(shared, &self.out, 0o666, "ciphertext", &answer.ciphertext, json),
+            (None, _) => {
+                json["ciphertext"] = output::base64(&answer.ciphertext).into();
+                shared.format().print(&json, || {
+                    output::fields([
+                        ("key", answer.key_id.clone()),
+                        ("version", answer.key_version.to_string()),
+                        ("ciphertext", output::base64(&answer.ciphertext)),
+                        ("secret", output::base64(&answer.secret)),
+                    ])
+                })
+            }
+        }
     }
 }
 
@@ -93,7 +111,7 @@ impl Encapsulate {
   quorate decapsulate --key inbox --in ciphertext.bin --out secret.bin")]
 pub struct Decapsulate {
     #[command(flatten)]
-    by: By,
+    by: Of,
     #[command(flatten)]
     files: InOut,
 }

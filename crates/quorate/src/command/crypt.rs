@@ -30,17 +30,23 @@ pub struct Aad {
     /// Associated data, bound to the ciphertext and not stored in it; may be given several times
     #[arg(long = "aad", value_name = "NAME=VALUE", value_parser = pair)]
     pairs: Vec<(String, String)>,
+}
+
+/// Associated data of a standard's mode.
+#[derive(Args, Debug, Default)]
+struct RawAad {
     /// Associated data of aes-gcm, which binds raw bytes and no pairs
     #[arg(long, value_name = "TEXT", default_value = "")]
     associated_data: String,
 }
 
-impl Aad {
-    /// Raw bytes, of standard modes.
-    fn raw(&self) -> bytes::Bytes {
-        self.associated_data.clone().into_bytes().into()
+impl RawAad {
+    fn bytes(self) -> bytes::Bytes {
+        self.associated_data.into_bytes().into()
     }
+}
 
+impl Aad {
     /// As the protocol has it.
     pub fn to_proto(&self) -> Vec<AssociatedData> {
         pairs_to_proto(&self.pairs)
@@ -80,6 +86,8 @@ pub struct Encrypt {
     armor: bool,
     #[command(flatten)]
     aad: Aad,
+    #[command(flatten)]
+    raw_aad: RawAad,
     #[command(flatten)]
     files: InOut,
 }
@@ -134,7 +142,7 @@ impl Encrypt {
             algorithm: self.by.algorithm.unwrap_or_default(),
             plaintext,
             aad: self.aad.to_proto(),
-            associated_data: self.aad.raw(),
+            associated_data: self.raw_aad.bytes(),
         };
         let answer = shared.client().await?.encrypt(request).await.doing("encrypt")?;
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
@@ -170,6 +178,8 @@ pub struct Decrypt {
     #[command(flatten)]
     aad: Aad,
     #[command(flatten)]
+    raw_aad: RawAad,
+    #[command(flatten)]
     files: InOut,
 }
 
@@ -180,7 +190,7 @@ impl Decrypt {
         let request = DecryptRequest {
             ciphertext,
             aad: self.aad.to_proto(),
-            associated_data: self.aad.raw(),
+            associated_data: self.raw_aad.bytes(),
             key: self.key,
             version: self.version.unwrap_or(0),
             algorithm: self.algorithm.unwrap_or_default(),

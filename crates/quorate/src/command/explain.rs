@@ -231,6 +231,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "the command was called wrongly: exit code 2; nothing was done",
         "`--help` shows how it is called",
     ),
+    code(
+        failure::NOT_VALID,
+        "the signature, or the code, is not that of this message by this key, version and algorithm: exit code 1",
+        "take nothing of it for genuine; make sure that message, key, version and algorithm are those that it was made with",
+    ),
     code(failure::FAILED, "something on this machine failed, as a file that can't be written: exit code 1", ""),
 ];
 
@@ -273,8 +278,10 @@ mod tests {
     fn every_reason_is_explained_once() {
         let explained: Vec<&str> = EXPLANATIONS.iter().map(|e| e.code).collect();
         let of_nodes = (1..).map_while(|n| Reason::try_from(n).ok()).map(Reason::word);
-        let all: BTreeSet<&str> =
-            of_nodes.chain(reason::OWN.iter().copied()).chain([failure::USAGE, failure::FAILED]).collect();
+        let all: BTreeSet<&str> = of_nodes
+            .chain(reason::OWN.iter().copied())
+            .chain([failure::USAGE, failure::FAILED, failure::NOT_VALID])
+            .collect();
         assert_eq!(explained.iter().copied().collect::<BTreeSet<_>>(), all);
         assert_eq!(explained.len(), all.len(), "none twice");
     }

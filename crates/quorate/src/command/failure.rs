@@ -13,6 +13,9 @@ pub const USAGE: &str = "USAGE";
 /// The code of whatever fails on this machine.
 pub const FAILED: &str = "FAILED";
 
+/// The code of a signature, or an authentication code, that is not right.
+pub const NOT_VALID: &str = "NOT_VALID";
+
 /// Result of a command.
 pub type CommandResult<T = ()> = Result<T, Failure>;
 
@@ -45,6 +48,11 @@ impl Failure {
     /// Refused or failed.
     pub fn failed(what: impl Into<String>, why: impl fmt::Display, todo: impl Into<String>) -> Self {
         Self::Failed { reason: FAILED.into(), what: what.into(), why: why.to_string(), todo: todo.into() }
+    }
+
+    /// Something was verified, and is not right.
+    pub fn not_valid(what: impl Into<String>, why: impl fmt::Display, todo: impl Into<String>) -> Self {
+        Self::Failed { reason: NOT_VALID.into(), what: what.into(), why: why.to_string(), todo: todo.into() }
     }
 
     /// The process's exit code.

@@ -8,7 +8,21 @@ use super::terminal::Surface;
 /// Commands by what people come for.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Use keys", &["encrypt", "decrypt", "reencrypt", "file", "data-key", "data-key-pair", "wrap", "unwrap", "random"]),
-    ("Sign and agree", &["sign", "verify", "public-key", "mac", "verify-mac", "agree", "encapsulate", "decapsulate"]),
+    (
+        "Sign, agree and derive",
+        &[
+            "sign",
+            "verify",
+            "public-key",
+            "mac",
+            "verify-mac",
+            "agree",
+            "encapsulate",
+            "decapsulate",
+            "derive",
+            "digest",
+        ],
+    ),
     ("Manage keys", &["keys", "alias"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),

@@ -63,7 +63,7 @@ enum Action {
         /// From when it may be used; none = not before it is activated [default: now]
         #[arg(long, value_name = "DATE", value_parser = words::date)]
         activation: Option<u64>,
-        /// For ever: nobody can have it destroyed before the day that a deletion sets
+        /// For ever: nothing of it is destroyed before the day that a deletion sets
         #[arg(long)]
         purge_protection: bool,
         /// Where its material comes from; external = it is imported, and until then the key is not used [default: quorate]
@@ -112,7 +112,7 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys disable payments")]
     Disable(Which),
-    /// Make a new version, which encrypts from now on; old versions still decrypt
+    /// Make a new version, which is used from now on; old versions still decrypt and verify
     #[command(after_help = "Examples:
   quorate keys rotate payments")]
     Rotate {
@@ -183,7 +183,7 @@ enum Action {
   quorate keys schedule-deletion payments
   quorate keys purge payments")]
     Purge(Which),
-    /// Rotate a key every so often, without being asked
+    /// Rotate a key every so often, without being asked; only of a key whose ciphertexts name their version
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
   quorate keys set-rotation payments --never")]

@@ -12,6 +12,7 @@ pub mod completions;
 pub mod connect;
 pub mod context;
 pub mod crypt;
+pub mod derive;
 pub mod dev;
 pub mod explain;
 pub mod failure;
@@ -125,6 +126,8 @@ enum Command {
     #[command(name = "reencrypt")]
     ReEncrypt(wrap::ReEncrypt),
     DataKeyPair(wrap::DataKeyPair),
+    Derive(derive::Derive),
+    Digest(derive::Digest),
     Agree(agree::Agree),
     Encapsulate(agree::Encapsulate),
     Decapsulate(agree::Decapsulate),
@@ -175,6 +178,8 @@ impl Command {
             Self::Unwrap(c) => c.run(shared).await,
             Self::ReEncrypt(c) => c.run(shared).await,
             Self::DataKeyPair(c) => c.run(shared).await,
+            Self::Derive(c) => c.run(shared).await,
+            Self::Digest(c) => c.run(shared).await,
             Self::Agree(c) => c.run(shared).await,
             Self::Encapsulate(c) => c.run(shared).await,
             Self::Decapsulate(c) => c.run(shared).await,

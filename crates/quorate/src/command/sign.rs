@@ -51,8 +51,9 @@ enum Input {
 }
 
 impl Signed {
-    /// Reads what is signed. A long message is hashed here: only its digest goes to the cluster.
-    async fn read(&self, by: &By, input: Option<&Path>, shared: &Shared) -> CommandResult<Input> {
+    /// Reads what is signed. A long message is hashed here: only its digest goes to the cluster, for the key, version and algorithm
+    /// that were looked at for this.
+    async fn read(&self, by: &mut By, input: Option<&Path>, shared: &Shared) -> CommandResult<Input> {
         files::say_what_is_awaited(input, if self.digest { "the digest" } else { "the message" });
         let (name, mut reader) = files::open_input(input)?;
         let mut read = |buffer: &mut Vec<u8>, max: usize| {
@@ -68,7 +69,7 @@ impl Signed {
         if bytes.len() <= INPUT_LEN_MAX {
             return Ok(Input::Message(bytes));
         }
-        let algorithm = by.algorithm(shared).await?;
+        let algorithm = by.pin(shared).await?;
         let hash = match algorithm.digest() {
             Some(Digest::Sha256) => &digest::SHA256,
             Some(Digest::Sha384) => &digest::SHA384,
@@ -93,18 +94,18 @@ impl Signed {
 }
 
 impl By {
-    /// The algorithm that will be used.
-    async fn algorithm(&self, shared: &Shared) -> CommandResult<Algorithm> {
-        let named = match &self.algorithm {
-            Some(named) => named.clone(),
-            None => {
-                let before = self.version.map_or(0, |version| version.saturating_add(1));
-                let request = ListVersionsRequest { key: self.key.clone(), limit: 1, before };
-                let page = shared.client().await?.list_versions(request).await.doing("look at the key")?;
-                page.versions.into_iter().next().and_then(|v| v.algorithms.into_iter().next()).unwrap_or_default()
-            }
-        };
-        named.parse().map_err(|e| Failure::failed("can't tell how the key signs", e, "say so with --algorithm"))
+    /// Looks which key, version and algorithm these are, and names them from here on.
+    async fn pin(&mut self, shared: &Shared) -> CommandResult<Algorithm> {
+        let before = self.version.map_or(0, |version| version.saturating_add(1));
+        let request = ListVersionsRequest { key: self.key.clone(), limit: 1, before };
+        let page = shared.client().await?.list_versions(request).await.doing("look at the key")?;
+        let version = page.versions.into_iter().next();
+        let missing = || Failure::failed("can't tell how the key signs", "it has no such version", "");
+        let version = version.filter(|v| self.version.is_none_or(|wanted| wanted == v.version)).ok_or_else(missing)?;
+        let named = self.algorithm.take().or_else(|| version.algorithms.into_iter().next()).unwrap_or_default();
+        let algorithm = named.parse();
+        (self.key, self.version, self.algorithm) = (page.key_id, Some(version.version), Some(named));
+        algorithm.map_err(|e| Failure::failed("can't tell how the key signs", e, "say so with --algorithm"))
     }
 }
 
@@ -128,9 +129,9 @@ pub struct Sign {
 
 impl Sign {
     /// Does it.
-    pub async fn run(self, shared: &Shared) -> CommandResult {
+    pub async fn run(mut self, shared: &Shared) -> CommandResult {
         super::crypt::refuse_terminal(shared, self.files.out.path(), "")?;
-        let input = match self.signed.read(&self.by, self.files.input.as_deref(), shared).await? {
+        let input = match self.signed.read(&mut self.by, self.files.input.as_deref(), shared).await? {
             Input::Message(bytes) => sign_request::Input::Message(bytes.into()),
             Input::Digest(bytes) => sign_request::Input::Digest(bytes.into()),
         };
@@ -167,9 +168,9 @@ pub struct Verify {
 
 impl Verify {
     /// Does it.
-    pub async fn run(self, shared: &Shared) -> CommandResult {
+    pub async fn run(mut self, shared: &Shared) -> CommandResult {
         let signature = files::read(&self.signature, "the signature")?;
-        let input = match self.signed.read(&self.by, self.input.as_deref(), shared).await? {
+        let input = match self.signed.read(&mut self.by, self.input.as_deref(), shared).await? {
             Input::Message(bytes) => verify_request::Input::Message(bytes.into()),
             Input::Digest(bytes) => verify_request::Input::Digest(bytes.into()),
         };
@@ -203,7 +204,7 @@ fn tell(shared: &Shared, answer: &VerifyResponse, what: &str) -> CommandResult {
         (true, Some(_)) => Ok(()),
         (false, _) => {
             let todo = "make sure that message, key, version and algorithm are those that it was made with";
-            Err(Failure::failed(format!("the {what} is not right"), by, todo))
+            Err(Failure::not_valid(format!("the {what} is not right"), by, todo))
         }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{GenerateDataKeyPairRequest, ReEncryptRequest, UnwrapRequest, WrapRequest};
-use quorate_core::request::PLAINTEXT_LEN_MAX;
+use quorate_core::request::{PLAINTEXT_LEN_MAX, WRAPPED_LEN_MAX};
 use serde_json::json;
 
 use super::crypt::{Aad, InOut, raw_or_json, read_ciphertext, refuse_terminal};
@@ -59,7 +59,7 @@ impl Unwrap {
     pub async fn run(self, shared: &Shared) -> CommandResult {
         refuse_terminal(shared, self.files.out.path(), "")?;
         files::say_what_is_awaited(self.files.input.as_deref(), "the wrapped key");
-        let mut wrapped = files::read_input(self.files.input.as_deref(), PLAINTEXT_LEN_MAX + 16, LONGER)?;
+        let mut wrapped = files::read_input(self.files.input.as_deref(), WRAPPED_LEN_MAX, LONGER)?;
         let request = UnwrapRequest {
             key: self.by.key,
             version: self.by.version.unwrap_or(0),

@@ -26,6 +26,9 @@ pub const CHUNK: usize = 128;
 /// Records read for one page, whatever becomes of them: a page of what is rare comes short, and the next one goes on.
 const READ_PER_PAGE_MAX: usize = 128 * CHUNK;
 
+/// Bytes of the records of one page, as they are stored: a page is bounded by what it weighs too.
+const PAGE_BYTES_MAX: usize = 384 * 1024;
+
 /// A request for one page of a list.
 pub trait Listing {
     /// What is listed.
@@ -109,16 +112,17 @@ impl Kms {
 
         let mut last = token.map(|token| token.0);
         let mut walk = Walk::after(last.clone(), &self.records, &view, request);
-        let (mut items, mut read) = (Vec::new(), 0);
+        let (mut items, mut read, mut bytes) = (Vec::new(), 0, 0);
         while let Some(step) = walk.step()? {
             for found in step {
-                if items.len() == request.page_len().get() {
+                let found = found?;
+                bytes += if found.item.is_some() { found.len } else { 0 };
+                if items.len() == request.page_len().get() || bytes > PAGE_BYTES_MAX && !items.is_empty() {
                     // One record more than fits: there is a next page, and it begins with it.
                     return Ok(Page { items, next: last.map(PageToken) });
                 }
-                let (key, item) = found?;
-                items.extend(item);
-                last = Some(key);
+                items.extend(found.item);
+                last = Some(found.key);
             }
             if walk.ended {
                 break;
@@ -134,6 +138,16 @@ impl Kms {
         }
         Ok(Page { items, next: None })
     }
+}
+
+/// What was found on a walk.
+pub(super) struct Found<T> {
+    /// Where.
+    key: RecordKey,
+    /// How long the record is as it is stored, bytes.
+    len: usize,
+    /// The item that it is, if it is one.
+    pub(super) item: Option<T>,
 }
 
 /// A walk through a list on one view, in steps between which other requests get their turn.
@@ -159,7 +173,7 @@ impl<'a, L: Listing> Walk<'a, L> {
     #[expect(clippy::type_complexity, reason = "a step's records are opened one by one, as far as they are wanted")]
     pub(super) fn step(
         &mut self,
-    ) -> Result<Option<impl Iterator<Item = Result<(RecordKey, Option<L::Item>), Error>> + use<'a, L>>, Error> {
+    ) -> Result<Option<impl Iterator<Item = Result<Found<L::Item>, Error>> + use<'a, L>>, Error> {
         if self.ended {
             return Ok(None);
         }
@@ -169,8 +183,8 @@ impl<'a, L: Listing> Walk<'a, L> {
         self.last = rows.last().map(|(key, ..)| key.clone());
         let (records, list) = (self.records, self.list);
         Ok(Some(rows.into_iter().map(move |(key, _, value)| {
-            let record = records.barrier.record(&keyring, &key, None, &value)?;
-            Ok((key, list.item(record)))
+            let (len, record) = (value.len(), records.barrier.record(&keyring, &key, None, &value)?);
+            Ok(Found { key, len, item: list.item(record) })
         })))
     }
 }

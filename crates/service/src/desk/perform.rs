@@ -19,8 +19,8 @@ use crate::error::Error;
 use crate::records::barrier::Barrier;
 use crate::view::{Gap, HotFacts};
 
-/// How old a round may be when the answer goes out. A machine that slept, or a process that was stopped, in between
-/// takes a new round and looks again; what happens after that last look can't be bounded by anybody.
+/// How old a round may be when the answer goes out. After work that took longer, or where a machine slept, or a process was
+/// stopped, a new round is taken and it is looked again; what happens after that last look can't be bounded by anybody.
 const ROUND_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Facts that uses gather from.
@@ -79,7 +79,7 @@ pub trait Use: Send + Sync + 'static {
     fn is_slow(&self, _: &Self::Facts) -> bool {
         false
     }
-    /// Does the work. It may be done again on newer facts.
+    /// Does the work.
     ///
     /// # Errors
     /// What only the work shows to be wrong.
@@ -110,29 +110,34 @@ impl Kms {
         let (barrier, entropy) = (self.records.barrier.clone(), self.records.world.entropy.clone());
         let tools = Tools { lineage: barrier.lineage(), entropy, barrier };
         request.check(&tools)?;
+        let mut began = self.records.world.boot_clock.now();
+        // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
+        let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, &*request).ok() } else { None };
+        let index = self.records.read_index(call.deadline).await?;
+        let facts = self.collect(index, call, &*request);
+        let facts = match early {
+            Some(early) if !matches!(facts, Err(Error::Sealed)) => early,
+            _ => facts?,
+        };
+        let answer = if request.is_slow(&facts) {
+            let (request, tools) = (request.clone(), tools.clone());
+            self.records.workers.run(call.deadline, move || request.act(facts, &tools)).await??
+        } else {
+            request.act(facts, &tools)?
+        };
         loop {
-            let began = self.records.world.boot_clock.now();
-            // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
-            let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, &*request).ok() } else { None };
-            let index = self.records.read_index(call.deadline).await?;
-            let facts = self.collect(index, call, &*request);
-            let facts = match early {
-                Some(early) if !matches!(facts, Err(Error::Sealed)) => early,
-                _ => facts?,
-            };
-            let answer = if request.is_slow(&facts) {
-                let (request, tools) = (request.clone(), tools.clone());
-                self.records.workers.run(move || request.act(facts, &tools)).await??
-            } else {
-                request.act(facts, &tools)?
-            };
             self.records.check_open()?;
-            if self.records.world.boot_clock.now().saturating_sub(began) <= ROUND_AGE_MAX {
+            let now = self.records.world.boot_clock.now();
+            if now.saturating_sub(began) <= ROUND_AGE_MAX {
                 return Ok(answer);
             }
             if Instant::now() >= call.deadline {
                 return Err(Error::Unavailable("no fresh confirmation of the state was had in time".into()));
             }
+            // What was worked out meanwhile is given out if it still may be.
+            began = now;
+            let index = self.records.read_index(call.deadline).await?;
+            drop(self.collect(index, call, &*request)?);
         }
     }
 

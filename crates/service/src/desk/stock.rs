@@ -55,7 +55,7 @@ impl Kms {
         let mut walk = Walk::after(None, &self.records, &view, &all);
         while let Some(step) = walk.step()? {
             for found in step {
-                match found?.1.map(|key| key.state) {
+                match found?.item.map(|key| key.state) {
                     Some(KeyState::Enabled) => stock.enabled += 1,
                     Some(KeyState::Disabled) => stock.disabled += 1,
                     Some(KeyState::PendingDeletion { .. }) => stock.pending_deletion += 1,

@@ -27,7 +27,10 @@ impl Duties {
             if !self.claim(Duty::Destroy).await? {
                 break;
             }
-            destroyed += usize::from(self.destroy(hour, key).await?);
+            match self.destroy(hour, key).await {
+                Ok(gone) => destroyed += usize::from(gone),
+                Err(e) => self.passed_over(Duty::Destroy, key, e)?,
+            }
         }
         Ok(destroyed)
     }

@@ -28,7 +28,7 @@ impl Duties {
             match self.change(|facts| expire::decide(facts, hour, of, self.time()?)).await {
                 Ok(erased) => done += usize::from(erased),
                 Err(Error::Refused(Refusal::NotDue { .. })) => {}
-                Err(e) => return Err(e),
+                Err(e) => self.passed_over(Duty::Expire, of.0, e)?,
             }
         }
         Ok(done)

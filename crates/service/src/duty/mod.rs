@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use quorate_core::decide::{Change, claim};
+use quorate_core::id::KeyId;
 use quorate_core::record::Duty;
 use quorate_core::time::DutyTime;
 use quorate_replica::{DUTY_WAIT, Role};
@@ -81,6 +82,20 @@ impl Duties {
     pub async fn look_after(&self, duty: Duty) -> Result<usize, Error> {
         let row = DUTIES.iter().find(|row| row.duty == duty).expect("every duty has a row");
         (row.work)(self).await
+    }
+
+    /// What is wrong with one key's records must not keep the others': it is told, and looked at again the next time.
+    ///
+    /// # Errors
+    /// The error, when it concerns all keys.
+    fn passed_over(&self, duty: Duty, key: KeyId, e: Error) -> Result<(), Error> {
+        match e {
+            Error::Damaged(_) | Error::Newer(_) | Error::Refused(_) | Error::Internal(_) | Error::Contended { .. } => {
+                tracing::warn!(duty = duty.as_str(), %key, "passed over: {e}");
+                Ok(())
+            }
+            e => Err(e),
+        }
     }
 
     /// Claims or renews the lease of a duty for this start of this node.

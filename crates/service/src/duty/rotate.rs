@@ -29,7 +29,7 @@ impl Duties {
             match self.change(|facts| decide_due(facts, hour, key, self.time()?)).await {
                 Ok(rotated) => done += usize::from(rotated == Rotated::Yes),
                 Err(Error::Refused(Refusal::NotDue { .. })) => {}
-                Err(e) => return Err(e),
+                Err(e) => self.passed_over(Duty::Rotate, key, e)?,
             }
         }
         Ok(done)

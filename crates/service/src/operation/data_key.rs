@@ -124,7 +124,7 @@ impl Use for GenerateDataKeyPair {
     }
 
     fn is_slow(&self, _: &Self::Facts) -> bool {
-        Material::is_slow_to_make(self.spec)
+        self.spec.is_slow_to_make()
     }
 
     fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<DataKeyPair, Error> {

@@ -80,6 +80,17 @@ impl Decrypt {
         let is_standard = algorithm.is_some_and(|by| by != Algorithm::Blob);
         let header = if is_standard { None } else { Some(BlobHeader::parse(&ciphertext)) };
         let form = match (header, &keys[..]) {
+            (Some(Ok(header)), _) if version.is_some_and(|version| version != header.version) => {
+                let why = format!(
+                    "version {} made this ciphertext, as it says itself; name that one, or none",
+                    header.version
+                );
+                return wrong(Part::Version, why);
+            }
+            (Some(Ok(_)), _) if !iv.is_empty() => return wrong(Part::Iv, "this ciphertext has its IV inside".into()),
+            (Some(Ok(_)), _) if !tag.is_empty() => {
+                return wrong(Part::Tag, "this ciphertext has its tag inside".into());
+            }
             (Some(Ok(header)), _) => Form::Blob { header, expected: keys },
             (Some(Err(e)), _) if algorithm.is_some() || keys.len() != 1 => {
                 let why = format!("this is no ciphertext that quorate made ({e}); give the whole of one");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::key_spec::{Algorithm, Usage};
-use quorate_core::request::{EncryptionContext, InvalidRequest, PLAINTEXT_LEN_MAX, Part};
+use quorate_core::request::{CONTEXT_LEN_MAX, EncryptionContext, InvalidRequest, PLAINTEXT_LEN_MAX, Part};
 use quorate_crypto::material::Material;
 use quorate_crypto::material::symmetric::{BlobKind, ContextHash, KeyRef, encrypt};
 
@@ -45,6 +45,9 @@ impl Binding {
                 wrong("blob binds pairs of names and values, not raw bytes".into())
             }
             Algorithm::Blob => Ok(()),
+            _ if self.aad.len() > CONTEXT_LEN_MAX => {
+                Err(InvalidRequest::TooLarge { part: Part::Context, len: self.aad.len(), max: CONTEXT_LEN_MAX })
+            }
             _ if self.context.pairs().next().is_some() => {
                 wrong(format!("{} binds no pairs of names and values; give associated data as raw bytes", by.as_str()))
             }

@@ -44,7 +44,7 @@ pub struct Sign {
     pub by: By,
     /// What.
     pub input: Input,
-    /// ML-DSA's context; empty elsewhere.
+    /// ML-DSA's context, or Ed25519ph's; empty elsewhere.
     pub context: Bytes,
 }
 
@@ -119,6 +119,11 @@ impl Use for Verify {
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
         at.usable(&self.by.key, self.by.want(Usage::Verify))
+    }
+
+    /// RSA's public key works fast; the larger curves verify about as slowly as they sign.
+    fn is_slow(&self, usable: &Self::Facts) -> bool {
+        usable.material.verifies_slowly()
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Verified, Error> {

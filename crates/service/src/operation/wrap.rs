@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::key_spec::{Algorithm, Usage};
-use quorate_core::request::{InvalidRequest, PLAINTEXT_LEN_MAX, Part};
+use quorate_core::request::{InvalidRequest, PLAINTEXT_LEN_MAX, Part, WRAPPED_LEN_MAX};
 use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
 
@@ -14,9 +14,8 @@ use super::{By, Used, failed};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
-fn check(part: Part, bytes: &Bytes) -> Result<(), Error> {
-    // Padded to blocks, and eight bytes more.
-    let (len, max) = (bytes.len(), PLAINTEXT_LEN_MAX + 16);
+fn check(part: Part, bytes: &Bytes, max: usize) -> Result<(), Error> {
+    let len = bytes.len();
     if len > max { Err(InvalidRequest::TooLarge { part, len, max }.into()) } else { Ok(()) }
 }
 
@@ -48,7 +47,7 @@ impl Use for Wrap {
     }
 
     fn check(&self, _: &Tools) -> Result<(), Error> {
-        check(Part::Plaintext, &self.key)
+        check(Part::Plaintext, &self.key, PLAINTEXT_LEN_MAX)
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
@@ -89,7 +88,7 @@ impl Use for Unwrap {
     }
 
     fn check(&self, _: &Tools) -> Result<(), Error> {
-        check(Part::WrappedKey, &self.wrapped)
+        check(Part::WrappedKey, &self.wrapped, WRAPPED_LEN_MAX)
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {

@@ -112,7 +112,7 @@ impl Records {
             if decided.writes.is_empty() {
                 return Ok(Done { index: decided.index, answer: decided.answer });
             }
-            secrets.prepare(&decided.writes, &self.workers, &self.world.entropy).await?;
+            secrets.prepare(&decided.writes, deadline, &self.workers, &self.world.entropy).await?;
             if !held.as_ref().is_some_and(|held| held.covers(&decided.contended)) {
                 drop(held.take());
                 let lock = self.locks.lock(decided.contended.clone(), deadline).await;

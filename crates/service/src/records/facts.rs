@@ -194,6 +194,12 @@ impl Materials for EngineFacts<'_> {
         let of = Arc::new(Barrier::key_of(&self.keyring, &RecordName::Key(id)));
         let name = RecordName::KeyVersion((id, version));
         let key = Barrier::key_of(&self.keyring, &name);
+        // Of many uses with one request each asks: material is parsed once.
+        if let Some(Known::Version(record, material, ..)) =
+            self.read.iter().find(|noted| noted.key == key).and_then(|noted| noted.known.clone())
+        {
+            return Ok(Of::new(record).map(|head| Version { head, material }));
+        }
         let Some((rev, value)) = self.view.get(&key).map_err(unreadable)? else {
             if let Some(Record::Key(key)) = key_record.as_deref()
                 && key.has(version)

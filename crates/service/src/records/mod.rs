@@ -174,19 +174,25 @@ impl<'a> Secrets<'a> {
         Self { given: vec![placed(key)], fresh: Vec::new() }
     }
 
-    /// Makes what the writes ask for, unless it is there.
+    /// Makes what the writes ask for, unless it is there; what is slow to make, on the workers.
     ///
     /// # Errors
-    /// [`Error::Internal`].
-    async fn prepare(&mut self, writes: &[Write], workers: &Workers, entropy: &Arc<dyn Entropy>) -> Result<(), Error> {
+    /// [`Error::Busy`] when the deadline passes; [`Error::Internal`].
+    async fn prepare(
+        &mut self,
+        writes: &[Write],
+        deadline: Instant,
+        workers: &Workers,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<(), Error> {
         for write in writes {
             let Write::CreateWith(_, Slot::Fresh(nth, spec)) = write else { continue };
             if self.fresh.get(*nth).is_some_and(|(of, _)| of == spec) {
                 continue;
             }
             let (spec, entropy) = (*spec, entropy.clone());
-            let made = if Material::is_slow_to_make(spec) {
-                workers.run(move || Material::fresh(spec, &*entropy)).await?
+            let made = if spec.is_slow_to_make() {
+                workers.run(deadline, move || Material::fresh(spec, &*entropy)).await?
             } else {
                 Material::fresh(spec, &*entropy)
             };

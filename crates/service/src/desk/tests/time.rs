@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use quorate_core::decide::{CancelDeletion, Purge, SetRotation};
+use quorate_core::decide::{CancelDeletion, DestroyVersion, Purge, Revocation, Revoke, SetRotation, UpdateVersion};
+use quorate_core::id::KeyVersion;
 use quorate_core::lifecycle::KeyState;
 use quorate_core::request::RotationPeriod;
 
@@ -213,6 +214,9 @@ async fn a_key_that_waits_for_its_destruction_can_be_purged_unless_it_is_protect
     let call = || call(&admin(), soon());
     let protected = Create { purge_protected: true, ..wanted(None, None) };
     let protected = kms.create_key(&admin(), &protected, soon()).await.unwrap().id;
+    kms.rotate_key(&admin(), &Rotate { key: id(protected), token: None }, soon()).await.unwrap();
+    let one = DestroyVersion { key: id(protected), version: KeyVersion::FIRST };
+    refused(kms.commit(&call(), &one).await, Reason::PurgeProtected);
     let (key, kept) = (rig.key().await, rig.key().await);
     let blob = kms.encrypt(&user(), &id(key), b"x", &no_aad(), soon()).await.unwrap().ciphertext;
     refused(kms.commit(&call(), &Purge { key: id(key) }).await, Reason::WrongState);
@@ -231,9 +235,90 @@ async fn a_key_that_waits_for_its_destruction_can_be_purged_unless_it_is_protect
     // The rest of it goes with the duty's next look, long before its day.
     later(&rig, 6 * MINUTE).await;
     let records = || (rig.count(Table::Key), rig.count(Table::KeyVersion), rig.count(Table::Due));
-    assert_eq!((kms.duties.look_after(Duty::Destroy).await.unwrap(), records()), (1, (3, 2, 2)));
+    assert_eq!(records(), (3, 3, 2), "the material went with the change itself");
+    assert_eq!((kms.duties.look_after(Duty::Destroy).await.unwrap(), records()), (1, (3, 3, 2)));
     // An empty record stays while the token that it may have been made with could come again.
     later(&rig, 2 * 60 * MINUTE).await;
     later(&rig, 6 * MINUTE).await;
-    assert_eq!((kms.duties.look_after(Duty::Destroy).await.unwrap(), records()), (1, (2, 2, 1)));
+    assert_eq!((kms.duties.look_after(Duty::Destroy).await.unwrap(), records()), (1, (2, 3, 1)));
+}
+
+/// A use whose work takes that long by the node's clock.
+struct Long {
+    key: KeyHandle,
+    boot: Arc<TestBoot>,
+    looks: Arc<AtomicUsize>,
+    works: Arc<AtomicUsize>,
+    /// What happens while it works.
+    meanwhile: Box<dyn Fn() + Send + Sync>,
+}
+impl Use for Long {
+    type Facts = ();
+    type Answer = ();
+    fn action(&self) -> Action {
+        Action::Encrypt
+    }
+    fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<(), F::Error> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        at.usable(&self.key, Want::new(Usage::Encrypt)).map(drop)
+    }
+    fn is_slow(&self, (): &()) -> bool {
+        true
+    }
+    fn act(&self, (): (), _: &Tools) -> Result<(), Error> {
+        self.works.fetch_add(1, Ordering::SeqCst);
+        self.boot.0.fetch_add(5_000, Ordering::SeqCst);
+        (self.meanwhile)();
+        Ok(())
+    }
+}
+
+/// Work that takes longer than a round stays fresh is done once, and looked after again before its answer goes out.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_work_is_done_once_and_its_answer_given_out_only_if_it_still_may_be() {
+    let rig = Rig::new().await;
+    let key = id(rig.key().await);
+    let long = |meanwhile: Box<dyn Fn() + Send + Sync>| {
+        let (looks, works) = (Arc::default(), Arc::default());
+        Long { key: key.clone(), boot: rig.boot.clone(), looks, works, meanwhile }
+    };
+    let quiet = long(Box::new(|| {}));
+    let (looks, works) = (quiet.looks.clone(), quiet.works.clone());
+    rig.kms.perform(&call(&user(), soon()), quiet).await.unwrap();
+    assert_eq!((looks.load(Ordering::SeqCst), works.load(Ordering::SeqCst)), (2, 1));
+
+    let (kms, of) = (rig.kms.clone(), key.clone());
+    let disabling = long(Box::new(move || {
+        let who = admin();
+        let disabled = kms.disable_key(&who, &of, soon());
+        tokio::runtime::Handle::current().block_on(disabled).map(drop).unwrap();
+    }));
+    refused(rig.kms.perform(&call(&user(), soon()), disabling).await, Reason::KeyDisabled);
+}
+
+/// What has ended by one node's clock alone is written down when it is revoked, so that it has ended everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_holds_whatever_other_clocks_say() {
+    let rig = Rig::new().await;
+    let key = id(rig.key().await);
+    let at_ms = rig.wall.now_ms() + 60_000;
+    let update = UpdateVersion {
+        key: key.clone(),
+        version: None,
+        enabled: None,
+        activation: None,
+        protect_start: None,
+        process_start: None,
+        protect_stop: None,
+        deactivation: Some(at_ms),
+    };
+    rig.kms.commit(&call(&admin(), soon()), &update).await.unwrap();
+    rig.wall.0.fetch_add(61_000, Ordering::SeqCst);
+    let why = Revocation::Deactivate;
+    rig.kms.commit(&call(&admin(), soon()), &Revoke { key: key.clone(), version: None, why }).await.unwrap();
+    // The clock that had leapt is set right, and another node never followed it.
+    rig.wall.0.fetch_sub(61_000, Ordering::SeqCst);
+    for kms in [rig.kms.clone(), rig.other()] {
+        refused(kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await, Reason::NoLongerValid);
+    }
 }
