@@ -124,7 +124,7 @@ enum Action {
     },
     /// Change what a key's description says
     #[command(after_help = "Examples:
-  quorate keys update payments --description 'cards, since 2026'")]
+  quorate keys update payments --description cards")]
     Update {
         #[command(flatten)]
         which: Which,

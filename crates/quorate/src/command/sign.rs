@@ -291,7 +291,7 @@ enum Encoding {
   quorate public-key release > release.pem
   quorate public-key release --format der --out release.der
   quorate public-key release --format jwk
-  openssl dgst -sha256 -verify release.pem -signature f.sig f  # what `quorate sign` made of f by ecdsa-sha256")]
+  openssl dgst -sha256 -verify release.pem -signature f.sig f  # what ecdsa-sha256 made of f")]
 pub struct PublicKey {
     /// The key: its id, NAME or alias/NAME
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]

@@ -76,7 +76,7 @@ impl Unwrap {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate reencrypt --to payments --in password.q --out password.q2  after a rotation, under the new version
-  quorate reencrypt --key payments --to cards --aad tenant=blue --to-aad tenant=blue --in a.q --out b.q")]
+  quorate reencrypt --key payments --to cards --aad a=b --to-aad a=b --in a.q --out b.q")]
 pub struct ReEncrypt {
     /// Refuse a ciphertext of any key but this one; may be given several times
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
