@@ -1,15 +1,22 @@
 //! Compiles the protocol with protox: no protoc is needed.
 
 /// Messages that carry plaintext, key material, a share or an invitation.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 15] = [
     "EncryptRequest",
+    "AgreeResponse",
+    "DecapsulateResponse",
     "DecryptResponse",
+    "DeriveKeyResponse",
+    "EncapsulateResponse",
     "ExportKeyResponse",
+    "GenerateDataKeyPairResponse",
     "GenerateDataKeyResponse",
     "GenerateRandomResponse",
     "InitResponse",
     "SubmitShareRequest",
     "InviteResponse",
+    "UnwrapResponse",
+    "WrapRequest",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

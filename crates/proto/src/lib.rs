@@ -18,13 +18,20 @@ macro_rules! shows_nothing {
 }
 shows_nothing!(
     EncryptRequest,
+    AgreeResponse,
+    DecapsulateResponse,
     DecryptResponse,
+    DeriveKeyResponse,
+    EncapsulateResponse,
     ExportKeyResponse,
+    GenerateDataKeyPairResponse,
     GenerateDataKeyResponse,
     GenerateRandomResponse,
     InitResponse,
     SubmitShareRequest,
-    InviteResponse
+    InviteResponse,
+    UnwrapResponse,
+    WrapRequest
 );
 
 /// Metadata key that carries the machine-readable reason of an error, such as `KEY_DISABLED`.
@@ -61,6 +68,13 @@ mod tests {
             format!("{:?}", DecryptResponse { plaintext: bytes.clone(), ..Default::default() }),
             format!("{:?}", ExportKeyResponse { material: bytes.clone(), ..Default::default() }),
             format!("{:?}", GenerateDataKeyResponse { plaintext: bytes.clone(), ..Default::default() }),
+            format!("{:?}", GenerateDataKeyPairResponse { plaintext: bytes.clone(), ..Default::default() }),
+            format!("{:?}", AgreeResponse { secret: bytes.clone(), ..Default::default() }),
+            format!("{:?}", EncapsulateResponse { secret: bytes.clone(), ..Default::default() }),
+            format!("{:?}", DecapsulateResponse { secret: bytes.clone(), ..Default::default() }),
+            format!("{:?}", DeriveKeyResponse { derived: bytes.clone(), ..Default::default() }),
+            format!("{:?}", UnwrapResponse { plaintext: bytes.clone(), ..Default::default() }),
+            format!("{:?}", WrapRequest { plaintext: bytes.clone(), ..Default::default() }),
             format!("{:?}", GenerateRandomResponse { random: bytes }),
             format!("{:?}", InitResponse { shares: vec![text.clone()], ..Default::default() }),
             format!("{:?}", SubmitShareRequest { share: text.clone(), ..Default::default() }),

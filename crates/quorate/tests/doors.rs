@@ -78,7 +78,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
     refused(client.encrypt(encrypt("first", b"s3cret", &[("a", "1"), ("a", "2")])).await, "INVALID_ARGUMENT");
     refused(client.generate_random(GenerateRandomRequest { bytes: 1025 }).await, "INVALID_ARGUMENT");
     let days = |days| ScheduleKeyDeletionRequest { key: key.clone(), days, ..Default::default() };
-    for wrong in [1, 6, 31, u32::MAX] {
+    for wrong in [1, 6, 91, u32::MAX] {
         refused(client.schedule_key_deletion(days(wrong)).await, "INVALID_ARGUMENT");
     }
     let taken = CreateKeyRequest { alias: "first".into(), ..CreateKeyRequest::default() };
