@@ -13,7 +13,7 @@ use crate::decide::{Refusal, Write, refusal};
 use crate::facts::{Basis, Facts, Materials, Of, Version};
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
-use crate::lifecycle::{Cell, KeyState, NoWay, Row};
+use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
 use crate::principal::Principal;
 use crate::record::{AliasRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
@@ -218,6 +218,10 @@ impl<'a, F: Facts> Access<'a, F> {
         self.judge_to(self.ask.action, resource)
     }
 
+    fn may(&self, action: Action, resource: Resource<'_>) -> bool {
+        self.policies.decide(&Ask { resource, action, ..self.ask }) == Decision::Allowed
+    }
+
     fn judge_to(&self, action: Action, resource: Resource<'_>) -> Result<(), F::Error> {
         match self.policies.decide(&Ask { resource, action, ..self.ask }) {
             Decision::Allowed => Ok(()),
@@ -376,8 +380,9 @@ impl<F: Materials> Access<'_, F> {
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
-        if cell == Cell::IfTrusted {
-            self.judge_to(Action::ProcessCompromised, Resource::Key(key))?;
+        // Who may use the key is told its state, not which right he lacks.
+        if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
+            return Err(refused(NoWay::Version(VersionState::Compromised)).into());
         }
         let Some(material) = material else {
             return Err(refused(NoWay::MaterialMissing).into());

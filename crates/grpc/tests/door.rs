@@ -540,7 +540,7 @@ async fn kinds_and_versions_on_the_wire() {
     let now = state(admin.revoke_version(revoke(true)).await.unwrap().into_inner());
     assert_eq!(now, v1::VersionState::Compromised);
     refused(user.sign(sign("s", b"m")).await, Code::FailedPrecondition, "COMPROMISED");
-    refused(user.verify(verify("s", b"m", b"")).await, Code::PermissionDenied, "DENIED");
+    refused(user.verify(verify("s", b"m", b"")).await, Code::FailedPrecondition, "COMPROMISED");
     assert!(valid(&mut admin, b"m").await);
     let now = state(admin.destroy_version(version("s", 1)).await.unwrap().into_inner());
     assert_eq!(now, v1::VersionState::DestroyedCompromised);

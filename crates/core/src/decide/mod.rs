@@ -304,7 +304,7 @@ pub enum Refusal {
     )]
     BriefWindow,
     /// The named key is not the ciphertext's.
-    #[error("the ciphertext was made with key {actual}, which is not {}; name that key, or none", named(expected))]
+    #[error("the ciphertext was made with key {actual}, which is not {}; find out where it came from", named(expected))]
     WrongKey {
         /// The keys the caller named.
         expected: Vec<KeyHandle>,
@@ -386,9 +386,11 @@ fn words(words: impl Iterator<Item = &'static str>) -> String {
 fn then(state: VersionState) -> &'static str {
     match state {
         VersionState::PreActive => "; activate it first",
-        VersionState::Active => " already; to destroy it, deactivate it first, or rotate the key",
-        VersionState::Deactivated => ": it only processes what it protected; use the current version",
-        VersionState::Compromised => "; rotate the key, and protect anew what it protected",
+        VersionState::Active => "; what is to be destroyed has to be deactivated first",
+        VersionState::Deactivated => ": it only processes what it protected; use another version, or rotate the key",
+        VersionState::Compromised => {
+            ": only who manages keys still processes with it; rotate the key, and protect anew what it protected"
+        }
         VersionState::Destroyed | VersionState::DestroyedCompromised => "",
     }
 }

@@ -46,7 +46,14 @@ impl Agree {
         let peer = files::read(&self.peer, "the peer's public key")?;
         let peer = if peer.trim_ascii_start().starts_with(b"-----BEGIN ") {
             let cant = |e| Failure::failed("can't read the peer's public key", e, "give the whole PEM text, or DER");
-            pem::parse(&peer).map_err(cant)?.into_contents()
+            let block = pem::parse(&peer).map_err(cant)?;
+            if block.tag() != "PUBLIC KEY" {
+                // Above all no private key: it would leave this machine.
+                let why = format!("it is a {}", block.tag());
+                let todo = "give the public key: `openssl pkey -in KEY -pubout` writes it";
+                return Err(Failure::failed("can't read the peer's public key", why, todo));
+            }
+            block.into_contents()
         } else {
             peer
         };

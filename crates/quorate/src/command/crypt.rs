@@ -9,6 +9,7 @@ use quorate_client::v1::{
     AssociatedData, DecryptRequest, EncryptRequest, GenerateDataKeyRequest, GenerateRandomRequest,
 };
 use quorate_core::request::{DATA_KEY_LEN_DEFAULT, DATA_KEY_LEN_MAX, PLAINTEXT_LEN_MAX, RANDOM_LEN_MAX};
+use quorate_crypto::material::symmetric::BlobHeader;
 use serde_json::{Value, json};
 
 use super::failure::{CommandResult, Doing, Failure};
@@ -211,10 +212,17 @@ pub fn read_ciphertext(input: Option<&Path>) -> CommandResult<bytes::Bytes> {
         let why = "it is a file of `quorate file encrypt`";
         return Err(Failure::failed("can't decrypt", why, "use `quorate file decrypt`"));
     }
-    Ok(match unarmored(&ciphertext)? {
+    Ok(match unarmored(&ciphertext)?.or_else(|| from_base64(&ciphertext)) {
         Some(bytes) => bytes.into(),
         None => std::mem::take(&mut *ciphertext).into(),
     })
+}
+
+/// A ciphertext of ours in base64, as `data-key` prints it.
+fn from_base64(input: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(input.trim_ascii()).ok()?;
+    BlobHeader::parse(&bytes).is_ok().then_some(bytes)
 }
 
 /// The ciphertext in a text of `encrypt --armor`; none when it is no such text.

@@ -22,7 +22,7 @@ fn hashes() -> PossibleValuesParser {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   quorate keys create --alias root --spec aes-256 --usage derive
-  quorate derive --key root --info 'tenant blue, 2026' --bytes 32 --out tenant.key
+  quorate derive --key root --info tenant-blue --bytes 32 --out tenant.key
   quorate derive --key root --algorithm pbkdf2 --info salt --iterations 100000 --bytes 32 --out k")]
 pub struct Derive {
     #[command(flatten)]

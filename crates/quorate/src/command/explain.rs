@@ -83,7 +83,7 @@ const EXPLANATIONS: &[Explanation] = &[
     code(
         "KEY_DISABLED",
         "the key is disabled: no node uses it",
-        "enable it with `quorate keys enable KEY`, if it should be used again",
+        "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version",
     ),
     code(
         "KEY_PENDING_DELETION",
@@ -116,7 +116,7 @@ const EXPLANATIONS: &[Explanation] = &[
     code(
         "NO_LONGER_VALID",
         "the version of the key was deactivated, or its time is over: it protects nothing new any more",
-        "use the current version, or make a new one with `quorate keys rotate KEY`",
+        "make a new one with `quorate keys rotate KEY`; older versions only open what they made",
     ),
     code(
         "COMPROMISED",
@@ -163,11 +163,15 @@ const EXPLANATIONS: &[Explanation] = &[
         "the key was created so that its material leaves only wrapped under another key",
         "name a wrapping key with --wrap-with",
     ),
-    code("DESTROYED", "the version's material was destroyed; what only it could open is gone", ""),
+    code(
+        "DESTROYED",
+        "the version's material was destroyed; what only it could open is gone",
+        "`quorate keys versions KEY` shows which versions there are",
+    ),
     code(
         "WRONG_KEY",
         "the ciphertext is of another key than the one you named",
-        "leave --key out if any of your keys will do",
+        "find out where it came from; give its key as one more --key if you trust it",
     ),
     code(
         "WRONG_LINEAGE",
@@ -182,7 +186,7 @@ const EXPLANATIONS: &[Explanation] = &[
     code(
         "TAMPERED",
         "the ciphertext or the associated data are not what was encrypted; which of them can't be told",
-        "give every --aad that it was encrypted with, and the whole of the ciphertext",
+        "give the whole of it and every --aad that it was made with; of a rotated key whose ciphertexts name no version, --version N",
     ),
     code("SHARE_REFUSED", "the node did not take the share; the others that were entered still count", ""),
     code(

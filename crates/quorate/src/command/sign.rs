@@ -80,7 +80,7 @@ impl Signed {
                     Algorithm::Ed25519 => "sign by --algorithm ed25519ph, which signs a digest",
                     _ => "sign its digest, as a message of its own",
                 };
-                return Err(Failure::failed(format!("can't sign {name}"), why, todo));
+                return Err(Failure::failed(format!("can't take {name}"), why, todo));
             }
         };
         let mut context = Context::new(hash);
@@ -102,6 +102,14 @@ impl By {
         let version = page.versions.into_iter().next();
         let missing = || Failure::failed("can't tell how the key signs", "it has no such version", "");
         let version = version.filter(|v| self.version.is_none_or(|wanted| wanted == v.version)).ok_or_else(missing)?;
+        if !version.usage.iter().any(|usage| usage == "sign" || usage == "verify") {
+            let why = format!("key {} is to {}", page.key_id, version.usage.join(", "));
+            return Err(Failure::failed(
+                "can't sign or verify",
+                why,
+                "create a key to sign: --spec ed25519, for example",
+            ));
+        }
         let named = self.algorithm.take().or_else(|| version.algorithms.into_iter().next()).unwrap_or_default();
         let algorithm = named.parse();
         (self.key, self.version, self.algorithm) = (page.key_id, Some(version.version), Some(named));

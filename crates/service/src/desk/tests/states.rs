@@ -154,7 +154,7 @@ async fn the_table_of_states_and_verbs() {
             let key = table.key(state, row).await;
             let before = table.rig.records();
             if cell == "t" {
-                refused(table.verb(row, &key, &user()).await, Reason::Denied);
+                refused(table.verb(row, &key, &user()).await, Reason::Compromised);
             }
             let done = table.verb(row, &key, &admin()).await;
             match cell {
