@@ -197,7 +197,10 @@ impl Decide for Revoke {
             }
             Revocation::Compromise { since_ms } => dates.compromise = since_ms,
         }
-        if head == *before {
+        // Written also where no date moves: it has ended from here on, whatever clocks say.
+        let ends_now = matches!(self.why, Revocation::Deactivate)
+            && !(1..=before.life.updated_ms).contains(&head.life.dates.deactivation);
+        if head == *before && !ends_now {
             return Ok(Change::none(VersionView::new(&key, &head, at.time())));
         }
         head.life.updated_ms = head.life.updated_ms.max(now_ms);

@@ -180,7 +180,7 @@ async fn a_destroyed_version_leaves_its_head() {
     let call = call(&admin(), soon());
     let newest = KeyVersion::new(2).unwrap();
     let active = rig.kms.commit(&call, &DestroyVersion { key: key.clone(), version: newest }).await;
-    assert!(refused(active, Reason::WrongState).contains("deactivate it first"));
+    assert!(refused(active, Reason::WrongState).contains("deactivated first"));
     let absent = DestroyVersion { key: key.clone(), version: KeyVersion::new(3).unwrap() };
     refused(rig.kms.commit(&call, &absent).await, Reason::NotFound);
     let old_head =
