@@ -56,7 +56,7 @@ pub struct World {
 /// What one replica is told.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
-    /// This node's id. [`Replica::open`] takes it from the data directory instead.
+    /// This node's id. [`crate::Replica::open`] takes it from the data directory instead.
     pub node: NodeId,
     /// This node's name, as in its certificate.
     pub name: String,

@@ -43,7 +43,7 @@ impl Pace {
     /// As it should go.
     pub const TRUE: Self = Self { rate: 1.0, offset: 0.0 };
 
-    /// Goes on at another rate from the age `age` on, seconds. The age may be up to [`START_MAX`] too high: the reading may
+    /// Goes on at another rate from the age `age` on, seconds. The age may be up to `START_MAX` too high: the reading may
     /// leap forward by as much, never back.
     pub fn at_rate(self, rate: f64, age: f64) -> Self {
         let leap = (rate - self.rate).max(0.0) * START_MAX;

@@ -18,7 +18,7 @@ pub const OFFSET_ALARM_MS: i64 = 2_000;
 const OFFSET_FIT_MAX_MS: i64 = 30_000;
 /// With no leader for so long, a node whose clock is unfit leads too: its log may be the longest.
 const LEADERLESS: Duration = Duration::from_secs(5);
-/// Cluster time may outrun boot time by this much; more takes [`ROUNDS`], or an operator.
+/// Cluster time may outrun boot time by this much; more takes `ROUNDS`, or an operator.
 pub const OUTRUN_MAX_MS: u64 = 60_000;
 /// So many medians in a row, each of clocks read anew …
 const ROUNDS: u32 = 5;

@@ -19,7 +19,7 @@ impl Kms {
     /// retry through any node finds out.
     ///
     /// # Errors
-    /// [`Error::Denied`] and those of the verb; those of every change ([`crate::records`]).
+    /// [`Error::Denied`] and those of the verb; those of every change (`crate::records`).
     pub async fn commit<D: Decide>(&self, call: &Call, request: &D) -> Result<D::Answer, Error> {
         self.metered(call, request.action(), self.change(call, request, Secrets::default())).await
     }

@@ -58,7 +58,7 @@ pub struct Dev {
     /// Leave the nodes sealed: the shares are in the folder
     #[arg(long)]
     no_unseal: bool,
-    /// The [log] table of a new cluster's configurations, as TOML
+    /// The `[log]` table of a new cluster's configurations, as TOML
     #[arg(long, value_name = "TOML", value_parser = parse_log, hide = true)]
     log: Option<config::Log>,
     #[arg(skip)]
