@@ -14,7 +14,6 @@ use quorate_core::id::{KeyId, KeyVersion, Lineage};
 use quorate_core::request::{DATA_KEY_LEN_MAX, EncryptionContext};
 use quorate_core::seam::Entropy;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::boxes::{self, BOX_OVERHEAD};
 use crate::kdf::{Label, sha256};
@@ -189,24 +188,6 @@ pub fn decrypt(material: &SymmetricKey, context: &ContextHash, blob: &[u8]) -> R
     boxes::open(&material.0, Label::Ciphertext, header, &context.0, boxed).map_err(|_| Tampered)
 }
 
-/// A fresh data key of `len` bytes, in clear and encrypted under a key version.
-///
-/// # Errors
-/// When `len` is 0 or above [`DATA_KEY_LEN_MAX`].
-pub fn data_key(
-    material: &SymmetricKey,
-    key: KeyRef,
-    context: &ContextHash,
-    len: usize,
-    entropy: &dyn Entropy,
-) -> Result<(SecretBytes, Vec<u8>), DataKeyLength> {
-    DataKeyLength::check(len)?;
-    let mut plaintext = Zeroizing::new(vec![0; len]);
-    entropy.fill(&mut plaintext);
-    let blob = encrypt(material, key, BlobKind::DataKey, context, &plaintext, entropy);
-    Ok((plaintext, blob))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -281,12 +262,16 @@ mod tests {
         let k = secret([3; 32]);
         let c = context(&[("a", "b")]);
         for len in [1, 32, DATA_KEY_LEN_MAX] {
-            let (plain, blob) = data_key(&k, key(), &c, len, &TestEntropy::new(1)).unwrap();
+            assert_eq!(DataKeyLength::check(len), Ok(()));
+            let entropy = TestEntropy::new(1);
+            let mut plain = SecretBytes::new(vec![0; len]);
+            entropy.fill(&mut plain);
+            let blob = encrypt(&k, key(), BlobKind::DataKey, &c, &plain, &entropy);
             assert_eq!((plain.len(), BlobHeader::parse(&blob).unwrap().kind), (len, BlobKind::DataKey));
             assert_eq!(decrypt(&k, &c, &blob).unwrap(), plain);
         }
         for len in [0, DATA_KEY_LEN_MAX + 1] {
-            assert_eq!(data_key(&k, key(), &c, len, &TestEntropy::new(1)).err(), Some(DataKeyLength(len)));
+            assert_eq!(DataKeyLength::check(len), Err(DataKeyLength(len)));
         }
     }
 
