@@ -1,7 +1,5 @@
 //! Import and export: each a use and a change in one call.
 
-use std::sync::Arc;
-
 use quorate_core::action::Action;
 use quorate_core::decide::{ImportMaterial, MarkExported};
 use quorate_core::views::VersionView;
@@ -25,7 +23,7 @@ impl Kms {
     async fn parameters(&self, call: &Call, request: ImportParameters) -> Result<Parameters, Error> {
         request.check()?;
         let wrapping = request.wrapping;
-        let asked = Arc::new(TakesMaterial { key: request.key });
+        let asked = TakesMaterial { key: request.key };
         // Judged before what takes long, and again by a round that is fresh after it.
         self.use_facts(call, asked.clone()).await?;
         let entropy = self.records.world.entropy.clone();
@@ -49,7 +47,7 @@ impl Kms {
 
     async fn unwrap_and_put(&self, call: &Call, request: Import) -> Result<VersionView, Error> {
         let (key, expires_ms) = (request.key.clone(), request.expires_ms);
-        let made = self.use_facts(call, Arc::new(UnwrapMaterial::new(request))).await?;
+        let made = self.use_facts(call, UnwrapMaterial::new(request)).await?;
         let (version, token, material_id) = (made.version, made.token, made.material_id);
         let change = ImportMaterial { key, version, token, material_id, expires_ms };
         self.change(call, &change, Secrets::imported(&made.material)).await
@@ -65,7 +63,7 @@ impl Kms {
     }
 
     async fn note_and_export(&self, call: &Call, request: Export) -> Result<Exported, Error> {
-        let made = self.use_facts(call, Arc::new(request)).await?;
+        let made = self.use_facts(call, request).await?;
         if made.is_first {
             // Before anybody has it, everybody knows.
             let (key, version, wrapped) = (made.key, made.version, made.wrapped_by.is_some());

@@ -59,6 +59,7 @@ pub struct Parameters {
 }
 
 /// Whether a key takes material; the answer is what a token of now says of itself.
+#[derive(Clone)]
 pub(crate) struct TakesMaterial {
     pub key: KeyHandle,
 }
