@@ -57,18 +57,18 @@ use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName};
+use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::{
     ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
 };
 use crate::seam::NewIds;
 use crate::time::Time;
-use crate::views::KeyView;
+use crate::views::{KeyView, ShowsKeys};
 
 /// A request to change something. [`decide`] decides it; nobody calls [`Decide::decide`] otherwise.
 pub trait Decide {
     /// What it answers.
-    type Answer;
+    type Answer: ShowsKeys;
 
     /// What the caller has to be allowed.
     fn action(&self) -> Action;
@@ -120,6 +120,17 @@ impl Write {
             | Self::UpdateKeeping(record)
             | Self::UpdateWith(record, _) => record.name(),
             Self::Delete(name) => name.clone(),
+        }
+    }
+    /// The version of a key that it writes, if it writes one.
+    fn version(&self) -> Option<&KeyVersionRecord> {
+        match self {
+            Self::Create(record)
+            | Self::CreateWith(record, _)
+            | Self::Update(record)
+            | Self::UpdateKeeping(record)
+            | Self::UpdateWith(record, _) => KeyVersionRecord::of(record),
+            Self::Delete(_) => None,
         }
     }
     /// Whether it writes what was not there.

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
-use quorate_core::record::Record;
+use quorate_core::facts::{Basis, Facts};
+use quorate_core::record::{KeyVersionRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{InvalidRequest, PageLen, Part};
+use quorate_core::views::ShowsKeys;
 use quorate_crypto::Keyring;
 use quorate_replica::View;
 use tokio::time::Instant;
@@ -99,19 +101,40 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`]; [`Error::Invalid`] for a token of another list; [`Error::Sealed`], [`Error::Unavailable`] and
     /// [`Error::Damaged`].
-    pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error> {
-        self.metered(call, request.action(), self.read_page(call, &request)).await
+    pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error>
+    where
+        Vec<L::Item>: ShowsKeys,
+    {
+        self.metered(call, request.action(), self.shown_page(call, &request)).await
     }
 
-    async fn read_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error> {
-        let token = PageToken::parse(request.token(), L::TABLE)?;
+    /// The page, its keys with their current versions.
+    async fn shown_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error>
+    where
+        Vec<L::Item>: ShowsKeys,
+    {
         let view = self.records.fresh_view(call.deadline).await?;
-        let mut facts = self.records.facts(&view)?;
+        let mut page = self.read_page(call, request, &view).await?;
+        for keys in page.items.keys().chunks_mut(CHUNK) {
+            let mut facts = self.records.facts(&view)?;
+            for key in keys {
+                let head = facts.get::<KeyVersionRecord>(key.current())?;
+                key.seen(head.as_deref(), facts.time());
+            }
+            drop(facts);
+            tokio::task::yield_now().await;
+        }
+        Ok(page)
+    }
+
+    async fn read_page<L: Listing>(&self, call: &Call, request: &L, view: &View) -> Result<Page<L::Item>, Error> {
+        let token = PageToken::parse(request.token(), L::TABLE)?;
+        let mut facts = self.records.facts(view)?;
         Access::new(&mut facts, &*self.policies, &call.caller, request.action()).namespace()?;
         drop(facts);
 
         let mut last = token.map(|token| token.0);
-        let mut walk = Walk::after(last.clone(), &self.records, &view, request);
+        let mut walk = Walk::after(last.clone(), &self.records, view, request);
         let (mut items, mut read, mut bytes) = (Vec::new(), 0, 0);
         while let Some(step) = walk.step()? {
             for found in step {

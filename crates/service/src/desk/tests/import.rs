@@ -263,6 +263,8 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     }
     refused(rig.export(&admin(), &key, None).await, Reason::MaterialMissing);
     assert_eq!(rig.missing(&key).await, 1, "it is not there for anybody, although nothing has erased it");
+    let listed = rig.kms.list_keys(&user(), PageLen::parse(0).unwrap(), b"", soon()).await.unwrap().items;
+    assert_eq!(listed[0].imported.unwrap().missing, 1, "nor in a list");
     assert!(rig.version(&key).await.has_material);
     rig.wall.0.store(now, Ordering::SeqCst);
     rig.uses(&key).await.unwrap();
