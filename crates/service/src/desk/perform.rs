@@ -79,6 +79,10 @@ pub trait Use: Send + Sync + 'static {
     fn is_slow(&self, _: &Self::Facts) -> bool {
         false
     }
+    /// Whether slow work takes so long that other slow work must not wait behind it either: a tenth of a second, or more.
+    fn takes_seconds(&self, _: &Self::Facts) -> bool {
+        false
+    }
     /// Does the work.
     ///
     /// # Errors
@@ -121,7 +125,8 @@ impl Kms {
         };
         let answer = if request.is_slow(&facts) {
             let (request, tools) = (request.clone(), tools.clone());
-            self.records.workers.run(call.deadline, move || request.act(facts, &tools)).await??
+            let workers = self.records.workers.of(request.takes_seconds(&facts));
+            workers.run(call.deadline, move || request.act(facts, &tools)).await??
         } else {
             request.act(facts, &tools)?
         };
