@@ -384,7 +384,7 @@ impl<F: Materials> Access<'_, F> {
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         // Who may use the key is told its state, not which right he lacks.
         if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
-            return Err(refused(NoWay::Version(VersionState::Compromised)).into());
+            return Err(refused(NoWay::Version(want.row(), VersionState::Compromised)).into());
         }
         let Some(material) = material else {
             return Err(refused(NoWay::MaterialMissing).into());

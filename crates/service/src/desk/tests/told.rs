@@ -103,3 +103,56 @@ async fn who_is_shown_a_key_is_shown_its_current_versions_state() {
     let after = kms.rotate_key(&admin(), &Rotate { key: rotated, token: None }, soon()).await.unwrap();
     assert_eq!((after.current.get(), of(&after)), (2, Some(VersionState::Active)));
 }
+
+/// A page token is good for the list that gave it, and for whom it gave it to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_token_is_of_one_list_and_of_one_caller() {
+    let rig = Rig::new().await;
+    let kms = &rig.kms;
+    for name in ["a", "b"] {
+        kms.create_key(&admin(), &wanted(Some(name), None), soon()).await.unwrap();
+    }
+    let one = PageLen::parse(1).unwrap();
+    let keys = async |kms: &Kms, who: &Principal, token: &[u8]| kms.list_keys(who, one, token, soon()).await;
+    let first = keys(kms, &user(), b"").await.unwrap();
+    let token = first.next.unwrap().as_bytes().to_vec();
+    let second = keys(&rig.other(), &user(), &token).await.unwrap();
+    assert!(second.items[0].id != first.items[0].id && second.next.is_none(), "any node goes on");
+
+    let mut refusals = vec![keys(kms, &admin(), &token).await.map(drop), keys(kms, &user(), b"x").await.map(drop)];
+    let mut edited = token.clone();
+    for n in 0..edited.len() {
+        edited[n] ^= 1;
+        refusals.push(keys(kms, &user(), &edited).await.map(drop));
+        edited[n] ^= 1;
+    }
+    refusals.push(kms.list_aliases(&user(), one, &token, soon()).await.map(drop));
+    for refusal in refusals {
+        assert!(refused(refusal, Reason::InvalidArgument).contains("this list gave you"));
+    }
+}
+
+/// What is wrong with a ciphertext is said in the same words whether it comes alone or with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_is_refused_as_it_would_be_alone() {
+    let (rig, foreign) = (Rig::new().await, Rig::new().await);
+    let call = call(&user(), soon());
+    let encrypted = async |rig: &Rig| {
+        let key = id(rig.key().await);
+        rig.kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await.unwrap().ciphertext
+    };
+    let decrypt =
+        |blob: &[u8]| Decrypt::new(Given { ciphertext: Bytes::copy_from_slice(blob), ..Given::default() }).unwrap();
+    let (own, of_other) = (encrypted(&rig).await, encrypted(&foreign).await);
+    // Magic, version, algorithm, kind, lineage: of another, its key is unknown besides.
+    let mut of_lineage = of_other.clone();
+    of_lineage[4] ^= 1;
+    for (blob, reason) in [(&of_lineage, Reason::WrongLineage), (&of_other, Reason::UnknownKey)] {
+        refused(rig.kms.perform(&call, decrypt(blob)).await, reason);
+        refused(rig.kms.perform(&call, Many::new(vec![decrypt(blob)]).unwrap()).await, reason);
+        let parts = Many::new(vec![decrypt(blob), decrypt(&own)]).unwrap();
+        let answers = rig.kms.perform(&call, parts).await.unwrap();
+        let reasons: Vec<_> = answers.iter().map(|part| part.as_ref().err().map(Error::reason)).collect();
+        assert_eq!(reasons, [Some(reason), None]);
+    }
+}
