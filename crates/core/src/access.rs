@@ -269,6 +269,8 @@ pub struct Usable<M> {
     pub key: KeyId,
     /// The version, and what is known of it.
     pub version: Of<KeyVersionRecord>,
+    /// Its state.
+    pub state: VersionState,
     /// By which algorithm.
     pub algorithm: Algorithm,
     /// Its material.
@@ -382,12 +384,13 @@ impl<F: Materials> Access<'_, F> {
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         // Who may use the key is told its state, not which right he lacks.
         if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
-            return Err(refused(NoWay::Version(VersionState::Compromised)).into());
+            return Err(refused(NoWay::Version(want.row(), VersionState::Compromised)).into());
         }
         let Some(material) = material else {
             return Err(refused(NoWay::MaterialMissing).into());
         };
-        Ok(Some(Usable { key: key.id, version: head, algorithm, material }))
+        let state = head.life.state(key.has_retired(number), now);
+        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material }))
     }
 
     /// A version of the key that `handle` names, for its public key.

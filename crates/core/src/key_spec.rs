@@ -169,12 +169,13 @@ impl KeySpec {
         !matches!(self.form(), Form::Symmetric(_) | Form::Mac(_))
             && !matches!(self, Self::P256 | Self::Ed25519 | Self::X25519)
     }
+    /// Whether making such material takes up to seconds.
+    pub const fn takes_seconds_to_make(self) -> bool {
+        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+    }
     /// How many of them one batch makes: what takes so long that a request's time would be over makes few.
     pub const fn made_at_once(self, most: u32) -> u32 {
-        match self {
-            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => 1,
-            _ => most,
-        }
+        if self.takes_seconds_to_make() { 1 } else { most }
     }
     /// Length of material that is made here, in bytes; none for pairs, whose encoding decides it.
     pub const fn material_len(self) -> Option<usize> {

@@ -194,8 +194,8 @@ pub enum NoWay {
     MaterialMissing,
     /// The version is disabled.
     VersionDisabled,
-    /// The version is in a state in which this can't be done.
-    Version(VersionState),
+    /// The version is in a state in which verbs of that row can't be done.
+    Version(Row, VersionState),
     /// The version may do this only from then on, ms.
     NotYet {
         /// Cluster time, ms.
@@ -328,7 +328,7 @@ impl Row {
             (Cell::No, VersionState::PreActive) if is_use && dates.activation != 0 => {
                 return Err(NoWay::NotYet { at_ms: dates.activation });
             }
-            (Cell::No, _) => return Err(NoWay::Version(state)),
+            (Cell::No, _) => return Err(NoWay::Version(self, state)),
             (cell, _) => cell,
         };
         let start = match self {
@@ -442,13 +442,13 @@ mod tests {
         assert_eq!(goes(Row::Process, exp), Ok(Cell::Goes));
         assert_eq!(goes(Row::Describe, exp), Ok(Cell::Goes));
         assert_eq!(goes(Row::Protect, Dates::active_from(2000)), Err(NoWay::NotYet { at_ms: 2000 }));
-        assert_eq!(goes(Row::Protect, Dates::default()), Err(NoWay::Version(VersionState::PreActive)));
+        assert_eq!(goes(Row::Protect, Dates::default()), Err(NoWay::Version(Row::Protect, VersionState::PreActive)));
         let off = Life { enabled: false, ..life(active) };
         assert_eq!(Row::Process.goes_with(&off, false, NOW), Err(NoWay::VersionDisabled));
         assert_eq!(Row::PublicKey.goes_with(&off, false, NOW), Ok(Cell::Goes));
         let compromised = Dates { compromise: 5, ..active };
         assert_eq!(goes(Row::Process, compromised), Ok(Cell::IfTrusted));
-        assert_eq!(goes(Row::Protect, compromised), Err(NoWay::Version(VersionState::Compromised)));
+        assert_eq!(goes(Row::Protect, compromised), Err(NoWay::Version(Row::Protect, VersionState::Compromised)));
     }
 
     #[test]

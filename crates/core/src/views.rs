@@ -40,7 +40,41 @@ pub struct KeyView {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// What is known of its current version, once [`Self::seen`].
+    pub now: Option<Standing>,
 }
+
+/// What a key's current version is in, and by what it is used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Its state.
+    pub state: VersionState,
+    /// By which algorithms it is used, each once, the default first.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// Answers that show keys: their current versions, which are records of their own, are put in where all answers pass.
+pub trait ShowsKeys {
+    /// Those.
+    fn keys(&mut self) -> &mut [KeyView] {
+        &mut []
+    }
+}
+impl ShowsKeys for KeyView {
+    fn keys(&mut self) -> &mut [KeyView] {
+        std::slice::from_mut(self)
+    }
+}
+impl ShowsKeys for Vec<KeyView> {
+    fn keys(&mut self) -> &mut [KeyView] {
+        self
+    }
+}
+impl ShowsKeys for VersionView {}
+impl ShowsKeys for AliasView {}
+impl ShowsKeys for Vec<AliasView> {}
+impl ShowsKeys for KeyId {}
+impl ShowsKeys for () {}
 
 impl From<&KeyRecord> for KeyView {
     fn from(key: &KeyRecord) -> Self {
@@ -60,17 +94,28 @@ impl From<&KeyRecord> for KeyView {
             purge_protected: key.purge_protected,
             imported: key.imported,
             exportable: key.exportable,
+            now: None,
         }
     }
 }
 
 impl KeyView {
-    /// The same, with material whose time is over counted as missing although it has not been erased yet.
-    pub fn by(mut self, now: Time) -> Self {
+    /// Which version is its current one, by name.
+    pub fn current(&self) -> (KeyId, KeyVersion) {
+        (self.id, self.current)
+    }
+
+    /// As it is seen at that time, with its current version: material whose time is over counts as missing although it has not
+    /// been erased yet. Without that version, which only damage explains, nothing is said of it.
+    pub fn seen(&mut self, head: Option<&KeyVersionRecord>, now: Time) {
         if let Some(imported) = self.imported.as_mut().filter(|imported| imported.lacks(now)) {
             imported.missing = imported.missing.max(1);
         }
-        self
+        self.now = head.map(|head| Standing {
+            // No floor is above it.
+            state: head.life.state(false, now),
+            algorithms: algorithms(head.spec, head.mode, head.ops),
+        });
     }
 }
 
@@ -127,14 +172,18 @@ impl VersionView {
 
     /// By which algorithms it is used, each once, the defaults first.
     pub fn algorithms(&self) -> Vec<Algorithm> {
-        let mut there = Vec::new();
-        for algorithm in self.ops.iter().flat_map(|usage| self.mode.algorithms(self.spec, usage)) {
-            if !there.contains(&algorithm) {
-                there.push(algorithm);
-            }
-        }
-        there
+        algorithms(self.spec, self.mode, self.ops)
     }
+}
+
+fn algorithms(spec: KeySpec, mode: Mode, ops: Usages) -> Vec<Algorithm> {
+    let mut there = Vec::new();
+    for algorithm in ops.iter().flat_map(|usage| mode.algorithms(spec, usage)) {
+        if !there.contains(&algorithm) {
+            there.push(algorithm);
+        }
+    }
+    there
 }
 
 /// A name for a key.

@@ -83,6 +83,10 @@ labels! {
     Import = "import",
     /// An import token's box.
     ImportToken = "import-token",
+    /// Key of page tokens' boxes, from E_e.
+    Page = "page",
+    /// A page token's box.
+    PageToken = "page-token",
 }
 
 /// `kdf(K, label, fields, N)`: fixed input `label ‖ 0x00 ‖ fields ‖ u32be(8 N)`.

@@ -21,6 +21,7 @@ mod hybrid;
 mod import_token;
 mod keyring;
 mod own_key;
+mod page_token;
 mod record;
 mod root;
 mod seal_chain;
@@ -46,6 +47,7 @@ pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKe
 pub use import_token::{IMPORT_TOKEN_LEN_MAX, ImportToken};
 pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader, List};
 pub use own_key::{BoxedOwnKey, OWN_TAG_LEN, OwnKey, OwnKeyError};
+pub use page_token::PageOf;
 pub use record::{OpenedRecord, RecordError, WriterId};
 pub use root::RootKey;
 pub use seal_chain::{SealFingerprint, descends};

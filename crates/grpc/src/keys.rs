@@ -27,7 +27,7 @@ use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
     alias, by, context, exported, filter, is_external, key, key_response, keys, kind, next_page, number, optional,
-    parameters, parse, released, tags, token, usage, used, version_response, versions_response,
+    parameters, parse, released, tags, token, usage, used, version_response, version_state, versions_response,
 };
 
 /// The keys door of one node.
@@ -117,7 +117,8 @@ fn digest(name: &str) -> Result<Digest, Status> {
 
 fn verified(answer: Verified) -> Response<v1::VerifyResponse> {
     let (key_id, key_version, algorithm) = used(answer.used);
-    Response::new(v1::VerifyResponse { valid: answer.valid, key_id, key_version, algorithm })
+    let version_state = version_state(answer.state).into();
+    Response::new(v1::VerifyResponse { valid: answer.valid, key_id, key_version, algorithm, version_state })
 }
 
 fn nothing() -> Status {

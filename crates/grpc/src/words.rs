@@ -5,7 +5,7 @@ use quorate_proto::v1;
 use quorate_service::SecretBytes;
 use quorate_service::core::decide::NewKind;
 use quorate_service::core::id::{KeyVersion, quoted};
-use quorate_service::core::key_spec::{KeySpec, Usages};
+use quorate_service::core::key_spec::{Algorithm, KeySpec, Usages};
 use quorate_service::core::lifecycle::{KeyState, VersionState};
 use quorate_service::core::request::{
     EncryptionContext, InvalidRequest, KeyFilter, KeyHandle, KeyStates, Part, Tags, Token,
@@ -34,6 +34,10 @@ pub(crate) fn context(pairs: Vec<v1::AssociatedData>) -> Result<EncryptionContex
 }
 
 pub(crate) fn key(view: KeyView) -> v1::Key {
+    let (standing, algorithms) = match view.now {
+        Some(now) => (version_state(now.state), names(now.algorithms)),
+        None => (v1::VersionState::Unspecified, Vec::new()),
+    };
     let (state, deletion_ms) = match view.state {
         KeyState::Enabled => (v1::KeyState::Enabled, 0),
         KeyState::Disabled => (v1::KeyState::Disabled, 0),
@@ -61,6 +65,8 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
+        current_version_state: standing.into(),
+        algorithms,
     }
 }
 
@@ -107,24 +113,31 @@ pub(crate) fn usage(usages: Usages) -> Vec<String> {
     usages.iter().map(|usage| usage.as_str().to_owned()).collect()
 }
 
-fn version(view: VersionView) -> v1::Version {
-    let state = match view.state {
+fn names(algorithms: Vec<Algorithm>) -> Vec<String> {
+    algorithms.into_iter().map(|one| one.as_str().to_owned()).collect()
+}
+
+pub(crate) fn version_state(state: VersionState) -> v1::VersionState {
+    match state {
         VersionState::PreActive => v1::VersionState::PreActive,
         VersionState::Active => v1::VersionState::Active,
         VersionState::Deactivated => v1::VersionState::Deactivated,
         VersionState::Compromised => v1::VersionState::Compromised,
         VersionState::Destroyed => v1::VersionState::Destroyed,
         VersionState::DestroyedCompromised => v1::VersionState::DestroyedCompromised,
-    };
+    }
+}
+
+fn version(view: VersionView) -> v1::Version {
     let algorithms = view.algorithms();
     let dates = view.dates;
     v1::Version {
         version: view.version.get(),
-        state: state.into(),
+        state: version_state(view.state).into(),
         enabled: view.enabled,
         spec: view.spec.as_str().to_owned(),
         usage: usage(view.ops),
-        algorithms: algorithms.into_iter().map(|one| one.as_str().to_owned()).collect(),
+        algorithms: names(algorithms),
         created_ms: view.created_ms,
         updated_ms: view.updated_ms,
         activation_ms: dates.activation,

@@ -413,7 +413,7 @@ impl Error {
                 Refusal::VersionDisabled(..) => Reason::KeyDisabled,
                 Refusal::NotYet { .. } => Reason::NotYetValid,
                 Refusal::Ended { .. } => Reason::NoLongerValid,
-                Refusal::VersionState(_, _, state) => match state {
+                Refusal::VersionState(_, _, _, state) => match state {
                     VersionState::PreActive => Reason::NotYetValid,
                     VersionState::Active => Reason::WrongState,
                     VersionState::Deactivated => Reason::NoLongerValid,

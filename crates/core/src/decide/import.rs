@@ -52,8 +52,8 @@ pub struct ImportMaterial {
     pub token: TokenFor,
     /// The material's.
     pub material_id: MaterialId,
-    /// When it is erased, ms since 1970; 0 = never.
-    pub expires_ms: u64,
+    /// When it is erased, ms since 1970; 0 = never. None = as was said of the material that is there, or never.
+    pub expires_ms: Option<u64>,
 }
 
 impl Decide for ImportMaterial {
@@ -67,8 +67,16 @@ impl Decide for ImportMaterial {
         let (before, now) = (at.key(&self.key)?, at.time());
         let imported = may_import(&before, self.token, now)?;
         let old = version(at, Row::Import, &before, Some(self.version))?;
-        if now.ended(self.expires_ms) {
-            let why = format!("the material would be erased on {}, which has come already", utc(self.expires_ms));
+        // Whoever brings the same again, and says nothing of its end, does not mean that it stays for ever.
+        let expires_ms = self.expires_ms.unwrap_or(old.life.dates.material_expires);
+        if now.ended(expires_ms) {
+            let why = match self.expires_ms {
+                Some(_) => format!("the material would be erased on {}, which has come already", utc(expires_ms)),
+                None => format!(
+                    "the material was to be erased on {}, which has come; say when now, or never",
+                    utc(expires_ms)
+                ),
+            };
             return Err(Refusal::Invalid(InvalidRequest::wrong(Part::Date, why)).into());
         }
         // Of a version that never had any, none is known.
@@ -76,14 +84,14 @@ impl Decide for ImportMaterial {
             return Err(Refusal::WrongMaterial(before.id, old.version).into());
         }
         let mut head = KeyVersionRecord::clone(&old);
-        head.life.dates.material_expires = self.expires_ms;
+        head.life.dates.material_expires = expires_ms;
         (head.material_id, head.has_material) = (self.material_id, true);
         if head == *old {
             return Ok(Change::none(VersionView::new(&before, &head, now)));
         }
         head.life.updated_ms = head.life.updated_ms.max(now.stamp_ms());
         let mut key = KeyRecord::clone(&before);
-        key.imported = Some(imported.with(old.has_material, self.expires_ms));
+        key.imported = Some(imported.with(old.has_material, expires_ms));
         touch(&mut key, now);
         let mut writes = refile(at, expiry(&old), expiry(&head))?;
         let answer = VersionView::new(&key, &head, now);

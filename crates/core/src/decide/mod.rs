@@ -57,18 +57,18 @@ use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName};
+use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::{
     ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
 };
 use crate::seam::NewIds;
 use crate::time::Time;
-use crate::views::KeyView;
+use crate::views::{KeyView, ShowsKeys};
 
 /// A request to change something. [`decide`] decides it; nobody calls [`Decide::decide`] otherwise.
 pub trait Decide {
     /// What it answers.
-    type Answer;
+    type Answer: ShowsKeys;
 
     /// What the caller has to be allowed.
     fn action(&self) -> Action;
@@ -122,6 +122,17 @@ impl Write {
             Self::Delete(name) => name.clone(),
         }
     }
+    /// The version of a key that it writes, if it writes one.
+    fn version(&self) -> Option<&KeyVersionRecord> {
+        match self {
+            Self::Create(record)
+            | Self::CreateWith(record, _)
+            | Self::Update(record)
+            | Self::UpdateKeeping(record)
+            | Self::UpdateWith(record, _) => KeyVersionRecord::of(record),
+            Self::Delete(_) => None,
+        }
+    }
     /// Whether it writes what was not there.
     pub fn creates(&self) -> bool {
         matches!(self, Self::Create(_) | Self::CreateWith(..))
@@ -151,7 +162,7 @@ pub enum Refusal {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// No such key, or no such alias to find it by.
-    #[error("there is no {0} here")]
+    #[error("there is no {0} here: it was never made, or is gone")]
     KeyNotFound(KeyHandle),
     /// No such alias.
     #[error("there is no alias {0} here")]
@@ -228,9 +239,9 @@ pub enum Refusal {
     /// The version is disabled.
     #[error("version {1} of key {0} is disabled; enable it first")]
     VersionDisabled(KeyId, KeyVersion),
-    /// The version is in a state in which that can't be done.
-    #[error("version {1} of key {0} is {state}{then}", state = .2.as_str(), then = then(*.2))]
-    VersionState(KeyId, KeyVersion, VersionState),
+    /// The version is in a state in which verbs of that row can't be done.
+    #[error("version {1} of key {0} is {state}{then}", state = .3.as_str(), then = then(*.2, *.3))]
+    VersionState(KeyId, KeyVersion, Row, VersionState),
     /// The version is not for that yet.
     #[error("version {version} of key {key} is not for that before {}", crate::time::utc(*at_ms))]
     NotYet {
@@ -382,16 +393,29 @@ fn words(words: impl Iterator<Item = &'static str>) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// What to do about a version in that state; empty, or beginning with "; ".
-fn then(state: VersionState) -> &'static str {
-    match state {
-        VersionState::PreActive => "; activate it first",
-        VersionState::Active => "; what is to be destroyed has to be deactivated first",
-        VersionState::Deactivated => ": it only processes what it protected; use another version, or rotate the key",
-        VersionState::Compromised => {
+/// What to do about a version in that state with which verbs of that row don't go, in words that follow the state's.
+fn then(row: Row, state: VersionState) -> &'static str {
+    use VersionState::{Active, Compromised, Deactivated, Destroyed, DestroyedCompromised, PreActive};
+    match (row, state) {
+        (Row::Activate, Active) => " already; there is nothing to activate",
+        (Row::Activate, Deactivated | Compromised) => ", and does not become active again; rotate the key",
+        (Row::DestroyVersion, Active) => "; only what is out of use is destroyed, so it has to be deactivated first",
+        (Row::DestroyVersion | Row::DeleteMaterial, Destroyed | DestroyedCompromised) => " already",
+        (Row::Import, Compromised) => ", and takes no material any more; create another key",
+        (Row::Update, _) => ": the date from which it is active has passed, and is not moved any more",
+        (_, PreActive) => "; activate it first",
+        (_, Active) => "",
+        (_, Deactivated) => ": it only processes what it protected; use another version, or rotate the key",
+        (_, Compromised) => {
             ": only who manages keys still processes with it; rotate the key, and protect anew what it protected"
         }
-        VersionState::Destroyed | VersionState::DestroyedCompromised => "",
+        (Row::Process, Destroyed | DestroyedCompromised) => {
+            ": its material is gone for ever, and what it alone could open or verify with it; look whether another version did it"
+        }
+        (Row::Rotate, Destroyed | DestroyedCompromised) => {
+            ": a key whose current version is gone has no next one; create another key"
+        }
+        (_, Destroyed | DestroyedCompromised) => ": its material is gone for ever; use another version, or another key",
     }
 }
 
@@ -403,7 +427,7 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
         NoWay::MaterialMissing => Refusal::MaterialMissing(key),
         NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
         NoWay::VersionDisabled => Refusal::VersionDisabled(key, version),
-        NoWay::Version(state) => Refusal::VersionState(key, version, state),
+        NoWay::Version(row, state) => Refusal::VersionState(key, version, row, state),
         NoWay::NotYet { at_ms } => Refusal::NotYet { key, version, at_ms },
         NoWay::Ended { at_ms } => Refusal::Ended { key, version, at_ms },
     }

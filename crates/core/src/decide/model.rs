@@ -474,7 +474,7 @@ fn play(steps: Vec<Step>) {
                             && Row::Rotate.cell(plain.of(plain.version)) == Cell::No =>
                     {
                         let current = KeyVersion::new(plain.version).unwrap();
-                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        let e = Refusal::VersionState(id, current, Row::Rotate, plain.of(plain.version));
                         assert_eq!(answer.unwrap_err(), e);
                         Some(Err(e))
                     }
@@ -545,7 +545,7 @@ fn play(steps: Vec<Step>) {
                             && Row::Rotate.cell(plain.of(plain.version)) == Cell::No =>
                     {
                         let current = KeyVersion::new(plain.version).unwrap();
-                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        let e = Refusal::VersionState(id, current, Row::Rotate, plain.of(plain.version));
                         Some(Err(expect(answer.map(drop), e)))
                     }
                     Ok((id, plain)) if plain.state == KeyState::Enabled => {
@@ -640,7 +640,7 @@ fn play(steps: Vec<Step>) {
                         if version.get() > plain.version {
                             Some(Err(expect(answer.map(drop), Refusal::NoVersion(id, version))))
                         } else if row.cell(plain.of(version.get())) == Cell::No {
-                            let e = Refusal::VersionState(id, version, plain.of(version.get()));
+                            let e = Refusal::VersionState(id, version, row, plain.of(version.get()));
                             Some(Err(expect(answer.map(drop), e)))
                         } else {
                             let plain = model.keys.get_mut(&id).unwrap();

@@ -67,7 +67,7 @@ impl UpdateVersion {
         };
         let state = head.life.state(key.has_retired(head.version), now);
         if dates.activation != before.activation && state != VersionState::PreActive {
-            return Err(Refusal::VersionState(key.id, head.version, state));
+            return Err(Refusal::VersionState(key.id, head.version, Row::Update, state));
         }
         if dates.deactivation != before.deactivation && head.life.ended(before.deactivation, now) {
             let (key, version, at_ms) = (key.id, head.version, before.deactivation);

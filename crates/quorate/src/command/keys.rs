@@ -6,7 +6,7 @@ use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
     ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
-    UntagKeyRequest, UpdateKeyRequest,
+    UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
 use quorate_core::request::{
     AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
@@ -16,13 +16,13 @@ use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
 
 use self::material::OfMaterial;
-use self::versions::OfVersions;
+use self::versions::{OfVersions, state_word};
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
 
 mod material;
-mod versions;
+pub(super) mod versions;
 
 /// Requests for new keys under way at a time.
 const AT_ONCE: usize = 4;
@@ -346,10 +346,10 @@ fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
 
 const COLUMNS: [Column; 10] = [
     ("KEY", 36, Shown::Always),
-    ("STATE", 8, Shown::Always),
+    ("STATE", 16, Shown::Always),
     ("SPEC", 11, Shown::Always),
     ("ALIASES", 16, Shown::Always),
-    ("VERSION", 7, Shown::Wide),
+    ("VERSION", 24, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
     ("ROTATED", 20, Shown::Wide),
     ("DESTROYED ON", 20, Shown::Wide),
@@ -360,10 +360,10 @@ const COLUMNS: [Column; 10] = [
 fn row(k: &Key) -> [String; 10] {
     [
         k.key_id.clone(),
-        if is_usable(k) { state(k) } else { "no material" }.into(),
+        standing(k).into(),
         k.spec.clone(),
         k.aliases.join(","),
-        k.current_version.to_string(),
+        format!("{} {}", k.current_version, state_word(k.current_version_state())),
         output::date(k.created_ms),
         output::date(k.rotated_ms),
         output::date(k.deletion_ms),
@@ -421,7 +421,8 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("state", state(&key).to_owned()),
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
-            ("version", key.current_version.to_string()),
+            ("version", format!("{}, {}", key.current_version, state_word(key.current_version_state()))),
+            ("algorithms", versions::algorithms(&key.algorithms)),
             ("tags", tags(&key, "\n")),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
@@ -445,6 +446,9 @@ fn to_json(key: &Key) -> Value {
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
+        "current_version_state": state_word(key.current_version_state()),
+        "algorithms": key.algorithms,
+        "default_algorithm": key.algorithms.first(),
         "aliases": key.aliases,
         "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),
@@ -466,9 +470,15 @@ fn tags(key: &Key, between: &str) -> String {
     key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
 }
 
-/// Whether it is not for want of material that it can't be used.
-fn is_usable(key: &Key) -> bool {
-    !key.material_missing || key.state() == KeyState::PendingDeletion
+/// What keeps it from being used, in the fewest words: the key's own state, its material that is not there, its current version's
+/// state; else that it is enabled.
+fn standing(key: &Key) -> &'static str {
+    match (key.state(), key.current_version_state()) {
+        (KeyState::Enabled | KeyState::Disabled, _) if key.material_missing => "no material",
+        (KeyState::Enabled, VersionState::DestroyedCompromised) => "destroyed",
+        (KeyState::Enabled, of_version) if of_version != VersionState::Active => state_word(of_version),
+        _ => state(key),
+    }
 }
 
 fn state(key: &Key) -> &'static str {

@@ -27,7 +27,8 @@ impl Kms {
         // Judged before what takes long, and again by a round that is fresh after it.
         self.use_facts(call, asked.clone()).await?;
         let entropy = self.records.world.entropy.clone();
-        let made = self.records.workers.run(call.deadline, move || Material::fresh(wrapping, &*entropy)).await?;
+        let workers = self.records.workers.of(wrapping.takes_seconds_to_make());
+        let made = workers.run(call.deadline, move || Material::fresh(wrapping, &*entropy)).await?;
         let of = self.use_facts(call, asked).await?;
         let keyring = self.records.barrier.keyring()?;
         let token =

@@ -79,6 +79,10 @@ pub trait Use: Send + Sync + 'static {
     fn is_slow(&self, _: &Self::Facts) -> bool {
         false
     }
+    /// Whether slow work takes so long that other slow work must not wait behind it either: a tenth of a second, or more.
+    fn takes_seconds(&self, _: &Self::Facts) -> bool {
+        false
+    }
     /// Does the work.
     ///
     /// # Errors
@@ -119,11 +123,12 @@ impl Kms {
             _ => facts?,
         };
         let answer = if request.is_slow(&facts) {
+            let workers = self.records.workers.of(request.takes_seconds(&facts));
             let work = move || {
                 let answer = request.act(facts, &tools);
                 (request, answer)
             };
-            let (back, answer) = self.records.workers.run(call.deadline, work).await?;
+            let (back, answer) = workers.run(call.deadline, work).await?;
             request = back;
             answer?
         } else {

@@ -27,7 +27,9 @@ impl Use for Describe {
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
         let key = at.key(&self.key)?;
-        Ok(KeyView::from(&*key).by(at.time()))
+        let (head, mut view) = (at.head(&key, key.current)?, KeyView::from(&*key));
+        view.seen(head.as_deref(), at.time());
+        Ok(view)
     }
 
     fn act(&self, key: KeyView, _: &Tools) -> Result<KeyView, Error> {

@@ -92,8 +92,8 @@ pub struct Import {
     pub wrapped: Bytes,
     /// How it was wrapped.
     pub algorithm: Algorithm,
-    /// When it is erased, ms since 1970; 0 = never.
-    pub expires_ms: u64,
+    /// When it is erased, ms since 1970; 0 = never; none = as the material that is there, else never.
+    pub expires_ms: Option<u64>,
 }
 
 impl Import {

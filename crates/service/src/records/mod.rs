@@ -192,7 +192,7 @@ impl<'a> Secrets<'a> {
             }
             let (spec, entropy) = (*spec, entropy.clone());
             let made = if spec.is_slow_to_make() {
-                workers.run(deadline, move || Material::fresh(spec, &*entropy)).await?
+                workers.of(spec.takes_seconds_to_make()).run(deadline, move || Material::fresh(spec, &*entropy)).await?
             } else {
                 Material::fresh(spec, &*entropy)
             };

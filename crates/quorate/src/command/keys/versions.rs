@@ -140,7 +140,7 @@ impl OfVersions {
 
 const COLUMNS: [Column; 8] = [
     ("VERSION", 7, Shown::Always),
-    ("STATE", 11, Shown::Always),
+    ("STATE", 21, Shown::Always),
     ("ENABLED", 7, Shown::Always),
     ("SPEC", 11, Shown::Always),
     ("CREATED", 20, Shown::Always),
@@ -185,7 +185,7 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
             ("enabled", if version.enabled { "yes" } else { "no" }.into()),
             ("spec", version.spec.clone()),
             ("usage", version.usage.join(", ")),
-            ("algorithms", version.algorithms.join(", ")),
+            ("algorithms", algorithms(&version.algorithms)),
             ("created", output::date(version.created_ms)),
             ("active from", output::date(version.activation_ms)),
             ("protects from", output::date(version.protect_start_ms)),
@@ -226,8 +226,21 @@ fn to_json(version: &Version) -> Value {
     })
 }
 
+/// For people: the default says so, where there are others.
+pub(super) fn algorithms(names: &[String]) -> String {
+    match names {
+        [default, _, ..] => format!("{default} (default), {}", names[1..].join(", ")),
+        few => few.concat(),
+    }
+}
+
 fn state(version: &Version) -> &'static str {
-    match version.state() {
+    state_word(version.state())
+}
+
+/// The state of a version, as people and programs read it.
+pub(in crate::command) fn state_word(state: VersionState) -> &'static str {
+    match state {
         VersionState::PreActive => "pre-active",
         VersionState::Active => "active",
         VersionState::Deactivated => "deactivated",

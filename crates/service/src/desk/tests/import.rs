@@ -51,7 +51,7 @@ impl Rig {
     fn wrapped(&self, key: &KeyHandle, with: &Parameters, by: Algorithm, material: &[u8]) -> Import {
         let public = PublicKey::parse(&with.public).unwrap();
         let wrapped = public.wrap(by, material, &OsEntropy).unwrap().into();
-        Import { key: key.clone(), token: with.token.clone().into(), wrapped, algorithm: by, expires_ms: 0 }
+        Import { key: key.clone(), token: with.token.clone().into(), wrapped, algorithm: by, expires_ms: None }
     }
     async fn import(&self, request: Import) -> Result<VersionView, Error> {
         self.kms.import(&call(&admin(), soon()), request).await
@@ -59,7 +59,7 @@ impl Rig {
     async fn put(&self, key: &KeyHandle, material: &[u8], expires_ms: u64) -> Result<VersionView, Error> {
         let with = self.parameters(key).await?;
         let import = self.wrapped(key, &with, Algorithm::RsaAesKwpSha256, material);
-        self.import(Import { expires_ms, ..import }).await
+        self.import(Import { expires_ms: Some(expires_ms), ..import }).await
     }
     async fn delete(&self, key: &KeyHandle) -> Result<VersionView, Error> {
         self.commit(DeleteMaterial { key: key.clone(), version: None }).await
@@ -254,6 +254,11 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     let end = now + 60 * MINUTE;
     assert_eq!(rig.put(&key, &material, end).await.unwrap().dates.material_expires, end);
     assert_eq!(rig.count(Table::Due), 1);
+    let again = async || {
+        let with = rig.parameters(&key).await.unwrap();
+        rig.import(rig.wrapped(&key, &with, Algorithm::RsaAesKwpSha256, &material)).await
+    };
+    assert_eq!(again().await.unwrap().dates.material_expires, end, "who says nothing of its end changes none");
     let blob = rig.uses(&key).await.unwrap();
 
     rig.wall.0.store(end, Ordering::SeqCst);
@@ -263,6 +268,8 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     }
     refused(rig.export(&admin(), &key, None).await, Reason::MaterialMissing);
     assert_eq!(rig.missing(&key).await, 1, "it is not there for anybody, although nothing has erased it");
+    let listed = rig.kms.list_keys(&user(), PageLen::parse(0).unwrap(), b"", soon()).await.unwrap().items;
+    assert_eq!(listed[0].imported.unwrap().missing, 1, "nor in a list");
     assert!(rig.version(&key).await.has_material);
     rig.wall.0.store(now, Ordering::SeqCst);
     rig.uses(&key).await.unwrap();
@@ -281,6 +288,7 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     assert_eq!((version.has_material, version.dates.material_expires), (false, end));
     assert_eq!((rig.missing(&key).await, rig.count(Table::Due)), (1, 0));
     refused(rig.uses(&key).await, Reason::MaterialMissing);
+    assert!(refused(again().await, Reason::InvalidArgument).contains("say when now, or never"));
     // What is the same comes back, to stay.
     let back = rig.put(&key, &material, 0).await.unwrap();
     assert_eq!((back.has_material, back.dates.material_expires), (true, 0));
@@ -291,6 +299,7 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     rig.put(&key, &material, rig.wall.now_ms() + DAY).await.unwrap();
     rig.delete(&key).await.unwrap();
     assert_eq!(rig.count(Table::Due), 0);
+    assert_eq!(again().await.unwrap().dates.material_expires, 0, "nothing is left of that end");
     rig.replica.shutdown().await;
 }
 

@@ -10,6 +10,7 @@ mod level;
 mod refusals;
 mod states;
 mod time;
+mod told;
 pub(crate) mod verbs;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
