@@ -40,6 +40,8 @@ pub struct KeyView {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// How often its current version may have encrypted by GCM, at most; none = it does not, or nobody has looked.
+    pub gcm_uses: Option<u64>,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -60,6 +62,7 @@ impl From<&KeyRecord> for KeyView {
             purge_protected: key.purge_protected,
             imported: key.imported,
             exportable: key.exportable,
+            gcm_uses: None,
         }
     }
 }
@@ -103,6 +106,8 @@ pub struct VersionView {
     pub has_material: bool,
     /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
     pub first_exported_ms: u64,
+    /// How often it may have encrypted by GCM, at most; likewise.
+    pub gcm_uses: Option<u64>,
 }
 
 impl VersionView {
@@ -122,6 +127,7 @@ impl VersionView {
             material_id: head.material_id,
             has_material: head.has_material,
             first_exported_ms: head.first_exported_ms,
+            gcm_uses: None,
         }
     }
 
