@@ -15,7 +15,7 @@ use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
 use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
 use crate::principal::Principal;
-use crate::record::{AliasRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
+use crate::record::{AliasRecord, AllowanceRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
@@ -237,6 +237,17 @@ impl<'a, F: Facts> Access<'a, F> {
         if self.granted.has(key.id) { self.facts.get::<KeyVersionRecord>((key.id, number)) } else { Ok(None) }
     }
 
+    /// How often a version of a key that was granted may have encrypted by GCM, at most; none = it does not do that.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn gcm_uses(&mut self, head: &KeyVersionRecord) -> Result<Option<u64>, F::Error> {
+        if head.mode != Mode::Gcm || !self.granted.has(head.key) {
+            return Ok(None);
+        }
+        Ok(Some(self.facts.get::<AllowanceRecord>((head.key, head.version))?.map_or(0, |given| given.gcm)))
+    }
+
     /// A record that goes with what was granted. For the decisions of this crate.
     pub(crate) fn get<K: Stored>(&mut self, name: K::Name) -> Result<Option<Of<K>>, F::Error> {
         self.facts.get(name)
@@ -249,6 +260,7 @@ impl<'a, F: Facts> Access<'a, F> {
         let covered = |write: &Write| match (write.name(), write) {
             (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
+            (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
                 self.granted.has(id)
             }
@@ -275,6 +287,28 @@ pub struct Usable<M> {
     pub algorithm: Algorithm,
     /// Its material.
     pub material: M,
+    /// Whether something is protected with it.
+    pub protects: bool,
+}
+
+impl<M> Usable<M> {
+    /// What is counted of its use.
+    pub fn touch(&self) -> Touch {
+        let is_limited = self.protects && self.algorithm == Algorithm::AesGcm;
+        Touch { key: self.key, version: self.version.version, is_limited }
+    }
+}
+
+/// That something is done with a version of a key: what is counted of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// The key.
+    pub key: KeyId,
+    /// The version.
+    pub version: KeyVersion,
+    /// Whether it takes one of the uses that the version has ([`crate::decide::lease`]): a random IV is made under it that is
+    /// too short to be made without end.
+    pub is_limited: bool,
 }
 
 /// What a version is to be used for.
@@ -389,8 +423,8 @@ impl<F: Materials> Access<'_, F> {
         let Some(material) = material else {
             return Err(refused(NoWay::MaterialMissing).into());
         };
-        let state = head.life.state(key.has_retired(number), now);
-        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material }))
+        let (state, protects) = (head.life.state(key.has_retired(number), now), want.row() == Row::Protect);
+        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material, protects }))
     }
 
     /// A version of the key that `handle` names, for its public key.

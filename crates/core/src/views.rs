@@ -42,6 +42,8 @@ pub struct KeyView {
     pub exportable: Exportable,
     /// What is known of its current version, once [`Self::seen`].
     pub now: Option<Standing>,
+    /// How often its current version may have encrypted by GCM, at most; none = it does not, or nobody has looked.
+    pub gcm_uses: Option<u64>,
 }
 
 /// What a key's current version is in, and by what it is used.
@@ -95,6 +97,7 @@ impl From<&KeyRecord> for KeyView {
             imported: key.imported,
             exportable: key.exportable,
             now: None,
+            gcm_uses: None,
         }
     }
 }
@@ -148,6 +151,8 @@ pub struct VersionView {
     pub has_material: bool,
     /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
     pub first_exported_ms: u64,
+    /// How often it may have encrypted by GCM, at most; likewise.
+    pub gcm_uses: Option<u64>,
 }
 
 impl VersionView {
@@ -167,6 +172,7 @@ impl VersionView {
             material_id: head.material_id,
             has_material: head.has_material,
             first_exported_ms: head.first_exported_ms,
+            gcm_uses: None,
         }
     }
 

@@ -25,7 +25,9 @@ fn code(reason: Reason) -> Code {
         | Reason::InvitationRefused => Code::InvalidArgument,
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
-        Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
+        Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState | Reason::Exhausted => {
+            Code::FailedPrecondition
+        }
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
         Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,
@@ -62,6 +64,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::KeyPendingDeletion => v1::Reason::KeyPendingDeletion,
         Reason::WrongState => v1::Reason::WrongState,
         Reason::LimitExceeded => v1::Reason::LimitExceeded,
+        Reason::Exhausted => v1::Reason::Exhausted,
         Reason::TokenReused => v1::Reason::TokenReused,
         Reason::TokenTime => v1::Reason::TokenTime,
         Reason::WrongUsage => v1::Reason::WrongUsage,

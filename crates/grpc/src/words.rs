@@ -64,6 +64,7 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         material_missing: view.imported.is_some_and(|imported| imported.missing > 0),
         material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
+        gcm_uses: view.gcm_uses,
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
         current_version_state: standing.into(),
         algorithms,
@@ -151,6 +152,7 @@ fn version(view: VersionView) -> v1::Version {
         has_material: view.has_material,
         material_expires_ms: dates.material_expires,
         first_exported_ms: view.first_exported_ms,
+        gcm_uses: view.gcm_uses,
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Reason {
     WrongState,
     /// A limit on how many there may be is reached.
     LimitExceeded,
+    /// The version has been used as often as a version may be.
+    Exhausted,
     /// The token was used for another request.
     TokenReused,
     /// The token's time is too far off.
@@ -105,7 +107,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -121,6 +123,7 @@ impl Reason {
         Self::KeyPendingDeletion,
         Self::WrongState,
         Self::LimitExceeded,
+        Self::Exhausted,
         Self::TokenReused,
         Self::TokenTime,
         Self::WrongUsage,
@@ -170,6 +173,7 @@ impl Reason {
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
             Self::WrongState => "WRONG_STATE",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::Exhausted => "EXHAUSTED",
             Self::TokenReused => "TOKEN_REUSED",
             Self::TokenTime => "TOKEN_TIME",
             Self::WrongUsage => "WRONG_USAGE",
@@ -442,6 +446,7 @@ impl Error {
                 Refusal::WrappedOnly(_) => Reason::WrappedOnly,
                 Refusal::NotDue { .. } => Reason::WrongState,
                 Refusal::AliasesMax(_) | Refusal::VersionsMax(_) => Reason::LimitExceeded,
+                Refusal::Exhausted(..) => Reason::Exhausted,
                 Refusal::TokenReused => Reason::TokenReused,
                 Refusal::TokenTime { .. } => Reason::TokenTime,
             },

@@ -15,8 +15,8 @@ use crate::record::{AliasRecord, Due, DueRecord, KeyRecord, RecordName};
 use crate::request::{Description, Tags, Token};
 use crate::time::DutyTime;
 
-/// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
-pub const VERSIONS_PER_STEP: u32 = 32;
+/// Versions destroyed by one step: two records each, and with 64 aliases it stays below the batch's 128 operations.
+pub const VERSIONS_PER_STEP: u32 = 28;
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,8 +57,10 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
     let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
     for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
         let name = RecordName::KeyVersion((key, version));
-        if facts.read(&name)?.is_some() {
-            writes.push(Write::Delete(name));
+        for name in [name, RecordName::Allowance((key, version))] {
+            if facts.read(&name)?.is_some() {
+                writes.push(Write::Delete(name));
+            }
         }
     }
     record.destroyed_through = until;

@@ -4,11 +4,12 @@
 //! The view notes every record that was read, present or absent; those are the batch's expectations, so a decision
 //! stands only if nothing it looked at has moved. A decision reads what it writes. A refusal writes nothing.
 //!
-//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`]) was
+//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`], [`lease`]) was
 //! judged when it was asked for, and reads plain facts.
 
 pub mod claim;
 pub mod destroy;
+pub mod lease;
 pub mod sweep;
 
 mod alias_create;
@@ -262,6 +263,12 @@ pub enum Refusal {
         /// Since when not, ms since 1970.
         at_ms: u64,
     },
+    /// The version has no more uses.
+    #[error(
+        "version {1} of key {0} has encrypted by aes-gcm as often as one version may, 2^32 times: more would risk that an IV comes \
+         twice, which gives plaintexts away; rotate the key, and encrypt with its new version"
+    )]
+    Exhausted(KeyId, KeyVersion),
     /// The key's material was not imported, was deleted, or its time is over.
     #[error("key {0} has no material; import it first")]
     MaterialMissing(KeyId),
@@ -371,6 +378,7 @@ impl Refusal {
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
             Self::WrongAlgorithm { .. } => Some(Part::Algorithm),
             Self::NoVersion(..)
+            | Self::Exhausted(..)
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
             | Self::NotYet { .. }

@@ -7,11 +7,11 @@ use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::KeyState;
-use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName};
+use crate::record::{AllowanceRecord, Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName};
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
 
-/// Destroys `key` at once: its material goes with this change, that of more than 32 versions, and its names, with the duty's next
+/// Destroys `key` at once: its material goes with this change, that of more than [`VERSIONS_PER_STEP`] versions, and its names, with the duty's next
 /// look. There is no way back.
 ///
 /// Refused: the key is not found, does not wait for its destruction, or is protected from this.
@@ -45,6 +45,9 @@ impl Decide for Purge {
         for version in (1..=until).filter_map(KeyVersion::new) {
             if at.get::<KeyVersionRecord>((key.id, version))?.is_some() {
                 writes.push(Write::Delete(RecordName::KeyVersion((key.id, version))));
+            }
+            if at.get::<AllowanceRecord>((key.id, version))?.is_some() {
+                writes.push(Write::Delete(RecordName::Allowance((key.id, version))));
             }
         }
         key.destroyed_through = until;

@@ -6,7 +6,7 @@ use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::KeyVersion;
 use crate::lifecycle::{Dates, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord};
+use crate::record::{AllowanceRecord, KeyRecord, KeyVersionRecord, RecordName};
 use crate::request::{InvalidRequest, KeyHandle, Part};
 use crate::seam::NewIds;
 use crate::time::{Time, utc};
@@ -238,6 +238,10 @@ impl Decide for DestroyVersion {
         let mut key = KeyRecord::clone(&key);
         key.imported = key.imported.map(|imported| imported.with(head.has_material, 0));
         head.has_material = false;
-        Ok(changed(&key, head, at.time(), false))
+        let mut change = changed(&key, head, at.time(), false);
+        if at.get::<AllowanceRecord>((key.id, self.version))?.is_some() {
+            change.writes.push(Write::Delete(RecordName::Allowance((key.id, self.version))));
+        }
+        Ok(change)
     }
 }

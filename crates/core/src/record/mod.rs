@@ -5,6 +5,7 @@
 //! takes it off ([`KeyVersionRecord::split`]).
 
 mod alias;
+mod allowance;
 mod due;
 mod duty;
 mod idempotency;
@@ -26,6 +27,7 @@ use crate::request::KeyHandle;
 use crate::stack::{HASH_LEN, scrubbed};
 
 pub use alias::AliasRecord;
+pub use allowance::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
 pub use due::{Due, DueRecord};
 pub use duty::{Duty, DutyRecord};
 pub use idempotency::IdempotencyRecord;
@@ -250,6 +252,8 @@ kinds! {
     Invitation(Invitation),
     /// A secret of the cluster's own.
     Internal(InternalRecord),
+    /// Uses of a version that nodes were given.
+    Allowance(AllowanceRecord),
 }
 
 fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {

@@ -166,6 +166,11 @@ fn record() -> impl Strategy<Value = Record> {
             let (for_name, invited_by) = ("n2".parse().unwrap(), "admin/root".into());
             Record::Invitation(Invitation { token, for_name, invited_by, expires_ms, applicant })
         }),
+        (key_id(), version(), 0..=GCM_USES_MAX).prop_map(|(key, version, gcm)| Record::Allowance(AllowanceRecord {
+            key,
+            version,
+            gcm
+        })),
         "[a-z ]{1,20}".prop_map(|name| Record::Internal(InternalRecord { name })),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
@@ -303,6 +308,7 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
     let names = [
         (RecordName::Key(id), &[0xa, 0xb, 0xc, 0xd, 1, 2, 3, 4, 5, 6][..], &[][..]),
         (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Allowance((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
         (RecordName::Due((5, Due::Deletion(id))), &[0, 0, 0, 5], &[]),
         (RecordName::Idempotency((who, token)), &[0, 0, 0, 0, 0, 99], &[]),
     ];

@@ -93,6 +93,11 @@ const EXPLANATIONS: &[Explanation] = &[
     code("WRONG_STATE", "the key, or the member, is in a state in which this can't be done", ""),
     code("LIMIT_EXCEEDED", "there may be no more of these", "remove one that is not needed"),
     code(
+        "EXHAUSTED",
+        "that version of the key has encrypted as often as one version may by aes-gcm, 2^32 times",
+        "`quorate keys rotate KEY` makes a new version; old ciphertexts are decrypted as ever, by --version N",
+    ),
+    code(
         "TOKEN_REUSED",
         "the client token was used for another request",
         "make a new token (a UUIDv7) for each request of your own",

@@ -8,6 +8,7 @@ use quorate_client::v1::{
     ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
     UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
+use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
     AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
     PAGE_LEN_MAX, ROTATION_DAYS_MAX,
@@ -433,6 +434,7 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("material", if key.material_missing { "missing" } else { "there" }.to_owned()),
             ("material until", output::date(key.material_expires_ms)),
             ("exportable", key.exportable.clone()),
+            ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
             ("destroyed on", output::date(key.deletion_ms)),
         ])
     })
@@ -461,6 +463,8 @@ fn to_json(key: &Key) -> Value {
         "material_missing": key.material_missing,
         "material_expires_at": output::moment(key.material_expires_ms),
         "exportable": key.exportable,
+        "gcm_uses": key.gcm_uses,
+        "gcm_uses_max": key.gcm_uses.map(|_| GCM_USES_MAX),
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

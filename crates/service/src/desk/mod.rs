@@ -10,6 +10,7 @@ mod material;
 mod page;
 mod perform;
 mod stock;
+mod touch;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,7 +27,9 @@ use tokio::time::Instant;
 pub use self::page::{CHUNK, Listing, Page, PageToken};
 pub use self::perform::{Told, Tools, Use, UseFacts};
 pub use self::stock::Stock;
+pub use self::touch::Gathered;
 
+use crate::allowance::Allowances;
 use crate::call::{Call, Metered};
 use crate::duty::Duties;
 use crate::error::Error;
@@ -52,6 +55,7 @@ pub struct Kms {
     hot: Arc<HotView>,
     keyring_watch: Arc<KeyringWatch>,
     duties: Arc<Duties>,
+    allowances: Arc<Allowances>,
     meter: Metered,
     stock: ArcSwapOption<Stock>,
 }
@@ -72,8 +76,9 @@ impl Kms {
         let keyring_watch = Arc::new(KeyringWatch::new(hot.clone(), records.barrier.clone(), keyring_box));
         records.replica.set_observer(keyring_watch.clone());
         let duties = Arc::new(Duties::new(records.clone()));
-        let policies = Box::new(FixedRoles);
-        Arc::new(Self { records, policies, hot, keyring_watch, duties, meter, stock: ArcSwapOption::empty() })
+        let (policies, allowances) = (Box::new(FixedRoles), Allowances::new(records.clone()));
+        let stock = ArcSwapOption::empty();
+        Arc::new(Self { records, policies, hot, keyring_watch, duties, allowances, meter, stock })
     }
 
     /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still
@@ -81,6 +86,7 @@ impl Kms {
     pub fn close(&self) {
         self.records.barrier.close();
         self.hot.close();
+        self.allowances.close();
     }
 
     /// Watches the rotations of its keyring.

@@ -13,7 +13,7 @@ use quorate_core::seeded::{self, Bug};
 use quorate_crypto::material::Material;
 use tokio::time::Instant;
 
-use super::Kms;
+use super::{Gathered, Kms};
 use crate::call::Call;
 use crate::error::Error;
 use crate::records::barrier::Barrier;
@@ -57,7 +57,7 @@ impl Told for Gap {
 /// A request that uses what is there and changes nothing.
 pub trait Use: Send + Sync + 'static {
     /// What it needs to know.
-    type Facts: Send + 'static;
+    type Facts: Gathered;
     /// What it answers.
     type Answer: Send + 'static;
 
@@ -122,6 +122,7 @@ impl Kms {
             Some(early) if !matches!(facts, Err(Error::Sealed)) => early,
             _ => facts?,
         };
+        let facts = self.counted(call, facts).await?;
         let answer = if request.is_slow(&facts) {
             let workers = self.records.workers.of(request.takes_seconds(&facts));
             let work = move || {

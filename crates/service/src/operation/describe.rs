@@ -3,6 +3,7 @@
 use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::key_spec::Kind;
 use quorate_core::request::{KeyHandle, PageLen};
 use quorate_core::views::{KeyView, VersionView};
 
@@ -29,6 +30,11 @@ impl Use for Describe {
         let key = at.key(&self.key)?;
         let (head, mut view) = (at.head(&key, key.current)?, KeyView::from(&*key));
         view.seen(head.as_deref(), at.time());
+        if key.spec.kind() == Kind::Symmetric
+            && let Some(head) = &head
+        {
+            view.gcm_uses = at.gcm_uses(head)?;
+        }
         Ok(view)
     }
 
@@ -79,7 +85,10 @@ impl Use for ListVersions {
         let first = last.saturating_sub(self.len.get().min(Self::LEN_MAX) as u32) + 1;
         let mut versions = Vec::new();
         for number in (first..=last).rev().filter_map(KeyVersion::new) {
-            versions.extend(at.head(&key, number)?.map(|head| VersionView::new(&key, &head, at.time())));
+            if let Some(head) = at.head(&key, number)? {
+                let gcm_uses = at.gcm_uses(&head)?;
+                versions.push(VersionView { gcm_uses, ..VersionView::new(&key, &head, at.time()) });
+            }
         }
         Ok(Versions { key: key.id, versions, more: first > 1 })
     }

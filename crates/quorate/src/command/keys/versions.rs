@@ -5,6 +5,7 @@ use quorate_client::v1::{
     ListVersionsRequest, RevokeVersionRequest, UpdateVersionRequest, Version, VersionRequest, VersionResponse,
     VersionState,
 };
+use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::{Value, json};
 
@@ -197,6 +198,7 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
             ("material", if version.has_material { "there" } else { "missing" }.into()),
             ("material until", output::date(version.material_expires_ms)),
             ("first exported", output::date(version.first_exported_ms)),
+            ("aes-gcm uses", words::gcm_uses(version.gcm_uses)),
         ])
     })
 }
@@ -223,6 +225,8 @@ fn to_json(version: &Version) -> Value {
         "has_material": version.has_material,
         "material_expires_at": output::moment(version.material_expires_ms),
         "first_exported_at": output::moment(version.first_exported_ms),
+        "gcm_uses": version.gcm_uses,
+        "gcm_uses_max": version.gcm_uses.map(|_| GCM_USES_MAX),
     })
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
+mod allowance;
 mod changes;
 mod import;
 mod keys;
