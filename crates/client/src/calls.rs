@@ -33,6 +33,10 @@ calls! { KeysClient:
     Once enable_key(KeyRequest) -> KeyResponse;
     /// Forbids every use; once this returns, no node uses the key.
     Once disable_key(KeyRequest) -> KeyResponse;
+    /// Puts a key away; once this returns, no node uses it.
+    Once archive_key(KeyRequest) -> KeyResponse;
+    /// Gets a key back that was put away.
+    Once recover_key(KeyRequest) -> KeyResponse;
     /// Sets the day on which the key's material is destroyed, 7 to 90 days ahead.
     Once schedule_key_deletion(ScheduleKeyDeletionRequest) -> KeyResponse;
     /// Cancels that; the key is then disabled, or as before.

@@ -373,7 +373,7 @@ impl<F: Materials> Access<'_, F> {
         let refused = |why| refusal(key.id, number, why);
         // The material of a key that must not be used is not even read.
         let now = self.facts.time();
-        if let Err(why) = want.row().goes(key.state, key.lacks_material(now)) {
+        if let Err(why) = want.row().goes(key.standing(now)) {
             fits(key, None, want)?;
             return Err(refused(why).into());
         }
@@ -405,8 +405,7 @@ impl<F: Materials> Access<'_, F> {
         if key.spec.kind() != Kind::Pair {
             return Err(Refusal::NoPublicKey(key.id, key.spec).into());
         }
-        let missing = key.lacks_material(self.facts.time());
-        Row::PublicKey.goes(key.state, missing).map_err(|why| refusal(key.id, number, why))?;
+        Row::PublicKey.goes(key.standing(self.facts.time())).map_err(|why| refusal(key.id, number, why))?;
         let head = self.facts.get::<KeyVersionRecord>((key.id, number))?;
         head.ok_or_else(|| Refusal::NoVersion(key.id, number).into())
     }

@@ -40,6 +40,8 @@ pub struct KeyView {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// Whether it is put away, and not used until somebody gets it back.
+    pub archived: bool,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -60,6 +62,7 @@ impl From<&KeyRecord> for KeyView {
             purge_protected: key.purge_protected,
             imported: key.imported,
             exportable: key.exportable,
+            archived: key.archived,
         }
     }
 }

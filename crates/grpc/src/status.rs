@@ -25,7 +25,9 @@ fn code(reason: Reason) -> Code {
         | Reason::InvitationRefused => Code::InvalidArgument,
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
-        Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
+        Reason::KeyDisabled | Reason::Archived | Reason::KeyPendingDeletion | Reason::WrongState => {
+            Code::FailedPrecondition
+        }
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
         Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,
@@ -59,6 +61,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::NotFound => v1::Reason::NotFound,
         Reason::AlreadyExists => v1::Reason::AlreadyExists,
         Reason::KeyDisabled => v1::Reason::KeyDisabled,
+        Reason::Archived => v1::Reason::Archived,
         Reason::KeyPendingDeletion => v1::Reason::KeyPendingDeletion,
         Reason::WrongState => v1::Reason::WrongState,
         Reason::LimitExceeded => v1::Reason::LimitExceeded,

@@ -60,6 +60,7 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         material_missing: view.imported.is_some_and(|imported| imported.missing > 0),
         material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
+        archived: view.archived,
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
     }
 }

@@ -130,6 +130,8 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.decapsulate(v1::DecapsulateRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.get_public_key(v1::GetPublicKeyRequest { key: id.into(), version: 0 }).await.map(drop),
         client.purge_key(key(id)).await.map(drop),
+        client.archive_key(key(id)).await.map(drop),
+        client.recover_key(key(id)).await.map(drop),
         client.set_key_rotation(v1::SetKeyRotationRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.derive_key(v1::DeriveKeyRequest { key: id.into(), bytes: 32, ..Default::default() }).await.map(drop),
         client.make_digest(v1::MakeDigestRequest::default()).await.map(drop),

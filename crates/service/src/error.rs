@@ -37,6 +37,8 @@ pub enum Reason {
     AlreadyExists,
     /// The key is disabled.
     KeyDisabled,
+    /// The key is archived.
+    Archived,
     /// The key waits for its destruction.
     KeyPendingDeletion,
     /// The key, or the thing, is in a state in which this can't be done.
@@ -105,7 +107,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -118,6 +120,7 @@ impl Reason {
         Self::NotFound,
         Self::AlreadyExists,
         Self::KeyDisabled,
+        Self::Archived,
         Self::KeyPendingDeletion,
         Self::WrongState,
         Self::LimitExceeded,
@@ -167,6 +170,7 @@ impl Reason {
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::KeyDisabled => "KEY_DISABLED",
+            Self::Archived => "ARCHIVED",
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
             Self::WrongState => "WRONG_STATE",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
@@ -430,6 +434,7 @@ impl Error {
                 Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
                 Refusal::AliasTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
+                Refusal::Archived(_) => Reason::Archived,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
                 Refusal::NotPendingDeletion(_) => Reason::WrongState,
                 Refusal::PurgeProtected(_) => Reason::PurgeProtected,

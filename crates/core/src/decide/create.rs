@@ -207,6 +207,7 @@ pub(super) fn fresh(
         purge_protected: false,
         imported: None,
         exportable: Exportable::No,
+        archived: false,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod sweep;
 
 mod alias_create;
 mod alias_delete;
+mod archive;
 mod cancel_deletion;
 mod create;
 mod create_many;
@@ -36,6 +37,7 @@ use thiserror::Error;
 
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
+pub use self::archive::{Archive, Recover};
 pub use self::cancel_deletion::CancelDeletion;
 pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
@@ -167,6 +169,9 @@ pub enum Refusal {
     /// The key is disabled.
     #[error("key {0} is disabled; enable it first")]
     Disabled(KeyId),
+    /// The key is archived.
+    #[error("key {0} is archived; recover it first")]
+    Archived(KeyId),
     /// The key waits for its destruction.
     #[error("key {key} is to be destroyed on {}; cancel its deletion first", crate::time::utc(*at_ms))]
     PendingDeletion {
@@ -338,6 +343,7 @@ impl Refusal {
         match self {
             Self::KeyNotFound(_)
             | Self::Disabled(_)
+            | Self::Archived(_)
             | Self::PendingDeletion { .. }
             | Self::NotPendingDeletion(_)
             | Self::NotDue { .. }
@@ -399,6 +405,7 @@ fn then(state: VersionState) -> &'static str {
 pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
     match why {
         NoWay::Disabled => Refusal::Disabled(key),
+        NoWay::Archived => Refusal::Archived(key),
         NoWay::PendingDeletion { at_ms } => Refusal::PendingDeletion { key, at_ms },
         NoWay::MaterialMissing => Refusal::MaterialMissing(key),
         NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
@@ -411,7 +418,7 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
 
 /// Whether verbs of that row go while the key is as it is.
 fn goes(row: Row, key: &KeyRecord, now: Time) -> Result<(), Refusal> {
-    row.goes(key.state, key.lacks_material(now)).map_err(|why| refusal(key.id, key.current, why))
+    row.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))
 }
 
 /// A version of a key to be changed, if verbs of that row go with it; with none named, the current one.

@@ -102,10 +102,10 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
     let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
-    let kind = (spec, usages(), tags(), rotation, any::<bool>(), material);
+    let kind = (spec, usages(), tags(), rotation, any::<[bool; 2]>(), material);
     (key_id(), state(), (version(), version()), numbers, kind, description, aliases).prop_map(
         |(id, state, (current, protect_floor), numbers, kind, description, aliases)| {
-            let (spec, usage, tags, rotation, purge_protected, (imported, exportable)) = kind;
+            let (spec, usage, tags, rotation, [purge_protected, archived], (imported, exportable)) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -127,6 +127,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 purge_protected,
                 imported,
                 exportable,
+                archived,
             }
         },
     )
@@ -242,6 +243,7 @@ fn a_key_record_to_the_byte() {
         purge_protected: true,
         imported: Some(Imported { missing: 1, expires_ms: 8 }),
         exportable: Exportable::Plain,
+        archived: true,
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -252,19 +254,21 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 7, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 8, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[6, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8]);
     expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
+    expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, purge_protected, imported) = (None, false, None);
-    let (description, aliases, tags, exportable) = Default::default();
-    let plain = KeyRecord { description, aliases, tags, rotation, purge_protected, imported, exportable, ..record };
+    let (rotation, imported) = (None, None);
+    let (description, aliases, tags, exportable, purge_protected, archived) = Default::default();
+    let plain =
+        KeyRecord { description, aliases, tags, rotation, purge_protected, imported, exportable, archived, ..record };
     let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));

@@ -86,6 +86,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version",
     ),
     code(
+        "ARCHIVED",
+        "the key is put away: no node uses or changes it",
+        "`quorate keys recover KEY` gets it back, as it was",
+    ),
+    code(
         "KEY_PENDING_DELETION",
         "the key waits for its destruction: no node uses it",
         "`quorate keys cancel-deletion KEY` keeps it; enable it afterwards",

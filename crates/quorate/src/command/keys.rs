@@ -112,6 +112,15 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys disable payments")]
     Disable(Which),
+    /// Put a key away: it is found and described, and neither used nor changed until it is recovered
+    #[command(after_help = "Examples:
+  quorate keys archive payments
+  quorate keys recover payments")]
+    Archive(Which),
+    /// Get a key back that was archived, as it was then
+    #[command(after_help = "Examples:
+  quorate keys recover payments")]
+    Recover(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
     #[command(after_help = "Examples:
   quorate keys rotate payments")]
@@ -313,6 +322,8 @@ impl Keys {
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
             Action::Disable(which) => client.disable_key(which.request()).await.doing("disable the key")?,
+            Action::Archive(which) => client.archive_key(which.request()).await.doing("archive the key")?,
+            Action::Recover(which) => client.recover_key(which.request()).await.doing("recover the key")?,
             Action::Rotate { which, token: t } => {
                 let request = RotateKeyRequest { key: which.key, token: token(t) };
                 client.rotate_key(request).await.doing("rotate the key")?
@@ -360,7 +371,7 @@ const COLUMNS: [Column; 10] = [
 fn row(k: &Key) -> [String; 10] {
     [
         k.key_id.clone(),
-        if is_usable(k) { state(k) } else { "no material" }.into(),
+        standing(k).into(),
         k.spec.clone(),
         k.aliases.join(","),
         k.current_version.to_string(),
@@ -419,6 +430,7 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("key", key.key_id.clone()),
             ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
+            ("archived", if key.archived { "yes" } else { "" }.to_owned()),
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
             ("version", key.current_version.to_string()),
@@ -442,6 +454,7 @@ fn to_json(key: &Key) -> Value {
     json!({
         "key_id": key.key_id,
         "state": state(key),
+        "archived": key.archived,
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
@@ -466,9 +479,14 @@ fn tags(key: &Key, between: &str) -> String {
     key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
 }
 
-/// Whether it is not for want of material that it can't be used.
-fn is_usable(key: &Key) -> bool {
-    !key.material_missing || key.state() == KeyState::PendingDeletion
+/// The first reason why it can't be used, in one word or two; or its state.
+fn standing(key: &Key) -> &'static str {
+    match key.state() {
+        KeyState::PendingDeletion => state(key),
+        _ if key.material_missing => "no material",
+        _ if key.archived => "archived",
+        _ => state(key),
+    }
 }
 
 fn state(key: &Key) -> &'static str {
