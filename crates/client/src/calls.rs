@@ -45,7 +45,7 @@ calls! { KeysClient:
     Once purge_key(KeyRequest) -> PurgeKeyResponse;
     /// Sets how often a key is rotated without being asked.
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
-    /// Gives a key another description.
+    /// Changes a key's description or its floors, or lowers whether its material may leave.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.
     Once tag_key(TagKeyRequest) -> KeyResponse;

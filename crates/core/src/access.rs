@@ -380,6 +380,9 @@ impl<F: Materials> Access<'_, F> {
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
+        if number < key.process_floor {
+            return Err(Refusal::Retired { key: key.id, version: number, floor: key.process_floor }.into());
+        }
         // Who may use the key is told its state, not which right he lacks.
         if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
             return Err(refused(NoWay::Version(VersionState::Compromised)).into());

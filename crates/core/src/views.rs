@@ -20,6 +20,10 @@ pub struct KeyView {
     pub usage: Usages,
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// Versions before this one protect nothing any more.
+    pub protect_floor: KeyVersion,
+    /// Versions before this one process nothing any more.
+    pub process_floor: KeyVersion,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
     /// When it was last changed (display time, ms since 1970).
@@ -52,6 +56,8 @@ impl From<&KeyRecord> for KeyView {
             spec: key.spec,
             usage: key.usage,
             current: key.current,
+            protect_floor: key.protect_floor,
+            process_floor: key.process_floor,
             created_ms: key.created_ms,
             updated_ms: key.updated_ms,
             rotated_ms: key.rotated_ms,

@@ -31,7 +31,7 @@ fn code(reason: Reason) -> Code {
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
         Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,
-        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed => {
+        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed | Reason::Retired => {
             Code::FailedPrecondition
         }
         Reason::LimitExceeded | Reason::Busy | Reason::NoSpace => Code::ResourceExhausted,
@@ -73,6 +73,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::NoLongerValid => v1::Reason::NoLongerValid,
         Reason::Compromised => v1::Reason::Compromised,
         Reason::Destroyed => v1::Reason::Destroyed,
+        Reason::Retired => v1::Reason::Retired,
         Reason::PurgeProtected => v1::Reason::PurgeProtected,
         Reason::MaterialMissing => v1::Reason::MaterialMissing,
         Reason::WrongMaterial => v1::Reason::WrongMaterial,

@@ -6,6 +6,7 @@ use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
 use quorate_core::lifecycle::VersionState;
 use quorate_core::principal::Principal;
+use quorate_core::record::Exportable;
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
@@ -61,6 +62,8 @@ pub enum Reason {
     Compromised,
     /// The version's material is gone.
     Destroyed,
+    /// The version is below the floor from which on the key's versions process.
+    Retired,
     /// The key is protected from being destroyed before its day.
     PurgeProtected,
     /// The key's material was not imported, was deleted, or its time is over.
@@ -107,7 +110,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -132,6 +135,7 @@ impl Reason {
         Self::NoLongerValid,
         Self::Compromised,
         Self::Destroyed,
+        Self::Retired,
         Self::PurgeProtected,
         Self::MaterialMissing,
         Self::WrongMaterial,
@@ -182,6 +186,7 @@ impl Reason {
             Self::NoLongerValid => "NO_LONGER_VALID",
             Self::Compromised => "COMPROMISED",
             Self::Destroyed => "DESTROYED",
+            Self::Retired => "RETIRED",
             Self::PurgeProtected => "PURGE_PROTECTED",
             Self::MaterialMissing => "MATERIAL_MISSING",
             Self::WrongMaterial => "WRONG_MATERIAL",
@@ -417,6 +422,9 @@ impl Error {
                 Refusal::VersionDisabled(..) => Reason::KeyDisabled,
                 Refusal::NotYet { .. } => Reason::NotYetValid,
                 Refusal::Ended { .. } => Reason::NoLongerValid,
+                Refusal::Retired { .. } => Reason::Retired,
+                Refusal::ExportableRaised { is: Exportable::No, .. } => Reason::NotExportable,
+                Refusal::ExportableRaised { .. } => Reason::WrappedOnly,
                 Refusal::VersionState(_, _, state) => match state {
                     VersionState::PreActive => Reason::NotYetValid,
                     VersionState::Active => Reason::WrongState,

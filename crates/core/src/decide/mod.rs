@@ -49,7 +49,7 @@ pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
 pub use self::schedule_deletion::ScheduleDeletion;
-pub use self::update::{Tag, Untag, Update};
+pub use self::update::{Changes, Tag, Untag, Update};
 pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
 
 use crate::access::Access;
@@ -59,7 +59,7 @@ use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName};
+use crate::record::{Exportable, KeyRecord, KeyVersionRecord, Record, RecordName};
 use crate::request::{
     ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
 };
@@ -246,6 +246,27 @@ pub enum Refusal {
         /// From when it is, ms since 1970.
         at_ms: u64,
     },
+    /// The version is below the key's floor: it processes nothing any more.
+    #[error(
+        "version {version} of key {key} processes nothing any more: only versions from {floor} on do; what it protected is opened \
+         again once that floor is lowered"
+    )]
+    Retired {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// The first version that still does.
+        floor: KeyVersion,
+    },
+    /// Whether material may leave is only ever narrowed.
+    #[error("key {key} was made with \"exportable\" {is}; that can be lowered, never raised", is = is.as_str())]
+    ExportableRaised {
+        /// The key.
+        key: KeyId,
+        /// What it is.
+        is: Exportable,
+    },
     /// The version is not for that any more.
     #[error("version {version} of key {key} has not been for that since {}; rotate the key", crate::time::utc(*at_ms))]
     Ended {
@@ -359,6 +380,7 @@ impl Refusal {
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
+            Self::ExportableRaised { .. } => Some(Part::Exportable),
             Self::WrongMaterial(..) => Some(Part::Material),
             Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
@@ -369,6 +391,7 @@ impl Refusal {
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
             | Self::NotYet { .. }
+            | Self::Retired { .. }
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,

@@ -20,7 +20,7 @@ use crate::time::Time;
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
-///     8 archived (1 byte, 1)
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -40,6 +40,8 @@ pub struct KeyRecord {
     pub current: KeyVersion,
     /// Versions before this one protect nothing any more: a newer one took their place.
     pub protect_floor: KeyVersion,
+    /// Versions before this one process nothing any more, either. Not above the one before.
+    pub process_floor: KeyVersion,
     /// While it is destroyed: versions up to this number are gone already. 0 before.
     pub destroyed_through: u32,
     /// When it was made (display time, ms since 1970).
@@ -102,6 +104,7 @@ const PURGE_PROTECTED: u8 = 5;
 const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
 const ARCHIVED: u8 = 8;
+const PROCESS_FLOOR: u8 = 9;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -152,6 +155,7 @@ impl Kind for KeyRecord {
             .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
             .field(EXPORTABLE, self.exportable.encode())
             .field(ARCHIVED, flag(self.archived))
+            .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
             .write(fixed)
     }
 
@@ -185,6 +189,7 @@ impl Kind for KeyRecord {
         let imported = Imported::decode(fields.take(IMPORTED))?;
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
+        let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -195,6 +200,7 @@ impl Kind for KeyRecord {
             birth,
             current,
             protect_floor,
+            process_floor,
             destroyed_through,
             created_ms,
             updated_ms,
@@ -237,6 +243,19 @@ fn is_set(field: &[u8]) -> Result<bool, Malformed> {
         [1] => Ok(true),
         _ => Err(Malformed(KeyRecord::WHAT)),
     }
+}
+
+/// A version, unless it is the one that most keys have there.
+fn above(version: KeyVersion, most: KeyVersion) -> Vec<u8> {
+    if version == most { Vec::new() } else { version.get().to_be_bytes().into() }
+}
+
+fn read_above(field: &[u8], most: KeyVersion) -> Result<KeyVersion, Malformed> {
+    if field.is_empty() {
+        return Ok(most);
+    }
+    let number = field.try_into().ok().map(u32::from_be_bytes).and_then(KeyVersion::new);
+    number.filter(|version| *version > most).ok_or(Malformed(KeyRecord::WHAT))
 }
 
 fn version(from: &mut Reader<'_>) -> Result<KeyVersion, Malformed> {

@@ -69,7 +69,7 @@ enum Action {
         /// Where its material comes from; external = it is imported, and until then the key is not used [default: quorate]
         #[arg(long, value_name = "ORIGIN", value_parser = ["quorate", "external"])]
         origin: Option<String>,
-        /// For ever: its material may leave, wrapped under another key, or as it is [default: no]
+        /// Whether its material may leave, wrapped under another key, or as it is; can be lowered, never raised [default: no]
         #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
         exportable: Option<String>,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
@@ -131,15 +131,17 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
-    /// Change what a key's description says
+    /// Change a key's description, which of its versions are used, or lower whether its material may leave
     #[command(after_help = "Examples:
-  quorate keys update payments --description cards")]
+  quorate keys update payments --description cards
+  quorate keys update payments --min-decryption-version 3 --min-encryption-version 3
+  quorate keys update payments --min-decryption-version 1  what older versions made is opened again
+  quorate keys update travels --exportable no")]
     Update {
         #[command(flatten)]
         which: Which,
-        /// The new description; empty takes it away
-        #[arg(long, value_name = "TEXT")]
-        description: String,
+        #[command(flatten)]
+        changes: Changes,
     },
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
@@ -206,6 +208,24 @@ enum Action {
         #[arg(long, conflicts_with = "days")]
         never: bool,
     },
+}
+
+/// What is to change of a key.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// The new description; empty takes it away
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// The first version that may encrypt, sign, wrap
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_encryption_version: Option<u32>,
+    /// The first version that may decrypt, verify, unwrap
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_decryption_version: Option<u32>,
+    /// Whether its material may leave; less than it could until now, for ever
+    #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped"])]
+    exportable: Option<String>,
 }
 
 /// The states of keys.
@@ -307,8 +327,14 @@ impl Keys {
                 };
                 client.create_key(request).await.doing("create the key")?
             }
-            Action::Update { which, description } => {
-                let request = UpdateKeyRequest { key: which.key, description };
+            Action::Update { which, changes } => {
+                let request = UpdateKeyRequest {
+                    key: which.key,
+                    description: changes.description,
+                    min_encryption_version: changes.min_encryption_version.unwrap_or(0),
+                    min_decryption_version: changes.min_decryption_version.unwrap_or(0),
+                    exportable: changes.exportable.unwrap_or_default(),
+                };
                 client.update_key(request).await.doing("update the key")?
             }
             Action::Tag { which, tags } => {
@@ -434,6 +460,8 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
             ("version", key.current_version.to_string()),
+            ("encrypts from version", floor(key.min_encryption_version)),
+            ("decrypts from version", floor(key.min_decryption_version)),
             ("tags", tags(&key, "\n")),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
@@ -458,6 +486,8 @@ fn to_json(key: &Key) -> Value {
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
+        "min_encryption_version": key.min_encryption_version,
+        "min_decryption_version": key.min_decryption_version,
         "aliases": key.aliases,
         "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),
@@ -473,6 +503,11 @@ fn to_json(key: &Key) -> Value {
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })
+}
+
+/// A floor, if any version is below it.
+fn floor(version: u32) -> String {
+    if version > 1 { version.to_string() } else { String::new() }
 }
 
 fn tags(key: &Key, between: &str) -> String {

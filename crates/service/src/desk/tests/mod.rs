@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
 mod changes;
+mod floors;
 mod import;
 mod keys;
 mod kinds;
