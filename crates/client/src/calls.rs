@@ -33,6 +33,10 @@ calls! { KeysClient:
     Once enable_key(KeyRequest) -> KeyResponse;
     /// Forbids every use; once this returns, no node uses the key.
     Once disable_key(KeyRequest) -> KeyResponse;
+    /// Puts a key away; once this returns, no node uses it.
+    Once archive_key(KeyRequest) -> KeyResponse;
+    /// Gets a key back that was put away.
+    Once recover_key(KeyRequest) -> KeyResponse;
     /// Sets the day on which the key's material is destroyed, 7 to 90 days ahead.
     Once schedule_key_deletion(ScheduleKeyDeletionRequest) -> KeyResponse;
     /// Cancels that; the key is then disabled, or as before.
@@ -41,7 +45,7 @@ calls! { KeysClient:
     Once purge_key(KeyRequest) -> PurgeKeyResponse;
     /// Sets how often a key is rotated without being asked.
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
-    /// Gives a key another description.
+    /// Changes a key's description or its floors, or lowers whether its material may leave.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.
     Once tag_key(TagKeyRequest) -> KeyResponse;

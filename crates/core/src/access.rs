@@ -409,13 +409,16 @@ impl<F: Materials> Access<'_, F> {
         let refused = |why| refusal(key.id, number, why);
         // The material of a key that must not be used is not even read.
         let now = self.facts.time();
-        if let Err(why) = want.row().goes(key.state, key.lacks_material(now)) {
+        if let Err(why) = want.row().goes(key.standing(now)) {
             fits(key, None, want)?;
             return Err(refused(why).into());
         }
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
+        if number < key.process_floor {
+            return Err(Refusal::Retired { key: key.id, version: number, floor: key.process_floor }.into());
+        }
         // Who may use the key is told its state, not which right he lacks.
         if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
             return Err(refused(NoWay::Version(want.row(), VersionState::Compromised)).into());
@@ -442,8 +445,7 @@ impl<F: Materials> Access<'_, F> {
         if key.spec.kind() != Kind::Pair {
             return Err(Refusal::NoPublicKey(key.id, key.spec).into());
         }
-        let missing = key.lacks_material(self.facts.time());
-        Row::PublicKey.goes(key.state, missing).map_err(|why| refusal(key.id, number, why))?;
+        Row::PublicKey.goes(key.standing(self.facts.time())).map_err(|why| refusal(key.id, number, why))?;
         let head = self.facts.get::<KeyVersionRecord>((key.id, number))?;
         head.ok_or_else(|| Refusal::NoVersion(key.id, number).into())
     }

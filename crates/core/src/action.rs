@@ -117,6 +117,10 @@ actions! {
     Enable: Manage;
     /// Disable a key.
     Disable: Manage;
+    /// Put a key away.
+    Archive: Manage;
+    /// Get a key back that was put away.
+    Recover: Manage;
     /// Give a key a new current version.
     Rotate: Manage;
     /// Change a key's description.

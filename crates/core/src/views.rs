@@ -20,6 +20,10 @@ pub struct KeyView {
     pub usage: Usages,
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// Versions before this one protect nothing any more.
+    pub protect_floor: KeyVersion,
+    /// Versions before this one process nothing any more.
+    pub process_floor: KeyVersion,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
     /// When it was last changed (display time, ms since 1970).
@@ -44,6 +48,8 @@ pub struct KeyView {
     pub now: Option<Standing>,
     /// How often its current version may have encrypted by GCM, at most; none = it does not, or nobody has looked.
     pub gcm_uses: Option<u64>,
+    /// Whether it is put away, and not used until somebody gets it back.
+    pub archived: bool,
 }
 
 /// What a key's current version is in, and by what it is used.
@@ -86,6 +92,8 @@ impl From<&KeyRecord> for KeyView {
             spec: key.spec,
             usage: key.usage,
             current: key.current,
+            protect_floor: key.protect_floor,
+            process_floor: key.process_floor,
             created_ms: key.created_ms,
             updated_ms: key.updated_ms,
             rotated_ms: key.rotated_ms,
@@ -98,6 +106,7 @@ impl From<&KeyRecord> for KeyView {
             exportable: key.exportable,
             now: None,
             gcm_uses: None,
+            archived: key.archived,
         }
     }
 }

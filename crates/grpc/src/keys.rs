@@ -6,8 +6,9 @@ use std::sync::Arc;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
-    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial, DestroyVersion, Disable,
-    Enable, Purge, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
+    Activate, Archive, CancelDeletion, Changes, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial,
+    DestroyVersion, Disable, Enable, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag,
+    Untag, Update, UpdateVersion,
 };
 use quorate_service::core::key_spec::Digest;
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
@@ -172,6 +173,16 @@ impl Keys for KeysDoor {
         kms.commit(&call, &Disable { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
     }
 
+    async fn archive_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.commit(&call, &Archive { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
+    }
+
+    async fn recover_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.commit(&call, &Recover { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
+    }
+
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let wanted = Rotate { key: parse(&asked.key)?, token: token(&asked.token)? };
@@ -205,7 +216,13 @@ impl Keys for KeysDoor {
 
     async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let wanted = Update { key: parse(&asked.key)?, description: parse(&asked.description)? };
+        let changes = Changes {
+            description: asked.description.as_deref().map(parse).transpose()?,
+            protect_floor: number(asked.min_encryption_version),
+            process_floor: number(asked.min_decryption_version),
+            exportable: optional(&asked.exportable)?,
+        };
+        let wanted = Update { key: parse(&asked.key)?, changes };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 

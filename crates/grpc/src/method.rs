@@ -79,6 +79,8 @@ fn right_for(call: &str) -> Option<Right> {
         "RotateKey" => Right::To(Action::Rotate),
         "ScheduleKeyDeletion" => Right::To(Action::ScheduleDeletion),
         "CancelKeyDeletion" => Right::To(Action::CancelDeletion),
+        "ArchiveKey" => Right::To(Action::Archive),
+        "RecoverKey" => Right::To(Action::Recover),
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
         "CreateAlias" => Right::To(Action::NameCreate),

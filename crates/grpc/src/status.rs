@@ -25,13 +25,17 @@ fn code(reason: Reason) -> Code {
         | Reason::InvitationRefused => Code::InvalidArgument,
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
-        Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState | Reason::Exhausted => {
+        Reason::KeyDisabled
+        | Reason::Archived
+        | Reason::KeyPendingDeletion
+        | Reason::WrongState
+        | Reason::Exhausted => {
             Code::FailedPrecondition
         }
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
         Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,
-        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed => {
+        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed | Reason::Retired => {
             Code::FailedPrecondition
         }
         Reason::LimitExceeded | Reason::Busy | Reason::NoSpace => Code::ResourceExhausted,
@@ -61,6 +65,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::NotFound => v1::Reason::NotFound,
         Reason::AlreadyExists => v1::Reason::AlreadyExists,
         Reason::KeyDisabled => v1::Reason::KeyDisabled,
+        Reason::Archived => v1::Reason::Archived,
         Reason::KeyPendingDeletion => v1::Reason::KeyPendingDeletion,
         Reason::WrongState => v1::Reason::WrongState,
         Reason::LimitExceeded => v1::Reason::LimitExceeded,
@@ -73,6 +78,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::NoLongerValid => v1::Reason::NoLongerValid,
         Reason::Compromised => v1::Reason::Compromised,
         Reason::Destroyed => v1::Reason::Destroyed,
+        Reason::Retired => v1::Reason::Retired,
         Reason::PurgeProtected => v1::Reason::PurgeProtected,
         Reason::MaterialMissing => v1::Reason::MaterialMissing,
         Reason::WrongMaterial => v1::Reason::WrongMaterial,

@@ -158,6 +158,12 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     desk.q("keys untag gcm stage");
     assert_eq!(desk.json("keys list --tag team=shop")["keys"][0]["tags"], serde_json::json!({ "team": "shop" }));
     assert_eq!(desk.json("keys update gcm --description why")["description"], "why");
+    let floors = desk.json("keys update gcm --min-encryption-version 1 --min-decryption-version 1");
+    assert_eq!((&floors["min_decryption_version"], &floors["description"]), (&1.into(), &"why".into()));
+    assert!(desk.refused("keys update gcm --min-encryption-version 2").contains("the current one is 1"));
+    assert_eq!(desk.json("keys archive gcm")["archived"], true);
+    assert!(desk.refused("keys update gcm --description x").contains("ARCHIVED"));
+    assert_eq!(desk.json("keys recover gcm")["archived"], false);
     desk.q("keys rotate gcm");
     assert_eq!(desk.json("keys revoke gcm --version 1")["state"], "deactivated");
     assert_eq!(desk.json("keys destroy-version gcm --version 1")["state"], "destroyed");

@@ -6,6 +6,7 @@ use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
 use quorate_core::lifecycle::VersionState;
 use quorate_core::principal::Principal;
+use quorate_core::record::Exportable;
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
@@ -37,6 +38,8 @@ pub enum Reason {
     AlreadyExists,
     /// The key is disabled.
     KeyDisabled,
+    /// The key is archived.
+    Archived,
     /// The key waits for its destruction.
     KeyPendingDeletion,
     /// The key, or the thing, is in a state in which this can't be done.
@@ -61,6 +64,8 @@ pub enum Reason {
     Compromised,
     /// The version's material is gone.
     Destroyed,
+    /// The version is below the floor from which on the key's versions process.
+    Retired,
     /// The key is protected from being destroyed before its day.
     PurgeProtected,
     /// The key's material was not imported, was deleted, or its time is over.
@@ -107,7 +112,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -120,6 +125,7 @@ impl Reason {
         Self::NotFound,
         Self::AlreadyExists,
         Self::KeyDisabled,
+        Self::Archived,
         Self::KeyPendingDeletion,
         Self::WrongState,
         Self::LimitExceeded,
@@ -132,6 +138,7 @@ impl Reason {
         Self::NoLongerValid,
         Self::Compromised,
         Self::Destroyed,
+        Self::Retired,
         Self::PurgeProtected,
         Self::MaterialMissing,
         Self::WrongMaterial,
@@ -170,6 +177,7 @@ impl Reason {
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::KeyDisabled => "KEY_DISABLED",
+            Self::Archived => "ARCHIVED",
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
             Self::WrongState => "WRONG_STATE",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
@@ -182,6 +190,7 @@ impl Reason {
             Self::NoLongerValid => "NO_LONGER_VALID",
             Self::Compromised => "COMPROMISED",
             Self::Destroyed => "DESTROYED",
+            Self::Retired => "RETIRED",
             Self::PurgeProtected => "PURGE_PROTECTED",
             Self::MaterialMissing => "MATERIAL_MISSING",
             Self::WrongMaterial => "WRONG_MATERIAL",
@@ -417,6 +426,9 @@ impl Error {
                 Refusal::VersionDisabled(..) => Reason::KeyDisabled,
                 Refusal::NotYet { .. } => Reason::NotYetValid,
                 Refusal::Ended { .. } => Reason::NoLongerValid,
+                Refusal::Retired { .. } => Reason::Retired,
+                Refusal::ExportableRaised { is: Exportable::No, .. } => Reason::NotExportable,
+                Refusal::ExportableRaised { .. } => Reason::WrappedOnly,
                 Refusal::VersionState(_, _, _, state) => match state {
                     VersionState::PreActive => Reason::NotYetValid,
                     VersionState::Active => Reason::WrongState,
@@ -434,6 +446,7 @@ impl Error {
                 Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
                 Refusal::AliasTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
+                Refusal::Archived(_) => Reason::Archived,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
                 Refusal::NotPendingDeletion(_) => Reason::WrongState,
                 Refusal::PurgeProtected(_) => Reason::PurgeProtected,

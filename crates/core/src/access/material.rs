@@ -26,7 +26,7 @@ impl<F: Materials> Access<'_, F> {
         }
         may(&key, now)?;
         let refused = |why| refusal(key.id, key.current, why);
-        Row::Import.goes(key.state, key.lacks_material(now)).map_err(refused)?;
+        Row::Import.goes(key.standing(now)).map_err(refused)?;
         let head = self.head(&key, key.current)?.ok_or(Refusal::NoVersion(key.id, key.current))?;
         Row::Import.goes_with(&head.life, key.has_retired(head.version), now).map_err(refused)?;
         Ok(head)
@@ -47,7 +47,7 @@ impl<F: Materials> Access<'_, F> {
         let (number, now) = (version.unwrap_or(key.current), self.facts.time());
         may_leave(&key, wrapped)?;
         let refused = |why| refusal(key.id, number, why);
-        Row::Export.goes(key.state, key.lacks_material(now)).map_err(refused)?;
+        Row::Export.goes(key.standing(now)).map_err(refused)?;
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else {
             return Err(Refusal::NoVersion(key.id, number).into());
         };

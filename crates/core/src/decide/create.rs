@@ -196,6 +196,7 @@ pub(super) fn fresh(
         birth,
         current: KeyVersion::FIRST,
         protect_floor: KeyVersion::FIRST,
+        process_floor: KeyVersion::FIRST,
         destroyed_through: 0,
         created_ms,
         updated_ms: created_ms,
@@ -207,6 +208,7 @@ pub(super) fn fresh(
         purge_protected: false,
         imported: None,
         exportable: Exportable::No,
+        archived: false,
     }
 }
 

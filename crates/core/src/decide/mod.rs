@@ -14,6 +14,7 @@ pub mod sweep;
 
 mod alias_create;
 mod alias_delete;
+mod archive;
 mod cancel_deletion;
 mod create;
 mod create_many;
@@ -37,6 +38,7 @@ use thiserror::Error;
 
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
+pub use self::archive::{Archive, Recover};
 pub use self::cancel_deletion::CancelDeletion;
 pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
@@ -48,7 +50,7 @@ pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
 pub use self::schedule_deletion::ScheduleDeletion;
-pub use self::update::{Tag, Untag, Update};
+pub use self::update::{Changes, Tag, Untag, Update};
 pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
 
 use crate::access::Access;
@@ -58,7 +60,7 @@ use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
+use crate::record::{Exportable, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::{
     ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
 };
@@ -179,6 +181,9 @@ pub enum Refusal {
     /// The key is disabled.
     #[error("key {0} is disabled; enable it first")]
     Disabled(KeyId),
+    /// The key is archived.
+    #[error("key {0} is archived; recover it first")]
+    Archived(KeyId),
     /// The key waits for its destruction.
     #[error("key {key} is to be destroyed on {}; cancel its deletion first", crate::time::utc(*at_ms))]
     PendingDeletion {
@@ -252,6 +257,27 @@ pub enum Refusal {
         version: KeyVersion,
         /// From when it is, ms since 1970.
         at_ms: u64,
+    },
+    /// The version is below the key's floor: it processes nothing any more.
+    #[error(
+        "version {version} of key {key} processes nothing any more: only versions from {floor} on do; what it protected is opened \
+         again once that floor is lowered"
+    )]
+    Retired {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// The first version that still does.
+        floor: KeyVersion,
+    },
+    /// Whether material may leave is only ever narrowed.
+    #[error("key {key} was made with \"exportable\" {is}; that can be lowered, never raised", is = is.as_str())]
+    ExportableRaised {
+        /// The key.
+        key: KeyId,
+        /// What it is.
+        is: Exportable,
     },
     /// The version is not for that any more.
     #[error("version {version} of key {key} has not been for that since {}; rotate the key", crate::time::utc(*at_ms))]
@@ -356,6 +382,7 @@ impl Refusal {
         match self {
             Self::KeyNotFound(_)
             | Self::Disabled(_)
+            | Self::Archived(_)
             | Self::PendingDeletion { .. }
             | Self::NotPendingDeletion(_)
             | Self::NotDue { .. }
@@ -371,6 +398,7 @@ impl Refusal {
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
+            Self::ExportableRaised { .. } => Some(Part::Exportable),
             Self::WrongMaterial(..) => Some(Part::Material),
             Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
@@ -382,6 +410,7 @@ impl Refusal {
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
             | Self::NotYet { .. }
+            | Self::Retired { .. }
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,
@@ -431,6 +460,7 @@ fn then(row: Row, state: VersionState) -> &'static str {
 pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
     match why {
         NoWay::Disabled => Refusal::Disabled(key),
+        NoWay::Archived => Refusal::Archived(key),
         NoWay::PendingDeletion { at_ms } => Refusal::PendingDeletion { key, at_ms },
         NoWay::MaterialMissing => Refusal::MaterialMissing(key),
         NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
@@ -443,7 +473,7 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
 
 /// Whether verbs of that row go while the key is as it is.
 fn goes(row: Row, key: &KeyRecord, now: Time) -> Result<(), Refusal> {
-    row.goes(key.state, key.lacks_material(now)).map_err(|why| refusal(key.id, key.current, why))
+    row.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))
 }
 
 /// A version of a key to be changed, if verbs of that row go with it; with none named, the current one.

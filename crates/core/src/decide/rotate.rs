@@ -160,7 +160,7 @@ pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime
     }
     let now = facts.time();
     let current = facts.get::<KeyVersionRecord>((key, record.current))?;
-    let goes = Row::Rotate.goes(record.state, record.lacks_material(now)).is_ok();
+    let goes = Row::Rotate.goes(record.standing(now)).is_ok();
     let fit = current.filter(|head| {
         let cell = Row::Protect.goes_with(&head.life, record.has_retired(head.version), now);
         goes && cell == Ok(Cell::Goes)

@@ -8,7 +8,7 @@ use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
 use crate::key_spec::{KeySpec, Usages};
-use crate::lifecycle::KeyState;
+use crate::lifecycle::{KeyState, Standing};
 use crate::record_key::Table;
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, Tags};
 use crate::time::Time;
@@ -19,7 +19,8 @@ use crate::time::Time;
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
-///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain)
+///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -39,6 +40,8 @@ pub struct KeyRecord {
     pub current: KeyVersion,
     /// Versions before this one protect nothing any more: a newer one took their place.
     pub protect_floor: KeyVersion,
+    /// Versions before this one process nothing any more, either. Not above the one before.
+    pub process_floor: KeyVersion,
     /// While it is destroyed: versions up to this number are gone already. 0 before.
     pub destroyed_through: u32,
     /// When it was made (display time, ms since 1970).
@@ -61,6 +64,8 @@ pub struct KeyRecord {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// Whether it is put away: found and described, and used again once somebody gets it back.
+    pub archived: bool,
 }
 
 /// That a key is rotated without being asked.
@@ -85,6 +90,10 @@ impl KeyRecord {
     pub fn lacks_material(&self, now: Time) -> bool {
         self.imported.is_some_and(|imported| imported.lacks(now))
     }
+    /// What of it decides which verbs go.
+    pub fn standing(&self, now: Time) -> Standing {
+        Standing { state: self.state, missing: self.lacks_material(now), archived: self.archived }
+    }
 }
 
 const DESCRIPTION: u8 = 1;
@@ -94,6 +103,8 @@ const ROTATION: u8 = 4;
 const PURGE_PROTECTED: u8 = 5;
 const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
+const ARCHIVED: u8 = 8;
+const PROCESS_FLOOR: u8 = 9;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -140,9 +151,11 @@ impl Kind for KeyRecord {
             .field(ALIASES, aliases.finish())
             .field(TAGS, self.tags.write(Writer::new()).finish())
             .field(ROTATION, self.rotation.map_or(Vec::new(), Rotation::encode))
-            .field(PURGE_PROTECTED, if self.purge_protected { vec![1] } else { Vec::new() })
+            .field(PURGE_PROTECTED, flag(self.purge_protected))
             .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
             .field(EXPORTABLE, self.exportable.encode())
+            .field(ARCHIVED, flag(self.archived))
+            .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
             .write(fixed)
     }
 
@@ -172,13 +185,11 @@ impl Kind for KeyRecord {
         let aliases = read_aliases(fields.take(ALIASES))?;
         let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
         let rotation = Rotation::decode(fields.take(ROTATION))?;
-        let purge_protected = match fields.take(PURGE_PROTECTED) {
-            [] => false,
-            [1] => true,
-            _ => return Err(BAD.into()),
-        };
+        let purge_protected = is_set(fields.take(PURGE_PROTECTED))?;
         let imported = Imported::decode(fields.take(IMPORTED))?;
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
+        let archived = is_set(fields.take(ARCHIVED))?;
+        let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -189,6 +200,7 @@ impl Kind for KeyRecord {
             birth,
             current,
             protect_floor,
+            process_floor,
             destroyed_through,
             created_ms,
             updated_ms,
@@ -200,6 +212,7 @@ impl Kind for KeyRecord {
             purge_protected,
             imported,
             exportable,
+            archived,
         })
     }
 }
@@ -217,6 +230,32 @@ impl Rotation {
         r.finish()?;
         Ok(Some(rotation))
     }
+}
+
+/// An optional field that says yes by being there.
+fn flag(is: bool) -> Vec<u8> {
+    if is { vec![1] } else { Vec::new() }
+}
+
+fn is_set(field: &[u8]) -> Result<bool, Malformed> {
+    match field {
+        [] => Ok(false),
+        [1] => Ok(true),
+        _ => Err(Malformed(KeyRecord::WHAT)),
+    }
+}
+
+/// A version, unless it is the one that most keys have there.
+fn above(version: KeyVersion, most: KeyVersion) -> Vec<u8> {
+    if version == most { Vec::new() } else { version.get().to_be_bytes().into() }
+}
+
+fn read_above(field: &[u8], most: KeyVersion) -> Result<KeyVersion, Malformed> {
+    if field.is_empty() {
+        return Ok(most);
+    }
+    let number = field.try_into().ok().map(u32::from_be_bytes).and_then(KeyVersion::new);
+    number.filter(|version| *version > most).ok_or(Malformed(KeyRecord::WHAT))
 }
 
 fn version(from: &mut Reader<'_>) -> Result<KeyVersion, Malformed> {

@@ -50,8 +50,8 @@ impl Imported {
     }
 }
 
-/// Whether a key's material may leave the cluster; said when the key is made, for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+/// Whether a key's material may leave the cluster: said when the key is made, and only ever lowered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub enum Exportable {
     /// Never.
     #[default]

@@ -102,10 +102,10 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
     let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
-    let kind = (spec, usages(), tags(), rotation, any::<bool>(), material);
-    (key_id(), state(), (version(), version()), numbers, kind, description, aliases).prop_map(
-        |(id, state, (current, protect_floor), numbers, kind, description, aliases)| {
-            let (spec, usage, tags, rotation, purge_protected, (imported, exportable)) = kind;
+    let kind = (spec, usages(), tags(), rotation, any::<[bool; 2]>(), material);
+    (key_id(), state(), (version(), version(), version()), numbers, kind, description, aliases).prop_map(
+        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, aliases)| {
+            let (spec, usage, tags, rotation, [purge_protected, archived], (imported, exportable)) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -116,6 +116,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 birth,
                 current,
                 protect_floor,
+                process_floor,
                 destroyed_through,
                 created_ms,
                 updated_ms,
@@ -127,6 +128,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 purge_protected,
                 imported,
                 exportable,
+                archived,
             }
         },
     )
@@ -236,6 +238,7 @@ fn a_key_record_to_the_byte() {
         birth: [9; 16],
         current: KeyVersion::new(3).unwrap(),
         protect_floor: KeyVersion::new(2).unwrap(),
+        process_floor: KeyVersion::new(2).unwrap(),
         destroyed_through: 0,
         created_ms: 4,
         updated_ms: 6,
@@ -247,6 +250,7 @@ fn a_key_record_to_the_byte() {
         purge_protected: true,
         imported: Some(Imported { missing: 1, expires_ms: 8 }),
         exportable: Exportable::Plain,
+        archived: true,
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -257,19 +261,32 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 7, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 9, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[6, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8]);
     expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
+    expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
+    expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, purge_protected, imported) = (None, false, None);
-    let (description, aliases, tags, exportable) = Default::default();
-    let plain = KeyRecord { description, aliases, tags, rotation, purge_protected, imported, exportable, ..record };
+    let (rotation, imported, process_floor) = (None, None, KeyVersion::FIRST);
+    let (description, aliases, tags, exportable, purge_protected, archived) = Default::default();
+    let plain = KeyRecord {
+        description,
+        aliases,
+        tags,
+        rotation,
+        purge_protected,
+        imported,
+        exportable,
+        archived,
+        process_floor,
+        ..record
+    };
     let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));
@@ -278,6 +295,9 @@ fn a_key_record_to_the_byte() {
     assert_eq!(Record::decode(&name, &[&[4], &bytes[1..]].concat()), newer);
     let spec = 1 + 4 + 1 + 8 + 8;
     assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
+    // What says what is so anyway is not said.
+    let floor_of_one = &[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1];
+    assert_eq!(Record::decode(&name, &with(floor_of_one)), Err(Malformed("key record").into()));
     for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }

@@ -86,6 +86,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version",
     ),
     code(
+        "ARCHIVED",
+        "the key is put away: no node uses or changes it",
+        "`quorate keys recover KEY` gets it back, as it was",
+    ),
+    code(
         "KEY_PENDING_DELETION",
         "the key waits for its destruction: no node uses it",
         "`quorate keys cancel-deletion KEY` keeps it; enable it afterwards",
@@ -160,18 +165,23 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "NOT_EXPORTABLE",
-        "the key was created so that its material never leaves the cluster; this can't be changed",
+        "the key's material never leaves the cluster: it was created so, or that was lowered; it can't be raised",
         "create keys that are to leave with `quorate keys create --exportable wrapped`",
     ),
     code(
         "WRAPPED_ONLY",
-        "the key was created so that its material leaves only wrapped under another key",
+        "the key's material leaves only wrapped under another key: it was created so, or that was lowered",
         "name a wrapping key with --wrap-with",
     ),
     code(
         "DESTROYED",
         "the version's material was destroyed; what only it could open is gone",
         "`quorate keys versions KEY` shows which versions there are",
+    ),
+    code(
+        "RETIRED",
+        "the version is older than the key's versions that still decrypt and verify",
+        "`quorate keys update KEY --min-decryption-version N` lowers that floor",
     ),
     code(
         "WRONG_KEY",

@@ -70,7 +70,7 @@ enum Action {
         /// Where its material comes from; external = it is imported, and until then the key is not used [default: quorate]
         #[arg(long, value_name = "ORIGIN", value_parser = ["quorate", "external"])]
         origin: Option<String>,
-        /// For ever: its material may leave, wrapped under another key, or as it is [default: no]
+        /// Whether its material may leave, wrapped under another key, or as it is; can be lowered, never raised [default: no]
         #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
         exportable: Option<String>,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
@@ -113,6 +113,15 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys disable payments")]
     Disable(Which),
+    /// Put a key away: it is found and described, and neither used nor changed until it is recovered
+    #[command(after_help = "Examples:
+  quorate keys archive payments
+  quorate keys recover payments")]
+    Archive(Which),
+    /// Get a key back that was archived, as it was then
+    #[command(after_help = "Examples:
+  quorate keys recover payments")]
+    Recover(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
     #[command(after_help = "Examples:
   quorate keys rotate payments")]
@@ -123,15 +132,17 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
-    /// Change what a key's description says
+    /// Change a key's description, which of its versions are used, or lower whether its material may leave
     #[command(after_help = "Examples:
-  quorate keys update payments --description cards")]
+  quorate keys update payments --description cards
+  quorate keys update payments --min-decryption-version 3 --min-encryption-version 3
+  quorate keys update payments --min-decryption-version 1  what older versions made is opened again
+  quorate keys update travels --exportable no")]
     Update {
         #[command(flatten)]
         which: Which,
-        /// The new description; empty takes it away
-        #[arg(long, value_name = "TEXT")]
-        description: String,
+        #[command(flatten)]
+        changes: Changes,
     },
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
@@ -198,6 +209,24 @@ enum Action {
         #[arg(long, conflicts_with = "days")]
         never: bool,
     },
+}
+
+/// What is to change of a key.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// The new description; empty takes it away
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// The first version that may encrypt, sign, wrap
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_encryption_version: Option<u32>,
+    /// The first version that may decrypt, verify, unwrap
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_decryption_version: Option<u32>,
+    /// Whether its material may leave; less than it could until now, for ever
+    #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped"])]
+    exportable: Option<String>,
 }
 
 /// The states of keys.
@@ -299,8 +328,14 @@ impl Keys {
                 };
                 client.create_key(request).await.doing("create the key")?
             }
-            Action::Update { which, description } => {
-                let request = UpdateKeyRequest { key: which.key, description };
+            Action::Update { which, changes } => {
+                let request = UpdateKeyRequest {
+                    key: which.key,
+                    description: changes.description,
+                    min_encryption_version: changes.min_encryption_version.unwrap_or(0),
+                    min_decryption_version: changes.min_decryption_version.unwrap_or(0),
+                    exportable: changes.exportable.unwrap_or_default(),
+                };
                 client.update_key(request).await.doing("update the key")?
             }
             Action::Tag { which, tags } => {
@@ -314,6 +349,8 @@ impl Keys {
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
             Action::Disable(which) => client.disable_key(which.request()).await.doing("disable the key")?,
+            Action::Archive(which) => client.archive_key(which.request()).await.doing("archive the key")?,
+            Action::Recover(which) => client.recover_key(which.request()).await.doing("recover the key")?,
             Action::Rotate { which, token: t } => {
                 let request = RotateKeyRequest { key: which.key, token: token(t) };
                 client.rotate_key(request).await.doing("rotate the key")?
@@ -420,10 +457,13 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("key", key.key_id.clone()),
             ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
+            ("archived", if key.archived { "yes" } else { "" }.to_owned()),
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
             ("version", format!("{}, {}", key.current_version, state_word(key.current_version_state()))),
             ("algorithms", versions::algorithms(&key.algorithms)),
+            ("encrypts from version", floor(key.min_encryption_version)),
+            ("decrypts from version", floor(key.min_decryption_version)),
             ("tags", tags(&key, "\n")),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
@@ -445,12 +485,15 @@ fn to_json(key: &Key) -> Value {
     json!({
         "key_id": key.key_id,
         "state": state(key),
+        "archived": key.archived,
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
         "current_version_state": state_word(key.current_version_state()),
         "algorithms": key.algorithms,
         "default_algorithm": key.algorithms.first(),
+        "min_encryption_version": key.min_encryption_version,
+        "min_decryption_version": key.min_decryption_version,
         "aliases": key.aliases,
         "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),
@@ -470,15 +513,21 @@ fn to_json(key: &Key) -> Value {
     })
 }
 
+/// A floor, if any version is below it.
+fn floor(version: u32) -> String {
+    if version > 1 { version.to_string() } else { String::new() }
+}
+
 fn tags(key: &Key, between: &str) -> String {
     key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
 }
 
-/// What keeps it from being used, in the fewest words: the key's own state, its material that is not there, its current version's
-/// state; else that it is enabled.
+/// What keeps it from being used, in the fewest words: the key's own state, its material that is not there, that it is archived, its
+/// current version's state; else that it is enabled.
 fn standing(key: &Key) -> &'static str {
     match (key.state(), key.current_version_state()) {
         (KeyState::Enabled | KeyState::Disabled, _) if key.material_missing => "no material",
+        (KeyState::Enabled | KeyState::Disabled, _) if key.archived => "archived",
         (KeyState::Enabled, VersionState::DestroyedCompromised) => "destroyed",
         (KeyState::Enabled, of_version) if of_version != VersionState::Active => state_word(of_version),
         _ => state(key),

@@ -1,8 +1,8 @@
 //! Material that is imported, deleted, erased when its time is over; and material that is exported.
 
 use quorate_core::decide::{
-    Activate, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, Purge, Revocation, Revoke,
-    ScheduleDeletion, SetRotation, Tag, UpdateVersion,
+    Activate, Archive, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, Purge, Recover, Revocation,
+    Revoke, ScheduleDeletion, SetRotation, Tag, UpdateVersion,
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::{Algorithm, Purpose};
@@ -377,6 +377,8 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
             Row::Export => rig.export(&admin(), &k, None).await.map(drop),
             Row::Import => rig.put(&k, &fresh(KeySpec::P256).material, 0).await.map(drop),
             Row::DeleteMaterial => rig.delete(&k).await.map(drop),
+            Row::Archive => rig.commit(Archive { key: k }).await.map(drop),
+            Row::Recover => rig.commit(Recover { key: k }).await.map(drop),
             Row::Rotate => unreachable!("refused before any state is looked at"),
         };
         match done {
@@ -386,9 +388,9 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
     }
 
     let table = [
-        (Row::Export, ["pending", "disabled", "o", "o", "o", "o", "destroyed"]),
-        (Row::Import, ["pending", "o", "o", "o", "o", "compromised", "destroyed"]),
-        (Row::DeleteMaterial, ["o", "o", "o", "o", "o", "o", "destroyed"]),
+        (Row::Export, ["pending", "disabled", "o", "o", "o", "o", "destroyed", "archived"]),
+        (Row::Import, ["pending", "o", "o", "o", "o", "compromised", "destroyed", "archived"]),
+        (Row::DeleteMaterial, ["o", "o", "o", "o", "o", "o", "destroyed", "archived"]),
     ];
     let material = fresh(KeySpec::P256).material;
     for (row, cells) in table {
@@ -407,6 +409,7 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
                 2 | 3 => {}
                 4 => rig.commit(revoke(Revocation::Deactivate)).await.map(drop).unwrap(),
                 5 => rig.commit(revoke(Revocation::Compromise { since_ms: 0 })).await.map(drop).unwrap(),
+                7 => rig.commit(Archive { key: k }).await.map(drop).unwrap(),
                 _ => {
                     rig.commit(revoke(Revocation::Deactivate)).await.unwrap();
                     rig.commit(DestroyVersion { key: k, version: KeyVersion::FIRST }).await.map(drop).unwrap();
@@ -427,6 +430,7 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
                 }
                 "pending" => Reason::KeyPendingDeletion,
                 "disabled" => Reason::KeyDisabled,
+                "archived" => Reason::Archived,
                 "compromised" => Reason::Compromised,
                 _ => Reason::Destroyed,
             };

@@ -4,6 +4,7 @@
 
 mod allowance;
 mod changes;
+mod floors;
 mod import;
 mod keys;
 mod kinds;
