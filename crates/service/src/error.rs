@@ -428,7 +428,7 @@ impl Error {
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
                 Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
-                Refusal::AliasTaken { .. } => Reason::AlreadyExists,
+                Refusal::AliasTaken { .. } | Refusal::NameTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
                 Refusal::NotPendingDeletion(_) => Reason::WrongState,

@@ -9,8 +9,9 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
 use crate::key_spec::{KeySpec, Usages};
 use crate::lifecycle::KeyState;
+use crate::name::{Class, FoldedName};
 use crate::record_key::Table;
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, Tags};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// One key, all but its material.
@@ -19,7 +20,8 @@ use crate::time::Time;
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
-///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain)
+///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
+///     8 name as written
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -61,6 +63,8 @@ pub struct KeyRecord {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// The name that it has for life, as it was written: in the space of its class.
+    pub name: Option<ObjectName>,
 }
 
 /// That a key is rotated without being asked.
@@ -81,6 +85,15 @@ impl KeyRecord {
     pub fn has(&self, version: KeyVersion) -> bool {
         version <= self.current
     }
+    /// What it is.
+    pub const fn class(&self) -> Class {
+        Class::Key
+    }
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = FoldedName> {
+        let own = self.name.iter().map(|name| FoldedName::object(self.class(), name));
+        own.chain(self.aliases.iter().map(FoldedName::alias))
+    }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {
         self.imported.is_some_and(|imported| imported.lacks(now))
@@ -94,6 +107,7 @@ const ROTATION: u8 = 4;
 const PURGE_PROTECTED: u8 = 5;
 const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
+const NAME: u8 = 8;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -143,6 +157,7 @@ impl Kind for KeyRecord {
             .field(PURGE_PROTECTED, if self.purge_protected { vec![1] } else { Vec::new() })
             .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
             .field(EXPORTABLE, self.exportable.encode())
+            .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
             .write(fixed)
     }
 
@@ -179,6 +194,10 @@ impl Kind for KeyRecord {
         };
         let imported = Imported::decode(fields.take(IMPORTED))?;
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
+        let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
+            "" => None,
+            name => Some(name.parse().map_err(|_| BAD)?),
+        };
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -200,6 +219,7 @@ impl Kind for KeyRecord {
             purge_protected,
             imported,
             exportable,
+            name,
         })
     }
 }

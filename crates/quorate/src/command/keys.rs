@@ -10,7 +10,7 @@ use quorate_client::v1::{
 };
 use quorate_core::request::{
     AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
-    PAGE_LEN_MAX, ROTATION_DAYS_MAX,
+    ObjectName, PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
 use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
@@ -45,14 +45,18 @@ enum Action {
   quorate keys create
   quorate keys create --alias payments --description cards --output json
   quorate keys create --alias release --spec ed25519 --tag team=build  to sign with
+  quorate keys create --name db-backup  then `quorate encrypt --key key/db-backup`
   quorate keys create --spec rsa-3072 --usage encrypt
   quorate keys create --spec aes-256 --algorithm aes-gcm
   quorate keys create --alias mine --origin external  then `quorate keys import mine`
   quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
-        /// A name for it
+        /// A name for it, which can be moved to another key
         #[arg(long, value_name = "NAME")]
         alias: Option<AliasName>,
+        /// The name that it has for life: 1 to 127 of A-Z a-z 0-9 -; commands know it as key/NAME, in any case
+        #[arg(long, value_name = "NAME")]
+        name: Option<ObjectName>,
         #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
         description: String,
         #[command(flatten)]
@@ -76,7 +80,7 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -236,7 +240,7 @@ struct Kind {
 
 #[derive(Args, Debug)]
 struct Which {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
 }
@@ -273,6 +277,7 @@ impl Keys {
             }
             Action::Create {
                 alias,
+                name,
                 description,
                 kind,
                 tags,
@@ -285,6 +290,7 @@ impl Keys {
             } => {
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
+                    name: name.map(|name| name.to_string()).unwrap_or_default(),
                     description,
                     token: token(t),
                     spec: kind.spec.unwrap_or_default(),
@@ -344,10 +350,11 @@ fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
     tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
 }
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("KEY", 36, Shown::Always),
     ("STATE", 8, Shown::Always),
     ("SPEC", 11, Shown::Always),
+    ("NAME", 12, Shown::Always),
     ("ALIASES", 16, Shown::Always),
     ("VERSION", 7, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
@@ -357,11 +364,12 @@ const COLUMNS: [Column; 10] = [
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn row(k: &Key) -> [String; 10] {
+fn row(k: &Key) -> [String; 11] {
     [
         k.key_id.clone(),
         if is_usable(k) { state(k) } else { "no material" }.into(),
         k.spec.clone(),
+        k.name.clone(),
         k.aliases.join(","),
         k.current_version.to_string(),
         output::date(k.created_ms),
@@ -417,6 +425,7 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
     shared.format().print(&to_json(&key), || {
         output::fields([
             ("key", key.key_id.clone()),
+            ("name", key.name.clone()),
             ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
             ("spec", key.spec.clone()),
@@ -445,6 +454,7 @@ fn to_json(key: &Key) -> Value {
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
+        "name": output::text(&key.name),
         "aliases": key.aliases,
         "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),

@@ -7,6 +7,7 @@ mod import;
 mod keys;
 mod kinds;
 mod level;
+mod names;
 mod refusals;
 mod states;
 mod time;
@@ -55,6 +56,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: alias.map(|name| name.parse().unwrap()),
+        name: None,
         description: "for tests".parse().unwrap(),
         tags: Tags::default(),
         activation: None,
