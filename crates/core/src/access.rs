@@ -14,8 +14,9 @@ use crate::facts::{Basis, Facts, Materials, Of, Version};
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
 use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
+use crate::name::{Class, FoldedName};
 use crate::principal::Principal;
-use crate::record::{AliasRecord, AllowanceRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
+use crate::record::{AllowanceRecord, Due, KeyRecord, KeyVersionRecord, NameRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
@@ -189,12 +190,14 @@ impl<'a, F: Facts> Access<'a, F> {
 
     /// The id that `handle` names; nothing is granted yet.
     fn id(&mut self, handle: &KeyHandle) -> Result<KeyId, F::Error> {
-        match handle {
-            KeyHandle::Id(id) => Ok(*id),
-            KeyHandle::Alias(name) => match self.facts.get::<AliasRecord>(name.clone())? {
-                Some(alias) => Ok(alias.key),
-                None => self.refuse(Refusal::KeyNotFound(handle.clone())),
-            },
+        let name = match handle {
+            KeyHandle::Id(id) => return Ok(*id),
+            KeyHandle::Alias(name) => FoldedName::alias(name),
+            KeyHandle::Key(name) => FoldedName::object(Class::Key, name),
+        };
+        match self.facts.get::<NameRecord>(name)? {
+            Some(named) => Ok(named.key),
+            None => self.refuse(Refusal::KeyNotFound(handle.clone())),
         }
     }
 
@@ -264,10 +267,10 @@ impl<'a, F: Facts> Access<'a, F> {
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
                 self.granted.has(id)
             }
-            (RecordName::Alias(_), Write::Create(Record::Alias(alias)) | Write::Update(Record::Alias(alias))) => {
-                self.granted.has(alias.key) || made(alias.key)
+            (RecordName::Name(_), Write::Create(Record::Name(name)) | Write::Update(Record::Name(name))) => {
+                self.granted.has(name.key) || made(name.key)
             }
-            (RecordName::Alias(_), Write::Delete(_)) => true,
+            (RecordName::Name(_), Write::Delete(_)) => true,
             (RecordName::Idempotency((who, _)), _) => who == *self.principal(),
             _ => false,
         };
@@ -371,8 +374,8 @@ impl<F: Materials> Access<'_, F> {
         for handle in expected {
             let named = match handle {
                 KeyHandle::Id(named) => *named,
-                // Who may not use what an alias stands for is not told what that is.
-                KeyHandle::Alias(_) => {
+                // Who may not use what a name stands for is not told what that is.
+                KeyHandle::Alias(_) | KeyHandle::Key(_) => {
                     let key = self.key(handle)?;
                     let named = key.id;
                     if named == id {

@@ -3,8 +3,9 @@
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
-use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, Rotation};
-use crate::request::{AliasName, Description, Tags};
+use crate::name::Named;
+use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Rotation};
+use crate::request::{AliasName, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// A key, its material apart.
@@ -32,7 +33,9 @@ pub struct KeyView {
     pub rotated_ms: u64,
     /// Free text.
     pub description: Description,
-    /// Its names, in their order.
+    /// The name that it has for life.
+    pub name: Option<ObjectName>,
+    /// Its aliases, in their order.
     pub aliases: Vec<AliasName>,
     /// What people or programs have put on it.
     pub tags: Tags,
@@ -98,6 +101,7 @@ impl From<&KeyRecord> for KeyView {
             updated_ms: key.updated_ms,
             rotated_ms: key.rotated_ms,
             description: key.description.clone(),
+            name: key.name.clone(),
             aliases: key.aliases.iter().cloned().collect(),
             tags: key.tags.clone(),
             rotation: key.rotation,
@@ -201,7 +205,7 @@ fn algorithms(spec: KeySpec, mode: Mode, ops: Usages) -> Vec<Algorithm> {
     there
 }
 
-/// A name for a key.
+/// An alias of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AliasView {
     /// The name.
@@ -212,8 +216,12 @@ pub struct AliasView {
     pub created_ms: u64,
 }
 
-impl From<&AliasRecord> for AliasView {
-    fn from(alias: &AliasRecord) -> Self {
-        Self { name: alias.name.clone(), key: alias.key, created_ms: alias.created_ms }
+impl AliasView {
+    /// Of that record; none when it is a name of another space.
+    pub fn of(record: &NameRecord) -> Option<Self> {
+        match &record.named {
+            Named::Alias(name) => Some(Self { name: name.clone(), key: record.key, created_ms: record.created_ms }),
+            Named::Object(..) => None,
+        }
     }
 }

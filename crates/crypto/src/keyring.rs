@@ -524,11 +524,11 @@ mod tests {
     #[test]
     fn blinds_depend_on_key_table_and_name() {
         let k = keyring();
-        assert_ne!(k.blind(Table::Key, b"a"), k.blind(Table::Alias, b"a"));
+        assert_ne!(k.blind(Table::Key, b"a"), k.blind(Table::Name, b"a"));
         assert_ne!(k.blind(Table::Key, b"a"), k.blind(Table::Key, b"b"));
         let other = Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5));
         assert_ne!(k.blind(Table::Key, b"a"), other.blind(Table::Key, b"a"));
-        assert_eq!(k.record_key(Table::Alias, b"a").blind(), k.blind(Table::Alias, b"a"));
+        assert_eq!(k.record_key(Table::Name, b"a").blind(), k.blind(Table::Name, b"a"));
     }
 
     #[test]
@@ -557,7 +557,7 @@ mod tests {
     #[test]
     fn a_batch_bears_a_mac_over_every_byte() {
         let k = keyring();
-        let key = k.record_key(Table::Alias, b"a");
+        let key = k.record_key(Table::Name, b"a");
         let mut batch = Batch {
             lineage: Lineage([1; 16]),
             cluster: ClusterId([2; 16]),

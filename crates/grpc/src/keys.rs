@@ -130,13 +130,13 @@ fn nothing() -> Status {
 impl Keys for KeysDoor {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
+        let (alias, name, description) = (optional(&asked.alias)?, optional(&asked.name)?, parse(&asked.description)?);
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
         let (external, exportable) = (is_external(&asked.origin)?, optional(&asked.exportable)?.unwrap_or_default());
         let purge_protected = asked.purge_protected;
         let wanted =
-            Create { kind, alias, description, tags, activation, purge_protected, external, exportable, token };
+            Create { kind, alias, name, description, tags, activation, purge_protected, external, exportable, token };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 

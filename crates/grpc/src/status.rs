@@ -29,9 +29,7 @@ fn code(reason: Reason) -> Code {
         | Reason::Archived
         | Reason::KeyPendingDeletion
         | Reason::WrongState
-        | Reason::Exhausted => {
-            Code::FailedPrecondition
-        }
+        | Reason::Exhausted => Code::FailedPrecondition,
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
         Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,

@@ -55,6 +55,7 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         description: view.description.as_str().to_owned(),
         rotated_ms: view.rotated_ms,
         aliases: view.aliases.iter().map(ToString::to_string).collect(),
+        name: view.name.map(|name| name.to_string()).unwrap_or_default(),
         usage: usage(view.usage),
         updated_ms: view.updated_ms,
         rotation_period_ms: view.rotation.map_or(0, |rotation| rotation.period_ms),

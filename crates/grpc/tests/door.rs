@@ -411,12 +411,15 @@ async fn a_key_on_the_wire() {
     let (mut admin, mut user) = (keys(&node, Role::Admin).await, keys(&node, Role::User).await);
     let request = v1::CreateKeyRequest {
         alias: "db".into(),
+        name: "Main-DB".into(),
         description: "the database's".into(),
         token: token(7),
         ..Default::default()
     };
     let made = admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap();
     assert_eq!((made.state(), made.spec.as_str(), made.current_version), (KeyState::Enabled, "aes-256", 1));
+    assert_eq!((made.name.as_str(), &made.aliases[..]), ("Main-DB", &["db".to_owned()][..]));
+    assert_eq!(user.describe_key(key("key/main-db")).await.unwrap().into_inner().key.unwrap(), made);
     assert_eq!((made.description.as_str(), made.deletion_ms, made.rotated_ms), ("the database's", 0, 0));
     assert_eq!(made.key_id.len(), 36);
     assert_eq!(admin.create_key(request.clone()).await.unwrap().into_inner().key.unwrap(), made, "the same token");
@@ -489,9 +492,15 @@ async fn an_error_names_the_part_of_the_request_that_is_wrong() {
     };
     let alias = v1::CreateKeyRequest { alias: "no spaces".into(), ..Default::default() };
     let token = v1::CreateKeyRequest { token: vec![1; 15].into(), ..Default::default() };
+    let called = |name: &str| v1::CreateKeyRequest { name: name.into(), ..Default::default() };
+    admin.create_key(called("Main")).await.unwrap();
     let cases = [
         (admin.create_key(alias).await.map(drop), Some("alias")),
         (admin.create_key(made).await.map(drop), Some("alias")),
+        (admin.create_key(called("under_score")).await.map(drop), Some("name")),
+        (admin.create_key(called("mAIN")).await.map(drop), Some("name")),
+        (admin.describe_key(key("key/db")).await.map(drop), Some("key")),
+        (admin.describe_key(key("key/no spaces")).await.map(drop), Some("key")),
         (admin.create_key(token).await.map(drop), Some("token")),
         (admin.describe_key(key("nobody")).await.map(drop), Some("key")),
         (admin.describe_key(key("no spaces")).await.map(drop), Some("key")),

@@ -444,7 +444,7 @@ impl Error {
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
                 Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
-                Refusal::AliasTaken { .. } => Reason::AlreadyExists,
+                Refusal::AliasTaken { .. } | Refusal::NameTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
                 Refusal::Archived(_) => Reason::Archived,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,

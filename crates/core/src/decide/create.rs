@@ -1,4 +1,4 @@
-//! Create a key, with an alias if wanted. Enabled at once; its first version is made with it.
+//! Create a key, with a name and an alias if wanted. Enabled at once; its first version is made with it.
 //!
 //! With a token, the token makes the id: a retry finds the key itself, and no answer has to be kept.
 
@@ -12,21 +12,24 @@ use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose};
 use crate::lifecycle::KeyState;
-use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, request_hash};
-use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, Part, Tags, Token};
+use crate::name::{Class, FoldedName, Named};
+use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, NameRecord, request_hash};
+use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, ObjectName, Part, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
 use crate::views::KeyView;
 
 /// Makes a key; the answer is the new key, or the one that the same token made before, as it is now.
 ///
-/// Refused: [`Refusal::AliasTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
+/// Refused: [`Refusal::AliasTaken`], [`Refusal::NameTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
     /// What kind of key.
     pub kind: NewKind,
     /// An alias for it.
     pub alias: Option<AliasName>,
+    /// The name that it has for life.
+    pub name: Option<ObjectName>,
     /// Free text.
     pub description: Description,
     /// Tags for it.
@@ -93,6 +96,7 @@ impl Decide for Create {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let namespace = at.namespace()?;
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
+        let name = self.name.as_ref().map_or("", ObjectName::as_str);
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
         let protected = [u8::from(self.purge_protected)];
@@ -107,6 +111,7 @@ impl Decide for Create {
                 &activation,
                 &protected,
                 &material,
+                name.as_bytes(),
             ],
         );
         let id = match new_key(at, ids, self.token, 0, birth)? {
@@ -114,22 +119,28 @@ impl Decide for Create {
             NewKey::Free(id) => id,
         };
         if let Some(name) = &self.alias
-            && let Some(taken) = at.get::<AliasRecord>(name.clone())?
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::alias(name))?
         {
             return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
+        }
+        if let Some(name) = &self.name
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(Class::Key, name))?
+        {
+            return Err(Refusal::NameTaken { name: name.clone(), key: taken.key }.into());
         }
 
         let mut key = fresh(id, namespace, self.kind, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
+        key.name = self.name.clone();
         key.tags = self.tags.clone();
         key.purge_protected = self.purge_protected;
         key.imported = self.external.then_some(Imported::NEW);
         key.exportable = self.exportable;
         let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
-        if let Some(name) = &self.alias {
-            let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
-            writes.push(Write::Create(alias.into()));
-        }
+        let alias = self.alias.iter().cloned().map(Named::Alias);
+        let name = self.name.iter().map(|name| Named::Object(Class::Key, name.clone()));
+        let named = |named| Write::Create(NameRecord::new(named, key.id, key.created_ms).into());
+        writes.extend(alias.chain(name).map(named));
         Ok(Change { writes, answer: KeyView::from(&key) })
     }
 }
@@ -209,6 +220,7 @@ pub(super) fn fresh(
         imported: None,
         exportable: Exportable::No,
         archived: false,
+        name: None,
     }
 }
 

@@ -24,6 +24,7 @@ mod enable;
 pub mod expire;
 mod export;
 mod import;
+mod names;
 mod purge;
 mod retry;
 pub mod rotate;
@@ -62,7 +63,7 @@ use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
 use crate::record::{Exportable, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::{
-    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
+    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, ObjectName, Part,
 };
 use crate::seam::NewIds;
 use crate::time::Time;
@@ -176,6 +177,14 @@ pub enum Refusal {
         /// The alias.
         name: AliasName,
         /// What it stands for.
+        key: KeyId,
+    },
+    /// A key is called so already.
+    #[error("the key name {name} is taken: key {key} has it until it is destroyed; choose another name")]
+    NameTaken {
+        /// The name.
+        name: ObjectName,
+        /// Whose it is.
         key: KeyId,
     },
     /// The key is disabled.
@@ -397,6 +406,7 @@ impl Refusal {
             | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
+            Self::NameTaken { .. } => Some(Part::Name),
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
             Self::ExportableRaised { .. } => Some(Part::Exportable),
             Self::WrongMaterial(..) => Some(Part::Material),

@@ -12,10 +12,13 @@ use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
 use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
+use crate::name::{Class, FoldedName, Named};
 use crate::principal::{Principal, Role};
-use crate::record::{AliasRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord};
+use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord};
 use crate::record_key::RecordKey;
-use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, RotationPeriod, Tags, Token};
+use crate::request::{
+    DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, ObjectName, RotationPeriod, Tags, Token,
+};
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
 
@@ -124,7 +127,9 @@ impl Store {
         }
         for (name, body) in &self.0 {
             match Record::decode(name, body).unwrap() {
-                Record::Alias(alias) => assert!(keys[&alias.key].aliases.contains(&alias.name), "a stray alias"),
+                Record::Name(named) => {
+                    assert!(keys[&named.key].names().any(|name| name == named.named.folded()), "a stray name");
+                }
                 Record::KeyVersion(v) => {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
@@ -142,9 +147,9 @@ impl Store {
             }
         }
         for key in keys.values() {
-            for alias in &key.aliases {
-                let may_go = key.state == KeyState::Destroyed;
-                assert!(may_go || self.has(&RecordName::Alias(alias.clone())), "{alias} is missing");
+            for name in key.names() {
+                assert!(key.state != KeyState::Destroyed, "{name:?} is not free");
+                assert!(self.has(&RecordName::Name(name.clone())), "{name:?} is missing");
             }
             for n in key.destroyed_through + 1..=key.current.get() {
                 assert!(
@@ -189,11 +194,15 @@ pub(super) fn admin() -> Caller {
 fn alias(n: u8) -> AliasName {
     format!("alias-{n}").parse().unwrap()
 }
+/// Two ways to write each name.
+fn name(n: u8) -> ObjectName {
+    format!("{}-{}", if n.is_multiple_of(2) { "name" } else { "Name" }, n / 2).parse().unwrap()
+}
 
 /// A request; keys and aliases by small numbers, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {
-    Create { alias: Option<u8>, token: Option<u8>, pre_active: bool },
+    Create { alias: Option<u8>, name: Option<u8>, token: Option<u8>, pre_active: bool },
     CreateMany { count: u32, parts: u32, token: Option<u8> },
     Enable(Handle),
     Disable(Handle),
@@ -217,15 +226,21 @@ enum Step {
 enum Handle {
     Nth(prop::sample::Index),
     Alias(u8),
+    Name(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let handle =
-        || prop_oneof![3 => any::<prop::sample::Index>().prop_map(Handle::Nth), 1 => (0..4u8).prop_map(Handle::Alias)];
+    let handle = || {
+        prop_oneof![
+            6 => any::<prop::sample::Index>().prop_map(Handle::Nth),
+            2 => (0..4u8).prop_map(Handle::Alias),
+            1 => (0..6u8).prop_map(Handle::Name),
+        ]
+    };
     let token = || proptest::option::weighted(0.4, 0..3u8);
     prop_oneof![
-        3 => (proptest::option::of(0..4u8), token(), prop::bool::weighted(0.2))
-            .prop_map(|(alias, token, pre_active)| Step::Create { alias, token, pre_active }),
+        3 => (proptest::option::of(0..4u8), proptest::option::weighted(0.3, 0..6u8), token(), prop::bool::weighted(0.2))
+            .prop_map(|(alias, name, token, pre_active)| Step::Create { alias, name, token, pre_active }),
         1 => (prop_oneof![1..4u32, 60..70u32], 0..3u32, token())
             .prop_map(|(count, parts, token)| Step::CreateMany { count, parts, token }),
         1 => handle().prop_map(Step::Enable),
@@ -291,11 +306,11 @@ impl Plain {
 }
 #[derive(Default)]
 struct Model {
-    /// Keys that are being destroyed before their day: nobody finds them, and their aliases are theirs until they are gone.
+    /// Keys that are being destroyed before their day: nobody finds them.
     purged: BTreeSet<KeyId>,
     keys: BTreeMap<KeyId, Plain>,
     order: Vec<KeyId>,
-    aliases: BTreeMap<AliasName, KeyId>,
+    names: BTreeMap<FoldedName, KeyId>,
     /// Token → which key was rotated.
     rotations: BTreeMap<Token, (KeyHandle, KeyId)>,
     /// Token → what was asked, which keys it made.
@@ -308,12 +323,14 @@ impl Model {
             Handle::Nth(i) if self.order.is_empty() => KeyHandle::Id(KeyId([i.index(255) as u8; 16])),
             Handle::Nth(i) => KeyHandle::Id(self.order[i.index(self.order.len())]),
             Handle::Alias(n) => KeyHandle::Alias(alias(*n)),
+            Handle::Name(n) => KeyHandle::Key(name(*n)),
         }
     }
     fn find(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         let id = match handle {
             KeyHandle::Id(id) => Some(id),
-            KeyHandle::Alias(name) => self.aliases.get(name),
+            KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(name)),
+            KeyHandle::Key(name) => self.names.get(&FoldedName::object(Class::Key, name)),
         };
         let found = id.and_then(|id| self.keys.get(id).map(|key| (*id, key.clone())));
         found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))
@@ -352,11 +369,12 @@ fn play(steps: Vec<Step>) {
                 now += minutes * 60_000;
                 None
             }
-            Step::Create { alias: n, token: t, pre_active } => {
-                let (name, token) = (n.map(alias), token(t, now));
+            Step::Create { alias: n, name: own, token: t, pre_active } => {
+                let (alias, own_name, token) = (n.map(alias), own.map(name), token(t, now));
                 let request = Create {
                     kind: aes(),
-                    alias: name.clone(),
+                    alias: alias.clone(),
+                    name: own_name.clone(),
                     description: Description::default(),
                     tags: Tags::default(),
                     activation: pre_active.then_some(0),
@@ -366,8 +384,16 @@ fn play(steps: Vec<Step>) {
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
-                let asked = format!("create {n:?} {pre_active}");
-                let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
+                let asked = format!("create {n:?} {own:?} {pre_active}");
+                let taken = alias.iter().find_map(|name| {
+                    let key = *model.names.get(&FoldedName::alias(name))?;
+                    Some(Refusal::AliasTaken { name: name.clone(), key })
+                });
+                let own_taken = own_name.iter().find_map(|name| {
+                    let key = *model.names.get(&FoldedName::object(Class::Key, name))?;
+                    Some(Refusal::NameTaken { name: name.clone(), key })
+                });
+                let taken = taken.or(own_taken);
                 match (token.and_then(|token| model.creations.get(&token)), taken) {
                     (Some((before, keys)), _) if *before == asked && model.purged.contains(&keys[0]) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(keys[0])))))
@@ -383,18 +409,16 @@ fn play(steps: Vec<Step>) {
                         Some(Ok(()))
                     }
                     (Some(_), _) => Some(Err(answer.expect_err("another request made that key"))),
-                    (None, Some((name, key))) => {
-                        assert_eq!(answer, Err(Refusal::AliasTaken { name, key }));
-                        Some(Err(answer.unwrap_err()))
-                    }
+                    (None, Some(taken)) => Some(Err(expect(answer.map(drop), taken))),
                     (None, None) => {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
                         model.keys.insert(key.id, Plain::new(!pre_active));
-                        if let Some(name) = name {
-                            model.aliases.insert(name, key.id);
-                        }
+                        assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
+                        let named = alias.map(Named::Alias).into_iter();
+                        let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
+                        model.names.extend(named.map(|named| (named.folded(), key.id)));
                         if let Some(token) = token {
                             model.creations.insert(token, (asked, vec![key.id]));
                         }
@@ -578,6 +602,7 @@ fn play(steps: Vec<Step>) {
                         model.keys.remove(&id);
                         model.order.retain(|other| *other != id);
                         model.purged.insert(id);
+                        model.names.retain(|_, key| *key != id);
                         None
                     }
                     Ok((id, _)) => Some(Err(expect(answer.map(drop), Refusal::NotPendingDeletion(id)))),
@@ -668,7 +693,7 @@ fn play(steps: Vec<Step>) {
             Step::AddAlias { alias: n, key } => {
                 let (h, name) = (model.handle(&key), alias(n));
                 let answer = store.commit(&by, &ids, time, &CreateAlias { name: name.clone(), key: h.clone() });
-                let taken = model.aliases.get(&name).copied();
+                let taken = model.names.get(&FoldedName::alias(&name)).copied();
                 match (model.find(&h), taken) {
                     (Err(e), _) => {
                         assert_eq!(answer.unwrap_err(), e);
@@ -686,7 +711,7 @@ fn play(steps: Vec<Step>) {
                     (Ok(_), None) => match model.not_pending(&h) {
                         Ok((id, _)) => {
                             assert_eq!(answer.unwrap().key, id);
-                            model.aliases.insert(name, id);
+                            model.names.insert(FoldedName::alias(&name), id);
                             None
                         }
                         Err(e) => {
@@ -699,7 +724,7 @@ fn play(steps: Vec<Step>) {
             Step::RemoveAlias(n) => {
                 let name = alias(n);
                 let answer = store.commit(&by, &ids, time, &DeleteAlias { name: name.clone() });
-                if model.aliases.remove(&name).is_some() {
+                if model.names.remove(&FoldedName::alias(&name)).is_some() {
                     answer.unwrap();
                     None
                 } else {
@@ -712,7 +737,7 @@ fn play(steps: Vec<Step>) {
                 let due =
                     |plain: &Plain| matches!(plain.state, KeyState::PendingDeletion { at_ms, .. } if at_ms <= now);
                 model.keys.retain(|_, plain| !due(plain));
-                model.aliases.retain(|_, key| model.keys.contains_key(key));
+                model.names.retain(|_, key| model.keys.contains_key(key));
                 rotate_all_due(&mut store, Time { cluster_ms: now, local_ms: now }, duty(now));
                 for plain in model.keys.values_mut() {
                     let Some((period, next)) = plain.rotation.filter(|(_, next)| *next <= now) else { continue };
@@ -786,7 +811,7 @@ fn rotate_all_due(store: &mut Store, now: Time, time: DutyTime) {
 
 fn compare(store: &Store, model: &Model) {
     let mut keys = BTreeMap::new();
-    let mut aliases = BTreeMap::new();
+    let mut names = BTreeMap::new();
     for (name, body) in &store.0 {
         match Record::decode(name, body).unwrap() {
             // Of a key that is purged nobody sees anything.
@@ -817,13 +842,13 @@ fn compare(store: &Store, model: &Model) {
                 };
                 keys.insert(key.id, plain);
             }
-            Record::Alias(alias) => {
-                aliases.insert(alias.name, alias.key);
+            Record::Name(named) => {
+                names.insert(named.named.folded(), named.key);
             }
             _ => {}
         }
     }
-    assert_eq!((&keys, &aliases), (&model.keys, &model.aliases));
+    assert_eq!((&keys, &names), (&model.keys, &model.names));
 }
 
 proptest! {
@@ -841,6 +866,7 @@ fn plain_create(token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: None,
+        name: None,
         description: Description::default(),
         tags: Tags::default(),
         activation: None,
@@ -1008,7 +1034,7 @@ fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
     let time = Time { cluster_ms: 5, local_ms: 5 };
     let there = KeyHandle::Id(new_key(&mut store, time, &ids));
     let before = store.clone();
-    for key in [there, KeyHandle::Id(KeyId([9; 16])), KeyHandle::Alias(alias(1))] {
+    for key in [there, KeyHandle::Id(KeyId([9; 16])), KeyHandle::Alias(alias(1)), KeyHandle::Key(name(1))] {
         let denied = |refused: Result<KeyView, Refusal>| assert!(matches!(refused, Err(Refusal::Denied(_))), "{key}");
         denied(store.commit(&as_role(Role::User), &ids, time, &Disable { key: key.clone() }));
         denied(store.commit(
@@ -1049,7 +1075,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
         let version = key.current.next().unwrap();
         Write::Create(KeyVersionRecord::new(key.id, version, key.spec, Mode::Blob, key.usage, 5).into())
     };
-    let named = |key: &KeyRecord| Write::Create(AliasRecord { name: alias(1), key: key.id, created_ms: 5 }.into());
+    let named = |key: &KeyRecord| Write::Create(NameRecord::new(Named::Alias(alias(1)), key.id, 5).into());
     let answer = |who: &Caller| {
         let principal = who.principal.clone();
         let (token, request_hash) = (Token([7; 16]), [7; 32]);
@@ -1073,28 +1099,43 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     assert!(!at.covers(&[version(&other)]) && !at.covers(&[named(&other)]) && !at.covers(&update(&other)));
 }
 
-/// While a key is being destroyed its aliases are nobody's, and can be taken off.
+/// From the moment that a key's destruction begins, however many steps it takes, others may be called as it was.
 #[test]
-fn the_alias_of_a_key_under_destruction_can_go() {
+fn the_names_of_a_key_under_destruction_are_free() {
     let (by, ids) = (admin(), TestIds::default());
-    let mut store = Store::default();
     let time = Time { cluster_ms: 5, local_ms: 5 };
-    let id = new_key(&mut store, time, &ids);
-    let key = KeyHandle::Id(id);
-    store.commit(&by, &ids, time, &CreateAlias { name: alias(1), key: key.clone() }).unwrap();
-    for _ in 0..40 {
-        store.commit(&by, &ids, time, &Rotate { key: key.clone(), token: None }).unwrap();
-    }
-    let window = DeletionWindow::from_days(7).unwrap();
-    store.commit(&by, &ids, time, &ScheduleDeletion { key: key.clone(), window }).unwrap();
     let at = time.cluster_ms + 7 * DAY_MS;
-    let step = |facts: &mut StoreFacts<'_>| destroy::decide(facts, DueRecord::hour(at), id, duty(at));
-    assert_eq!(store.run(step), Ok(destroy::Progress::More));
-    let taken = CreateAlias { name: alias(1), key: KeyHandle::Id(new_key(&mut store, time, &ids)) };
-    assert!(matches!(store.commit(&by, &ids, time, &taken), Err(Refusal::AliasTaken { .. })));
-    store.commit(&by, &ids, time, &DeleteAlias { name: alias(1) }).unwrap();
-    assert!(!store.has(&RecordName::Alias(alias(1))));
-    store.commit(&by, &ids, time, &taken).unwrap();
-    assert_eq!(store.run(step), Ok(destroy::Progress::Done));
-    assert!(store.has(&RecordName::Alias(alias(1))), "it is another key's now");
+    for purged in [true, false] {
+        let mut store = Store::default();
+        let wanted = Create { alias: Some(alias(1)), name: Some(name(1)), ..plain_create(None) };
+        let id = store.commit(&by, &ids, time, &wanted).unwrap().id;
+        let key = KeyHandle::Key(name(0));
+        for _ in 0..40 {
+            store.commit(&by, &ids, time, &Rotate { key: key.clone(), token: None }).unwrap();
+        }
+        let window = DeletionWindow::from_days(7).unwrap();
+        store.commit(&by, &ids, time, &ScheduleDeletion { key: key.clone(), window }).unwrap();
+        let taken = store.commit(&by, &ids, time, &Create { alias: None, ..wanted.clone() });
+        assert_eq!(taken, Err(Refusal::NameTaken { name: name(1), key: id }), "it may be spared yet");
+        let step = |facts: &mut StoreFacts<'_>, hour| destroy::decide(facts, hour, id, duty(at));
+        let hour = if purged {
+            assert_eq!(store.commit(&by, &ids, time, &Purge { key }), Ok(id));
+            0
+        } else {
+            assert_eq!(store.run(|facts| step(facts, DueRecord::hour(at))), Ok(destroy::Progress::More));
+            DueRecord::hour(at)
+        };
+        store.check();
+        let gone = store.commit(&by, &ids, time, &DeleteAlias { name: alias(1) });
+        assert_eq!(gone, Err(Refusal::AliasNotFound(alias(1))));
+        let next = store.commit(&by, &ids, time, &wanted).unwrap().id;
+        assert_ne!(next, id);
+        assert_eq!(store.run(|facts| step(facts, hour)), Ok(destroy::Progress::Done));
+        store.check();
+        assert!(!store.has(&RecordName::Key(id)) && store.has(&RecordName::Key(next)));
+        assert!(
+            store.commit(&by, &ids, time, &Disable { key: KeyHandle::Key(name(0)) }).is_ok(),
+            "it is another key's now"
+        );
+    }
 }

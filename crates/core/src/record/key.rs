@@ -9,8 +9,9 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
 use crate::key_spec::{KeySpec, Usages};
 use crate::lifecycle::{KeyState, Standing};
+use crate::name::{Class, FoldedName};
 use crate::record_key::Table;
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, Tags};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// One key, all but its material.
@@ -20,7 +21,7 @@ use crate::time::Time;
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
-///     8 archived (1 byte, 1), 9 process floor (u32, above 1)
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 16 name as written
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -66,6 +67,8 @@ pub struct KeyRecord {
     pub exportable: Exportable,
     /// Whether it is put away: found and described, and used again once somebody gets it back.
     pub archived: bool,
+    /// The name that it has for life, as it was written: in the space of its class.
+    pub name: Option<ObjectName>,
 }
 
 /// That a key is rotated without being asked.
@@ -86,6 +89,15 @@ impl KeyRecord {
     pub fn has(&self, version: KeyVersion) -> bool {
         version <= self.current
     }
+    /// What it is.
+    pub const fn class(&self) -> Class {
+        Class::Key
+    }
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = FoldedName> {
+        let own = self.name.iter().map(|name| FoldedName::object(self.class(), name));
+        own.chain(self.aliases.iter().map(FoldedName::alias))
+    }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {
         self.imported.is_some_and(|imported| imported.lacks(now))
@@ -105,6 +117,7 @@ const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
 const ARCHIVED: u8 = 8;
 const PROCESS_FLOOR: u8 = 9;
+const NAME: u8 = 16;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -156,6 +169,7 @@ impl Kind for KeyRecord {
             .field(EXPORTABLE, self.exportable.encode())
             .field(ARCHIVED, flag(self.archived))
             .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
+            .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
             .write(fixed)
     }
 
@@ -190,6 +204,10 @@ impl Kind for KeyRecord {
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
+        let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
+            "" => None,
+            name => Some(name.parse().map_err(|_| BAD)?),
+        };
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -213,6 +231,7 @@ impl Kind for KeyRecord {
             imported,
             exportable,
             archived,
+            name,
         })
     }
 }

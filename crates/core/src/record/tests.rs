@@ -7,8 +7,9 @@ use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::{KeySpec, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
 use crate::lifecycle::{Dates, KeyState, Life};
+use crate::name::{Class, Named};
 use crate::principal::{Principal, Role};
-use crate::request::{AliasName, Tags, Token};
+use crate::request::{AliasName, ObjectName, Tags, Token};
 
 pub(super) fn statement() -> Statement {
     Statement {
@@ -27,6 +28,16 @@ fn key_id() -> impl Strategy<Value = KeyId> {
 }
 fn alias() -> impl Strategy<Value = AliasName> {
     "[a-zA-Z0-9][a-zA-Z0-9_./-]{0,40}".prop_filter_map("an alias", |s| s.parse().ok())
+}
+fn object_name() -> impl Strategy<Value = ObjectName> {
+    "[a-zA-Z0-9-]{1,127}".prop_map(|s| s.parse().unwrap())
+}
+fn named() -> impl Strategy<Value = Named> {
+    prop_oneof![
+        alias().prop_map(Named::Alias),
+        object_name().prop_map(|name| Named::Object(Class::Key, name)),
+        object_name().prop_map(|name| Named::Object(Class::Secret, name)),
+    ]
 }
 fn version() -> impl Strategy<Value = KeyVersion> {
     (1..=u32::MAX).prop_map(|n| KeyVersion::new(n).unwrap())
@@ -94,7 +105,7 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
 }
 fn key_record() -> impl Strategy<Value = KeyRecord> {
     let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
-    let aliases = proptest::collection::btree_set(alias(), 0..5);
+    let names = (proptest::collection::btree_set(alias(), 0..5), proptest::option::of(object_name()));
     let spec = proptest::sample::select(KeySpec::ALL);
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
     let rotation = any::<Option<(u64, u64)>>()
@@ -103,8 +114,8 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
     let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
     let kind = (spec, usages(), tags(), rotation, any::<[bool; 2]>(), material);
-    (key_id(), state(), (version(), version(), version()), numbers, kind, description, aliases).prop_map(
-        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, aliases)| {
+    (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
+        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, (aliases, name))| {
             let (spec, usage, tags, rotation, [purge_protected, archived], (imported, exportable)) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
@@ -129,6 +140,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 imported,
                 exportable,
                 archived,
+                name,
             }
         },
     )
@@ -140,11 +152,9 @@ fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         key_record().prop_map(Record::Key),
         key_version().prop_map(Record::KeyVersion),
-        (alias(), key_id(), any::<u64>()).prop_map(|(name, key, created_ms)| Record::Alias(AliasRecord {
-            name,
-            key,
-            created_ms
-        })),
+        (named(), key_id(), any::<(u64, u64)>()).prop_map(|(named, key, (created_ms, updated_ms))| {
+            Record::Name(NameRecord { named, key, created_ms, updated_ms })
+        }),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (key_id(), version(), any::<u64>())
@@ -251,6 +261,7 @@ fn a_key_record_to_the_byte() {
         imported: Some(Imported { missing: 1, expires_ms: 8 }),
         exportable: Exportable::Plain,
         archived: true,
+        name: Some("Nm".parse().unwrap()),
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -261,7 +272,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 9, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 10, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -269,6 +280,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
     expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
+    expected.extend_from_slice(&[16, 0, 0, 0, 2, b'N', b'm']);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
@@ -285,6 +297,7 @@ fn a_key_record_to_the_byte() {
         exportable,
         archived,
         process_floor,
+        name: None,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);
@@ -353,6 +366,25 @@ fn names_in_different_tables_or_of_different_principals_differ() {
     assert_ne!(a, RecordName::Idempotency((who(Role::Admin, "b"), token)).true_name());
 }
 
+#[test]
+fn a_name_record_to_the_byte() {
+    let named = Named::Object(Class::Key, "Db-1".parse().unwrap());
+    let record = NameRecord { named, key: KeyId([1; 16]), created_ms: 2, updated_ms: 3 };
+    let name = RecordName::Name(record.name());
+    assert_eq!(name.true_name(), b"\0\0\0\0\x02db-1");
+    let mut expected = vec![2];
+    expected.extend_from_slice(&[1; 16]);
+    expected.extend_from_slice(&[[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3]].concat());
+    expected.extend_from_slice(b"\0\0\0\x04Db-1");
+    assert_eq!(Record::Name(record).encode(LEVEL), expected);
+    // What is written there has to be what it is found by.
+    let of_another = [&expected[..33], b"\0\0\0\x04Db-2"].concat();
+    assert_eq!(Record::decode(&name, &of_another), Err(Malformed("name record").into()));
+    let key = name.key(|_, _| [9; 32]);
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x02Db-1"), Err(BAD_NAME), "names are found folded");
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x09db-1"), Err(Unreadable::Newer("name record")));
+}
+
 /// A kind that has got a second field, and with it a second format.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Invented {
@@ -363,7 +395,7 @@ struct Invented {
 
 impl Kind for Invented {
     type Name = ();
-    const TABLE: Table = Table::Alias;
+    const TABLE: Table = Table::Name;
     const WHAT: &'static str = "invented record";
     const FORMATS: Formats = Formats { oldest: 3, later: &[Level(5)] };
 

@@ -272,7 +272,7 @@ fn records_and_a_batch() {
         expects.push(Expect { key: key.clone(), rev: 100 * u64::from(writer.op) });
         ops.push(Op::Put(key, value));
     }
-    let gone = keyring.record_key(Table::Alias, &v.at("deleted").at("name").bytes());
+    let gone = keyring.record_key(Table::Name, &v.at("deleted").at("name").bytes());
     expects.push(Expect { key: gone.clone(), rev: v.at("deleted").at("rev").int() });
     ops.push(Op::Delete(gone));
     expects.sort_by(|a, b| a.key.cmp(&b.key));

@@ -11,7 +11,7 @@ use quorate_client::v1::{
 use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
     AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
-    PAGE_LEN_MAX, ROTATION_DAYS_MAX,
+    ObjectName, PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
 use quorate_core::time::DAY_MS;
 use serde_json::{Value, json};
@@ -46,14 +46,18 @@ enum Action {
   quorate keys create
   quorate keys create --alias payments --description cards --output json
   quorate keys create --alias release --spec ed25519 --tag team=build  to sign with
+  quorate keys create --name db-backup  then `quorate encrypt --key key/db-backup`
   quorate keys create --spec rsa-3072 --usage encrypt
   quorate keys create --spec aes-256 --algorithm aes-gcm
   quorate keys create --alias mine --origin external  then `quorate keys import mine`
   quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
-        /// A name for it
+        /// A name for it, which can be moved to another key
         #[arg(long, value_name = "NAME")]
         alias: Option<AliasName>,
+        /// The name that it has for life: 1 to 127 of A-Z a-z 0-9 -; commands know it as key/NAME, in any case
+        #[arg(long, value_name = "NAME")]
+        name: Option<ObjectName>,
         #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
         description: String,
         #[command(flatten)]
@@ -77,7 +81,7 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -266,7 +270,7 @@ struct Kind {
 
 #[derive(Args, Debug)]
 struct Which {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
 }
@@ -303,6 +307,7 @@ impl Keys {
             }
             Action::Create {
                 alias,
+                name,
                 description,
                 kind,
                 tags,
@@ -315,6 +320,7 @@ impl Keys {
             } => {
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
+                    name: name.map(|name| name.to_string()).unwrap_or_default(),
                     description,
                     token: token(t),
                     spec: kind.spec.unwrap_or_default(),
@@ -382,10 +388,11 @@ fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
     tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
 }
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("KEY", 36, Shown::Always),
     ("STATE", 16, Shown::Always),
     ("SPEC", 11, Shown::Always),
+    ("NAME", 12, Shown::Always),
     ("ALIASES", 16, Shown::Always),
     ("VERSION", 24, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
@@ -395,11 +402,12 @@ const COLUMNS: [Column; 10] = [
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn row(k: &Key) -> [String; 10] {
+fn row(k: &Key) -> [String; 11] {
     [
         k.key_id.clone(),
         standing(k).into(),
         k.spec.clone(),
+        k.name.clone(),
         k.aliases.join(","),
         format!("{} {}", k.current_version, state_word(k.current_version_state())),
         output::date(k.created_ms),
@@ -455,6 +463,7 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
     shared.format().print(&to_json(&key), || {
         output::fields([
             ("key", key.key_id.clone()),
+            ("name", key.name.clone()),
             ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
             ("archived", if key.archived { "yes" } else { "" }.to_owned()),
@@ -494,6 +503,7 @@ fn to_json(key: &Key) -> Value {
         "default_algorithm": key.algorithms.first(),
         "min_encryption_version": key.min_encryption_version,
         "min_decryption_version": key.min_decryption_version,
+        "name": output::text(&key.name),
         "aliases": key.aliases,
         "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),

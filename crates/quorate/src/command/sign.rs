@@ -23,7 +23,7 @@ use super::{Shared, completions, files, words};
 /// By which key, version and algorithm.
 #[derive(Args, Debug)]
 pub struct By {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     pub key: String,
     /// Which version [default: the current one]
@@ -310,7 +310,7 @@ enum Encoding {
   quorate public-key release --format jwk
   openssl dgst -sha256 -verify release.pem -signature f.sig f  # what ecdsa-sha256 made of f")]
 pub struct PublicKey {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     /// Which version [default: the current one]

@@ -305,6 +305,7 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         external: false,
         exportable: Default::default(),
         alias: None,
+        name: None,
         description: "for tests".parse().expect("short"),
         token: None,
     };

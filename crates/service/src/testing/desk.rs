@@ -273,6 +273,7 @@ impl Rig {
         let wanted = Create {
             kind: NewKind::new(KeySpec::Aes256, None, None).unwrap(),
             alias: None,
+            name: None,
             description: "for tests".parse().unwrap(),
             tags: Tags::default(),
             activation: None,

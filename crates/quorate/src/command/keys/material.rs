@@ -98,7 +98,7 @@ pub(super) enum OfMaterial {
         /// Which version [default: the current one]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         version: Option<u32>,
-        /// The key that wraps it: its id, NAME or alias/NAME
+        /// The key that wraps it: its id, NAME, alias/NAME or key/NAME
         #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
         wrap_with: Option<String>,
         /// By which algorithm it is wrapped [default: the wrapping key's own]

@@ -9,6 +9,7 @@ mod import;
 mod keys;
 mod kinds;
 mod level;
+mod names;
 mod refusals;
 mod states;
 mod time;
@@ -58,6 +59,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: alias.map(|name| name.parse().unwrap()),
+        name: None,
         description: "for tests".parse().unwrap(),
         tags: Tags::default(),
         activation: None,
