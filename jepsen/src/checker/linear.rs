@@ -261,7 +261,7 @@ mod tests {
             op(1, 2 * at + 4, 2 * (at + long) + 5, call, outcome)
         });
         proptest::collection::vec(one, 0..6).prop_map(|mut ops| {
-            ops.insert(0, op(1, 0, 1, Call::Create { token: 0 }, key(State::Enabled, 1)));
+            ops.insert(0, op(1, 0, 1, Call::create(0), key(State::Enabled, 1)));
             ops
         })
     }
