@@ -16,7 +16,7 @@
 //! | `times` | a cluster time that was more than a minute ahead of the real one |
 //! | `hostile` | a door that was open to a member without right |
 //! | `digests` | two nodes whose state differs at the same log index |
-//! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
+//! | `secrets` | a secret or a name in a file or the metrics of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
 //! | `answers` | an answer that says that quorate itself is at fault |
 //! | `recovery` | a cluster that does not come back once every fault is healed |

@@ -10,6 +10,7 @@ mod gear;
 mod impostor;
 mod limits;
 pub mod memory;
+mod metrics;
 mod node;
 mod operator;
 mod replace;

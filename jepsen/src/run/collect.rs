@@ -42,6 +42,16 @@ pub fn canaries(seed: u64, dir: &Path, learned: &[(&'static str, Bytes)]) -> any
     Canaries::new(secrets.iter().map(|(name, secret)| (name.as_str(), secret.as_slice())))
 }
 
+/// Searches the metrics of every node that serves.
+pub async fn metrics(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence) -> anyhow::Result<()> {
+    for node in cluster.members() {
+        let told = cluster.metrics(node).await?;
+        evidence.scanned_bytes += told.len() as u64;
+        evidence.leaks.extend(canaries.find(&told).into_iter().map(|hit| format!("the metrics of n{node}: {hit}")));
+    }
+    Ok(())
+}
+
 /// Seals the cluster and searches the memory of every node; then aborts one, which must leave no core dump.
 pub async fn memory(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence) -> anyhow::Result<()> {
     // A node that serves has names and plaintexts in its memory: that the search finds them shows that it finds things.

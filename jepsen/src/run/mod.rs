@@ -161,7 +161,7 @@ async fn attack(
 ) -> anyhow::Result<(History, Evidence, Canaries)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let gear = Gear { dev: plan.workload == Workload::Due, ..Gear::of(&plan.nemeses) };
+    let gear = Gear { dev: plan.workload.is_for_development(), ..Gear::of(&plan.nemeses) };
     let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, gear)
         .await
         .context("the cluster did not start")?;
@@ -231,6 +231,7 @@ async fn attack(
     evidence.log_faults.extend(cluster.died());
     let canaries = collect::canaries(test.seed, &store.cluster(), &context.learned())?;
     if evidence.not_recovered.is_none() {
+        collect::metrics(&cluster, &canaries, &mut evidence).await?;
         say("sealed; searching the memory of every node; one is aborted, and must leave no core dump");
         collect::memory(&cluster, &canaries, &mut evidence).await?;
     }

@@ -17,8 +17,8 @@ const KEYS: usize = 4;
 const CALLS_MAX: u32 = 300;
 /// … or so many seconds, so that not too many calls in doubt gather.
 const AGE_MAX: u64 = 20;
-/// One that was purged is called so often yet.
-const CALLS_AFTER_PURGE: u32 = 20;
+/// One that is good for nothing any more is called so often yet.
+const CALLS_AFTER_END: u32 = 20;
 
 /// What is special about a workload.
 #[derive(Clone, Copy)]
@@ -100,10 +100,11 @@ async fn client(context: Arc<Context>, load: Load, slots: Arc<Mutex<Vec<Slot>>>,
         match (&outcome, call.encrypts()) {
             (Outcome::Ok(Answer::Encrypted { version }), Some(text)) => now.texts.push((text, *version)),
             (Outcome::Ok(Answer::Key { version, .. }), _) => now.newest = now.newest.max(*version),
-            (Outcome::Ok(Answer::Done), _) if call == Call::Purge => {
-                slot.calls = slot.calls.max(CALLS_MAX - CALLS_AFTER_PURGE);
-            }
             _ => {}
+        }
+        let is_destroyed = matches!(&outcome, Outcome::Fail(why) if why == "DESTROYED") && call == Call::Rotate;
+        if is_destroyed || matches!(outcome, Outcome::Ok(_)) && call == Call::Purge {
+            slot.calls = slot.calls.max(CALLS_MAX - CALLS_AFTER_END);
         }
     }
 }

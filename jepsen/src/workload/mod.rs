@@ -93,6 +93,11 @@ impl Workload {
         }
     }
 
+    /// Whether it takes a cluster marked for development: what falls due is done within the run.
+    pub fn is_for_development(self) -> bool {
+        matches!(self, Self::Due | Self::Import)
+    }
+
     /// Starts its clients; they end when the context says so.
     pub fn start(self, context: &Arc<Context>, load: Load) -> JoinSet<()> {
         let mut tasks = JoinSet::new();

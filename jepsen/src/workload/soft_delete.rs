@@ -22,9 +22,9 @@ fn choose(rng: &mut StdRng, known: &Known, context: &Context) -> Call {
         (45..55, _) => Call::Schedule,
         (55..67, _) => Call::Recover,
         (67..71, _) => Call::Cancel,
-        (71..75, _) => Call::Purge,
+        (71..77, _) => Call::Purge,
         // Late, as a client that never heard of its first answer: what is gone must not come back by that.
-        (75..79, _) => known.create.clone(),
+        (77..81, _) => known.create.clone(),
         _ => Call::Encrypt { text: context.number() },
     }
 }
