@@ -753,7 +753,7 @@ async fn material_comes_and_leaves_on_the_wire() {
     let wrap = |key: [u8; 32]| {
         let wrapped = public.encrypt(Algorithm::RsaOaepSha256, &key).unwrap().into();
         let (token, algorithm) = (with.token.clone(), "rsa-oaep-sha256".into());
-        v1::ImportMaterialRequest { key: "mine".into(), token, wrapped, algorithm, expires_ms: u64::MAX }
+        v1::ImportMaterialRequest { key: "mine".into(), token, wrapped, algorithm, expires_ms: Some(u64::MAX) }
     };
     let foreign = v1::ImportMaterialRequest { token: Bytes::from_static(b"x"), ..wrap([7; 32]) };
     refused(admin.import_material(foreign).await, Code::InvalidArgument, "TOKEN_FOREIGN");

@@ -115,7 +115,7 @@ impl Decide for Create {
             ],
         );
         let id = match new_key(at, ids, self.token, 0, birth)? {
-            NewKey::Made(earlier) => return Ok(Change::none(earlier)),
+            NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             NewKey::Free(id) => id,
         };
         if let Some(name) = &self.alias
@@ -156,7 +156,7 @@ pub(super) enum NewKey {
     /// Nothing.
     Free(KeyId),
     /// The key that the same request made before.
-    Made(KeyView),
+    Made(Box<KeyView>),
 }
 
 /// The id of the `n`th key that a request makes.
@@ -184,7 +184,7 @@ pub(super) fn new_key<F: Basis>(
         None => Ok(NewKey::Free(id)),
         Some(key) if key.birth != birth => Err(Refusal::TokenReused.into()),
         Some(key) if key.state == KeyState::Destroyed => Err(Refusal::KeyNotFound(KeyHandle::Id(id)).into()),
-        Some(key) => Ok(NewKey::Made(KeyView::from(&*key))),
+        Some(key) => Ok(NewKey::Made(Box::new(KeyView::from(&*key)))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `quorate keys …`: the life of keys.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
@@ -203,14 +203,15 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
   quorate keys set-rotation payments --never")]
+    #[command(group = ArgGroup::new("period").required(true).args(["days", "never"]))]
     SetRotation {
         #[command(flatten)]
         which: Which,
-        #[arg(long, value_name = "N", help = format!("Days between rotations, 1 to {ROTATION_DAYS_MAX}"), required_unless_present = "never",
+        #[arg(long, value_name = "N", help = format!("Days between rotations, 1 to {ROTATION_DAYS_MAX}"),
             value_parser = clap::value_parser!(u32).range(1..=ROTATION_DAYS_MAX as i64))]
         days: Option<u32>,
         /// Only when somebody asks
-        #[arg(long, conflicts_with = "days")]
+        #[arg(long)]
         never: bool,
     },
 }

@@ -331,6 +331,26 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_something_out_is_told_every_way_to_say_it() {
+        for (args, ways) in [
+            ("keys import k", &["--in", "--wrapped"][..]),
+            ("keys set-rotation k", &["--days", "--never"]),
+            ("keys update-version k", &["--enabled", "--activation", "--protect-stop", "--deactivation"]),
+            ("derive --key k --algorithm pbkdf2 --bytes 32", &["--iterations"]),
+        ] {
+            let words = ["quorate"].into_iter().chain(args.split_whitespace());
+            let error = Cli::try_parse_from(words).expect_err(args);
+            assert_eq!(error.exit_code(), 2, "{args}");
+            let said = error.to_string();
+            assert!(ways.iter().all(|way| said.contains(way)), "{args}: {said}");
+        }
+        for args in ["keys update-version k --enabled false --protect-stop none", "keys revoke k --yes"] {
+            let words = ["quorate"].into_iter().chain(args.split_whitespace());
+            Cli::try_parse_from(words).expect("good");
+        }
+    }
+
+    #[test]
     fn shared_flags_go_anywhere() {
         for args in [
             &["quorate", "--output", "json", "--addr", "a:1,b:2", "keys", "list"][..],

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{
     ExportKeyRequest, GetImportParametersRequest, GetImportParametersResponse, ImportMaterialRequest, VersionRequest,
@@ -69,9 +69,9 @@ pub(super) enum OfMaterial {
         /// By which algorithm it is wrapped [default: rsa-aes-kwp-sha256]
         #[arg(long, value_name = "ALGORITHM", value_parser = ["rsa-aes-kwp-sha256", "rsa-aes-kwp-sha1", "rsa-oaep-sha256", "rsa-oaep-sha1"])]
         algorithm: Option<String>,
-        /// When it is erased; none = never
-        #[arg(long, value_name = "DATE", default_value = "none", value_parser = words::date)]
-        expires: u64,
+        /// When it is erased; none = never [default: as the material that is there, else never]
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        expires: Option<u64>,
     },
     /// Erase imported material; until the same is imported again, the key is not used
     #[command(after_help = "Examples:
@@ -111,9 +111,10 @@ pub(super) enum OfMaterial {
 
 /// Where material comes from.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("from").required(true).args(["input", "wrapped"]))]
 pub(super) struct From {
     /// The key: raw bytes, a private key as PKCS#8 (PEM or DER, not encrypted), or a JSON Web Key; it is wrapped on this machine
-    #[arg(long = "in", value_name = "FILE", required_unless_present = "wrapped", conflicts_with_all = ["wrapped", "token"])]
+    #[arg(long = "in", value_name = "FILE", conflicts_with = "token")]
     input: Option<PathBuf>,
     /// The wrapped key
     #[arg(long, value_name = "FILE", requires = "token")]
@@ -127,6 +128,8 @@ impl OfMaterial {
     /// Does it.
     pub(super) async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;
+        // Who says nothing of its end hears that there is none.
+        let unsaid = matches!(self, Self::Import { expires: None, .. });
         let answer = match self {
             Self::ImportParameters { which, wrapping_spec, public_key, token } => {
                 let request = GetImportParametersRequest { key: which.key, wrapping_spec };
@@ -178,6 +181,9 @@ impl OfMaterial {
                 return raw_or_json(shared, &out, 0o600, "material", &made.material, meta);
             }
         };
+        if unsaid && answer.version.as_ref().is_some_and(|version| version.material_expires_ms == 0) {
+            eprintln!("The material stays until it is deleted; --expires has it erased on a day.");
+        }
         show(shared, answer)
     }
 }
