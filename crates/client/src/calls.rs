@@ -41,7 +41,9 @@ calls! { KeysClient:
     Once purge_key(KeyRequest) -> PurgeKeyResponse;
     /// Sets how often a key is rotated without being asked.
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
-    /// Gives a key another description.
+    /// When a key was used last, and how often.
+    Read get_last_use(KeyRequest) -> LastUseResponse;
+    /// Changes a key's description, or whether its uses are noted.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.
     Once tag_key(TagKeyRequest) -> KeyResponse;

@@ -40,6 +40,8 @@ pub struct KeyView {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
     /// How often its current version may have encrypted by GCM, at most; none = it does not, or nobody has looked.
     pub gcm_uses: Option<u64>,
 }
@@ -62,6 +64,7 @@ impl From<&KeyRecord> for KeyView {
             purge_protected: key.purge_protected,
             imported: key.imported,
             exportable: key.exportable,
+            tracked: key.tracked,
             gcm_uses: None,
         }
     }

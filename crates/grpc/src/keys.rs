@@ -26,8 +26,8 @@ use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, next_page, number, optional,
-    parameters, parse, released, tags, token, usage, used, version_response, versions_response,
+    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, last_use, next_page, number,
+    optional, parameters, parse, released, tags, token, usage, used, version_response, versions_response,
 };
 
 /// The keys door of one node.
@@ -132,9 +132,19 @@ impl Keys for KeysDoor {
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
         let (external, exportable) = (is_external(&asked.origin)?, optional(&asked.exportable)?.unwrap_or_default());
-        let purge_protected = asked.purge_protected;
-        let wanted =
-            Create { kind, alias, description, tags, activation, purge_protected, external, exportable, token };
+        let (purge_protected, tracked) = (asked.purge_protected, !asked.untracked);
+        let wanted = Create {
+            kind,
+            alias,
+            description,
+            tags,
+            activation,
+            purge_protected,
+            external,
+            exportable,
+            tracked,
+            token,
+        };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
@@ -204,8 +214,14 @@ impl Keys for KeysDoor {
 
     async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let wanted = Update { key: parse(&asked.key)?, description: parse(&asked.description)? };
+        let description = asked.description.as_deref().map(parse).transpose()?;
+        let wanted = Update { key: parse(&asked.key)?, description, tracked: asked.tracked };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn get_last_use(&self, request: Request<v1::KeyRequest>) -> Answer<v1::LastUseResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.last_use(&call, &parse(&asked.key)?).await.map(last_use).map_err(refused)
     }
 
     async fn tag_key(&self, request: Request<v1::TagKeyRequest>) -> Answer<v1::KeyResponse> {

@@ -140,6 +140,7 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.import_material(v1::ImportMaterialRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.delete_material(version(id, 0)).await.map(drop),
         client.export_key(v1::ExportKeyRequest { key: id.into(), ..Default::default() }).await.map(drop),
+        client.get_last_use(key(id)).await.map(drop),
     ]
 }
 

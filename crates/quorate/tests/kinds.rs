@@ -158,6 +158,12 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     desk.q("keys untag gcm stage");
     assert_eq!(desk.json("keys list --tag team=shop")["keys"][0]["tags"], serde_json::json!({ "team": "shop" }));
     assert_eq!(desk.json("keys update gcm --description why")["description"], "why");
+    let gcm = desk.json("keys describe gcm");
+    assert_eq!((&gcm["gcm_uses"], &gcm["gcm_uses_max"]), (&(1u64 << 14).into(), &(1u64 << 32).into()));
+    let used = desk.json("keys last-use gcm");
+    assert_eq!((&used["last_action"], &used["usage_tracking"]), (&"Decrypt".into(), &true.into()));
+    assert!(used["last_used_at"].is_string() && used["uses"].as_u64() >= Some(2), "{used}");
+    assert_eq!(desk.json("keys update gcm --usage-tracking off")["usage_tracking"], false);
     desk.q("keys rotate gcm");
     assert_eq!(desk.json("keys revoke gcm --version 1")["state"], "deactivated");
     assert_eq!(desk.json("keys destroy-version gcm --version 1")["state"], "destroyed");

@@ -39,6 +39,8 @@ pub struct Create {
     pub external: bool,
     /// Whether its material may leave; for ever.
     pub exportable: Exportable,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }
@@ -96,7 +98,8 @@ impl Decide for Create {
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
         let protected = [u8::from(self.purge_protected)];
-        let material = [&[u8::from(self.external)], self.exportable.as_str().as_bytes()].concat();
+        let material =
+            [&[u8::from(self.external), u8::from(self.tracked)], self.exportable.as_str().as_bytes()].concat();
         let birth = birth(
             "create",
             &[
@@ -125,6 +128,7 @@ impl Decide for Create {
         key.purge_protected = self.purge_protected;
         key.imported = self.external.then_some(Imported::NEW);
         key.exportable = self.exportable;
+        key.tracked = self.tracked;
         let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
         if let Some(name) = &self.alias {
             let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
@@ -207,6 +211,7 @@ pub(super) fn fresh(
         purge_protected: false,
         imported: None,
         exportable: Exportable::No,
+        tracked: true,
     }
 }
 

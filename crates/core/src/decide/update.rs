@@ -10,7 +10,7 @@ use crate::request::{Description, KeyHandle, Tags};
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
-/// Gives `key` another description.
+/// Changes what is `Some`, of what is said of `key` and is no tag.
 ///
 /// Refused: the key is not found, or waits for its destruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +18,9 @@ pub struct Update {
     /// The key.
     pub key: KeyHandle,
     /// Its new description.
-    pub description: Description,
+    pub description: Option<Description>,
+    /// Whether it is written down from now on when the key was used last. What was written stays until the key is gone.
+    pub tracked: Option<bool>,
 }
 
 impl Decide for Update {
@@ -31,8 +33,9 @@ impl Decide for Update {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
         goes(Row::Update, &key, at.time())?;
-        let described = KeyRecord { description: self.description.clone(), ..KeyRecord::clone(&key) };
-        Ok(updated(&key, described, at.time()))
+        let description = self.description.as_ref().unwrap_or(&key.description).clone();
+        let tracked = self.tracked.unwrap_or(key.tracked);
+        Ok(updated(&key, KeyRecord { description, tracked, ..KeyRecord::clone(&key) }, at.time()))
     }
 }
 

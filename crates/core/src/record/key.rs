@@ -19,7 +19,8 @@ use crate::time::Time;
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
-///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain)
+///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
+///     16 untracked (1 byte, 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -61,6 +62,8 @@ pub struct KeyRecord {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
 }
 
 /// That a key is rotated without being asked.
@@ -94,6 +97,7 @@ const ROTATION: u8 = 4;
 const PURGE_PROTECTED: u8 = 5;
 const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
+const UNTRACKED: u8 = 16;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -143,6 +147,7 @@ impl Kind for KeyRecord {
             .field(PURGE_PROTECTED, if self.purge_protected { vec![1] } else { Vec::new() })
             .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
             .field(EXPORTABLE, self.exportable.encode())
+            .field(UNTRACKED, if self.tracked { Vec::new() } else { vec![1] })
             .write(fixed)
     }
 
@@ -179,6 +184,11 @@ impl Kind for KeyRecord {
         };
         let imported = Imported::decode(fields.take(IMPORTED))?;
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
+        let tracked = match fields.take(UNTRACKED) {
+            [] => true,
+            [1] => false,
+            _ => return Err(BAD.into()),
+        };
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -200,6 +210,7 @@ impl Kind for KeyRecord {
             purge_protected,
             imported,
             exportable,
+            tracked,
         })
     }
 }

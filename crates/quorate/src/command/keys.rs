@@ -5,8 +5,8 @@ use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
-    UntagKeyRequest, UpdateKeyRequest,
+    LastUseResponse, ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag,
+    TagKeyRequest, UntagKeyRequest, UpdateKeyRequest,
 };
 use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
@@ -73,11 +73,14 @@ enum Action {
         /// For ever: its material may leave, wrapped under another key, or as it is [default: no]
         #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
         exportable: Option<String>,
+        /// Nobody writes down when it was used last
+        #[arg(long)]
+        no_usage_tracking: bool,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "origin", "exportable", "no_usage_tracking", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -123,16 +126,31 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
-    /// Change what a key's description says
+    /// Change a key's description, or whether its uses are noted
     #[command(after_help = "Examples:
-  quorate keys update payments --description cards")]
+  quorate keys update payments --description cards
+  quorate keys update payments --usage-tracking off")]
     Update {
         #[command(flatten)]
         which: Which,
         /// The new description; empty takes it away
-        #[arg(long, value_name = "TEXT")]
-        description: String,
+        #[arg(long, value_name = "TEXT", required_unless_present = "usage_tracking")]
+        description: Option<String>,
+        /// Whether it is written down from now on when the key was used last; what is written already stays
+        #[arg(long, value_name = "ON", value_parser = ["on", "off"])]
+        usage_tracking: Option<String>,
     },
+    /// Show when a key was used last, and how often; late by up to an hour
+    #[command(
+        after_help = "Each node writes down what it has done with a key: the first use after an hour of rest within a minute, then once an
+hour. What it has not written when it stops, or is sealed, is lost: totals may be less than the truth, never more.
+To look at public keys, metadata and lists is no use.
+
+Examples:
+  quorate keys last-use payments
+  quorate keys last-use payments --output json"
+    )]
+    LastUse(Which),
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
   quorate keys tag payments team=shop cost-centre=17")]
@@ -281,6 +299,7 @@ impl Keys {
                 purge_protection,
                 origin,
                 exportable,
+                no_usage_tracking,
                 token: t,
                 count: None,
             } => {
@@ -296,11 +315,16 @@ impl Keys {
                     purge_protected: purge_protection,
                     origin: origin.unwrap_or_default(),
                     exportable: exportable.unwrap_or_default(),
+                    untracked: no_usage_tracking,
                 };
                 client.create_key(request).await.doing("create the key")?
             }
-            Action::Update { which, description } => {
-                let request = UpdateKeyRequest { key: which.key, description };
+            Action::LastUse(which) => {
+                return last_use(shared, &client.get_last_use(which.request()).await.doing("look at the key's uses")?);
+            }
+            Action::Update { which, description, usage_tracking } => {
+                let tracked = usage_tracking.map(|word| word == "on");
+                let request = UpdateKeyRequest { key: which.key, description, tracked };
                 client.update_key(request).await.doing("update the key")?
             }
             Action::Tag { which, tags } => {
@@ -434,7 +458,31 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("material until", output::date(key.material_expires_ms)),
             ("exportable", key.exportable.clone()),
             ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
+            ("usage tracking", if key.untracked { "off" } else { "" }.to_owned()),
             ("destroyed on", output::date(key.deletion_ms)),
+        ])
+    })
+}
+
+fn last_use(shared: &Shared, told: &LastUseResponse) -> CommandResult {
+    let is_known = told.uses != 0;
+    let json = json!({
+        "key_id": told.key_id,
+        "usage_tracking": told.tracked,
+        "last_used_at": output::moment(told.last_ms),
+        "last_action": is_known.then_some(&told.last_action),
+        "uses": told.uses,
+        "first_used_at": output::moment(told.first_ms),
+    });
+    let last = if is_known { output::date(told.last_ms) } else { "never, as far as is written down".to_owned() };
+    shared.format().print(&json, || {
+        output::fields([
+            ("key", told.key_id.clone()),
+            ("last used", last),
+            ("to", told.last_action.clone()),
+            ("uses", if is_known { told.uses.to_string() } else { String::new() }),
+            ("since", output::date(told.first_ms)),
+            ("usage tracking", if told.tracked { "on" } else { "off" }.to_owned()),
         ])
     })
 }
@@ -461,6 +509,7 @@ fn to_json(key: &Key) -> Value {
         "exportable": key.exportable,
         "gcm_uses": key.gcm_uses,
         "gcm_uses_max": key.gcm_uses.map(|_| GCM_USES_MAX),
+        "usage_tracking": !key.untracked,
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

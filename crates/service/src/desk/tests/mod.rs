@@ -7,6 +7,7 @@ mod changes;
 mod import;
 mod keys;
 mod kinds;
+mod last_use;
 mod level;
 mod refusals;
 mod states;
@@ -62,6 +63,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         purge_protected: false,
         external: false,
         exportable: Default::default(),
+        tracked: true,
         token,
     }
 }
