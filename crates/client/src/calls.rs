@@ -45,7 +45,9 @@ calls! { KeysClient:
     Once purge_key(KeyRequest) -> PurgeKeyResponse;
     /// Sets how often a key is rotated without being asked.
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
-    /// Changes a key's description or its floors, or lowers whether its material may leave.
+    /// When a key was used last, and how often.
+    Read get_last_use(KeyRequest) -> LastUseResponse;
+    /// Changes a key's description or its floors, lowers whether its material may leave, or says whether its uses are noted.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.
     Once tag_key(TagKeyRequest) -> KeyResponse;

@@ -292,13 +292,18 @@ pub struct Usable<M> {
     pub material: M,
     /// Whether something is protected with it.
     pub protects: bool,
+    /// What is done with it.
+    pub action: Action,
+    /// Whether it is noted that the key was used.
+    pub tracked: bool,
 }
 
 impl<M> Usable<M> {
     /// What is counted of its use.
     pub fn touch(&self) -> Touch {
         let is_limited = self.protects && self.algorithm == Algorithm::AesGcm;
-        Touch { key: self.key, version: self.version.version, is_limited }
+        let Self { key, action, tracked, .. } = *self;
+        Touch { key, version: self.version.version, action, is_limited, tracked }
     }
 }
 
@@ -309,9 +314,13 @@ pub struct Touch {
     pub key: KeyId,
     /// The version.
     pub version: KeyVersion,
+    /// What is done.
+    pub action: Action,
     /// Whether it takes one of the uses that the version has ([`crate::decide::lease`]): a random IV is made under it that is
     /// too short to be made without end.
     pub is_limited: bool,
+    /// Whether it is noted that the key was used.
+    pub tracked: bool,
 }
 
 /// What a version is to be used for.
@@ -430,7 +439,8 @@ impl<F: Materials> Access<'_, F> {
             return Err(refused(NoWay::MaterialMissing).into());
         };
         let (state, protects) = (head.life.state(key.has_retired(number), now), want.row() == Row::Protect);
-        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material, protects }))
+        let (action, tracked) = (self.ask.action, key.tracked);
+        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material, protects, action, tracked }))
     }
 
     /// A version of the key that `handle` names, for its public key.

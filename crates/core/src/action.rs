@@ -103,6 +103,8 @@ actions! {
     Random: Use;
     /// See what is known of a key.
     Describe: Read;
+    /// See when a key was used last.
+    LastUse: Read;
     /// List a key's versions.
     ListVersions: Read;
     /// List keys.

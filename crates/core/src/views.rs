@@ -49,6 +49,8 @@ pub struct KeyView {
     pub exportable: Exportable,
     /// What is known of its current version, once [`Self::seen`].
     pub now: Option<Standing>,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
     /// How often its current version may have encrypted by GCM, at most; none = it does not, or nobody has looked.
     pub gcm_uses: Option<u64>,
     /// Whether it is put away, and not used until somebody gets it back.
@@ -109,6 +111,7 @@ impl From<&KeyRecord> for KeyView {
             imported: key.imported,
             exportable: key.exportable,
             now: None,
+            tracked: key.tracked,
             gcm_uses: None,
             archived: key.archived,
         }

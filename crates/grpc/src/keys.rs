@@ -27,8 +27,9 @@ use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, next_page, number, optional,
-    parameters, parse, released, tags, token, usage, used, version_response, version_state, versions_response,
+    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, last_use, next_page, number,
+    optional, parameters, parse, released, tags, token, usage, used, version_response, version_state,
+    versions_response,
 };
 
 /// The keys door of one node.
@@ -134,9 +135,20 @@ impl Keys for KeysDoor {
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
         let (external, exportable) = (is_external(&asked.origin)?, optional(&asked.exportable)?.unwrap_or_default());
-        let purge_protected = asked.purge_protected;
-        let wanted =
-            Create { kind, alias, name, description, tags, activation, purge_protected, external, exportable, token };
+        let (purge_protected, tracked) = (asked.purge_protected, !asked.untracked);
+        let wanted = Create {
+            kind,
+            alias,
+            name,
+            description,
+            tags,
+            activation,
+            purge_protected,
+            external,
+            exportable,
+            tracked,
+            token,
+        };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
@@ -221,9 +233,15 @@ impl Keys for KeysDoor {
             protect_floor: number(asked.min_encryption_version),
             process_floor: number(asked.min_decryption_version),
             exportable: optional(&asked.exportable)?,
+            tracked: asked.tracked,
         };
         let wanted = Update { key: parse(&asked.key)?, changes };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn get_last_use(&self, request: Request<v1::KeyRequest>) -> Answer<v1::LastUseResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.last_use(&call, &parse(&asked.key)?).await.map(last_use).map_err(refused)
     }
 
     async fn tag_key(&self, request: Request<v1::TagKeyRequest>) -> Answer<v1::KeyResponse> {

@@ -11,7 +11,7 @@ use quorate_service::core::request::{
     EncryptionContext, InvalidRequest, KeyFilter, KeyHandle, KeyStates, Part, Tags, Token,
 };
 use quorate_service::core::views::{AliasView, KeyView, VersionView};
-use quorate_service::desk::PageToken;
+use quorate_service::desk::{LastUse, PageToken};
 use quorate_service::operation::{By, Exported, Parameters, Used, Versions};
 use tonic::{Response, Status};
 
@@ -69,10 +69,23 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         archived: view.archived,
         min_encryption_version: view.protect_floor.get(),
         min_decryption_version: view.process_floor.get(),
+        untracked: !view.tracked,
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
         current_version_state: standing.into(),
         algorithms,
     }
+}
+
+pub(crate) fn last_use(told: LastUse) -> Response<v1::LastUseResponse> {
+    let (key_id, tracked) = (told.key.to_string(), told.tracked);
+    let nothing = v1::LastUseResponse { key_id, tracked, ..Default::default() };
+    Response::new(told.tally.map_or(nothing.clone(), |tally| v1::LastUseResponse {
+        uses: tally.uses,
+        first_ms: tally.first_ms,
+        last_ms: tally.last_ms,
+        last_action: tally.last.as_str().to_owned(),
+        ..nothing
+    }))
 }
 
 /// Where material comes from.

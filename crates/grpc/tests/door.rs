@@ -142,6 +142,7 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.export_key(v1::ExportKeyRequest { key: id.into(), ..Default::default() }).await.map(drop),
         client.archive_key(key(id)).await.map(drop),
         client.recover_key(key(id)).await.map(drop),
+        client.get_last_use(key(id)).await.map(drop),
     ]
 }
 

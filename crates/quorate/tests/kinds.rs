@@ -167,6 +167,12 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     assert_eq!(desk.json("keys archive gcm")["archived"], true);
     assert!(desk.refused("keys update gcm --description x").contains("ARCHIVED"));
     assert_eq!(desk.json("keys recover gcm")["archived"], false);
+    let gcm = desk.json("keys describe gcm");
+    assert_eq!((&gcm["gcm_uses"], &gcm["gcm_uses_max"]), (&(1u64 << 14).into(), &(1u64 << 32).into()));
+    let used = desk.json("keys last-use gcm");
+    assert_eq!((&used["last_action"], &used["usage_tracking"]), (&"Decrypt".into(), &true.into()));
+    assert!(used["last_used_at"].is_string() && used["uses"].as_u64() >= Some(2), "{used}");
+    assert_eq!(desk.json("keys update gcm --usage-tracking off")["usage_tracking"], false);
     desk.q("keys rotate gcm");
     assert_eq!(desk.json("keys revoke gcm --version 1")["state"], "deactivated");
     // Without a version it is the current one, for ever: nobody is taken at his word by accident.

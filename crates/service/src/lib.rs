@@ -17,6 +17,7 @@ pub mod operation;
 mod own_keys;
 pub(crate) mod records;
 pub mod seal;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod view;

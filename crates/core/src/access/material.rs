@@ -1,6 +1,6 @@
 //! Keys whose material comes from elsewhere, or leaves.
 
-use super::Access;
+use super::{Access, Touch};
 use crate::decide::{Refusal, may_leave, refusal};
 use crate::facts::{Materials, Of, Version};
 use crate::id::KeyVersion;
@@ -42,7 +42,7 @@ impl<F: Materials> Access<'_, F> {
         handle: &KeyHandle,
         version: Option<KeyVersion>,
         wrapped: bool,
-    ) -> Result<(Of<KeyVersionRecord>, F::Material), F::Error> {
+    ) -> Result<(Of<KeyVersionRecord>, F::Material, Touch), F::Error> {
         let key = self.key(handle)?;
         let (number, now) = (version.unwrap_or(key.current), self.facts.time());
         may_leave(&key, wrapped)?;
@@ -53,6 +53,7 @@ impl<F: Materials> Access<'_, F> {
         };
         Row::Export.goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         let material = material.ok_or_else(|| refused(NoWay::MaterialMissing))?;
-        Ok((head, material))
+        let (action, is_limited, tracked) = (self.ask.action, false, key.tracked);
+        Ok((head, material, Touch { key: key.id, version: number, action, is_limited, tracked }))
     }
 }

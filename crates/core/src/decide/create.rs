@@ -42,6 +42,8 @@ pub struct Create {
     pub external: bool,
     /// Whether its material may leave; for ever.
     pub exportable: Exportable,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }
@@ -100,7 +102,8 @@ impl Decide for Create {
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
         let protected = [u8::from(self.purge_protected)];
-        let material = [&[u8::from(self.external)], self.exportable.as_str().as_bytes()].concat();
+        let material =
+            [&[u8::from(self.external), u8::from(self.tracked)], self.exportable.as_str().as_bytes()].concat();
         let birth = birth(
             "create",
             &[
@@ -136,6 +139,7 @@ impl Decide for Create {
         key.purge_protected = self.purge_protected;
         key.imported = self.external.then_some(Imported::NEW);
         key.exportable = self.exportable;
+        key.tracked = self.tracked;
         let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
         let alias = self.alias.iter().cloned().map(Named::Alias);
         let name = self.name.iter().map(|name| Named::Object(Class::Key, name.clone()));
@@ -221,6 +225,7 @@ pub(super) fn fresh(
         exportable: Exportable::No,
         archived: false,
         name: None,
+        tracked: true,
     }
 }
 

@@ -1,4 +1,5 @@
-//! One step of destroying a key that is due: its names go with the first, some versions with each, the key with the last of them.
+//! One step of destroying a key that is due: its names go with the first, some versions with each; after the last of them what nodes
+//! have written of its uses, and the key.
 //!
 //! The duty repeats the step until it answers [`Progress::Done`]. Each step stands for itself and notes how far it
 //! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
@@ -8,7 +9,7 @@
 use super::names::freed;
 use super::{Change, Refusal, Write};
 use crate::facts::Facts;
-use crate::id::{KeyId, KeyVersion};
+use crate::id::{KeyId, KeyVersion, NodeId};
 use crate::lifecycle::KeyState;
 use crate::record::{Due, DueRecord, KeyRecord, RecordName};
 use crate::request::{Description, Tags, Token};
@@ -16,6 +17,9 @@ use crate::time::DutyTime;
 
 /// Versions destroyed by one step: two records each, and with all names it stays below the batch's 128 operations.
 pub const VERSIONS_PER_STEP: u32 = 28;
+
+/// Records of uses removed by one step.
+const NODES_PER_STEP: usize = 32;
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,11 +30,18 @@ pub enum Progress {
     Done,
 }
 
-/// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it.
+/// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it. `nodes`
+/// are those that have written of its uses, on the same view.
 ///
 /// # Errors
 /// [`Refusal::NotDue`] while duty time has not come to it.
-pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Progress>, F::Error> {
+pub fn decide<F: Facts>(
+    facts: &mut F,
+    hour: u32,
+    key: KeyId,
+    nodes: &[NodeId],
+    time: DutyTime,
+) -> Result<Change<Progress>, F::Error> {
     let due_name = (hour, Due::Deletion(key));
     let Some(due) = facts.get::<DueRecord>(due_name)? else {
         return Ok(Change::none(Progress::Done));
@@ -49,6 +60,7 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
         // Cancelled, or scheduled anew for another hour: this due record means nothing.
         _ => return Ok(Change { writes: forget_due, answer: Progress::Done }),
     }
+    let was_marked = record.state == KeyState::Destroyed;
     let mut record = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&record) };
 
     let mut writes = freed(&mut record, |name| facts.get(name))?;
@@ -63,7 +75,18 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
         }
     }
     record.destroyed_through = until;
-    if until < last {
+    // Once it is marked no node writes of its uses any more: those on a view past the mark are all.
+    if until < last || !was_marked {
+        writes.push(Write::Update(record.into()));
+        return Ok(Change { writes, answer: Progress::More });
+    }
+    if !nodes.is_empty() {
+        for node in nodes.iter().take(NODES_PER_STEP) {
+            let name = RecordName::Use((key, *node));
+            if facts.read(&name)?.is_some() {
+                writes.push(Write::Delete(name));
+            }
+        }
         writes.push(Write::Update(record.into()));
         return Ok(Change { writes, answer: Progress::More });
     }

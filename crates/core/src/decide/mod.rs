@@ -4,13 +4,14 @@
 //! The view notes every record that was read, present or absent; those are the batch's expectations, so a decision
 //! stands only if nothing it looked at has moved. A decision reads what it writes. A refusal writes nothing.
 //!
-//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`], [`lease`]) was
+//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`], [`lease`], [`tally`]) was
 //! judged when it was asked for, and reads plain facts.
 
 pub mod claim;
 pub mod destroy;
 pub mod lease;
 pub mod sweep;
+pub mod tally;
 
 mod alias_create;
 mod alias_delete;

@@ -14,7 +14,7 @@ use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
 use crate::principal::{Principal, Role};
-use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord};
+use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord, Tally};
 use crate::record_key::RecordKey;
 use crate::request::{
     DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, ObjectName, RotationPeriod, Tags, Token,
@@ -113,7 +113,15 @@ impl Store {
         Ok(change.answer)
     }
 
-    fn has(&self, name: &RecordName) -> bool {
+    /// The nodes that have written of a key's uses.
+    pub(super) fn nodes(&self, key: KeyId) -> Vec<NodeId> {
+        let of = |name: &RecordName| {
+            if let RecordName::Use((of, node)) = name { (*of == key).then_some(*node) } else { None }
+        };
+        self.0.keys().filter_map(of).collect()
+    }
+
+    pub(super) fn has(&self, name: &RecordName) -> bool {
         self.0.contains_key(name)
     }
 
@@ -134,6 +142,7 @@ impl Store {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
+                Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
                 Record::Allowance(of) => {
                     assert!(self.has(&RecordName::KeyVersion((of.key, of.version))), "a stray allowance")
                 }
@@ -381,6 +390,7 @@ fn play(steps: Vec<Step>) {
                     purge_protected: false,
                     external: false,
                     exportable: Default::default(),
+                    tracked: true,
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
@@ -784,7 +794,8 @@ fn destroy_all_due(store: &mut Store, time: DutyTime) {
     for name in dues {
         let RecordName::Due((hour, Due::Deletion(key))) = name else { continue };
         loop {
-            match store.run(|view| destroy::decide(view, hour, key, time)) {
+            let nodes = store.nodes(key);
+            match store.run(|view| destroy::decide(view, hour, key, &nodes, time)) {
                 Ok(destroy::Progress::More) => store.check(),
                 Ok(destroy::Progress::Done) => break,
                 Err(Refusal::NotDue { at_ms, .. }) => {
@@ -873,6 +884,7 @@ fn plain_create(token: Option<Token>) -> Create {
         purge_protected: false,
         external: false,
         exportable: Default::default(),
+        tracked: true,
         token,
     }
 }
@@ -901,20 +913,24 @@ fn destruction_resumes_wherever_it_stopped() {
     for n in 1..=84 {
         store.run(|view| lease::decide(view, id, KeyVersion::new(n).unwrap(), 1)).unwrap();
     }
+    for node in (1..=40).map(NodeId) {
+        store.run(|view| tally::decide(view, node, &[(id, Tally::one(Action::Encrypt, 5))])).unwrap();
+    }
     let window = DeletionWindow::from_days(7).unwrap();
     store.commit(&by, &ids, start, &ScheduleDeletion { key: handle.clone(), window }).unwrap();
     let at = start.cluster_ms + 7 * DAY_MS;
     let hour = DueRecord::hour(at);
 
     let before = store.clone();
-    let step = store.run(|view| destroy::decide(view, hour, id, duty(at - 1)));
+    let step = store.run(|view| destroy::decide(view, hour, id, &[], duty(at - 1)));
     assert_eq!(step, Err(Refusal::NotDue { key: id, at_ms: at }));
     assert_eq!(store.0, before.0);
 
     let time = duty(at);
     let mut steps = 0;
     loop {
-        let step = store.run(|view| destroy::decide(view, hour, id, time)).unwrap();
+        let nodes = store.nodes(id);
+        let step = store.run(|view| destroy::decide(view, hour, id, &nodes, time)).unwrap();
         store.check();
         steps += 1;
         if step == destroy::Progress::Done {
@@ -924,9 +940,13 @@ fn destruction_resumes_wherever_it_stopped() {
         let cancelled = store.commit(&by, &ids, start, &CancelDeletion { key: handle.clone(), as_before: false });
         assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
     }
-    assert_eq!(steps, 3, "84 versions, 28 a step");
+    assert_eq!(steps, 5, "84 versions, 28 a step; 40 nodes, 32 a step; the rest");
     assert!(store.0.is_empty(), "no version, alias or due record is left: {:?}", store.0.keys());
-    assert_eq!(store.run(|view| destroy::decide(view, hour, id, time)), Ok(destroy::Progress::Done), "again: nothing");
+    assert_eq!(
+        store.run(|view| destroy::decide(view, hour, id, &[], time)),
+        Ok(destroy::Progress::Done),
+        "again: nothing"
+    );
 }
 
 /// A due record that outlived a cancellation (written by nobody, but harmless) destroys nothing.
@@ -938,7 +958,7 @@ fn a_stray_due_record_destroys_nothing() {
     let id = new_key(&mut store, time, &ids);
     let stray = Record::Due(DueRecord { what: Due::Deletion(id), at_ms: DAY_MS });
     store.0.insert(stray.name(), stray.encode(LEVEL));
-    let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, duty(time.cluster_ms)));
+    let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, &[], duty(time.cluster_ms)));
     assert_eq!(step, Ok(destroy::Progress::Done));
     assert!(store.has(&RecordName::Key(id)) && !store.has(&stray.name()));
     store.check();
@@ -1117,7 +1137,7 @@ fn the_names_of_a_key_under_destruction_are_free() {
         store.commit(&by, &ids, time, &ScheduleDeletion { key: key.clone(), window }).unwrap();
         let taken = store.commit(&by, &ids, time, &Create { alias: None, ..wanted.clone() });
         assert_eq!(taken, Err(Refusal::NameTaken { name: name(1), key: id }), "it may be spared yet");
-        let step = |facts: &mut StoreFacts<'_>, hour| destroy::decide(facts, hour, id, duty(at));
+        let step = |facts: &mut StoreFacts<'_>, hour| destroy::decide(facts, hour, id, &[], duty(at));
         let hour = if purged {
             assert_eq!(store.commit(&by, &ids, time, &Purge { key }), Ok(id));
             0

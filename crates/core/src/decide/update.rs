@@ -25,6 +25,8 @@ pub struct Changes {
     pub process_floor: Option<KeyVersion>,
     /// Whether its material may leave: less than it could until now.
     pub exportable: Option<Exportable>,
+    /// Whether it is written down from now on when the key was used last. What was written stays until the key is gone.
+    pub tracked: Option<bool>,
 }
 
 /// The key, and what is to change of it.
@@ -43,6 +45,7 @@ impl Changes {
             protect_floor: self.protect_floor.unwrap_or(before.protect_floor),
             process_floor: self.process_floor.unwrap_or(before.process_floor),
             exportable: self.exportable.unwrap_or(before.exportable),
+            tracked: self.tracked.unwrap_or(before.tracked),
             ..before.clone()
         };
         if key.exportable > before.exportable {

@@ -21,7 +21,7 @@ use crate::time::Time;
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
-///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 16 name as written
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 16 name as written, 17 untracked (1 byte, 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -69,6 +69,8 @@ pub struct KeyRecord {
     pub archived: bool,
     /// The name that it has for life, as it was written: in the space of its class.
     pub name: Option<ObjectName>,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
 }
 
 /// That a key is rotated without being asked.
@@ -118,6 +120,7 @@ const EXPORTABLE: u8 = 7;
 const ARCHIVED: u8 = 8;
 const PROCESS_FLOOR: u8 = 9;
 const NAME: u8 = 16;
+const UNTRACKED: u8 = 17;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -170,6 +173,7 @@ impl Kind for KeyRecord {
             .field(ARCHIVED, flag(self.archived))
             .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
             .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
+            .field(UNTRACKED, flag(!self.tracked))
             .write(fixed)
     }
 
@@ -204,6 +208,7 @@ impl Kind for KeyRecord {
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
+        let tracked = !is_set(fields.take(UNTRACKED))?;
         let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
             "" => None,
             name => Some(name.parse().map_err(|_| BAD)?),
@@ -232,6 +237,7 @@ impl Kind for KeyRecord {
             exportable,
             archived,
             name,
+            tracked,
         })
     }
 }

@@ -12,6 +12,7 @@ mod internal;
 mod invitation;
 mod key;
 mod key_version;
+mod last_use;
 mod material;
 mod member;
 mod name;
@@ -34,6 +35,7 @@ pub use internal::InternalRecord;
 pub use invitation::{Applicant, Invitation, TokenHash};
 pub use key::{KeyRecord, Rotation};
 pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId, PUBLIC_LEN_MAX};
+pub use last_use::{Tally, UseRecord};
 pub use material::{Exportable, Imported};
 pub use member::{MemberRecord, Statement};
 pub use name::NameRecord;
@@ -254,6 +256,8 @@ kinds! {
     Internal(InternalRecord),
     /// Uses of a version that nodes were given.
     Allowance(AllowanceRecord),
+    /// What a node has done with a key.
+    Use(UseRecord),
 }
 
 fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {

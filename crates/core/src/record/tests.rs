@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::action::Action;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::{KeySpec, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
@@ -113,10 +114,10 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
     let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
-    let kind = (spec, usages(), tags(), rotation, any::<[bool; 2]>(), material);
+    let kind = (spec, usages(), tags(), rotation, any::<[bool; 3]>(), material);
     (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
         |(id, state, (current, protect_floor, process_floor), numbers, kind, description, (aliases, name))| {
-            let (spec, usage, tags, rotation, [purge_protected, archived], (imported, exportable)) = kind;
+            let (spec, usage, tags, rotation, [purge_protected, archived, tracked], (imported, exportable)) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -141,6 +142,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 exportable,
                 archived,
                 name,
+                tracked,
             }
         },
     )
@@ -183,6 +185,12 @@ fn record() -> impl Strategy<Value = Record> {
             version,
             gcm
         })),
+        (key_id(), any::<u64>(), (1u64.., any::<u64>(), any::<u64>()), proptest::sample::select(Action::ALL)).prop_map(
+            |(key, node, (uses, one, other), last)| {
+                let (first_ms, last_ms) = (one.min(other), one.max(other));
+                Record::Use(UseRecord { key, node: NodeId(node), tally: Tally { uses, first_ms, last_ms, last } })
+            }
+        ),
         "[a-z ]{1,20}".prop_map(|name| Record::Internal(InternalRecord { name })),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
@@ -262,6 +270,7 @@ fn a_key_record_to_the_byte() {
         exportable: Exportable::Plain,
         archived: true,
         name: Some("Nm".parse().unwrap()),
+        tracked: false,
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -272,7 +281,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 10, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 11, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -281,6 +290,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
     expected.extend_from_slice(&[16, 0, 0, 0, 2, b'N', b'm']);
+    expected.extend_from_slice(&[17, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
@@ -298,6 +308,7 @@ fn a_key_record_to_the_byte() {
         archived,
         process_floor,
         name: None,
+        tracked: true,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);
@@ -342,6 +353,7 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
         (RecordName::Key(id), &[0xa, 0xb, 0xc, 0xd, 1, 2, 3, 4, 5, 6][..], &[][..]),
         (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
         (RecordName::Allowance((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Use((id, NodeId(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0, 0, 0, 0, 9]),
         (RecordName::Due((5, Due::Deletion(id))), &[0, 0, 0, 5], &[]),
         (RecordName::Idempotency((who, token)), &[0, 0, 0, 0, 0, 99], &[]),
     ];

@@ -5,8 +5,8 @@ use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
-    UntagKeyRequest, UpdateKeyRequest, VersionState,
+    LastUseResponse, ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag,
+    TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
 use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
@@ -77,11 +77,14 @@ enum Action {
         /// Whether its material may leave, wrapped under another key, or as it is; can be lowered, never raised [default: no]
         #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
         exportable: Option<String>,
+        /// Nobody writes down when it was used last
+        #[arg(long)]
+        no_usage_tracking: bool,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "exportable", "no_usage_tracking", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -136,11 +139,13 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
-    /// Change a key's description, which of its versions are used, or lower whether its material may leave
+    /// Change a key's description, which of its versions are used, whether its uses are noted, or lower whether its material may
+    /// leave
     #[command(after_help = "Examples:
   quorate keys update payments --description cards
   quorate keys update payments --min-decryption-version 3 --min-encryption-version 3
   quorate keys update payments --min-decryption-version 1  what older versions made is opened again
+  quorate keys update payments --usage-tracking off
   quorate keys update travels --exportable no")]
     Update {
         #[command(flatten)]
@@ -148,6 +153,17 @@ enum Action {
         #[command(flatten)]
         changes: Changes,
     },
+    /// Show when a key was used last, and how often; late by up to an hour
+    #[command(
+        after_help = "Each node writes down what it has done with a key: the first use after an hour of rest within a minute, then once an
+hour. What it has not written when it stops, or is sealed, is lost: totals may be less than the truth, never more.
+To look at public keys, metadata and lists is no use.
+
+Examples:
+  quorate keys last-use payments
+  quorate keys last-use payments --output json"
+    )]
+    LastUse(Which),
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
   quorate keys tag payments team=shop cost-centre=17")]
@@ -232,6 +248,9 @@ struct Changes {
     /// Whether its material may leave; less than it could until now, for ever
     #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped"])]
     exportable: Option<String>,
+    /// Whether it is written down from now on when the key was used last; what is written already stays
+    #[arg(long, value_name = "ON", value_parser = ["on", "off"])]
+    usage_tracking: Option<String>,
 }
 
 /// The states of keys.
@@ -316,6 +335,7 @@ impl Keys {
                 purge_protection,
                 origin,
                 exportable,
+                no_usage_tracking,
                 token: t,
                 count: None,
             } => {
@@ -332,8 +352,12 @@ impl Keys {
                     purge_protected: purge_protection,
                     origin: origin.unwrap_or_default(),
                     exportable: exportable.unwrap_or_default(),
+                    untracked: no_usage_tracking,
                 };
                 client.create_key(request).await.doing("create the key")?
+            }
+            Action::LastUse(which) => {
+                return last_use(shared, &client.get_last_use(which.request()).await.doing("look at the key's uses")?);
             }
             Action::Update { which, changes } => {
                 let request = UpdateKeyRequest {
@@ -342,6 +366,7 @@ impl Keys {
                     min_encryption_version: changes.min_encryption_version.unwrap_or(0),
                     min_decryption_version: changes.min_decryption_version.unwrap_or(0),
                     exportable: changes.exportable.unwrap_or_default(),
+                    tracked: changes.usage_tracking.map(|word| word == "on"),
                 };
                 client.update_key(request).await.doing("update the key")?
             }
@@ -485,7 +510,31 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("material until", output::date(key.material_expires_ms)),
             ("exportable", key.exportable.clone()),
             ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
+            ("usage tracking", if key.untracked { "off" } else { "" }.to_owned()),
             ("destroyed on", output::date(key.deletion_ms)),
+        ])
+    })
+}
+
+fn last_use(shared: &Shared, told: &LastUseResponse) -> CommandResult {
+    let is_known = told.uses != 0;
+    let json = json!({
+        "key_id": told.key_id,
+        "usage_tracking": told.tracked,
+        "last_used_at": output::moment(told.last_ms),
+        "last_action": is_known.then_some(&told.last_action),
+        "uses": told.uses,
+        "first_used_at": output::moment(told.first_ms),
+    });
+    let last = if is_known { output::date(told.last_ms) } else { "never, as far as is written down".to_owned() };
+    shared.format().print(&json, || {
+        output::fields([
+            ("key", told.key_id.clone()),
+            ("last used", last),
+            ("to", told.last_action.clone()),
+            ("uses", if is_known { told.uses.to_string() } else { String::new() }),
+            ("since", output::date(told.first_ms)),
+            ("usage tracking", if told.tracked { "on" } else { "off" }.to_owned()),
         ])
     })
 }
@@ -519,6 +568,7 @@ fn to_json(key: &Key) -> Value {
         "exportable": key.exportable,
         "gcm_uses": key.gcm_uses,
         "gcm_uses_max": key.gcm_uses.map(|_| GCM_USES_MAX),
+        "usage_tracking": !key.untracked,
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

@@ -6,6 +6,7 @@
 //! creates with a token.
 
 mod commit;
+mod last_use;
 mod material;
 mod page;
 mod perform;
@@ -24,6 +25,7 @@ use quorate_core::action::Action;
 use quorate_core::id::Lineage;
 use tokio::time::Instant;
 
+pub use self::last_use::LastUse;
 pub use self::page::{CHUNK, Listing, Page, PageToken};
 pub use self::perform::{Told, Tools, Use, UseFacts};
 pub use self::stock::Stock;
@@ -34,6 +36,7 @@ use crate::call::{Call, Metered};
 use crate::duty::Duties;
 use crate::error::Error;
 use crate::records::Records;
+use crate::tally::{self, Uses};
 use crate::view::{HotView, KeyringWatch};
 
 /// What the desk works with.
@@ -56,6 +59,7 @@ pub struct Kms {
     keyring_watch: Arc<KeyringWatch>,
     duties: Arc<Duties>,
     allowances: Arc<Allowances>,
+    uses: Arc<Uses>,
     meter: Metered,
     stock: ArcSwapOption<Stock>,
 }
@@ -66,6 +70,7 @@ impl Kms {
     pub fn new(config: KmsConfig) -> Arc<Self> {
         let kms = Self::open(config);
         kms.duties.start();
+        tally::keep(&kms.uses, &kms.records);
         kms.take_stock();
         kms
     }
@@ -77,8 +82,8 @@ impl Kms {
         records.replica.set_observer(keyring_watch.clone());
         let duties = Arc::new(Duties::new(records.clone()));
         let (policies, allowances) = (Box::new(FixedRoles), Allowances::new(records.clone()));
-        let stock = ArcSwapOption::empty();
-        Arc::new(Self { records, policies, hot, keyring_watch, duties, allowances, meter, stock })
+        let (uses, stock) = (Arc::default(), ArcSwapOption::empty());
+        Arc::new(Self { records, policies, hot, keyring_watch, duties, allowances, uses, meter, stock })
     }
 
     /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still

@@ -51,9 +51,10 @@ impl Gathered for (Usable<Arc<Material>>, Usable<Arc<Material>>) {
     }
 }
 
-impl Gathered for (Of<KeyVersionRecord>, Arc<Material>, Option<Usable<Arc<Material>>>) {
+impl Gathered for (Of<KeyVersionRecord>, Arc<Material>, Touch, Option<Usable<Arc<Material>>>) {
     fn touches(&self, each: &mut dyn FnMut(Touch)) {
-        if let Some(wrapping) = &self.2 {
+        each(self.2);
+        if let Some(wrapping) = &self.3 {
             each(wrapping.touch());
         }
     }
@@ -84,10 +85,14 @@ impl Kms {
     /// [`Refusal::Exhausted`] where a version has not so many uses any more; where this node has to be given more first, those
     /// of every change.
     pub(super) async fn counted<F: Gathered>(&self, call: &Call, mut facts: F) -> Result<F, Error> {
-        let mut limited = BTreeMap::new();
+        let (mut limited, mut now_ms) = (BTreeMap::new(), None);
         facts.touches(&mut |touch| {
             if touch.is_limited {
                 *limited.entry((touch.key, touch.version)).or_insert(0) += 1;
+            }
+            if touch.tracked {
+                let now_ms = *now_ms.get_or_insert_with(|| self.records.now().stamp_ms());
+                self.uses.note(touch.key, touch.action, now_ms);
             }
         });
         let mut refused = BTreeMap::new();

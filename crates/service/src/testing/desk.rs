@@ -280,6 +280,7 @@ impl Rig {
             purge_protected: false,
             external: false,
             exportable: Default::default(),
+            tracked: true,
             token: None,
         };
         self.kms.create_key(&admin(), &wanted, soon()).await.unwrap().id

@@ -82,7 +82,9 @@ fn no_allowance_outlives_its_version_and_none_comes_after_it() {
     store.commit(&by, &ids, NOW, &Purge { key: handle.clone() }).unwrap();
     assert_eq!((given(&store, key, version(1)), given(&store, key, version(40))), (None, Some(BLOCK_OF_FEW)));
     assert_eq!(lease(&mut store, key, version(40), 1), Err(Refusal::KeyNotFound(handle)));
-    while store.run(|facts| destroy::decide(facts, 0, key, duty(NOW.cluster_ms))).unwrap() == destroy::Progress::More {}
+    while store.run(|facts| destroy::decide(facts, 0, key, &[], duty(NOW.cluster_ms))).unwrap()
+        == destroy::Progress::More
+    {}
     assert!(!store.0.keys().any(|name| matches!(name, RecordName::Allowance(_))), "{:?}", store.0.keys());
 }
 

@@ -8,6 +8,7 @@ mod floors;
 mod import;
 mod keys;
 mod kinds;
+mod last_use;
 mod level;
 mod names;
 mod refusals;
@@ -66,6 +67,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         purge_protected: false,
         external: false,
         exportable: Default::default(),
+        tracked: true,
         token,
     }
 }

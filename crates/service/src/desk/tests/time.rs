@@ -77,7 +77,7 @@ pub(super) async fn later(rig: &Rig, ms: u64) {
     until("cluster time follows", seen(then)).await;
 }
 
-const MINUTE: u64 = 60_000;
+pub(super) const MINUTE: u64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_destroyed_on_its_day_and_not_before() {
