@@ -379,6 +379,9 @@ impl<F: Materials> Access<'_, F> {
         }
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
+        if number > key.current {
+            return Err(Refusal::PendingRotation(key.id, number).into());
+        }
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         if number < key.process_floor {
             return Err(Refusal::Retired { key: key.id, version: number, floor: key.process_floor }.into());

@@ -20,6 +20,8 @@ pub struct KeyView {
     pub usage: Usages,
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// The last version there is; above the current one, it waits for a rotation.
+    pub newest: KeyVersion,
     /// Versions before this one protect nothing any more.
     pub protect_floor: KeyVersion,
     /// Versions before this one process nothing any more.
@@ -56,6 +58,7 @@ impl From<&KeyRecord> for KeyView {
             spec: key.spec,
             usage: key.usage,
             current: key.current,
+            newest: key.newest,
             protect_floor: key.protect_floor,
             process_floor: key.process_floor,
             created_ms: key.created_ms,

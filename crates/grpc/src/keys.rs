@@ -7,8 +7,8 @@ use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
     Activate, Archive, CancelDeletion, Changes, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial,
-    DestroyVersion, Disable, Enable, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag,
-    Untag, Update, UpdateVersion,
+    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion,
+    SetRotation, Tag, Untag, Update, UpdateVersion,
 };
 use quorate_service::core::key_spec::Digest;
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
@@ -298,7 +298,15 @@ impl Keys for KeysDoor {
         let (call, kms, asked) = self.asked(request)?;
         let (key, algorithm) = (parse(&asked.key)?, optional(&asked.algorithm)?.unwrap_or(Import::ALGORITHM_DEFAULT));
         let (token, wrapped, expires_ms) = (asked.token, asked.wrapped, asked.expires_ms);
-        let wanted = Import { key, token, wrapped, algorithm, expires_ms };
+        let into = match (asked.new_version, number(asked.version)) {
+            (false, version) => ImportInto::Version(version),
+            (true, None) => ImportInto::New,
+            (true, Some(_)) => {
+                let why = "material goes into a version that there is, or into a new one, not into both";
+                return Err(refused(InvalidRequest::wrong(Part::Version, why)));
+            }
+        };
+        let wanted = Import { key, into, token, wrapped, algorithm, expires_ms };
         kms.import(&call, wanted).await.map(version_response).map_err(refused)
     }
 

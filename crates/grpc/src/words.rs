@@ -61,6 +61,7 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
         archived: view.archived,
+        newest_version: view.newest.get(),
         min_encryption_version: view.protect_floor.get(),
         min_decryption_version: view.process_floor.get(),
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),

@@ -744,7 +744,14 @@ async fn material_comes_and_leaves_on_the_wire() {
     let wrap = |key: [u8; 32]| {
         let wrapped = public.encrypt(Algorithm::RsaOaepSha256, &key).unwrap().into();
         let (token, algorithm) = (with.token.clone(), "rsa-oaep-sha256".into());
-        v1::ImportMaterialRequest { key: "mine".into(), token, wrapped, algorithm, expires_ms: u64::MAX }
+        v1::ImportMaterialRequest {
+            key: "mine".into(),
+            token,
+            wrapped,
+            algorithm,
+            expires_ms: u64::MAX,
+            ..Default::default()
+        }
     };
     let foreign = v1::ImportMaterialRequest { token: Bytes::from_static(b"x"), ..wrap([7; 32]) };
     refused(admin.import_material(foreign).await, Code::InvalidArgument, "TOKEN_FOREIGN");
@@ -765,7 +772,16 @@ async fn material_comes_and_leaves_on_the_wire() {
     let gone = admin.delete_material(version("mine", 0)).await.unwrap().into_inner().version.unwrap();
     assert_eq!((gone.has_material, gone.material_id), (false, version_1.material_id));
     let rotation = v1::RotateKeyRequest { key: "mine".into(), ..Default::default() };
-    refused(admin.rotate_key(rotation).await, Code::FailedPrecondition, "UNSUPPORTED");
+    refused(admin.rotate_key(rotation.clone()).await, Code::FailedPrecondition, "MATERIAL_MISSING");
+    admin.import_material(wrap([7; 32])).await.unwrap();
+    refused(admin.rotate_key(rotation.clone()).await, Code::FailedPrecondition, "WRONG_STATE");
+    let next = v1::ImportMaterialRequest { new_version: true, ..wrap([9; 32]) };
+    let both = v1::ImportMaterialRequest { version: 1, ..next.clone() };
+    refused(admin.import_material(both).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let waiting = admin.import_material(next).await.unwrap().into_inner().version.unwrap();
+    assert_eq!((waiting.version, waiting.state()), (2, v1::VersionState::PreActive));
+    let rotated = admin.rotate_key(rotation).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((rotated.current_version, rotated.newest_version), (2, 2));
 
     let none = |origin: &str, exportable: &str| {
         let (origin, exportable) = (origin.into(), exportable.into());

@@ -197,6 +197,13 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     assert_eq!(desk.q("keys export mine"), desk.get("key.bin"));
     assert!(desk.json("keys versions mine")["versions"][0]["first_exported_at"].is_string());
     assert!(desk.refused("keys export gcm").contains("NOT_EXPORTABLE"));
+    // The next material waits until the key is rotated.
+    let next = format!("keys import mine --in {} --new-version", desk.at("other.bin"));
+    assert_eq!(desk.json(&next)["state"], "pre-active");
+    assert_eq!(desk.json("keys describe mine")["newest_version"], 2);
+    assert_eq!(desk.json("keys rotate mine")["current_version"], 2);
+    assert_eq!(desk.q("keys export mine"), [7; 32]);
+    assert_eq!(desk.q(&format!("decrypt --in {}", desk.at("mine"))), desk.get("m"));
     // A private key comes as PEM, and leaves wrapped as PKCS#8.
     desk.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key");
     desk.openssl("pkey -in ec.key -pubout -out ec.pub");

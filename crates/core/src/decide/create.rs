@@ -195,6 +195,7 @@ pub(super) fn fresh(
         usage: kind.purpose.usages(),
         birth,
         current: KeyVersion::FIRST,
+        newest: KeyVersion::FIRST,
         protect_floor: KeyVersion::FIRST,
         process_floor: KeyVersion::FIRST,
         destroyed_through: 0,

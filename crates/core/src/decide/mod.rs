@@ -44,7 +44,7 @@ pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
 pub use self::export::{MarkExported, export, may_leave};
-pub use self::import::{DeleteMaterial, ImportMaterial, TokenFor, may_import};
+pub use self::import::{DeleteMaterial, ImportInto, ImportMaterial, TokenFor, may_import};
 pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
@@ -291,9 +291,19 @@ pub enum Refusal {
         "the material of key {0} was made here; only a key that was created with the origin \"external\" takes yours"
     )]
     NotExternal(KeyId),
-    /// Imported material is not rotated.
-    #[error("key {0} has imported material, which is not rotated; create another key, and import into that")]
+    /// Imported material is not rotated unasked.
+    #[error(
+        "key {0} has imported material: it is rotated when you ask for it, to a version that you have imported before"
+    )]
     NotRotated(KeyId),
+    /// There is no imported version to rotate to.
+    #[error(
+        "key {0} has imported material, and no version that waits for a rotation; import one as a new version first"
+    )]
+    NothingToRotateTo(KeyId),
+    /// The version waits for a rotation.
+    #[error("version {1} of key {0} waits for a rotation; rotate the key, which makes it the current one")]
+    PendingRotation(KeyId, KeyVersion),
     /// The import token is too old.
     #[error("the import token expired on {}; get new parameters, and wrap the key anew", crate::time::utc(*at_ms))]
     TokenExpired {
@@ -375,6 +385,7 @@ impl Refusal {
             | Self::MaterialMissing(_)
             | Self::NotExternal(_)
             | Self::NotRotated(_)
+            | Self::NothingToRotateTo(_)
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),
@@ -392,6 +403,7 @@ impl Refusal {
             | Self::VersionState(..)
             | Self::NotYet { .. }
             | Self::Retired { .. }
+            | Self::PendingRotation(..)
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,

@@ -41,7 +41,7 @@ impl Decide for Purge {
         let answer = key.id;
         // The bytes go with this change: nearly all keys have fewer versions.
         let mut writes = Vec::new();
-        let until = key.current.get().min(VERSIONS_PER_STEP);
+        let until = key.newest.get().min(VERSIONS_PER_STEP);
         for version in (1..=until).filter_map(KeyVersion::new) {
             if at.get::<KeyVersionRecord>((key.id, version))?.is_some() {
                 writes.push(Write::Delete(RecordName::KeyVersion((key.id, version))));

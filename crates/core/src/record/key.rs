@@ -20,7 +20,7 @@ use crate::time::Time;
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
-///     8 archived (1 byte, 1), 9 process floor (u32, above 1)
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 10 newest (u32, above current)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -38,6 +38,8 @@ pub struct KeyRecord {
     pub birth: [u8; 16],
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// The last version there is. One above the current is of an imported key, and waits for the rotation that makes it current.
+    pub newest: KeyVersion,
     /// Versions before this one protect nothing any more: a newer one took their place.
     pub protect_floor: KeyVersion,
     /// Versions before this one process nothing any more, either. Not above the one before.
@@ -84,7 +86,11 @@ impl KeyRecord {
     }
     /// Whether there is, or was, such a version.
     pub fn has(&self, version: KeyVersion) -> bool {
-        version <= self.current
+        version <= self.newest
+    }
+    /// The version that waits for the next rotation, if one does.
+    pub fn pending(&self) -> Option<KeyVersion> {
+        (self.newest > self.current).then_some(self.newest)
     }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {
@@ -105,6 +111,7 @@ const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
 const ARCHIVED: u8 = 8;
 const PROCESS_FLOOR: u8 = 9;
+const NEWEST: u8 = 10;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -156,6 +163,7 @@ impl Kind for KeyRecord {
             .field(EXPORTABLE, self.exportable.encode())
             .field(ARCHIVED, flag(self.archived))
             .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
+            .field(NEWEST, above(self.newest, self.current))
             .write(fixed)
     }
 
@@ -190,6 +198,7 @@ impl Kind for KeyRecord {
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
+        let newest = read_above(fields.take(NEWEST), current)?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -199,6 +208,7 @@ impl Kind for KeyRecord {
             usage,
             birth,
             current,
+            newest,
             protect_floor,
             process_floor,
             destroyed_through,

@@ -115,6 +115,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 usage,
                 birth,
                 current,
+                newest: current.max(process_floor),
                 protect_floor,
                 process_floor,
                 destroyed_through,
@@ -232,6 +233,7 @@ fn a_key_record_to_the_byte() {
         usage: Purpose::Encrypt.usages(),
         birth: [9; 16],
         current: KeyVersion::new(3).unwrap(),
+        newest: KeyVersion::new(4).unwrap(),
         protect_floor: KeyVersion::new(2).unwrap(),
         process_floor: KeyVersion::new(2).unwrap(),
         destroyed_through: 0,
@@ -256,7 +258,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 9, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 10, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -264,11 +266,12 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
     expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
+    expected.extend_from_slice(&[10, 0, 0, 0, 4, 0, 0, 0, 4]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, imported, process_floor) = (None, None, KeyVersion::FIRST);
+    let (rotation, imported, process_floor, newest) = (None, None, KeyVersion::FIRST, record.current);
     let (description, aliases, tags, exportable, purge_protected, archived) = Default::default();
     let plain = KeyRecord {
         description,
@@ -280,6 +283,7 @@ fn a_key_record_to_the_byte() {
         exportable,
         archived,
         process_floor,
+        newest,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);
@@ -291,8 +295,9 @@ fn a_key_record_to_the_byte() {
     let spec = 1 + 4 + 1 + 8 + 8;
     assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
     // What says what is so anyway is not said.
-    let floor_of_one = &[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1];
-    assert_eq!(Record::decode(&name, &with(floor_of_one)), Err(Malformed("key record").into()));
+    for said in [&[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1], &[0, 1, 10, 0, 0, 0, 4, 0, 0, 0, 3]] {
+        assert_eq!(Record::decode(&name, &with(said)), Err(Malformed("key record").into()));
+    }
     for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }

@@ -155,7 +155,7 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "UNSUPPORTED",
-        "keys of that origin don't do this: imported material is not rotated, and what was made here is not imported",
+        "keys of that origin don't do this: imported material is not rotated unasked, and what was made here is not imported",
         "create another key for this",
     ),
     code(

@@ -122,6 +122,8 @@ enum Action {
   quorate keys recover payments")]
     Recover(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
+    ///
+    /// Of a key whose material is imported it is the one that `quorate keys import --new-version` brought.
     #[command(after_help = "Examples:
   quorate keys rotate payments")]
     Rotate {
@@ -460,6 +462,10 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
             ("version", key.current_version.to_string()),
+            (
+                "version to rotate to",
+                if key.newest_version > key.current_version { key.newest_version.to_string() } else { String::new() },
+            ),
             ("encrypts from version", floor(key.min_encryption_version)),
             ("decrypts from version", floor(key.min_decryption_version)),
             ("tags", tags(&key, "\n")),
@@ -486,6 +492,7 @@ fn to_json(key: &Key) -> Value {
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
+        "newest_version": key.newest_version,
         "min_encryption_version": key.min_encryption_version,
         "min_decryption_version": key.min_decryption_version,
         "aliases": key.aliases,

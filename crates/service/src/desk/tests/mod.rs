@@ -9,6 +9,7 @@ mod keys;
 mod kinds;
 mod level;
 mod refusals;
+mod rotation_sets;
 mod states;
 mod time;
 pub(crate) mod verbs;
