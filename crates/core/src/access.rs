@@ -250,7 +250,7 @@ impl<'a, F: Facts> Access<'a, F> {
             (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
-                self.granted.has(id)
+                self.granted.has(id) || made(id)
             }
             (RecordName::Alias(_), Write::Create(Record::Alias(alias)) | Write::Update(Record::Alias(alias))) => {
                 self.granted.has(alias.key) || made(alias.key)

@@ -48,6 +48,10 @@ pub struct KeyView {
     pub exportable: Exportable,
     /// Whether it is put away, and not used until somebody gets it back.
     pub archived: bool,
+    /// When a backup of it was made last (display time, ms since 1970); 0 = never.
+    pub backed_up_ms: u64,
+    /// What its id was when it was first made, if it was restored under another.
+    pub born_as: Option<KeyId>,
 }
 
 impl From<&KeyRecord> for KeyView {
@@ -72,6 +76,8 @@ impl From<&KeyRecord> for KeyView {
             imported: key.imported,
             exportable: key.exportable,
             archived: key.archived,
+            backed_up_ms: key.backed_up_ms,
+            born_as: key.born_as,
         }
     }
 }

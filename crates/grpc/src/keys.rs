@@ -15,10 +15,10 @@ use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, P
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
+    Agree, BackUp, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
     GenerateDataKey, GenerateDataKeyPair, GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input,
-    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, Sign, Signature, Unwrap,
-    Verified, Verify, VerifyMac, Wrap, echo,
+    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, RestoreKey, Sign, Signature,
+    Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
@@ -324,6 +324,19 @@ impl Keys for KeysDoor {
         };
         let wanted = Export { key: parse(&asked.key)?, version: number(asked.version), wrap };
         kms.export(&call, wanted).await.map(|made| Response::new(exported(made))).map_err(refused)
+    }
+
+    async fn backup_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::BackupKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let made = kms.back_up(&call, BackUp { key: parse(&asked.key)? }).await.map_err(refused)?;
+        let (backup, key_id, versions) = (made.backup.into(), made.key.to_string(), made.versions);
+        Ok(Response::new(v1::BackupKeyResponse { backup, key_id, versions }))
+    }
+
+    async fn restore_key(&self, request: Request<v1::RestoreKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = RestoreKey { backup: asked.backup, token: token(&asked.token)? };
+        kms.restore(&call, wanted).await.map(key_response).map_err(refused)
     }
 
     async fn create_alias(&self, request: Request<v1::CreateAliasRequest>) -> Answer<v1::AliasResponse> {

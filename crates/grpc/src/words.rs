@@ -62,6 +62,8 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         exportable: view.exportable.as_str().to_owned(),
         archived: view.archived,
         newest_version: view.newest.get(),
+        backed_up_ms: view.backed_up_ms,
+        restored_from: view.born_as.map_or(String::new(), |id| id.to_string()),
         min_encryption_version: view.protect_floor.get(),
         min_decryption_version: view.process_floor.get(),
         tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),

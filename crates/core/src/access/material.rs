@@ -1,7 +1,7 @@
 //! Keys whose material comes from elsewhere, or leaves.
 
 use super::Access;
-use crate::decide::{ImportInto, Refusal, may_leave, refusal};
+use crate::decide::{BACKUP_VERSIONS_MAX, ImportInto, Refusal, may_leave, refusal};
 use crate::facts::{Materials, Of, Version};
 use crate::id::KeyVersion;
 use crate::lifecycle::{NoWay, Row};
@@ -37,7 +37,7 @@ impl<F: Materials> Access<'_, F> {
         handle: &KeyHandle,
         into: ImportInto,
         may: impl FnOnce(&KeyRecord, Time) -> Result<(), Refusal>,
-    ) -> Result<Of<KeyVersionRecord>, F::Error> {
+    ) -> Result<(Of<KeyRecord>, Of<KeyVersionRecord>), F::Error> {
         let (key, now) = (self.external(handle, may)?, self.time());
         let number = match into {
             ImportInto::Version(named) => named.unwrap_or(key.current),
@@ -48,7 +48,24 @@ impl<F: Materials> Access<'_, F> {
             let goes = Row::Import.goes_with(&head.life, key.has_retired(number), now);
             goes.map_err(|why| refusal(key.id, number, why))?;
         }
-        Ok(head)
+        Ok((key, head))
+    }
+
+    /// The key that `handle` names with all its versions, for a backup.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::BackupVersions`]; the key is not found, is archived, or waits for its destruction.
+    pub fn backs_up(&mut self, handle: &KeyHandle) -> Result<(Of<KeyRecord>, Vec<Version<F::Material>>), F::Error> {
+        let (key, now) = (self.key(handle)?, self.time());
+        Row::Update.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))?;
+        if key.newest.get() > BACKUP_VERSIONS_MAX {
+            return Err(Refusal::BackupVersions(key.id, key.newest).into());
+        }
+        let mut versions = Vec::new();
+        for number in (1..=key.newest.get()).filter_map(KeyVersion::new) {
+            versions.push(self.facts.version(key.id, number)?.ok_or(Refusal::NoVersion(key.id, number))?);
+        }
+        Ok((key, versions))
     }
 
     /// A version of the key that `handle` names, with its material, to be exported: wrapped, or as it is.

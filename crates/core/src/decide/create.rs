@@ -210,6 +210,8 @@ pub(super) fn fresh(
         imported: None,
         exportable: Exportable::No,
         archived: false,
+        backed_up_ms: 0,
+        born_as: None,
     }
 }
 

@@ -199,7 +199,7 @@ pub(super) fn rotated_to<F: Basis>(at: &mut Access<'_, F>, key: &KeyRecord) -> R
 }
 
 /// What the end of a version's material is filed as.
-fn expiry(head: &KeyVersionRecord) -> Option<DueRecord> {
+pub(super) fn expiry(head: &KeyVersionRecord) -> Option<DueRecord> {
     let at_ms = head.life.dates.material_expires;
     (at_ms != 0).then_some(DueRecord { what: Due::Material(head.key, head.version), at_ms })
 }

@@ -14,6 +14,7 @@ pub mod sweep;
 mod alias_create;
 mod alias_delete;
 mod archive;
+mod backup;
 mod cancel_deletion;
 mod create;
 mod create_many;
@@ -38,6 +39,7 @@ use thiserror::Error;
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
 pub use self::archive::{Archive, Recover};
+pub use self::backup::{BACKUP_VERSIONS_MAX, MarkBackedUp, Restore, is_whole};
 pub use self::cancel_deletion::CancelDeletion;
 pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
@@ -304,6 +306,22 @@ pub enum Refusal {
     /// The version waits for a rotation.
     #[error("version {1} of key {0} waits for a rotation; rotate the key, which makes it the current one")]
     PendingRotation(KeyId, KeyVersion),
+    /// The key has too many versions for a backup.
+    #[error("key {0} has {1} versions; a backup holds {BACKUP_VERSIONS_MAX} at most; make a new key, and protect anew")]
+    BackupVersions(KeyId, KeyVersion),
+    /// What the key made names its id, and that is taken.
+    #[error(
+        "key {0} is here, or is being destroyed; what it made names its id, so that it is restored only where that is free"
+    )]
+    RestoreTaken(KeyId),
+    /// The backup is of another cluster.
+    #[error("the backup comes from another quorate (its lineage differs); restore it where it was made")]
+    BackupForeign,
+    /// The backup does not open.
+    #[error(
+        "the backup does not open: give it whole and unchanged; or the key that backups are made with was rolled since"
+    )]
+    BackupNotOpened,
     /// The import token is too old.
     #[error("the import token expired on {}; get new parameters, and wrap the key anew", crate::time::utc(*at_ms))]
     TokenExpired {
@@ -393,6 +411,8 @@ impl Refusal {
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
             Self::ExportableRaised { .. } => Some(Part::Exportable),
             Self::WrongMaterial(..) => Some(Part::Material),
+            Self::BackupVersions(..) | Self::RestoreTaken(_) => Some(Part::Key),
+            Self::BackupForeign | Self::BackupNotOpened => Some(Part::Backup),
             Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
             Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),

@@ -136,7 +136,7 @@ impl Decide for SetRotation {
     }
 }
 
-fn falls_due(key: KeyId, rotation: Rotation) -> DueRecord {
+pub(super) fn falls_due(key: KeyId, rotation: Rotation) -> DueRecord {
     DueRecord { what: Due::Rotation(key), at_ms: rotation.next_ms }
 }
 

@@ -101,11 +101,18 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
-    let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
+    let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, Option<[u8; 16]>)>());
     let kind = (spec, usages(), tags(), rotation, any::<[bool; 2]>(), material);
     (key_id(), state(), (version(), version(), version()), numbers, kind, description, aliases).prop_map(
         |(id, state, (current, protect_floor, process_floor), numbers, kind, description, aliases)| {
-            let (spec, usage, tags, rotation, [purge_protected, archived], (imported, exportable)) = kind;
+            let (
+                spec,
+                usage,
+                tags,
+                rotation,
+                [purge_protected, archived],
+                (imported, exportable, (backed_up_ms, born_as)),
+            ) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -130,6 +137,8 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 imported,
                 exportable,
                 archived,
+                backed_up_ms,
+                born_as: born_as.map(KeyId),
             }
         },
     )
@@ -248,6 +257,8 @@ fn a_key_record_to_the_byte() {
         imported: Some(Imported { missing: 1, expires_ms: 8 }),
         exportable: Exportable::Plain,
         archived: true,
+        backed_up_ms: 7,
+        born_as: Some(KeyId([2; 16])),
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -258,7 +269,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 10, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 12, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -267,6 +278,9 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
     expected.extend_from_slice(&[10, 0, 0, 0, 4, 0, 0, 0, 4]);
+    expected.extend_from_slice(&[11, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7]);
+    expected.extend_from_slice(&[12, 0, 0, 0, 16]);
+    expected.extend_from_slice(&[2; 16]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
@@ -284,6 +298,8 @@ fn a_key_record_to_the_byte() {
         archived,
         process_floor,
         newest,
+        backed_up_ms: 0,
+        born_as: None,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);

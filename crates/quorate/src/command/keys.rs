@@ -1,23 +1,28 @@
 //! `quorate keys …`: the life of keys.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
-    UntagKeyRequest, UpdateKeyRequest,
+    ListKeysRequest, RestoreKeyRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag,
+    TagKeyRequest, UntagKeyRequest, UpdateKeyRequest,
 };
 use quorate_core::request::{
     AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
     PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
 use quorate_core::time::DAY_MS;
+use quorate_crypto::BACKUP_LEN_MAX;
 use serde_json::{Value, json};
 
 use self::material::OfMaterial;
 use self::versions::OfVersions;
+use super::crypt::{Out, raw_or_json, refuse_terminal};
 use super::failure::{CommandResult, Doing, Failure};
+use super::files;
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
 
@@ -196,6 +201,35 @@ enum Action {
   quorate keys schedule-deletion payments
   quorate keys purge payments")]
     Purge(Which),
+    /// Write a backup of a key, which this cluster alone can read; rights and names are not in it
+    ///
+    /// It outlives the key: whoever has it, and administers this cluster, can bring back what it holds, also after the key was
+    /// destroyed. `quorate keys describe` shows when the last one was made.
+    #[command(after_help = "Examples:
+  quorate keys backup payments --out payments.backup
+  quorate keys restore --in payments.backup")]
+    Backup {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Bring a key back from its backup: disabled, and without names
+    ///
+    /// It gets the id that it had if that is free, else a new one. A key whose ciphertexts name it (aes-256 unless you chose a mode)
+    /// is restored only under its own id.
+    #[command(after_help = "Examples:
+  quorate keys restore --in payments.backup
+  quorate keys enable KEY
+  quorate alias create payments KEY")]
+    Restore {
+        /// The backup [default: standard input]
+        #[arg(long = "in", value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, restores only once
+        #[arg(long, value_name = "UUID")]
+        token: Option<uuid::Uuid>,
+    },
     /// Rotate a key every so often, without being asked; only of a key whose ciphertexts name their version
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
@@ -370,6 +404,17 @@ impl Keys {
                     output::fields([("key", purged.as_str()), ("state", "destroyed")])
                 });
             }
+            Action::Backup { which, out } => {
+                refuse_terminal(shared, out.path(), "")?;
+                let made = client.backup_key(which.request()).await.doing("back the key up")?;
+                let meta = json!({ "key_id": made.key_id, "versions": made.versions });
+                return raw_or_json(shared, &out, 0o600, "backup", &made.backup, meta);
+            }
+            Action::Restore { input, token: t } => {
+                let mut backup = files::read_input(input.as_deref(), BACKUP_LEN_MAX, "no backup is so long")?;
+                let request = RestoreKeyRequest { backup: std::mem::take(&mut *backup).into(), token: token(t) };
+                client.restore_key(request).await.doing("restore the key")?
+            }
             Action::SetRotation { which, days, .. } => {
                 let request = SetKeyRotationRequest { key: which.key, days: days.unwrap_or(0), dev_seconds: 0 };
                 client.set_key_rotation(request).await.doing("set the key's rotation")?
@@ -478,6 +523,8 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("material", if key.material_missing { "missing" } else { "there" }.to_owned()),
             ("material until", output::date(key.material_expires_ms)),
             ("exportable", key.exportable.clone()),
+            ("backed up", output::date(key.backed_up_ms)),
+            ("restored from", key.restored_from.clone()),
             ("destroyed on", output::date(key.deletion_ms)),
         ])
     })
@@ -507,6 +554,8 @@ fn to_json(key: &Key) -> Value {
         "material_missing": key.material_missing,
         "material_expires_at": output::moment(key.material_expires_ms),
         "exportable": key.exportable,
+        "backed_up_at": output::moment(key.backed_up_ms),
+        "restored_from": output::text(&key.restored_from),
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

@@ -52,7 +52,7 @@ impl Kms {
         let made = self.use_facts(call, Arc::new(UnwrapMaterial::new(request))).await?;
         let (into, token, material_id) = (made.into, made.token, made.material_id);
         let change = ImportMaterial { key, into, token, material_id, expires_ms };
-        self.change(call, &change, Secrets::imported(&made.material)).await
+        self.change(call, &change, Secrets::of_keys(std::slice::from_ref(&made.material))).await
     }
 
     /// Gives out the material of a key, wrapped or as it is.

@@ -7,7 +7,7 @@ use quorate_core::decide::{ImportInto, Refusal, TokenFor, may_import};
 use quorate_core::facts::Of;
 use quorate_core::id::KeyId;
 use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
-use quorate_core::record::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId};
+use quorate_core::record::{KeyRecord, KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId};
 use quorate_core::request::{InvalidRequest, KeyHandle, Part};
 use quorate_core::time::DAY_MS;
 use quorate_crypto::ImportToken;
@@ -125,7 +125,7 @@ impl UnwrapMaterial {
 }
 
 impl Use for UnwrapMaterial {
-    type Facts = Of<KeyVersionRecord>;
+    type Facts = (Of<KeyRecord>, Of<KeyVersionRecord>);
     type Answer = UnwrappedMaterial;
 
     fn action(&self) -> Action {
@@ -148,7 +148,7 @@ impl Use for UnwrapMaterial {
         true
     }
 
-    fn act(&self, head: Self::Facts, tools: &Tools) -> Result<UnwrappedMaterial, Error> {
+    fn act(&self, (key, head): Self::Facts, tools: &Tools) -> Result<UnwrappedMaterial, Error> {
         let foreign = || Error::from(Refusal::TokenForeign(head.key));
         let token = self.token.as_ref().ok_or_else(foreign)?;
         let opened = tools.barrier.keyring()?.open_import_token(tools.lineage, token).map_err(|_| foreign())?;
@@ -166,7 +166,7 @@ impl Use for UnwrapMaterial {
             }
             Err(other) => return Err(failed(other)),
         };
-        let material_id = tools.barrier.keyring()?.material_id(head.key, &material.material);
+        let material_id = tools.barrier.keyring()?.material_id(key.birth_id(), &material.material);
         // What was read for a version goes into that one.
         let into = match self.asked.into {
             ImportInto::Version(_) => ImportInto::Version(Some(head.version)),
