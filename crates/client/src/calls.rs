@@ -71,6 +71,8 @@ calls! { KeysClient:
     Once delete_material(VersionRequest) -> VersionResponse;
     /// Gets a key's material, wrapped or as it is.
     Read export_key(ExportKeyRequest) -> ExportKeyResponse;
+    /// Makes a backup of a key, which this cluster alone opens.
+    Read backup_key(KeyRequest) -> BackupKeyResponse;
     /// Gives a key a name.
     Once create_alias(CreateAliasRequest) -> AliasResponse;
     /// Takes a name away.
@@ -182,4 +184,6 @@ with_token! {
     create_keys(CreateKeysRequest) -> CreateKeysResponse;
     /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
     rotate_key(RotateKeyRequest) -> KeyResponse;
+    /// Brings a key back from its backup, disabled. Token as in [`Self::create_key`].
+    restore_key(RestoreKeyRequest) -> KeyResponse;
 }

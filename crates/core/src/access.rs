@@ -265,7 +265,7 @@ impl<'a, F: Facts> Access<'a, F> {
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
-                self.granted.has(id)
+                self.granted.has(id) || made(id)
             }
             (RecordName::Name(_), Write::Create(Record::Name(name)) | Write::Update(Record::Name(name))) => {
                 self.granted.has(name.key) || made(name.key)
@@ -427,6 +427,9 @@ impl<F: Materials> Access<'_, F> {
         }
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
+        if number > key.current {
+            return Err(Refusal::PendingRotation(key.id, number).into());
+        }
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         if number < key.process_floor {
             return Err(Refusal::Retired { key: key.id, version: number, floor: key.process_floor }.into());

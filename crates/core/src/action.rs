@@ -157,6 +157,10 @@ actions! {
     ExportWrapped: Manage;
     /// Get a key's material as it is.
     ExportPlain: Manage;
+    /// Make a backup of a key.
+    Backup: Manage;
+    /// Restore a key from its backup.
+    Restore: Manage;
     /// Give a key a name.
     NameCreate: Manage;
     /// Take a name off a key.

@@ -108,6 +108,8 @@ parts! {
     Origin: "origin", "the origin";
     /// The token of an import.
     ImportToken: "import-token", "the import token";
+    /// The backup of a key.
+    Backup: "backup", "the backup";
     /// A key that is wrapped.
     WrappedKey: "wrapped-key", "the wrapped key";
     /// What is to be signed or authenticated.

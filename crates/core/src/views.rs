@@ -21,6 +21,8 @@ pub struct KeyView {
     pub usage: Usages,
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// The last version there is; above the current one, it waits for a rotation.
+    pub newest: KeyVersion,
     /// Versions before this one protect nothing any more.
     pub protect_floor: KeyVersion,
     /// Versions before this one process nothing any more.
@@ -55,6 +57,10 @@ pub struct KeyView {
     pub gcm_uses: Option<u64>,
     /// Whether it is put away, and not used until somebody gets it back.
     pub archived: bool,
+    /// When a backup of it was made last (display time, ms since 1970); 0 = never.
+    pub backed_up_ms: u64,
+    /// What its id was when it was first made, if it was restored under another.
+    pub born_as: Option<KeyId>,
 }
 
 /// What a key's current version is in, and by what it is used.
@@ -97,6 +103,7 @@ impl From<&KeyRecord> for KeyView {
             spec: key.spec,
             usage: key.usage,
             current: key.current,
+            newest: key.newest,
             protect_floor: key.protect_floor,
             process_floor: key.process_floor,
             created_ms: key.created_ms,
@@ -114,6 +121,8 @@ impl From<&KeyRecord> for KeyView {
             tracked: key.tracked,
             gcm_uses: None,
             archived: key.archived,
+            backed_up_ms: key.backed_up_ms,
+            born_as: key.born_as,
         }
     }
 }

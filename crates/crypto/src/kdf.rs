@@ -77,6 +77,10 @@ labels! {
     OwnKeyBox = "own-key-box",
     /// The tag of a node's word about itself.
     OwnWord = "own-word",
+    /// Key of a backup's box, from K_backup.
+    Backup = "backup",
+    /// That box.
+    BackupBox = "backup-box",
     /// What a joining node answers to show that it holds its KEM key, from ss_h.
     JoinProof = "join-proof",
     /// Key of import tokens' boxes, from E_e.

@@ -4,7 +4,7 @@
 //! keyring = ver u8 ‖ suite u8 ‖ r u32 ‖ v u32
 //!           ‖ box(kdf(RK_r, "keyring", [], 32), "keyring-box", hdr = [L, C, g u32, r u32, v u32, SHA-256(SealConfig_G)], pt)
 //! pt      = ver u8 ‖ n u16 × {e u32 ‖ E_e 32 ‖ created index u64 ‖ state u8} ‖ K_name generation u32 ‖ K_name 32
-//!           ‖ K_mid 32 ‖ anchor seed 32
+//!           ‖ K_mid 32 ‖ anchor seed 32 ‖ K_backup generation u32 ‖ K_backup 32
 //! K_rec(e) = kdf(E_e, "record-key", [e u32], 32)      K_mac(e) = kdf(E_e, "batch-mac", [e u32], 32)
 //! blind    = BLAKE3 keyed_hash(K_name, [table u8, namespace u32, name])
 //! list tag = the first 4 bytes of BLAKE3 keyed_hash(K_mid, ["list", namespace u32, class u8])
@@ -32,7 +32,7 @@ use crate::secret::{Secret, SecretBytes};
 use crate::suite::{HashSuite, UnknownSuite};
 
 const VERSION: u8 = 1;
-const PLAINTEXT_VERSION: u8 = 1;
+const PLAINTEXT_VERSION: u8 = 2;
 const HEADER_LEN: usize = 10;
 /// Epochs come every 90 days and go when no record uses them: far fewer than this ever live together.
 const EPOCHS_MAX: usize = 1024;
@@ -156,6 +156,10 @@ pub struct Keyring {
     /// K_mid: never changes, since ids are made with it.
     id_key: Secret<32>,
     anchor_seed: Secret<32>,
+    /// Of K_backup.
+    backup_key_generation: u32,
+    /// K_backup: opens backups for years, so it goes with no epoch; rolled on purpose alone, which ends all backups before.
+    backup_key: Secret<32>,
 }
 
 impl Keyring {
@@ -169,6 +173,8 @@ impl Keyring {
             name_key: fresh(Purpose::NameKey, hsm_random, entropy),
             id_key: fresh(Purpose::IdKey, hsm_random, entropy),
             anchor_seed: fresh(Purpose::AnchorSeed, hsm_random, entropy),
+            backup_key_generation: 1,
+            backup_key: fresh(Purpose::BackupKey, hsm_random, entropy),
         }
     }
 
@@ -209,6 +215,8 @@ impl Keyring {
             && self.name_key.ct_eq(&earlier.name_key)
             && self.id_key.ct_eq(&earlier.id_key)
             && self.anchor_seed.ct_eq(&earlier.anchor_seed)
+            && self.backup_key_generation == earlier.backup_key_generation
+            && self.backup_key.ct_eq(&earlier.backup_key)
     }
 
     /// v: counts up with every change.
@@ -277,7 +285,7 @@ impl Keyring {
 
     pub(crate) fn encode(&self) -> SecretBytes {
         // Reserved at once: growing would leave keys behind in the old allocation.
-        let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 4 + 3 * 32));
+        let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 2 * 4 + 4 * 32));
         out.push(PLAINTEXT_VERSION);
         out.extend_from_slice(&(self.epochs.len() as u16).to_be_bytes());
         for e in &self.epochs {
@@ -290,6 +298,8 @@ impl Keyring {
         out.extend_from_slice(self.name_key.expose());
         out.extend_from_slice(self.id_key.expose());
         out.extend_from_slice(self.anchor_seed.expose());
+        out.extend_from_slice(&self.backup_key_generation.to_be_bytes());
+        out.extend_from_slice(self.backup_key.expose());
         out
     }
 
@@ -318,11 +328,22 @@ impl Keyring {
         let name_key = read_key(&mut r)?;
         let id_key = read_key(&mut r)?;
         let anchor_seed = read_key(&mut r)?;
+        let backup_key_generation = r.u32()?;
+        let backup_key = read_key(&mut r)?;
         r.finish()?;
         if epochs.is_empty() || epochs.len() > EPOCHS_MAX {
             return Err(Malformed("keyring: number of epochs").into());
         }
-        Ok(Self { version, epochs, name_key_generation, name_key, id_key, anchor_seed })
+        Ok(Self {
+            version,
+            epochs,
+            name_key_generation,
+            name_key,
+            id_key,
+            anchor_seed,
+            backup_key_generation,
+            backup_key,
+        })
     }
 
     fn active(&self) -> &EpochKeys {
@@ -334,6 +355,10 @@ impl Keyring {
     }
     pub(crate) fn epoch_key(&self, epoch: Epoch) -> Option<&Secret<32>> {
         self.epoch(epoch).map(|e| &e.key)
+    }
+    /// K_backup, and which one it is.
+    pub(crate) fn backup_key(&self) -> (u32, &Secret<32>) {
+        (self.backup_key_generation, &self.backup_key)
     }
     pub(crate) fn record_key_of(&self, epoch: Epoch) -> Option<&Secret<32>> {
         self.epoch(epoch).map(|e| &e.record)

@@ -13,6 +13,7 @@
 //! *formats* that are parsed, bytes whose length the format fixes stand without a length.
 
 mod anchor;
+mod backup;
 mod ceremony;
 mod envelope;
 mod founding;
@@ -39,6 +40,7 @@ pub mod secret;
 #[cfg(test)]
 mod testing;
 
+pub use backup::{BACKUP_LEN_MAX, Backup};
 pub use ceremony::{Ceremony, CeremonyError, CeremonyId, Progress};
 pub use envelope::{Envelope, EnvelopeContext, EnvelopeError, EnvelopeKind, HandoverContext};
 pub use founding::{Founding, FoundingError, FoundingParams, found};

@@ -7,18 +7,18 @@ use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
     Activate, Archive, CancelDeletion, Changes, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial,
-    DestroyVersion, Disable, Enable, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag,
-    Untag, Update, UpdateVersion,
+    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion,
+    SetRotation, Tag, Untag, Update, UpdateVersion,
 };
 use quorate_service::core::key_spec::Digest;
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
+    Agree, BackUp, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
     GenerateDataKey, GenerateDataKeyPair, GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input,
-    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, Sign, Signature, Unwrap,
-    Verified, Verify, VerifyMac, Wrap, echo,
+    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, RestoreKey, Sign, Signature,
+    Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
@@ -317,7 +317,15 @@ impl Keys for KeysDoor {
         let (call, kms, asked) = self.asked(request)?;
         let (key, algorithm) = (parse(&asked.key)?, optional(&asked.algorithm)?.unwrap_or(Import::ALGORITHM_DEFAULT));
         let (token, wrapped, expires_ms) = (asked.token, asked.wrapped, asked.expires_ms);
-        let wanted = Import { key, token, wrapped, algorithm, expires_ms };
+        let into = match (asked.new_version, number(asked.version)) {
+            (false, version) => ImportInto::Version(version),
+            (true, None) => ImportInto::New,
+            (true, Some(_)) => {
+                let why = "material goes into a version that there is, or into a new one, not into both";
+                return Err(refused(InvalidRequest::wrong(Part::Version, why)));
+            }
+        };
+        let wanted = Import { key, into, token, wrapped, algorithm, expires_ms };
         kms.import(&call, wanted).await.map(version_response).map_err(refused)
     }
 
@@ -335,6 +343,19 @@ impl Keys for KeysDoor {
         };
         let wanted = Export { key: parse(&asked.key)?, version: number(asked.version), wrap };
         kms.export(&call, wanted).await.map(|made| Response::new(exported(made))).map_err(refused)
+    }
+
+    async fn backup_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::BackupKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let made = kms.back_up(&call, BackUp { key: parse(&asked.key)? }).await.map_err(refused)?;
+        let (backup, key_id, versions) = (made.backup.into(), made.key.to_string(), made.versions);
+        Ok(Response::new(v1::BackupKeyResponse { backup, key_id, versions }))
+    }
+
+    async fn restore_key(&self, request: Request<v1::RestoreKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = RestoreKey { backup: asked.backup, token: token(&asked.token)? };
+        kms.restore(&call, wanted).await.map(key_response).map_err(refused)
     }
 
     async fn create_alias(&self, request: Request<v1::CreateAliasRequest>) -> Answer<v1::AliasResponse> {

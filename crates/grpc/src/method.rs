@@ -81,6 +81,8 @@ fn right_for(call: &str) -> Option<Right> {
         "CancelKeyDeletion" => Right::To(Action::CancelDeletion),
         "ArchiveKey" => Right::To(Action::Archive),
         "RecoverKey" => Right::To(Action::Recover),
+        "BackupKey" => Right::To(Action::Backup),
+        "RestoreKey" => Right::To(Action::Restore),
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
         "CreateAlias" => Right::To(Action::NameCreate),

@@ -143,6 +143,8 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.archive_key(key(id)).await.map(drop),
         client.recover_key(key(id)).await.map(drop),
         client.get_last_use(key(id)).await.map(drop),
+        client.backup_key(key(id)).await.map(drop),
+        client.restore_key(v1::RestoreKeyRequest::default()).await.map(drop),
     ]
 }
 
@@ -380,7 +382,7 @@ async fn a_door_before_and_after_the_ceremony() {
     refused(keys(&node, Role::Node).await.echo(echo()).await, Code::PermissionDenied, "DENIED");
     for (n, result) in every_call(&mut keys(&node, Role::User).await).await.into_iter().enumerate() {
         let denied = result.err().is_some_and(|status| status.code() == Code::PermissionDenied);
-        assert_eq!(denied, matches!(n, 0 | 3..=9 | 15..=18 | 20..=23 | 36..=37 | 43..=48), "call {n}");
+        assert_eq!(denied, matches!(n, 0 | 3..=9 | 15..=18 | 20..=23 | 36..=37 | 43..=50), "call {n}");
     }
 }
 
@@ -754,7 +756,14 @@ async fn material_comes_and_leaves_on_the_wire() {
     let wrap = |key: [u8; 32]| {
         let wrapped = public.encrypt(Algorithm::RsaOaepSha256, &key).unwrap().into();
         let (token, algorithm) = (with.token.clone(), "rsa-oaep-sha256".into());
-        v1::ImportMaterialRequest { key: "mine".into(), token, wrapped, algorithm, expires_ms: Some(u64::MAX) }
+        v1::ImportMaterialRequest {
+            key: "mine".into(),
+            token,
+            wrapped,
+            algorithm,
+            expires_ms: Some(u64::MAX),
+            ..Default::default()
+        }
     };
     let foreign = v1::ImportMaterialRequest { token: Bytes::from_static(b"x"), ..wrap([7; 32]) };
     refused(admin.import_material(foreign).await, Code::InvalidArgument, "TOKEN_FOREIGN");
@@ -775,7 +784,16 @@ async fn material_comes_and_leaves_on_the_wire() {
     let gone = admin.delete_material(version("mine", 0)).await.unwrap().into_inner().version.unwrap();
     assert_eq!((gone.has_material, gone.material_id), (false, version_1.material_id));
     let rotation = v1::RotateKeyRequest { key: "mine".into(), ..Default::default() };
-    refused(admin.rotate_key(rotation).await, Code::FailedPrecondition, "UNSUPPORTED");
+    refused(admin.rotate_key(rotation.clone()).await, Code::FailedPrecondition, "MATERIAL_MISSING");
+    admin.import_material(wrap([7; 32])).await.unwrap();
+    refused(admin.rotate_key(rotation.clone()).await, Code::FailedPrecondition, "WRONG_STATE");
+    let next = v1::ImportMaterialRequest { new_version: true, ..wrap([9; 32]) };
+    let both = v1::ImportMaterialRequest { version: 1, ..next.clone() };
+    refused(admin.import_material(both).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let waiting = admin.import_material(next).await.unwrap().into_inner().version.unwrap();
+    assert_eq!((waiting.version, waiting.state()), (2, v1::VersionState::PreActive));
+    let rotated = admin.rotate_key(rotation).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((rotated.current_version, rotated.newest_version), (2, 2));
 
     let none = |origin: &str, exportable: &str| {
         let (origin, exportable) = (origin.into(), exportable.into());
@@ -794,4 +812,17 @@ async fn material_comes_and_leaves_on_the_wire() {
     let export = v1::ExportKeyRequest { key: "wrapped".into(), ..Default::default() };
     refused(admin.export_key(export).await, Code::FailedPrecondition, "WRAPPED_ONLY");
     refused(admin.get_import_parameters(parameters("wrapped")).await, Code::FailedPrecondition, "UNSUPPORTED");
+
+    // A backup opens here alone, and only whole; a pair comes back beside itself, under a new id.
+    let pair = v1::CreateKeyRequest { spec: "p-256".into(), ..none("", "") };
+    let pair = admin.create_key(pair).await.unwrap().into_inner().key.unwrap().key_id;
+    let made = admin.backup_key(key(&pair)).await.unwrap().into_inner();
+    assert_eq!((&made.key_id, made.versions), (&pair, 1));
+    let restore = |backup: &[u8]| v1::RestoreKeyRequest { backup: backup.to_vec().into(), ..Default::default() };
+    let back = admin.restore_key(restore(&made.backup)).await.unwrap().into_inner().key.unwrap();
+    assert_eq!((back.restored_from, back.state), (pair, KeyState::Disabled.into()));
+    refused(admin.restore_key(restore(&made.backup[1..])).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    refused(admin.restore_key(restore(&made.backup[..200])).await, Code::InvalidArgument, "TAMPERED");
+    let blob = admin.backup_key(key(&kept.key_id)).await.unwrap().into_inner();
+    refused(admin.restore_key(restore(&blob.backup)).await, Code::AlreadyExists, "ALREADY_EXISTS");
 }

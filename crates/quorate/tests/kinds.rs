@@ -228,6 +228,27 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     assert_eq!(desk.q("keys export mine"), desk.get("key.bin"));
     assert!(desk.json("keys versions mine")["versions"][0]["first_exported_at"].is_string());
     assert!(desk.refused("keys export gcm").contains("NOT_EXPORTABLE"));
+    // The next material waits until the key is rotated.
+    let next = format!("keys import mine --in {} --new-version", desk.at("other.bin"));
+    assert_eq!(desk.json(&next)["state"], "pre-active");
+    assert_eq!(desk.json("keys describe mine")["newest_version"], 2);
+    assert_eq!(desk.json("keys rotate mine")["current_version"], 2);
+    assert_eq!(desk.q("keys export mine"), [7; 32]);
+    assert_eq!(desk.q(&format!("decrypt --in {}", desk.at("mine"))), desk.get("m"));
+    // What is backed up comes back beside itself, or where it was.
+    let backup = format!("--in {}", desk.at("mac.backup"));
+    desk.q(&format!("keys backup hmac-sha256-mac --out {}", desk.at("mac.backup")));
+    let back = desk.json(&format!("keys restore {backup}"));
+    assert_eq!((&back["state"], &back["aliases"]), (&"disabled".into(), &serde_json::json!([])));
+    assert_eq!(back["restored_from"], desk.json("keys describe hmac-sha256-mac")["key_id"]);
+    desk.q(&format!("keys enable {}", back["key_id"].as_str().expect("an id")));
+    let both = ["hmac-sha256-mac", back["key_id"].as_str().expect("an id")]
+        .map(|key| desk.q(&format!("mac --key {key} --in {message}")));
+    assert_eq!(both[0], both[1]);
+    desk.q(&format!("keys backup mine --out {}", desk.at("mine.backup")));
+    let taken = desk.refused(&format!("keys restore --in {}", desk.at("mine.backup")));
+    assert!(taken.contains("ALREADY_EXISTS") && taken.contains("names its id"), "{taken}");
+    assert!(desk.refused(&format!("keys restore --in {message}")).contains("no backup of a key"));
     // A private key comes as PEM, and leaves wrapped as PKCS#8.
     desk.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key");
     desk.openssl("pkey -in ec.key -pubout -out ec.pub");

@@ -210,6 +210,7 @@ pub(super) fn fresh(
         usage: kind.purpose.usages(),
         birth,
         current: KeyVersion::FIRST,
+        newest: KeyVersion::FIRST,
         protect_floor: KeyVersion::FIRST,
         process_floor: KeyVersion::FIRST,
         destroyed_through: 0,
@@ -226,6 +227,8 @@ pub(super) fn fresh(
         archived: false,
         name: None,
         tracked: true,
+        backed_up_ms: 0,
+        born_as: None,
     }
 }
 

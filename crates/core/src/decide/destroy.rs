@@ -64,7 +64,7 @@ pub fn decide<F: Facts>(
     let mut record = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&record) };
 
     let mut writes = freed(&mut record, |name| facts.get(name))?;
-    let last = record.current.get();
+    let last = record.newest.get();
     let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
     for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
         let name = RecordName::KeyVersion((key, version));

@@ -16,6 +16,7 @@ pub mod tally;
 mod alias_create;
 mod alias_delete;
 mod archive;
+mod backup;
 mod cancel_deletion;
 mod create;
 mod create_many;
@@ -41,13 +42,14 @@ use thiserror::Error;
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
 pub use self::archive::{Archive, Recover};
+pub use self::backup::{BACKUP_VERSIONS_MAX, MarkBackedUp, Restore, is_whole};
 pub use self::cancel_deletion::CancelDeletion;
 pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
 pub use self::export::{MarkExported, export, may_leave};
-pub use self::import::{DeleteMaterial, ImportMaterial, TokenFor, may_import};
+pub use self::import::{DeleteMaterial, ImportInto, ImportMaterial, TokenFor, may_import};
 pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
@@ -319,9 +321,35 @@ pub enum Refusal {
         "the material of key {0} was made here; only a key that was created with the origin \"external\" takes yours"
     )]
     NotExternal(KeyId),
-    /// Imported material is not rotated.
-    #[error("key {0} has imported material, which is not rotated; create another key, and import into that")]
+    /// Imported material is not rotated unasked.
+    #[error(
+        "key {0} has imported material: it is rotated when you ask for it, to a version that you have imported before"
+    )]
     NotRotated(KeyId),
+    /// There is no imported version to rotate to.
+    #[error(
+        "key {0} has imported material, and no version that waits for a rotation; import one as a new version first"
+    )]
+    NothingToRotateTo(KeyId),
+    /// The version waits for a rotation.
+    #[error("version {1} of key {0} waits for a rotation; rotate the key, which makes it the current one")]
+    PendingRotation(KeyId, KeyVersion),
+    /// The key has too many versions for a backup.
+    #[error("key {0} has {1} versions; a backup holds {BACKUP_VERSIONS_MAX} at most; make a new key, and protect anew")]
+    BackupVersions(KeyId, KeyVersion),
+    /// What the key made names its id, and that is taken.
+    #[error(
+        "key {0} is here, or is being destroyed; what it made names its id, so that it is restored only where that is free"
+    )]
+    RestoreTaken(KeyId),
+    /// The backup is of another cluster.
+    #[error("the backup comes from another quorate (its lineage differs); restore it where it was made")]
+    BackupForeign,
+    /// The backup does not open.
+    #[error(
+        "the backup does not open: give it whole and unchanged; or the key that backups are made with was rolled since"
+    )]
+    BackupNotOpened,
     /// The import token is too old.
     #[error("the import token expired on {}; get new parameters, and wrap the key anew", crate::time::utc(*at_ms))]
     TokenExpired {
@@ -403,6 +431,7 @@ impl Refusal {
             | Self::MaterialMissing(_)
             | Self::NotExternal(_)
             | Self::NotRotated(_)
+            | Self::NothingToRotateTo(_)
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),
@@ -411,6 +440,8 @@ impl Refusal {
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
             Self::ExportableRaised { .. } => Some(Part::Exportable),
             Self::WrongMaterial(..) => Some(Part::Material),
+            Self::BackupVersions(..) | Self::RestoreTaken(_) => Some(Part::Key),
+            Self::BackupForeign | Self::BackupNotOpened => Some(Part::Backup),
             Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
             Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),
@@ -422,6 +453,7 @@ impl Refusal {
             | Self::VersionState(..)
             | Self::NotYet { .. }
             | Self::Retired { .. }
+            | Self::PendingRotation(..)
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,

@@ -42,7 +42,7 @@ impl Decide for Purge {
         let answer = key.id;
         let mut writes = freed(&mut key, |name| at.get(name))?;
         // The bytes go with this change: nearly all keys have fewer versions.
-        let until = key.current.get().min(VERSIONS_PER_STEP);
+        let until = key.newest.get().min(VERSIONS_PER_STEP);
         for version in (1..=until).filter_map(KeyVersion::new) {
             if at.get::<KeyVersionRecord>((key.id, version))?.is_some() {
                 writes.push(Write::Delete(RecordName::KeyVersion((key.id, version))));

@@ -1,5 +1,6 @@
 //! Change one version of a key: its dates, whether it may be used; activate, deactivate, destroy it.
 
+use super::import::recount;
 use super::{Change, Decide, Refusal, Write, touch, version};
 use crate::access::Access;
 use crate::action::Action;
@@ -66,6 +67,9 @@ impl UpdateVersion {
             ..before
         };
         let state = head.life.state(key.has_retired(head.version), now);
+        if dates.activation != before.activation {
+            not_pending(key, head)?;
+        }
         if dates.activation != before.activation && state != VersionState::PreActive {
             return Err(Refusal::VersionState(key.id, head.version, Row::Update, state));
         }
@@ -135,11 +139,17 @@ impl Decide for Activate {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
         let key = at.key(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::Activate, &key, self.version)?);
+        not_pending(&key, &head)?;
         let now_ms = at.time().stamp_ms();
         head.life.dates.activation = now_ms;
         head.life.updated_ms = head.life.updated_ms.max(now_ms);
         Ok(changed(&key, head, at.time(), true))
     }
+}
+
+/// What waits for a rotation is activated by that.
+fn not_pending(key: &KeyRecord, head: &KeyVersionRecord) -> Result<(), Refusal> {
+    if head.version > key.current { Err(Refusal::PendingRotation(key.id, head.version)) } else { Ok(()) }
 }
 
 /// Why a version is revoked (KMIP 2.1 §11.48).
@@ -234,10 +244,9 @@ impl Decide for DestroyVersion {
             return Err(Refusal::PurgeProtected(key.id).into());
         }
         head.life.dates.destroyed = at.time().stamp_ms();
-        // What is destroyed is not missed any more.
-        let mut key = KeyRecord::clone(&key);
-        key.imported = key.imported.map(|imported| imported.with(head.has_material, 0));
         head.has_material = false;
+        let mut key = KeyRecord::clone(&key);
+        recount(&mut key, &head, |version| at.get::<KeyVersionRecord>((head.key, version)))?;
         let mut change = changed(&key, head, at.time(), false);
         if at.get::<AllowanceRecord>((key.id, self.version))?.is_some() {
             change.writes.push(Write::Delete(RecordName::Allowance((key.id, self.version))));

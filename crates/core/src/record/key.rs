@@ -21,7 +21,8 @@ use crate::time::Time;
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
-///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 16 name as written, 17 untracked (1 byte, 1)
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 10 newest (u32, above current), 11 backed up (u64),
+///     12 born as (16), 16 name as written, 17 untracked (1 byte, 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -39,6 +40,8 @@ pub struct KeyRecord {
     pub birth: [u8; 16],
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// The last version there is. One above the current is of an imported key, and waits for the rotation that makes it current.
+    pub newest: KeyVersion,
     /// Versions before this one protect nothing any more: a newer one took their place.
     pub protect_floor: KeyVersion,
     /// Versions before this one process nothing any more, either. Not above the one before.
@@ -67,6 +70,10 @@ pub struct KeyRecord {
     pub exportable: Exportable,
     /// Whether it is put away: found and described, and used again once somebody gets it back.
     pub archived: bool,
+    /// When a backup of it was made last (display time, ms since 1970); 0 = never. Whoever has that can bring back what it held.
+    pub backed_up_ms: u64,
+    /// What its id was when it was first made, if it was restored under another: material ids are made with it.
+    pub born_as: Option<KeyId>,
     /// The name that it has for life, as it was written: in the space of its class.
     pub name: Option<ObjectName>,
     /// Whether it is written down when it was used last.
@@ -89,7 +96,15 @@ impl KeyRecord {
     }
     /// Whether there is, or was, such a version.
     pub fn has(&self, version: KeyVersion) -> bool {
-        version <= self.current
+        version <= self.newest
+    }
+    /// The id that the ids of its material are made with.
+    pub fn birth_id(&self) -> KeyId {
+        self.born_as.unwrap_or(self.id)
+    }
+    /// The version that waits for the next rotation, if one does.
+    pub fn pending(&self) -> Option<KeyVersion> {
+        (self.newest > self.current).then_some(self.newest)
     }
     /// What it is.
     pub const fn class(&self) -> Class {
@@ -119,6 +134,9 @@ const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
 const ARCHIVED: u8 = 8;
 const PROCESS_FLOOR: u8 = 9;
+const NEWEST: u8 = 10;
+const BACKED_UP: u8 = 11;
+const BORN_AS: u8 = 12;
 const NAME: u8 = 16;
 const UNTRACKED: u8 = 17;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
@@ -172,6 +190,9 @@ impl Kind for KeyRecord {
             .field(EXPORTABLE, self.exportable.encode())
             .field(ARCHIVED, flag(self.archived))
             .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
+            .field(NEWEST, above(self.newest, self.current))
+            .field(BACKED_UP, moment(self.backed_up_ms))
+            .field(BORN_AS, self.born_as.map_or(Vec::new(), |id| id.0.into()))
             .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
             .field(UNTRACKED, flag(!self.tracked))
             .write(fixed)
@@ -213,6 +234,9 @@ impl Kind for KeyRecord {
             "" => None,
             name => Some(name.parse().map_err(|_| BAD)?),
         };
+        let newest = read_above(fields.take(NEWEST), current)?;
+        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
+        let born_as = read_id(fields.take(BORN_AS))?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -222,6 +246,7 @@ impl Kind for KeyRecord {
             usage,
             birth,
             current,
+            newest,
             protect_floor,
             process_floor,
             destroyed_through,
@@ -238,6 +263,8 @@ impl Kind for KeyRecord {
             archived,
             name,
             tracked,
+            backed_up_ms,
+            born_as,
         })
     }
 }
@@ -267,6 +294,27 @@ fn is_set(field: &[u8]) -> Result<bool, Malformed> {
         [] => Ok(false),
         [1] => Ok(true),
         _ => Err(Malformed(KeyRecord::WHAT)),
+    }
+}
+
+/// When something happened, ms since 1970, if it did.
+fn moment(at_ms: u64) -> Vec<u8> {
+    if at_ms == 0 { Vec::new() } else { at_ms.to_be_bytes().into() }
+}
+
+fn read_moment(field: &[u8]) -> Result<u64, Malformed> {
+    match field.try_into().map(u64::from_be_bytes) {
+        Ok(at_ms) if at_ms != 0 => Ok(at_ms),
+        Err(_) if field.is_empty() => Ok(0),
+        _ => Err(Malformed(KeyRecord::WHAT)),
+    }
+}
+
+fn read_id(field: &[u8]) -> Result<Option<KeyId>, Malformed> {
+    match field.try_into() {
+        Ok(id) => Ok(Some(KeyId(id))),
+        Err(_) if field.is_empty() => Ok(None),
+        Err(_) => Err(Malformed(KeyRecord::WHAT)),
     }
 }
 

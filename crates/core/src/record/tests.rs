@@ -113,11 +113,18 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
-    let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
+    let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, Option<[u8; 16]>)>());
     let kind = (spec, usages(), tags(), rotation, any::<[bool; 3]>(), material);
     (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
         |(id, state, (current, protect_floor, process_floor), numbers, kind, description, (aliases, name))| {
-            let (spec, usage, tags, rotation, [purge_protected, archived, tracked], (imported, exportable)) = kind;
+            let (
+                spec,
+                usage,
+                tags,
+                rotation,
+                [purge_protected, archived, tracked],
+                (imported, exportable, (backed_up_ms, born_as)),
+            ) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -127,6 +134,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 usage,
                 birth,
                 current,
+                newest: current.max(process_floor),
                 protect_floor,
                 process_floor,
                 destroyed_through,
@@ -143,6 +151,8 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 archived,
                 name,
                 tracked,
+                backed_up_ms,
+                born_as: born_as.map(KeyId),
             }
         },
     )
@@ -255,6 +265,7 @@ fn a_key_record_to_the_byte() {
         usage: Purpose::Encrypt.usages(),
         birth: [9; 16],
         current: KeyVersion::new(3).unwrap(),
+        newest: KeyVersion::new(4).unwrap(),
         protect_floor: KeyVersion::new(2).unwrap(),
         process_floor: KeyVersion::new(2).unwrap(),
         destroyed_through: 0,
@@ -271,6 +282,8 @@ fn a_key_record_to_the_byte() {
         archived: true,
         name: Some("Nm".parse().unwrap()),
         tracked: false,
+        backed_up_ms: 7,
+        born_as: Some(KeyId([2; 16])),
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -281,7 +294,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 11, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 14, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -289,13 +302,17 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
     expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
+    expected.extend_from_slice(&[10, 0, 0, 0, 4, 0, 0, 0, 4]);
+    expected.extend_from_slice(&[11, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7]);
+    expected.extend_from_slice(&[12, 0, 0, 0, 16]);
+    expected.extend_from_slice(&[2; 16]);
     expected.extend_from_slice(&[16, 0, 0, 0, 2, b'N', b'm']);
     expected.extend_from_slice(&[17, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, imported, process_floor) = (None, None, KeyVersion::FIRST);
+    let (rotation, imported, process_floor, newest) = (None, None, KeyVersion::FIRST, record.current);
     let (description, aliases, tags, exportable, purge_protected, archived) = Default::default();
     let plain = KeyRecord {
         description,
@@ -309,6 +326,9 @@ fn a_key_record_to_the_byte() {
         process_floor,
         name: None,
         tracked: true,
+        newest,
+        backed_up_ms: 0,
+        born_as: None,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);
@@ -320,8 +340,9 @@ fn a_key_record_to_the_byte() {
     let spec = 1 + 4 + 1 + 8 + 8;
     assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
     // What says what is so anyway is not said.
-    let floor_of_one = &[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1];
-    assert_eq!(Record::decode(&name, &with(floor_of_one)), Err(Malformed("key record").into()));
+    for said in [&[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1], &[0, 1, 10, 0, 0, 0, 4, 0, 0, 0, 3]] {
+        assert_eq!(Record::decode(&name, &with(said)), Err(Malformed("key record").into()));
+    }
     for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }

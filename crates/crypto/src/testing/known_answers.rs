@@ -242,6 +242,13 @@ fn keyring() {
     let entropy = v.entropy("entropy");
     assert_eq!(read.seal(&root, &ctx, &entropy), boxed);
     entropy.done();
+    let case = v.at("backup");
+    let (key, plaintext, backup) =
+        (KeyId(case.at("key").array()), case.at("plaintext").bytes(), case.at("bytes").bytes());
+    assert_eq!(*read.open_backup(&Backup::parse(&backup).unwrap()).unwrap(), plaintext);
+    let entropy = case.entropy("entropy");
+    assert_eq!(read.seal_backup(v.lineage(), key, &plaintext, &entropy), backup);
+    entropy.done();
 }
 
 #[test]

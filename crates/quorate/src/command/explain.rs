@@ -160,7 +160,7 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "UNSUPPORTED",
-        "keys of that origin don't do this: imported material is not rotated, and what was made here is not imported",
+        "keys of that origin don't do this: imported material is not rotated unasked, and what was made here is not imported",
         "create another key for this",
     ),
     code(
@@ -190,8 +190,8 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "WRONG_LINEAGE",
-        "the ciphertext was made by another cluster, or before this one was put back to an earlier state",
-        "check QUORATE_ADDR; a ciphertext of another cluster is decrypted there",
+        "the ciphertext, or the backup, was made by another cluster, or before this one was put back to an earlier state",
+        "check QUORATE_ADDR; what another cluster made is opened there",
     ),
     code(
         "UNKNOWN_KEY",
@@ -200,7 +200,7 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "TAMPERED",
-        "the ciphertext or the associated data are not what was encrypted; which of them can't be told",
+        "the ciphertext or the associated data are not what was encrypted, which of them can't be told; or a backup is not whole",
         "give the whole of it and every --aad that it was made with; of a rotated key whose ciphertexts name no version, --version N",
     ),
     code("SHARE_REFUSED", "the node did not take the share; the others that were entered still count", ""),

@@ -1,12 +1,14 @@
 //! `quorate keys …`: the life of keys.
 
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    LastUseResponse, ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag,
-    TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
+    LastUseResponse, ListKeysRequest, RestoreKeyRequest, RotateKeyRequest, ScheduleKeyDeletionRequest,
+    SetKeyRotationRequest, Tag, TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
 use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
@@ -14,11 +16,14 @@ use quorate_core::request::{
     ObjectName, PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
 use quorate_core::time::DAY_MS;
+use quorate_crypto::BACKUP_LEN_MAX;
 use serde_json::{Value, json};
 
 use self::material::OfMaterial;
 use self::versions::{OfVersions, state_word};
+use super::crypt::{Out, raw_or_json, refuse_terminal};
 use super::failure::{CommandResult, Doing, Failure};
+use super::files;
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
 
@@ -130,6 +135,8 @@ enum Action {
   quorate keys recover payments")]
     Recover(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
+    ///
+    /// Of a key whose material is imported it is the one that `quorate keys import --new-version` brought.
     #[command(after_help = "Examples:
   quorate keys rotate payments")]
     Rotate {
@@ -215,6 +222,35 @@ Examples:
   quorate keys schedule-deletion payments
   quorate keys purge payments")]
     Purge(Which),
+    /// Write a backup of a key, which this cluster alone can read; rights and names are not in it
+    ///
+    /// It outlives the key: whoever has it, and administers this cluster, can bring back what it holds, also after the key was
+    /// destroyed. `quorate keys describe` shows when the last one was made.
+    #[command(after_help = "Examples:
+  quorate keys backup payments --out payments.backup
+  quorate keys restore --in payments.backup")]
+    Backup {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Bring a key back from its backup: disabled, and without names
+    ///
+    /// It gets the id that it had if that is free, else a new one. A key whose ciphertexts name it (aes-256 unless you chose a mode)
+    /// is restored only under its own id.
+    #[command(after_help = "Examples:
+  quorate keys restore --in payments.backup
+  quorate keys enable KEY
+  quorate alias create payments KEY")]
+    Restore {
+        /// The backup [default: standard input]
+        #[arg(long = "in", value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, restores only once
+        #[arg(long, value_name = "UUID")]
+        token: Option<uuid::Uuid>,
+    },
     /// Rotate a key every so often, without being asked; only of a key whose ciphertexts name their version
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
@@ -401,6 +437,17 @@ impl Keys {
                     output::fields([("key", purged.as_str()), ("state", "destroyed")])
                 });
             }
+            Action::Backup { which, out } => {
+                refuse_terminal(shared, out.path(), "")?;
+                let made = client.backup_key(which.request()).await.doing("back the key up")?;
+                let meta = json!({ "key_id": made.key_id, "versions": made.versions });
+                return raw_or_json(shared, &out, 0o600, "backup", &made.backup, meta);
+            }
+            Action::Restore { input, token: t } => {
+                let mut backup = files::read_input(input.as_deref(), BACKUP_LEN_MAX, "no backup is so long")?;
+                let request = RestoreKeyRequest { backup: std::mem::take(&mut *backup).into(), token: token(t) };
+                client.restore_key(request).await.doing("restore the key")?
+            }
             Action::SetRotation { which, days, .. } => {
                 let request = SetKeyRotationRequest { key: which.key, days: days.unwrap_or(0), dev_seconds: 0 };
                 client.set_key_rotation(request).await.doing("set the key's rotation")?
@@ -496,6 +543,10 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
             ("version", format!("{}, {}", key.current_version, state_word(key.current_version_state()))),
+            (
+                "version to rotate to",
+                if key.newest_version > key.current_version { key.newest_version.to_string() } else { String::new() },
+            ),
             ("algorithms", versions::algorithms(&key.algorithms)),
             ("encrypts from version", floor(key.min_encryption_version)),
             ("decrypts from version", floor(key.min_decryption_version)),
@@ -511,6 +562,8 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("exportable", key.exportable.clone()),
             ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
             ("usage tracking", if key.untracked { "off" } else { "" }.to_owned()),
+            ("backed up", output::date(key.backed_up_ms)),
+            ("restored from", key.restored_from.clone()),
             ("destroyed on", output::date(key.deletion_ms)),
         ])
     })
@@ -551,6 +604,7 @@ fn to_json(key: &Key) -> Value {
         "current_version_state": state_word(key.current_version_state()),
         "algorithms": key.algorithms,
         "default_algorithm": key.algorithms.first(),
+        "newest_version": key.newest_version,
         "min_encryption_version": key.min_encryption_version,
         "min_decryption_version": key.min_decryption_version,
         "name": output::text(&key.name),
@@ -569,6 +623,8 @@ fn to_json(key: &Key) -> Value {
         "gcm_uses": key.gcm_uses,
         "gcm_uses_max": key.gcm_uses.map(|_| GCM_USES_MAX),
         "usage_tracking": !key.untracked,
+        "backed_up_at": output::moment(key.backed_up_ms),
+        "restored_from": output::text(&key.restored_from),
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })

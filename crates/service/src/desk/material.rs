@@ -49,9 +49,9 @@ impl Kms {
     async fn unwrap_and_put(&self, call: &Call, request: Import) -> Result<VersionView, Error> {
         let (key, expires_ms) = (request.key.clone(), request.expires_ms);
         let made = self.use_facts(call, UnwrapMaterial::new(request)).await?;
-        let (version, token, material_id) = (made.version, made.token, made.material_id);
-        let change = ImportMaterial { key, version, token, material_id, expires_ms };
-        self.change(call, &change, Secrets::imported(&made.material)).await
+        let (into, token, material_id) = (made.into, made.token, made.material_id);
+        let change = ImportMaterial { key, into, token, material_id, expires_ms };
+        self.change(call, &change, Secrets::of_keys(std::slice::from_ref(&made.material))).await
     }
 
     /// Gives out the material of a key, wrapped or as it is.

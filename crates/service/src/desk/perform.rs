@@ -109,9 +109,14 @@ impl Kms {
         self.metered(call, request.action(), self.use_facts(call, request)).await
     }
 
-    pub(super) async fn use_facts<U: Use>(&self, call: &Call, mut request: U) -> Result<U::Answer, Error> {
+    /// What uses work with.
+    pub(super) fn tools(&self) -> Tools {
         let (barrier, entropy) = (self.records.barrier.clone(), self.records.world.entropy.clone());
-        let tools = Tools { lineage: barrier.lineage(), entropy, barrier };
+        Tools { lineage: barrier.lineage(), entropy, barrier }
+    }
+
+    pub(super) async fn use_facts<U: Use>(&self, call: &Call, mut request: U) -> Result<U::Answer, Error> {
+        let tools = self.tools();
         request.check(&tools)?;
         let mut began = self.records.world.boot_clock.now();
         // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.

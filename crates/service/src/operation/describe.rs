@@ -81,7 +81,7 @@ impl Use for ListVersions {
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Versions, F::Error> {
         let key = at.key(&self.key)?;
         let below = self.before.map_or(u32::MAX, |before| before.get() - 1);
-        let last = key.current.get().min(below);
+        let last = key.newest.get().min(below);
         let first = last.saturating_sub(self.len.get().min(Self::LEN_MAX) as u32) + 1;
         let mut versions = Vec::new();
         for number in (first..=last).rev().filter_map(KeyVersion::new) {

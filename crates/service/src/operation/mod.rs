@@ -1,6 +1,7 @@
 //! What is done with keys and changes nothing, a file for each verb. Changes are `core::decide`'s.
 
 mod agree;
+mod backup;
 mod data_key;
 mod decrypt;
 mod derive;
@@ -20,6 +21,8 @@ mod sign;
 mod wrap;
 
 pub use self::agree::{Agree, Decapsulate, Encapsulate, Encapsulated, Shared};
+pub use self::backup::{BackUp, BackedUp, RestoreKey};
+pub(crate) use self::backup::{OpenBackup, ReadWhole};
 pub use self::data_key::{DataKey, DataKeyPair, GenerateDataKey, GenerateDataKeyPair};
 pub use self::decrypt::{Decrypt, Given, Plaintext};
 pub use self::derive::{DeriveKey, Derived, MakeDigest};

@@ -150,7 +150,11 @@ impl Barrier {
                 }
                 Write::CreateWith(Record::KeyVersion(head), _) | Write::UpdateWith(Record::KeyVersion(head), _) => {
                     let placed = placed.as_ref().ok_or(Error::Internal("a version is made without material"))?;
-                    let material_id = keyring.material_id(head.key, placed.secret);
+                    // What is imported or restored has one already.
+                    let material_id = match head.material_id {
+                        id if id == [0; 32] => keyring.material_id(head.key, placed.secret),
+                        id => id,
+                    };
                     &KeyVersionRecord { material_id, public: placed.public.to_vec(), ..head.clone() }.into()
                 }
                 Write::Create(record)
@@ -184,7 +188,7 @@ impl Barrier {
 }
 
 /// A record's body, with the secret at its end; a version whose material is gone says so by an empty one.
-fn body(record: &Record, level: Level, secret: Option<&SecretBytes>) -> SecretBytes {
+pub fn body(record: &Record, level: Level, secret: Option<&SecretBytes>) -> SecretBytes {
     const NONE: &[u8] = &[];
     let secret = match (secret, record) {
         (Some(secret), _) => Some(&secret[..]),

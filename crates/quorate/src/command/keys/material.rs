@@ -53,13 +53,14 @@ pub(super) enum OfMaterial {
     },
     /// Import a key's material: from a file, wrapped here, or as you have wrapped it
     ///
-    /// A key takes the same material again, after it was deleted or its time was over, and no other.
+    /// A version takes the same material again, after it was deleted or its time was over, and no other.
     #[command(after_help = "Examples:
   openssl rand -out key.bin 32
   quorate keys create --alias mine --origin external
   quorate keys import mine --in key.bin
   quorate keys create --alias release --spec p-256 --origin external
   quorate keys import release --in private.pem --expires 2027-12-31
+  quorate keys import mine --in next.bin --new-version  and `quorate keys rotate mine` on the day
   quorate keys import mine --token token --wrapped wrapped --algorithm rsa-aes-kwp-sha256")]
     Import {
         #[command(flatten)]
@@ -69,6 +70,12 @@ pub(super) enum OfMaterial {
         /// By which algorithm it is wrapped [default: rsa-aes-kwp-sha256]
         #[arg(long, value_name = "ALGORITHM", value_parser = ["rsa-aes-kwp-sha256", "rsa-aes-kwp-sha1", "rsa-oaep-sha256", "rsa-oaep-sha1"])]
         algorithm: Option<String>,
+        /// Into which version, which takes only what it had before [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+        /// Into a new version, which waits until the key is rotated
+        #[arg(long, conflicts_with = "version")]
+        new_version: bool,
         /// When it is erased; none = never [default: as the material that is there, else never]
         #[arg(long, value_name = "DATE", value_parser = words::date)]
         expires: Option<u64>,
@@ -136,7 +143,7 @@ impl OfMaterial {
                 let made = client.get_import_parameters(request).await.doing("make import parameters")?;
                 return parameters(shared, &made, public_key.as_deref(), token.as_deref());
             }
-            Self::Import { which, from, algorithm, expires } => {
+            Self::Import { which, from, algorithm, version, new_version, expires } => {
                 let by = algorithm.unwrap_or_else(|| WRAPPING.as_str().to_owned());
                 let (token, wrapped) = match from {
                     From { wrapped: Some(wrapped), token: Some(token), .. } => {
@@ -154,8 +161,15 @@ impl OfMaterial {
                         (made.token.clone(), wrap(&made, &by, &key)?.into())
                     }
                 };
-                let request =
-                    ImportMaterialRequest { key: which.key, token, wrapped, algorithm: by, expires_ms: expires };
+                let request = ImportMaterialRequest {
+                    key: which.key,
+                    token,
+                    wrapped,
+                    algorithm: by,
+                    expires_ms: expires,
+                    version: version.unwrap_or(0),
+                    new_version,
+                };
                 client.import_material(request).await.doing("import the key's material")?
             }
             Self::DeleteMaterial { which, version } => {

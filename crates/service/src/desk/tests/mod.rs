@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
 mod allowance;
+mod backup;
 mod changes;
 mod floors;
 mod import;
@@ -12,6 +13,7 @@ mod last_use;
 mod level;
 mod names;
 mod refusals;
+mod rotation_sets;
 mod states;
 mod time;
 mod told;
