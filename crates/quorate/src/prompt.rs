@@ -170,7 +170,8 @@ fn read_lines(
         text.push_str(line);
         let is_empty = line.trim().is_empty();
         let missing = if is_empty { Some(String::new()) } else { missing(&text) };
-        let Some(missing) = missing.filter(|_| !ended && !(is_empty && was_empty)) else { return Ok(text) };
+        let is_over = ended || (is_empty && was_empty);
+        let (false, Some(missing)) = (is_over, missing) else { return Ok(text) };
         was_empty = is_empty;
         text.push('\n');
         next_line(&missing);
