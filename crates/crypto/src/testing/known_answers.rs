@@ -124,7 +124,7 @@ fn fields_kdf_and_boxes() {
         assert_eq!(*opened, pt);
     }
     use Purpose::*;
-    let purposes = [UnsealKey, RootKey, EpochKey, NameKey, IdKey, AnchorSeed, QuorumX25519, AuditX25519];
+    let purposes = [UnsealKey, RootKey, EpochKey, NameKey, IdKey, AnchorSeed, BackupKey, QuorumX25519, AuditX25519];
     assert_eq!(v.at("root_gen").list().count(), purposes.len());
     for (case, purpose) in v.at("root_gen").list().zip(purposes) {
         assert_eq!(case.at("purpose").text(), purpose.as_str());
