@@ -5,7 +5,7 @@ use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
 use crate::name::Named;
 use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Rotation};
-use crate::request::{AliasName, Description, ObjectName, Tags};
+use crate::request::{AliasName, ContentType, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// A key, its material apart.
@@ -107,6 +107,8 @@ pub struct VersionView {
     pub has_material: bool,
     /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
     pub first_exported_ms: u64,
+    /// What kind of content it is; of secrets.
+    pub content_type: ContentType,
 }
 
 impl VersionView {
@@ -126,6 +128,7 @@ impl VersionView {
             material_id: head.material_id,
             has_material: head.has_material,
             first_exported_ms: head.first_exported_ms,
+            content_type: head.content_type.clone(),
         }
     }
 
@@ -139,6 +142,15 @@ impl VersionView {
         }
         there
     }
+}
+
+/// A secret, and a version of it; their values apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecretView {
+    /// The secret.
+    pub secret: KeyView,
+    /// The version that was asked for.
+    pub version: VersionView,
 }
 
 /// An alias of a key.

@@ -33,14 +33,19 @@ pub(crate) fn context(pairs: Vec<v1::AssociatedData>) -> Result<EncryptionContex
     EncryptionContext::new(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()).map_err(refused)
 }
 
-pub(crate) fn key(view: KeyView) -> v1::Key {
-    let (state, deletion_ms) = match view.state {
+/// The state of an object, and the day it is destroyed.
+pub(crate) fn state(state: KeyState) -> (v1::KeyState, u64) {
+    match state {
         KeyState::Enabled => (v1::KeyState::Enabled, 0),
         KeyState::Disabled => (v1::KeyState::Disabled, 0),
         KeyState::PendingDeletion { at_ms, .. } => (v1::KeyState::PendingDeletion, at_ms),
         // The desk does not find destroyed keys; the protocol has no word for them.
         KeyState::Destroyed => (v1::KeyState::Unspecified, 0),
-    };
+    }
+}
+
+pub(crate) fn key(view: KeyView) -> v1::Key {
+    let (state, deletion_ms) = state(view.state);
     v1::Key {
         key_id: view.id.to_string(),
         state: state.into(),
@@ -61,8 +66,12 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         material_missing: view.imported.is_some_and(|imported| imported.missing > 0),
         material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
-        tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
+        tags: tags_of(&view.tags),
     }
+}
+
+pub(crate) fn tags_of(tags: &Tags) -> Vec<v1::Tag> {
+    tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect()
 }
 
 /// Where material comes from.
@@ -108,20 +117,23 @@ pub(crate) fn usage(usages: Usages) -> Vec<String> {
     usages.iter().map(|usage| usage.as_str().to_owned()).collect()
 }
 
-fn version(view: VersionView) -> v1::Version {
-    let state = match view.state {
+pub(crate) fn version_state(state: VersionState) -> v1::VersionState {
+    match state {
         VersionState::PreActive => v1::VersionState::PreActive,
         VersionState::Active => v1::VersionState::Active,
         VersionState::Deactivated => v1::VersionState::Deactivated,
         VersionState::Compromised => v1::VersionState::Compromised,
         VersionState::Destroyed => v1::VersionState::Destroyed,
         VersionState::DestroyedCompromised => v1::VersionState::DestroyedCompromised,
-    };
+    }
+}
+
+fn version(view: VersionView) -> v1::Version {
     let algorithms = view.algorithms();
     let dates = view.dates;
     v1::Version {
         version: view.version.get(),
-        state: state.into(),
+        state: version_state(view.state).into(),
         enabled: view.enabled,
         spec: view.spec.as_str().to_owned(),
         usage: usage(view.ops),
@@ -186,9 +198,9 @@ pub(crate) fn tags(tags: Vec<v1::Tag>) -> Result<Tags, Status> {
 }
 
 /// The states that a list is of; none named = any.
-fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
+pub(crate) fn states(asked: &[i32]) -> Result<KeyStates, Status> {
     let mut states = KeyStates::default();
-    for state in &asked.states {
+    for state in asked {
         match v1::KeyState::try_from(*state) {
             Ok(v1::KeyState::Enabled) => states.enabled = true,
             Ok(v1::KeyState::Disabled) => states.disabled = true,
@@ -199,13 +211,13 @@ fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
             }
         }
     }
-    Ok(if asked.states.is_empty() { KeyStates::ANY } else { states })
+    Ok(if asked.is_empty() { KeyStates::ANY } else { states })
 }
 
 /// Which keys a list is of.
 pub(crate) fn filter(asked: &mut v1::ListKeysRequest) -> Result<KeyFilter, Status> {
     let specs = asked.specs.iter().map(|spec| parse(spec)).collect::<Result<_, _>>()?;
-    Ok(KeyFilter { states: states(asked)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
+    Ok(KeyFilter { states: states(&asked.states)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
 }
 
 pub(crate) fn key_response(view: KeyView) -> Response<v1::KeyResponse> {

@@ -5,7 +5,7 @@ use crate::access::Access;
 use crate::facts::Basis;
 use crate::id::KeyId;
 use crate::record::{IdempotencyRecord, KeyRecord};
-use crate::request::{KeyHandle, Token};
+use crate::request::Token;
 use crate::seam::NewIds;
 use crate::time::Time;
 
@@ -55,7 +55,7 @@ pub fn decide<D: Decide, F: Basis>(
         if earlier.request_hash != filed.request_hash {
             return at.refuse(Refusal::TokenReused);
         }
-        let key = at.key(&KeyHandle::Id(earlier.key))?;
+        let key = at.by_id(earlier.key)?;
         return Ok(Change::none((filed.answer)(&key)));
     }
     let mut change = request.decide(at, ids)?;

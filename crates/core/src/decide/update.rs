@@ -29,7 +29,7 @@ impl Decide for Update {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let described = KeyRecord { description: self.description.clone(), ..KeyRecord::clone(&key) };
         Ok(updated(&key, described, at.time()))
@@ -55,7 +55,7 @@ impl Decide for Tag {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let tags = key.tags.with(&self.tags).map_err(Refusal::Invalid)?;
         Ok(updated(&key, KeyRecord { tags, ..KeyRecord::clone(&key) }, at.time()))
@@ -81,7 +81,7 @@ impl Decide for Untag {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let tags = key.tags.without(&self.names);
         Ok(updated(&key, KeyRecord { tags, ..KeyRecord::clone(&key) }, at.time()))

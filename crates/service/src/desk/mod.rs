@@ -9,6 +9,7 @@ mod commit;
 mod material;
 mod page;
 mod perform;
+mod secret;
 mod stock;
 
 #[cfg(test)]

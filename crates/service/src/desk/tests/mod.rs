@@ -9,6 +9,7 @@ mod kinds;
 mod level;
 mod names;
 mod refusals;
+mod secrets;
 mod states;
 mod time;
 pub(crate) mod verbs;
