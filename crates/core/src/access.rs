@@ -4,6 +4,7 @@
 //! right that is taken away counts from the same index as the change that took it.
 
 mod material;
+mod secret;
 
 use std::net::SocketAddr;
 
@@ -179,11 +180,39 @@ impl<'a, F: Facts> Access<'a, F> {
     /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
     ///
     /// # Errors
-    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle.
+    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle;
+    /// [`Refusal::WrongKind`], if it is a secret.
     pub fn key(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
+        self.of_class(Class::Key, handle)
+    }
+
+    /// The object that `handle` names, of the class that it says, for what is done with keys and secrets alike.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    pub fn object(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
+        self.of_class(handle.class(), handle)
+    }
+
+    /// The object of that id, whatever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::KeyNotFound`].
+    pub(crate) fn by_id(&mut self, id: KeyId) -> Result<Of<KeyRecord>, F::Error> {
+        match self.live(id)? {
+            Some(object) => self.grant(object),
+            None => self.refuse(Refusal::KeyNotFound(KeyHandle::Id(id))),
+        }
+    }
+
+    fn of_class(&mut self, class: Class, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
         let id = self.id(handle)?;
         match self.live(id)? {
-            Some(key) => self.grant(key),
+            Some(object) if object.class() == class => self.grant(object),
+            Some(object) => {
+                self.judge(Resource::Key(&object))?;
+                Err(Refusal::WrongKind { id, is: object.class(), wanted: class }.into())
+            }
             None => self.refuse(Refusal::KeyNotFound(handle.clone())),
         }
     }
@@ -193,7 +222,7 @@ impl<'a, F: Facts> Access<'a, F> {
         let name = match handle {
             KeyHandle::Id(id) => return Ok(*id),
             KeyHandle::Alias(name) => FoldedName::alias(name),
-            KeyHandle::Key(name) => FoldedName::object(Class::Key, name),
+            KeyHandle::Key(name) | KeyHandle::Secret(name) => FoldedName::object(handle.class(), name),
         };
         match self.facts.get::<NameRecord>(name)? {
             Some(named) => Ok(named.key),
@@ -384,7 +413,7 @@ impl<F: Materials> Access<'_, F> {
             let named = match handle {
                 KeyHandle::Id(named) => *named,
                 // Who may not use what a name stands for is not told what that is.
-                KeyHandle::Alias(_) | KeyHandle::Key(_) => {
+                KeyHandle::Alias(_) | KeyHandle::Key(_) | KeyHandle::Secret(_) => {
                     let key = self.key(handle)?;
                     let named = key.id;
                     if named == id {
@@ -400,7 +429,8 @@ impl<F: Materials> Access<'_, F> {
         }
         let key = match granted {
             Some(key) => key,
-            None => match self.live(id)? {
+            // No ciphertext is a secret's.
+            None => match self.live(id)?.filter(|key| key.class() == Class::Key) {
                 Some(key) => self.grant(key)?,
                 None => return self.refuse(Refusal::UnknownKey(id)),
             },

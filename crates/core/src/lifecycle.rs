@@ -255,6 +255,8 @@ rows! {
     Protect            [x       x       x        x]         [x         o      x           x           x];
     /// Decrypt, verify, verify a MAC, unwrap, decapsulate.
     Process            [x       x       x        x]         [x         o      o           t           x];
+    /// Read a secret. (Its dates tell, and forbid nothing.)
+    ReadSecret         [x       x       x        x]         [o         o      o           t           x];
     /// The public key.
     PublicKey          [x       x       x        x]         [o         o      o           o           o];
     /// Describe, list.
@@ -266,6 +268,8 @@ rows! {
     Enable             [x       x       o        o]         [o         o      o           o           o];
     /// Rotate.
     Rotate             [x       x       x        x]         [x         o      o           o           x];
+    /// Give a secret another value.
+    AddVersion         [x       o       x        x]         [o         o      o           o           o];
     /// Activate a version.
     Activate           [x       x       x        o]         [o         x      x           x           x];
     /// Deactivate a version.
@@ -336,7 +340,7 @@ impl Row {
     /// # Errors
     /// [`NoWay`].
     pub fn goes_with(self, life: &Life, retired: bool, now: Time) -> Result<Cell, NoWay> {
-        let is_use = matches!(self, Self::Protect | Self::Process);
+        let is_use = matches!(self, Self::Protect | Self::Process | Self::ReadSecret);
         if is_use && !life.enabled {
             return Err(NoWay::VersionDisabled);
         }
@@ -382,11 +386,13 @@ mod tests {
         let table = [
             (Protect, "x x x x x x x x"),
             (Process, "x x x x x o t x"),
+            (ReadSecret, "x x x x o o t x"),
             (PublicKey, "x x x x o o o o"),
             (Describe, "o o o o o o o o"),
             (Update, "x o x o o o o o"),
             (Enable, "x x o o o o o o"),
             (Rotate, "x x x x x o o x"),
+            (AddVersion, "x o x x o o o o"),
             (Activate, "x x x o o x x x"),
             (Deactivate, "x o x o x o o x"),
             (Compromise, "o o x o o o o o"),
@@ -471,6 +477,10 @@ mod tests {
         let off = Life { enabled: false, ..life(active) };
         assert_eq!(Row::Process.goes_with(&off, false, NOW), Err(NoWay::VersionDisabled));
         assert_eq!(Row::PublicKey.goes_with(&off, false, NOW), Ok(Cell::Goes));
+        assert_eq!(Row::ReadSecret.goes_with(&off, false, NOW), Err(NoWay::VersionDisabled));
+        for tells in [nbf, later, exp, Dates::active_from(2000)] {
+            assert_eq!(goes(Row::ReadSecret, tells), Ok(Cell::Goes));
+        }
         let compromised = Dates { compromise: 5, ..active };
         assert_eq!(goes(Row::Process, compromised), Ok(Cell::IfTrusted));
         assert_eq!(goes(Row::Protect, compromised), Err(NoWay::Version(Row::Protect, VersionState::Compromised)));

@@ -64,6 +64,10 @@ parts! {
     Alias: "alias", "the alias";
     /// The name of an object.
     Name: "name", "the name";
+    /// The value of a secret.
+    Value: "value", "the value";
+    /// What kind of content a value is.
+    ContentType: "content-type", "the content type";
     /// The description.
     Description: "description", "the description";
     /// The tags.
@@ -144,6 +148,7 @@ impl Part {
         match self {
             Self::Plaintext => "; encrypt larger data under a data key",
             Self::Input => "; sign its digest",
+            Self::Value => "; encrypt it under a data key, and keep that as the secret",
             _ => "",
         }
     }
@@ -192,6 +197,10 @@ pub const PLAINTEXT_LEN_MAX: usize = 4096;
 pub const INPUT_LEN_MAX: usize = 64 * 1024;
 /// Most uses of one kind with one request.
 pub const MANY_MAX: usize = 500;
+/// Longest value of a secret, in bytes.
+pub const SECRET_LEN_MAX: usize = 32 * 1024;
+/// Longest content type of a secret's value, in characters.
+pub const CONTENT_TYPE_LEN_MAX: usize = 255;
 /// Most keys that whoever decrypts may say he expects.
 pub const EXPECTED_KEYS_MAX: usize = 16;
 /// Longest wrapped key, in bytes: what is wrapped, padded, and an RSA block before it.
@@ -252,6 +261,18 @@ pub enum KeyHandle {
     Alias(AliasName),
     /// By the name that it has for life.
     Key(ObjectName),
+    /// No key, but the secret of that name.
+    Secret(ObjectName),
+}
+
+impl KeyHandle {
+    /// What it names: who has an id alone means a key.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Id(_) | Self::Alias(_) | Self::Key(_) => Class::Key,
+            Self::Secret(_) => Class::Secret,
+        }
+    }
 }
 
 impl FromStr for KeyHandle {
@@ -277,6 +298,7 @@ impl fmt::Display for KeyHandle {
             Self::Id(id) => write!(f, "key {id}"),
             Self::Alias(name) => write!(f, "alias {name}"),
             Self::Key(name) => write!(f, "key named {name}"),
+            Self::Secret(name) => write!(f, "secret {name}"),
         }
     }
 }
@@ -308,6 +330,33 @@ impl FromStr for Description {
             ));
         }
         Ok(Self(s.to_owned()))
+    }
+}
+
+/// What kind of content a secret's value is, in whatever words its owner has for it: at most [`CONTENT_TYPE_LEN_MAX`] characters, no
+/// control characters.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ContentType(String);
+
+impl ContentType {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ContentType {
+    type Err = InvalidRequest;
+    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
+        let len = s.chars().count();
+        let why = if len > CONTENT_TYPE_LEN_MAX {
+            format!("the content type is {len} characters long; at most {CONTENT_TYPE_LEN_MAX} are allowed")
+        } else if s.chars().any(char::is_control) {
+            "the content type has a control character in it; leave it out".to_owned()
+        } else {
+            return Ok(Self(s.to_owned()));
+        };
+        Err(InvalidRequest::wrong(Part::ContentType, why))
     }
 }
 
@@ -506,7 +555,7 @@ impl DeletionWindow {
             _ => Err(InvalidRequest::wrong(
                 Part::Window,
                 format!(
-                    "a key is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days after it was scheduled, not {days}"
+                    "what is deleted is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days later, not {days}"
                 ),
             )),
         }
@@ -718,6 +767,8 @@ mod tests {
         assert!("d".repeat(256).parse::<Description>().is_ok());
         assert!("d".repeat(257).parse::<Description>().is_err());
         assert!("a\nb".parse::<Description>().is_err());
+        assert!("ж".repeat(255).parse::<ContentType>().is_ok() && "x".repeat(256).parse::<ContentType>().is_err());
+        assert_eq!("a\nb".parse::<ContentType>().unwrap_err().part(), Part::ContentType);
         assert_eq!(Token::parse(&[]), Ok(None));
         let token = "0192f000-abcd-7000-8000-000000000000".parse::<KeyId>().unwrap().0;
         assert_eq!(Token::parse(&token), Ok(Some(Token(token))));

@@ -5,7 +5,7 @@ use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
 use crate::name::Named;
 use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Rotation};
-use crate::request::{AliasName, Description, ObjectName, Tags};
+use crate::request::{AliasName, ContentType, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// A key, its material apart.
@@ -90,6 +90,7 @@ impl ShowsKeys for Vec<KeyView> {
     }
 }
 impl ShowsKeys for VersionView {}
+impl ShowsKeys for SecretView {}
 impl ShowsKeys for AliasView {}
 impl ShowsKeys for Vec<AliasView> {}
 impl ShowsKeys for KeyId {}
@@ -178,6 +179,8 @@ pub struct VersionView {
     pub first_exported_ms: u64,
     /// How often it may have encrypted by GCM, at most; likewise.
     pub gcm_uses: Option<u64>,
+    /// What kind of content it is; of secrets.
+    pub content_type: ContentType,
 }
 
 impl VersionView {
@@ -198,6 +201,7 @@ impl VersionView {
             has_material: head.has_material,
             first_exported_ms: head.first_exported_ms,
             gcm_uses: None,
+            content_type: head.content_type.clone(),
         }
     }
 
@@ -215,6 +219,15 @@ fn algorithms(spec: KeySpec, mode: Mode, ops: Usages) -> Vec<Algorithm> {
         }
     }
     there
+}
+
+/// A secret, and a version of it; their values apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecretView {
+    /// The secret.
+    pub secret: KeyView,
+    /// The version that was asked for.
+    pub version: VersionView,
 }
 
 /// An alias of a key.

@@ -17,6 +17,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use quorate_core::batch::{Batch, MAC_LEN};
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Epoch, GroupId, KeyId, Lineage, Namespace};
+use quorate_core::name::Class;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
@@ -107,14 +108,6 @@ pub enum EpochState {
     Active = 1,
     /// Only reads what it protected.
     Deactivated = 2,
-}
-
-/// The lists that objects stand in, for each namespace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum List {
-    /// Keys.
-    Keys = 1,
 }
 
 struct EpochKeys {
@@ -378,10 +371,10 @@ impl Keyring {
         RecordKey::new(table, self.blind(table, name))
     }
 
-    /// What the ids of a list of a namespace have in common (key-model §1.2): who has this key tells the list from it, anybody
-    /// else whether two ids are of one.
-    pub fn list_tag(&self, namespace: Namespace, list: List) -> [u8; 4] {
-        let hash = self.id_hash(Writer::new().field(b"list").u32(namespace.0).u8(list as u8));
+    /// What the ids of a namespace's objects of one class have in common (key-model §1.2): who has this key tells the list from it,
+    /// anybody else whether two ids are of one.
+    pub fn list_tag(&self, namespace: Namespace, class: Class) -> [u8; 4] {
+        let hash = self.id_hash(Writer::new().field(b"list").u32(namespace.0).u8(class as u8));
         [hash[0], hash[1], hash[2], hash[3]]
     }
 
@@ -559,7 +552,7 @@ mod tests {
     #[test]
     fn ids_depend_on_the_key_and_on_everything_they_are_made_of() {
         let (k, other) = (keyring(), Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5)));
-        let tag = |k: &Keyring, namespace| k.list_tag(Namespace(namespace), List::Keys);
+        let tag = |k: &Keyring, namespace| k.list_tag(Namespace(namespace), Class::Key);
         assert_ne!(tag(&k, 0), tag(&k, 1));
         let material = |k: &Keyring, id, bytes: &[u8]| k.material_id(KeyId([id; 16]), bytes);
         assert_eq!(material(&k, 1, b"m"), material(&k, 1, b"m"));

@@ -47,7 +47,7 @@ pub use founding::{Founding, FoundingError, FoundingParams, found};
 pub use hsm_kem::{CT_H_LEN_MAX, HsmAlg, KemError, check_ciphertext, encapsulate, kem_secret};
 pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKey, QuorumSecretKey};
 pub use import_token::{IMPORT_TOKEN_LEN_MAX, ImportToken};
-pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader, List};
+pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader};
 pub use own_key::{BoxedOwnKey, OWN_TAG_LEN, OwnKey, OwnKeyError};
 pub use page_token::PageOf;
 pub use record::{OpenedRecord, RecordError, WriterId};

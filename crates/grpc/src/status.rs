@@ -17,6 +17,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TokenReused
         | Reason::TokenTime
         | Reason::WrongUsage
+        | Reason::WrongKind
         | Reason::WrongAlgorithm
         | Reason::WrongKey
         | Reason::WrongLineage
@@ -71,6 +72,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::TokenReused => v1::Reason::TokenReused,
         Reason::TokenTime => v1::Reason::TokenTime,
         Reason::WrongUsage => v1::Reason::WrongUsage,
+        Reason::WrongKind => v1::Reason::WrongKind,
         Reason::WrongAlgorithm => v1::Reason::WrongAlgorithm,
         Reason::NotYetValid => v1::Reason::NotYetValid,
         Reason::NoLongerValid => v1::Reason::NoLongerValid,

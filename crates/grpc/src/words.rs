@@ -33,18 +33,23 @@ pub(crate) fn context(pairs: Vec<v1::AssociatedData>) -> Result<EncryptionContex
     EncryptionContext::new(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()).map_err(refused)
 }
 
-pub(crate) fn key(view: KeyView) -> v1::Key {
-    let (standing, algorithms) = match view.now {
-        Some(now) => (version_state(now.state), names(now.algorithms)),
-        None => (v1::VersionState::Unspecified, Vec::new()),
-    };
-    let (state, deletion_ms) = match view.state {
+/// The state of an object, and the day it is destroyed.
+pub(crate) fn state(state: KeyState) -> (v1::KeyState, u64) {
+    match state {
         KeyState::Enabled => (v1::KeyState::Enabled, 0),
         KeyState::Disabled => (v1::KeyState::Disabled, 0),
         KeyState::PendingDeletion { at_ms, .. } => (v1::KeyState::PendingDeletion, at_ms),
         // The desk does not find destroyed keys; the protocol has no word for them.
         KeyState::Destroyed => (v1::KeyState::Unspecified, 0),
+    }
+}
+
+pub(crate) fn key(view: KeyView) -> v1::Key {
+    let (standing, algorithms) = match view.now {
+        Some(now) => (version_state(now.state), names(now.algorithms)),
+        None => (v1::VersionState::Unspecified, Vec::new()),
     };
+    let (state, deletion_ms) = state(view.state);
     v1::Key {
         key_id: view.id.to_string(),
         state: state.into(),
@@ -73,7 +78,7 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         min_encryption_version: view.protect_floor.get(),
         min_decryption_version: view.process_floor.get(),
         untracked: !view.tracked,
-        tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
+        tags: tags_of(&view.tags),
         current_version_state: standing.into(),
         algorithms,
     }
@@ -89,6 +94,10 @@ pub(crate) fn last_use(told: LastUse) -> Response<v1::LastUseResponse> {
         last_action: tally.last.as_str().to_owned(),
         ..nothing
     }))
+}
+
+pub(crate) fn tags_of(tags: &Tags) -> Vec<v1::Tag> {
+    tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect()
 }
 
 /// Where material comes from.
@@ -220,9 +229,9 @@ pub(crate) fn tags(tags: Vec<v1::Tag>) -> Result<Tags, Status> {
 }
 
 /// The states that a list is of; none named = any.
-fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
+pub(crate) fn states(asked: &[i32]) -> Result<KeyStates, Status> {
     let mut states = KeyStates::default();
-    for state in &asked.states {
+    for state in asked {
         match v1::KeyState::try_from(*state) {
             Ok(v1::KeyState::Enabled) => states.enabled = true,
             Ok(v1::KeyState::Disabled) => states.disabled = true,
@@ -233,13 +242,13 @@ fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
             }
         }
     }
-    Ok(if asked.states.is_empty() { KeyStates::ANY } else { states })
+    Ok(if asked.is_empty() { KeyStates::ANY } else { states })
 }
 
 /// Which keys a list is of.
 pub(crate) fn filter(asked: &mut v1::ListKeysRequest) -> Result<KeyFilter, Status> {
     let specs = asked.specs.iter().map(|spec| parse(spec)).collect::<Result<_, _>>()?;
-    Ok(KeyFilter { states: states(asked)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
+    Ok(KeyFilter { states: states(&asked.states)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
 }
 
 pub(crate) fn key_response(view: KeyView) -> Response<v1::KeyResponse> {

@@ -5,6 +5,9 @@
 #[path = "../../service/src/testing/node.rs"]
 mod support;
 
+#[path = "door/secrets.rs"]
+mod secrets;
+
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

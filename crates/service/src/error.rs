@@ -7,7 +7,7 @@ use quorate_core::id::ClusterId;
 use quorate_core::lifecycle::VersionState;
 use quorate_core::principal::Principal;
 use quorate_core::record::Exportable;
-use quorate_core::request::{InvalidRequest, Part};
+use quorate_core::request::{InvalidRequest, ObjectName, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
 
@@ -54,6 +54,8 @@ pub enum Reason {
     TokenTime,
     /// The key is of a kind that is not for that.
     WrongUsage,
+    /// It is a secret where a key is meant, or a key where a secret is.
+    WrongKind,
     /// Such keys don't do it by that algorithm.
     WrongAlgorithm,
     /// The key, or the version, may do that only later.
@@ -112,7 +114,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -133,6 +135,7 @@ impl Reason {
         Self::TokenReused,
         Self::TokenTime,
         Self::WrongUsage,
+        Self::WrongKind,
         Self::WrongAlgorithm,
         Self::NotYetValid,
         Self::NoLongerValid,
@@ -185,6 +188,7 @@ impl Reason {
             Self::TokenReused => "TOKEN_REUSED",
             Self::TokenTime => "TOKEN_TIME",
             Self::WrongUsage => "WRONG_USAGE",
+            Self::WrongKind => "WRONG_KIND",
             Self::WrongAlgorithm => "WRONG_ALGORITHM",
             Self::NotYetValid => "NOT_YET_VALID",
             Self::NoLongerValid => "NO_LONGER_VALID",
@@ -382,6 +386,14 @@ impl Error {
         Self::Begun { what: what.into(), why }
     }
 
+    /// The same of the secret of that name, in the words that secrets have.
+    pub fn of_secret(self, name: &ObjectName) -> Self {
+        match self {
+            Self::Refused(why) => Self::Refused(Refusal::OfSecret { name: name.clone(), why: Box::new(why) }),
+            other => other,
+        }
+    }
+
     /// As `who` is told it: which members there are, whoever may read the status knows, and nobody else.
     pub(crate) fn told_to(self, who: &Principal) -> Self {
         match self {
@@ -419,6 +431,8 @@ impl Error {
             Self::AlreadyExists(_) => Reason::AlreadyExists,
             Self::WrongState(_) => Reason::WrongState,
             Self::Refused(refusal) => match refusal {
+                Refusal::OfSecret { why, .. } => Self::Refused((**why).clone()).reason(),
+                Refusal::WrongKind { .. } => Reason::WrongKind,
                 Refusal::Denied(_) => Reason::Denied,
                 Refusal::WrongUsage { .. } | Refusal::NoPublicKey(..) => Reason::WrongUsage,
                 Refusal::WrongAlgorithm { .. } => Reason::WrongAlgorithm,

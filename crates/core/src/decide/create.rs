@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::codec::Writer;
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion, Namespace};
-use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose};
+use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose, Usages};
 use crate::lifecycle::KeyState;
 use crate::name::{Class, FoldedName, Named};
 use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, NameRecord, request_hash};
@@ -63,7 +63,9 @@ impl NewKind {
     /// When such a key is not for that, or not by that algorithm.
     pub fn new(spec: KeySpec, purpose: Option<Purpose>, by: Option<Algorithm>) -> Result<Self, InvalidRequest> {
         let fitting = || spec.purposes().iter().copied().find(|one| Mode::new(spec, *one, by).is_ok());
-        let purpose = purpose.or_else(fitting).unwrap_or(spec.purpose());
+        let Some(purpose) = purpose.or_else(fitting).or(spec.purpose()) else {
+            return Err(InvalidRequest::wrong(Part::Spec, format!("{} is no kind of key", spec.as_str())));
+        };
         let mode = Mode::new(spec, purpose, by)?;
         if purpose == Purpose::Wrap && !matches!(mode, Mode::Wrap | Mode::Free) {
             let why = "a key to wrap others goes by aes-kwp or aes-kw; to encrypt keys otherwise, make one for encrypt";
@@ -75,6 +77,11 @@ impl NewKind {
     /// Of what kind.
     pub fn spec(self) -> KeySpec {
         self.spec
+    }
+
+    /// What its first version is for.
+    pub(super) fn usage(self) -> Usages {
+        self.purpose.usages()
     }
 
     /// Its canonical bytes.
@@ -132,7 +139,8 @@ impl Decide for Create {
             return Err(Refusal::NameTaken { name: name.clone(), key: taken.key }.into());
         }
 
-        let mut key = fresh(id, namespace, self.kind, birth, self.description.clone(), at.time());
+        let kind = (self.kind.spec, self.kind.usage());
+        let mut key = fresh(id, namespace, kind, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
         key.name = self.name.clone();
         key.tags = self.tags.clone();
@@ -175,13 +183,7 @@ pub(super) fn new_key<F: Basis>(
     birth: [u8; 16],
 ) -> Result<NewKey, F::Error> {
     let Some(token) = token else {
-        // Fresh ones nearly never meet: 42 random bits in one millisecond.
-        loop {
-            let id = ids.fresh(at.time().stamp_ms());
-            if at.get::<KeyRecord>(id)?.is_none() {
-                return Ok(NewKey::Free(id));
-            }
-        }
+        return Ok(NewKey::Free(fresh_id(at, ids, Class::Key)?));
     };
     let id = ids.of_token(at.principal(), token, n);
     match at.get::<KeyRecord>(id)? {
@@ -192,11 +194,22 @@ pub(super) fn new_key<F: Basis>(
     }
 }
 
-/// A new key.
+/// An id that nothing has.
+pub(super) fn fresh_id<F: Basis>(at: &mut Access<'_, F>, ids: &dyn NewIds, class: Class) -> Result<KeyId, F::Error> {
+    // Fresh ones nearly never meet: 42 random bits in one millisecond.
+    loop {
+        let id = ids.fresh(class, at.time().stamp_ms());
+        if at.get::<KeyRecord>(id)?.is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+/// A new object, of that kind and for that.
 pub(super) fn fresh(
     id: KeyId,
     namespace: Namespace,
-    kind: NewKind,
+    (spec, usage): (KeySpec, Usages),
     birth: [u8; 16],
     description: Description,
     time: Time,
@@ -206,8 +219,8 @@ pub(super) fn fresh(
         id,
         namespace,
         state: KeyState::Enabled,
-        spec: kind.spec,
-        usage: kind.purpose.usages(),
+        spec,
+        usage,
         birth,
         current: KeyVersion::FIRST,
         newest: KeyVersion::FIRST,

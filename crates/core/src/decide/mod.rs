@@ -31,6 +31,7 @@ mod purge;
 mod retry;
 pub mod rotate;
 mod schedule_deletion;
+mod secret;
 mod update;
 mod version;
 
@@ -54,6 +55,7 @@ pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
 pub use self::schedule_deletion::ScheduleDeletion;
+pub use self::secret::{SetSecret, UpdateSecret};
 pub use self::update::{Changes, Tag, Untag, Update};
 pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
 
@@ -64,6 +66,7 @@ use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
+use crate::name::Class;
 use crate::record::{Exportable, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::{
     ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, ObjectName, Part,
@@ -196,6 +199,27 @@ pub enum Refusal {
     /// The key is archived.
     #[error("key {0} is archived; recover it first")]
     Archived(KeyId),
+    /// It is of another class than the verb is for.
+    #[error(
+        "{id} is a {}, not a {}; give a {}, or use the commands for {}s",
+        is.as_str(), wanted.as_str(), wanted.as_str(), is.as_str()
+    )]
+    WrongKind {
+        /// The object.
+        id: KeyId,
+        /// What it is.
+        is: Class,
+        /// What the verb is for.
+        wanted: Class,
+    },
+    /// Why something can't be done with a secret, in the words that secrets have.
+    #[error("{}", secret::words(name, why))]
+    OfSecret {
+        /// The secret, as it was called.
+        name: ObjectName,
+        /// Why.
+        why: Box<Refusal>,
+    },
     /// The key waits for its destruction.
     #[error("key {key} is to be destroyed on {}; cancel its deletion first", crate::time::utc(*at_ms))]
     PendingDeletion {
@@ -418,6 +442,8 @@ impl Refusal {
     /// The part of the request that it is about, where it is about one.
     pub fn part(&self) -> Option<Part> {
         match self {
+            Self::OfSecret { why, .. } => why.part().map(|part| if part == Part::Key { Part::Name } else { part }),
+            Self::WrongKind { .. } => Some(Part::Key),
             Self::KeyNotFound(_)
             | Self::Disabled(_)
             | Self::Archived(_)

@@ -182,7 +182,7 @@ impl Store {
 pub(super) struct TestIds(Mutex<u64>);
 
 impl NewIds for TestIds {
-    fn fresh(&self, time_ms: u64) -> KeyId {
+    fn fresh(&self, _: Class, time_ms: u64) -> KeyId {
         let mut counter = self.0.lock().unwrap();
         *counter += 1;
         KeyId::new(time_ms, *counter, [1; 4])
@@ -227,6 +227,7 @@ enum Step {
     Activate { key: Handle, version: u32 },
     Revoke { key: Handle, version: u32, compromised: bool },
     DestroyVersion { key: Handle, version: u32 },
+    SetSecret { name: u8, token: Option<u8> },
     Minutes(u64),
     Duty,
     Sweep,
@@ -236,6 +237,7 @@ enum Handle {
     Nth(prop::sample::Index),
     Alias(u8),
     Name(u8),
+    Secret(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -246,28 +248,30 @@ fn step() -> impl Strategy<Value = Step> {
             1 => (0..6u8).prop_map(Handle::Name),
         ]
     };
+    let object = || prop_oneof![3 => handle(), 1 => (0..4u8).prop_map(Handle::Secret)];
     let token = || proptest::option::weighted(0.4, 0..3u8);
     prop_oneof![
         3 => (proptest::option::of(0..4u8), proptest::option::weighted(0.3, 0..6u8), token(), prop::bool::weighted(0.2))
             .prop_map(|(alias, name, token, pre_active)| Step::Create { alias, name, token, pre_active }),
         1 => (prop_oneof![1..4u32, 60..70u32], 0..3u32, token())
             .prop_map(|(count, parts, token)| Step::CreateMany { count, parts, token }),
-        1 => handle().prop_map(Step::Enable),
-        2 => handle().prop_map(Step::Disable),
+        4 => (0..4u8, token()).prop_map(|(name, token)| Step::SetSecret { name, token }),
+        1 => object().prop_map(Step::Enable),
+        2 => object().prop_map(Step::Disable),
         4 => (handle(), token()).prop_map(|(key, token)| Step::Rotate { key, token }),
-        2 => (handle(), DELETION_DAYS_MIN..=30).prop_map(|(key, days)| Step::Schedule { key, days }),
-        1 => handle().prop_map(Step::Cancel),
+        2 => (object(), DELETION_DAYS_MIN..=30).prop_map(|(key, days)| Step::Schedule { key, days }),
+        1 => object().prop_map(Step::Cancel),
         3 => (0..4u8, handle()).prop_map(|(alias, key)| Step::AddAlias { alias, key }),
         1 => (0..4u8).prop_map(Step::RemoveAlias),
         2 => prop_oneof![0..50u64, (0..9u64).prop_map(|days| days * 24 * 60)].prop_map(Step::Minutes),
         1 => (handle(), 0..20u32).prop_map(|(key, days)| Step::SetRotation { key, days }),
-        1 => handle().prop_map(Step::Purge),
-        2 => (handle(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
-        1 => (handle(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
-        2 => (handle(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
-        3 => (handle(), 0..4u32, any::<bool>())
+        1 => object().prop_map(Step::Purge),
+        2 => (object(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
+        1 => (object(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
+        2 => (object(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
+        3 => (object(), 0..4u32, any::<bool>())
             .prop_map(|(key, version, compromised)| Step::Revoke { key, version, compromised }),
-        2 => (handle(), 1..4u32).prop_map(|(key, version)| Step::DestroyVersion { key, version }),
+        2 => (object(), 1..4u32).prop_map(|(key, version)| Step::DestroyVersion { key, version }),
         2 => Just(Step::Duty),
         1 => Just(Step::Sweep),
     ]
@@ -276,6 +280,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The rules in their plainest form.
 #[derive(Clone, Debug, PartialEq)]
 struct Plain {
+    class: Class,
     state: KeyState,
     version: u32,
     /// Of each version, from the first: whether it was activated, deactivated, compromised, destroyed.
@@ -292,22 +297,29 @@ struct Marks {
     destroyed: bool,
 }
 impl Plain {
-    fn new(active: bool) -> Self {
+    fn new(class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
-        Self { state: KeyState::Enabled, version: 1, versions: vec![first], tags: BTreeMap::new(), rotation: None }
+        Self {
+            class,
+            state: KeyState::Enabled,
+            version: 1,
+            versions: vec![first],
+            tags: BTreeMap::new(),
+            rotation: None,
+        }
     }
-    fn rotate(&mut self) {
+    fn add_version(&mut self) {
         self.version += 1;
         self.versions.push(Marks { active: true, ..Marks::default() });
     }
-    /// The state of a version, in the plainest words; all before the current one have retired.
+    /// The state of a version, in the plainest words; all of a key before the current one have retired.
     fn of(&self, version: u32) -> VersionState {
         let marks = self.versions[version as usize - 1];
         match (marks.destroyed, marks.compromised) {
             (true, true) => VersionState::DestroyedCompromised,
             (true, false) => VersionState::Destroyed,
             (false, true) => VersionState::Compromised,
-            _ if marks.revoked || version < self.version => VersionState::Deactivated,
+            _ if marks.revoked || self.class == Class::Key && version < self.version => VersionState::Deactivated,
             _ if !marks.active => VersionState::PreActive,
             _ => VersionState::Active,
         }
@@ -320,8 +332,8 @@ struct Model {
     keys: BTreeMap<KeyId, Plain>,
     order: Vec<KeyId>,
     names: BTreeMap<FoldedName, KeyId>,
-    /// Token → which key was rotated.
-    rotations: BTreeMap<Token, (KeyHandle, KeyId)>,
+    /// Token → what was asked, and which key was rotated, or secret set.
+    filed: BTreeMap<Token, (Vec<u8>, KeyId)>,
     /// Token → what was asked, which keys it made.
     creations: BTreeMap<Token, (String, Vec<KeyId>)>,
 }
@@ -333,6 +345,7 @@ impl Model {
             Handle::Nth(i) => KeyHandle::Id(self.order[i.index(self.order.len())]),
             Handle::Alias(n) => KeyHandle::Alias(alias(*n)),
             Handle::Name(n) => KeyHandle::Key(name(*n)),
+            Handle::Secret(n) => KeyHandle::Secret(name(*n)),
         }
     }
     fn find(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
@@ -340,9 +353,12 @@ impl Model {
             KeyHandle::Id(id) => Some(id),
             KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(name)),
             KeyHandle::Key(name) => self.names.get(&FoldedName::object(Class::Key, name)),
+            KeyHandle::Secret(name) => self.names.get(&FoldedName::object(Class::Secret, name)),
         };
         let found = id.and_then(|id| self.keys.get(id).map(|key| (*id, key.clone())));
-        found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))
+        let (id, plain) = found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))?;
+        let (is, wanted) = (plain.class, handle.class());
+        if is == wanted { Ok((id, plain)) } else { Err(Refusal::WrongKind { id, is, wanted }) }
     }
     fn not_pending(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         match self.find(handle)? {
@@ -424,7 +440,7 @@ fn play(steps: Vec<Step>) {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
-                        model.keys.insert(key.id, Plain::new(!pre_active));
+                        model.keys.insert(key.id, Plain::new(Class::Key, !pre_active));
                         assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
                         let named = alias.map(Named::Alias).into_iter();
                         let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
@@ -463,7 +479,7 @@ fn play(steps: Vec<Step>) {
                         None => {
                             for id in &keys {
                                 model.order.push(*id);
-                                let new = model.keys.insert(*id, Plain::new(true));
+                                let new = model.keys.insert(*id, Plain::new(Class::Key, true));
                                 assert!(new.is_none());
                             }
                             if let Some(token) = token {
@@ -497,11 +513,12 @@ fn play(steps: Vec<Step>) {
                 let (h, token) = (model.handle(&key), token(t, now));
                 let request = Rotate { key: h.clone(), token };
                 let answer = store.commit(&by, &ids, time, &request);
-                match (token.and_then(|token| model.rotations.get(&token)), model.not_pending(&h)) {
-                    (Some((before, id)), _) if *before == h && !model.keys.contains_key(id) => {
+                let asked = [b"rotate", &crate::record::handle_bytes(&h)[..]].concat();
+                match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&h)) {
+                    (Some((before, id)), _) if *before == asked && !model.keys.contains_key(id) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
                     }
-                    (Some((before, id)), _) if *before == h => {
+                    (Some((before, id)), _) if *before == asked => {
                         assert_eq!(answer.map(|key| (key.id, key.current.get())), Ok((*id, model.keys[id].version)));
                         Some(Ok(()))
                     }
@@ -521,9 +538,9 @@ fn play(steps: Vec<Step>) {
                     (None, Ok((id, plain))) if plain.state == KeyState::Enabled => {
                         let key = answer.unwrap();
                         let plain = model.keys.get_mut(&id).unwrap();
-                        plain.rotate();
+                        plain.add_version();
                         assert_eq!(key.current.get(), plain.version);
-                        model.rotations.extend(token.map(|token| (token, (h, id))));
+                        model.filed.extend(token.map(|token| (token, (asked, id))));
                         None
                     }
                     (None, Ok((id, _))) => {
@@ -754,12 +771,54 @@ fn play(steps: Vec<Step>) {
                     debug_assert!(next <= now);
                     let goes = plain.state == KeyState::Enabled && plain.of(plain.version) == VersionState::Active;
                     if goes {
-                        plain.rotate();
+                        plain.add_version();
                     }
                     let wait = if goes { period } else { period.min(DAY_MS) };
                     plain.rotation = Some((period, now + wait));
                 }
                 None
+            }
+            Step::SetSecret { name: n, token: t } => {
+                let (secret, token) = (name(n), token(t, now));
+                let request = SetSecret { token, ..plain_secret(secret.clone()) };
+                let answer = store.commit(&by, &ids, time, &request);
+                let folded = FoldedName::object(Class::Secret, &secret);
+                let asked = format!("set {folded:?}").into_bytes();
+                match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&KeyHandle::Secret(secret))) {
+                    (Some((before, _)), _) if *before != asked => {
+                        Some(Err(expect(answer.map(drop), Refusal::TokenReused)))
+                    }
+                    (Some((_, id)), _) if !model.keys.contains_key(id) => {
+                        Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
+                    }
+                    (Some((_, id)), _) => {
+                        let now = answer.map(|secret| (secret.id, secret.current.get()));
+                        assert_eq!(now, Ok((*id, model.keys[id].version)));
+                        Some(Ok(()))
+                    }
+                    (None, Err(e @ Refusal::PendingDeletion { .. })) => Some(Err(expect(answer.map(drop), e))),
+                    (None, Ok((id, Plain { state: KeyState::Disabled, .. }))) => {
+                        Some(Err(expect(answer.map(drop), Refusal::Disabled(id))))
+                    }
+                    (None, found) => {
+                        let secret = answer.expect("nothing speaks against it");
+                        match found {
+                            Ok((id, _)) => {
+                                assert_eq!(secret.id, id);
+                                model.keys.get_mut(&id).unwrap().add_version();
+                            }
+                            Err(_) => {
+                                assert!(!model.order.contains(&secret.id));
+                                model.order.push(secret.id);
+                                model.keys.insert(secret.id, Plain::new(Class::Secret, true));
+                                model.names.insert(folded, secret.id);
+                            }
+                        }
+                        assert_eq!(secret.current.get(), model.keys[&secret.id].version);
+                        model.filed.extend(token.map(|token| (token, (asked, secret.id))));
+                        None
+                    }
+                }
             }
             Step::Sweep => {
                 let token = |name: &RecordName| {
@@ -769,9 +828,9 @@ fn play(steps: Vec<Step>) {
                 for tokens in tokens.chunks(sweep::RECORDS_MAX) {
                     store.run(|view| sweep::decide(view, tokens, duty(now))).unwrap();
                 }
-                model.rotations.retain(|token, _| token.time_ms() + Token::KEPT_MS > now);
+                model.filed.retain(|token, _| token.time_ms() + Token::KEPT_MS > now);
                 let kept = store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(_))).count();
-                assert_eq!(kept, model.rotations.len());
+                assert_eq!(kept, model.filed.len());
                 None
             }
         };
@@ -845,6 +904,7 @@ fn compare(store: &Store, model: &Model) {
                     }
                 });
                 let plain = Plain {
+                    class: key.class(),
                     state: key.state,
                     version: key.current.get(),
                     versions: versions.collect(),
@@ -886,6 +946,19 @@ fn plain_create(token: Option<Token>) -> Create {
         exportable: Default::default(),
         tracked: true,
         token,
+    }
+}
+fn plain_secret(name: ObjectName) -> SetSecret {
+    SetSecret {
+        name,
+        content_type: Default::default(),
+        not_before_ms: 0,
+        expires_ms: 0,
+        enabled: true,
+        tags: Tags::default(),
+        purge_protected: false,
+        value_tag: [0; 32],
+        token: None,
     }
 }
 pub(super) fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
@@ -1068,7 +1141,7 @@ fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
     let refused = store.commit(&as_role(Role::User), &ids, time, &request);
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "user/root may not manage keys; that takes a certificate with the role admin"
+        "user/root may not manage keys and secrets; that takes a certificate with the role admin"
     );
     let refused = store.commit(&as_role(Role::User), &ids, time, &DeleteAlias { name: alias(1) });
     assert!(matches!(refused, Err(Refusal::Denied(_))));

@@ -5,7 +5,7 @@ use crate::access::Access;
 use crate::facts::Basis;
 use crate::id::KeyId;
 use crate::record::{IdempotencyRecord, KeyRecord, KeyVersionRecord, Kind};
-use crate::request::{KeyHandle, Token};
+use crate::request::Token;
 use crate::seam::NewIds;
 use crate::time::Time;
 use crate::views::ShowsKeys;
@@ -78,7 +78,7 @@ fn decide_once<D: Decide, F: Basis>(
         if earlier.request_hash != filed.request_hash {
             return at.refuse(Refusal::TokenReused);
         }
-        let key = at.key(&KeyHandle::Id(earlier.key))?;
+        let key = at.by_id(earlier.key)?;
         return Ok(Change::none((filed.answer)(&key)));
     }
     let mut change = request.decide(at, ids)?;

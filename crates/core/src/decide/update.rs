@@ -74,7 +74,7 @@ impl Decide for Update {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         Ok(updated(&key, self.changes.made(&key)?, at.time()))
     }
@@ -99,7 +99,7 @@ impl Decide for Tag {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let tags = key.tags.with(&self.tags).map_err(Refusal::Invalid)?;
         Ok(updated(&key, KeyRecord { tags, ..KeyRecord::clone(&key) }, at.time()))
@@ -125,7 +125,7 @@ impl Decide for Untag {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let tags = key.tags.without(&self.names);
         Ok(updated(&key, KeyRecord { tags, ..KeyRecord::clone(&key) }, at.time()))

@@ -97,7 +97,7 @@ impl Decide for UpdateVersion {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let head = version(at, Row::Update, &key, self.version)?;
         let mut after = KeyVersionRecord::clone(&head);
         after.life.dates = self.moved(&key, &head, at.time())?;
@@ -105,10 +105,10 @@ impl Decide for UpdateVersion {
         // What comes to activating or revoking it takes the right to that.
         let (dates, now) = (after.life.dates, at.time());
         if dates.activation != head.life.dates.activation && (1..=now.stamp_ms()).contains(&dates.activation) {
-            at.acting(Action::Activate).key(&self.key)?;
+            at.acting(Action::Activate).object(&self.key)?;
         }
         if dates.deactivation != head.life.dates.deactivation && now.ended(dates.deactivation) {
-            at.acting(Action::Revoke).key(&self.key)?;
+            at.acting(Action::Revoke).object(&self.key)?;
         }
         if after == *head {
             return Ok(Change::none(VersionView::new(&key, &head, at.time())));
@@ -137,7 +137,7 @@ impl Decide for Activate {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::Activate, &key, self.version)?);
         not_pending(&key, &head)?;
         let now_ms = at.time().stamp_ms();
@@ -185,7 +185,7 @@ impl Decide for Revoke {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let row = match self.why {
             Revocation::Deactivate => Row::Deactivate,
             Revocation::Compromise { .. } => Row::Compromise,
@@ -238,7 +238,7 @@ impl Decide for DestroyVersion {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::DestroyVersion, &key, Some(self.version))?);
         if key.purge_protected {
             return Err(Refusal::PurgeProtected(key.id).into());

@@ -7,7 +7,7 @@ use super::optional::{Fields, Present};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
-use crate::key_spec::{KeySpec, Usages};
+use crate::key_spec::{KeySpec, Kind as SpecKind, Usages};
 use crate::lifecycle::{KeyState, Standing};
 use crate::name::{Class, FoldedName};
 use crate::record_key::Table;
@@ -108,7 +108,10 @@ impl KeyRecord {
     }
     /// What it is.
     pub const fn class(&self) -> Class {
-        Class::Key
+        match self.spec.kind() {
+            SpecKind::Symmetric | SpecKind::Pair | SpecKind::Mac => Class::Key,
+            SpecKind::Secret => Class::Secret,
+        }
     }
     /// All its names.
     pub fn names(&self) -> impl Iterator<Item = FoldedName> {

@@ -86,13 +86,18 @@ fn dates() -> impl Strategy<Value = Dates> {
         }
     })
 }
+fn any_spec() -> impl Strategy<Value = KeySpec> {
+    prop_oneof![20 => proptest::sample::select(KeySpec::ALL), 1 => Just(KeySpec::Secret)]
+}
 fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
-    let spec = proptest::sample::select(KeySpec::ALL);
+    let spec = any_spec();
     let mode = proptest::sample::select(Mode::ALL);
     let public = proptest::collection::vec(any::<u8>(), 0..200);
-    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public);
+    let content_type = "[^\\p{C}]{0,255}".prop_map(|s| s.parse().unwrap());
+    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public, content_type);
     (key_id(), version(), spec, mode, usages(), more).prop_map(|(key, version, spec, mode, usage, more)| {
-        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public) = more;
+        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public, content_type) =
+            more;
         let life = Life { dates, enabled, updated_ms };
         KeyVersionRecord {
             ops,
@@ -100,6 +105,7 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
             material_id,
             public,
             first_exported_ms,
+            content_type,
             ..KeyVersionRecord::new(key, version, spec, mode, usage, created_ms)
         }
     })
@@ -107,7 +113,7 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
 fn key_record() -> impl Strategy<Value = KeyRecord> {
     let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
     let names = (proptest::collection::btree_set(alias(), 0..5), proptest::option::of(object_name()));
-    let spec = proptest::sample::select(KeySpec::ALL);
+    let spec = any_spec();
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
     let rotation = any::<Option<(u64, u64)>>()
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));

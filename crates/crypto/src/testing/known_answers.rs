@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{ED25519, KeyPair};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, Op};
 use quorate_core::codec::Writer;
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, KeyId, KeyVersion, Lineage, Namespace, NodeId};
+use quorate_core::name::Class;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
@@ -258,7 +259,7 @@ fn records_and_a_batch() {
     let (lineage, group) = (v.lineage(), GroupId(v.at("group").int() as u32));
     let epoch = Epoch(v.at("epoch").int() as u32);
     assert!(keyring.record_key_of(epoch).unwrap().ct_eq(&v.at("record_key").secret()));
-    assert_eq!(keyring.list_tag(Namespace(3), List::Keys), v.at("list_tag").array());
+    assert_eq!(keyring.list_tag(Namespace(3), Class::Key), v.at("list_tag").array());
     let token = Token(v.at("token").array());
     assert_eq!(keyring.free_of_token(b"admin/a", token, 5).to_be_bytes(), v.at("free_of_token").array());
     let id = BatchId { origin: NodeId(v.at("origin").int()), boot: v.at("boot").int() as u32, seq: v.at("seq").int() };

@@ -82,8 +82,9 @@ const EXPLANATIONS: &[Explanation] = &[
     code("ALREADY_EXISTS", "the name is taken; nothing was changed", ""),
     code(
         "KEY_DISABLED",
-        "the key is disabled: no node uses it",
-        "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version",
+        "the key, or the secret, is disabled: no node uses it",
+        "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version, \
+         `quorate secret update NAME --enabled true` one of a secret",
     ),
     code(
         "ARCHIVED",
@@ -92,8 +93,8 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "KEY_PENDING_DELETION",
-        "the key waits for its destruction: no node uses it",
-        "`quorate keys cancel-deletion KEY` keeps it; enable it afterwards",
+        "the key, or the secret, waits for its destruction: no node uses it",
+        "`quorate keys cancel-deletion KEY` keeps a key; enable it afterwards. `quorate secret recover NAME` keeps a secret",
     ),
     code("WRONG_STATE", "the key, or the member, is in a state in which this can't be done", ""),
     code("LIMIT_EXCEEDED", "there may be no more of these", "remove one that is not needed"),
@@ -113,6 +114,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "make the token now (a UUIDv7), and check this machine's clock",
     ),
     code("WRONG_USAGE", "the key is of a kind, or was made for something, that is not this", "create a key for this"),
+    code(
+        "WRONG_KIND",
+        "it is a secret where a key is meant, or a key where a secret is",
+        "`quorate keys` and the commands that use keys take keys, `quorate secret` takes secrets, by their names",
+    ),
     code(
         "WRONG_ALGORITHM",
         "keys of that kind, or that one, don't do this by the algorithm that you asked for",
@@ -136,7 +142,7 @@ const EXPLANATIONS: &[Explanation] = &[
     code(
         "PURGE_PROTECTED",
         "the key was made so that nobody can have it destroyed before its day",
-        "wait for the day: `quorate keys describe KEY` shows it",
+        "wait for the day: `quorate keys describe KEY`, or `quorate secret describe NAME`, shows it",
     ),
     code(
         "MATERIAL_MISSING",

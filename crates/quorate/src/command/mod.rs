@@ -24,6 +24,7 @@ pub mod manual;
 pub mod operator;
 pub mod output;
 pub mod pki;
+pub mod secret;
 pub mod server;
 pub mod sign;
 pub mod terminal;
@@ -112,6 +113,7 @@ enum Command {
     Pki(pki::PkiCommand),
     Keys(keys::Keys),
     Alias(alias::AliasCommand),
+    Secret(secret::SecretCommand),
     Encrypt(crypt::Encrypt),
     Decrypt(crypt::Decrypt),
     DataKey(crypt::DataKey),
@@ -165,6 +167,7 @@ impl Command {
             Self::Dev(c) => c.run().await,
             Self::Keys(c) => c.run(shared).await,
             Self::Alias(c) => c.run(shared).await,
+            Self::Secret(c) => c.run(shared).await,
             Self::Encrypt(c) => c.run(shared).await,
             Self::Decrypt(c) => c.run(shared).await,
             Self::DataKey(c) => c.run(shared).await,

@@ -11,6 +11,7 @@ mod last_use;
 mod material;
 mod page;
 mod perform;
+mod secret;
 mod stock;
 mod touch;
 

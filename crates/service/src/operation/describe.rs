@@ -27,7 +27,7 @@ impl Use for Describe {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let (head, mut view) = (at.head(&key, key.current)?, KeyView::from(&*key));
         view.seen(head.as_deref(), at.time());
         if key.spec.kind() == Kind::Symmetric
@@ -79,7 +79,7 @@ impl Use for ListVersions {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Versions, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let below = self.before.map_or(u32::MAX, |before| before.get() - 1);
         let last = key.newest.get().min(below);
         let first = last.saturating_sub(self.len.get().min(Self::LEN_MAX) as u32) + 1;

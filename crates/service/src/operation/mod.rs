@@ -17,6 +17,7 @@ mod many;
 mod public_key;
 mod random;
 mod reencrypt;
+mod secret;
 mod sign;
 mod wrap;
 
@@ -38,6 +39,7 @@ pub use self::many::Many;
 pub use self::public_key::{GetPublicKey, PublicKey};
 pub use self::random::GenerateRandom;
 pub use self::reencrypt::{ReEncrypt, ReEncrypted};
+pub use self::secret::{DescribeSecret, ListSecrets, ReadSecret, SecretValue};
 pub use self::sign::{Input, Sign, Signature, Verified, Verify};
 pub use self::wrap::{Unwrap, Unwrapped, Wrap, Wrapped};
 

@@ -7,6 +7,7 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
+use quorate_core::key_spec::Kind;
 use quorate_core::level::Level;
 use quorate_core::record::{KeyVersionRecord, Record, RecordName, SealRecord, Unreadable};
 use quorate_core::record_key::{RecordKey, Table};
@@ -54,6 +55,12 @@ impl Barrier {
     /// The successor's epoch has begun: seals with it too.
     pub fn begin_epoch(&self) {
         self.writing.store(None);
+    }
+
+    fn random(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.entropy.fill(&mut bytes);
+        bytes
     }
 
     /// Lets the keyring go.
@@ -151,9 +158,11 @@ impl Barrier {
                 Write::CreateWith(Record::KeyVersion(head), _) | Write::UpdateWith(Record::KeyVersion(head), _) => {
                     let placed = placed.as_ref().ok_or(Error::Internal("a version is made without material"))?;
                     // What is imported or restored has one already.
-                    let material_id = match head.material_id {
-                        id if id == [0; 32] => keyring.material_id(head.key, placed.secret),
-                        id => id,
+                    let material_id = match (head.material_id, head.spec.kind()) {
+                        // What a secret is could be guessed, and a guess tried.
+                        (id, Kind::Secret) if id == [0; 32] => self.random(),
+                        (id, _) if id == [0; 32] => keyring.material_id(head.key, placed.secret),
+                        (id, _) => id,
                     };
                     &KeyVersionRecord { material_id, public: placed.public.to_vec(), ..head.clone() }.into()
                 }

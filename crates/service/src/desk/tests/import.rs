@@ -342,7 +342,7 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
             Row::Protect | Row::Process | Row::PublicKey | Row::Enable | Row::Activate | Row::Export | Row::Rotate
         )
     };
-    for row in Row::ALL.iter().copied() {
+    for row in Row::ALL.iter().copied().filter(|row| !super::secrets::ROWS.contains(row)) {
         let pre_active = matches!(row, Row::Activate | Row::DestroyVersion);
         let key = rig.made(Create { activation: pre_active.then_some(0), ..external(KeySpec::P256) }).await;
         let (k, v) = (key.clone(), KeyVersion::FIRST);
@@ -384,6 +384,7 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
             Row::Archive => rig.commit(Archive { key: k }).await.map(drop),
             Row::Recover => rig.commit(Recover { key: k }).await.map(drop),
             Row::Rotate => rig.commit(Rotate { key: k, token: None }).await.map(drop),
+            Row::ReadSecret | Row::AddVersion => unreachable!("of secrets"),
         };
         match done {
             Ok(()) => assert!(!missing(row), "{row:?}"),

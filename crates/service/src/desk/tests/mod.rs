@@ -14,6 +14,7 @@ mod level;
 mod names;
 mod refusals;
 mod rotation_sets;
+mod secrets;
 mod states;
 mod time;
 mod told;
