@@ -10,6 +10,9 @@ use crate::name::Class;
 use crate::record::{KeyRecord, KeyVersionRecord};
 use crate::request::KeyHandle;
 
+/// A secret, the version of it that is read, and its value.
+pub type ReadSecret<M> = (Of<KeyRecord>, Of<KeyVersionRecord>, M);
+
 impl<F: Facts> Access<'_, F> {
     /// The secret that `handle` names, if the caller may do it to that secret.
     ///
@@ -29,7 +32,7 @@ impl<F: Materials> Access<'_, F> {
         &mut self,
         handle: &KeyHandle,
         version: Option<KeyVersion>,
-    ) -> Result<(Of<KeyRecord>, Of<KeyVersionRecord>, F::Material), F::Error> {
+    ) -> Result<ReadSecret<F::Material>, F::Error> {
         let secret = self.secret(handle)?;
         let (number, now) = (version.unwrap_or(secret.current), self.facts.time());
         let refused = |why| refusal(secret.id, number, why);
