@@ -81,6 +81,7 @@ fn right_for(call: &str) -> Option<Right> {
         "CancelKeyDeletion" => Right::To(Action::CancelDeletion),
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
+        "GetLastUse" => Right::To(Action::LastUse),
         "CreateAlias" => Right::To(Action::NameCreate),
         "DeleteAlias" => Right::To(Action::NameDelete),
         "UpdateKey" => Right::To(Action::Update),
