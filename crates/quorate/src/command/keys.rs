@@ -1,6 +1,6 @@
 //! `quorate keys …`: the life of keys.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
@@ -130,26 +130,26 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys update payments --description cards
   quorate keys update payments --usage-tracking off")]
+    #[command(group = ArgGroup::new("change").args(["description", "usage_tracking"]).required(true).multiple(true))]
     Update {
         #[command(flatten)]
         which: Which,
         /// The new description; empty takes it away
-        #[arg(long, value_name = "TEXT", required_unless_present = "usage_tracking")]
+        #[arg(long, value_name = "TEXT")]
         description: Option<String>,
         /// Whether it is written down from now on when the key was used last; what is written already stays
         #[arg(long, value_name = "ON", value_parser = ["on", "off"])]
         usage_tracking: Option<String>,
     },
     /// Show when a key was used last, and how often; late by up to an hour
-    #[command(
-        after_help = "Each node writes down what it has done with a key: the first use after an hour of rest within a minute, then once an
-hour. What it has not written when it stops, or is sealed, is lost: totals may be less than the truth, never more.
-To look at public keys, metadata and lists is no use.
+    #[command(after_help = "Each node writes down what it has done with a key: the first use after an hour of rest
+within a minute, then once an hour. What it has not written when it stops, or is sealed,
+is lost: the total may be less than the truth. To look at metadata, lists and public keys
+is no use.
 
 Examples:
   quorate keys last-use payments
-  quorate keys last-use payments --output json"
-    )]
+  quorate keys last-use payments --output json")]
     LastUse(Which),
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
