@@ -463,7 +463,7 @@ fn list() {
     rows::<Workload>("workloads");
     rows::<Kind>("nemeses");
     println!(
-        "checkers:\n  durability, revocation, linear, aliases, metadata, ids, sealed, ceremony, membership, hostile, digests, secrets, logs, answers, recovery, coverage (see README.md)"
+        "checkers:\n  durability, revocation, linear, aliases, metadata, ids, sealed, ceremony, membership, due, material, times, hostile, digests, secrets, logs, answers, recovery, coverage (see README.md)"
     );
 }
 

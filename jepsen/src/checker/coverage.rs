@@ -46,11 +46,36 @@ pub enum Event {
     Keys,
     /// Keys that were destroyed.
     Destroyed,
+    /// Uses that were denied because of a version's state.
+    RefusedVersions,
+    /// Acknowledged purges.
+    Purges,
+    /// Acknowledged imports of material.
+    Imports,
+    /// Times that material left.
+    Exports,
+    /// Data keys that were made.
+    DataKeys,
     /// Ciphertexts opened in the last reads.
     LastReads,
     /// Calls that succeeded, in percent of all.
     PercentOk,
 }
+
+/// Refusals that say how a key, a version or a name is, besides those that begin with `KEY_`.
+const RIGHTLY: [&str; 11] = [
+    "NOT_FOUND",
+    "UNKNOWN_KEY",
+    "ALREADY_EXISTS",
+    "WRONG_STATE",
+    "PURGE_PROTECTED",
+    "NO_LONGER_VALID",
+    "COMPROMISED",
+    "DESTROYED",
+    "MATERIAL_MISSING",
+    "WRONG_MATERIAL",
+    "INVALID_ARGUMENT",
+];
 
 /// The event of the nemesis by which a fault is known to have taken effect.
 pub fn effect_event(fault: &str) -> String {
@@ -83,9 +108,18 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             }
             Event::Inspections => ops_that(&|o| matches!(o.outcome, Outcome::Ok(Answer::Metadata { .. }))),
             Event::AskedRemoved => membership::check(ops).checked,
-            Event::DeniedUses => {
-                ops_that(&|o| o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_")))
-            }
+            Event::DeniedUses => ops_that(&|o| {
+                let denied = |why: &str| why.starts_with("KEY_") || why == "MATERIAL_MISSING";
+                o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if denied(why))
+            }),
+            Event::RefusedVersions => ops_that(&|o| {
+                let denied = |why: &str| ["NO_LONGER_VALID", "COMPROMISED", "DESTROYED"].contains(&why);
+                o.call.is_use() && matches!(&o.outcome, Outcome::Fail(why) if denied(why))
+            }),
+            Event::Purges => ops_that(&|o| o.is_ok() && o.call == Call::Purge),
+            Event::Imports => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Import { .. })),
+            Event::Exports => ops_that(&|o| o.is_ok() && o.call == Call::Export),
+            Event::DataKeys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::DataKey { .. })),
             Event::Changes => ops_that(&|o| o.is_ok() && o.call.is_change()),
             Event::Keys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Create { .. })),
             Event::Destroyed => due::destroyed(ops) as u64,
@@ -98,7 +132,7 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             Event::AliasUses => ops_that(&|o| o.is_ok() && matches!(o.call, Call::EncryptAlias { .. })),
             // What is rightly refused is a success of the cluster.
             Event::PercentOk => {
-                let refused = |why: &str| why.starts_with("KEY_") || why == "NOT_FOUND" || why == "ALREADY_EXISTS";
+                let refused = |why: &str| why.starts_with("KEY_") || RIGHTLY.contains(&why);
                 let answered = ops_that(&|o| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if refused(why)));
                 100 * answered / (ops.len() as u64).max(1)
             }
@@ -183,6 +217,11 @@ mod tests {
             (Event::Keys, 1),
             (Event::Destroyed, 0),
             (Event::LastReads, 1),
+            (Event::RefusedVersions, 0),
+            (Event::Purges, 0),
+            (Event::Imports, 0),
+            (Event::Exports, 0),
+            (Event::DataKeys, 0),
             (Event::PercentOk, 75),
         ] {
             let verdict =

@@ -12,7 +12,7 @@ pub fn doomed(ops: &[Op]) -> BTreeSet<String> {
         ops.iter().filter(|o| wanted(o)).filter_map(|o| o.key.clone()).collect()
     };
     let scheduled = keys(&|o| matches!(o.call, Call::ScheduleSoon { .. }) && o.may_have_happened());
-    let spared = keys(&|o| o.call == Call::Cancel && o.is_ok());
+    let spared = keys(&|o| o.call.spares() && o.is_ok());
     &scheduled - &spared
 }
 
@@ -43,8 +43,8 @@ pub fn check(ops: &[Op], began_ms: u64, members: &[u32]) -> Finding {
     let (mut broken, mut undecided) = (Vec::new(), Vec::new());
     for (key, ops) in &keys {
         let gone: Vec<&Op> = ops.iter().copied().filter(|o| is_gone(o)).collect();
-        let cancelled = ops.iter().find(|o| o.call == Call::Cancel && o.is_ok());
-        let may_be_spared = ops.iter().any(|o| o.call == Call::Cancel && o.may_have_happened());
+        let cancelled = ops.iter().find(|o| o.call.spares() && o.is_ok());
+        let may_be_spared = ops.iter().any(|o| o.call.spares() && o.may_have_happened());
         if let (Some(cancel), Some(gone)) = (cancelled, gone.first()) {
             broken.push(format!(
                 "key {key} was destroyed though its deletion was cancelled\n    {}\n    {}",

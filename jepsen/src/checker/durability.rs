@@ -8,9 +8,22 @@ use crate::history::{Answer, Call, Op, Outcome};
 /// Reasons that say "it is not there", or not what it was.
 const LOST: [&str; 5] = ["NOT_FOUND", "UNKNOWN_KEY", "TAMPERED", "WRONG_LINEAGE", "WRONG_KEY"];
 
+/// Reasons that say of a version that it opens nothing any more.
+const SPENT: [&str; 2] = ["COMPROMISED", "DESTROYED"];
+
 /// Every acknowledged key is described by every member with at least its acknowledged version, and every acknowledged
-/// ciphertext opens exactly.
+/// ciphertext opens exactly, unless its version was compromised or destroyed. Of a key that was purged, or may have been,
+/// nothing is expected.
 pub fn check(ops: &[Op], members: &[u32]) -> Finding {
+    let purges = |o: &&Op| o.call == Call::Purge && o.may_have_happened();
+    let purged: HashSet<&str> = ops.iter().filter(purges).filter_map(|o| o.key.as_deref()).collect();
+    let ops: Vec<&Op> = ops.iter().filter(|o| !o.key.as_deref().is_some_and(|key| purged.contains(key))).collect();
+    let mut spent: HashSet<(&str, u32)> = HashSet::new();
+    for op in ops.iter().filter(|o| o.may_have_happened()) {
+        if let (Some(key), Call::Compromise { version } | Call::DestroyVersion { version }) = (&op.key, &op.call) {
+            spent.insert((key, *version));
+        }
+    }
     // What was acknowledged: the highest version of each key, and each text.
     let mut versions: BTreeMap<&str, u32> = BTreeMap::new();
     let mut texts: BTreeMap<u64, &Op> = BTreeMap::new();
@@ -21,9 +34,7 @@ pub fn check(ops: &[Op], members: &[u32]) -> Finding {
                 let known = versions.entry(key).or_default();
                 *known = (*known).max(*version);
             }
-            (Call::Encrypt { text } | Call::EncryptAlias { text, .. }, Answer::Encrypted { .. }) => {
-                _ = texts.insert(*text, op)
-            }
+            (call, Answer::Encrypted { .. }) => texts.extend(call.encrypts().map(|text| (text, *op))),
             _ => {}
         }
     }
@@ -44,6 +55,15 @@ pub fn check(ops: &[Op], members: &[u32]) -> Finding {
             continue;
         }
         match (&op.call, &op.outcome) {
+            (Call::Decrypt { text }, Outcome::Fail(why)) if SPENT.contains(&why.as_str()) => {
+                let by = texts.get(text).map(|op| &op.outcome);
+                if let Some(Outcome::Ok(Answer::Encrypted { version })) = by {
+                    if !spent.contains(&(key, *version)) {
+                        broken.push(format!("version {version} opens nothing, which nobody asked for: {}", tell(op)));
+                    }
+                    opened.insert(*text, false);
+                }
+            }
             (Call::Describe, Outcome::Ok(Answer::Key { version, .. })) => {
                 described.insert((key, op.node));
                 if let Some(known) = versions.get(key)
@@ -124,6 +144,22 @@ mod tests {
         ] {
             assert_eq!(verdict(lost.clone()), Verdict::Invalid, "{lost:?}");
         }
+    }
+
+    #[test]
+    fn what_was_spent_need_not_open_and_nothing_is_expected_of_a_purged_key() {
+        let described = || vec![described(1, 2), described(2, 2)];
+        for why in ["COMPROMISED", "DESTROYED"] {
+            for call in [Call::Compromise { version: 1 }, Call::DestroyVersion { version: 1 }] {
+                let spent = op(1, 6, 7, call, doubt());
+                assert_eq!(verdict([vec![spent], described(), vec![opened(refused(why))]].concat()), Verdict::Valid);
+            }
+            let other = op(1, 6, 7, Call::Compromise { version: 2 }, Outcome::Ok(Answer::Done));
+            assert_eq!(verdict([vec![other], described(), vec![opened(refused(why))]].concat()), Verdict::Invalid);
+        }
+        let purge = |outcome| vec![op(1, 8, 9, Call::Purge, outcome)];
+        assert_eq!(verdict(purge(doubt())), Verdict::Valid);
+        assert_eq!(verdict(purge(refused("WRONG_STATE"))), Verdict::Unknown, "it is still to be looked for");
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub fn check(ops: &[Op]) -> Finding {
     let mut by_token: BTreeMap<u64, &Op> = BTreeMap::new();
     let (mut broken, mut checked) = (Vec::new(), 0);
     for op in ops.iter().filter(|o| o.is_ok()) {
-        let (Call::Create { token }, Some(key)) = (&op.call, &op.key) else { continue };
+        let (Call::Create { token, .. }, Some(key)) = (&op.call, &op.key) else { continue };
         checked += 1;
         let (other, first) = by_id.entry(key).or_insert((*token, op));
         if other != token {
@@ -33,12 +33,12 @@ mod tests {
     use crate::history::{Outcome, State};
 
     fn made(at: u64, token: u64, id: &str) -> Op {
-        of(op(1, at, at + 1, Call::Create { token }, key(State::Enabled, 1)), id)
+        of(op(1, at, at + 1, Call::create(token), key(State::Enabled, 1)), id)
     }
 
     #[test]
     fn one_id_for_each_token() {
-        let lost = op(1, 4, 5, Call::Create { token: 3 }, Outcome::Info("UNKNOWN_OUTCOME".into()));
+        let lost = op(1, 4, 5, Call::create(3), Outcome::Info("UNKNOWN_OUTCOME".into()));
         let good = [made(0, 1, "a"), made(2, 2, "b"), lost, made(6, 3, "c"), made(8, 3, "c")];
         assert_eq!(check(&good).verdict, Verdict::Valid);
         assert_eq!(check(&[made(0, 1, "a"), made(2, 2, "a")]).verdict, Verdict::Invalid);

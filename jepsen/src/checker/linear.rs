@@ -146,7 +146,7 @@ mod tests {
     use crate::checker::hand::*;
     use crate::checker::model::Key;
     use crate::checker::{Verdict, hand};
-    use crate::history::{Call, Outcome, State};
+    use crate::history::{Answer, Call, Outcome, State};
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -246,7 +246,7 @@ mod tests {
     /// Short histories of few values, so that many of them are good and many are bad.
     fn small() -> impl Strategy<Value = Vec<Op>> {
         let state = || prop_oneof![Just(State::Enabled), Just(State::Disabled)];
-        let one = (0..8_u8, state(), 1..3_u32, 0..12_u64, 1..5_u64).prop_map(|(kind, state, version, at, long)| {
+        let one = (0..12_u8, state(), 1..3_u32, 0..12_u64, 1..5_u64).prop_map(|(kind, state, version, at, long)| {
             let (call, outcome) = match kind {
                 0 => (Call::Disable, key(State::Disabled, version)),
                 1 => (Call::Enable, doubt()),
@@ -255,13 +255,17 @@ mod tests {
                 4 => (Call::Describe, key(state, version)),
                 5 => (Call::Encrypt { text: 1 }, refused("KEY_DISABLED")),
                 6 => (Call::Disable, doubt()),
+                8 => (Call::Compromise { version }, doubt()),
+                9 => (Call::Purge, Outcome::Ok(Answer::Done)),
+                10 => (Call::Schedule, doubt()),
+                11 => (Call::DecryptBy { text: 1, version }, refused("COMPROMISED")),
                 _ => (Call::Encrypt { text: 1 }, encrypted(version)),
             };
             // Twice the time, so that no invocation falls on an end.
             op(1, 2 * at + 4, 2 * (at + long) + 5, call, outcome)
         });
         proptest::collection::vec(one, 0..6).prop_map(|mut ops| {
-            ops.insert(0, op(1, 0, 1, Call::Create { token: 0 }, key(State::Enabled, 1)));
+            ops.insert(0, op(1, 0, 1, Call::create(0), key(State::Enabled, 1)));
             ops
         })
     }

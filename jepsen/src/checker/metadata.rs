@@ -17,7 +17,7 @@ struct Known<'a> {
 pub fn check(ops: &[Op]) -> Finding {
     let mut tokens: BTreeMap<&str, u64> = BTreeMap::new();
     for op in ops.iter().filter(|o| o.is_ok()) {
-        if let (Call::Create { token }, Some(key)) = (&op.call, &op.key) {
+        if let (Call::Create { token, .. }, Some(key)) = (&op.call, &op.key) {
             tokens.insert(key, *token);
         }
     }

@@ -11,11 +11,12 @@
 //! | `sealed` | a use that a sealed node performed |
 //! | `ceremony` | a wrong share that was taken, a node opened by fewer shares than the threshold |
 //! | `membership` | an answer about a key by a node whose removal had been acknowledged |
+//! | `material` | imported material that is used after its end, erased before it, or not erased |
 //! | `due` | a key that was destroyed before its time, though its deletion was cancelled, or not at all |
 //! | `times` | a cluster time that was more than a minute ahead of the real one |
 //! | `hostile` | a door that was open to a member without right |
 //! | `digests` | two nodes whose state differs at the same log index |
-//! | `secrets` | a secret or a name in a file of a node, on the network, or in memory after a seal; a core dump |
+//! | `secrets` | a secret or a name in a file or the metrics of a node, on the network, or in memory after a seal; a core dump |
 //! | `logs` | a panic, a damaged node, a fault of quorate in a node's log |
 //! | `answers` | an answer that says that quorate itself is at fault |
 //! | `recovery` | a cluster that does not come back once every fault is healed |
@@ -33,6 +34,7 @@ pub mod hostile;
 pub mod ids;
 pub mod linear;
 pub mod logs;
+pub mod material;
 pub mod membership;
 pub mod metadata;
 pub mod model;
@@ -174,6 +176,7 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         ceremony::check(&ops),
         membership::check(&ops),
         due::check(&ops, evidence.began_ms, &evidence.members),
+        material::check(&ops, evidence.began_ms),
         times::check(&evidence.times),
         hostile::check(history),
         digests::check(&evidence.digests, evidence.members.len()),
@@ -235,7 +238,7 @@ pub(crate) mod hand {
         Outcome::Info("UNKNOWN_OUTCOME".into())
     }
     pub fn create(at: u64) -> Op {
-        op(1, at, at + 1, Call::Create { token: 1 }, key(State::Enabled, 1))
+        op(1, at, at + 1, Call::create(1), key(State::Enabled, 1))
     }
     pub fn last(mut op: Op) -> Op {
         op.last = true;

@@ -1,7 +1,7 @@
 //! What one key does, call by call (key-state model of NIST SP 800-57 as the product documents it).
 
 use super::object::Object;
-use crate::history::{Answer, Call, Op, Outcome, State};
+use crate::history::{Answer, Call, Form, Op, Outcome, State};
 
 /// A key at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -10,12 +10,53 @@ pub enum Key {
     #[default]
     Absent,
     /// Created.
-    Present {
-        /// Its state.
-        state: State,
-        /// The version that encrypts.
-        version: u32,
-    },
+    Present(Life),
+    /// Purged: there is no way back.
+    Purged,
+}
+
+/// What becomes of a key that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Life {
+    /// Its state.
+    state: State,
+    /// Whether it was enabled when its deletion was scheduled.
+    was_enabled: bool,
+    /// The version that protects.
+    version: u32,
+    /// Versions that somebody else may know.
+    compromised: Versions,
+    /// Versions whose material is gone.
+    destroyed: Versions,
+    purge_protected: bool,
+    /// Number of the material, once somebody has seen it; 0 = nobody has.
+    material: u64,
+    here: Here,
+}
+
+/// Whether the material is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Here {
+    Yes,
+    No,
+    /// It has an end, of which a calling client can't tell whether it has come (the checker `material` judges that).
+    ForATime,
+}
+
+/// A set of versions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+struct Versions(u128);
+
+impl Versions {
+    fn bit(version: u32) -> u128 {
+        1_u128.checked_shl(version).unwrap_or(0)
+    }
+    fn with(self, version: u32) -> Self {
+        Self(self.0 | Self::bit(version))
+    }
+    fn has(self, version: u32) -> bool {
+        self.0 & Self::bit(version) != 0
+    }
 }
 
 /// What was seen of a call.
@@ -38,8 +79,22 @@ pub enum Refusal {
     PendingDeletion,
     /// It did not wait for its deletion.
     NotPendingDeletion,
-    /// There was no such key.
+    /// There was no such key, or no such version of it.
     Absent,
+    /// It must not be purged, nor any version of it destroyed.
+    PurgeProtected,
+    /// The version still protected.
+    Active,
+    /// The version protected nothing any more.
+    Retired,
+    /// The version was compromised.
+    Compromised,
+    /// The version was destroyed.
+    Destroyed,
+    /// Its material was not there.
+    MaterialMissing,
+    /// It had had another material.
+    WrongMaterial,
 }
 
 /// A call and what was seen of it.
@@ -67,8 +122,15 @@ impl Step {
             (Outcome::Fail(reason), call) => Seen::Refused(match (reason.as_str(), call) {
                 ("KEY_DISABLED", _) => Refusal::Disabled,
                 ("KEY_PENDING_DELETION", _) => Refusal::PendingDeletion,
-                ("WRONG_STATE", Call::Cancel) => Refusal::NotPendingDeletion,
+                ("WRONG_STATE", Call::Cancel | Call::Recover | Call::Purge) => Refusal::NotPendingDeletion,
+                ("WRONG_STATE", Call::DestroyVersion { .. }) => Refusal::Active,
                 ("NOT_FOUND" | "UNKNOWN_KEY", _) => Refusal::Absent,
+                ("PURGE_PROTECTED", _) => Refusal::PurgeProtected,
+                ("NO_LONGER_VALID", _) => Refusal::Retired,
+                ("COMPROMISED", _) => Refusal::Compromised,
+                ("DESTROYED", _) => Refusal::Destroyed,
+                ("MATERIAL_MISSING", _) => Refusal::MaterialMissing,
+                ("WRONG_MATERIAL", _) => Refusal::WrongMaterial,
                 _ => return None,
             }),
         };
@@ -78,7 +140,7 @@ impl Step {
             _ if op.call.is_operators() => return None,
             Call::DescribeAlias { .. } | Call::Inspect => Call::Describe,
             Call::ScheduleSoon { .. } => Call::Schedule,
-            Call::EncryptAlias { text, .. } => Call::Encrypt { text },
+            Call::EncryptAlias { text, .. } | Call::DataKey { text, .. } => Call::Encrypt { text },
             _ => op.call.clone(),
         };
         Some(Self { call, seen })
@@ -99,70 +161,193 @@ impl Object for Key {
     }
 
     fn after(&self, step: &Step) -> Option<Self> {
+        let life = match (self, &step.seen) {
+            (Self::Present(life), _) => life,
+            (Self::Absent, seen) if matches!(step.call, Call::Create { .. }) => {
+                let created = Self::created(&step.call);
+                let told = matches!(seen, Seen::Answered(Answer::Key { state: State::Enabled, version: 1 }));
+                return (told || *seen == Seen::Nothing).then_some(created);
+            }
+            // Of what is gone nothing is heard but that.
+            (_, seen) => return matches!(seen, Seen::Nothing | Seen::Refused(Refusal::Absent)).then_some(*self),
+        };
         match &step.seen {
-            Seen::Nothing => Some(self.changed(&step.call).unwrap_or(*self)),
-            Seen::Refused(refusal) => self.refuses(&step.call, *refusal).then_some(*self),
-            Seen::Answered(answer) => self.answered(&step.call, answer),
+            Seen::Nothing => Some(life.changed(&step.call).unwrap_or(*self)),
+            Seen::Refused(refusal) => life.refuses(&step.call, *refusal).then_some(*self),
+            Seen::Answered(answer) => life.answered(&step.call, answer),
         }
     }
 }
 
 impl Key {
+    fn created(call: &Call) -> Self {
+        let form = if let Call::Create { form, .. } = call { *form } else { Form::Usual };
+        Self::Present(Life {
+            state: State::Enabled,
+            was_enabled: true,
+            version: 1,
+            compromised: Versions::default(),
+            destroyed: Versions::default(),
+            purge_protected: form == Form::PurgeProtected,
+            material: 0,
+            here: if form == Form::External { Here::No } else { Here::Yes },
+        })
+    }
+}
+
+impl Life {
     /// The key after a change; `None` when it refuses it, or the call changes nothing.
-    fn changed(self, call: &Call) -> Option<Self> {
+    fn changed(self, call: &Call) -> Option<Key> {
         use State::*;
-        let Self::Present { state, version } = self else {
-            let created = Self::Present { state: Enabled, version: 1 };
-            return matches!(call, Call::Create { .. }).then_some(created);
+        let (waits, version) = (self.state == PendingDeletion, self.version);
+        let changed = match call {
+            Call::Enable if !waits && self.here != Here::No => Self { state: Enabled, ..self },
+            Call::Disable if !waits && self.here != Here::No => Self { state: Disabled, ..self },
+            Call::Schedule if !waits => Self { state: PendingDeletion, was_enabled: self.state == Enabled, ..self },
+            Call::Recover if waits && self.was_enabled => Self { state: Enabled, ..self },
+            Call::Cancel | Call::Recover if waits => Self { state: Disabled, ..self },
+            Call::Purge if waits && !self.purge_protected => return Some(Key::Purged),
+            Call::Rotate if self.usable() && !self.destroyed.has(version) => {
+                Self { version: version + 1, material: 0, ..self }
+            }
+            Call::Compromise { version: of } if *of <= version => {
+                Self { compromised: self.compromised.with(*of), ..self }
+            }
+            Call::DestroyVersion { version: of } if !waits && !self.purge_protected && self.may_go(*of) => {
+                Self { destroyed: self.destroyed.with(*of), ..self }
+            }
+            Call::Import { material, seconds } if !waits && [0, *material].contains(&self.material) => {
+                let here = if *seconds == 0 { Here::Yes } else { Here::ForATime };
+                Self { material: *material, here, ..self }
+            }
+            Call::DeleteMaterial => Self { here: Here::No, ..self },
+            _ => return None,
         };
-        let to = |state| Some(Self::Present { state, version });
-        match (call, state) {
-            (Call::Enable, Enabled | Disabled) => to(Enabled),
-            (Call::Disable, Enabled | Disabled) => to(Disabled),
-            (Call::Schedule, Enabled | Disabled) => to(PendingDeletion),
-            (Call::Cancel, PendingDeletion) => to(Disabled),
-            (Call::Rotate, Enabled) => Some(Self::Present { state, version: version + 1 }),
-            _ => None,
-        }
+        Some(Key::Present(changed))
     }
 
-    fn answered(self, call: &Call, answer: &Answer) -> Option<Self> {
-        match (call, answer, self) {
-            // The same token again: the answer of the first time, whatever the key is by now.
-            (Call::Create { .. }, Answer::Key { state: State::Enabled, version: 1 }, Self::Present { .. }) => {
-                Some(self)
+    fn answered(self, call: &Call, answer: &Answer) -> Option<Key> {
+        let now = Key::Present(self);
+        match (call, answer) {
+            // The same token again is answered as a description is.
+            (Call::Create { .. } | Call::Describe, Answer::Key { state, version }) => {
+                ((self.state, self.version) == (*state, *version)).then_some(now)
             }
-            (Call::Describe, Answer::Key { state, version }, Self::Present { .. }) => {
-                (self == Self::Present { state: *state, version: *version }).then_some(self)
+            (Call::ListVersions, Answer::Versions { states, .. }) => self.lists(states).then_some(now),
+            (Call::Encrypt { .. }, Answer::Encrypted { version }) => self.protects(*version).then_some(now),
+            (Call::EncryptBy { version: by, .. }, Answer::Encrypted { version }) => {
+                (by == version && self.protects(*by)).then_some(now)
             }
-            (
-                Call::Encrypt { .. },
-                Answer::Encrypted { version: by },
-                Self::Present { state: State::Enabled, version },
-            ) => (*by == version).then_some(self),
-            (
-                Call::Decrypt { .. },
-                Answer::Decrypted { version: by, exact: true },
-                Self::Present { state: State::Enabled, version },
-            ) => (*by <= version).then_some(self),
-            (_, Answer::Key { state, version }, _) => {
-                self.changed(call).filter(|new| *new == Self::Present { state: *state, version: *version })
+            (Call::ReEncrypt { version: from, .. }, Answer::Encrypted { version }) => {
+                (self.opens(*from) && self.protects(*version)).then_some(now)
             }
+            (Call::Decrypt { .. }, Answer::Decrypted { version, exact: true }) => self.opens(*version).then_some(now),
+            (Call::DecryptBy { version: by, .. }, Answer::Decrypted { version, exact: true }) => {
+                (by == version && self.opens(*by)).then_some(now)
+            }
+            (Call::Export, Answer::Material { material, .. }) => {
+                let same = [0, *material].contains(&self.material);
+                let leaves = self.usable() && same && !self.destroyed.has(self.version);
+                leaves.then_some(Key::Present(Self { material: *material, ..self }))
+            }
+            (Call::ImportParameters, Answer::Done) => (self.state != State::PendingDeletion).then_some(now),
+            (Call::Import { material: of, .. }, Answer::Material { material, .. }) if of != material => None,
+            (_, Answer::Key { state, version }) => self
+                .changed(call)
+                .filter(|key| matches!(key, Key::Present(new) if (new.state, new.version) == (*state, *version))),
+            (_, Answer::Done | Answer::Material { .. }) => self.changed(call),
             _ => None,
         }
     }
 
     fn refuses(self, call: &Call, refusal: Refusal) -> bool {
-        let state = match self {
-            Self::Absent => return refusal == Refusal::Absent,
-            Self::Present { state, .. } => state,
-        };
+        let waits = self.state == State::PendingDeletion;
+        let uses = call.is_use() || *call == Call::Rotate;
         match refusal {
-            Refusal::Absent => false,
-            Refusal::Disabled => state == State::Disabled && (call.is_use() || *call == Call::Rotate),
-            Refusal::PendingDeletion => state == State::PendingDeletion && *call != Call::Cancel,
-            Refusal::NotPendingDeletion => state != State::PendingDeletion,
+            Refusal::Absent => named(call).is_some_and(|version| version > self.version),
+            Refusal::PendingDeletion => {
+                let always = matches!(call, Call::Compromise { .. } | Call::DeleteMaterial | Call::Purge);
+                let tells = matches!(call, Call::Describe | Call::ListVersions);
+                waits && !always && !tells && !call.spares()
+            }
+            Refusal::NotPendingDeletion => !waits,
+            Refusal::MaterialMissing => {
+                !waits && self.here != Here::Yes && (uses || matches!(call, Call::Enable | Call::Disable))
+            }
+            Refusal::Disabled => self.state == State::Disabled && self.here != Here::No && uses,
+            Refusal::PurgeProtected => self.purge_protected && waits == (*call == Call::Purge),
+            Refusal::Active => !waits && named(call).is_some_and(|version| self.letter(version) == 'a'),
+            Refusal::Retired => self.usable() && named(call).is_some_and(|version| self.letter(version) == 'd'),
+            Refusal::Compromised => self.usable() && self.addresses(call, &['c']),
+            // What is destroyed already is not destroyed again, in whatever state its key is.
+            Refusal::Destroyed if matches!(call, Call::DestroyVersion { .. }) => {
+                !waits && self.addresses(call, &['x', 'X'])
+            }
+            Refusal::Destroyed => self.usable() && self.addresses(call, &['x', 'X']),
+            Refusal::WrongMaterial => {
+                let other = |material: u64| self.material != 0 && self.material != material;
+                !waits && matches!(call, Call::Import { material, .. } if other(*material))
+            }
         }
+    }
+
+    /// Whether uses go, as far as the key is concerned.
+    fn usable(self) -> bool {
+        self.state == State::Enabled && self.here != Here::No
+    }
+
+    fn protects(self, version: u32) -> bool {
+        self.usable() && self.letter(version) == 'a'
+    }
+
+    fn opens(self, version: u32) -> bool {
+        self.usable() && matches!(self.letter(version), 'a' | 'd')
+    }
+
+    /// Whether a version may be destroyed.
+    fn may_go(self, version: u32) -> bool {
+        matches!(self.letter(version), 'd' | 'c')
+    }
+
+    /// Whether one of the versions that a call is about is in one of these states.
+    fn addresses(self, call: &Call, states: &[char]) -> bool {
+        let is = |version: u32| states.contains(&self.letter(version));
+        match call {
+            // Which one it is stands in the ciphertext alone.
+            Call::Decrypt { .. } => (1..=self.version).any(is),
+            Call::ReEncrypt { version, .. } => is(*version) || is(self.version),
+            _ => is(named(call).unwrap_or(self.version)),
+        }
+    }
+
+    /// A version's state, as in [`Answer::Versions`]; `?` = there is none of that number.
+    fn letter(self, version: u32) -> char {
+        match (self.destroyed.has(version), self.compromised.has(version)) {
+            (true, true) => 'X',
+            (true, false) => 'x',
+            (false, true) => 'c',
+            (false, false) if version < self.version => 'd',
+            (false, false) if version == self.version => 'a',
+            (false, false) => '?',
+        }
+    }
+
+    fn lists(self, states: &str) -> bool {
+        let fits = |(version, told): (u32, char)| match self.here {
+            Here::Yes => told == self.letter(version),
+            Here::No => told == '-',
+            Here::ForATime => told == '-' || told == self.letter(version),
+        };
+        states.chars().count() == self.version as usize && (1..).zip(states.chars()).all(fits)
+    }
+}
+
+/// The version that a call names.
+fn named(call: &Call) -> Option<u32> {
+    match call {
+        Call::EncryptBy { version, .. } | Call::DecryptBy { version, .. } => Some(*version),
+        Call::Compromise { version } | Call::DestroyVersion { version } => Some(*version),
+        _ => None,
     }
 }
 
@@ -181,7 +366,7 @@ mod tests {
         use State::*;
         let life = [
             (Call::Encrypt { text: 0 }, refused("NOT_FOUND")),
-            (Call::Create { token: 1 }, key(Enabled, 1)),
+            (Call::create(1), key(Enabled, 1)),
             (Call::Encrypt { text: 1 }, encrypted(1)),
             (Call::Rotate, key(Enabled, 2)),
             (Call::Decrypt { text: 1 }, decrypted(1, true)),
@@ -197,13 +382,13 @@ mod tests {
             (Call::Rotate, refused("UNAVAILABLE")),
             (Call::Encrypt { text: 3 }, encrypted(2)),
         ];
-        assert_eq!(run(&life), Some(Key::Present { state: Enabled, version: 2 }));
+        assert!(matches!(run(&life), Some(Key::Present(Life { state: Enabled, version: 2, .. }))));
     }
 
     #[test]
     fn what_a_key_can_not_answer() {
         use State::*;
-        let after = |last: (Call, Outcome)| run(&[(Call::Create { token: 1 }, key(Enabled, 1)), last]);
+        let after = |last: (Call, Outcome)| run(&[(Call::create(1), key(Enabled, 1)), last]);
         for impossible in [
             (Call::Encrypt { text: 1 }, encrypted(2)),
             (Call::Encrypt { text: 1 }, refused("KEY_DISABLED")),

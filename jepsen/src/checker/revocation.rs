@@ -19,11 +19,9 @@ pub fn check(ops: &[Op]) -> Finding {
     let (mut broken, mut checked) = (Vec::new(), 0);
     for (key, ops) in keys {
         let settings = |revoke: bool| ops.iter().copied().filter(move |o| o.is_ok() && sets(&o.call, revoke));
-        let lifting = |revoke: bool| -> Vec<&Op> {
-            ops.iter().copied().filter(|o| o.may_have_happened() && sets(&o.call, revoke)).collect()
-        };
-        let forbidden = Rule::new(settings(true), &lifting(false));
-        let allowed = Rule::new(settings(false), &lifting(true));
+        let revoking: Vec<&Op> = ops.iter().copied().filter(|o| o.may_have_happened() && sets(&o.call, true)).collect();
+        let forbidden = Rule::new(settings(true), &enabling(&ops));
+        let allowed = Rule::new(settings(false), &revoking);
         for op in ops.iter().copied().filter(|o| o.call.is_use()) {
             checked += 1;
             let (rule, what) = match &op.outcome {
@@ -41,9 +39,15 @@ pub fn check(ops: &[Op]) -> Finding {
     Finding::new("revocation", checked, broken, vec![])
 }
 
-/// Whether the call revokes the key, or else enables it.
+/// Whether the call revokes the key, or else enables it for certain.
 fn sets(call: &Call, revoke: bool) -> bool {
     if revoke { call.revokes() } else { *call == Call::Enable }
+}
+
+/// What enabled the key, or may have: so also what made it as it was before its deletion was scheduled.
+fn enabling<'a>(ops: &[&'a Op]) -> Vec<&'a Op> {
+    let enables = |o: &&Op| o.may_have_happened() && matches!(o.call, Call::Enable | Call::Recover);
+    ops.iter().copied().filter(enables).collect()
 }
 
 /// How many uses were invoked after an acknowledged revocation that nothing had lifted, and were decided by a node (not
@@ -57,8 +61,7 @@ pub fn races(ops: &[Op]) -> usize {
     }
     let decided = |o: &Op| o.is_ok() || matches!(&o.outcome, Outcome::Fail(why) if why.starts_with("KEY_"));
     let of_key = |ops: &Vec<&Op>| {
-        let enables: Vec<&Op> = ops.iter().copied().filter(|o| o.may_have_happened() && sets(&o.call, false)).collect();
-        let rule = Rule::new(ops.iter().copied().filter(|o| o.is_ok() && sets(&o.call, true)), &enables);
+        let rule = Rule::new(ops.iter().copied().filter(|o| o.is_ok() && sets(&o.call, true)), &enabling(ops));
         ops.iter().filter(|o| o.call.is_use() && decided(o) && rule.broken_by(o).is_some()).count()
     };
     keys.values().map(of_key).sum()
@@ -131,6 +134,9 @@ mod tests {
             // In doubt: no promise was made.
             vec![op(1, 0, 0, Call::Disable, doubt()), used(11, 12)],
             vec![enable(0, 10, enabled()), op(1, 3, 0, Call::Schedule, doubt()), denied(50, 60)],
+            // As before: enabled, or not.
+            vec![disable(0, 10), op(1, 11, 20, Call::Recover, enabled()), used(15, 25)],
+            vec![op(1, 0, 10, Call::Recover, key(State::Disabled, 1)), denied(11, 20)],
             vec![disable(0, 10), op(3, 11, 12, Call::Encrypt { text: 1 }, refused("UNAVAILABLE"))],
         ];
         for (i, ops) in good.iter().enumerate() {

@@ -24,15 +24,17 @@ pub fn module() -> Option<PathBuf> {
     MODULES.iter().map(PathBuf::from).find(|p| p.exists())
 }
 
-/// The cluster's root under `dir`, and an administrator's certificate.
+/// The cluster's root under `dir`, and the certificates of an administrator and of an application.
 pub async fn authority(quorate: &Path, dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
     // The authority of a cluster that lives for minutes: its passphrase lies beside it.
     write_private(&passphrase(dir), "correct horse battery staple, for a trial only\n")?;
     run(pki(quorate, dir, "init"), b"").await?;
-    let mut client = pki(quorate, dir, "client");
-    client.args(["--role", "admin", "--name", "admin"]);
-    run(client, b"").await?;
+    for role in ["admin", "user"] {
+        let mut client = pki(quorate, dir, "client");
+        client.args(["--role", role, "--name", role]);
+        run(client, b"").await?;
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod gear;
 mod impostor;
 mod limits;
 pub mod memory;
+mod metrics;
 mod node;
 mod operator;
 mod replace;
@@ -26,7 +27,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use quorate_client::{Client, ClientConfig};
+use quorate_client::{Client, ClientConfig, ClientError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -61,6 +62,7 @@ pub struct Cluster<'n> {
     operator: Operator,
     net: &'n dyn Net,
     config: ClientConfig,
+    user: ClientConfig,
     gear: Gear,
     /// What stands between nodes and their tokens, if anything does.
     forwarder: Option<PathBuf>,
@@ -75,13 +77,29 @@ pub struct Cluster<'n> {
     members: RefCell<BTreeSet<u32>>,
 }
 
+/// Of one node: for who manages keys, and for who uses them, which must not do more.
+#[derive(Clone)]
+pub struct Clients {
+    /// An administrator's.
+    pub admin: Client,
+    /// An application's.
+    pub user: Client,
+}
+
+impl Clients {
+    /// The same, over connections of their own.
+    fn reconnected(&self) -> Result<Self, ClientError> {
+        Ok(Self { admin: self.admin.reconnected()?, user: self.user.reconnected()? })
+    }
+}
+
 struct Node {
     process: NodeProcess,
     /// After the process, which must have ended when the disk is unmounted.
     disk: Option<Rc<Disk>>,
     clock: Option<Rc<clock::Clock>>,
     token: Option<Rc<token::Token>>,
-    client: Client,
+    clients: Clients,
 }
 
 impl<'n> Cluster<'n> {
@@ -102,6 +120,7 @@ impl<'n> Cluster<'n> {
             operator: Operator::new(quorate, dir, net),
             net,
             config: ClientConfig::new(vec![], read("ca.pem")?, read("admin.pem")?, read("admin.key")?),
+            user: ClientConfig::new(vec![], read("ca.pem")?, read("user.pem")?, read("user.key")?),
             gear,
             forwarder: gear.tokens.then(token::forwarder).transpose()?,
             excuses: excuse::Excuses::default(),
@@ -127,13 +146,16 @@ impl<'n> Cluster<'n> {
         let data = disk.as_ref().map_or(self.node_dir(node), |disk| disk.path().to_owned()).join("data");
         found::node(self, node, &data).await?;
         let folder = self.node_dir(node);
-        let config = ClientConfig { addrs: vec![self.operator.api(node)], ..self.config.clone() };
+        let client = |config: &ClientConfig| {
+            Client::connect(ClientConfig { addrs: vec![self.operator.api(node)], ..config.clone() })
+        };
+        let (admin, user) = (client(&self.config).await?, client(&self.user).await?);
         let made = Node {
             process: NodeProcess::new(node, &self.dir, self.gear.dev),
             disk,
             clock: self.gear.clock(&folder, node)?.map(Rc::new),
             token: self.gear.token(&folder)?.map(Rc::new),
-            client: Client::connect(config).await?,
+            clients: Clients { admin, user },
         };
         self.nodes.borrow_mut().insert(node, made);
         Ok(node)
@@ -198,17 +220,19 @@ impl<'n> Cluster<'n> {
         self.dir.join(format!("n{node}"))
     }
 
-    /// A client of one node alone, over connections of its own, which gives up at the first failure.
+    /// Clients of one node alone, over connections of their own, which give up at the first failure.
     ///
     /// # Errors
-    /// When the client can't be made.
-    pub fn client_of(&self, node: u32, deadline: Duration) -> anyhow::Result<Client> {
-        let one = self.client(node).with_context(|| format!("there is no n{node}"))?;
-        Ok(one.reconnected()?.with_deadline(deadline).impatient())
+    /// When one can't be made.
+    pub fn clients_of(&self, node: u32, deadline: Duration) -> anyhow::Result<Clients> {
+        let nodes = self.nodes.borrow();
+        let one = nodes.get(&node).with_context(|| format!("there is no n{node}"))?.clients.reconnected()?;
+        let brief = |client: Client| client.with_deadline(deadline).impatient();
+        Ok(Clients { admin: brief(one.admin), user: brief(one.user) })
     }
 
     fn client(&self, node: u32) -> Option<Client> {
-        self.nodes.borrow().get(&node).map(|n| n.client.clone())
+        self.nodes.borrow().get(&node).map(|n| n.clients.admin.clone())
     }
 
     /// The folder of a node's data.

@@ -49,7 +49,7 @@ impl Cluster<'_> {
     /// When no client can be made.
     pub fn reconnect(&self, node: u32) -> anyhow::Result<()> {
         if let Some(known) = self.nodes.borrow_mut().get_mut(&node) {
-            known.client = known.client.reconnected()?;
+            known.clients = known.clients.reconnected()?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, anyhow, bail};
 use clojure_reader::edn::{self, Edn};
 
-use super::{Answer, Call, Event, Flaw, History, Outcome, State, What};
+use super::{Answer, Call, Event, Flaw, Form, History, Outcome, State, What};
 
 type Map<'a> = BTreeMap<Edn<'a>, Edn<'a>>;
 
@@ -32,8 +32,33 @@ pub fn line(event: &Event) -> String {
             let mut value = Map::new();
             map.insert(Edn::key("f"), Edn::key(call.name()));
             match call {
-                Call::Create { token } => _ = value.insert(Edn::key("token"), int(*token)),
+                Call::Create { token, form } => {
+                    value.insert(Edn::key("token"), int(*token));
+                    if *form != Form::Usual {
+                        value.insert(Edn::key("form"), Edn::key(form_name(*form)));
+                    }
+                }
                 Call::Encrypt { text } | Call::Decrypt { text } => _ = value.insert(Edn::key("text"), int(*text)),
+                Call::EncryptBy { text, version } | Call::DecryptBy { text, version } => {
+                    value.insert(Edn::key("text"), int(*text));
+                    value.insert(Edn::key("by"), int((*version).into()));
+                }
+                Call::ReEncrypt { from, version, text } => {
+                    value.insert(Edn::key("from"), int(*from));
+                    value.insert(Edn::key("by"), int((*version).into()));
+                    value.insert(Edn::key("text"), int(*text));
+                }
+                Call::DataKey { text, plain } => {
+                    value.insert(Edn::key("text"), int(*text));
+                    value.insert(Edn::key("plain"), Edn::Bool(*plain));
+                }
+                Call::Compromise { version } | Call::DestroyVersion { version } => {
+                    value.insert(Edn::key("by"), int((*version).into()));
+                }
+                Call::Import { material, seconds } => {
+                    value.insert(Edn::key("brings"), int(*material));
+                    value.insert(Edn::key("seconds"), int((*seconds).into()));
+                }
                 Call::CreateAlias { alias } | Call::DeleteAlias { alias } | Call::DescribeAlias { alias } => {
                     value.insert(Edn::key("alias"), int(*alias));
                 }
@@ -79,6 +104,14 @@ pub fn line(event: &Event) -> String {
                             value.insert(Edn::key("version"), int((*version).into()));
                             value.insert(Edn::key("exact"), Edn::Bool(*exact));
                         }
+                        Answer::Versions { states, ends } => {
+                            value.insert(Edn::key("states"), Edn::string(states.as_str()));
+                            value.insert(Edn::key("ends"), int(*ends));
+                        }
+                        Answer::Material { material, ends } => {
+                            value.insert(Edn::key("material"), int(*material));
+                            value.insert(Edn::key("ends"), int(*ends));
+                        }
                         Answer::Share { complete } => {
                             value.insert(Edn::key("complete"), Edn::Bool(*complete));
                         }
@@ -122,8 +155,12 @@ fn event(line: &str) -> anyhow::Result<Event> {
         return Ok(Event { index, time, what: What::Nemesis { f: f.to_owned(), value } });
     }
     let Some(Edn::Map(value)) = get(map, "value") else { bail!(":value is no map") };
+    let by = || Ok::<_, anyhow::Error>(u32::try_from(int(value, "by")?)?);
     let call = match f {
-        "create" => Call::Create { token: int(value, "token")? },
+        "create" => {
+            let form = get(value, "form").map(|_| form(word(value, "form")?)).transpose()?;
+            Call::Create { token: int(value, "token")?, form: form.unwrap_or(Form::Usual) }
+        }
         "describe" => Call::Describe,
         "inspect" => Call::Inspect,
         "enable" => Call::Enable,
@@ -131,7 +168,20 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "schedule-deletion" => Call::Schedule,
         "schedule-deletion-soon" => Call::ScheduleSoon { seconds: u32::try_from(int(value, "seconds")?)? },
         "cancel-deletion" => Call::Cancel,
+        "cancel-deletion-as-before" => Call::Recover,
+        "purge" => Call::Purge,
         "rotate" => Call::Rotate,
+        "list-versions" => Call::ListVersions,
+        "compromise" => Call::Compromise { version: by()? },
+        "destroy-version" => Call::DestroyVersion { version: by()? },
+        "import-parameters" => Call::ImportParameters,
+        "import" => Call::Import { material: int(value, "brings")?, seconds: u32::try_from(int(value, "seconds")?)? },
+        "delete-material" => Call::DeleteMaterial,
+        "export" => Call::Export,
+        "encrypt-by-version" => Call::EncryptBy { text: int(value, "text")?, version: by()? },
+        "decrypt-by-version" => Call::DecryptBy { text: int(value, "text")?, version: by()? },
+        "re-encrypt" => Call::ReEncrypt { from: int(value, "from")?, version: by()?, text: int(value, "text")? },
+        "data-key" => Call::DataKey { text: int(value, "text")?, plain: flag(value, "plain")? },
         "encrypt" => Call::Encrypt { text: int(value, "text")? },
         "decrypt" => Call::Decrypt { text: int(value, "text")? },
         "create-alias" => Call::CreateAlias { alias: int(value, "alias")? },
@@ -152,8 +202,18 @@ fn event(line: &str) -> anyhow::Result<Event> {
     let outcome = match word(map, "type")? {
         "invoke" => None,
         "ok" => Some(Outcome::Ok(match call {
-            Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version: version()? },
-            Call::Decrypt { .. } => Answer::Decrypted { version: version()?, exact: flag(value, "exact")? },
+            _ if call.encrypts().is_some() => Answer::Encrypted { version: version()? },
+            Call::ListVersions => {
+                Answer::Versions { states: text(value, "states")?.to_owned(), ends: int(value, "ends")? }
+            }
+            Call::Import { .. } | Call::Export => {
+                Answer::Material { material: int(value, "material")?, ends: int(value, "ends")? }
+            }
+            Call::Purge | Call::Compromise { .. } | Call::DestroyVersion { .. } => Answer::Done,
+            Call::ImportParameters | Call::DeleteMaterial => Answer::Done,
+            Call::Decrypt { .. } | Call::DecryptBy { .. } => {
+                Answer::Decrypted { version: version()?, exact: flag(value, "exact")? }
+            }
             Call::ScheduleSoon { .. } => Answer::Due { at: int(value, "at")?, version: version()? },
             Call::Inspect => Answer::Metadata {
                 state: state(word(value, "state")?)?,
@@ -193,6 +253,19 @@ impl Call {
             Self::Schedule => "schedule-deletion",
             Self::ScheduleSoon { .. } => "schedule-deletion-soon",
             Self::Cancel => "cancel-deletion",
+            Self::Recover => "cancel-deletion-as-before",
+            Self::Purge => "purge",
+            Self::ListVersions => "list-versions",
+            Self::Compromise { .. } => "compromise",
+            Self::DestroyVersion { .. } => "destroy-version",
+            Self::ImportParameters => "import-parameters",
+            Self::Import { .. } => "import",
+            Self::DeleteMaterial => "delete-material",
+            Self::Export => "export",
+            Self::EncryptBy { .. } => "encrypt-by-version",
+            Self::DecryptBy { .. } => "decrypt-by-version",
+            Self::ReEncrypt { .. } => "re-encrypt",
+            Self::DataKey { .. } => "data-key",
             Self::Rotate => "rotate",
             Self::Encrypt { .. } => "encrypt",
             Self::Decrypt { .. } => "decrypt",
@@ -207,6 +280,22 @@ impl Call {
             Self::Replace => "replace",
         }
     }
+}
+
+const FORMS: [(Form, &str); 4] = [
+    (Form::Usual, "usual"),
+    (Form::PurgeProtected, "purge-protected"),
+    (Form::External, "external"),
+    (Form::Exportable, "exportable"),
+];
+
+fn form_name(form: Form) -> &'static str {
+    FORMS.iter().find(|(known, _)| *known == form).map_or("", |(_, name)| name)
+}
+
+fn form(name: &str) -> anyhow::Result<Form> {
+    let known = FORMS.iter().find(|(_, known)| *known == name);
+    known.map(|(form, _)| *form).with_context(|| format!(":form {name} is unknown"))
 }
 
 const FLAWS: [(Flaw, &str); 4] = [
@@ -279,107 +368,5 @@ fn flag(map: &Map<'_>, key: &str) -> anyhow::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn call() -> impl Strategy<Value = Call> {
-        prop_oneof![
-            (0..9_u64).prop_map(|token| Call::Create { token }),
-            (0..9_u64).prop_map(|text| Call::Encrypt { text }),
-            (0..9_u64).prop_map(|text| Call::Decrypt { text }),
-            (1..9_u32).prop_map(|member| Call::Remove { member }),
-            (1..9_u32).prop_map(|seconds| Call::ScheduleSoon { seconds }),
-            (1..6_u32, 0..4_usize)
-                .prop_map(|(share, n)| Call::EnterShare { share, flaw: FLAWS.get(n).map(|(flaw, _)| *flaw) }),
-            (0..9_u64).prop_map(|alias| Call::CreateAlias { alias }),
-            (0..9_u64).prop_map(|alias| Call::DeleteAlias { alias }),
-            (0..9_u64).prop_map(|alias| Call::DescribeAlias { alias }),
-            (0..9_u64, 0..9_u64).prop_map(|(alias, text)| Call::EncryptAlias { alias, text }),
-            Just(Call::Describe),
-            Just(Call::Inspect),
-            Just(Call::Enable),
-            Just(Call::Disable),
-            Just(Call::Schedule),
-            Just(Call::Cancel),
-            Just(Call::Rotate),
-            Just(Call::Seal),
-            Just(Call::Unseal),
-            Just(Call::Replace),
-        ]
-    }
-
-    fn client() -> impl Strategy<Value = What> {
-        let state = prop_oneof![Just(State::Enabled), Just(State::Disabled), Just(State::PendingDeletion)];
-        let told = (0..5_u8, state, 0..9_u32, any::<bool>(), "\\PC{0,20}");
-        (call(), told, 0..9_u64, 1..5_u32, proptest::option::of("[0-9a-f-]{1,36}"), any::<bool>()).prop_map(
-            |(call, (kind, state, version, exact, why), process, node, key, last)| {
-                let answer = match call {
-                    Call::Encrypt { .. } | Call::EncryptAlias { .. } => Answer::Encrypted { version },
-                    Call::Decrypt { .. } => Answer::Decrypted { version, exact },
-                    Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
-                    Call::EnterShare { .. } => Answer::Share { complete: exact },
-                    Call::Inspect => Answer::Metadata { state, version, token: process, created: 7, rotated: 8 },
-                    Call::ScheduleSoon { .. } => Answer::Due { at: process, version },
-                    Call::Seal | Call::Unseal | Call::Remove { .. } | Call::Replace => Answer::Done,
-                    _ => Answer::Key { state, version },
-                };
-                let outcome = match kind {
-                    0 | 1 => None,
-                    2 => Some(Outcome::Ok(answer)),
-                    3 => Some(Outcome::Fail(why)),
-                    _ => Some(Outcome::Info(why)),
-                };
-                What::Client { process, node, key, last, call, outcome }
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn a_history_reads_back_as_it_was(whats in proptest::collection::vec(
-            prop_oneof![client(), ("[a-z-]{1,12}", "\\PC{0,30}").prop_map(|(f, value)| What::Nemesis { f, value })], 0..20)) {
-            let events = whats.into_iter().zip(0..).map(|(what, index)| Event { index, time: index * 1000, what });
-            let history = History { events: events.collect() };
-            let text: String = history.events.iter().map(|e| line(e) + "\n").collect();
-            prop_assert_eq!(from_text(&text).unwrap(), history);
-        }
-
-        #[test]
-        fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
-            let _ = from_text(&text);
-        }
-    }
-
-    #[test]
-    fn a_line_is_what_jepsen_writes() {
-        let what = What::Client {
-            process: 3,
-            node: 2,
-            key: Some("k".into()),
-            last: false,
-            call: Call::Encrypt { text: 7 },
-            outcome: Some(Outcome::Ok(Answer::Encrypted { version: 1 })),
-        };
-        let text = line(&Event { index: 4, time: 99, what });
-        for part in
-            [":index 4", ":time 99", ":process 3", ":type :ok", ":f :encrypt", ":value {", ":text 7", ":version 1"]
-        {
-            assert!(text.contains(part), "{part} is not in {text}");
-        }
-    }
-
-    #[test]
-    fn a_line_that_is_no_event_is_named() {
-        for (text, complaint) in [
-            ("nonsense", "line 1"),
-            ("{:index 0, :time 1, :process 0, :type :ok, :f :fly, :value {}}", "fly"),
-            ("\n{:index 0, :time -1, :process 0}", "line 2"),
-            ("{:index 0, :time 1, :process 0, :type :ok, :f :encrypt, :node 1, :value {:text 1}}", "version"),
-        ] {
-            let error = format!("{:#}", from_text(text).unwrap_err());
-            assert!(error.contains(complaint), "{error}");
-        }
-    }
-}
+#[path = "edn_tests.rs"]
+mod tests;

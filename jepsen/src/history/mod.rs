@@ -1,11 +1,13 @@
 //! What clients asked and what they were told, in the order of one clock: the only evidence that checkers judge by.
 
+mod call;
 mod edn;
 mod record;
 
 use std::collections::HashMap;
 
 use anyhow::{Context, bail};
+pub use call::{Call, Flaw, Form};
 pub use edn::{from_text, line};
 pub use record::{Recorder, Ticket};
 
@@ -18,141 +20,6 @@ pub enum State {
     Disabled,
     /// Waits for its destruction.
     PendingDeletion,
-}
-
-/// What a client asks. `text` numbers a plaintext; each encrypt has its own.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Call {
-    /// Creates a key; the same token means the same key.
-    Create {
-        /// Number of the client token.
-        token: u64,
-    },
-    /// Reads state and current version.
-    Describe,
-    /// Reads all that is known about the key.
-    Inspect,
-    /// Lets the key be used.
-    Enable,
-    /// Forbids every use.
-    Disable,
-    /// Schedules its deletion.
-    Schedule,
-    /// Schedules its deletion for so soon that it is destroyed within the run; only a cluster for development does that.
-    ScheduleSoon {
-        /// How long it waits.
-        seconds: u32,
-    },
-    /// Cancels that; the key is disabled then.
-    Cancel,
-    /// Makes a new version.
-    Rotate,
-    /// Encrypts a text.
-    Encrypt {
-        /// Its number.
-        text: u64,
-    },
-    /// Decrypts what an earlier encrypt made.
-    Decrypt {
-        /// Number of its text.
-        text: u64,
-    },
-    /// Makes an alias stand for the key: done when it stood for nothing, or for this key.
-    CreateAlias {
-        /// Its number.
-        alias: u64,
-    },
-    /// Takes an alias away.
-    DeleteAlias {
-        /// Its number.
-        alias: u64,
-    },
-    /// Describes the key that an alias stands for.
-    DescribeAlias {
-        /// Its number.
-        alias: u64,
-    },
-    /// Encrypts a text under the key that an alias stands for.
-    EncryptAlias {
-        /// Number of the alias.
-        alias: u64,
-        /// Number of the text.
-        text: u64,
-    },
-    /// Seals the node.
-    Seal,
-    /// A whole ceremony: the shares that open a node, one after the other.
-    Unseal,
-    /// Enters one share at a node.
-    EnterShare {
-        /// Number of its custodian, from 1.
-        share: u32,
-        /// What is wrong with it: it must be refused then.
-        flaw: Option<Flaw>,
-    },
-    /// Removes a member for good.
-    Remove {
-        /// Its number.
-        member: u32,
-    },
-    /// A node that lost its data is taken out by its operator and joins anew, under its name: another node from here on.
-    Replace,
-}
-
-/// What is wrong with a share as it is entered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flaw {
-    /// One character is another.
-    Mistyped,
-    /// The proof is not by the share's proof key.
-    Unproven,
-    /// The proof is over a challenge that the node never gave.
-    Unchallenged,
-    /// The share is whole, and of another cluster.
-    Foreign,
-}
-
-impl Flaw {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Mistyped, Self::Unproven, Self::Unchallenged, Self::Foreign];
-}
-
-impl Call {
-    /// Whether it uses key material, which only an enabled key allows.
-    pub fn is_use(&self) -> bool {
-        matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. } | Self::EncryptAlias { .. })
-    }
-
-    /// Whether it changes a key, or what an alias stands for.
-    pub fn is_change(&self) -> bool {
-        !self.is_use() && !self.is_read() && !self.is_operators()
-    }
-
-    /// Whether it only asks.
-    pub fn is_read(&self) -> bool {
-        matches!(self, Self::Describe | Self::Inspect | Self::DescribeAlias { .. })
-    }
-
-    /// Whether it is about nodes, not about keys.
-    pub fn is_operators(&self) -> bool {
-        matches!(self, Self::Seal | Self::Unseal | Self::EnterShare { .. } | Self::Remove { .. } | Self::Replace)
-    }
-
-    /// The alias it is about.
-    pub fn alias(&self) -> Option<u64> {
-        match self {
-            Self::CreateAlias { alias }
-            | Self::DeleteAlias { alias }
-            | Self::DescribeAlias { alias }
-            | Self::EncryptAlias { alias, .. } => Some(*alias),
-            _ => None,
-        }
-    }
-
-    /// Whether the uses of the key are forbidden from its acknowledgement on.
-    pub fn revokes(&self) -> bool {
-        matches!(self, Self::Disable | Self::Schedule | Self::ScheduleSoon { .. })
-    }
 }
 
 /// What a client was told.
@@ -196,6 +63,21 @@ pub enum Answer {
         version: u32,
         /// Whether the plaintext is what had been encrypted, to the byte.
         exact: bool,
+    },
+    /// The state of each version, oldest first, a letter each: active, deactivated, compromised, `x` destroyed, `X` destroyed
+    /// and compromised; `-` = without its material.
+    Versions {
+        /// The letters.
+        states: String,
+        /// When imported material is erased, or was, ms since 1970; 0 = it has no end.
+        ends: u64,
+    },
+    /// The material that was imported, or that left.
+    Material {
+        /// Its number.
+        material: u64,
+        /// When it is erased, ms since 1970; 0 = never, or it was not told.
+        ends: u64,
     },
     /// The share was taken.
     Share {

@@ -127,7 +127,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.edn");
         let recorder = Recorder::create(&path).unwrap();
-        let create = recorder.invoke(0, 1, None, false, Call::Create { token: 5 });
+        let create = recorder.invoke(0, 1, None, false, Call::create(5));
         let open = recorder.invoke(1, 2, Some("k"), true, Call::Rotate);
         recorder.nemesis("kill", "n1");
         let answer = Answer::Key { state: crate::history::State::Enabled, version: 1 };

@@ -118,7 +118,7 @@ impl World<'_> {
             }
         }
         self.cluster.joined(node);
-        self.context.joined(node, self.cluster.client_of(node, CALL_TIME_MAX)?);
+        self.context.joined(node, self.cluster.clients_of(node, CALL_TIME_MAX)?);
         self.tell("join-promoted", &name);
         self.reopen(node).await;
         Ok(Some(node))

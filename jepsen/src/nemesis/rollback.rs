@@ -308,7 +308,7 @@ impl World<'_> {
             if Instant::now() > end || !self.cluster.runs(node) {
                 break;
             }
-            let call = Call::Create { token: self.context.number() };
+            let call = Call::create(self.context.number());
             let (outcome, id) = self.context.call(&mut process, node, None, call).await;
             changes.count(&outcome);
             if let (Outcome::Ok(_), Some(id)) = (outcome, id) {

@@ -93,7 +93,7 @@ impl World<'_> {
     /// Clients and harness talk to a node over new connections.
     fn talk_anew(&self, node: u32) -> anyhow::Result<()> {
         self.cluster.reconnect(node)?;
-        self.context.joined(node, self.cluster.client_of(node, CALL_TIME_MAX)?);
+        self.context.joined(node, self.cluster.clients_of(node, CALL_TIME_MAX)?);
         Ok(())
     }
 }

@@ -165,7 +165,11 @@ impl<'a> Timeline<'a> {
 fn words(call: &Call) -> String {
     match call {
         Call::Encrypt { text } | Call::Decrypt { text } => format!("{} text {text}", call.name()),
-        Call::Create { token } => format!("create token {token}"),
+        Call::Create { token, .. } => format!("create token {token}"),
+        Call::EncryptBy { text, version } | Call::DecryptBy { text, version } => {
+            format!("{} text {text}, version {version}", call.name())
+        }
+        Call::Compromise { version } | Call::DestroyVersion { version } => format!("{} {version}", call.name()),
         _ => call.name().to_owned(),
     }
 }

@@ -4,26 +4,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use crate::checker::secrets::Canaries;
 use crate::checker::{Evidence, logs};
 use crate::cluster::{Cluster, memory, pin, twin};
 use crate::net::Backend;
-use crate::workload::Context;
+use crate::workload::{Context, Learned};
 
 /// Work under way at a seal, and connections that end, are given so much time: a deadline against hanging, no measure.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// All shares begin alike: cluster and set. What follows is the secret.
 const SHARE_HEAD_LEN: usize = 20;
 
-/// What must not be found anywhere, of a cluster whose folder is `dir`.
-pub fn canaries(seed: u64, dir: &Path) -> anyhow::Result<Canaries> {
+/// What must not be found anywhere, of a cluster whose folder is `dir`; and what clients learned of it.
+pub fn canaries(seed: u64, dir: &Path, learned: &[(&'static str, Bytes)]) -> anyhow::Result<Canaries> {
     let mut secrets: Vec<(String, Vec<u8>)> = vec![
         ("a plaintext".into(), Context::plaintext_canary(seed).into_bytes()),
         ("an alias".into(), Context::alias_canary(seed).into_bytes()),
         ("a key's description".into(), Context::name_canary(seed).into_bytes()),
+        ("imported material".into(), Learned::canary(seed).into_bytes()),
     ];
+    secrets.extend(learned.iter().map(|(name, secret)| ((*name).to_owned(), secret.to_vec())));
     for entry in std::fs::read_dir(dir.join("shares"))?.flatten() {
         let share = std::fs::read_to_string(entry.path())?;
         let (name, secret) = (entry.file_name(), share.trim().as_bytes().get(SHARE_HEAD_LEN..).context("a share")?);
@@ -37,6 +40,16 @@ pub fn canaries(seed: u64, dir: &Path) -> anyhow::Result<Canaries> {
         secrets.push((format!("the PIN of n{node}"), pin(node).into_bytes()));
     }
     Canaries::new(secrets.iter().map(|(name, secret)| (name.as_str(), secret.as_slice())))
+}
+
+/// Searches the metrics of every node that serves.
+pub async fn metrics(cluster: &Cluster<'_>, canaries: &Canaries, evidence: &mut Evidence) -> anyhow::Result<()> {
+    for node in cluster.members() {
+        let told = cluster.metrics(node).await?;
+        evidence.scanned_bytes += told.len() as u64;
+        evidence.leaks.extend(canaries.find(&told).into_iter().map(|hit| format!("the metrics of n{node}: {hit}")));
+    }
+    Ok(())
 }
 
 /// Seals the cluster and searches the memory of every node; then aborts one, which must leave no core dump.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::checker::coverage::{Demand, Event};
+use crate::checker::secrets::Canaries;
 use crate::checker::{Evidence, Finding};
 use crate::cluster::{Cluster, Gear};
 use crate::history::{History, Recorder};
@@ -137,7 +138,7 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         .context("can't build the network; `jepsen doctor` says what this machine lacks")?;
     net.enter()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (history, mut evidence) = runtime.block_on(async {
+    let (history, mut evidence, canaries) = runtime.block_on(async {
         let limit = OVERHEAD_TIME_MAX + Duration::from_secs(test.seconds);
         tokio::select! {
             biased;
@@ -146,17 +147,21 @@ pub fn run(test: &Test, plan: &Plan, store: &Store) -> anyhow::Result<Vec<Findin
         }
     })?;
     if let Some(recorded) = net.recorded()? {
-        let canaries = collect::canaries(test.seed, &store.cluster())?;
         capture::search_file(&store.capture(), &recorded, &canaries, &mut evidence)?;
     }
     drop(net);
     judge(store, test, &history, &evidence, plan.per_key)
 }
 
-async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyhow::Result<(History, Evidence)> {
+async fn attack(
+    test: &Test,
+    plan: &Plan,
+    store: &Store,
+    net: &dyn Net,
+) -> anyhow::Result<(History, Evidence, Canaries)> {
     let say = |text: &str| eprintln!("jepsen: {text}");
     say(&format!("making a cluster of {} with certificates, tokens and a ceremony of its own", test.nodes));
-    let gear = Gear { dev: plan.workload == Workload::Due, ..Gear::of(&plan.nemeses) };
+    let gear = Gear { dev: plan.workload.is_for_development(), ..Gear::of(&plan.nemeses) };
     let cluster = Cluster::start(&plan.quorate, &store.cluster(), net, test.nodes, gear)
         .await
         .context("the cluster did not start")?;
@@ -166,7 +171,7 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     let context =
         Arc::new(Context::new(Recorder::create(&store.history())?, test.seed, cluster.operator(), load_stops));
     for node in cluster.members() {
-        context.joined(node, cluster.client_of(node, CALL_TIME_MAX)?);
+        context.joined(node, cluster.clients_of(node, CALL_TIME_MAX)?);
     }
     let mut evidence =
         Evidence { demands: demands(test, plan), began_ms: context.recorder.began_ms(), ..Evidence::default() };
@@ -224,14 +229,15 @@ async fn attack(test: &Test, plan: &Plan, store: &Store, net: &dyn Net) -> anyho
     }
     evidence.members = cluster.members();
     evidence.log_faults.extend(cluster.died());
-    let canaries = collect::canaries(test.seed, &store.cluster())?;
+    let canaries = collect::canaries(test.seed, &store.cluster(), &context.learned())?;
     if evidence.not_recovered.is_none() {
+        collect::metrics(&cluster, &canaries, &mut evidence).await?;
         say("sealed; searching the memory of every node; one is aborted, and must leave no core dump");
         collect::memory(&cluster, &canaries, &mut evidence).await?;
     }
     cluster.stop().await;
     collect::files(&cluster, &canaries, &mut evidence)?;
-    Ok((context.recorder.history()?, evidence))
+    Ok((context.recorder.history()?, evidence, canaries))
 }
 
 /// Opens what is sealed and waits; why it did not come back.

@@ -1,23 +1,27 @@
 //! What all clients of a run share: a client of each node, the history, the ciphertexts that must open in the end.
 
+mod send;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use quorate_client::v1::*;
-use quorate_client::{Client, ClientError, reason};
+use quorate_client::{Client, reason};
 use tokio::sync::watch;
 
-use crate::cluster::Operator;
-use crate::history::{Answer, Call, Flaw, Outcome, Recorder, State};
+use super::material::{Learned, Wrapping};
+use crate::cluster::{Clients, Operator};
+use crate::history::{Answer, Call, Outcome, Recorder};
 use crate::outcome;
 
 /// A good share of a cluster that a run had made for itself and thrown away: it opens nothing any more.
 const FOREIGN_SHARE: &str = "qs1qyc5x7thgxa4uqxdj342kqcppdx2wzlwza9fuhjcq5exqulqrarlaqq2j6aqw2xsgw07p5x80l6q6e5t4j";
 /// A use or a change is given up after this time: short, so that a cut node does not hold the clients.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(2);
+/// Making an RSA key takes its time on a busy machine.
+const PARAMETERS_TIME_MAX: Duration = Duration::from_secs(10);
 /// A removal rotates the root key and changes the membership twice.
 const REMOVAL_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -34,6 +38,8 @@ pub struct Text {
     /// The version that made it.
     pub version: u32,
     ciphertext: Bytes,
+    /// None = it is a data key that nobody was told yet.
+    plaintext: Option<Bytes>,
 }
 
 /// Shared by all clients.
@@ -57,13 +63,20 @@ struct Kept {
     texts: BTreeMap<u64, Text>,
     tokens: BTreeMap<u64, [u8; 16]>,
     aliases: BTreeSet<u64>,
+    /// The material that a key has, or would take.
+    materials: BTreeMap<String, u64>,
+    /// What wraps the material of a key.
+    wrappings: BTreeMap<String, Wrapping>,
+    learned: Learned,
+    /// Keys that were, or may have been, purged.
+    purged: BTreeSet<String>,
     /// Keys whose deletion was, or may have been, scheduled for soon, and that were not spared for certain.
     doomed: BTreeSet<String>,
 }
 
 /// A node as clients know it.
 struct Place {
-    client: Client,
+    clients: Clients,
     member: bool,
 }
 
@@ -78,8 +91,8 @@ impl Context {
     }
 
     /// A node is a member from now on, and clients talk to it.
-    pub fn joined(&self, node: u32, client: Client) {
-        self.places().insert(node, Place { client, member: true });
+    pub fn joined(&self, node: u32, clients: Clients) {
+        self.places().insert(node, Place { clients, member: true });
     }
 
     /// A node is no member any longer. Clients may still talk to it, in vain.
@@ -109,9 +122,17 @@ impl Context {
         self.places().keys().copied().collect()
     }
 
-    /// A client of one node.
+    /// A client of one node, for an administrator.
     pub fn client(&self, node: u32) -> Option<Client> {
-        self.places().get(&node).map(|place| place.client.clone())
+        self.places().get(&node).map(|place| place.clients.admin.clone())
+    }
+
+    /// The client of one node that makes such calls: uses are an application's, which may less.
+    fn client_for(&self, node: u32, call: &Call) -> Option<Client> {
+        let places = self.places();
+        let clients = &places.get(&node)?.clients;
+        let by_user = call.is_use() && *call != Call::Export;
+        Some(if by_user { &clients.user } else { &clients.admin }.clone())
     }
 
     fn places(&self) -> MutexGuard<'_, BTreeMap<u32, Place>> {
@@ -148,6 +169,26 @@ impl Context {
     /// Whether a key may be gone in the end; such a one is looked for, and left alone.
     pub fn is_doomed(&self, key: &str) -> bool {
         self.kept().doomed.contains(key)
+    }
+
+    /// Whether a key was purged, or may have been.
+    pub fn is_purged(&self, key: &str) -> bool {
+        self.kept().purged.contains(key)
+    }
+
+    /// Whether material can be imported into a key: what wraps it is known.
+    pub fn can_import(&self, key: &str) -> bool {
+        self.kept().wrappings.contains_key(key)
+    }
+
+    /// The material that a key had, and would take again.
+    pub fn material(&self, key: &str) -> Option<u64> {
+        self.kept().materials.get(key).copied()
+    }
+
+    /// Secrets that quorate made and gave out, and what to call them: they must not be found anywhere.
+    pub fn learned(&self) -> Vec<(&'static str, Bytes)> {
+        self.kept().learned.secrets()
     }
 
     /// Aliases that were asked for.
@@ -208,7 +249,9 @@ impl Context {
         last: bool,
     ) -> (Outcome, Option<String>) {
         // Nobody has talked to a node that is gone: nothing is recorded.
-        let Some(client) = self.client(node) else { return (Outcome::Fail(reason::UNREACHABLE.into()), None) };
+        let Some(client) = self.client_for(node, &call) else {
+            return (Outcome::Fail(reason::UNREACHABLE.into()), None);
+        };
         let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
         self.kept().aliases.extend(call.alias());
         let (outcome, id) = match call {
@@ -228,7 +271,13 @@ impl Context {
             (Outcome::Ok(_) | Outcome::Info(_), Call::ScheduleSoon { .. }, Some(key)) => {
                 self.kept().doomed.insert(key.to_owned());
             }
-            (Outcome::Ok(_), Call::Cancel, Some(key)) => _ = self.kept().doomed.remove(key),
+            (Outcome::Ok(Answer::Material { material, .. }), _, Some(key)) => {
+                _ = self.kept().materials.insert(key.to_owned(), *material)
+            }
+            (Outcome::Ok(_) | Outcome::Info(_), Call::Purge, Some(key)) => {
+                self.kept().purged.insert(key.to_owned());
+            }
+            (Outcome::Ok(_), Call::Cancel | Call::Recover, Some(key)) => _ = self.kept().doomed.remove(key),
             _ => {}
         }
         if matches!(outcome, Outcome::Info(_)) {
@@ -246,120 +295,6 @@ impl Context {
             *uuid::Builder::from_unix_timestamp_millis(now_ms, &free).as_uuid().as_bytes()
         });
         Bytes::copy_from_slice(token)
-    }
-
-    async fn send(&self, client: &Client, key: &str, call: &Call) -> Result<(Answer, Option<String>), ClientError> {
-        let of_key = || KeyRequest { key: key.to_owned() };
-        let key_answer = |response: KeyResponse| {
-            let key = response.key.unwrap_or_default();
-            (Answer::Key { state: state_of(&key), version: key.current_version }, Some(key.key_id))
-        };
-        match call {
-            Call::Create { token } => {
-                let request = CreateKeyRequest {
-                    description: format!("{}{token}", Self::name_canary(self.seed)),
-                    token: self.token(*token),
-                    ..Default::default()
-                };
-                client.create_key(request).await.map(key_answer)
-            }
-            Call::Describe => client.describe_key(of_key()).await.map(key_answer),
-            Call::Inspect => client.describe_key(of_key()).await.map(|response| {
-                let id = response.key.as_ref().map(|key| key.key_id.clone());
-                (self.metadata(response.key.unwrap_or_default()), id)
-            }),
-            Call::Enable => client.enable_key(of_key()).await.map(key_answer),
-            Call::Disable => client.disable_key(of_key()).await.map(key_answer),
-            Call::Cancel => client
-                .cancel_key_deletion(CancelKeyDeletionRequest { key: of_key().key, as_before: false })
-                .await
-                .map(key_answer),
-            Call::Schedule => {
-                let request = ScheduleKeyDeletionRequest { key: key.to_owned(), days: 7, ..Default::default() };
-                client.schedule_key_deletion(request).await.map(key_answer)
-            }
-            Call::ScheduleSoon { seconds } => {
-                let request =
-                    ScheduleKeyDeletionRequest { key: key.to_owned(), dev_seconds: *seconds, ..Default::default() };
-                let key = client.schedule_key_deletion(request).await?.key.unwrap_or_default();
-                Ok((Answer::Due { at: key.deletion_ms, version: key.current_version }, None))
-            }
-            Call::Rotate => {
-                client.rotate_key(RotateKeyRequest { key: key.to_owned(), ..Default::default() }).await.map(key_answer)
-            }
-            Call::Encrypt { text } => self.encrypt(client, key.to_owned(), *text).await,
-            Call::EncryptAlias { alias, text } => self.encrypt(client, self.alias(*alias), *text).await,
-            Call::CreateAlias { alias } => {
-                let request = CreateAliasRequest { name: self.alias(*alias), key: key.to_owned() };
-                client.create_alias(request).await.map(|_| (Answer::Done, None))
-            }
-            Call::DeleteAlias { alias } => {
-                let request = DeleteAliasRequest { name: self.alias(*alias) };
-                client.delete_alias(request).await.map(|_| (Answer::Done, None))
-            }
-            Call::DescribeAlias { alias } => {
-                client.describe_key(KeyRequest { key: self.alias(*alias) }).await.map(key_answer)
-            }
-            Call::Decrypt { text } => {
-                let ciphertext = self.kept().texts.get(text).map(|t| t.ciphertext.clone()).unwrap_or_default();
-                let opened = client.decrypt(DecryptRequest { ciphertext, ..Default::default() }).await?;
-                let exact = opened.plaintext == self.plaintext(*text) && opened.key_id == key;
-                Ok((Answer::Decrypted { version: opened.key_version, exact }, None))
-            }
-            Call::Seal => client.seal(SealRequest { cluster: false }).await.map(|_| (Answer::Done, None)),
-            Call::Remove { member } => {
-                let request = RemoveMemberRequest { name: format!("n{member}") };
-                let patient = client.with_deadline(REMOVAL_TIME_MAX);
-                patient.remove_member(request).await.map(|_| (Answer::Done, None))
-            }
-            Call::EnterShare { share, flaw: Some(flaw) } => self.enter_flawed(client, *share, *flaw).await,
-            // What people do by hand: it does not come here.
-            Call::Unseal | Call::Replace | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
-        }
-    }
-
-    fn metadata(&self, key: Key) -> Answer {
-        let token = key.description.strip_prefix(&Self::name_canary(self.seed)).and_then(|token| token.parse().ok());
-        Answer::Metadata {
-            state: state_of(&key),
-            version: key.current_version,
-            token: token.unwrap_or(0),
-            created: key.created_ms,
-            rotated: key.rotated_ms,
-        }
-    }
-
-    /// What the command would not send: a share that is not right.
-    async fn enter_flawed(
-        &self,
-        client: &Client,
-        share: u32,
-        flaw: Flaw,
-    ) -> Result<(Answer, Option<String>), ClientError> {
-        let mut text = self.operator.share(share as usize).unwrap_or_default().trim().to_owned();
-        let mut nonce = client.share_challenge(ShareChallengeRequest {}).await?.nonce;
-        match flaw {
-            Flaw::Mistyped => {
-                let last = text.pop();
-                text.push(if last == Some('q') { 'p' } else { 'q' });
-            }
-            Flaw::Unproven => {}
-            Flaw::Foreign => text = FOREIGN_SHARE.to_owned(),
-            Flaw::Unchallenged => nonce = Bytes::from(vec![share as u8; nonce.len()]),
-        }
-        let request = SubmitShareRequest { share: text, nonce, proof: Bytes::from(vec![share as u8; PROOF_LEN]) };
-        let complete = client.submit_share(request).await?.ceremony.is_none();
-        Ok((Answer::Share { complete }, None))
-    }
-
-    /// By id or by alias; the ciphertext is kept under the id of the key that the answer names.
-    async fn encrypt(&self, client: &Client, key: String, text: u64) -> Result<(Answer, Option<String>), ClientError> {
-        let made =
-            client.encrypt(EncryptRequest { key, plaintext: self.plaintext(text), ..Default::default() }).await?;
-        let (version, key) = (made.key_version, made.key_id);
-        let kept = Text { number: text, key: key.clone(), version, ciphertext: made.ciphertext };
-        self.kept().texts.insert(text, kept);
-        Ok((Answer::Encrypted { version }, Some(key)))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -387,13 +322,5 @@ impl Context {
         };
         self.recorder.end(ticket, None, outcome);
         result
-    }
-}
-
-fn state_of(key: &Key) -> State {
-    match key.state() {
-        KeyState::Enabled => State::Enabled,
-        KeyState::PendingDeletion => State::PendingDeletion,
-        KeyState::Disabled | KeyState::Unspecified => State::Disabled,
     }
 }

@@ -16,9 +16,13 @@ const PARALLEL: usize = 12;
 /// A call that finds a node busy is repeated so often, with a pause of this length.
 const TRIES_MAX: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
-/// A key that is due is destroyed within this time of a calm cluster, with the time that its deletion waits at most, and the
+/// A key that is due, and material whose end has come, is destroyed within this time of a calm cluster, with the time that its deletion waits at most, and the
 /// half minute of the lease of a node that was killed; many of them take their time on a busy machine.
 const DUE_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// Reasons of a node that can't answer now.
+const LATER: [&str; 7] =
+    ["UNAVAILABLE", "NO_MAJORITY", "BUSY", "CONTENDED", "SEALED", "UNREACHABLE", "DEADLINE_EXCEEDED"];
 
 /// Reads everything. What can't be read stays unread, which the durability checker reports.
 pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
@@ -66,8 +70,23 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
     }
     let mut process = context.process();
     let members = context.members();
+    // Of a purged key only that is asked: it need not be gone, where nobody knows.
+    let purged = context.is_purged(key);
     for node in members.iter().copied() {
         patient(context, &mut process, node, Some(key), Call::Describe).await;
+        if context.can_import(key) && !purged {
+            // Material that has an end is erased then.
+            let stays = |found: Option<Answer>| matches!(found, Some(Answer::Versions { states, ends }) if ends != 0 && !states.contains('-'));
+            while stays(patient(context, &mut process, node, Some(key), Call::ListVersions).await)
+                && Instant::now() < end + PAUSE
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            patient(context, &mut process, node, Some(key), Call::Export).await;
+        }
+    }
+    if purged {
+        return;
     }
     if texts.is_empty() {
         return;
@@ -77,6 +96,10 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
     let mut found = patient(context, &mut process, first, Some(key), Call::Describe).await;
     if matches!(found, Some(Answer::Key { state: State::PendingDeletion, .. })) {
         found = patient(context, &mut process, first, Some(key), Call::Cancel).await;
+    }
+    // … and material that was deleted, or had its end, is imported again: nothing is lost by that.
+    if let Some(material) = context.material(key).filter(|_| context.can_import(key)) {
+        patient(context, &mut process, first, Some(key), Call::Import { material, seconds: 0 }).await;
     }
     if matches!(found, Some(Answer::Key { state: State::Disabled, .. })) {
         patient(context, &mut process, first, Some(key), Call::Enable).await;
@@ -98,20 +121,7 @@ async fn patient(context: &Context, process: &mut Process, node: u32, key: Optio
     for _ in 0..TRIES_MAX {
         match context.last_call(process, node, key, call.clone()).await {
             Outcome::Ok(answer) => return Some(answer),
-            Outcome::Fail(why)
-                if !matches!(
-                    why.as_str(),
-                    "UNAVAILABLE"
-                        | "NO_MAJORITY"
-                        | "BUSY"
-                        | "CONTENDED"
-                        | "SEALED"
-                        | "UNREACHABLE"
-                        | "DEADLINE_EXCEEDED"
-                ) =>
-            {
-                return None;
-            }
+            Outcome::Fail(why) if !LATER.contains(&why.as_str()) => return None,
             _ => tokio::time::sleep(PAUSE).await,
         }
     }

@@ -3,12 +3,18 @@
 mod aliases;
 mod ceremony;
 mod context;
+mod data_keys;
 mod due;
 mod durability;
+mod few;
+mod import;
 mod last;
 mod lifecycle;
+mod material;
 mod metadata;
 mod revoke;
+mod rotation;
+mod soft_delete;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +26,10 @@ use tokio::task::JoinSet;
 
 pub use context::{CALL_TIME_MAX, Context, Process, Text};
 pub use last::last_reads;
+pub use material::Learned;
 
 use crate::checker::coverage::{Demand, Event};
-use crate::history::{Call, Outcome};
+use crate::history::{Call, Form, Outcome};
 
 /// A workload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -41,6 +48,14 @@ pub enum Workload {
     Due,
     /// Two keys whose state and version change all the time, while everything about them is read at every node
     Metadata,
+    /// Few keys that are rotated while versions are used by name, compromised and destroyed; judged for linearizability
+    Rotation,
+    /// Few keys that are scheduled for deletion, spared in either way, and purged, while they are used; judged likewise
+    SoftDelete,
+    /// Few keys whose material is imported, deleted, imported again, and leaves, at every node; judged likewise
+    Import,
+    /// Data keys that are made and opened at every node: each is what it was said to be, for ever
+    DataKeys,
 }
 
 /// How hard.
@@ -71,14 +86,27 @@ impl Workload {
             Self::Ceremony => "ceremony",
             Self::Due => "due",
             Self::Metadata => "metadata",
+            Self::Rotation => "rotation",
+            Self::SoftDelete => "soft-delete",
+            Self::Import => "import",
+            Self::DataKeys => "data-keys",
         }
+    }
+
+    /// Whether it takes a cluster marked for development: what falls due is done within the run.
+    pub fn is_for_development(self) -> bool {
+        matches!(self, Self::Due | Self::Import)
     }
 
     /// Starts its clients; they end when the context says so.
     pub fn start(self, context: &Arc<Context>, load: Load) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         match self {
-            Self::Lifecycle => lifecycle::start(context, load, &mut tasks),
+            Self::Lifecycle => few::start(context, load, &mut tasks, lifecycle::PLAY),
+            Self::Rotation => few::start(context, load, &mut tasks, rotation::PLAY),
+            Self::SoftDelete => few::start(context, load, &mut tasks, soft_delete::PLAY),
+            Self::Import => few::start(context, load, &mut tasks, import::PLAY),
+            Self::DataKeys => few::start(context, load, &mut tasks, data_keys::PLAY),
             Self::Revoke => revoke::start(context, load, &mut tasks),
             Self::Durability => durability::start(context, load, &mut tasks),
             Self::Aliases => aliases::start(context, load, &mut tasks),
@@ -100,6 +128,12 @@ impl Workload {
             Self::Due => vec![(Event::Keys, some(30)), (Event::Destroyed, some(15))],
             Self::Aliases => vec![(Event::AliasChanges, some(60)), (Event::AliasUses, some(30))],
             Self::Metadata => vec![(Event::Changes, some(60)), (Event::Inspections, some(60))],
+            Self::Rotation => vec![(Event::Changes, some(60)), (Event::RefusedVersions, some(6))],
+            Self::SoftDelete => {
+                vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6)), (Event::Purges, some(6))]
+            }
+            Self::Import => vec![(Event::Imports, some(30)), (Event::Exports, some(30)), (Event::DeniedUses, some(6))],
+            Self::DataKeys => vec![(Event::DataKeys, some(60)), (Event::LastReads, some(60))],
             Self::Ceremony => {
                 vec![(Event::RefusedShares, some(3)), (Event::Ceremonies, some(2)), (Event::SealedUses, some(10))]
             }
@@ -128,11 +162,17 @@ fn any_node(context: &Context, rng: &mut StdRng) -> u32 {
 /// Creates a key at any node; tries until there is one, or the run stops. Each attempt in doubt is repeated with its token at
 /// another node, as a careful client does.
 async fn create(context: &Context, process: &mut Process, rng: &mut StdRng) -> Option<String> {
+    create_as(context, process, rng, Form::Usual).await.map(|(id, _)| id)
+}
+
+/// The same, with something special about it; and the call that made it.
+async fn create_as(context: &Context, process: &mut Process, rng: &mut StdRng, form: Form) -> Option<(String, Call)> {
     let mut token = context.number();
     while !context.stopped() {
         let node = any_node(context, rng);
-        match context.call(process, node, None, Call::Create { token }).await {
-            (Outcome::Ok(_), Some(id)) => return Some(id),
+        let create = Call::Create { token, form };
+        match context.call(process, node, None, create.clone()).await {
+            (Outcome::Ok(_), Some(id)) => return Some((id, create)),
             (Outcome::Fail(_), _) => token = context.number(),
             _ => {}
         }

@@ -6,7 +6,7 @@
 use super::{Change, Refusal, Write, refusal};
 use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion};
-use crate::lifecycle::{KeyState, NoWay, VersionState};
+use crate::lifecycle::{KeyState, NoWay, Row, VersionState};
 use crate::record::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX, KeyRecord, KeyVersionRecord};
 use crate::request::KeyHandle;
 
@@ -43,7 +43,7 @@ pub fn decide<F: Facts>(
     match facts.get::<KeyVersionRecord>((key, version))? {
         None => return Err(Refusal::NoVersion(key, version).into()),
         Some(head) if head.life.dates.destroyed != 0 => {
-            return Err(refusal(key, version, NoWay::Version(VersionState::Destroyed)).into());
+            return Err(refusal(key, version, NoWay::Version(Row::Protect, VersionState::Destroyed)).into());
         }
         Some(_) => {}
     }

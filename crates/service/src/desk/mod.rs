@@ -5,11 +5,13 @@
 //! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8), but for
 //! creates with a token.
 
+mod backup;
 mod commit;
 mod last_use;
 mod material;
 mod page;
 mod perform;
+mod secret;
 mod stock;
 mod touch;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_core::access::{Touch, Usable};
+use quorate_core::action::Action;
 use quorate_core::decide::{Refusal, TokenFor};
-use quorate_core::facts::Of;
-use quorate_core::record::KeyVersionRecord;
-use quorate_core::views::KeyView;
+use quorate_core::facts::{Of, Version};
+use quorate_core::record::{KeyRecord, KeyVersionRecord};
+use quorate_core::views::{KeyView, SecretView};
 use quorate_crypto::material::Material;
 
 use super::Kms;
@@ -34,13 +35,25 @@ pub trait Gathered: Send + 'static {
 // These have no material.
 impl Gathered for () {}
 impl Gathered for KeyView {}
+impl Gathered for SecretView {}
 impl Gathered for Versions {}
 impl Gathered for TokenFor {}
 impl Gathered for Of<KeyVersionRecord> {}
+impl Gathered for (Of<KeyRecord>, Of<KeyVersionRecord>) {}
+// A backup has all of a key's material, and uses none of it.
+impl Gathered for (Of<KeyRecord>, Vec<Version<Arc<Material>>>) {}
 
 impl Gathered for Usable<Arc<Material>> {
     fn touches(&self, each: &mut dyn FnMut(Touch)) {
         each(self.touch());
+    }
+}
+
+impl Gathered for (SecretView, Arc<Material>) {
+    fn touches(&self, each: &mut dyn FnMut(Touch)) {
+        let (SecretView { secret, version }, action) = (&self.0, Action::ReadSecret);
+        let (key, version, tracked) = (secret.id, version.version, secret.tracked);
+        each(Touch { key, version, action, is_limited: false, tracked });
     }
 }
 

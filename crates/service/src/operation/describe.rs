@@ -27,12 +27,13 @@ impl Use for Describe {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
-        let key = at.key(&self.key)?;
-        let mut view = KeyView::from(&*key).by(at.time());
+        let key = at.object(&self.key)?;
+        let (head, mut view) = (at.head(&key, key.current)?, KeyView::from(&*key));
+        view.seen(head.as_deref(), at.time());
         if key.spec.kind() == Kind::Symmetric
-            && let Some(head) = at.head(&key, key.current)?
+            && let Some(head) = &head
         {
-            view.gcm_uses = at.gcm_uses(&head)?;
+            view.gcm_uses = at.gcm_uses(head)?;
         }
         Ok(view)
     }
@@ -78,9 +79,9 @@ impl Use for ListVersions {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Versions, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let below = self.before.map_or(u32::MAX, |before| before.get() - 1);
-        let last = key.current.get().min(below);
+        let last = key.newest.get().min(below);
         let first = last.saturating_sub(self.len.get().min(Self::LEN_MAX) as u32) + 1;
         let mut versions = Vec::new();
         for number in (first..=last).rev().filter_map(KeyVersion::new) {

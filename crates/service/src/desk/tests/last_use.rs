@@ -1,6 +1,6 @@
 //! When a key was used last: noted by every use, written down now and then, and gone with the key.
 
-use quorate_core::decide::{Change, Purge, Update, Write};
+use quorate_core::decide::{Change, Changes, Purge, Update, Write};
 use quorate_core::facts::Facts;
 use quorate_core::id::NodeId;
 use quorate_core::record::{Tally, UseRecord};
@@ -23,7 +23,8 @@ impl Rig {
         self.boot.0.fetch_add(3_600_000, Ordering::SeqCst);
     }
     async fn tracking(&self, key: KeyId, tracked: bool) {
-        let wanted = Update { key: id(key), description: None, tracked: Some(tracked) };
+        let changes = Changes { tracked: Some(tracked), ..Changes::default() };
+        let wanted = Update { key: id(key), changes };
         assert_eq!(self.kms.commit(&call(&admin(), soon()), &wanted).await.unwrap().tracked, tracked);
     }
 }

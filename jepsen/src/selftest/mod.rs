@@ -1,11 +1,14 @@
 //! Histories that must be judged so and not otherwise: what an auditor runs before believing a `valid`.
 
+mod keys;
+
 use std::time::Duration;
 
 use crate::checker::{Evidence, Verdict, check, digests, hostile, times};
 use crate::history::{Answer, Call, Event, History, Outcome, State, What};
 
 /// A history, what was collected with it, and the one checker that must reject it; `None` when all must accept it.
+#[derive(Clone)]
 pub struct Case {
     /// What happens in it.
     pub name: &'static str,
@@ -64,19 +67,22 @@ fn history(steps: Vec<Step>, last: Vec<Step>) -> History {
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
+    [general(), keys::of_versions(), keys::of_deletion(), keys::of_material()].concat()
+}
+
+fn case(name: &'static str, rejected_by: Option<&'static str>, steps: Vec<Step>, last: Vec<Step>) -> Case {
+    let evidence = Evidence { members: vec![1, 2], ..Evidence::default() };
+    Case { name, history: history(steps, last), evidence, rejected_by }
+}
+
+fn general() -> Vec<Case> {
     use State::{Disabled, Enabled};
-    let made = || (1, Call::Create { token: 1 }, key(Enabled, 1));
+    let made = || (1, Call::create(1), key(Enabled, 1));
     let encrypted = |node, text, version| (node, Call::Encrypt { text }, Outcome::Ok(Answer::Encrypted { version }));
     let described = |node, state, version| (node, Call::Describe, key(state, version));
     let opened = |text, version, exact| (2, Call::Decrypt { text }, Outcome::Ok(Answer::Decrypted { version, exact }));
     let disabled = || (1, Call::Disable, key(Disabled, 1));
     let all = |state, version| vec![described(1, state, version), described(2, state, version)];
-    let case = |name, rejected_by, steps, last| Case {
-        name,
-        history: history(steps, last),
-        evidence: Evidence { members: vec![1, 2], ..Evidence::default() },
-        rejected_by,
-    };
     let with = |name, rejected_by, change: fn(&mut Evidence)| {
         let mut case = case(name, rejected_by, vec![made()], all(Enabled, 1));
         change(&mut case.evidence);
@@ -131,12 +137,7 @@ pub fn cases() -> Vec<Case> {
             vec![made()],
             vec![(1, Call::Describe, Outcome::Fail("NOT_FOUND".into()))],
         ),
-        case(
-            "an id is given twice",
-            Some("ids"),
-            vec![made(), (2, Call::Create { token: 2 }, key(Enabled, 1))],
-            vec![],
-        ),
+        case("an id is given twice", Some("ids"), vec![made(), (2, Call::create(2), key(Enabled, 1))], vec![]),
         case(
             "a sealed node uses a key",
             Some("sealed"),
