@@ -8,6 +8,8 @@ mod secret;
 
 use std::net::SocketAddr;
 
+pub use self::material::WholeKey;
+
 use crate::action::Action;
 use crate::authorize::Denied;
 use crate::decide::{Refusal, Write, refusal};

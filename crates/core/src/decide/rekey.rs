@@ -1,4 +1,4 @@
-//! Replace a key by a new one, which takes over its names (KMIP: Re-key). Where rotation adds a version under the same id, this
+//! Replace a key by a new one, which takes over its aliases (KMIP: Re-key). Where rotation adds a version under the same id, this
 //! makes another key: for who names keys by id, or whose protocol knows no versions.
 
 use super::create::{NewKey, birth, new_key};
@@ -10,12 +10,13 @@ use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::KeyVersion;
 use crate::lifecycle::{KeyState, Row, VersionState};
-use crate::record::{AliasRecord, KeyRecord, KeyVersionRecord, Rotation, handle_bytes};
+use crate::name::FoldedName;
+use crate::record::{KeyRecord, KeyVersionRecord, NameRecord, Rotation, handle_bytes};
 use crate::request::{KeyHandle, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
-/// Makes a key like `key`, with fresh material, and moves the names and the schedule of rotations to it; the answer is the new key,
+/// Makes a key like `key`, with fresh material, and moves the aliases and the schedule of rotations to it; the answer is the new key,
 /// or the one that the same token made before. The old one stays as it is, and each names the other.
 ///
 /// Refused: the key is not found, archived, disabled, or waits for its destruction; its current version is destroyed;
@@ -44,7 +45,7 @@ impl Decide for Rekey {
         let birth = birth("rekey", &[&handle_bytes(&self.key)]);
         // Looked for first: of a retry, the name stands for the new key.
         let id = match new_key(at, ids, self.token, 0, birth)? {
-            NewKey::Made(earlier) => return Ok(Change::none(earlier)),
+            NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             NewKey::Free(id) => id,
         };
         let before = at.key(&self.key)?;
@@ -79,6 +80,8 @@ impl Decide for Rekey {
             born_as: None,
             replaces: Some(old.id),
             replaced_by: None,
+            // It is the old one's for life.
+            name: None,
             ..old.clone()
         };
         old.aliases.clear();
@@ -93,8 +96,9 @@ impl Decide for Rekey {
         let mut writes = refile(at, before.rotation.map(|due| falls_due(before.id, due)), None)?;
         writes.extend(refile(at, None, new.rotation.map(|due| falls_due(id, due)))?);
         for name in &new.aliases {
-            if let Some(alias) = at.get::<AliasRecord>(name.clone())? {
-                writes.push(Write::Update(AliasRecord { key: id, ..AliasRecord::clone(&alias) }.into()));
+            if let Some(alias) = at.get::<NameRecord>(FoldedName::alias(name))? {
+                let updated_ms = new.created_ms.max(alias.updated_ms);
+                writes.push(Write::Update(NameRecord { key: id, updated_ms, ..NameRecord::clone(&alias) }.into()));
             }
         }
         let answer = KeyView::from(&new);
