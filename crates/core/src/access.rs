@@ -8,6 +8,8 @@ mod secret;
 
 use std::net::SocketAddr;
 
+pub use self::secret::Readable;
+
 use crate::action::Action;
 use crate::authorize::Denied;
 use crate::decide::{Refusal, Write, refusal};

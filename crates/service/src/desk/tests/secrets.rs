@@ -237,6 +237,37 @@ async fn the_same_token_sets_a_secret_once() {
     assert_eq!(rig.count(Table::KeyVersion), 2);
 }
 
+/// Whoever comes first makes it, the others give it a version each; none is lost, and there is one of that name.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_set_a_new_secret_each_has_a_version() {
+    let rig = Rig::new().await;
+    let desks = [rig.kms.clone(), rig.other()];
+    let tasks = (0..8u8).map(|n| {
+        let kms = desks[usize::from(n % 2)].clone();
+        tokio::spawn(async move {
+            kms.set_secret(&call(&admin(), soon()), of("a"), SecretBytes::new(vec![n]))
+                .await
+                .map(|set| (set.current, n))
+        })
+    });
+    let mut seen = Vec::new();
+    for set in futures::future::join_all(tasks).await {
+        match set.unwrap() {
+            Ok(set) => seen.push(set),
+            Err(e) => assert_eq!(e.reason(), Reason::Contended, "{e}"),
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(
+        seen.iter().map(|(version, _)| version.get()).collect::<Vec<_>>(),
+        (1..).take(seen.len()).collect::<Vec<_>>()
+    );
+    for (version, n) in seen {
+        assert_eq!(rig.read(&user(), secret("a"), Some(version.get())).await.unwrap(), [n]);
+    }
+    assert_eq!((rig.count(Table::Key), rig.count(Table::Name)), (1, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_and_secrets_are_listed_apart() {
     let rig = Rig::new().await;
