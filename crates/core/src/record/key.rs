@@ -232,14 +232,14 @@ impl Kind for KeyRecord {
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
-        let tracked = !is_set(fields.take(UNTRACKED))?;
+        let newest = read_above(fields.take(NEWEST), current)?;
+        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
+        let born_as = read_id(fields.take(BORN_AS))?;
         let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
             "" => None,
             name => Some(name.parse().map_err(|_| BAD)?),
         };
-        let newest = read_above(fields.take(NEWEST), current)?;
-        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
-        let born_as = read_id(fields.take(BORN_AS))?;
+        let tracked = !is_set(fields.take(UNTRACKED))?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
