@@ -93,7 +93,7 @@ async fn a_secret_has_versions_and_what_is_said_of_them() {
     let said = refused(rig.read(&user(), secret("db-password"), Some(3)).await, Reason::NotFound);
     assert!(said.contains("no version 3"), "{said}");
     let said = refused(rig.read(&user(), secret("other"), None).await, Reason::NotFound);
-    assert_eq!(said, "there is no secret other here");
+    assert!(said.starts_with("there is no secret other here"), "{said}");
     for (_, _, value) in rig.records() {
         assert!(!value.windows(6).any(|part| part == b"s3cret"), "no value lies in clear");
     }
