@@ -91,6 +91,7 @@ fn right_for(call: &str) -> Option<Right> {
         "RestoreKey" => Right::To(Action::Restore),
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
+        "GetLastUse" => Right::To(Action::LastUse),
         "CreateAlias" => Right::To(Action::NameCreate),
         "DeleteAlias" => Right::To(Action::NameDelete),
         "UpdateKey" => Right::To(Action::Update),

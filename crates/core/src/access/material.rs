@@ -9,6 +9,9 @@ use crate::record::{KeyRecord, KeyVersionRecord};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
+/// A key and all its versions.
+pub type WholeKey<M> = (Of<KeyRecord>, Vec<Version<M>>);
+
 impl<F: Materials> Access<'_, F> {
     /// The key that `handle` names, if material is imported into it as it stands, and `may` has nothing against that key.
     ///
@@ -55,7 +58,7 @@ impl<F: Materials> Access<'_, F> {
     ///
     /// # Errors
     /// [`Refusal::Denied`], [`Refusal::BackupVersions`]; the key is not found, is archived, or waits for its destruction.
-    pub fn backs_up(&mut self, handle: &KeyHandle) -> Result<(Of<KeyRecord>, Vec<Version<F::Material>>), F::Error> {
+    pub fn backs_up(&mut self, handle: &KeyHandle) -> Result<WholeKey<F::Material>, F::Error> {
         let (key, now) = (self.key(handle)?, self.time());
         Row::Update.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))?;
         if key.newest.get() > BACKUP_VERSIONS_MAX {

@@ -161,15 +161,14 @@ enum Action {
         changes: Changes,
     },
     /// Show when a key was used last, and how often; late by up to an hour
-    #[command(
-        after_help = "Each node writes down what it has done with a key: the first use after an hour of rest within a minute, then once an
-hour. What it has not written when it stops, or is sealed, is lost: totals may be less than the truth, never more.
-To look at public keys, metadata and lists is no use.
+    #[command(after_help = "Each node writes down what it has done with a key: the first use after an hour of rest
+within a minute, then once an hour. What it has not written when it stops, or is sealed,
+is lost: the total may be less than the truth. To look at metadata, lists and public keys
+is no use.
 
 Examples:
   quorate keys last-use payments
-  quorate keys last-use payments --output json"
-    )]
+  quorate keys last-use payments --output json")]
     LastUse(Which),
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
