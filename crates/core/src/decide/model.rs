@@ -738,7 +738,8 @@ fn play(steps: Vec<Step>) {
                     Err(e) => Some(Err(expect(answer.map(drop), e))),
                     Ok((id, plain)) if plain.versions[plain.version as usize - 1].destroyed => {
                         let current = KeyVersion::new(plain.version).unwrap();
-                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        let row = if archive { Row::Archive } else { Row::Recover };
+                        let e = Refusal::VersionState(id, current, row, plain.of(plain.version));
                         Some(Err(expect(answer.map(drop), e)))
                     }
                     Ok((id, before)) => {

@@ -319,8 +319,8 @@ fn a_key_record_to_the_byte() {
         expected.extend_from_slice(&[tag, 0, 0, 0, 16]);
         expected.extend_from_slice(&id);
     }
-    expected.extend_from_slice(&[16, 0, 0, 0, 2, b'N', b'm']);
-    expected.extend_from_slice(&[17, 0, 0, 0, 1, 1]);
+    expected.extend_from_slice(&[15, 0, 0, 0, 2, b'N', b'm']);
+    expected.extend_from_slice(&[16, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 

@@ -413,12 +413,11 @@ fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
     tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
 }
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 10] = [
     ("KEY", 36, Shown::Always),
     ("STATE", 16, Shown::Always),
     ("SPEC", 11, Shown::Always),
-    ("NAME", 12, Shown::Always),
-    ("ALIASES", 16, Shown::Always),
+    ("NAMES", 16, Shown::Always),
     ("VERSION", 24, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
     ("ROTATED", 20, Shown::Wide),
@@ -427,13 +426,12 @@ const COLUMNS: [Column; 11] = [
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn row(k: &Key) -> [String; 11] {
+fn row(k: &Key) -> [String; 10] {
     [
         k.key_id.clone(),
         standing(k).into(),
         k.spec.clone(),
-        k.name.clone(),
-        k.aliases.join(","),
+        names(k),
         format!("{} {}", k.current_version, state_word(k.current_version_state())),
         output::date(k.created_ms),
         output::date(k.rotated_ms),
@@ -441,6 +439,12 @@ fn row(k: &Key) -> [String; 11] {
         tags(k, ","),
         k.description.clone(),
     ]
+}
+
+/// As commands know it: by the name that it has for life, and by its aliases.
+fn names(key: &Key) -> String {
+    let own = Some(&key.name).filter(|name| !name.is_empty()).map(|name| format!("key/{name}"));
+    own.into_iter().chain(key.aliases.iter().cloned()).collect::<Vec<_>>().join(",")
 }
 
 async fn list(shared: &Shared, wanted: ListKeysRequest, limit: Option<u64>) -> CommandResult {
