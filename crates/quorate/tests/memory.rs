@@ -257,7 +257,7 @@ async fn nothing_secret_can_be_read(prepare: fn(&mut Command), seen: bool) {
     story.look_at(1, "shares entered elsewhere", &[], &[]);
     story.enter(&custodian, 2).await;
     story.dev.await_serving().await;
-    story.look_at_all("unsealed", &LIVE[..6], &[]);
+    story.look_at_all("unsealed", &LIVE[..7], &[]);
 
     // What a caller was given lasts in the buffers of its own connection, for as long as that lasts.
     let client = story.dev.client().await;
@@ -275,7 +275,7 @@ async fn nothing_secret_can_be_read(prepare: fn(&mut Command), seen: bool) {
     client.disable_key(KeyRequest { key: keys[0].clone() }).await.expect("disabled");
     let doomed = ScheduleKeyDeletionRequest { key: keys[1].clone(), ..Default::default() };
     client.schedule_key_deletion(doomed).await.expect("scheduled");
-    story.look_at_all("one key disabled, the other to be deleted", &LIVE[..6], &[]);
+    story.look_at_all("one key disabled, the other to be deleted", &LIVE[..7], &[]);
 
     client.enable_key(KeyRequest { key: keys[0].clone() }).await.expect("enabled");
     story.use_key(&client, &keys[0]).await;
