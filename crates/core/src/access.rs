@@ -8,6 +8,7 @@ mod secret;
 
 use std::net::SocketAddr;
 
+pub use self::material::WholeKey;
 pub use self::secret::Readable;
 
 use crate::action::Action;
