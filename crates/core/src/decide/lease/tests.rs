@@ -28,7 +28,7 @@ fn give(store: &mut Store, key: KeyId, version: KeyVersion, gcm: u64) {
     written.unwrap();
 }
 fn lease(store: &mut Store, key: KeyId, of: KeyVersion, wanted: u64) -> Result<Given, Refusal> {
-    store.run(|facts| decide(facts, key, of, wanted))
+    store.run(|facts| decide(facts, Of { key, version: of, material: [0; 32] }, wanted))
 }
 
 #[test]
@@ -69,12 +69,15 @@ fn no_allowance_outlives_its_version_and_none_comes_after_it() {
         lease(&mut store, key, version(n), 1).unwrap();
     }
     assert_eq!(lease(&mut store, key, version(41), 1), Err(Refusal::NoVersion(key, version(41))));
+    let other = Of { key, version: version(40), material: [1; 32] };
+    let refused = store.run(|facts| decide(facts, other, 1));
+    assert_eq!(refused, Err(Refusal::NoVersion(key, version(40))), "its number is another's by now");
 
     let revoke = Revoke { key: handle.clone(), version: Some(version(2)), why: Revocation::Deactivate };
     store.commit(&by, &ids, NOW, &revoke).unwrap();
     store.commit(&by, &ids, NOW, &DestroyVersion { key: handle.clone(), version: version(2) }).unwrap();
     assert_eq!(given(&store, key, version(2)), None);
-    let destroyed = Err(Refusal::VersionState(key, version(2), VersionState::Destroyed));
+    let destroyed = Err(Refusal::VersionState(key, version(2), Row::Protect, VersionState::Destroyed));
     assert_eq!(lease(&mut store, key, version(2), 1), destroyed);
 
     let window = DeletionWindow::from_days(7).unwrap();
