@@ -87,6 +87,7 @@ fn right_for(call: &str) -> Option<Right> {
         "CancelKeyDeletion" => Right::To(Action::CancelDeletion),
         "ArchiveKey" => Right::To(Action::Archive),
         "RecoverKey" => Right::To(Action::Recover),
+        "RekeyKey" => Right::To(Action::Rekey),
         "BackupKey" => Right::To(Action::Backup),
         "RestoreKey" => Right::To(Action::Restore),
         "PurgeKey" => Right::To(Action::Purge),

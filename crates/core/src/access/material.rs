@@ -9,8 +9,13 @@ use crate::record::{KeyRecord, KeyVersionRecord};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
-/// A key and all its versions.
-pub type WholeKey<M> = (Of<KeyRecord>, Vec<Version<M>>);
+/// A key with all its versions and their material.
+pub struct WholeKey<M> {
+    /// The key.
+    pub key: Of<KeyRecord>,
+    /// Its versions, from the first.
+    pub versions: Vec<Version<M>>,
+}
 
 impl<F: Materials> Access<'_, F> {
     /// The key that `handle` names, if material is imported into it as it stands, and `may` has nothing against that key.
@@ -68,7 +73,7 @@ impl<F: Materials> Access<'_, F> {
         for number in (1..=key.newest.get()).filter_map(KeyVersion::new) {
             versions.push(self.facts.version(key.id, number)?.ok_or(Refusal::NoVersion(key.id, number))?);
         }
-        Ok((key, versions))
+        Ok(WholeKey { key, versions })
     }
 
     /// A version of the key that `handle` names, with its material, to be exported: wrapped, or as it is.

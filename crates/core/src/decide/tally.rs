@@ -53,8 +53,8 @@ mod tests {
     fn what_comes_is_added_and_of_what_is_gone_or_not_watched_nothing_is_written() {
         let (mut store, ids, by) = (Store::default(), TestIds::default(), admin());
         let [kept, quiet, gone] = [0; 3].map(|_| new_key(&mut store, NOW, &ids));
-        let changes = Changes { tracked: Some(false), ..Changes::default() };
-        let unwatch = Update { key: KeyHandle::Id(quiet), changes };
+        let unwatch =
+            Update { key: KeyHandle::Id(quiet), changes: Changes { tracked: Some(false), ..Changes::default() } };
         store.commit(&by, &ids, NOW, &unwatch).unwrap();
         let window = DeletionWindow::from_days(7).unwrap();
         store.commit(&by, &ids, NOW, &ScheduleDeletion { key: KeyHandle::Id(gone), window }).unwrap();

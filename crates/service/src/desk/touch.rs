@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::access::{Touch, Usable};
+use quorate_core::access::{Touch, Usable, WholeKey};
 use quorate_core::action::Action;
 use quorate_core::decide::{Refusal, TokenFor, lease};
-use quorate_core::facts::{Of, Version};
+use quorate_core::facts::Of;
 use quorate_core::record::{KeyRecord, KeyVersionRecord};
 use quorate_core::views::{KeyView, SecretView};
 use quorate_crypto::material::Material;
@@ -41,7 +41,7 @@ impl Gathered for TokenFor {}
 impl Gathered for Of<KeyVersionRecord> {}
 impl Gathered for (Of<KeyRecord>, Of<KeyVersionRecord>) {}
 // A backup has all of a key's material, and uses none of it.
-impl Gathered for (Of<KeyRecord>, Vec<Version<Arc<Material>>>) {}
+impl Gathered for WholeKey<Arc<Material>> {}
 
 impl Gathered for Usable<Arc<Material>> {
     fn touches(&self, each: &mut dyn FnMut(Touch)) {
