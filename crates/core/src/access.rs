@@ -20,7 +20,9 @@ use crate::key_spec::{Algorithm, Kind, Mode, Usage};
 use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
 use crate::name::{Class, FoldedName};
 use crate::principal::Principal;
-use crate::record::{AllowanceRecord, Due, KeyRecord, KeyVersionRecord, NameRecord, Record, RecordName, Stored};
+use crate::record::{
+    AllowanceRecord, Due, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Record, RecordName, Stored,
+};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
@@ -335,7 +337,7 @@ impl<M> Usable<M> {
     pub fn touch(&self) -> Touch {
         let is_limited = self.protects && self.algorithm == Algorithm::AesGcm;
         let Self { key, action, tracked, .. } = *self;
-        Touch { key, version: self.version.version, action, is_limited, tracked }
+        Touch { key, version: self.version.version, material: self.version.material_id, action, is_limited, tracked }
     }
 }
 
@@ -346,6 +348,8 @@ pub struct Touch {
     pub key: KeyId,
     /// The version.
     pub version: KeyVersion,
+    /// Its material: a key that comes back from a backup may give a number of before to another.
+    pub material: MaterialId,
     /// What is done.
     pub action: Action,
     /// Whether it takes one of the uses that the version has ([`crate::decide::lease`]): a random IV is made under it that is

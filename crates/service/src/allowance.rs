@@ -6,20 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_core::decide::Refusal;
-use quorate_core::decide::lease::{self, Lease};
-use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::decide::lease::{self, Lease, Of};
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::records::{Records, Secrets};
 
-/// Versions of which something is kept here, at most; 150 B each. Of one more, the uses that are left of another are lost.
+/// Versions of which something is kept here, at most; 200 B each. Of one more, the uses that are left of another are lost.
 const VERSIONS_MAX: usize = 1 << 18;
 /// How long it may take to be given more while nobody waits for it.
 const AHEAD_WITHIN: Duration = Duration::from_secs(10);
-
-/// A version of a key.
-type Of = (KeyId, KeyVersion);
 
 /// What this node was given.
 pub struct Allowances {
@@ -90,12 +86,11 @@ impl Allowances {
         accounts.entry(of).or_default().clone()
     }
 
-    async fn ask(&self, (key, version): Of, wanted: u64, deadline: Instant) -> Result<lease::Given, Error> {
-        let change =
-            self.records.change(deadline, Secrets::default(), |facts| lease::decide(facts, key, version, wanted));
+    async fn ask(&self, of: Of, wanted: u64, deadline: Instant) -> Result<lease::Given, Error> {
+        let change = self.records.change(deadline, Secrets::default(), |facts| lease::decide(facts, of, wanted));
         let given = change.await?.answer;
         if given.falls_due {
-            tracing::warn!(%key, %version, "half of what a version may encrypt by aes-gcm is given out: rotate the key");
+            tracing::warn!(key = %of.key, version = %of.version, "half of what a version may encrypt by aes-gcm is given out: rotate the key");
         }
         Ok(given)
     }
@@ -110,7 +105,7 @@ impl Allowances {
                 Ok(given) => locked(&account.lease).add(given),
                 Err(Error::Refused(Refusal::Exhausted(..))) => locked(&account.lease).ends(),
                 // Who finds nothing left asks again.
-                Err(e) => tracing::debug!(key = %of.0, reason = e.reason().as_str(), "no uses were had ahead"),
+                Err(e) => tracing::debug!(key = %of.key, reason = e.reason().as_str(), "no uses were had ahead"),
             }
         });
     }

@@ -98,6 +98,7 @@ impl<F: Materials> Access<'_, F> {
         Row::Export.goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
         let material = material.ok_or_else(|| refused(NoWay::MaterialMissing))?;
         let (action, is_limited, tracked) = (self.ask.action, false, key.tracked);
-        Ok((head, material, Touch { key: key.id, version: number, action, is_limited, tracked }))
+        let touch = Touch { key: key.id, version: number, material: head.material_id, action, is_limited, tracked };
+        Ok((head, material, touch))
     }
 }

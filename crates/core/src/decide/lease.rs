@@ -7,7 +7,7 @@ use super::{Change, Refusal, Write, refusal};
 use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::{KeyState, NoWay, Row, VersionState};
-use crate::record::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX, KeyRecord, KeyVersionRecord};
+use crate::record::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX, KeyRecord, KeyVersionRecord, MaterialId};
 use crate::request::KeyHandle;
 
 /// Uses given at a time.
@@ -16,6 +16,17 @@ const BLOCK: u64 = 1 << 20;
 const BLOCK_OF_FEW: u64 = 1 << 14;
 /// What is few.
 const FEW: u64 = 1 << 24;
+
+/// Of what uses are given: a version, as long as it has that material.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Of {
+    /// The key.
+    pub key: KeyId,
+    /// The version.
+    pub version: KeyVersion,
+    /// Its material.
+    pub material: MaterialId,
+}
 
 /// What a node was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,21 +42,17 @@ pub struct Given {
 /// # Errors
 /// [`Refusal::Exhausted`] when not so many are left; the key, the version or its material is not there (any more), so that no
 /// record outlives them.
-pub fn decide<F: Facts>(
-    facts: &mut F,
-    key: KeyId,
-    version: KeyVersion,
-    wanted: u64,
-) -> Result<Change<Given>, F::Error> {
+pub fn decide<F: Facts>(facts: &mut F, of: Of, wanted: u64) -> Result<Change<Given>, F::Error> {
+    let Of { key, version, material } = of;
     if facts.get::<KeyRecord>(key)?.is_none_or(|key| key.state == KeyState::Destroyed) {
         return Err(Refusal::KeyNotFound(KeyHandle::Id(key)).into());
     }
     match facts.get::<KeyVersionRecord>((key, version))? {
-        None => return Err(Refusal::NoVersion(key, version).into()),
         Some(head) if head.life.dates.destroyed != 0 => {
             return Err(refusal(key, version, NoWay::Version(Row::Protect, VersionState::Destroyed)).into());
         }
-        Some(_) => {}
+        Some(head) if head.material_id == material => {}
+        _ => return Err(Refusal::NoVersion(key, version).into()),
     }
     let before = facts.get::<AllowanceRecord>((key, version))?.map_or(0, |given| given.gcm);
     let left = GCM_USES_MAX.saturating_sub(before);

@@ -1018,7 +1018,11 @@ fn destruction_resumes_wherever_it_stopped() {
         store.commit(&by, &ids, start, &request).unwrap();
     }
     for n in 1..=84 {
-        store.run(|view| lease::decide(view, id, KeyVersion::new(n).unwrap(), 1)).unwrap();
+        store
+            .run(|view| {
+                lease::decide(view, lease::Of { key: id, version: KeyVersion::new(n).unwrap(), material: [0; 32] }, 1)
+            })
+            .unwrap();
     }
     for node in (1..=40).map(NodeId) {
         store.run(|view| tally::decide(view, node, &[(id, Tally::one(Action::Encrypt, 5))])).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_core::access::{Touch, Usable, WholeKey};
 use quorate_core::action::Action;
-use quorate_core::decide::{Refusal, TokenFor};
+use quorate_core::decide::{Refusal, TokenFor, lease};
 use quorate_core::facts::Of;
 use quorate_core::record::{KeyRecord, KeyVersionRecord};
 use quorate_core::views::{KeyView, SecretView};
@@ -52,8 +52,8 @@ impl Gathered for Usable<Arc<Material>> {
 impl Gathered for (SecretView, Arc<Material>) {
     fn touches(&self, each: &mut dyn FnMut(Touch)) {
         let (SecretView { secret, version }, action) = (&self.0, Action::ReadSecret);
-        let (key, version, tracked) = (secret.id, version.version, secret.tracked);
-        each(Touch { key, version, action, is_limited: false, tracked });
+        let (key, material, tracked) = (secret.id, version.material_id, secret.tracked);
+        each(Touch { key, version: version.version, material, action, is_limited: false, tracked });
     }
 }
 
@@ -91,6 +91,10 @@ impl<F: Gathered> Gathered for Vec<Result<F, Error>> {
     }
 }
 
+fn limit(touch: Touch) -> lease::Of {
+    lease::Of { key: touch.key, version: touch.version, material: touch.material }
+}
+
 impl Kms {
     /// Counts a use that was granted and is to be done now; what is left of its facts.
     ///
@@ -101,7 +105,7 @@ impl Kms {
         let mut limited = BTreeMap::new();
         facts.touches(&mut |touch| {
             if touch.is_limited {
-                *limited.entry((touch.key, touch.version)).or_insert(0) += 1;
+                *limited.entry(limit(touch)).or_insert(0) += 1;
             }
         });
         let mut refused = BTreeMap::new();
@@ -113,7 +117,7 @@ impl Kms {
             }
         }
         if !refused.is_empty() {
-            facts.refuse(&|touch| refused.get(&(touch.key, touch.version)).filter(|_| touch.is_limited).cloned())?;
+            facts.refuse(&|touch| refused.get(&limit(touch)).filter(|_| touch.is_limited).cloned())?;
         }
         let mut now_ms = None;
         facts.touches(&mut |touch| {

@@ -28,7 +28,7 @@ fn give(store: &mut Store, key: KeyId, version: KeyVersion, gcm: u64) {
     written.unwrap();
 }
 fn lease(store: &mut Store, key: KeyId, of: KeyVersion, wanted: u64) -> Result<Given, Refusal> {
-    store.run(|facts| decide(facts, key, of, wanted))
+    store.run(|facts| decide(facts, Of { key, version: of, material: [0; 32] }, wanted))
 }
 
 #[test]
@@ -69,6 +69,9 @@ fn no_allowance_outlives_its_version_and_none_comes_after_it() {
         lease(&mut store, key, version(n), 1).unwrap();
     }
     assert_eq!(lease(&mut store, key, version(41), 1), Err(Refusal::NoVersion(key, version(41))));
+    let other = Of { key, version: version(40), material: [1; 32] };
+    let refused = store.run(|facts| decide(facts, other, 1));
+    assert_eq!(refused, Err(Refusal::NoVersion(key, version(40))), "its number is another's by now");
 
     let revoke = Revoke { key: handle.clone(), version: Some(version(2)), why: Revocation::Deactivate };
     store.commit(&by, &ids, NOW, &revoke).unwrap();

@@ -1,11 +1,12 @@
 //! Versions that have only so many uses: counted at any number of nodes, never too few, and nobody waits for it.
 
-use quorate_core::decide::lease::decide as lease;
-use quorate_core::decide::{Change, Purge, Write};
+use quorate_core::decide::lease::{Of, decide as lease};
+use quorate_core::decide::{Change, Purge, Slot, Write};
 use quorate_core::facts::Facts;
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::{Algorithm, Purpose};
-use quorate_core::record::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
+use quorate_core::record::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX, KeyVersionRecord};
+use quorate_crypto::SecretBytes;
 
 use super::*;
 use crate::operation::{Binding, By, Ciphertext, Decrypt, Describe, Encrypt, Given, ListVersions, Many};
@@ -161,7 +162,26 @@ async fn what_is_destroyed_has_no_allowance() {
     rig.kms.schedule_key_deletion(&admin(), &id(key), window, soon()).await.unwrap();
     rig.kms.commit(&call(&admin(), soon()), &Purge { key: id(key) }).await.unwrap();
     assert_eq!(rig.count(Table::Allowance), 0);
-    let late = rig.kms.records.change(soon(), Secrets::default(), |facts| lease(facts, key, KeyVersion::FIRST, 1));
+    let of = Of { key, version: KeyVersion::FIRST, material: [0; 32] };
+    let late = rig.kms.records.change(soon(), Secrets::default(), |facts| lease(facts, of, 1));
     refused(late.await, Reason::NotFound);
     assert_eq!(rig.count(Table::Allowance), 0);
+}
+
+/// A key that comes back from a backup may give a number that it had before to other material.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_of_other_material_is_not_spent() {
+    let rig = Rig::new().await;
+    let key = rig.gcm().await;
+    encrypt(&rig.kms, key).await.unwrap();
+    let other = [SecretBytes::new(vec![9; 32])];
+    let replaced = rig.kms.records.change(soon(), Secrets::given(&other), |facts| {
+        let head = facts.get::<KeyVersionRecord>((key, KeyVersion::FIRST))?.expect("it is there");
+        let head = KeyVersionRecord { material_id: [0; 32], ..KeyVersionRecord::clone(&head) };
+        Ok(Change { writes: vec![Write::UpdateWith(head.into(), Slot::Given(0))], answer: () })
+    });
+    replaced.await.unwrap();
+    assert_eq!(rig.given(key).await, BLOCK);
+    encrypt(&rig.kms, key).await.unwrap();
+    assert_eq!(rig.given(key).await, 2 * BLOCK);
 }
