@@ -20,7 +20,7 @@ fn choose(rng: &mut StdRng, known: &Known, context: &Context) -> Call {
     match (rng.random_range(0..100), known.text(rng)) {
         (0..30, _) => {
             let material = known.materials[usize::from(rng.random_ratio(1, 5))];
-            let seconds = if rng.random_ratio(1, 4) { rng.random_range(LASTS) } else { 0 };
+            let seconds = if rng.random_ratio(1, 2) { rng.random_range(LASTS) } else { 0 };
             Call::Import { material, seconds }
         }
         (30..36, _) => Call::DeleteMaterial,

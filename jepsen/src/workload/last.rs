@@ -70,11 +70,14 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
     }
     let mut process = context.process();
     let members = context.members();
-    // Of a purged key only that is asked: it need not be gone, where nobody knows.
-    let purged = context.is_purged(key);
+    // Of a purged key only that is asked (it need not be gone, where nobody knows): and it is not made again by a late retry.
+    let purged = context.purged(key);
+    if let (Some(create), Some(node)) = (purged.clone(), members.first()) {
+        patient(context, &mut process, *node, Some(key), create).await;
+    }
     for node in members.iter().copied() {
         patient(context, &mut process, node, Some(key), Call::Describe).await;
-        if context.can_import(key) && !purged {
+        if context.can_import(key) && purged.is_none() {
             // Material that has an end is erased then.
             let stays = |found: Option<Answer>| matches!(found, Some(Answer::Versions { states, ends }) if ends != 0 && !states.contains('-'));
             while stays(patient(context, &mut process, node, Some(key), Call::ListVersions).await)
@@ -85,7 +88,7 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
             patient(context, &mut process, node, Some(key), Call::Export).await;
         }
     }
-    if purged {
+    if purged.is_some() {
         return;
     }
     if texts.is_empty() {

@@ -12,6 +12,7 @@ use crate::lifecycle::{Cell, KeyState, Row};
 use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName, Rotation, handle_bytes, request_hash};
 use crate::request::{KeyHandle, RotationPeriod, Token};
 use crate::seam::NewIds;
+use crate::seeded::{self, Bug};
 use crate::time::{DAY_MS, DutyTime, Time};
 use crate::views::KeyView;
 
@@ -63,7 +64,7 @@ fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(K
     let mut key = key.clone();
     key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
     // Only a ciphertext that names its version lets the one before retire unasked.
-    if current.mode == Mode::Blob {
+    if current.mode == Mode::Blob && !seeded::is(Bug::KeepFloor) {
         key.protect_floor = key.current;
     }
     touch(&mut key, time);
