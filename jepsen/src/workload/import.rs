@@ -15,7 +15,8 @@ const LASTS: std::ops::Range<u32> = 1..6;
 
 fn choose(rng: &mut StdRng, known: &Known, context: &Context) -> Call {
     if !context.can_import(&known.key) {
-        return Call::ImportParameters;
+        // Not all at once: making an RSA key takes its time.
+        return if rng.random_ratio(1, 6) { Call::ImportParameters } else { Call::Export };
     }
     match (rng.random_range(0..100), known.text(rng)) {
         (0..30, _) => {
