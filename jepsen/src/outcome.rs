@@ -27,6 +27,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("KEY_PENDING_DELETION", Effect::None),
     ("WRONG_STATE", Effect::None),
     ("LIMIT_EXCEEDED", Effect::None),
+    ("EXHAUSTED", Effect::None),
     ("TOKEN_REUSED", Effect::None),
     ("TOKEN_TIME", Effect::None),
     ("WRONG_KEY", Effect::None),

@@ -2,6 +2,7 @@
 
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::operator_client::OperatorClient;
+use quorate_proto::v1::secrets_client::SecretsClient;
 use quorate_proto::v1::*;
 
 use crate::client::Client;
@@ -33,6 +34,10 @@ calls! { KeysClient:
     Once enable_key(KeyRequest) -> KeyResponse;
     /// Forbids every use; once this returns, no node uses the key.
     Once disable_key(KeyRequest) -> KeyResponse;
+    /// Puts a key away; once this returns, no node uses it.
+    Once archive_key(KeyRequest) -> KeyResponse;
+    /// Gets a key back that was put away.
+    Once recover_key(KeyRequest) -> KeyResponse;
     /// Sets the day on which the key's material is destroyed, 7 to 90 days ahead.
     Once schedule_key_deletion(ScheduleKeyDeletionRequest) -> KeyResponse;
     /// Cancels that; the key is then disabled, or as before.
@@ -41,7 +46,9 @@ calls! { KeysClient:
     Once purge_key(KeyRequest) -> PurgeKeyResponse;
     /// Sets how often a key is rotated without being asked.
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
-    /// Gives a key another description.
+    /// When a key was used last, and how often.
+    Read get_last_use(KeyRequest) -> LastUseResponse;
+    /// Changes a key's description or its floors, lowers whether its material may leave, or says whether its uses are noted.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.
     Once tag_key(TagKeyRequest) -> KeyResponse;
@@ -65,6 +72,8 @@ calls! { KeysClient:
     Once delete_material(VersionRequest) -> VersionResponse;
     /// Gets a key's material, wrapped or as it is.
     Read export_key(ExportKeyRequest) -> ExportKeyResponse;
+    /// Makes a backup of a key, which this cluster alone opens.
+    Read backup_key(KeyRequest) -> BackupKeyResponse;
     /// Gives a key a name.
     Once create_alias(CreateAliasRequest) -> AliasResponse;
     /// Takes a name away.
@@ -117,6 +126,25 @@ calls! { KeysClient:
     Read echo(EchoRequest) -> EchoResponse;
 }
 
+calls! { SecretsClient:
+    /// Reads a secret.
+    Read get_secret(GetSecretRequest) -> GetSecretResponse;
+    /// What is known of a secret, without its value.
+    Read describe_secret(SecretRequest) -> SecretResponse;
+    /// One page of secrets, without their values.
+    Read list_secrets(ListSecretsRequest) -> ListSecretsResponse;
+    /// Versions of a secret, newest first, at most 100 at a time, without their values.
+    Read list_secret_versions(ListSecretVersionsRequest) -> ListSecretVersionsResponse;
+    /// Changes what is said of a version, whether it may be read, and the secret's tags.
+    Once update_secret(UpdateSecretRequest) -> SecretResponse;
+    /// Sets the day on which a secret is destroyed, 7 to 90 days ahead; once this returns, nobody reads it.
+    Once delete_secret(DeleteSecretRequest) -> SecretResponse;
+    /// Takes that back.
+    Once recover_secret(SecretRequest) -> SecretResponse;
+    /// Destroys a deleted secret before its day.
+    Once purge_secret(SecretRequest) -> PurgeSecretResponse;
+}
+
 calls! { OperatorClient:
     /// Who leads, who is sealed, who lags, how far a ceremony is.
     Read status(StatusRequest) -> StatusResponse;
@@ -151,14 +179,14 @@ calls! { OperatorClient:
 }
 
 macro_rules! with_token {
-    ($($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty;)*) => {
+    ($service:ident: $($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty;)*) => {
         impl Client {
             $(
                 $(#[$doc])*
                 pub async fn $name(&self, request: $request) -> Result<$response, ClientError> {
                     self.with_token(request, |request| &mut request.token, |request| {
                         self.call(Safety::Token, request, |channel, request| async move {
-                            KeysClient::new(channel).$name(request).await
+                            $service::new(channel).$name(request).await
                         })
                     })
                     .await
@@ -168,7 +196,7 @@ macro_rules! with_token {
     };
 }
 
-with_token! {
+with_token! { KeysClient:
     /// Creates a key. Without a token in the request the client makes one: retries of this call give the same key.
     create_key(CreateKeyRequest) -> KeyResponse;
     /// Creates many keys with one request. Token as in [`Self::create_key`]: retries of this call do what is missing, and
@@ -176,4 +204,11 @@ with_token! {
     create_keys(CreateKeysRequest) -> CreateKeysResponse;
     /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
     rotate_key(RotateKeyRequest) -> KeyResponse;
+    /// Brings a key back from its backup, disabled. Token as in [`Self::create_key`].
+    restore_key(RestoreKeyRequest) -> KeyResponse;
+}
+
+with_token! { SecretsClient:
+    /// Sets a secret's value: makes the secret, or a new version of it. Token as in [`Self::create_key`].
+    set_secret(SetSecretRequest) -> SecretResponse;
 }

@@ -4,6 +4,7 @@
 //! right that is taken away counts from the same index as the change that took it.
 
 mod material;
+mod secret;
 
 use std::net::SocketAddr;
 
@@ -14,8 +15,9 @@ use crate::facts::{Basis, Facts, Materials, Of, Version};
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
 use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
+use crate::name::{Class, FoldedName};
 use crate::principal::Principal;
-use crate::record::{AliasRecord, Due, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
+use crate::record::{AllowanceRecord, Due, KeyRecord, KeyVersionRecord, NameRecord, Record, RecordName, Stored};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
@@ -178,23 +180,53 @@ impl<'a, F: Facts> Access<'a, F> {
     /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
     ///
     /// # Errors
-    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle.
+    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle;
+    /// [`Refusal::WrongKind`], if it is a secret.
     pub fn key(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
+        self.of_class(Class::Key, handle)
+    }
+
+    /// The object that `handle` names, of the class that it says, for what is done with keys and secrets alike.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    pub fn object(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
+        self.of_class(handle.class(), handle)
+    }
+
+    /// The object of that id, whatever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`], [`Refusal::KeyNotFound`].
+    pub(crate) fn by_id(&mut self, id: KeyId) -> Result<Of<KeyRecord>, F::Error> {
+        match self.live(id)? {
+            Some(object) => self.grant(object),
+            None => self.refuse(Refusal::KeyNotFound(KeyHandle::Id(id))),
+        }
+    }
+
+    fn of_class(&mut self, class: Class, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
         let id = self.id(handle)?;
         match self.live(id)? {
-            Some(key) => self.grant(key),
+            Some(object) if object.class() == class => self.grant(object),
+            Some(object) => {
+                self.judge(Resource::Key(&object))?;
+                Err(Refusal::WrongKind { id, is: object.class(), wanted: class }.into())
+            }
             None => self.refuse(Refusal::KeyNotFound(handle.clone())),
         }
     }
 
     /// The id that `handle` names; nothing is granted yet.
     fn id(&mut self, handle: &KeyHandle) -> Result<KeyId, F::Error> {
-        match handle {
-            KeyHandle::Id(id) => Ok(*id),
-            KeyHandle::Alias(name) => match self.facts.get::<AliasRecord>(name.clone())? {
-                Some(alias) => Ok(alias.key),
-                None => self.refuse(Refusal::KeyNotFound(handle.clone())),
-            },
+        let name = match handle {
+            KeyHandle::Id(id) => return Ok(*id),
+            KeyHandle::Alias(name) => FoldedName::alias(name),
+            KeyHandle::Key(name) | KeyHandle::Secret(name) => FoldedName::object(handle.class(), name),
+        };
+        match self.facts.get::<NameRecord>(name)? {
+            Some(named) => Ok(named.key),
+            None => self.refuse(Refusal::KeyNotFound(handle.clone())),
         }
     }
 
@@ -237,6 +269,17 @@ impl<'a, F: Facts> Access<'a, F> {
         if self.granted.has(key.id) { self.facts.get::<KeyVersionRecord>((key.id, number)) } else { Ok(None) }
     }
 
+    /// How often a version of a key that was granted may have encrypted by GCM, at most; none = it does not do that.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn gcm_uses(&mut self, head: &KeyVersionRecord) -> Result<Option<u64>, F::Error> {
+        if head.mode != Mode::Gcm || !self.granted.has(head.key) {
+            return Ok(None);
+        }
+        Ok(Some(self.facts.get::<AllowanceRecord>((head.key, head.version))?.map_or(0, |given| given.gcm)))
+    }
+
     /// A record that goes with what was granted. For the decisions of this crate.
     pub(crate) fn get<K: Stored>(&mut self, name: K::Name) -> Result<Option<Of<K>>, F::Error> {
         self.facts.get(name)
@@ -249,13 +292,14 @@ impl<'a, F: Facts> Access<'a, F> {
         let covered = |write: &Write| match (write.name(), write) {
             (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
+            (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
-                self.granted.has(id)
+                self.granted.has(id) || made(id)
             }
-            (RecordName::Alias(_), Write::Create(Record::Alias(alias)) | Write::Update(Record::Alias(alias))) => {
-                self.granted.has(alias.key) || made(alias.key)
+            (RecordName::Name(_), Write::Create(Record::Name(name)) | Write::Update(Record::Name(name))) => {
+                self.granted.has(name.key) || made(name.key)
             }
-            (RecordName::Alias(_), Write::Delete(_)) => true,
+            (RecordName::Name(_), Write::Delete(_)) => true,
             (RecordName::Idempotency((who, _)), _) => who == *self.principal(),
             _ => false,
         };
@@ -269,10 +313,43 @@ pub struct Usable<M> {
     pub key: KeyId,
     /// The version, and what is known of it.
     pub version: Of<KeyVersionRecord>,
+    /// Its state.
+    pub state: VersionState,
     /// By which algorithm.
     pub algorithm: Algorithm,
     /// Its material.
     pub material: M,
+    /// Whether something is protected with it.
+    pub protects: bool,
+    /// What is done with it.
+    pub action: Action,
+    /// Whether it is noted that the key was used.
+    pub tracked: bool,
+}
+
+impl<M> Usable<M> {
+    /// What is counted of its use.
+    pub fn touch(&self) -> Touch {
+        let is_limited = self.protects && self.algorithm == Algorithm::AesGcm;
+        let Self { key, action, tracked, .. } = *self;
+        Touch { key, version: self.version.version, action, is_limited, tracked }
+    }
+}
+
+/// That something is done with a version of a key: what is counted of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Touch {
+    /// The key.
+    pub key: KeyId,
+    /// The version.
+    pub version: KeyVersion,
+    /// What is done.
+    pub action: Action,
+    /// Whether it takes one of the uses that the version has ([`crate::decide::lease`]): a random IV is made under it that is
+    /// too short to be made without end.
+    pub is_limited: bool,
+    /// Whether it is noted that the key was used.
+    pub tracked: bool,
 }
 
 /// What a version is to be used for.
@@ -335,8 +412,8 @@ impl<F: Materials> Access<'_, F> {
         for handle in expected {
             let named = match handle {
                 KeyHandle::Id(named) => *named,
-                // Who may not use what an alias stands for is not told what that is.
-                KeyHandle::Alias(_) => {
+                // Who may not use what a name stands for is not told what that is.
+                KeyHandle::Alias(_) | KeyHandle::Key(_) | KeyHandle::Secret(_) => {
                     let key = self.key(handle)?;
                     let named = key.id;
                     if named == id {
@@ -352,7 +429,8 @@ impl<F: Materials> Access<'_, F> {
         }
         let key = match granted {
             Some(key) => key,
-            None => match self.live(id)? {
+            // No ciphertext is a secret's.
+            None => match self.live(id)?.filter(|key| key.class() == Class::Key) {
                 Some(key) => self.grant(key)?,
                 None => return self.refuse(Refusal::UnknownKey(id)),
             },
@@ -373,21 +451,29 @@ impl<F: Materials> Access<'_, F> {
         let refused = |why| refusal(key.id, number, why);
         // The material of a key that must not be used is not even read.
         let now = self.facts.time();
-        if let Err(why) = want.row().goes(key.state, key.lacks_material(now)) {
+        if let Err(why) = want.row().goes(key.standing(now)) {
             fits(key, None, want)?;
             return Err(refused(why).into());
         }
         let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
         let algorithm = fits(key, Some(&head), want)?;
+        if number > key.current {
+            return Err(Refusal::PendingRotation(key.id, number).into());
+        }
         let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
+        if number < key.process_floor {
+            return Err(Refusal::Retired { key: key.id, version: number, floor: key.process_floor }.into());
+        }
         // Who may use the key is told its state, not which right he lacks.
         if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
-            return Err(refused(NoWay::Version(VersionState::Compromised)).into());
+            return Err(refused(NoWay::Version(want.row(), VersionState::Compromised)).into());
         }
         let Some(material) = material else {
             return Err(refused(NoWay::MaterialMissing).into());
         };
-        Ok(Some(Usable { key: key.id, version: head, algorithm, material }))
+        let (state, protects) = (head.life.state(key.has_retired(number), now), want.row() == Row::Protect);
+        let (action, tracked) = (self.ask.action, key.tracked);
+        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material, protects, action, tracked }))
     }
 
     /// A version of the key that `handle` names, for its public key.
@@ -405,8 +491,7 @@ impl<F: Materials> Access<'_, F> {
         if key.spec.kind() != Kind::Pair {
             return Err(Refusal::NoPublicKey(key.id, key.spec).into());
         }
-        let missing = key.lacks_material(self.facts.time());
-        Row::PublicKey.goes(key.state, missing).map_err(|why| refusal(key.id, number, why))?;
+        Row::PublicKey.goes(key.standing(self.facts.time())).map_err(|why| refusal(key.id, number, why))?;
         let head = self.facts.get::<KeyVersionRecord>((key.id, number))?;
         head.ok_or_else(|| Refusal::NoVersion(key.id, number).into())
     }

@@ -8,6 +8,8 @@ use crate::principal::Role;
 pub enum Group {
     /// Using keys.
     Use,
+    /// Reading secrets.
+    Secrets,
     /// Looking at what there is.
     Read,
     /// Making, changing and destroying keys and their names.
@@ -19,14 +21,15 @@ impl Group {
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::Use => "use keys",
-            Self::Read => "describe or list keys",
-            Self::Manage => "manage keys",
+            Self::Secrets => "read secrets",
+            Self::Read => "describe or list keys and secrets",
+            Self::Manage => "manage keys and secrets",
         }
     }
     /// The roles that have it by the fixed rule of design §6.
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::Use | Self::Read => &[Role::Admin, Role::User],
+            Self::Use | Self::Secrets | Self::Read => &[Role::Admin, Role::User],
             Self::Manage => &[Role::Admin],
         }
     }
@@ -101,8 +104,12 @@ actions! {
     ProcessCompromised: Manage;
     /// Random bytes.
     Random: Use;
+    /// Read a secret.
+    ReadSecret: Secrets;
     /// See what is known of a key.
     Describe: Read;
+    /// See when a key was used last.
+    LastUse: Read;
     /// List a key's versions.
     ListVersions: Read;
     /// List keys.
@@ -113,10 +120,16 @@ actions! {
     Create: Manage;
     /// Make many keys at once.
     CreateMany: Manage;
+    /// Give a secret another value.
+    AddVersion: Manage;
     /// Enable a key.
     Enable: Manage;
     /// Disable a key.
     Disable: Manage;
+    /// Put a key away.
+    Archive: Manage;
+    /// Get a key back that was put away.
+    Recover: Manage;
     /// Give a key a new current version.
     Rotate: Manage;
     /// Change a key's description.
@@ -151,6 +164,10 @@ actions! {
     ExportWrapped: Manage;
     /// Get a key's material as it is.
     ExportPlain: Manage;
+    /// Make a backup of a key.
+    Backup: Manage;
+    /// Restore a key from its backup.
+    Restore: Manage;
     /// Give a key a name.
     NameCreate: Manage;
     /// Take a name off a key.

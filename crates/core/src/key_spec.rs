@@ -11,7 +11,7 @@ pub use self::algorithm::{Algorithm, Digest};
 pub use self::mode::Mode;
 pub use self::usage::{Purpose, Usage, Usages};
 use crate::id::quoted;
-use crate::request::{InvalidRequest, Part};
+use crate::request::{InvalidRequest, Part, SECRET_LEN_MAX};
 
 /// What a key's material is (key-model §1.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -22,6 +22,8 @@ pub enum Kind {
     Pair,
     /// One secret key for authentication codes.
     Mac,
+    /// No key: bytes that are kept, and read.
+    Secret,
 }
 
 /// What the table says of a spec's material.
@@ -32,6 +34,8 @@ enum Form {
     Mac(usize),
     /// PKCS#8.
     Pair,
+    /// Bytes that somebody brought.
+    Secret,
 }
 
 /// Lengths of a MAC key, in bytes: 112 bits are the least that SP 800-131A allows, 128 bytes the longest block of a hash.
@@ -40,31 +44,33 @@ const MAC_KEY_LEN: RangeInclusive<usize> = 14..=128;
 macro_rules! specs {
     ($($(#[$doc:meta])* $spec:ident = $code:literal, $word:literal, $form:expr, fips: $fips:literal,
         [$($purpose:ident: $algorithms:expr),+];)+) => {
-        /// The kind of a key's material.
+        /// The kind of an object's material.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum KeySpec {
             $($(#[$doc])* $spec,)+
+            /// No key, but a secret: it is for nothing that keys are for.
+            Secret,
         }
 
         impl KeySpec {
-            /// Every spec.
+            /// Every spec of a key.
             pub const ALL: &'static [Self] = &[$(Self::$spec,)+];
 
             /// Its number in records, which never changes.
             pub const fn code(self) -> u16 {
-                match self { $(Self::$spec => $code,)+ }
+                match self { $(Self::$spec => $code,)+ Self::Secret => 512 }
             }
             /// As shown to people and clients.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$spec => $word,)+ }
+                match self { $(Self::$spec => $word,)+ Self::Secret => "secret" }
             }
             /// Whether such keys may be used in FIPS 140-3 mode, by an algorithm that may: [`Algorithm::fips`].
             pub const fn fips(self) -> bool {
-                match self { $(Self::$spec => $fips,)+ }
+                match self { $(Self::$spec => $fips,)+ Self::Secret => true }
             }
             /// What it may be for; the first unless something else is asked for.
             pub const fn purposes(self) -> &'static [Purpose] {
-                match self { $(Self::$spec => &[$(Purpose::$purpose,)+],)+ }
+                match self { $(Self::$spec => &[$(Purpose::$purpose,)+],)+ Self::Secret => &[] }
             }
             /// The algorithms for a purpose, the default first; none = it is not for that.
             const fn algorithms_of(self, purpose: Purpose) -> &'static [Algorithm] {
@@ -74,7 +80,7 @@ macro_rules! specs {
                 }
             }
             const fn form(self) -> Form {
-                match self { $(Self::$spec => $form,)+ }
+                match self { $(Self::$spec => $form,)+ Self::Secret => Form::Secret }
             }
         }
     };
@@ -154,7 +160,7 @@ impl KeySpec {
 
     /// The spec of that number; none when a newer version made it.
     pub fn from_code(code: u16) -> Option<Self> {
-        Self::ALL.iter().copied().find(|spec| spec.code() == code)
+        Self::ALL.iter().copied().chain([Self::Secret]).find(|spec| spec.code() == code)
     }
     /// What its material is.
     pub const fn kind(self) -> Kind {
@@ -162,25 +168,27 @@ impl KeySpec {
             Form::Symmetric(_) => Kind::Symmetric,
             Form::Mac(_) => Kind::Mac,
             Form::Pair => Kind::Pair,
+            Form::Secret => Kind::Secret,
         }
     }
     /// Whether making such material takes a tenth of a millisecond, or more; RSA takes up to seconds.
     pub const fn is_slow_to_make(self) -> bool {
-        !matches!(self.form(), Form::Symmetric(_) | Form::Mac(_))
+        !matches!(self.form(), Form::Symmetric(_) | Form::Mac(_) | Form::Secret)
             && !matches!(self, Self::P256 | Self::Ed25519 | Self::X25519)
+    }
+    /// Whether making such material takes up to seconds.
+    pub const fn takes_seconds_to_make(self) -> bool {
+        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
     }
     /// How many of them one batch makes: what takes so long that a request's time would be over makes few.
     pub const fn made_at_once(self, most: u32) -> u32 {
-        match self {
-            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => 1,
-            _ => most,
-        }
+        if self.takes_seconds_to_make() { 1 } else { most }
     }
-    /// Length of material that is made here, in bytes; none for pairs, whose encoding decides it.
+    /// Length of material that is made here, in bytes; none for pairs, whose encoding decides it, and for what is never made.
     pub const fn material_len(self) -> Option<usize> {
         match self.form() {
             Form::Symmetric(len) | Form::Mac(len) => Some(len),
-            Form::Pair => None,
+            Form::Pair | Form::Secret => None,
         }
     }
     /// Lengths that material from elsewhere may have, in bytes; none for pairs.
@@ -188,12 +196,13 @@ impl KeySpec {
         match self.form() {
             Form::Symmetric(len) => Some(len..=len),
             Form::Mac(_) => Some(MAC_KEY_LEN),
+            Form::Secret => Some(1..=SECRET_LEN_MAX),
             Form::Pair => None,
         }
     }
-    /// What it is for when nobody says anything else.
-    pub const fn purpose(self) -> Purpose {
-        self.purposes()[0]
+    /// What it is for when nobody says anything else; none = it is no key.
+    pub const fn purpose(self) -> Option<Purpose> {
+        self.purposes().first().copied()
     }
     /// All that it may be used for.
     pub fn usages(self) -> Usages {

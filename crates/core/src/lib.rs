@@ -16,6 +16,7 @@ pub mod id;
 pub mod key_spec;
 pub mod level;
 pub mod lifecycle;
+pub mod name;
 pub mod principal;
 pub mod record;
 pub mod record_key;

@@ -190,12 +190,14 @@ pub enum NoWay {
     },
     /// The key is destroyed.
     Destroyed,
+    /// The key is archived.
+    Archived,
     /// The key's material was not imported, was deleted, or its time is over.
     MaterialMissing,
     /// The version is disabled.
     VersionDisabled,
-    /// The version is in a state in which this can't be done.
-    Version(VersionState),
+    /// The version is in a state in which verbs of that row can't be done.
+    Version(Row, VersionState),
     /// The version may do this only from then on, ms.
     NotYet {
         /// Cluster time, ms.
@@ -231,8 +233,8 @@ macro_rules! rows {
             /// Every row.
             pub const ALL: &'static [Self] = &[$(Self::$row,)+];
 
-            /// In which states of a key: waiting for its destruction, without its material, disabled.
-            const fn of_key(self) -> [Cell; 3] {
+            /// In which states of a key: waiting for its destruction, without its material, archived, disabled.
+            const fn of_key(self) -> [Cell; 4] {
                 match self { $(Self::$row => [$(rows!(@$key),)+],)+ }
             }
             /// In which states of the version that is addressed: pre-active, active, deactivated, compromised, destroyed.
@@ -248,53 +250,73 @@ macro_rules! rows {
 
 // key-model §2.4, read against it cell by cell by a test.
 rows! {
-    //                  pending missing disabled    pre-active active deactivated compromised destroyed
+    //                  pending missing archived disabled    pre-active active deactivated compromised destroyed
     /// Encrypt, sign, MAC, wrap, data keys, key agreement, encapsulate, derive.
-    Protect            [x       x       x]         [x         o      x           x           x];
+    Protect            [x       x       x        x]         [x         o      x           x           x];
     /// Decrypt, verify, verify a MAC, unwrap, decapsulate.
-    Process            [x       x       x]         [x         o      o           t           x];
+    Process            [x       x       x        x]         [x         o      o           t           x];
+    /// Read a secret. (Its dates tell, and forbid nothing.)
+    ReadSecret         [x       x       x        x]         [o         o      o           t           x];
     /// The public key.
-    PublicKey          [x       x       x]         [o         o      o           o           o];
+    PublicKey          [x       x       x        x]         [o         o      o           o           o];
     /// Describe, list.
-    Describe           [o       o       o]         [o         o      o           o           o];
+    Describe           [o       o       o        o]         [o         o      o           o           o];
     /// Tags, description, what belongs to a version.
-    Update             [x       o       o]         [o         o      o           o           o];
+    Update             [x       o       x        o]         [o         o      o           o           o];
     /// Enable, disable. (key-model has a cross at "destroyed": but a key of whose versions only the current one is destroyed still
     /// opens what the others made, and must be possible to disable.)
-    Enable             [x       x       o]         [o         o      o           o           o];
+    Enable             [x       x       o        o]         [o         o      o           o           o];
     /// Rotate.
-    Rotate             [x       x       x]         [x         o      o           o           x];
+    Rotate             [x       x       x        x]         [x         o      o           o           x];
+    /// Give a secret another value.
+    AddVersion         [x       o       x        x]         [o         o      o           o           o];
     /// Activate a version.
-    Activate           [x       x       o]         [o         x      x           x           x];
+    Activate           [x       x       x        o]         [o         x      x           x           x];
     /// Deactivate a version.
-    Deactivate         [x       o       o]         [x         o      o           o           x];
+    Deactivate         [x       o       x        o]         [x         o      o           o           x];
     /// Tell that a version is compromised.
-    Compromise         [o       o       o]         [o         o      o           o           o];
+    Compromise         [o       o       x        o]         [o         o      o           o           o];
     /// Destroy a version at once.
-    DestroyVersion     [x       o       o]         [o         x      o           o           x];
+    DestroyVersion     [x       o       x        o]         [o         x      o           o           x];
     /// Have the key destroyed on a later day.
-    ScheduleDeletion   [x       o       o]         [o         o      o           o           o];
+    ScheduleDeletion   [x       o       o        o]         [o         o      o           o           o];
     /// Give it a name.
-    Name               [x       o       o]         [o         o      o           o           o];
+    Name               [x       o       o        o]         [o         o      o           o           o];
     /// Export its material.
-    Export             [x       x       x]         [o         o      o           o           x];
+    Export             [x       x       x        x]         [o         o      o           o           x];
     /// Import its material.
-    Import             [x       o       o]         [o         o      o           x           x];
+    Import             [x       o       x        o]         [o         o      o           x           x];
     /// Delete its material, until it is imported again.
-    DeleteMaterial     [o       o       o]         [o         o      o           o           x];
+    DeleteMaterial     [o       o       x        o]         [o         o      o           o           x];
+    /// Put it into the archive.
+    Archive            [x       o       x        o]         [o         o      o           o           x];
+    /// Get it back from there.
+    Recover            [x       o       o        o]         [o         o      o           o           x];
+}
+
+/// What of a key decides which verbs go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Its state.
+    pub state: KeyState,
+    /// Whether it is not used for want of material.
+    pub missing: bool,
+    /// Whether it is archived.
+    pub archived: bool,
 }
 
 impl Row {
-    /// Whether it goes while the key is in that state, and lacks its material or not; destroyed, nothing does.
+    /// Whether it goes while the key stands so; destroyed, nothing does.
     ///
     /// # Errors
     /// [`NoWay`].
-    pub fn goes(self, state: KeyState, missing: bool) -> Result<(), NoWay> {
-        let [pending, without, disabled] = self.of_key();
-        match state {
+    pub fn goes(self, key: Standing) -> Result<(), NoWay> {
+        let [pending, without, put_away, disabled] = self.of_key();
+        match key.state {
             KeyState::Destroyed => Err(NoWay::Destroyed),
             KeyState::PendingDeletion { at_ms, .. } if pending == Cell::No => Err(NoWay::PendingDeletion { at_ms }),
-            _ if missing && without == Cell::No => Err(NoWay::MaterialMissing),
+            _ if key.missing && without == Cell::No => Err(NoWay::MaterialMissing),
+            _ if key.archived && put_away == Cell::No => Err(NoWay::Archived),
             KeyState::Disabled if disabled == Cell::No => Err(NoWay::Disabled),
             _ => Ok(()),
         }
@@ -318,7 +340,7 @@ impl Row {
     /// # Errors
     /// [`NoWay`].
     pub fn goes_with(self, life: &Life, retired: bool, now: Time) -> Result<Cell, NoWay> {
-        let is_use = matches!(self, Self::Protect | Self::Process);
+        let is_use = matches!(self, Self::Protect | Self::Process | Self::ReadSecret);
         if is_use && !life.enabled {
             return Err(NoWay::VersionDisabled);
         }
@@ -328,7 +350,7 @@ impl Row {
             (Cell::No, VersionState::PreActive) if is_use && dates.activation != 0 => {
                 return Err(NoWay::NotYet { at_ms: dates.activation });
             }
-            (Cell::No, _) => return Err(NoWay::Version(state)),
+            (Cell::No, _) => return Err(NoWay::Version(self, state)),
             (cell, _) => cell,
         };
         let start = match self {
@@ -356,29 +378,32 @@ mod tests {
     const NOW: Time = Time { cluster_ms: 1000, local_ms: 1003 };
     const PENDING: KeyState = KeyState::PendingDeletion { at_ms: 9, since_ms: 1, was_enabled: true };
 
-    /// The lines of key-model §2.4, as they stand there: pending deletion, missing material,
-    /// disabled, pre-active, deactivated, compromised,
-    /// destroyed.
+    /// The lines of key-model §2.4, as they stand there: pending deletion, missing material, archived, disabled, pre-active,
+    /// deactivated, compromised, destroyed.
     #[test]
     fn the_table() {
         use Row::*;
         let table = [
-            (Protect, "x x x x x x x"),
-            (Process, "x x x x o t x"),
-            (PublicKey, "x x x o o o o"),
-            (Describe, "o o o o o o o"),
-            (Update, "x o o o o o o"),
-            (Enable, "x x o o o o o"),
-            (Rotate, "x x x x o o x"),
-            (Activate, "x x o o x x x"),
-            (Deactivate, "x o o x o o x"),
-            (Compromise, "o o o o o o o"),
-            (DestroyVersion, "x o o o o o x"),
-            (ScheduleDeletion, "x o o o o o o"),
-            (Name, "x o o o o o o"),
-            (Export, "x x x o o o x"),
-            (Import, "x o o o o x x"),
-            (DeleteMaterial, "o o o o o o x"),
+            (Protect, "x x x x x x x x"),
+            (Process, "x x x x x o t x"),
+            (ReadSecret, "x x x x o o t x"),
+            (PublicKey, "x x x x o o o o"),
+            (Describe, "o o o o o o o o"),
+            (Update, "x o x o o o o o"),
+            (Enable, "x x o o o o o o"),
+            (Rotate, "x x x x x o o x"),
+            (AddVersion, "x o x x o o o o"),
+            (Activate, "x x x o o x x x"),
+            (Deactivate, "x o x o x o o x"),
+            (Compromise, "o o x o o o o o"),
+            (DestroyVersion, "x o x o o o o x"),
+            (ScheduleDeletion, "x o o o o o o o"),
+            (Name, "x o o o o o o o"),
+            (Export, "x x x x o o o x"),
+            (Import, "x o x o o o x x"),
+            (DeleteMaterial, "o o x o o o o x"),
+            (Archive, "x o x o o o o x"),
+            (Recover, "x o o o o o o x"),
         ];
         assert_eq!(table.len(), Row::ALL.len());
         let letter = |cell| match cell {
@@ -388,15 +413,21 @@ mod tests {
         };
         for (row, cells) in table {
             use VersionState as V;
-            let of_key = |state, missing| if row.goes(state, missing).is_ok() { "o" } else { "x" };
+            let stands = |state| Standing { state, missing: false, archived: false };
+            let of_key = |key| if row.goes(key).is_ok() { "o" } else { "x" };
             let of_version = [V::PreActive, V::Deactivated, V::Compromised, V::Destroyed].map(|s| letter(row.cell(s)));
-            let of_key = [of_key(PENDING, false), of_key(KeyState::Enabled, true), of_key(KeyState::Disabled, false)];
+            let of_key = [
+                of_key(stands(PENDING)),
+                of_key(Standing { missing: true, ..stands(KeyState::Enabled) }),
+                of_key(Standing { archived: true, ..stands(KeyState::Enabled) }),
+                of_key(stands(KeyState::Disabled)),
+            ];
             let read = [&of_key[..], &of_version].concat().join(" ");
             assert_eq!(read, cells, "{row:?}");
             assert_eq!(row.cell(V::Destroyed), row.cell(V::DestroyedCompromised));
             let active = if matches!(row, Activate | DestroyVersion) { Cell::No } else { Cell::Goes };
             assert_eq!(row.cell(V::Active), active, "{row:?}");
-            let goes = |state| row.goes(state, false);
+            let goes = |state| row.goes(stands(state));
             assert_eq!((goes(KeyState::Enabled), goes(KeyState::Destroyed)), (Ok(()), Err(NoWay::Destroyed)));
         }
     }
@@ -442,13 +473,17 @@ mod tests {
         assert_eq!(goes(Row::Process, exp), Ok(Cell::Goes));
         assert_eq!(goes(Row::Describe, exp), Ok(Cell::Goes));
         assert_eq!(goes(Row::Protect, Dates::active_from(2000)), Err(NoWay::NotYet { at_ms: 2000 }));
-        assert_eq!(goes(Row::Protect, Dates::default()), Err(NoWay::Version(VersionState::PreActive)));
+        assert_eq!(goes(Row::Protect, Dates::default()), Err(NoWay::Version(Row::Protect, VersionState::PreActive)));
         let off = Life { enabled: false, ..life(active) };
         assert_eq!(Row::Process.goes_with(&off, false, NOW), Err(NoWay::VersionDisabled));
         assert_eq!(Row::PublicKey.goes_with(&off, false, NOW), Ok(Cell::Goes));
+        assert_eq!(Row::ReadSecret.goes_with(&off, false, NOW), Err(NoWay::VersionDisabled));
+        for tells in [nbf, later, exp, Dates::active_from(2000)] {
+            assert_eq!(goes(Row::ReadSecret, tells), Ok(Cell::Goes));
+        }
         let compromised = Dates { compromise: 5, ..active };
         assert_eq!(goes(Row::Process, compromised), Ok(Cell::IfTrusted));
-        assert_eq!(goes(Row::Protect, compromised), Err(NoWay::Version(VersionState::Compromised)));
+        assert_eq!(goes(Row::Protect, compromised), Err(NoWay::Version(Row::Protect, VersionState::Compromised)));
     }
 
     #[test]

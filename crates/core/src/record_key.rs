@@ -45,8 +45,8 @@ tables! {
     Key = 2 [10, 0];
     /// Key versions: material. Prefix: the id's time. Suffix: version, u32.
     KeyVersion = 3 [6, 4];
-    /// Aliases.
-    Alias = 4 [0, 0];
+    /// Names.
+    Name = 4 [0, 0];
     /// What falls due. Prefix: hour since 1970, u32.
     Due = 5 [4, 0];
     /// Answers to client tokens. Prefix: the token's time, 6 bytes.
@@ -59,6 +59,10 @@ tables! {
     Invitation = 9 [0, 0];
     /// The cluster's own secrets by name, such as the key that opens audit segments.
     Internal = 10 [0, 0];
+    /// What nodes have done with keys. Prefix: the id's time. Suffix: node, u64.
+    Use = 19 [6, 8];
+    /// Uses of versions that nodes were given. Prefix: the id's time. Suffix: version, u32.
+    Allowance = 20 [6, 4];
 }
 
 impl Table {

@@ -7,9 +7,11 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::codec::{Malformed, Reader, Writer};
-use crate::id::{InvalidId, KeyId, Name, quoted};
+use crate::id::{KeyId, quoted};
 use crate::key_spec::KeySpec;
 use crate::lifecycle::KeyState;
+pub use crate::name::{AliasName, ObjectName};
+use crate::name::{Class, of_class};
 use crate::record::KeyRecord;
 
 /// Longest description of a key, in bytes.
@@ -60,6 +62,12 @@ parts! {
     Key: "key", "the key";
     /// The name of an alias.
     Alias: "alias", "the alias";
+    /// The name of an object.
+    Name: "name", "the name";
+    /// The value of a secret.
+    Value: "value", "the value";
+    /// What kind of content a value is.
+    ContentType: "content-type", "the content type";
     /// The description.
     Description: "description", "the description";
     /// The tags.
@@ -104,6 +112,8 @@ parts! {
     Origin: "origin", "the origin";
     /// The token of an import.
     ImportToken: "import-token", "the import token";
+    /// The backup of a key.
+    Backup: "backup", "the backup";
     /// A key that is wrapped.
     WrappedKey: "wrapped-key", "the wrapped key";
     /// What is to be signed or authenticated.
@@ -138,6 +148,7 @@ impl Part {
         match self {
             Self::Plaintext => "; encrypt larger data under a data key",
             Self::Input => "; sign its digest",
+            Self::Value => "; encrypt it under a data key, and keep that as the secret",
             _ => "",
         }
     }
@@ -186,6 +197,10 @@ pub const PLAINTEXT_LEN_MAX: usize = 4096;
 pub const INPUT_LEN_MAX: usize = 64 * 1024;
 /// Most uses of one kind with one request.
 pub const MANY_MAX: usize = 500;
+/// Longest value of a secret, in bytes.
+pub const SECRET_LEN_MAX: usize = 32 * 1024;
+/// Longest content type of a secret's value, in characters.
+pub const CONTENT_TYPE_LEN_MAX: usize = 255;
 /// Most keys that whoever decrypts may say he expects.
 pub const EXPECTED_KEYS_MAX: usize = 16;
 /// Longest wrapped key, in bytes: what is wrapped, padded, and an RSA block before it.
@@ -237,65 +252,42 @@ impl EncryptionContext {
     }
 }
 
-/// The name of an alias: a [`Name`] that can't be taken for a key id, nor for the form `alias/NAME`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AliasName(Name);
-
-impl AliasName {
-    /// What may stand before an alias to say that it is one.
-    pub const PREFIX: &'static str = "alias/";
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl FromStr for AliasName {
-    type Err = InvalidRequest;
-    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
-        let bare = s.strip_prefix(Self::PREFIX).unwrap_or(s);
-        if bare.parse::<KeyId>().is_ok() {
-            return Err(InvalidRequest::wrong(
-                Part::Alias,
-                format!("not a valid alias: {} reads like a key id; choose another name", quoted(bare)),
-            ));
-        }
-        if bare.starts_with(Self::PREFIX) {
-            return Err(InvalidRequest::wrong(
-                Part::Alias,
-                format!("not a valid alias: {} begins with \"alias/\" twice", quoted(s)),
-            ));
-        }
-        bare.parse().map(Self).map_err(|e: InvalidId| InvalidRequest::wrong(Part::Alias, e.0))
-    }
-}
-
-impl fmt::Display for AliasName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What a caller calls a key by: its id, an alias `NAME`, or `alias/NAME`.
+/// What a caller calls a key by: its id, its own name as `key/NAME`, an alias `NAME`, or `alias/NAME`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum KeyHandle {
     /// By id.
     Id(KeyId),
     /// By alias.
     Alias(AliasName),
+    /// By the name that it has for life.
+    Key(ObjectName),
+    /// No key, but the secret of that name.
+    Secret(ObjectName),
+}
+
+impl KeyHandle {
+    /// What it names: who has an id alone means a key.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Id(_) | Self::Alias(_) | Self::Key(_) => Class::Key,
+            Self::Secret(_) => Class::Secret,
+        }
+    }
 }
 
 impl FromStr for KeyHandle {
     type Err = InvalidRequest;
     fn from_str(s: &str) -> Result<Self, InvalidRequest> {
         if s.is_empty() {
-            return Err(InvalidRequest::wrong(Part::Key, "no key was named; give its id, or an alias".to_owned()));
+            return Err(InvalidRequest::wrong(Part::Key, "no key was named; give its id, or a name".to_owned()));
+        }
+        let of_key = |e: InvalidRequest| InvalidRequest::wrong(Part::Key, e.to_string());
+        if let Some((Class::Key, name)) = of_class(s) {
+            return name.parse().map(Self::Key).map_err(of_key);
         }
         match s.parse::<KeyId>() {
             Ok(id) => Ok(Self::Id(id)),
-            Err(_) => {
-                s.parse().map(Self::Alias).map_err(|e: InvalidRequest| InvalidRequest::wrong(Part::Key, e.to_string()))
-            }
+            Err(_) => s.parse().map(Self::Alias).map_err(of_key),
         }
     }
 }
@@ -305,6 +297,8 @@ impl fmt::Display for KeyHandle {
         match self {
             Self::Id(id) => write!(f, "key {id}"),
             Self::Alias(name) => write!(f, "alias {name}"),
+            Self::Key(name) => write!(f, "key named {name}"),
+            Self::Secret(name) => write!(f, "secret {name}"),
         }
     }
 }
@@ -336,6 +330,33 @@ impl FromStr for Description {
             ));
         }
         Ok(Self(s.to_owned()))
+    }
+}
+
+/// What kind of content a secret's value is, in whatever words its owner has for it: at most [`CONTENT_TYPE_LEN_MAX`] characters, no
+/// control characters.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ContentType(String);
+
+impl ContentType {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ContentType {
+    type Err = InvalidRequest;
+    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
+        let len = s.chars().count();
+        let why = if len > CONTENT_TYPE_LEN_MAX {
+            format!("the content type is {len} characters long; at most {CONTENT_TYPE_LEN_MAX} are allowed")
+        } else if s.chars().any(char::is_control) {
+            "the content type has a control character in it; leave it out".to_owned()
+        } else {
+            return Ok(Self(s.to_owned()));
+        };
+        Err(InvalidRequest::wrong(Part::ContentType, why))
     }
 }
 
@@ -534,7 +555,7 @@ impl DeletionWindow {
             _ => Err(InvalidRequest::wrong(
                 Part::Window,
                 format!(
-                    "a key is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days after it was scheduled, not {days}"
+                    "what is deleted is destroyed {DELETION_DAYS_MIN} to {DELETION_DAYS_MAX} days later, not {days}"
                 ),
             )),
         }
@@ -681,22 +702,17 @@ mod tests {
     const ID: &str = "6f1c1c9e-0f6a-4a8e-9d2c-0123456789ab";
 
     #[test]
-    fn a_key_is_called_by_id_by_alias_or_by_alias_with_prefix() {
+    fn a_key_is_called_by_id_by_name_or_by_alias() {
         assert_eq!(ID.parse(), Ok(KeyHandle::Id(ID.parse().unwrap())));
         let alias = Ok(KeyHandle::Alias("team/db".parse().unwrap()));
         assert_eq!("team/db".parse(), alias);
         assert_eq!("alias/team/db".parse(), alias);
-        for bad in ["", " ", "a b", "alias/", "ключ", "-x"] {
-            assert!(bad.parse::<KeyHandle>().is_err(), "{bad:?}");
+        assert_eq!("key/Team-DB".parse(), Ok(KeyHandle::Key("Team-DB".parse().unwrap())));
+        assert_eq!(format!("key/{ID}").parse(), Ok(KeyHandle::Key(ID.parse().unwrap())));
+        for bad in ["", " ", "a b", "alias/", "ключ", "-x", "key/", "key/a/b", "key/a_b", "alias/key/a", "secret/a"]
+        {
+            assert_eq!(bad.parse::<KeyHandle>().unwrap_err().part(), Part::Key, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn an_alias_is_never_mistaken_for_a_key_id() {
-        assert!(ID.parse::<AliasName>().is_err());
-        assert!(format!("alias/{ID}").parse::<AliasName>().is_err());
-        assert!("alias/alias/x".parse::<AliasName>().is_err());
-        assert!("x".repeat(65).parse::<AliasName>().is_err());
     }
 
     fn context(pairs: &[(&str, &str)]) -> Result<EncryptionContext, InvalidRequest> {
@@ -751,6 +767,8 @@ mod tests {
         assert!("d".repeat(256).parse::<Description>().is_ok());
         assert!("d".repeat(257).parse::<Description>().is_err());
         assert!("a\nb".parse::<Description>().is_err());
+        assert!("ж".repeat(255).parse::<ContentType>().is_ok() && "x".repeat(256).parse::<ContentType>().is_err());
+        assert_eq!("a\nb".parse::<ContentType>().unwrap_err().part(), Part::ContentType);
         assert_eq!(Token::parse(&[]), Ok(None));
         let token = "0192f000-abcd-7000-8000-000000000000".parse::<KeyId>().unwrap().0;
         assert_eq!(Token::parse(&token), Ok(Some(Token(token))));

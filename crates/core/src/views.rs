@@ -3,8 +3,9 @@
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
-use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, Rotation};
-use crate::request::{AliasName, Description, Tags};
+use crate::name::Named;
+use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Rotation};
+use crate::request::{AliasName, ContentType, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// A key, its material apart.
@@ -20,6 +21,12 @@ pub struct KeyView {
     pub usage: Usages,
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// The last version there is; above the current one, it waits for a rotation.
+    pub newest: KeyVersion,
+    /// Versions before this one protect nothing any more.
+    pub protect_floor: KeyVersion,
+    /// Versions before this one process nothing any more.
+    pub process_floor: KeyVersion,
     /// When it was made (display time, ms since 1970).
     pub created_ms: u64,
     /// When it was last changed (display time, ms since 1970).
@@ -28,7 +35,9 @@ pub struct KeyView {
     pub rotated_ms: u64,
     /// Free text.
     pub description: Description,
-    /// Its names, in their order.
+    /// The name that it has for life.
+    pub name: Option<ObjectName>,
+    /// Its aliases, in their order.
     pub aliases: Vec<AliasName>,
     /// What people or programs have put on it.
     pub tags: Tags,
@@ -40,7 +49,52 @@ pub struct KeyView {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// What is known of its current version, once [`Self::seen`].
+    pub now: Option<Standing>,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
+    /// How often its current version may have encrypted by GCM, at most; none = it does not, or nobody has looked.
+    pub gcm_uses: Option<u64>,
+    /// Whether it is put away, and not used until somebody gets it back.
+    pub archived: bool,
+    /// When a backup of it was made last (display time, ms since 1970); 0 = never.
+    pub backed_up_ms: u64,
+    /// What its id was when it was first made, if it was restored under another.
+    pub born_as: Option<KeyId>,
 }
+
+/// What a key's current version is in, and by what it is used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Its state.
+    pub state: VersionState,
+    /// By which algorithms it is used, each once, the default first.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// Answers that show keys: their current versions, which are records of their own, are put in where all answers pass.
+pub trait ShowsKeys {
+    /// Those.
+    fn keys(&mut self) -> &mut [KeyView] {
+        &mut []
+    }
+}
+impl ShowsKeys for KeyView {
+    fn keys(&mut self) -> &mut [KeyView] {
+        std::slice::from_mut(self)
+    }
+}
+impl ShowsKeys for Vec<KeyView> {
+    fn keys(&mut self) -> &mut [KeyView] {
+        self
+    }
+}
+impl ShowsKeys for VersionView {}
+impl ShowsKeys for SecretView {}
+impl ShowsKeys for AliasView {}
+impl ShowsKeys for Vec<AliasView> {}
+impl ShowsKeys for KeyId {}
+impl ShowsKeys for () {}
 
 impl From<&KeyRecord> for KeyView {
     fn from(key: &KeyRecord) -> Self {
@@ -50,27 +104,47 @@ impl From<&KeyRecord> for KeyView {
             spec: key.spec,
             usage: key.usage,
             current: key.current,
+            newest: key.newest,
+            protect_floor: key.protect_floor,
+            process_floor: key.process_floor,
             created_ms: key.created_ms,
             updated_ms: key.updated_ms,
             rotated_ms: key.rotated_ms,
             description: key.description.clone(),
+            name: key.name.clone(),
             aliases: key.aliases.iter().cloned().collect(),
             tags: key.tags.clone(),
             rotation: key.rotation,
             purge_protected: key.purge_protected,
             imported: key.imported,
             exportable: key.exportable,
+            now: None,
+            tracked: key.tracked,
+            gcm_uses: None,
+            archived: key.archived,
+            backed_up_ms: key.backed_up_ms,
+            born_as: key.born_as,
         }
     }
 }
 
 impl KeyView {
-    /// The same, with material whose time is over counted as missing although it has not been erased yet.
-    pub fn by(mut self, now: Time) -> Self {
+    /// Which version is its current one, by name.
+    pub fn current(&self) -> (KeyId, KeyVersion) {
+        (self.id, self.current)
+    }
+
+    /// As it is seen at that time, with its current version: material whose time is over counts as missing although it has not
+    /// been erased yet. Without that version, which only damage explains, nothing is said of it.
+    pub fn seen(&mut self, head: Option<&KeyVersionRecord>, now: Time) {
         if let Some(imported) = self.imported.as_mut().filter(|imported| imported.lacks(now)) {
             imported.missing = imported.missing.max(1);
         }
-        self
+        self.now = head.map(|head| Standing {
+            // No floor is above it.
+            state: head.life.state(false, now),
+            algorithms: algorithms(head.spec, head.mode, head.ops),
+        });
     }
 }
 
@@ -103,6 +177,10 @@ pub struct VersionView {
     pub has_material: bool,
     /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
     pub first_exported_ms: u64,
+    /// How often it may have encrypted by GCM, at most; likewise.
+    pub gcm_uses: Option<u64>,
+    /// What kind of content it is; of secrets.
+    pub content_type: ContentType,
 }
 
 impl VersionView {
@@ -122,22 +200,37 @@ impl VersionView {
             material_id: head.material_id,
             has_material: head.has_material,
             first_exported_ms: head.first_exported_ms,
+            gcm_uses: None,
+            content_type: head.content_type.clone(),
         }
     }
 
     /// By which algorithms it is used, each once, the defaults first.
     pub fn algorithms(&self) -> Vec<Algorithm> {
-        let mut there = Vec::new();
-        for algorithm in self.ops.iter().flat_map(|usage| self.mode.algorithms(self.spec, usage)) {
-            if !there.contains(&algorithm) {
-                there.push(algorithm);
-            }
-        }
-        there
+        algorithms(self.spec, self.mode, self.ops)
     }
 }
 
-/// A name for a key.
+fn algorithms(spec: KeySpec, mode: Mode, ops: Usages) -> Vec<Algorithm> {
+    let mut there = Vec::new();
+    for algorithm in ops.iter().flat_map(|usage| mode.algorithms(spec, usage)) {
+        if !there.contains(&algorithm) {
+            there.push(algorithm);
+        }
+    }
+    there
+}
+
+/// A secret, and a version of it; their values apart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SecretView {
+    /// The secret.
+    pub secret: KeyView,
+    /// The version that was asked for.
+    pub version: VersionView,
+}
+
+/// An alias of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AliasView {
     /// The name.
@@ -148,8 +241,12 @@ pub struct AliasView {
     pub created_ms: u64,
 }
 
-impl From<&AliasRecord> for AliasView {
-    fn from(alias: &AliasRecord) -> Self {
-        Self { name: alias.name.clone(), key: alias.key, created_ms: alias.created_ms }
+impl AliasView {
+    /// Of that record; none when it is a name of another space.
+    pub fn of(record: &NameRecord) -> Option<Self> {
+        match &record.named {
+            Named::Alias(name) => Some(Self { name: name.clone(), key: record.key, created_ms: record.created_ms }),
+            Named::Object(..) => None,
+        }
     }
 }

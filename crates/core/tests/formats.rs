@@ -94,7 +94,7 @@ proptest! {
 }
 
 fn small_batch() -> Batch {
-    let key = RecordKey::new(Table::Alias, [1; 32]);
+    let key = RecordKey::new(Table::Name, [1; 32]);
     Batch {
         lineage: Lineage([1; 16]),
         cluster: ClusterId([2; 16]),
@@ -110,7 +110,7 @@ fn small_batch() -> Batch {
 
 #[test]
 fn a_batch_that_breaks_a_rule_is_neither_written_nor_read() {
-    let other = RecordKey::new(Table::Alias, [9; 32]);
+    let other = RecordKey::new(Table::Name, [9; 32]);
     type Breach = fn(&mut Batch, RecordKey);
     let breaches: [(&str, Breach); 7] = [
         ("expectations in no order", |b, other| b.expects.insert(0, Expect { key: other, rev: 1 })),

@@ -77,12 +77,20 @@ labels! {
     OwnKeyBox = "own-key-box",
     /// The tag of a node's word about itself.
     OwnWord = "own-word",
+    /// Key of a backup's box, from K_backup.
+    Backup = "backup",
+    /// That box.
+    BackupBox = "backup-box",
     /// What a joining node answers to show that it holds its KEM key, from ss_h.
     JoinProof = "join-proof",
     /// Key of import tokens' boxes, from E_e.
     Import = "import",
     /// An import token's box.
     ImportToken = "import-token",
+    /// Key of page tokens' boxes, from E_e.
+    Page = "page",
+    /// A page token's box.
+    PageToken = "page-token",
 }
 
 /// `kdf(K, label, fields, N)`: fixed input `label ‖ 0x00 ‖ fields ‖ u32be(8 N)`.

@@ -4,7 +4,7 @@
 //! keyring = ver u8 ‖ suite u8 ‖ r u32 ‖ v u32
 //!           ‖ box(kdf(RK_r, "keyring", [], 32), "keyring-box", hdr = [L, C, g u32, r u32, v u32, SHA-256(SealConfig_G)], pt)
 //! pt      = ver u8 ‖ n u16 × {e u32 ‖ E_e 32 ‖ created index u64 ‖ state u8} ‖ K_name generation u32 ‖ K_name 32
-//!           ‖ K_mid 32 ‖ anchor seed 32
+//!           ‖ K_mid 32 ‖ anchor seed 32 ‖ K_backup generation u32 ‖ K_backup 32
 //! K_rec(e) = kdf(E_e, "record-key", [e u32], 32)      K_mac(e) = kdf(E_e, "batch-mac", [e u32], 32)
 //! blind    = BLAKE3 keyed_hash(K_name, [table u8, namespace u32, name])
 //! list tag = the first 4 bytes of BLAKE3 keyed_hash(K_mid, ["list", namespace u32, class u8])
@@ -17,6 +17,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use quorate_core::batch::{Batch, MAC_LEN};
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::id::{ClusterId, Epoch, GroupId, KeyId, Lineage, Namespace};
+use quorate_core::name::Class;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
@@ -32,7 +33,7 @@ use crate::secret::{Secret, SecretBytes};
 use crate::suite::{HashSuite, UnknownSuite};
 
 const VERSION: u8 = 1;
-const PLAINTEXT_VERSION: u8 = 1;
+const PLAINTEXT_VERSION: u8 = 2;
 const HEADER_LEN: usize = 10;
 /// Epochs come every 90 days and go when no record uses them: far fewer than this ever live together.
 const EPOCHS_MAX: usize = 1024;
@@ -109,14 +110,6 @@ pub enum EpochState {
     Deactivated = 2,
 }
 
-/// The lists that objects stand in, for each namespace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum List {
-    /// Keys.
-    Keys = 1,
-}
-
 struct EpochKeys {
     epoch: Epoch,
     key: Secret<32>,
@@ -156,6 +149,10 @@ pub struct Keyring {
     /// K_mid: never changes, since ids are made with it.
     id_key: Secret<32>,
     anchor_seed: Secret<32>,
+    /// Of K_backup.
+    backup_key_generation: u32,
+    /// K_backup: opens backups for years, so it goes with no epoch; rolled on purpose alone, which ends all backups before.
+    backup_key: Secret<32>,
 }
 
 impl Keyring {
@@ -169,6 +166,8 @@ impl Keyring {
             name_key: fresh(Purpose::NameKey, hsm_random, entropy),
             id_key: fresh(Purpose::IdKey, hsm_random, entropy),
             anchor_seed: fresh(Purpose::AnchorSeed, hsm_random, entropy),
+            backup_key_generation: 1,
+            backup_key: fresh(Purpose::BackupKey, hsm_random, entropy),
         }
     }
 
@@ -209,6 +208,8 @@ impl Keyring {
             && self.name_key.ct_eq(&earlier.name_key)
             && self.id_key.ct_eq(&earlier.id_key)
             && self.anchor_seed.ct_eq(&earlier.anchor_seed)
+            && self.backup_key_generation == earlier.backup_key_generation
+            && self.backup_key.ct_eq(&earlier.backup_key)
     }
 
     /// v: counts up with every change.
@@ -277,7 +278,7 @@ impl Keyring {
 
     pub(crate) fn encode(&self) -> SecretBytes {
         // Reserved at once: growing would leave keys behind in the old allocation.
-        let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 4 + 3 * 32));
+        let mut out = Zeroizing::new(Vec::with_capacity(1 + 2 + self.epochs.len() * EPOCH_LEN + 2 * 4 + 4 * 32));
         out.push(PLAINTEXT_VERSION);
         out.extend_from_slice(&(self.epochs.len() as u16).to_be_bytes());
         for e in &self.epochs {
@@ -290,6 +291,8 @@ impl Keyring {
         out.extend_from_slice(self.name_key.expose());
         out.extend_from_slice(self.id_key.expose());
         out.extend_from_slice(self.anchor_seed.expose());
+        out.extend_from_slice(&self.backup_key_generation.to_be_bytes());
+        out.extend_from_slice(self.backup_key.expose());
         out
     }
 
@@ -318,11 +321,22 @@ impl Keyring {
         let name_key = read_key(&mut r)?;
         let id_key = read_key(&mut r)?;
         let anchor_seed = read_key(&mut r)?;
+        let backup_key_generation = r.u32()?;
+        let backup_key = read_key(&mut r)?;
         r.finish()?;
         if epochs.is_empty() || epochs.len() > EPOCHS_MAX {
             return Err(Malformed("keyring: number of epochs").into());
         }
-        Ok(Self { version, epochs, name_key_generation, name_key, id_key, anchor_seed })
+        Ok(Self {
+            version,
+            epochs,
+            name_key_generation,
+            name_key,
+            id_key,
+            anchor_seed,
+            backup_key_generation,
+            backup_key,
+        })
     }
 
     fn active(&self) -> &EpochKeys {
@@ -334,6 +348,10 @@ impl Keyring {
     }
     pub(crate) fn epoch_key(&self, epoch: Epoch) -> Option<&Secret<32>> {
         self.epoch(epoch).map(|e| &e.key)
+    }
+    /// K_backup, and which one it is.
+    pub(crate) fn backup_key(&self) -> (u32, &Secret<32>) {
+        (self.backup_key_generation, &self.backup_key)
     }
     pub(crate) fn record_key_of(&self, epoch: Epoch) -> Option<&Secret<32>> {
         self.epoch(epoch).map(|e| &e.record)
@@ -353,10 +371,10 @@ impl Keyring {
         RecordKey::new(table, self.blind(table, name))
     }
 
-    /// What the ids of a list of a namespace have in common (key-model §1.2): who has this key tells the list from it, anybody
-    /// else whether two ids are of one.
-    pub fn list_tag(&self, namespace: Namespace, list: List) -> [u8; 4] {
-        let hash = self.id_hash(Writer::new().field(b"list").u32(namespace.0).u8(list as u8));
+    /// What the ids of a namespace's objects of one class have in common (key-model §1.2): who has this key tells the list from it,
+    /// anybody else whether two ids are of one.
+    pub fn list_tag(&self, namespace: Namespace, class: Class) -> [u8; 4] {
+        let hash = self.id_hash(Writer::new().field(b"list").u32(namespace.0).u8(class as u8));
         [hash[0], hash[1], hash[2], hash[3]]
     }
 
@@ -524,17 +542,17 @@ mod tests {
     #[test]
     fn blinds_depend_on_key_table_and_name() {
         let k = keyring();
-        assert_ne!(k.blind(Table::Key, b"a"), k.blind(Table::Alias, b"a"));
+        assert_ne!(k.blind(Table::Key, b"a"), k.blind(Table::Name, b"a"));
         assert_ne!(k.blind(Table::Key, b"a"), k.blind(Table::Key, b"b"));
         let other = Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5));
         assert_ne!(k.blind(Table::Key, b"a"), other.blind(Table::Key, b"a"));
-        assert_eq!(k.record_key(Table::Alias, b"a").blind(), k.blind(Table::Alias, b"a"));
+        assert_eq!(k.record_key(Table::Name, b"a").blind(), k.blind(Table::Name, b"a"));
     }
 
     #[test]
     fn ids_depend_on_the_key_and_on_everything_they_are_made_of() {
         let (k, other) = (keyring(), Keyring::generate(&Secret::from_array([8; 32]), &TestEntropy::new(5)));
-        let tag = |k: &Keyring, namespace| k.list_tag(Namespace(namespace), List::Keys);
+        let tag = |k: &Keyring, namespace| k.list_tag(Namespace(namespace), Class::Key);
         assert_ne!(tag(&k, 0), tag(&k, 1));
         let material = |k: &Keyring, id, bytes: &[u8]| k.material_id(KeyId([id; 16]), bytes);
         assert_eq!(material(&k, 1, b"m"), material(&k, 1, b"m"));
@@ -557,7 +575,7 @@ mod tests {
     #[test]
     fn a_batch_bears_a_mac_over_every_byte() {
         let k = keyring();
-        let key = k.record_key(Table::Alias, b"a");
+        let key = k.record_key(Table::Name, b"a");
         let mut batch = Batch {
             lineage: Lineage([1; 16]),
             cluster: ClusterId([2; 16]),

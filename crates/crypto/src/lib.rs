@@ -13,6 +13,7 @@
 //! *formats* that are parsed, bytes whose length the format fixes stand without a length.
 
 mod anchor;
+mod backup;
 mod ceremony;
 mod envelope;
 mod founding;
@@ -21,6 +22,7 @@ mod hybrid;
 mod import_token;
 mod keyring;
 mod own_key;
+mod page_token;
 mod record;
 mod root;
 mod seal_chain;
@@ -38,14 +40,16 @@ pub mod secret;
 #[cfg(test)]
 mod testing;
 
+pub use backup::{BACKUP_LEN_MAX, Backup};
 pub use ceremony::{Ceremony, CeremonyError, CeremonyId, Progress};
 pub use envelope::{Envelope, EnvelopeContext, EnvelopeError, EnvelopeKind, HandoverContext};
 pub use founding::{Founding, FoundingError, FoundingParams, found};
 pub use hsm_kem::{CT_H_LEN_MAX, HsmAlg, KemError, check_ciphertext, encapsulate, kem_secret};
 pub use hybrid::{AuditSecretKey, HybridKeyError, HybridPublicKey, HybridSecretKey, QuorumSecretKey};
 pub use import_token::{IMPORT_TOKEN_LEN_MAX, ImportToken};
-pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader, List};
+pub use keyring::{EpochState, Keyring, KeyringContext, KeyringError, KeyringHeader};
 pub use own_key::{BoxedOwnKey, OWN_TAG_LEN, OwnKey, OwnKeyError};
+pub use page_token::PageOf;
 pub use record::{OpenedRecord, RecordError, WriterId};
 pub use root::RootKey;
 pub use seal_chain::{SealFingerprint, descends};

@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn opens_to_what_it_was() {
         let k = keyring();
-        let key = k.record_key(Table::Alias, b"alias/a");
+        let key = k.record_key(Table::Name, b"alias/a");
         let value = k.seal_record(L, G, &key, writer(), b"alias/a", b"body", &TestEntropy::new(2));
         assert_eq!(value.len(), HEADER_LEN + 64 + boxes::BOX0_OVERHEAD);
         for expected in [None, Some(&b"alias/a"[..])] {
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn an_older_epoch_is_still_read() {
         let mut k = keyring();
-        let key = k.record_key(Table::Alias, b"a");
+        let key = k.record_key(Table::Name, b"a");
         let value = k.seal_record(L, G, &key, writer(), b"a", b"old", &TestEntropy::new(2));
         let before = keyring();
         k.begin_epoch(5, &Secret::from_array([4; 32]), &TestEntropy::new(3)).unwrap();
@@ -227,7 +227,7 @@ mod tests {
             version(&k, b"other", 1),
             RecordKey::with(Table::KeyVersion, &[1; 6], key.blind(), key.suffix()),
             RecordKey::with(Table::Due, &[0; 4], k.blind(Table::Due, b"id"), &[]),
-            k.record_key(Table::Alias, b"id"),
+            k.record_key(Table::Name, b"id"),
         ];
         for other in &moved {
             assert_eq!(open(L, G, other, None, &value), Some(RecordError::NotOpened), "{other:?}");
@@ -248,7 +248,7 @@ mod tests {
     fn a_record_whose_name_is_not_its_keys_does_not_open() {
         // Sealed with all the right keys by a faulty writer.
         let k = keyring();
-        let key = k.record_key(Table::Alias, b"a");
+        let key = k.record_key(Table::Name, b"a");
         let epoch = k.current_epoch();
         let before = writer().write(Writer::new().u8(VERSION).u8(1).u32(epoch.0)).finish();
         let hdr = header_fields(L, G, &key, epoch, writer());
@@ -271,7 +271,7 @@ mod tests {
     #[should_panic(expected = "not that of the true name")]
     fn sealing_under_anothers_key_is_refused() {
         let k = keyring();
-        k.seal_record(L, G, &k.record_key(Table::Alias, b"a"), writer(), b"b", b"", &TestEntropy::new(1));
+        k.seal_record(L, G, &k.record_key(Table::Name, b"a"), writer(), b"b", b"", &TestEntropy::new(1));
     }
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
         #[test]
         fn round_trip(name: Vec<u8>, body in prop::collection::vec(any::<u8>(), 0..3000)) {
             let k = keyring();
-            let key = k.record_key(Table::Alias, &name);
+            let key = k.record_key(Table::Name, &name);
             let value = k.seal_record(L, G, &key, writer(), &name, &body, &TestEntropy::new(2));
             let r = k.open_record(L, G, &key, Some(&name), &value).ok().unwrap();
             prop_assert_eq!((&r.name, &r.body[..]), (&name, &body[..]));
@@ -309,7 +309,7 @@ mod tests {
         fn random_values_never_open_and_never_panic(bytes: Vec<u8>, head in prop::bool::ANY) {
             let k = keyring();
             let bytes = if head { [&[1, 1, 0, 0, 0, 1], &bytes[..]].concat() } else { bytes };
-            prop_assert!(k.open_record(L, G, &k.record_key(Table::Alias, b"a"), None, &bytes).is_err());
+            prop_assert!(k.open_record(L, G, &k.record_key(Table::Name, b"a"), None, &bytes).is_err());
             let _ = unpad(&bytes);
         }
     }

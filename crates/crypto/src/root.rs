@@ -16,6 +16,7 @@ pub(crate) enum Purpose {
     NameKey,
     IdKey,
     AnchorSeed,
+    BackupKey,
     QuorumX25519,
     AuditX25519,
 }
@@ -29,6 +30,7 @@ impl Purpose {
             Self::NameKey => "name-key",
             Self::IdKey => "id-key",
             Self::AnchorSeed => "anchor-seed",
+            Self::BackupKey => "backup-key",
             Self::QuorumX25519 => "quorum-x25519",
             Self::AuditX25519 => "audit-x25519",
         }

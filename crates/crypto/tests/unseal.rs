@@ -117,7 +117,7 @@ fn cluster() -> Cluster {
                 .encode()
         })
         .collect();
-    let key = keyring.record_key(Table::Alias, b"alias/shop");
+    let key = keyring.record_key(Table::Name, b"alias/shop");
     let writer = WriterId { batch: BatchId { origin: NodeId(1), boot: 1, seq: 1 }, op: 0 };
     Cluster {
         record: keyring.seal_record(LINEAGE, GroupId(0), &key, writer, b"alias/shop", b"secret", &entropy),
@@ -151,7 +151,7 @@ impl Cluster {
     }
     fn read_record(&self, root: &RootKey) {
         let keyring = Keyring::open(root, &keyring_context(&self.config), &self.keyring).ok().unwrap();
-        let key = keyring.record_key(Table::Alias, b"alias/shop");
+        let key = keyring.record_key(Table::Name, b"alias/shop");
         assert_eq!(key.blind(), self.blind);
         let record = keyring.open_record(LINEAGE, GroupId(0), &key, Some(b"alias/shop"), &self.record).ok().unwrap();
         assert_eq!(record.body[..], b"secret"[..]);

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
-    Activate, CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial, DestroyVersion, Disable,
-    Enable, Purge, Revocation, Revoke, Rotate, ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
+    Activate, Archive, CancelDeletion, Changes, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial,
+    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion,
+    SetRotation, Tag, Untag, Update, UpdateVersion,
 };
 use quorate_service::core::key_spec::Digest;
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
-    Agree, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
+    Agree, BackUp, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
     GenerateDataKey, GenerateDataKeyPair, GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input,
-    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, Sign, Signature, Unwrap,
-    Verified, Verify, VerifyMac, Wrap, echo,
+    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, RestoreKey, Sign, Signature,
+    Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey};
 use tonic::{Request, Response, Status};
@@ -26,8 +27,9 @@ use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, next_page, number, optional,
-    parameters, parse, released, tags, token, usage, used, version_response, versions_response,
+    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, last_use, next_page, number,
+    optional, parameters, parse, released, tags, token, usage, used, version_response, version_state,
+    versions_response,
 };
 
 /// The keys door of one node.
@@ -117,7 +119,8 @@ fn digest(name: &str) -> Result<Digest, Status> {
 
 fn verified(answer: Verified) -> Response<v1::VerifyResponse> {
     let (key_id, key_version, algorithm) = used(answer.used);
-    Response::new(v1::VerifyResponse { valid: answer.valid, key_id, key_version, algorithm })
+    let version_state = version_state(answer.state).into();
+    Response::new(v1::VerifyResponse { valid: answer.valid, key_id, key_version, algorithm, version_state })
 }
 
 fn nothing() -> Status {
@@ -128,13 +131,24 @@ fn nothing() -> Status {
 impl Keys for KeysDoor {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let (alias, description) = (optional(&asked.alias)?, parse(&asked.description)?);
+        let (alias, name, description) = (optional(&asked.alias)?, optional(&asked.name)?, parse(&asked.description)?);
         let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
         let (external, exportable) = (is_external(&asked.origin)?, optional(&asked.exportable)?.unwrap_or_default());
-        let purge_protected = asked.purge_protected;
-        let wanted =
-            Create { kind, alias, description, tags, activation, purge_protected, external, exportable, token };
+        let (purge_protected, tracked) = (asked.purge_protected, !asked.untracked);
+        let wanted = Create {
+            kind,
+            alias,
+            name,
+            description,
+            tags,
+            activation,
+            purge_protected,
+            external,
+            exportable,
+            tracked,
+            token,
+        };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 
@@ -171,6 +185,16 @@ impl Keys for KeysDoor {
         kms.commit(&call, &Disable { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
     }
 
+    async fn archive_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.commit(&call, &Archive { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
+    }
+
+    async fn recover_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.commit(&call, &Recover { key: parse(&asked.key)? }).await.map(key_response).map_err(refused)
+    }
+
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let wanted = Rotate { key: parse(&asked.key)?, token: token(&asked.token)? };
@@ -204,8 +228,20 @@ impl Keys for KeysDoor {
 
     async fn update_key(&self, request: Request<v1::UpdateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let wanted = Update { key: parse(&asked.key)?, description: parse(&asked.description)? };
+        let changes = Changes {
+            description: asked.description.as_deref().map(parse).transpose()?,
+            protect_floor: number(asked.min_encryption_version),
+            process_floor: number(asked.min_decryption_version),
+            exportable: optional(&asked.exportable)?,
+            tracked: asked.tracked,
+        };
+        let wanted = Update { key: parse(&asked.key)?, changes };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn get_last_use(&self, request: Request<v1::KeyRequest>) -> Answer<v1::LastUseResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        kms.last_use(&call, &parse(&asked.key)?).await.map(last_use).map_err(refused)
     }
 
     async fn tag_key(&self, request: Request<v1::TagKeyRequest>) -> Answer<v1::KeyResponse> {
@@ -281,7 +317,15 @@ impl Keys for KeysDoor {
         let (call, kms, asked) = self.asked(request)?;
         let (key, algorithm) = (parse(&asked.key)?, optional(&asked.algorithm)?.unwrap_or(Import::ALGORITHM_DEFAULT));
         let (token, wrapped, expires_ms) = (asked.token, asked.wrapped, asked.expires_ms);
-        let wanted = Import { key, token, wrapped, algorithm, expires_ms };
+        let into = match (asked.new_version, number(asked.version)) {
+            (false, version) => ImportInto::Version(version),
+            (true, None) => ImportInto::New,
+            (true, Some(_)) => {
+                let why = "material goes into a version that there is, or into a new one, not into both";
+                return Err(refused(InvalidRequest::wrong(Part::Version, why)));
+            }
+        };
+        let wanted = Import { key, into, token, wrapped, algorithm, expires_ms };
         kms.import(&call, wanted).await.map(version_response).map_err(refused)
     }
 
@@ -299,6 +343,19 @@ impl Keys for KeysDoor {
         };
         let wanted = Export { key: parse(&asked.key)?, version: number(asked.version), wrap };
         kms.export(&call, wanted).await.map(|made| Response::new(exported(made))).map_err(refused)
+    }
+
+    async fn backup_key(&self, request: Request<v1::KeyRequest>) -> Answer<v1::BackupKeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let made = kms.back_up(&call, BackUp { key: parse(&asked.key)? }).await.map_err(refused)?;
+        let (backup, key_id, versions) = (made.backup.into(), made.key.to_string(), made.versions);
+        Ok(Response::new(v1::BackupKeyResponse { backup, key_id, versions }))
+    }
+
+    async fn restore_key(&self, request: Request<v1::RestoreKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = RestoreKey { backup: asked.backup, token: token(&asked.token)? };
+        kms.restore(&call, wanted).await.map(key_response).map_err(refused)
     }
 
     async fn create_alias(&self, request: Request<v1::CreateAliasRequest>) -> Answer<v1::AliasResponse> {

@@ -5,11 +5,15 @@ use quorate_service::core::access::FixedRoles;
 use quorate_service::core::action::Action;
 use quorate_service::core::authorize::{self, Denied, Echo, EnterShares, ManageCluster, ReadStatus};
 use quorate_service::core::principal::Principal;
+use quorate_service::core::request::SECRET_LEN_MAX;
 
 /// Memory for a request's head, its state and a small body and answer, in bytes.
 const COST: usize = 16 * 1024;
 /// The same where an answer holds up to a thousand records.
 const COST_OF_MANY: usize = 512 * 1024;
+
+/// The same where an answer holds a secret: it is there, in the answer, and in what is sent of that.
+const COST_OF_SECRET: usize = COST + 4 * SECRET_LEN_MAX;
 
 /// The same where an answer holds up to 500 signatures.
 const COST_OF_BULK: usize = 3 * 1024 * 1024;
@@ -29,7 +33,7 @@ impl<'a> Method<'a> {
         let (service, call) = path.strip_prefix('/')?.split_once('/')?;
         match service {
             "grpc.health.v1.Health" => Some(Self::Health),
-            "quorate.v1.Keys" | "quorate.v1.Operator" => Some(Self::Ours(call)),
+            "quorate.v1.Keys" | "quorate.v1.Secrets" | "quorate.v1.Operator" => Some(Self::Ours(call)),
             _ => None,
         }
     }
@@ -49,6 +53,8 @@ impl<'a> Method<'a> {
     pub(crate) fn cost(self) -> usize {
         match self {
             Self::Ours("ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys") => COST_OF_MANY,
+            Self::Ours("ListSecrets" | "ListSecretVersions") => COST_OF_MANY,
+            Self::Ours("GetSecret") => COST_OF_SECRET,
             Self::Ours("EncryptMany" | "DecryptMany" | "SignMany") => COST_OF_BULK,
             _ => COST,
         }
@@ -79,6 +85,10 @@ fn right_for(call: &str) -> Option<Right> {
         "RotateKey" => Right::To(Action::Rotate),
         "ScheduleKeyDeletion" => Right::To(Action::ScheduleDeletion),
         "CancelKeyDeletion" => Right::To(Action::CancelDeletion),
+        "ArchiveKey" => Right::To(Action::Archive),
+        "RecoverKey" => Right::To(Action::Recover),
+        "BackupKey" => Right::To(Action::Backup),
+        "RestoreKey" => Right::To(Action::Restore),
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
         "CreateAlias" => Right::To(Action::NameCreate),
@@ -112,6 +122,15 @@ fn right_for(call: &str) -> Option<Right> {
         "DecryptMany" => Right::To(Action::Decrypt),
         "SignMany" => Right::To(Action::Sign),
         "GetPublicKey" => Right::To(Action::PublicKey),
+        "SetSecret" => Right::To(Action::AddVersion),
+        "GetSecret" => Right::To(Action::ReadSecret),
+        "DescribeSecret" => Right::To(Action::Describe),
+        "ListSecrets" => Right::To(Action::ListObjects),
+        "ListSecretVersions" => Right::To(Action::ListVersions),
+        "UpdateSecret" => Right::To(Action::UpdateVersion),
+        "DeleteSecret" => Right::To(Action::ScheduleDeletion),
+        "RecoverSecret" => Right::To(Action::CancelDeletion),
+        "PurgeSecret" => Right::To(Action::Purge),
         "Echo" => Right::Other(has::<Echo>),
         "Status" | "SealConfig" | "ListMembers" => Right::Other(has::<ReadStatus>),
         "ShareChallenge" | "SubmitShare" | "AbortCeremony" => Right::Other(has::<EnterShares>),
@@ -135,6 +154,7 @@ mod tests {
     fn every_call_of_the_protocol_has_its_right() {
         let protocol = concat!(
             include_str!("../../proto/proto/quorate/v1/keys.proto"),
+            include_str!("../../proto/proto/quorate/v1/secrets.proto"),
             include_str!("../../proto/proto/quorate/v1/operator.proto")
         );
         let calls: Vec<_> = protocol

@@ -17,6 +17,7 @@ fn code(reason: Reason) -> Code {
         | Reason::TokenReused
         | Reason::TokenTime
         | Reason::WrongUsage
+        | Reason::WrongKind
         | Reason::WrongAlgorithm
         | Reason::WrongKey
         | Reason::WrongLineage
@@ -25,11 +26,15 @@ fn code(reason: Reason) -> Code {
         | Reason::InvitationRefused => Code::InvalidArgument,
         Reason::NotFound | Reason::UnknownKey => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
-        Reason::KeyDisabled | Reason::KeyPendingDeletion | Reason::WrongState => Code::FailedPrecondition,
+        Reason::KeyDisabled
+        | Reason::Archived
+        | Reason::KeyPendingDeletion
+        | Reason::WrongState
+        | Reason::Exhausted => Code::FailedPrecondition,
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
         Reason::WrongMaterial | Reason::TokenForeign => Code::InvalidArgument,
-        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed => {
+        Reason::NotYetValid | Reason::NoLongerValid | Reason::Compromised | Reason::Destroyed | Reason::Retired => {
             Code::FailedPrecondition
         }
         Reason::LimitExceeded | Reason::Busy | Reason::NoSpace => Code::ResourceExhausted,
@@ -59,17 +64,21 @@ fn word(reason: Reason) -> &'static str {
         Reason::NotFound => v1::Reason::NotFound,
         Reason::AlreadyExists => v1::Reason::AlreadyExists,
         Reason::KeyDisabled => v1::Reason::KeyDisabled,
+        Reason::Archived => v1::Reason::Archived,
         Reason::KeyPendingDeletion => v1::Reason::KeyPendingDeletion,
         Reason::WrongState => v1::Reason::WrongState,
         Reason::LimitExceeded => v1::Reason::LimitExceeded,
+        Reason::Exhausted => v1::Reason::Exhausted,
         Reason::TokenReused => v1::Reason::TokenReused,
         Reason::TokenTime => v1::Reason::TokenTime,
         Reason::WrongUsage => v1::Reason::WrongUsage,
+        Reason::WrongKind => v1::Reason::WrongKind,
         Reason::WrongAlgorithm => v1::Reason::WrongAlgorithm,
         Reason::NotYetValid => v1::Reason::NotYetValid,
         Reason::NoLongerValid => v1::Reason::NoLongerValid,
         Reason::Compromised => v1::Reason::Compromised,
         Reason::Destroyed => v1::Reason::Destroyed,
+        Reason::Retired => v1::Reason::Retired,
         Reason::PurgeProtected => v1::Reason::PurgeProtected,
         Reason::MaterialMissing => v1::Reason::MaterialMissing,
         Reason::WrongMaterial => v1::Reason::WrongMaterial,

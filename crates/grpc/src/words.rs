@@ -5,13 +5,13 @@ use quorate_proto::v1;
 use quorate_service::SecretBytes;
 use quorate_service::core::decide::NewKind;
 use quorate_service::core::id::{KeyVersion, quoted};
-use quorate_service::core::key_spec::{KeySpec, Usages};
+use quorate_service::core::key_spec::{Algorithm, KeySpec, Usages};
 use quorate_service::core::lifecycle::{KeyState, VersionState};
 use quorate_service::core::request::{
     EncryptionContext, InvalidRequest, KeyFilter, KeyHandle, KeyStates, Part, Tags, Token,
 };
 use quorate_service::core::views::{AliasView, KeyView, VersionView};
-use quorate_service::desk::PageToken;
+use quorate_service::desk::{LastUse, PageToken};
 use quorate_service::operation::{By, Exported, Parameters, Used, Versions};
 use tonic::{Response, Status};
 
@@ -33,14 +33,23 @@ pub(crate) fn context(pairs: Vec<v1::AssociatedData>) -> Result<EncryptionContex
     EncryptionContext::new(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()).map_err(refused)
 }
 
-pub(crate) fn key(view: KeyView) -> v1::Key {
-    let (state, deletion_ms) = match view.state {
+/// The state of an object, and the day it is destroyed.
+pub(crate) fn state(state: KeyState) -> (v1::KeyState, u64) {
+    match state {
         KeyState::Enabled => (v1::KeyState::Enabled, 0),
         KeyState::Disabled => (v1::KeyState::Disabled, 0),
         KeyState::PendingDeletion { at_ms, .. } => (v1::KeyState::PendingDeletion, at_ms),
         // The desk does not find destroyed keys; the protocol has no word for them.
         KeyState::Destroyed => (v1::KeyState::Unspecified, 0),
+    }
+}
+
+pub(crate) fn key(view: KeyView) -> v1::Key {
+    let (standing, algorithms) = match view.now {
+        Some(now) => (version_state(now.state), names(now.algorithms)),
+        None => (v1::VersionState::Unspecified, Vec::new()),
     };
+    let (state, deletion_ms) = state(view.state);
     v1::Key {
         key_id: view.id.to_string(),
         state: state.into(),
@@ -51,6 +60,7 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         description: view.description.as_str().to_owned(),
         rotated_ms: view.rotated_ms,
         aliases: view.aliases.iter().map(ToString::to_string).collect(),
+        name: view.name.map(|name| name.to_string()).unwrap_or_default(),
         usage: usage(view.usage),
         updated_ms: view.updated_ms,
         rotation_period_ms: view.rotation.map_or(0, |rotation| rotation.period_ms),
@@ -60,8 +70,34 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         material_missing: view.imported.is_some_and(|imported| imported.missing > 0),
         material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
-        tags: view.tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect(),
+        gcm_uses: view.gcm_uses,
+        archived: view.archived,
+        newest_version: view.newest.get(),
+        backed_up_ms: view.backed_up_ms,
+        restored_from: view.born_as.map_or(String::new(), |id| id.to_string()),
+        min_encryption_version: view.protect_floor.get(),
+        min_decryption_version: view.process_floor.get(),
+        untracked: !view.tracked,
+        tags: tags_of(&view.tags),
+        current_version_state: standing.into(),
+        algorithms,
     }
+}
+
+pub(crate) fn last_use(told: LastUse) -> Response<v1::LastUseResponse> {
+    let (key_id, tracked) = (told.key.to_string(), told.tracked);
+    let nothing = v1::LastUseResponse { key_id, tracked, ..Default::default() };
+    Response::new(told.tally.map_or(nothing.clone(), |tally| v1::LastUseResponse {
+        uses: tally.uses,
+        first_ms: tally.first_ms,
+        last_ms: tally.last_ms,
+        last_action: tally.last.as_str().to_owned(),
+        ..nothing
+    }))
+}
+
+pub(crate) fn tags_of(tags: &Tags) -> Vec<v1::Tag> {
+    tags.iter().map(|(name, value)| v1::Tag { name: name.into(), value: value.into() }).collect()
 }
 
 /// Where material comes from.
@@ -107,24 +143,31 @@ pub(crate) fn usage(usages: Usages) -> Vec<String> {
     usages.iter().map(|usage| usage.as_str().to_owned()).collect()
 }
 
-fn version(view: VersionView) -> v1::Version {
-    let state = match view.state {
+fn names(algorithms: Vec<Algorithm>) -> Vec<String> {
+    algorithms.into_iter().map(|one| one.as_str().to_owned()).collect()
+}
+
+pub(crate) fn version_state(state: VersionState) -> v1::VersionState {
+    match state {
         VersionState::PreActive => v1::VersionState::PreActive,
         VersionState::Active => v1::VersionState::Active,
         VersionState::Deactivated => v1::VersionState::Deactivated,
         VersionState::Compromised => v1::VersionState::Compromised,
         VersionState::Destroyed => v1::VersionState::Destroyed,
         VersionState::DestroyedCompromised => v1::VersionState::DestroyedCompromised,
-    };
+    }
+}
+
+fn version(view: VersionView) -> v1::Version {
     let algorithms = view.algorithms();
     let dates = view.dates;
     v1::Version {
         version: view.version.get(),
-        state: state.into(),
+        state: version_state(view.state).into(),
         enabled: view.enabled,
         spec: view.spec.as_str().to_owned(),
         usage: usage(view.ops),
-        algorithms: algorithms.into_iter().map(|one| one.as_str().to_owned()).collect(),
+        algorithms: names(algorithms),
         created_ms: view.created_ms,
         updated_ms: view.updated_ms,
         activation_ms: dates.activation,
@@ -138,6 +181,7 @@ fn version(view: VersionView) -> v1::Version {
         has_material: view.has_material,
         material_expires_ms: dates.material_expires,
         first_exported_ms: view.first_exported_ms,
+        gcm_uses: view.gcm_uses,
     }
 }
 
@@ -185,9 +229,9 @@ pub(crate) fn tags(tags: Vec<v1::Tag>) -> Result<Tags, Status> {
 }
 
 /// The states that a list is of; none named = any.
-fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
+pub(crate) fn states(asked: &[i32]) -> Result<KeyStates, Status> {
     let mut states = KeyStates::default();
-    for state in &asked.states {
+    for state in asked {
         match v1::KeyState::try_from(*state) {
             Ok(v1::KeyState::Enabled) => states.enabled = true,
             Ok(v1::KeyState::Disabled) => states.disabled = true,
@@ -198,13 +242,13 @@ fn states(asked: &v1::ListKeysRequest) -> Result<KeyStates, Status> {
             }
         }
     }
-    Ok(if asked.states.is_empty() { KeyStates::ANY } else { states })
+    Ok(if asked.is_empty() { KeyStates::ANY } else { states })
 }
 
 /// Which keys a list is of.
 pub(crate) fn filter(asked: &mut v1::ListKeysRequest) -> Result<KeyFilter, Status> {
     let specs = asked.specs.iter().map(|spec| parse(spec)).collect::<Result<_, _>>()?;
-    Ok(KeyFilter { states: states(asked)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
+    Ok(KeyFilter { states: states(&asked.states)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
 }
 
 pub(crate) fn key_response(view: KeyView) -> Response<v1::KeyResponse> {

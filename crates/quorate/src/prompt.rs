@@ -97,13 +97,22 @@ impl Secrets {
         Ok(Self { hidden })
     }
 
-    /// Reads a secret that may go over several lines: to the line after which it is `whole`, two empty lines (or an empty first
-    /// one), or the end. What follows stays for the next reader of a pipe; what was typed meanwhile does not.
-    pub fn read(&self, prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> Result<Zeroizing<String>, ReadError> {
-        let Some(hidden) = &self.hidden else { return read_lines(stdin()?, false, max, whole, || {}) };
+    /// Reads a secret that may go over several lines: to the line after which nothing is `missing`, two empty lines (or an empty
+    /// first one), or the end. What follows stays for the next reader of a pipe; what was typed meanwhile does not. What is missing
+    /// after a line is said at once: nothing that is typed is seen.
+    pub fn read(
+        &self,
+        prompt: &str,
+        max: usize,
+        missing: impl Fn(&str) -> Option<String>,
+    ) -> Result<Zeroizing<String>, ReadError> {
+        let Some(hidden) = &self.hidden else { return read_lines(stdin()?, false, max, missing, |_| {}) };
         hidden.drain();
         eprint!("{prompt}");
-        let typed = read_lines(&hidden.terminal, true, max, whole, || eprintln!());
+        let typed = read_lines(&hidden.terminal, true, max, missing, |missing| match missing {
+            "" => eprintln!(),
+            missing => eprint!("\n  {missing}: "),
+        });
         eprintln!();
         if matches!(typed, Err(ReadError::Interrupted)) {
             // As the key would have, had the terminal seen to it.
@@ -114,9 +123,9 @@ impl Secrets {
     }
 }
 
-/// One secret.
-pub fn read_secret(prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> Result<Zeroizing<String>, ReadError> {
-    Secrets::begin()?.read(prompt, max, whole)
+/// One secret, of one line.
+pub fn read_secret(prompt: &str, max: usize) -> Result<Zeroizing<String>, ReadError> {
+    Secrets::begin()?.read(prompt, max, |_| None)
 }
 
 /// One byte, so that what follows is not taken.
@@ -137,8 +146,8 @@ fn read_lines(
     mut from: impl Read,
     keys: bool,
     max: usize,
-    whole: impl Fn(&str) -> bool,
-    next_line: impl Fn(),
+    missing: impl Fn(&str) -> Option<String>,
+    next_line: impl Fn(&str),
 ) -> Result<Zeroizing<String>, ReadError> {
     // With room for all of it: what grows leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(max + 2));
@@ -160,12 +169,12 @@ fn read_lines(
         let line = std::str::from_utf8(&line).map_err(|_| ReadError::NotText)?;
         text.push_str(line);
         let is_empty = line.trim().is_empty();
-        if ended || (is_empty && was_empty) || (!is_empty && whole(&text)) {
-            return Ok(text);
-        }
+        let missing = if is_empty { Some(String::new()) } else { missing(&text) };
+        let is_over = ended || (is_empty && was_empty);
+        let (false, Some(missing)) = (is_over, missing) else { return Ok(text) };
         was_empty = is_empty;
         text.push('\n');
-        next_line();
+        next_line(&missing);
     }
 }
 
@@ -173,10 +182,14 @@ fn read_lines(
 mod tests {
     use super::*;
 
+    fn missing(text: &str) -> Option<String> {
+        let len = text.chars().filter(|c| !c.is_whitespace()).count();
+        (len < 6).then(|| format!("{len} of 6"))
+    }
+
     fn read(input: &[u8], max: usize) -> (Result<String, String>, Vec<u8>) {
         let mut rest = input;
-        let whole = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count() >= 6;
-        let text = read_lines(&mut rest, false, max, whole, || {});
+        let text = read_lines(&mut rest, false, max, missing, |_| {});
         (text.map(|t| t.to_string()).map_err(|e| e.to_string()), rest.to_vec())
     }
 
@@ -193,9 +206,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_said_after_each_line() {
+        let said = std::cell::RefCell::new(Vec::new());
+        let typed =
+            read_lines(&b"abc\n\nde\nf\n"[..], true, 20, missing, |text| said.borrow_mut().push(text.to_owned()));
+        assert_eq!(typed.unwrap().as_str(), "abc\n\nde\nf");
+        assert_eq!(said.into_inner(), ["3 of 6", "", "5 of 6"]);
+    }
+
+    #[test]
     fn keys_edit_a_line_where_the_terminal_does_not() {
         let typed = |keys: &'static [u8]| {
-            read_lines(keys, true, 20, |_| true, || {}).map(|t| t.to_string()).map_err(|e| e.to_string())
+            read_lines(keys, true, 20, |_| None, |_| {}).map(|t| t.to_string()).map_err(|e| e.to_string())
         };
         assert_eq!(typed(b"abx\x7fc\n"), Ok("abc".into()));
         assert_eq!(typed(b"wrong\x15right\n"), Ok("right".into()));

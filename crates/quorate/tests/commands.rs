@@ -89,6 +89,52 @@ fn every_command_does_what_it_says() {
     assert!(yaml.starts_with("keys:\n- ") && yaml.contains(&format!("key_id: {id}")), "{yaml}");
     assert_eq!(json(&ok(&["keys", "cancel-deletion", twice[0]["key_id"].as_str().unwrap()], b""))["state"], "disabled");
 
+    // A name for life, in any case; bad ones are refused before anything is asked.
+    let named = json(&ok(&["keys", "create", "--name", "Db-Main"], b""));
+    assert_eq!((&named["name"], &named["aliases"]), (&"Db-Main".into(), &json(b"[]")));
+    assert_eq!(json(&ok(&["keys", "describe", "key/DB-main"], b"")), named);
+    assert_eq!(ok(&["decrypt", "--key", "key/db-main"], &ok(&["encrypt", "--key", "key/db-main"], b"x")), b"x");
+    assert!(text(&ok(&["keys", "list", "--limit", "1", "-o", "table"], b"")).contains("Db-Main"));
+    assert!(complaint(&dev.cli(&["keys", "create", "--name", "db-main"], "")).contains("ALREADY_EXISTS"));
+    assert_eq!(dev.cli(&["keys", "create", "--name", "a_b"], "").status.code(), Some(2));
+
+    // Secrets: raw by default, base64 in JSON.
+    let set = json(&ok(&["secret", "set", "Db-Password", "--tag", "team=shop", "--content-type", "text"], b"s3cret\n"));
+    assert_eq!(
+        (&set["name"], &set["current_version"], &set["tags"]["team"]),
+        (&"Db-Password".into(), &1.into(), &"shop".into())
+    );
+    let file = dev.dir().join("value");
+    assert_eq!(ok(&["secret", "get", "db-password", "--out", file.to_str().unwrap()], b""), b"");
+    assert_eq!((mode(&file), std::fs::read(&file).unwrap()), (0o600, b"s3cret\n".to_vec()));
+    let set =
+        json(&ok(&["secret", "set", "db-password", "--in", file.to_str().unwrap(), "--expires", "2099-12-31"], b""));
+    assert_eq!(set["current_version"], 2);
+    assert_eq!(ok(&["secret", "get", "db-password", "--version", "1"], b""), b"s3cret\n");
+    let got = json(&ok(&["secret", "get", "DB-password", "--version", "1", "--output", "json"], b""));
+    assert_eq!(
+        (&got["value"], &got["content_type"], &got["version"]),
+        (&"czNjcmV0Cg==".into(), &"text".into(), &1.into())
+    );
+    let off = json(&ok(&["secret", "update", "db-password", "--version", "1", "--enabled", "false"], b""));
+    assert_eq!((&off["version"]["enabled"], &off["version"]["version"]), (&false.into(), &1.into()));
+    let refused = complaint(&dev.cli(&["secret", "get", "db-password", "--version", "1"], ""));
+    assert!(refused.contains("KEY_DISABLED") && refused.contains("secret db-password is disabled"), "{refused}");
+    assert_eq!(json(&ok(&["secret", "versions", "db-password"], b""))["versions"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        json(&ok(&["secret", "describe", "db-password"], b""))["version"]["expires_at"],
+        "2099-12-31T00:00:00.000Z"
+    );
+    assert_eq!(json(&ok(&["secret", "list"], b""))["secrets"].as_array().map(Vec::len), Some(1));
+    assert_eq!(json(&ok(&["secret", "delete", "db-password", "--days", "7"], b""))["state"], "pending-deletion");
+    assert!(complaint(&dev.cli(&["secret", "set", "db-password"], "x")).contains("recover it, or purge it, first"));
+    assert_eq!(json(&ok(&["secret", "recover", "db-password"], b""))["state"], "enabled");
+    ok(&["secret", "delete", "db-password"], b"");
+    assert_eq!(json(&ok(&["secret", "purge", "db-password"], b""))["state"], "destroyed");
+    assert!(complaint(&dev.cli(&["secret", "get", "db-password"], "")).contains("NOT_FOUND"));
+    assert!(complaint(&dev.cli(&["secret", "set", "a"], vec![0; 32769])).contains("quorate file encrypt"));
+    assert!(complaint(&dev.cli(&["secret", "set", "a"], "")).contains("value is empty"));
+
     // Uses: raw by default, base64 in JSON.
     let sealed = ok(&["encrypt", "--key", &id, "--aad", "a=1", "--aad", "b=2"], b"attack at dawn");
     assert_eq!(ok(&["decrypt", "--aad", "b=2", "--aad", "a=1"], &sealed), b"attack at dawn");

@@ -229,6 +229,7 @@ async fn health_is_open_metrics_are_not_and_7601_is_for_nodes() {
     };
     for line in [
         "quorate_state{state=\"ok\"} 1",
+        "quorate_gcm_versions_due 0",
         "quorate_requests_total{call=\"Keys/CreateKey\",status=\"OK\"} 1",
         "quorate_operations_total{action=\"Create\",ended=\"OK\"} 1",
         "quorate_operation_seconds_count{action=\"Create\"} 1",

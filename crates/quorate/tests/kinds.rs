@@ -1,12 +1,15 @@
 //! Every kind of key through the command line of a real cluster, and both ways between it and `openssl`.
 #![allow(clippy::disallowed_methods, reason = "tests touch files and processes")]
 
+#[path = "support/scan.rs"]
+mod scan;
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use quorate_core::key_spec::{KeySpec, Purpose};
+use scan::Needle;
 use serde_json::Value;
 use support::{Dev, complaint, run};
 
@@ -140,7 +143,7 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
         let wrong = desk.refused(&format!("verify-mac --key {mac} --in {long} --mac {}", desk.at("mac")));
         assert!(wrong.contains("at most") || wrong.contains("longer"), "{wrong}");
     }
-    for spec in KeySpec::ALL.iter().filter(|spec| spec.purpose() == Purpose::Mac) {
+    for spec in KeySpec::ALL.iter().filter(|spec| spec.purpose() == Some(Purpose::Mac)) {
         let key = desk.create(spec.as_str(), "mac");
         let mac = desk.q(&format!("mac --key {key} --in {message}"));
         assert_eq!(mac.len(), spec.material_len().expect("as long as its hash"));
@@ -158,8 +161,36 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     desk.q("keys untag gcm stage");
     assert_eq!(desk.json("keys list --tag team=shop")["keys"][0]["tags"], serde_json::json!({ "team": "shop" }));
     assert_eq!(desk.json("keys update gcm --description why")["description"], "why");
+    let floors = desk.json("keys update gcm --min-encryption-version 1 --min-decryption-version 1");
+    assert_eq!((&floors["min_decryption_version"], &floors["description"]), (&1.into(), &"why".into()));
+    assert!(desk.refused("keys update gcm --min-encryption-version 2").contains("the current one is 1"));
+    assert_eq!(desk.json("keys archive gcm")["archived"], true);
+    assert!(desk.refused("keys update gcm --description x").contains("ARCHIVED"));
+    assert_eq!(desk.json("keys recover gcm")["archived"], false);
+    let gcm = desk.json("keys describe gcm");
+    assert_eq!((&gcm["gcm_uses"], &gcm["gcm_uses_max"]), (&(1u64 << 14).into(), &(1u64 << 32).into()));
+    let used = desk.json("keys last-use gcm");
+    assert_eq!((&used["last_action"], &used["usage_tracking"]), (&"Decrypt".into(), &true.into()));
+    assert!(used["last_used_at"].is_string() && used["uses"].as_u64() >= Some(2), "{used}");
+    assert_eq!(desk.json("keys update gcm --usage-tracking off")["usage_tracking"], false);
     desk.q("keys rotate gcm");
     assert_eq!(desk.json("keys revoke gcm --version 1")["state"], "deactivated");
+    // Without a version it is the current one, for ever: nobody is taken at his word by accident.
+    let unsaid = desk.dev.cli(&["keys", "revoke", "p-256-sign"], b"");
+    assert_eq!(unsaid.status.code(), Some(2));
+    assert!(complaint(&unsaid).contains("--version 1, or --yes"), "{}", complaint(&unsaid));
+    assert_eq!(desk.json("keys revoke p-256-sign --compromised --yes")["state"], "compromised");
+    let standing = desk.json("keys describe p-256-sign");
+    assert_eq!(standing["current_version_state"], "compromised");
+    assert_eq!((&standing["state"], &standing["default_algorithm"]), (&"enabled".into(), &"ecdsa-sha256".into()));
+    let table = String::from_utf8(desk.q("keys list --spec p-256 --output table")).expect("text");
+    assert!(table.lines().any(|line| line.contains("compromised") && line.contains("p-256-sign")), "{table}");
+    let signature = desk.at("p-256-sign.sig");
+    let verify = format!("verify --key p-256-sign --in {long} --signature {signature}");
+    assert_eq!(desk.json(&verify)["version_state"], "compromised");
+    let verified = desk.dev.cli(&verify.split_whitespace().collect::<Vec<_>>(), b"");
+    let warning = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && warning.contains("is compromised"), "{warning}");
     assert_eq!(desk.json("keys destroy-version gcm --version 1")["state"], "destroyed");
     let gone = desk.refused(&format!("decrypt --key gcm --version 1 --associated-data a --in {}", desk.at("gcm")));
     assert!(gone.contains("DESTROYED"), "{gone}");
@@ -174,6 +205,7 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     let made = desk.json("keys create --alias mine --origin external --exportable plain");
     assert_eq!((&made["origin"], &made["material_missing"]), (&"external".into(), &true.into()));
     assert!(desk.refused(&format!("encrypt --key mine --in {message}")).contains("MATERIAL_MISSING"));
+    desk.q("keys create --alias ec-mine --spec p-256 --origin external");
     let (wrap, token) = (desk.at("wrap.pem"), desk.at("token"));
     desk.q(&format!("keys import-parameters mine --wrapping-spec rsa-2048 --public-key {wrap} --token {token}"));
     desk.openssl("pkeyutl -encrypt -pubin -inkey wrap.pem -in key.bin -out key.wrapped -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256");
@@ -181,6 +213,9 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     assert!(desk.refused(&import).contains("does not unwrap by rsa-aes-kwp-sha256"));
     assert_eq!(desk.json(&format!("{import} --algorithm rsa-oaep-sha256"))["has_material"], true);
     desk.q(&format!("encrypt --key mine --in {message} --out {}", desk.at("mine")));
+    // An error does not show it either: it is the right one, and does not fit.
+    let unfit = desk.refused(&format!("keys import ec-mine --in {}", desk.at("key.bin")));
+    assert!(!Needle::new("imported", &desk.get("key.bin")).is_in(unfit.as_bytes()), "{unfit}");
     desk.q("keys delete-material mine");
     assert!(desk.refused(&format!("decrypt --in {}", desk.at("mine"))).contains("MATERIAL_MISSING"));
     desk.put("other.bin", [7; 32]);
@@ -188,9 +223,32 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     desk.q(&format!("keys import mine --in {} --expires 2999-01-01", desk.at("key.bin")));
     assert_eq!(desk.json("keys describe mine")["material_expires_at"], "2999-01-01T00:00:00.000Z");
     assert_eq!(desk.q(&format!("decrypt --in {}", desk.at("mine"))), desk.get("m"));
+    desk.q(&format!("keys import mine --in {}", desk.at("key.bin")));
+    assert_eq!(desk.json("keys describe mine")["material_expires_at"], "2999-01-01T00:00:00.000Z", "it stays");
     assert_eq!(desk.q("keys export mine"), desk.get("key.bin"));
     assert!(desk.json("keys versions mine")["versions"][0]["first_exported_at"].is_string());
     assert!(desk.refused("keys export gcm").contains("NOT_EXPORTABLE"));
+    // The next material waits until the key is rotated.
+    let next = format!("keys import mine --in {} --new-version", desk.at("other.bin"));
+    assert_eq!(desk.json(&next)["state"], "pre-active");
+    assert_eq!(desk.json("keys describe mine")["newest_version"], 2);
+    assert_eq!(desk.json("keys rotate mine")["current_version"], 2);
+    assert_eq!(desk.q("keys export mine"), [7; 32]);
+    assert_eq!(desk.q(&format!("decrypt --in {}", desk.at("mine"))), desk.get("m"));
+    // What is backed up comes back beside itself, or where it was.
+    let backup = format!("--in {}", desk.at("mac.backup"));
+    desk.q(&format!("keys backup hmac-sha256-mac --out {}", desk.at("mac.backup")));
+    let back = desk.json(&format!("keys restore {backup}"));
+    assert_eq!((&back["state"], &back["aliases"]), (&"disabled".into(), &serde_json::json!([])));
+    assert_eq!(back["restored_from"], desk.json("keys describe hmac-sha256-mac")["key_id"]);
+    desk.q(&format!("keys enable {}", back["key_id"].as_str().expect("an id")));
+    let both = ["hmac-sha256-mac", back["key_id"].as_str().expect("an id")]
+        .map(|key| desk.q(&format!("mac --key {key} --in {message}")));
+    assert_eq!(both[0], both[1]);
+    desk.q(&format!("keys backup mine --out {}", desk.at("mine.backup")));
+    let taken = desk.refused(&format!("keys restore --in {}", desk.at("mine.backup")));
+    assert!(taken.contains("ALREADY_EXISTS") && taken.contains("names its id"), "{taken}");
+    assert!(desk.refused(&format!("keys restore --in {message}")).contains("no backup of a key"));
     // A private key comes as PEM, and leaves wrapped as PKCS#8.
     desk.openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ec.key");
     desk.openssl("pkey -in ec.key -pubout -out ec.pub");
@@ -202,5 +260,22 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     let kek = "aes-256-wrap";
     desk.q(&format!("keys export ec --wrap-with {kek} --out {}", desk.at("ec.wrapped")));
     let back = desk.q(&format!("unwrap --key {kek} --in {}", desk.at("ec.wrapped")));
-    assert_eq!(back, desk.openssl("pkcs8 -topk8 -nocrypt -in ec.key -outform DER"));
+    let ec = desk.openssl("pkcs8 -topk8 -nocrypt -in ec.key -outform DER");
+    assert_eq!(back, ec);
+
+    // None of what came in, or went out, was written down anywhere, nor shown to who looks at the node.
+    let data_key = desk.json("data-key --key mine --bytes 32")["plaintext"].as_str().expect("base64").to_owned();
+    let data_key = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data_key).expect("base64");
+    let metrics =
+        support::http(&desk.dev, &desk.dev.json.nodes[0].api, "/metrics", Some(&desk.dev.json.admin), b"http/1.1")
+            .expect("metrics");
+    let shown = ["keys versions mine", "keys describe mine", "keys list", "operator status"].map(|words| desk.q(words));
+    for (what, secret) in [("imported", desk.get("key.bin")), ("exported", ec), ("data key", data_key)] {
+        let needle = Needle::new(what, &secret);
+        desk.put("control", &secret);
+        assert!(needle.below(desk.dir.path()).contains(&desk.path("control")), "it would be found");
+        assert_eq!(needle.below(desk.dev.dir()), Vec::<PathBuf>::new(), "{what}: in a file, or a log");
+        assert!(!needle.is_in(metrics.as_bytes()), "{what}: in the metrics");
+        assert!(!shown.iter().any(|shown| needle.is_in(shown)), "{what}: in what is shown");
+    }
 }

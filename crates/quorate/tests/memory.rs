@@ -91,7 +91,8 @@ fn look(
 }
 
 /// What a node keeps in `Secret` memory: out of reach with `memfd_secret`, and else the proof that a scan finds things.
-const LIVE: [&str; 7] = ["root key", "epoch key", "record key", "name key", "id key", "anchor seed", "material"];
+const LIVE: [&str; 8] =
+    ["root key", "epoch key", "record key", "name key", "id key", "anchor seed", "backup key", "material"];
 
 /// A cluster whose secrets are known, sealed.
 struct Story {
@@ -147,6 +148,7 @@ impl Story {
             ("name key", &loot.name_key),
             ("id key", &loot.id_key),
             ("anchor seed", &loot.anchor_seed),
+            ("backup key", &loot.backup_key),
             ("material 1", &loot.materials[0]),
             ("material 2", &loot.materials[1]),
             ("audit key", &loot.cluster_secrets[0]),

@@ -147,7 +147,7 @@ fn key(n: u64) -> RecordKey {
     blind[..8].copy_from_slice(&n.to_be_bytes());
     match n % 3 {
         0 => RecordKey::with(Table::Key, &[n as u8; 10], blind, &[]),
-        1 => RecordKey::new(Table::Alias, blind),
+        1 => RecordKey::new(Table::Name, blind),
         _ => RecordKey::with(Table::KeyVersion, &[n as u8; 6], blind, &(n as u32).to_be_bytes()),
     }
 }
@@ -935,7 +935,7 @@ fn random_logs_match_the_model_however_they_are_cut_into_groups() {
             }
             let view = state.view();
             let mut found = BTreeMap::new();
-            for table in [Table::Key, Table::Alias, Table::KeyVersion] {
+            for table in [Table::Key, Table::Name, Table::KeyVersion] {
                 for (key, rev, value) in scan_table(&*view, table, Bound::Unbounded, 1000).expect("scans") {
                     found.insert(key, (rev, value.to_vec()));
                 }
@@ -976,7 +976,7 @@ fn tables_are_scanned_from_any_bound() {
     assert_eq!(scan(Table::Key, Bound::Unbounded, 99), [key(0), key(3), key(6), key(9)]);
     assert_eq!(scan(Table::Key, Bound::Excluded(&key(3)), 99), [key(6), key(9)]);
     assert_eq!(scan(Table::Key, Bound::Included(&key(3)), 2), [key(3), key(6)]);
-    assert_eq!(scan(Table::Alias, Bound::Excluded(&key(0)), 1), [key(1)]);
+    assert_eq!(scan(Table::Name, Bound::Excluded(&key(0)), 1), [key(1)]);
     assert_eq!(scan(Table::Key, Bound::Included(&key(1)), 99), []);
 }
 

@@ -6,7 +6,8 @@ use quorate_core::decide::Refusal;
 use quorate_core::id::ClusterId;
 use quorate_core::lifecycle::VersionState;
 use quorate_core::principal::Principal;
-use quorate_core::request::{InvalidRequest, Part};
+use quorate_core::record::Exportable;
+use quorate_core::request::{InvalidRequest, ObjectName, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
 
@@ -37,18 +38,24 @@ pub enum Reason {
     AlreadyExists,
     /// The key is disabled.
     KeyDisabled,
+    /// The key is archived.
+    Archived,
     /// The key waits for its destruction.
     KeyPendingDeletion,
     /// The key, or the thing, is in a state in which this can't be done.
     WrongState,
     /// A limit on how many there may be is reached.
     LimitExceeded,
+    /// The version has been used as often as a version may be.
+    Exhausted,
     /// The token was used for another request.
     TokenReused,
     /// The token's time is too far off.
     TokenTime,
     /// The key is of a kind that is not for that.
     WrongUsage,
+    /// It is a secret where a key is meant, or a key where a secret is.
+    WrongKind,
     /// Such keys don't do it by that algorithm.
     WrongAlgorithm,
     /// The key, or the version, may do that only later.
@@ -59,6 +66,8 @@ pub enum Reason {
     Compromised,
     /// The version's material is gone.
     Destroyed,
+    /// The version is below the floor from which on the key's versions process.
+    Retired,
     /// The key is protected from being destroyed before its day.
     PurgeProtected,
     /// The key's material was not imported, was deleted, or its time is over.
@@ -105,7 +114,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 48] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -118,17 +127,21 @@ impl Reason {
         Self::NotFound,
         Self::AlreadyExists,
         Self::KeyDisabled,
+        Self::Archived,
         Self::KeyPendingDeletion,
         Self::WrongState,
         Self::LimitExceeded,
+        Self::Exhausted,
         Self::TokenReused,
         Self::TokenTime,
         Self::WrongUsage,
+        Self::WrongKind,
         Self::WrongAlgorithm,
         Self::NotYetValid,
         Self::NoLongerValid,
         Self::Compromised,
         Self::Destroyed,
+        Self::Retired,
         Self::PurgeProtected,
         Self::MaterialMissing,
         Self::WrongMaterial,
@@ -167,17 +180,21 @@ impl Reason {
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::KeyDisabled => "KEY_DISABLED",
+            Self::Archived => "ARCHIVED",
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
             Self::WrongState => "WRONG_STATE",
             Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::Exhausted => "EXHAUSTED",
             Self::TokenReused => "TOKEN_REUSED",
             Self::TokenTime => "TOKEN_TIME",
             Self::WrongUsage => "WRONG_USAGE",
+            Self::WrongKind => "WRONG_KIND",
             Self::WrongAlgorithm => "WRONG_ALGORITHM",
             Self::NotYetValid => "NOT_YET_VALID",
             Self::NoLongerValid => "NO_LONGER_VALID",
             Self::Compromised => "COMPROMISED",
             Self::Destroyed => "DESTROYED",
+            Self::Retired => "RETIRED",
             Self::PurgeProtected => "PURGE_PROTECTED",
             Self::MaterialMissing => "MATERIAL_MISSING",
             Self::WrongMaterial => "WRONG_MATERIAL",
@@ -369,6 +386,14 @@ impl Error {
         Self::Begun { what: what.into(), why }
     }
 
+    /// The same of the secret of that name, in the words that secrets have.
+    pub fn of_secret(self, name: &ObjectName) -> Self {
+        match self {
+            Self::Refused(why) => Self::Refused(Refusal::OfSecret { name: name.clone(), why: Box::new(why) }),
+            other => other,
+        }
+    }
+
     /// As `who` is told it: which members there are, whoever may read the status knows, and nobody else.
     pub(crate) fn told_to(self, who: &Principal) -> Self {
         match self {
@@ -406,6 +431,8 @@ impl Error {
             Self::AlreadyExists(_) => Reason::AlreadyExists,
             Self::WrongState(_) => Reason::WrongState,
             Self::Refused(refusal) => match refusal {
+                Refusal::OfSecret { why, .. } => Self::Refused((**why).clone()).reason(),
+                Refusal::WrongKind { .. } => Reason::WrongKind,
                 Refusal::Denied(_) => Reason::Denied,
                 Refusal::WrongUsage { .. } | Refusal::NoPublicKey(..) => Reason::WrongUsage,
                 Refusal::WrongAlgorithm { .. } => Reason::WrongAlgorithm,
@@ -413,7 +440,10 @@ impl Error {
                 Refusal::VersionDisabled(..) => Reason::KeyDisabled,
                 Refusal::NotYet { .. } => Reason::NotYetValid,
                 Refusal::Ended { .. } => Reason::NoLongerValid,
-                Refusal::VersionState(_, _, state) => match state {
+                Refusal::Retired { .. } => Reason::Retired,
+                Refusal::ExportableRaised { is: Exportable::No, .. } => Reason::NotExportable,
+                Refusal::ExportableRaised { .. } => Reason::WrappedOnly,
+                Refusal::VersionState(_, _, _, state) => match state {
                     VersionState::PreActive => Reason::NotYetValid,
                     VersionState::Active => Reason::WrongState,
                     VersionState::Deactivated => Reason::NoLongerValid,
@@ -428,20 +458,27 @@ impl Error {
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
                 Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
-                Refusal::AliasTaken { .. } => Reason::AlreadyExists,
+                Refusal::AliasTaken { .. } | Refusal::NameTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
+                Refusal::Archived(_) => Reason::Archived,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
-                Refusal::NotPendingDeletion(_) => Reason::WrongState,
+                Refusal::NotPendingDeletion(_) | Refusal::NothingToRotateTo(_) => Reason::WrongState,
+                Refusal::PendingRotation(..) => Reason::NotYetValid,
                 Refusal::PurgeProtected(_) => Reason::PurgeProtected,
                 Refusal::MaterialMissing(_) => Reason::MaterialMissing,
                 Refusal::WrongMaterial(..) => Reason::WrongMaterial,
                 Refusal::NotExternal(_) | Refusal::NotRotated(_) | Refusal::NotRotatedUnasked(_) => Reason::Unsupported,
+                Refusal::BackupVersions(..) => Reason::LimitExceeded,
+                Refusal::RestoreTaken(_) => Reason::AlreadyExists,
+                Refusal::BackupForeign => Reason::WrongLineage,
+                Refusal::BackupNotOpened => Reason::Tampered,
                 Refusal::TokenExpired { .. } => Reason::TokenExpired,
                 Refusal::TokenForeign(_) => Reason::TokenForeign,
                 Refusal::NotExportable(_) => Reason::NotExportable,
                 Refusal::WrappedOnly(_) => Reason::WrappedOnly,
                 Refusal::NotDue { .. } => Reason::WrongState,
                 Refusal::AliasesMax(_) | Refusal::VersionsMax(_) => Reason::LimitExceeded,
+                Refusal::Exhausted(..) => Reason::Exhausted,
                 Refusal::TokenReused => Reason::TokenReused,
                 Refusal::TokenTime { .. } => Reason::TokenTime,
             },

@@ -5,6 +5,7 @@
 //! It leaves to others: protocols (`grpc` and the other doors), plaintext key bytes (`crypto`), order and storage
 //! (`replica`), what a request changes (`core::decide`).
 
+mod allowance;
 mod call;
 pub mod desk;
 mod duty;
@@ -16,6 +17,7 @@ pub mod operation;
 mod own_keys;
 pub(crate) mod records;
 pub mod seal;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod view;

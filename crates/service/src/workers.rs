@@ -8,16 +8,30 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 
-/// At most half of the cores are busy with such work at a time; the rest waits in order of arrival.
-pub struct Workers(Arc<Semaphore>);
+/// The workers of a node. What takes seconds has workers of its own: what takes milliseconds does not wait behind it.
+pub struct Workers {
+    short: Crew,
+    long: Crew,
+}
 
 impl Workers {
-    /// For this machine.
+    /// For this machine: at most half of its cores for short work, a quarter for long work, and one for each at least.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new((cores / 2).max(1))))
+        let crew = |size: usize| Crew(Arc::new(Semaphore::new(size.max(1))));
+        Self { short: crew(cores / 2), long: crew(cores / 4) }
     }
 
+    /// Those for work that takes up to seconds, or milliseconds at most.
+    pub fn of(&self, takes_seconds: bool) -> &Crew {
+        if takes_seconds { &self.long } else { &self.short }
+    }
+}
+
+/// Workers that do one kind of work; what finds none free waits in order of arrival.
+pub struct Crew(Arc<Semaphore>);
+
+impl Crew {
     /// Does `work`; whoever stops waiting does not stop it once it has begun.
     ///
     /// # Errors
@@ -37,5 +51,36 @@ impl Workers {
             work()
         });
         task.await.map_err(|_| Error::Internal("slow work with a key failed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn short_work_does_not_wait_behind_long_work() {
+        let workers = Workers::new();
+        for (full, other) in [(true, false), (false, true)] {
+            let crew = workers.of(full);
+            let (ends, at_work): (Vec<mpsc::Sender<()>>, Vec<_>) = (0..crew.0.available_permits())
+                .map(|_| {
+                    let (end, told) = mpsc::channel();
+                    (end, crew.run(Instant::now() + Duration::from_secs(60), move || told.recv().is_err()))
+                })
+                .unzip();
+            let mut at_work = Box::pin(futures::future::join_all(at_work));
+            assert!(futures::poll!(&mut at_work).is_pending(), "every one of them is busy");
+            assert_eq!(crew.0.available_permits(), 0);
+            let busy = crew.run(Instant::now(), || ()).await;
+            assert!(matches!(busy, Err(Error::Busy(_))), "{busy:?}");
+            let soon = Instant::now() + Duration::from_secs(60);
+            assert_eq!(workers.of(other).run(soon, || 7).await, Ok(7));
+            drop(ends);
+            assert!(at_work.await.into_iter().all(|done| done == Ok(true)));
+        }
     }
 }

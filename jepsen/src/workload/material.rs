@@ -29,7 +29,9 @@ impl Wrapping {
             wrapped: self.wrapped(material).unwrap_or_default(),
             token: self.token,
             algorithm: "rsa-oaep-sha256".into(),
-            expires_ms: if seconds == 0 { 0 } else { now_ms + u64::from(seconds) * 1000 },
+            // Said each time: what is not said stays as it was.
+            expires_ms: Some(if seconds == 0 { 0 } else { now_ms + u64::from(seconds) * 1000 }),
+            ..Default::default()
         }
     }
 
@@ -106,6 +108,6 @@ mod tests {
     #[test]
     fn what_can_not_be_wrapped_is_left_to_the_node() {
         let request = Wrapping::default().request("k", b"material", 0);
-        assert!(request.wrapped.is_empty() && request.expires_ms == 0);
+        assert!(request.wrapped.is_empty() && request.expires_ms == Some(0));
     }
 }

@@ -5,7 +5,8 @@ use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
 use crate::lifecycle::Row;
-use crate::record::{AliasRecord, KeyRecord};
+use crate::name::{FoldedName, Named};
+use crate::record::{KeyRecord, NameRecord};
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, KeyHandle};
 use crate::seam::NewIds;
 use crate::views::AliasView;
@@ -30,9 +31,9 @@ impl Decide for CreateAlias {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<AliasView>, F::Error> {
         let key = at.key(&self.key)?;
-        if let Some(taken) = at.get::<AliasRecord>(self.name.clone())? {
-            if taken.key == key.id {
-                return Ok(Change::none(AliasView::from(&*taken)));
+        if let Some(taken) = at.get::<NameRecord>(FoldedName::alias(&self.name))? {
+            if let Some(alias) = AliasView::of(&taken).filter(|alias| alias.key == key.id) {
+                return Ok(Change::none(alias));
             }
             return Err(Refusal::AliasTaken { name: self.name.clone(), key: taken.key }.into());
         }
@@ -43,8 +44,8 @@ impl Decide for CreateAlias {
         let mut key = KeyRecord::clone(&key);
         key.aliases.insert(self.name.clone());
         touch(&mut key, at.time());
-        let alias = AliasRecord { name: self.name.clone(), key: key.id, created_ms: at.time().stamp_ms() };
-        let answer = AliasView::from(&alias);
+        let answer = AliasView { name: self.name.clone(), key: key.id, created_ms: at.time().stamp_ms() };
+        let alias = NameRecord::new(Named::Alias(self.name.clone()), key.id, answer.created_ms);
         Ok(Change { writes: vec![Write::Update(key.into()), Write::Create(alias.into())], answer })
     }
 }

@@ -30,7 +30,7 @@ impl Decide for CancelDeletion {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let KeyState::PendingDeletion { at_ms, was_enabled, .. } = key.state else {
             return Err(Refusal::NotPendingDeletion(key.id).into());
         };

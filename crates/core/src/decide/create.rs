@@ -1,4 +1,4 @@
-//! Create a key, with an alias if wanted. Enabled at once; its first version is made with it.
+//! Create a key, with a name and an alias if wanted. Enabled at once; its first version is made with it.
 //!
 //! With a token, the token makes the id: a retry finds the key itself, and no answer has to be kept.
 
@@ -10,23 +10,26 @@ use crate::action::Action;
 use crate::codec::Writer;
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion, Namespace};
-use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose};
+use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose, Usages};
 use crate::lifecycle::KeyState;
-use crate::record::{AliasRecord, Exportable, Imported, KeyRecord, KeyVersionRecord, request_hash};
-use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, Part, Tags, Token};
+use crate::name::{Class, FoldedName, Named};
+use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, NameRecord, request_hash};
+use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, ObjectName, Part, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
 use crate::views::KeyView;
 
 /// Makes a key; the answer is the new key, or the one that the same token made before, as it is now.
 ///
-/// Refused: [`Refusal::AliasTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
+/// Refused: [`Refusal::AliasTaken`], [`Refusal::NameTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
     /// What kind of key.
     pub kind: NewKind,
     /// An alias for it.
     pub alias: Option<AliasName>,
+    /// The name that it has for life.
+    pub name: Option<ObjectName>,
     /// Free text.
     pub description: Description,
     /// Tags for it.
@@ -39,6 +42,8 @@ pub struct Create {
     pub external: bool,
     /// Whether its material may leave; for ever.
     pub exportable: Exportable,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }
@@ -58,7 +63,9 @@ impl NewKind {
     /// When such a key is not for that, or not by that algorithm.
     pub fn new(spec: KeySpec, purpose: Option<Purpose>, by: Option<Algorithm>) -> Result<Self, InvalidRequest> {
         let fitting = || spec.purposes().iter().copied().find(|one| Mode::new(spec, *one, by).is_ok());
-        let purpose = purpose.or_else(fitting).unwrap_or(spec.purpose());
+        let Some(purpose) = purpose.or_else(fitting).or(spec.purpose()) else {
+            return Err(InvalidRequest::wrong(Part::Spec, format!("{} is no kind of key", spec.as_str())));
+        };
         let mode = Mode::new(spec, purpose, by)?;
         if purpose == Purpose::Wrap && !matches!(mode, Mode::Wrap | Mode::Free) {
             let why = "a key to wrap others goes by aes-kwp or aes-kw; to encrypt keys otherwise, make one for encrypt";
@@ -70,6 +77,11 @@ impl NewKind {
     /// Of what kind.
     pub fn spec(self) -> KeySpec {
         self.spec
+    }
+
+    /// What its first version is for.
+    pub(super) fn usage(self) -> Usages {
+        self.purpose.usages()
     }
 
     /// Its canonical bytes.
@@ -93,10 +105,12 @@ impl Decide for Create {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let namespace = at.namespace()?;
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
+        let name = self.name.as_ref().map_or("", ObjectName::as_str);
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
         let protected = [u8::from(self.purge_protected)];
-        let material = [&[u8::from(self.external)], self.exportable.as_str().as_bytes()].concat();
+        let material =
+            [&[u8::from(self.external), u8::from(self.tracked)], self.exportable.as_str().as_bytes()].concat();
         let birth = birth(
             "create",
             &[
@@ -107,29 +121,38 @@ impl Decide for Create {
                 &activation,
                 &protected,
                 &material,
+                name.as_bytes(),
             ],
         );
         let id = match new_key(at, ids, self.token, 0, birth)? {
-            NewKey::Made(earlier) => return Ok(Change::none(earlier)),
+            NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             NewKey::Free(id) => id,
         };
         if let Some(name) = &self.alias
-            && let Some(taken) = at.get::<AliasRecord>(name.clone())?
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::alias(name))?
         {
             return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
         }
+        if let Some(name) = &self.name
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(Class::Key, name))?
+        {
+            return Err(Refusal::NameTaken { name: name.clone(), key: taken.key }.into());
+        }
 
-        let mut key = fresh(id, namespace, self.kind, birth, self.description.clone(), at.time());
+        let kind = (self.kind.spec, self.kind.usage());
+        let mut key = fresh(id, namespace, kind, birth, self.description.clone(), at.time());
         key.aliases.extend(self.alias.clone());
+        key.name = self.name.clone();
         key.tags = self.tags.clone();
         key.purge_protected = self.purge_protected;
         key.imported = self.external.then_some(Imported::NEW);
         key.exportable = self.exportable;
+        key.tracked = self.tracked;
         let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
-        if let Some(name) = &self.alias {
-            let alias = AliasRecord { name: name.clone(), key: key.id, created_ms: key.created_ms };
-            writes.push(Write::Create(alias.into()));
-        }
+        let alias = self.alias.iter().cloned().map(Named::Alias);
+        let name = self.name.iter().map(|name| Named::Object(Class::Key, name.clone()));
+        let named = |named| Write::Create(NameRecord::new(named, key.id, key.created_ms).into());
+        writes.extend(alias.chain(name).map(named));
         Ok(Change { writes, answer: KeyView::from(&key) })
     }
 }
@@ -145,7 +168,7 @@ pub(super) enum NewKey {
     /// Nothing.
     Free(KeyId),
     /// The key that the same request made before.
-    Made(KeyView),
+    Made(Box<KeyView>),
 }
 
 /// The id of the `n`th key that a request makes.
@@ -160,28 +183,33 @@ pub(super) fn new_key<F: Basis>(
     birth: [u8; 16],
 ) -> Result<NewKey, F::Error> {
     let Some(token) = token else {
-        // Fresh ones nearly never meet: 42 random bits in one millisecond.
-        loop {
-            let id = ids.fresh(at.time().stamp_ms());
-            if at.get::<KeyRecord>(id)?.is_none() {
-                return Ok(NewKey::Free(id));
-            }
-        }
+        return Ok(NewKey::Free(fresh_id(at, ids, Class::Key)?));
     };
     let id = ids.of_token(at.principal(), token, n);
     match at.get::<KeyRecord>(id)? {
         None => Ok(NewKey::Free(id)),
         Some(key) if key.birth != birth => Err(Refusal::TokenReused.into()),
         Some(key) if key.state == KeyState::Destroyed => Err(Refusal::KeyNotFound(KeyHandle::Id(id)).into()),
-        Some(key) => Ok(NewKey::Made(KeyView::from(&*key))),
+        Some(key) => Ok(NewKey::Made(Box::new(KeyView::from(&*key)))),
     }
 }
 
-/// A new key.
+/// An id that nothing has.
+pub(super) fn fresh_id<F: Basis>(at: &mut Access<'_, F>, ids: &dyn NewIds, class: Class) -> Result<KeyId, F::Error> {
+    // Fresh ones nearly never meet: 42 random bits in one millisecond.
+    loop {
+        let id = ids.fresh(class, at.time().stamp_ms());
+        if at.get::<KeyRecord>(id)?.is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+/// A new object, of that kind and for that.
 pub(super) fn fresh(
     id: KeyId,
     namespace: Namespace,
-    kind: NewKind,
+    (spec, usage): (KeySpec, Usages),
     birth: [u8; 16],
     description: Description,
     time: Time,
@@ -191,11 +219,13 @@ pub(super) fn fresh(
         id,
         namespace,
         state: KeyState::Enabled,
-        spec: kind.spec,
-        usage: kind.purpose.usages(),
+        spec,
+        usage,
         birth,
         current: KeyVersion::FIRST,
+        newest: KeyVersion::FIRST,
         protect_floor: KeyVersion::FIRST,
+        process_floor: KeyVersion::FIRST,
         destroyed_through: 0,
         created_ms,
         updated_ms: created_ms,
@@ -207,6 +237,11 @@ pub(super) fn fresh(
         purge_protected: false,
         imported: None,
         exportable: Exportable::No,
+        archived: false,
+        name: None,
+        tracked: true,
+        backed_up_ms: 0,
+        born_as: None,
     }
 }
 

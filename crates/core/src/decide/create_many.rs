@@ -75,9 +75,16 @@ impl Decide for CreatePart {
         let (mut keys, mut writes) = (Vec::new(), Vec::new());
         for n in self.keys.clone() {
             keys.push(match new_key(at, ids, self.token, n, self.birth)? {
-                NewKey::Made(earlier) => earlier,
+                NewKey::Made(earlier) => *earlier,
                 NewKey::Free(id) => {
-                    let key = fresh(id, namespace, self.kind, self.birth, self.description.clone(), at.time());
+                    let key = fresh(
+                        id,
+                        namespace,
+                        (self.kind.spec(), self.kind.usage()),
+                        self.birth,
+                        self.description.clone(),
+                        at.time(),
+                    );
                     writes.extend(creation(&key, self.kind, None, writes.len() / 2));
                     KeyView::from(&key)
                 }

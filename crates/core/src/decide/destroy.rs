@@ -1,23 +1,26 @@
-//! One step of destroying a key that is due: some versions go; with the last of them the key and its aliases.
+//! One step of destroying a key that is due: its names go with the first, some versions with each; after the last of them what nodes
+//! have written of its uses, and the key.
 //!
 //! The duty repeats the step until it answers [`Progress::Done`]. Each step stands for itself and notes how far it
 //! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
 //! marks the key destroyed: from then on it can't be cancelled, used, rotated or found. Of a key that was made within the last
 //! two hours an empty record stays until they are over, so that a late retry of its creation does not make it again.
 
-use std::collections::BTreeSet;
-
+use super::names::freed;
 use super::{Change, Refusal, Write};
 use crate::facts::Facts;
-use crate::id::{KeyId, KeyVersion};
+use crate::id::{KeyId, KeyVersion, NodeId};
 use crate::lifecycle::KeyState;
-use crate::record::{AliasRecord, Due, DueRecord, KeyRecord, RecordName};
+use crate::record::{Due, DueRecord, KeyRecord, RecordName};
 use crate::request::{Description, Tags, Token};
 use crate::seeded::{self, Bug};
 use crate::time::DutyTime;
 
-/// Versions destroyed by one step; with 64 aliases it stays below the batch's 128 operations.
-pub const VERSIONS_PER_STEP: u32 = 32;
+/// Versions destroyed by one step: two records each, and with all names it stays below the batch's 128 operations.
+pub const VERSIONS_PER_STEP: u32 = 28;
+
+/// Records of uses removed by one step.
+const NODES_PER_STEP: usize = 32;
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,11 +31,18 @@ pub enum Progress {
     Done,
 }
 
-/// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it.
+/// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it. `nodes`
+/// are those that have written of its uses, on the same view.
 ///
 /// # Errors
 /// [`Refusal::NotDue`] while duty time has not come to it.
-pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) -> Result<Change<Progress>, F::Error> {
+pub fn decide<F: Facts>(
+    facts: &mut F,
+    hour: u32,
+    key: KeyId,
+    nodes: &[NodeId],
+    time: DutyTime,
+) -> Result<Change<Progress>, F::Error> {
     let due_name = (hour, Due::Deletion(key));
     let Some(due) = facts.get::<DueRecord>(due_name)? else {
         return Ok(Change::none(Progress::Done));
@@ -51,28 +61,37 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
         // Cancelled, or scheduled anew for another hour: this due record means nothing.
         _ => return Ok(Change { writes: forget_due, answer: Progress::Done }),
     }
+    let was_marked = record.state == KeyState::Destroyed;
     let mut record = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&record) };
 
-    let mut writes = Vec::new();
-    let last = record.current.get();
+    let mut writes = freed(&mut record, |name| facts.get(name))?;
+    let last = record.newest.get();
     let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
     for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
         let name = RecordName::KeyVersion((key, version));
-        if facts.read(&name)?.is_some() {
-            writes.push(Write::Delete(name));
+        for name in [name, RecordName::Allowance((key, version))] {
+            if facts.read(&name)?.is_some() {
+                writes.push(Write::Delete(name));
+            }
         }
     }
     record.destroyed_through = until;
-    if until < last {
+    // Once it is marked no node writes of its uses any more: those on a view past the mark are all.
+    if until < last || !was_marked {
+        writes.push(Write::Update(record.into()));
+        return Ok(Change { writes, answer: Progress::More });
+    }
+    if !nodes.is_empty() {
+        for node in nodes.iter().take(NODES_PER_STEP) {
+            let name = RecordName::Use((key, *node));
+            if facts.read(&name)?.is_some() {
+                writes.push(Write::Delete(name));
+            }
+        }
         writes.push(Write::Update(record.into()));
         return Ok(Change { writes, answer: Progress::More });
     }
 
-    for alias in &record.aliases {
-        if facts.get::<AliasRecord>(alias.clone())?.is_some_and(|alias| alias.key == key) {
-            writes.push(Write::Delete(RecordName::Alias(alias.clone())));
-        }
-    }
     // While the token that it may have been made with could still come again, its id must not be made anew.
     let forgotten_ms = key.time_ms().saturating_add(Token::KEPT_MS);
     if time.is_due(forgotten_ms) || seeded::is(Bug::ForgetPurged) {
@@ -80,11 +99,10 @@ pub fn decide<F: Facts>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime) ->
         writes.extend(forget_due);
         return Ok(Change { writes, answer: Progress::Done });
     }
-    if record.aliases.is_empty() && writes.is_empty() && DueRecord::hour(forgotten_ms) == hour {
+    if writes.is_empty() && DueRecord::hour(forgotten_ms) == hour {
         return Ok(Change::none(Progress::Done));
     }
-    let nothing_said = (BTreeSet::new(), Tags::default(), Description::default());
-    (record.aliases, record.tags, record.description) = nothing_said;
+    (record.tags, record.description) = (Tags::default(), Description::default());
     writes.push(Write::Update(record.into()));
     let later = DueRecord { what: Due::Deletion(key), at_ms: forgotten_ms };
     if DueRecord::hour(forgotten_ms) != hour {

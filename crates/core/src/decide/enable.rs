@@ -27,7 +27,7 @@ impl Decide for Enable {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Enable, &key, at.time())?;
         let enabled = KeyRecord { state: KeyState::Enabled, ..KeyRecord::clone(&key) };
         Ok(updated(&key, enabled, at.time()))

@@ -1,5 +1,6 @@
 //! Erase imported material whose time is over. Nobody uses it any more by then: a use goes by whichever clock is first.
 
+use super::import::recount;
 use super::{Change, Refusal, Write, touch};
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion};
@@ -38,9 +39,9 @@ pub fn decide<F: Basis>(
         return Err(Refusal::NotDue { key: id, at_ms }.into());
     }
     let (mut key, mut head) = (KeyRecord::clone(&key), KeyVersionRecord::clone(&head));
-    key.imported = key.imported.map(|imported| imported.without(true));
-    touch(&mut key, facts.time());
     head.has_material = false;
+    recount(&mut key, &head, |version| facts.get::<KeyVersionRecord>((id, version)))?;
+    touch(&mut key, facts.time());
     head.life.updated_ms = head.life.updated_ms.max(key.updated_ms);
     Ok(Change { writes: vec![Write::Update(key.into()), Write::Update(head.into()), forget], answer: true })
 }

@@ -4,15 +4,19 @@
 //! The view notes every record that was read, present or absent; those are the batch's expectations, so a decision
 //! stands only if nothing it looked at has moved. A decision reads what it writes. A refusal writes nothing.
 //!
-//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`]) was
+//! What a caller asks for reads through [`Access`], which judges; what the cluster owes ([`destroy`], [`sweep`], [`claim`], [`lease`], [`tally`]) was
 //! judged when it was asked for, and reads plain facts.
 
 pub mod claim;
 pub mod destroy;
+pub mod lease;
 pub mod sweep;
+pub mod tally;
 
 mod alias_create;
 mod alias_delete;
+mod archive;
+mod backup;
 mod cancel_deletion;
 mod create;
 mod create_many;
@@ -22,10 +26,12 @@ mod enable;
 pub mod expire;
 mod export;
 mod import;
+mod names;
 mod purge;
 mod retry;
 pub mod rotate;
 mod schedule_deletion;
+mod secret;
 mod update;
 mod version;
 
@@ -36,18 +42,21 @@ use thiserror::Error;
 
 pub use self::alias_create::CreateAlias;
 pub use self::alias_delete::DeleteAlias;
+pub use self::archive::{Archive, Recover};
+pub use self::backup::{BACKUP_VERSIONS_MAX, MarkBackedUp, Restore, is_whole};
 pub use self::cancel_deletion::CancelDeletion;
 pub use self::create::{Create, NewKind};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
 pub use self::export::{MarkExported, export, may_leave};
-pub use self::import::{DeleteMaterial, ImportMaterial, TokenFor, may_import};
+pub use self::import::{DeleteMaterial, ImportInto, ImportMaterial, TokenFor, may_import};
 pub use self::purge::Purge;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
 pub use self::schedule_deletion::ScheduleDeletion;
-pub use self::update::{Tag, Untag, Update};
+pub use self::secret::{SetSecret, UpdateSecret};
+pub use self::update::{Changes, Tag, Untag, Update};
 pub use self::version::{Activate, DestroyVersion, NewDate, Revocation, Revoke, UpdateVersion};
 
 use crate::access::Access;
@@ -57,18 +66,19 @@ use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
 use crate::lifecycle::{NoWay, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName};
+use crate::name::Class;
+use crate::record::{Exportable, KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
 use crate::request::{
-    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, Part,
+    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, ObjectName, Part,
 };
 use crate::seam::NewIds;
 use crate::time::Time;
-use crate::views::KeyView;
+use crate::views::{KeyView, ShowsKeys};
 
 /// A request to change something. [`decide`] decides it; nobody calls [`Decide::decide`] otherwise.
 pub trait Decide {
     /// What it answers.
-    type Answer;
+    type Answer: ShowsKeys;
 
     /// What the caller has to be allowed.
     fn action(&self) -> Action;
@@ -122,6 +132,17 @@ impl Write {
             Self::Delete(name) => name.clone(),
         }
     }
+    /// The version of a key that it writes, if it writes one.
+    fn version(&self) -> Option<&KeyVersionRecord> {
+        match self {
+            Self::Create(record)
+            | Self::CreateWith(record, _)
+            | Self::Update(record)
+            | Self::UpdateKeeping(record)
+            | Self::UpdateWith(record, _) => KeyVersionRecord::of(record),
+            Self::Delete(_) => None,
+        }
+    }
     /// Whether it writes what was not there.
     pub fn creates(&self) -> bool {
         matches!(self, Self::Create(_) | Self::CreateWith(..))
@@ -151,7 +172,7 @@ pub enum Refusal {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// No such key, or no such alias to find it by.
-    #[error("there is no {0} here")]
+    #[error("there is no {0} here: it was never made, or is gone")]
     KeyNotFound(KeyHandle),
     /// No such alias.
     #[error("there is no alias {0} here")]
@@ -164,9 +185,41 @@ pub enum Refusal {
         /// What it stands for.
         key: KeyId,
     },
+    /// A key is called so already.
+    #[error("the key name {name} is taken: key {key} has it until it is destroyed; choose another name")]
+    NameTaken {
+        /// The name.
+        name: ObjectName,
+        /// Whose it is.
+        key: KeyId,
+    },
     /// The key is disabled.
     #[error("key {0} is disabled; enable it first")]
     Disabled(KeyId),
+    /// The key is archived.
+    #[error("key {0} is archived; recover it first")]
+    Archived(KeyId),
+    /// It is of another class than the verb is for.
+    #[error(
+        "{id} is a {}, not a {}; give a {}, or use the commands for {}s",
+        is.as_str(), wanted.as_str(), wanted.as_str(), is.as_str()
+    )]
+    WrongKind {
+        /// The object.
+        id: KeyId,
+        /// What it is.
+        is: Class,
+        /// What the verb is for.
+        wanted: Class,
+    },
+    /// Why something can't be done with a secret, in the words that secrets have.
+    #[error("{}", secret::words(name, why))]
+    OfSecret {
+        /// The secret, as it was called.
+        name: ObjectName,
+        /// Why.
+        why: Box<Refusal>,
+    },
     /// The key waits for its destruction.
     #[error("key {key} is to be destroyed on {}; cancel its deletion first", crate::time::utc(*at_ms))]
     PendingDeletion {
@@ -228,9 +281,9 @@ pub enum Refusal {
     /// The version is disabled.
     #[error("version {1} of key {0} is disabled; enable it first")]
     VersionDisabled(KeyId, KeyVersion),
-    /// The version is in a state in which that can't be done.
-    #[error("version {1} of key {0} is {state}{then}", state = .2.as_str(), then = then(*.2))]
-    VersionState(KeyId, KeyVersion, VersionState),
+    /// The version is in a state in which verbs of that row can't be done.
+    #[error("version {1} of key {0} is {state}{then}", state = .3.as_str(), then = then(*.2, *.3))]
+    VersionState(KeyId, KeyVersion, Row, VersionState),
     /// The version is not for that yet.
     #[error("version {version} of key {key} is not for that before {}", crate::time::utc(*at_ms))]
     NotYet {
@@ -240,6 +293,27 @@ pub enum Refusal {
         version: KeyVersion,
         /// From when it is, ms since 1970.
         at_ms: u64,
+    },
+    /// The version is below the key's floor: it processes nothing any more.
+    #[error(
+        "version {version} of key {key} processes nothing any more: only versions from {floor} on do; what it protected is opened \
+         again once that floor is lowered"
+    )]
+    Retired {
+        /// The key.
+        key: KeyId,
+        /// The version.
+        version: KeyVersion,
+        /// The first version that still does.
+        floor: KeyVersion,
+    },
+    /// Whether material may leave is only ever narrowed.
+    #[error("key {key} was made with \"exportable\" {is}; that can be lowered, never raised", is = is.as_str())]
+    ExportableRaised {
+        /// The key.
+        key: KeyId,
+        /// What it is.
+        is: Exportable,
     },
     /// The version is not for that any more.
     #[error("version {version} of key {key} has not been for that since {}; rotate the key", crate::time::utc(*at_ms))]
@@ -251,6 +325,12 @@ pub enum Refusal {
         /// Since when not, ms since 1970.
         at_ms: u64,
     },
+    /// The version has no more uses.
+    #[error(
+        "version {1} of key {0} has encrypted by aes-gcm as often as one version may, 2^32 times: more would risk that an IV comes \
+         twice, which gives plaintexts away; rotate the key, and encrypt with its new version"
+    )]
+    Exhausted(KeyId, KeyVersion),
     /// The key's material was not imported, was deleted, or its time is over.
     #[error("key {0} has no material; import it first")]
     MaterialMissing(KeyId),
@@ -265,9 +345,35 @@ pub enum Refusal {
         "the material of key {0} was made here; only a key that was created with the origin \"external\" takes yours"
     )]
     NotExternal(KeyId),
-    /// Imported material is not rotated.
-    #[error("key {0} has imported material, which is not rotated; create another key, and import into that")]
+    /// Imported material is not rotated unasked.
+    #[error(
+        "key {0} has imported material: it is rotated when you ask for it, to a version that you have imported before"
+    )]
     NotRotated(KeyId),
+    /// There is no imported version to rotate to.
+    #[error(
+        "key {0} has imported material, and no version that waits for a rotation; import one as a new version first"
+    )]
+    NothingToRotateTo(KeyId),
+    /// The version waits for a rotation.
+    #[error("version {1} of key {0} waits for a rotation; rotate the key, which makes it the current one")]
+    PendingRotation(KeyId, KeyVersion),
+    /// The key has too many versions for a backup.
+    #[error("key {0} has {1} versions; a backup holds {BACKUP_VERSIONS_MAX} at most; make a new key, and protect anew")]
+    BackupVersions(KeyId, KeyVersion),
+    /// What the key made names its id, and that is taken.
+    #[error(
+        "key {0} is here, or is being destroyed; what it made names its id, so that it is restored only where that is free"
+    )]
+    RestoreTaken(KeyId),
+    /// The backup is of another cluster.
+    #[error("the backup comes from another quorate (its lineage differs); restore it where it was made")]
+    BackupForeign,
+    /// The backup does not open.
+    #[error(
+        "the backup does not open: give it whole and unchanged; or the key that backups are made with was rolled since"
+    )]
+    BackupNotOpened,
     /// The import token is too old.
     #[error("the import token expired on {}; get new parameters, and wrap the key anew", crate::time::utc(*at_ms))]
     TokenExpired {
@@ -336,8 +442,11 @@ impl Refusal {
     /// The part of the request that it is about, where it is about one.
     pub fn part(&self) -> Option<Part> {
         match self {
+            Self::OfSecret { why, .. } => why.part().map(|part| if part == Part::Key { Part::Name } else { part }),
+            Self::WrongKind { .. } => Some(Part::Key),
             Self::KeyNotFound(_)
             | Self::Disabled(_)
+            | Self::Archived(_)
             | Self::PendingDeletion { .. }
             | Self::NotPendingDeletion(_)
             | Self::NotDue { .. }
@@ -348,21 +457,29 @@ impl Refusal {
             | Self::MaterialMissing(_)
             | Self::NotExternal(_)
             | Self::NotRotated(_)
+            | Self::NothingToRotateTo(_)
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
+            Self::NameTaken { .. } => Some(Part::Name),
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
+            Self::ExportableRaised { .. } => Some(Part::Exportable),
             Self::WrongMaterial(..) => Some(Part::Material),
+            Self::BackupVersions(..) | Self::RestoreTaken(_) => Some(Part::Key),
+            Self::BackupForeign | Self::BackupNotOpened => Some(Part::Backup),
             Self::TokenExpired { .. } | Self::TokenForeign(_) => Some(Part::ImportToken),
             Self::BriefWindow => Some(Part::Window),
             Self::UnknownKey(_) | Self::UnknownVersion(..) => Some(Part::Ciphertext),
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
             Self::WrongAlgorithm { .. } => Some(Part::Algorithm),
             Self::NoVersion(..)
+            | Self::Exhausted(..)
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
             | Self::NotYet { .. }
+            | Self::Retired { .. }
+            | Self::PendingRotation(..)
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
             Self::Denied(_) => None,
@@ -382,16 +499,29 @@ fn words(words: impl Iterator<Item = &'static str>) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// What to do about a version in that state; empty, or beginning with "; ".
-fn then(state: VersionState) -> &'static str {
-    match state {
-        VersionState::PreActive => "; activate it first",
-        VersionState::Active => "; what is to be destroyed has to be deactivated first",
-        VersionState::Deactivated => ": it only processes what it protected; use another version, or rotate the key",
-        VersionState::Compromised => {
+/// What to do about a version in that state with which verbs of that row don't go, in words that follow the state's.
+fn then(row: Row, state: VersionState) -> &'static str {
+    use VersionState::{Active, Compromised, Deactivated, Destroyed, DestroyedCompromised, PreActive};
+    match (row, state) {
+        (Row::Activate, Active) => " already; there is nothing to activate",
+        (Row::Activate, Deactivated | Compromised) => ", and does not become active again; rotate the key",
+        (Row::DestroyVersion, Active) => "; only what is out of use is destroyed, so it has to be deactivated first",
+        (Row::DestroyVersion | Row::DeleteMaterial, Destroyed | DestroyedCompromised) => " already",
+        (Row::Import, Compromised) => ", and takes no material any more; create another key",
+        (Row::Update, _) => ": the date from which it is active has passed, and is not moved any more",
+        (_, PreActive) => "; activate it first",
+        (_, Active) => "",
+        (_, Deactivated) => ": it only processes what it protected; use another version, or rotate the key",
+        (_, Compromised) => {
             ": only who manages keys still processes with it; rotate the key, and protect anew what it protected"
         }
-        VersionState::Destroyed | VersionState::DestroyedCompromised => "",
+        (Row::Process, Destroyed | DestroyedCompromised) => {
+            ": its material is gone for ever, and what it alone could open or verify with it; look whether another version did it"
+        }
+        (Row::Rotate, Destroyed | DestroyedCompromised) => {
+            ": a key whose current version is gone has no next one; create another key"
+        }
+        (_, Destroyed | DestroyedCompromised) => ": its material is gone for ever; use another version, or another key",
     }
 }
 
@@ -399,11 +529,12 @@ fn then(state: VersionState) -> &'static str {
 pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
     match why {
         NoWay::Disabled => Refusal::Disabled(key),
+        NoWay::Archived => Refusal::Archived(key),
         NoWay::PendingDeletion { at_ms } => Refusal::PendingDeletion { key, at_ms },
         NoWay::MaterialMissing => Refusal::MaterialMissing(key),
         NoWay::Destroyed => Refusal::KeyNotFound(KeyHandle::Id(key)),
         NoWay::VersionDisabled => Refusal::VersionDisabled(key, version),
-        NoWay::Version(state) => Refusal::VersionState(key, version, state),
+        NoWay::Version(row, state) => Refusal::VersionState(key, version, row, state),
         NoWay::NotYet { at_ms } => Refusal::NotYet { key, version, at_ms },
         NoWay::Ended { at_ms } => Refusal::Ended { key, version, at_ms },
     }
@@ -411,7 +542,7 @@ pub fn refusal(key: KeyId, version: KeyVersion, why: NoWay) -> Refusal {
 
 /// Whether verbs of that row go while the key is as it is.
 fn goes(row: Row, key: &KeyRecord, now: Time) -> Result<(), Refusal> {
-    row.goes(key.state, key.lacks_material(now)).map_err(|why| refusal(key.id, key.current, why))
+    row.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))
 }
 
 /// A version of a key to be changed, if verbs of that row go with it; with none named, the current one.

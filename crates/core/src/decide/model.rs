@@ -12,18 +12,21 @@ use crate::facts::Facts;
 use crate::id::{KeyVersion, NodeId};
 use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
+use crate::name::{Class, FoldedName, Named};
 use crate::principal::{Principal, Role};
-use crate::record::{AliasRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord};
+use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord, Tally};
 use crate::record_key::RecordKey;
-use crate::request::{DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, RotationPeriod, Tags, Token};
+use crate::request::{
+    DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, ObjectName, RotationPeriod, Tags, Token,
+};
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
 
 /// Records at one index, as bodies: what is written is read back through the codec each time.
 #[derive(Clone, Default)]
-struct Store(BTreeMap<RecordName, Vec<u8>>);
+pub(super) struct Store(pub(super) BTreeMap<RecordName, Vec<u8>>);
 
-struct StoreFacts<'a> {
+pub(super) struct StoreFacts<'a> {
     store: &'a Store,
     time: Time,
     read: BTreeSet<RecordName>,
@@ -48,7 +51,7 @@ impl Basis for StoreFacts<'_> {
 
 impl Store {
     /// Decides and applies what a caller asks for; checks that everything it writes was granted.
-    fn commit<D: Decide>(
+    pub(super) fn commit<D: Decide>(
         &mut self,
         caller: &Caller,
         ids: &dyn NewIds,
@@ -64,7 +67,10 @@ impl Store {
     }
 
     /// Decides and applies what the cluster owes, which has a time of its own.
-    fn run<A>(&mut self, decide: impl FnOnce(&mut StoreFacts<'_>) -> Result<Change<A>, Refusal>) -> Result<A, Refusal> {
+    pub(super) fn run<A>(
+        &mut self,
+        decide: impl FnOnce(&mut StoreFacts<'_>) -> Result<Change<A>, Refusal>,
+    ) -> Result<A, Refusal> {
         self.run_at(Time { cluster_ms: 0, local_ms: 0 }, decide)
     }
 
@@ -107,7 +113,15 @@ impl Store {
         Ok(change.answer)
     }
 
-    fn has(&self, name: &RecordName) -> bool {
+    /// The nodes that have written of a key's uses.
+    pub(super) fn nodes(&self, key: KeyId) -> Vec<NodeId> {
+        let of = |name: &RecordName| {
+            if let RecordName::Use((of, node)) = name { (*of == key).then_some(*node) } else { None }
+        };
+        self.0.keys().filter_map(of).collect()
+    }
+
+    pub(super) fn has(&self, name: &RecordName) -> bool {
         self.0.contains_key(name)
     }
 
@@ -121,10 +135,16 @@ impl Store {
         }
         for (name, body) in &self.0 {
             match Record::decode(name, body).unwrap() {
-                Record::Alias(alias) => assert!(keys[&alias.key].aliases.contains(&alias.name), "a stray alias"),
+                Record::Name(named) => {
+                    assert!(keys[&named.key].names().any(|name| name == named.named.folded()), "a stray name");
+                }
                 Record::KeyVersion(v) => {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
+                }
+                Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
+                Record::Allowance(of) => {
+                    assert!(self.has(&RecordName::KeyVersion((of.key, of.version))), "a stray allowance")
                 }
                 Record::Due(DueRecord { what: Due::Rotation(_) | Due::Material(..), .. }) => {}
                 Record::Due(DueRecord { what: Due::Deletion(key), at_ms: due_ms }) => match keys[&key].state {
@@ -136,9 +156,9 @@ impl Store {
             }
         }
         for key in keys.values() {
-            for alias in &key.aliases {
-                let may_go = key.state == KeyState::Destroyed;
-                assert!(may_go || self.has(&RecordName::Alias(alias.clone())), "{alias} is missing");
+            for name in key.names() {
+                assert!(key.state != KeyState::Destroyed, "{name:?} is not free");
+                assert!(self.has(&RecordName::Name(name.clone())), "{name:?} is missing");
             }
             for n in key.destroyed_through + 1..=key.current.get() {
                 assert!(
@@ -159,10 +179,10 @@ impl Store {
 
 /// Counts up: no two ids are equal, and a run can be repeated.
 #[derive(Default)]
-struct TestIds(Mutex<u64>);
+pub(super) struct TestIds(Mutex<u64>);
 
 impl NewIds for TestIds {
-    fn fresh(&self, time_ms: u64) -> KeyId {
+    fn fresh(&self, _: Class, time_ms: u64) -> KeyId {
         let mut counter = self.0.lock().unwrap();
         *counter += 1;
         KeyId::new(time_ms, *counter, [1; 4])
@@ -177,17 +197,21 @@ fn as_role(role: Role) -> Caller {
     let principal = Principal::certificate(role, "root".parse().unwrap());
     Caller { principal, source: None, door: Door::Native }
 }
-fn admin() -> Caller {
+pub(super) fn admin() -> Caller {
     as_role(Role::Admin)
 }
 fn alias(n: u8) -> AliasName {
     format!("alias-{n}").parse().unwrap()
 }
+/// Two ways to write each name.
+fn name(n: u8) -> ObjectName {
+    format!("{}-{}", if n.is_multiple_of(2) { "name" } else { "Name" }, n / 2).parse().unwrap()
+}
 
 /// A request; keys and aliases by small numbers, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {
-    Create { alias: Option<u8>, token: Option<u8>, pre_active: bool },
+    Create { alias: Option<u8>, name: Option<u8>, token: Option<u8>, pre_active: bool },
     CreateMany { count: u32, parts: u32, token: Option<u8> },
     Enable(Handle),
     Disable(Handle),
@@ -203,6 +227,7 @@ enum Step {
     Activate { key: Handle, version: u32 },
     Revoke { key: Handle, version: u32, compromised: bool },
     DestroyVersion { key: Handle, version: u32 },
+    SetSecret { name: u8, token: Option<u8> },
     Minutes(u64),
     Duty,
     Sweep,
@@ -211,33 +236,42 @@ enum Step {
 enum Handle {
     Nth(prop::sample::Index),
     Alias(u8),
+    Name(u8),
+    Secret(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let handle =
-        || prop_oneof![3 => any::<prop::sample::Index>().prop_map(Handle::Nth), 1 => (0..4u8).prop_map(Handle::Alias)];
+    let handle = || {
+        prop_oneof![
+            6 => any::<prop::sample::Index>().prop_map(Handle::Nth),
+            2 => (0..4u8).prop_map(Handle::Alias),
+            1 => (0..6u8).prop_map(Handle::Name),
+        ]
+    };
+    let object = || prop_oneof![3 => handle(), 1 => (0..4u8).prop_map(Handle::Secret)];
     let token = || proptest::option::weighted(0.4, 0..3u8);
     prop_oneof![
-        3 => (proptest::option::of(0..4u8), token(), prop::bool::weighted(0.2))
-            .prop_map(|(alias, token, pre_active)| Step::Create { alias, token, pre_active }),
+        3 => (proptest::option::of(0..4u8), proptest::option::weighted(0.3, 0..6u8), token(), prop::bool::weighted(0.2))
+            .prop_map(|(alias, name, token, pre_active)| Step::Create { alias, name, token, pre_active }),
         1 => (prop_oneof![1..4u32, 60..70u32], 0..3u32, token())
             .prop_map(|(count, parts, token)| Step::CreateMany { count, parts, token }),
-        1 => handle().prop_map(Step::Enable),
-        2 => handle().prop_map(Step::Disable),
+        4 => (0..4u8, token()).prop_map(|(name, token)| Step::SetSecret { name, token }),
+        1 => object().prop_map(Step::Enable),
+        2 => object().prop_map(Step::Disable),
         4 => (handle(), token()).prop_map(|(key, token)| Step::Rotate { key, token }),
-        2 => (handle(), DELETION_DAYS_MIN..=30).prop_map(|(key, days)| Step::Schedule { key, days }),
-        1 => handle().prop_map(Step::Cancel),
+        2 => (object(), DELETION_DAYS_MIN..=30).prop_map(|(key, days)| Step::Schedule { key, days }),
+        1 => object().prop_map(Step::Cancel),
         3 => (0..4u8, handle()).prop_map(|(alias, key)| Step::AddAlias { alias, key }),
         1 => (0..4u8).prop_map(Step::RemoveAlias),
         2 => prop_oneof![0..50u64, (0..9u64).prop_map(|days| days * 24 * 60)].prop_map(Step::Minutes),
         1 => (handle(), 0..20u32).prop_map(|(key, days)| Step::SetRotation { key, days }),
-        1 => handle().prop_map(Step::Purge),
-        2 => (handle(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
-        1 => (handle(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
-        2 => (handle(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
-        3 => (handle(), 0..4u32, any::<bool>())
+        1 => object().prop_map(Step::Purge),
+        2 => (object(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
+        1 => (object(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
+        2 => (object(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
+        3 => (object(), 0..4u32, any::<bool>())
             .prop_map(|(key, version, compromised)| Step::Revoke { key, version, compromised }),
-        2 => (handle(), 1..4u32).prop_map(|(key, version)| Step::DestroyVersion { key, version }),
+        2 => (object(), 1..4u32).prop_map(|(key, version)| Step::DestroyVersion { key, version }),
         2 => Just(Step::Duty),
         1 => Just(Step::Sweep),
     ]
@@ -246,6 +280,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The rules in their plainest form.
 #[derive(Clone, Debug, PartialEq)]
 struct Plain {
+    class: Class,
     state: KeyState,
     version: u32,
     /// Of each version, from the first: whether it was activated, deactivated, compromised, destroyed.
@@ -262,22 +297,29 @@ struct Marks {
     destroyed: bool,
 }
 impl Plain {
-    fn new(active: bool) -> Self {
+    fn new(class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
-        Self { state: KeyState::Enabled, version: 1, versions: vec![first], tags: BTreeMap::new(), rotation: None }
+        Self {
+            class,
+            state: KeyState::Enabled,
+            version: 1,
+            versions: vec![first],
+            tags: BTreeMap::new(),
+            rotation: None,
+        }
     }
-    fn rotate(&mut self) {
+    fn add_version(&mut self) {
         self.version += 1;
         self.versions.push(Marks { active: true, ..Marks::default() });
     }
-    /// The state of a version, in the plainest words; all before the current one have retired.
+    /// The state of a version, in the plainest words; all of a key before the current one have retired.
     fn of(&self, version: u32) -> VersionState {
         let marks = self.versions[version as usize - 1];
         match (marks.destroyed, marks.compromised) {
             (true, true) => VersionState::DestroyedCompromised,
             (true, false) => VersionState::Destroyed,
             (false, true) => VersionState::Compromised,
-            _ if marks.revoked || version < self.version => VersionState::Deactivated,
+            _ if marks.revoked || self.class == Class::Key && version < self.version => VersionState::Deactivated,
             _ if !marks.active => VersionState::PreActive,
             _ => VersionState::Active,
         }
@@ -285,13 +327,13 @@ impl Plain {
 }
 #[derive(Default)]
 struct Model {
-    /// Keys that are being destroyed before their day: nobody finds them, and their aliases are theirs until they are gone.
+    /// Keys that are being destroyed before their day: nobody finds them.
     purged: BTreeSet<KeyId>,
     keys: BTreeMap<KeyId, Plain>,
     order: Vec<KeyId>,
-    aliases: BTreeMap<AliasName, KeyId>,
-    /// Token → which key was rotated.
-    rotations: BTreeMap<Token, (KeyHandle, KeyId)>,
+    names: BTreeMap<FoldedName, KeyId>,
+    /// Token → what was asked, and which key was rotated, or secret set.
+    filed: BTreeMap<Token, (Vec<u8>, KeyId)>,
     /// Token → what was asked, which keys it made.
     creations: BTreeMap<Token, (String, Vec<KeyId>)>,
 }
@@ -302,15 +344,21 @@ impl Model {
             Handle::Nth(i) if self.order.is_empty() => KeyHandle::Id(KeyId([i.index(255) as u8; 16])),
             Handle::Nth(i) => KeyHandle::Id(self.order[i.index(self.order.len())]),
             Handle::Alias(n) => KeyHandle::Alias(alias(*n)),
+            Handle::Name(n) => KeyHandle::Key(name(*n)),
+            Handle::Secret(n) => KeyHandle::Secret(name(*n)),
         }
     }
     fn find(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         let id = match handle {
             KeyHandle::Id(id) => Some(id),
-            KeyHandle::Alias(name) => self.aliases.get(name),
+            KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(name)),
+            KeyHandle::Key(name) => self.names.get(&FoldedName::object(Class::Key, name)),
+            KeyHandle::Secret(name) => self.names.get(&FoldedName::object(Class::Secret, name)),
         };
         let found = id.and_then(|id| self.keys.get(id).map(|key| (*id, key.clone())));
-        found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))
+        let (id, plain) = found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))?;
+        let (is, wanted) = (plain.class, handle.class());
+        if is == wanted { Ok((id, plain)) } else { Err(Refusal::WrongKind { id, is, wanted }) }
     }
     fn not_pending(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         match self.find(handle)? {
@@ -346,22 +394,32 @@ fn play(steps: Vec<Step>) {
                 now += minutes * 60_000;
                 None
             }
-            Step::Create { alias: n, token: t, pre_active } => {
-                let (name, token) = (n.map(alias), token(t, now));
+            Step::Create { alias: n, name: own, token: t, pre_active } => {
+                let (alias, own_name, token) = (n.map(alias), own.map(name), token(t, now));
                 let request = Create {
                     kind: aes(),
-                    alias: name.clone(),
+                    alias: alias.clone(),
+                    name: own_name.clone(),
                     description: Description::default(),
                     tags: Tags::default(),
                     activation: pre_active.then_some(0),
                     purge_protected: false,
                     external: false,
                     exportable: Default::default(),
+                    tracked: true,
                     token,
                 };
                 let answer = store.commit(&by, &ids, time, &request);
-                let asked = format!("create {n:?} {pre_active}");
-                let taken = name.as_ref().and_then(|name| model.aliases.get(name).map(|key| (name.clone(), *key)));
+                let asked = format!("create {n:?} {own:?} {pre_active}");
+                let taken = alias.iter().find_map(|name| {
+                    let key = *model.names.get(&FoldedName::alias(name))?;
+                    Some(Refusal::AliasTaken { name: name.clone(), key })
+                });
+                let own_taken = own_name.iter().find_map(|name| {
+                    let key = *model.names.get(&FoldedName::object(Class::Key, name))?;
+                    Some(Refusal::NameTaken { name: name.clone(), key })
+                });
+                let taken = taken.or(own_taken);
                 match (token.and_then(|token| model.creations.get(&token)), taken) {
                     (Some((before, keys)), _) if *before == asked && model.purged.contains(&keys[0]) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(keys[0])))))
@@ -377,18 +435,16 @@ fn play(steps: Vec<Step>) {
                         Some(Ok(()))
                     }
                     (Some(_), _) => Some(Err(answer.expect_err("another request made that key"))),
-                    (None, Some((name, key))) => {
-                        assert_eq!(answer, Err(Refusal::AliasTaken { name, key }));
-                        Some(Err(answer.unwrap_err()))
-                    }
+                    (None, Some(taken)) => Some(Err(expect(answer.map(drop), taken))),
                     (None, None) => {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
-                        model.keys.insert(key.id, Plain::new(!pre_active));
-                        if let Some(name) = name {
-                            model.aliases.insert(name, key.id);
-                        }
+                        model.keys.insert(key.id, Plain::new(Class::Key, !pre_active));
+                        assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
+                        let named = alias.map(Named::Alias).into_iter();
+                        let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
+                        model.names.extend(named.map(|named| (named.folded(), key.id)));
                         if let Some(token) = token {
                             model.creations.insert(token, (asked, vec![key.id]));
                         }
@@ -423,7 +479,7 @@ fn play(steps: Vec<Step>) {
                         None => {
                             for id in &keys {
                                 model.order.push(*id);
-                                let new = model.keys.insert(*id, Plain::new(true));
+                                let new = model.keys.insert(*id, Plain::new(Class::Key, true));
                                 assert!(new.is_none());
                             }
                             if let Some(token) = token {
@@ -457,11 +513,12 @@ fn play(steps: Vec<Step>) {
                 let (h, token) = (model.handle(&key), token(t, now));
                 let request = Rotate { key: h.clone(), token };
                 let answer = store.commit(&by, &ids, time, &request);
-                match (token.and_then(|token| model.rotations.get(&token)), model.not_pending(&h)) {
-                    (Some((before, id)), _) if *before == h && !model.keys.contains_key(id) => {
+                let asked = [b"rotate", &crate::record::handle_bytes(&h)[..]].concat();
+                match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&h)) {
+                    (Some((before, id)), _) if *before == asked && !model.keys.contains_key(id) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
                     }
-                    (Some((before, id)), _) if *before == h => {
+                    (Some((before, id)), _) if *before == asked => {
                         assert_eq!(answer.map(|key| (key.id, key.current.get())), Ok((*id, model.keys[id].version)));
                         Some(Ok(()))
                     }
@@ -474,16 +531,16 @@ fn play(steps: Vec<Step>) {
                             && Row::Rotate.cell(plain.of(plain.version)) == Cell::No =>
                     {
                         let current = KeyVersion::new(plain.version).unwrap();
-                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        let e = Refusal::VersionState(id, current, Row::Rotate, plain.of(plain.version));
                         assert_eq!(answer.unwrap_err(), e);
                         Some(Err(e))
                     }
                     (None, Ok((id, plain))) if plain.state == KeyState::Enabled => {
                         let key = answer.unwrap();
                         let plain = model.keys.get_mut(&id).unwrap();
-                        plain.rotate();
+                        plain.add_version();
                         assert_eq!(key.current.get(), plain.version);
-                        model.rotations.extend(token.map(|token| (token, (h, id))));
+                        model.filed.extend(token.map(|token| (token, (asked, id))));
                         None
                     }
                     (None, Ok((id, _))) => {
@@ -545,7 +602,7 @@ fn play(steps: Vec<Step>) {
                             && Row::Rotate.cell(plain.of(plain.version)) == Cell::No =>
                     {
                         let current = KeyVersion::new(plain.version).unwrap();
-                        let e = Refusal::VersionState(id, current, plain.of(plain.version));
+                        let e = Refusal::VersionState(id, current, Row::Rotate, plain.of(plain.version));
                         Some(Err(expect(answer.map(drop), e)))
                     }
                     Ok((id, plain)) if plain.state == KeyState::Enabled => {
@@ -572,6 +629,7 @@ fn play(steps: Vec<Step>) {
                         model.keys.remove(&id);
                         model.order.retain(|other| *other != id);
                         model.purged.insert(id);
+                        model.names.retain(|_, key| *key != id);
                         None
                     }
                     Ok((id, _)) => Some(Err(expect(answer.map(drop), Refusal::NotPendingDeletion(id)))),
@@ -640,7 +698,7 @@ fn play(steps: Vec<Step>) {
                         if version.get() > plain.version {
                             Some(Err(expect(answer.map(drop), Refusal::NoVersion(id, version))))
                         } else if row.cell(plain.of(version.get())) == Cell::No {
-                            let e = Refusal::VersionState(id, version, plain.of(version.get()));
+                            let e = Refusal::VersionState(id, version, row, plain.of(version.get()));
                             Some(Err(expect(answer.map(drop), e)))
                         } else {
                             let plain = model.keys.get_mut(&id).unwrap();
@@ -662,7 +720,7 @@ fn play(steps: Vec<Step>) {
             Step::AddAlias { alias: n, key } => {
                 let (h, name) = (model.handle(&key), alias(n));
                 let answer = store.commit(&by, &ids, time, &CreateAlias { name: name.clone(), key: h.clone() });
-                let taken = model.aliases.get(&name).copied();
+                let taken = model.names.get(&FoldedName::alias(&name)).copied();
                 match (model.find(&h), taken) {
                     (Err(e), _) => {
                         assert_eq!(answer.unwrap_err(), e);
@@ -680,7 +738,7 @@ fn play(steps: Vec<Step>) {
                     (Ok(_), None) => match model.not_pending(&h) {
                         Ok((id, _)) => {
                             assert_eq!(answer.unwrap().key, id);
-                            model.aliases.insert(name, id);
+                            model.names.insert(FoldedName::alias(&name), id);
                             None
                         }
                         Err(e) => {
@@ -693,7 +751,7 @@ fn play(steps: Vec<Step>) {
             Step::RemoveAlias(n) => {
                 let name = alias(n);
                 let answer = store.commit(&by, &ids, time, &DeleteAlias { name: name.clone() });
-                if model.aliases.remove(&name).is_some() {
+                if model.names.remove(&FoldedName::alias(&name)).is_some() {
                     answer.unwrap();
                     None
                 } else {
@@ -706,19 +764,61 @@ fn play(steps: Vec<Step>) {
                 let due =
                     |plain: &Plain| matches!(plain.state, KeyState::PendingDeletion { at_ms, .. } if at_ms <= now);
                 model.keys.retain(|_, plain| !due(plain));
-                model.aliases.retain(|_, key| model.keys.contains_key(key));
+                model.names.retain(|_, key| model.keys.contains_key(key));
                 rotate_all_due(&mut store, Time { cluster_ms: now, local_ms: now }, duty(now));
                 for plain in model.keys.values_mut() {
                     let Some((period, next)) = plain.rotation.filter(|(_, next)| *next <= now) else { continue };
                     debug_assert!(next <= now);
                     let goes = plain.state == KeyState::Enabled && plain.of(plain.version) == VersionState::Active;
                     if goes {
-                        plain.rotate();
+                        plain.add_version();
                     }
                     let wait = if goes { period } else { period.min(DAY_MS) };
                     plain.rotation = Some((period, now + wait));
                 }
                 None
+            }
+            Step::SetSecret { name: n, token: t } => {
+                let (secret, token) = (name(n), token(t, now));
+                let request = SetSecret { token, ..plain_secret(secret.clone()) };
+                let answer = store.commit(&by, &ids, time, &request);
+                let folded = FoldedName::object(Class::Secret, &secret);
+                let asked = format!("set {folded:?}").into_bytes();
+                match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&KeyHandle::Secret(secret))) {
+                    (Some((before, _)), _) if *before != asked => {
+                        Some(Err(expect(answer.map(drop), Refusal::TokenReused)))
+                    }
+                    (Some((_, id)), _) if !model.keys.contains_key(id) => {
+                        Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
+                    }
+                    (Some((_, id)), _) => {
+                        let now = answer.map(|secret| (secret.id, secret.current.get()));
+                        assert_eq!(now, Ok((*id, model.keys[id].version)));
+                        Some(Ok(()))
+                    }
+                    (None, Err(e @ Refusal::PendingDeletion { .. })) => Some(Err(expect(answer.map(drop), e))),
+                    (None, Ok((id, Plain { state: KeyState::Disabled, .. }))) => {
+                        Some(Err(expect(answer.map(drop), Refusal::Disabled(id))))
+                    }
+                    (None, found) => {
+                        let secret = answer.expect("nothing speaks against it");
+                        match found {
+                            Ok((id, _)) => {
+                                assert_eq!(secret.id, id);
+                                model.keys.get_mut(&id).unwrap().add_version();
+                            }
+                            Err(_) => {
+                                assert!(!model.order.contains(&secret.id));
+                                model.order.push(secret.id);
+                                model.keys.insert(secret.id, Plain::new(Class::Secret, true));
+                                model.names.insert(folded, secret.id);
+                            }
+                        }
+                        assert_eq!(secret.current.get(), model.keys[&secret.id].version);
+                        model.filed.extend(token.map(|token| (token, (asked, secret.id))));
+                        None
+                    }
+                }
             }
             Step::Sweep => {
                 let token = |name: &RecordName| {
@@ -728,9 +828,9 @@ fn play(steps: Vec<Step>) {
                 for tokens in tokens.chunks(sweep::RECORDS_MAX) {
                     store.run(|view| sweep::decide(view, tokens, duty(now))).unwrap();
                 }
-                model.rotations.retain(|token, _| token.time_ms() + Token::KEPT_MS > now);
+                model.filed.retain(|token, _| token.time_ms() + Token::KEPT_MS > now);
                 let kept = store.0.keys().filter(|name| matches!(name, RecordName::Idempotency(_))).count();
-                assert_eq!(kept, model.rotations.len());
+                assert_eq!(kept, model.filed.len());
                 None
             }
         };
@@ -743,7 +843,7 @@ fn play(steps: Vec<Step>) {
 }
 
 /// All three clocks agree.
-fn duty(now: u64) -> DutyTime {
+pub(super) fn duty(now: u64) -> DutyTime {
     DutyTime::new(now, now, now)
 }
 
@@ -753,7 +853,8 @@ fn destroy_all_due(store: &mut Store, time: DutyTime) {
     for name in dues {
         let RecordName::Due((hour, Due::Deletion(key))) = name else { continue };
         loop {
-            match store.run(|view| destroy::decide(view, hour, key, time)) {
+            let nodes = store.nodes(key);
+            match store.run(|view| destroy::decide(view, hour, key, &nodes, time)) {
                 Ok(destroy::Progress::More) => store.check(),
                 Ok(destroy::Progress::Done) => break,
                 Err(Refusal::NotDue { at_ms, .. }) => {
@@ -780,7 +881,7 @@ fn rotate_all_due(store: &mut Store, now: Time, time: DutyTime) {
 
 fn compare(store: &Store, model: &Model) {
     let mut keys = BTreeMap::new();
-    let mut aliases = BTreeMap::new();
+    let mut names = BTreeMap::new();
     for (name, body) in &store.0 {
         match Record::decode(name, body).unwrap() {
             // Of a key that is purged nobody sees anything.
@@ -803,6 +904,7 @@ fn compare(store: &Store, model: &Model) {
                     }
                 });
                 let plain = Plain {
+                    class: key.class(),
                     state: key.state,
                     version: key.current.get(),
                     versions: versions.collect(),
@@ -811,13 +913,13 @@ fn compare(store: &Store, model: &Model) {
                 };
                 keys.insert(key.id, plain);
             }
-            Record::Alias(alias) => {
-                aliases.insert(alias.name, alias.key);
+            Record::Name(named) => {
+                names.insert(named.named.folded(), named.key);
             }
             _ => {}
         }
     }
-    assert_eq!((&keys, &aliases), (&model.keys, &model.aliases));
+    assert_eq!((&keys, &names), (&model.keys, &model.names));
 }
 
 proptest! {
@@ -835,16 +937,31 @@ fn plain_create(token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: None,
+        name: None,
         description: Description::default(),
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
         external: false,
         exportable: Default::default(),
+        tracked: true,
         token,
     }
 }
-fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
+fn plain_secret(name: ObjectName) -> SetSecret {
+    SetSecret {
+        name,
+        content_type: Default::default(),
+        not_before_ms: 0,
+        expires_ms: 0,
+        enabled: true,
+        tags: Tags::default(),
+        purge_protected: false,
+        value_tag: [0; 32],
+        token: None,
+    }
+}
+pub(super) fn new_key(store: &mut Store, time: Time, ids: &dyn NewIds) -> KeyId {
     let request = plain_create(None);
     store.commit(&admin(), ids, time, &request).unwrap().id
 }
@@ -862,9 +979,15 @@ fn destruction_resumes_wherever_it_stopped() {
     }
     let one_more = store.commit(&by, &ids, start, &CreateAlias { name: alias(64), key: handle.clone() });
     assert_eq!(one_more, Err(Refusal::AliasesMax(id)));
-    for _ in 1..100 {
+    for _ in 1..84 {
         let request = Rotate { key: handle.clone(), token: None };
         store.commit(&by, &ids, start, &request).unwrap();
+    }
+    for n in 1..=84 {
+        store.run(|view| lease::decide(view, id, KeyVersion::new(n).unwrap(), 1)).unwrap();
+    }
+    for node in (1..=40).map(NodeId) {
+        store.run(|view| tally::decide(view, node, &[(id, Tally::one(Action::Encrypt, 5))])).unwrap();
     }
     let window = DeletionWindow::from_days(7).unwrap();
     store.commit(&by, &ids, start, &ScheduleDeletion { key: handle.clone(), window }).unwrap();
@@ -872,14 +995,15 @@ fn destruction_resumes_wherever_it_stopped() {
     let hour = DueRecord::hour(at);
 
     let before = store.clone();
-    let step = store.run(|view| destroy::decide(view, hour, id, duty(at - 1)));
+    let step = store.run(|view| destroy::decide(view, hour, id, &[], duty(at - 1)));
     assert_eq!(step, Err(Refusal::NotDue { key: id, at_ms: at }));
     assert_eq!(store.0, before.0);
 
     let time = duty(at);
     let mut steps = 0;
     loop {
-        let step = store.run(|view| destroy::decide(view, hour, id, time)).unwrap();
+        let nodes = store.nodes(id);
+        let step = store.run(|view| destroy::decide(view, hour, id, &nodes, time)).unwrap();
         store.check();
         steps += 1;
         if step == destroy::Progress::Done {
@@ -889,9 +1013,13 @@ fn destruction_resumes_wherever_it_stopped() {
         let cancelled = store.commit(&by, &ids, start, &CancelDeletion { key: handle.clone(), as_before: false });
         assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
     }
-    assert_eq!(steps, 4, "100 versions, 32 a step");
+    assert_eq!(steps, 5, "84 versions, 28 a step; 40 nodes, 32 a step; the rest");
     assert!(store.0.is_empty(), "no version, alias or due record is left: {:?}", store.0.keys());
-    assert_eq!(store.run(|view| destroy::decide(view, hour, id, time)), Ok(destroy::Progress::Done), "again: nothing");
+    assert_eq!(
+        store.run(|view| destroy::decide(view, hour, id, &[], time)),
+        Ok(destroy::Progress::Done),
+        "again: nothing"
+    );
 }
 
 /// A due record that outlived a cancellation (written by nobody, but harmless) destroys nothing.
@@ -903,7 +1031,7 @@ fn a_stray_due_record_destroys_nothing() {
     let id = new_key(&mut store, time, &ids);
     let stray = Record::Due(DueRecord { what: Due::Deletion(id), at_ms: DAY_MS });
     store.0.insert(stray.name(), stray.encode(LEVEL));
-    let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, duty(time.cluster_ms)));
+    let step = store.run(|view| destroy::decide(view, DueRecord::hour(DAY_MS), id, &[], duty(time.cluster_ms)));
     assert_eq!(step, Ok(destroy::Progress::Done));
     assert!(store.has(&RecordName::Key(id)) && !store.has(&stray.name()));
     store.check();
@@ -999,7 +1127,7 @@ fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
     let time = Time { cluster_ms: 5, local_ms: 5 };
     let there = KeyHandle::Id(new_key(&mut store, time, &ids));
     let before = store.clone();
-    for key in [there, KeyHandle::Id(KeyId([9; 16])), KeyHandle::Alias(alias(1))] {
+    for key in [there, KeyHandle::Id(KeyId([9; 16])), KeyHandle::Alias(alias(1)), KeyHandle::Key(name(1))] {
         let denied = |refused: Result<KeyView, Refusal>| assert!(matches!(refused, Err(Refusal::Denied(_))), "{key}");
         denied(store.commit(&as_role(Role::User), &ids, time, &Disable { key: key.clone() }));
         denied(store.commit(
@@ -1013,7 +1141,7 @@ fn who_may_not_is_told_so_whether_the_key_is_there_or_not() {
     let refused = store.commit(&as_role(Role::User), &ids, time, &request);
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "user/root may not manage keys; that takes a certificate with the role admin"
+        "user/root may not manage keys and secrets; that takes a certificate with the role admin"
     );
     let refused = store.commit(&as_role(Role::User), &ids, time, &DeleteAlias { name: alias(1) });
     assert!(matches!(refused, Err(Refusal::Denied(_))));
@@ -1040,7 +1168,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
         let version = key.current.next().unwrap();
         Write::Create(KeyVersionRecord::new(key.id, version, key.spec, Mode::Blob, key.usage, 5).into())
     };
-    let named = |key: &KeyRecord| Write::Create(AliasRecord { name: alias(1), key: key.id, created_ms: 5 }.into());
+    let named = |key: &KeyRecord| Write::Create(NameRecord::new(Named::Alias(alias(1)), key.id, 5).into());
     let answer = |who: &Caller| {
         let principal = who.principal.clone();
         let (token, request_hash) = (Token([7; 16]), [7; 32]);
@@ -1064,28 +1192,43 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     assert!(!at.covers(&[version(&other)]) && !at.covers(&[named(&other)]) && !at.covers(&update(&other)));
 }
 
-/// While a key is being destroyed its aliases are nobody's, and can be taken off.
+/// From the moment that a key's destruction begins, however many steps it takes, others may be called as it was.
 #[test]
-fn the_alias_of_a_key_under_destruction_can_go() {
+fn the_names_of_a_key_under_destruction_are_free() {
     let (by, ids) = (admin(), TestIds::default());
-    let mut store = Store::default();
     let time = Time { cluster_ms: 5, local_ms: 5 };
-    let id = new_key(&mut store, time, &ids);
-    let key = KeyHandle::Id(id);
-    store.commit(&by, &ids, time, &CreateAlias { name: alias(1), key: key.clone() }).unwrap();
-    for _ in 0..40 {
-        store.commit(&by, &ids, time, &Rotate { key: key.clone(), token: None }).unwrap();
-    }
-    let window = DeletionWindow::from_days(7).unwrap();
-    store.commit(&by, &ids, time, &ScheduleDeletion { key: key.clone(), window }).unwrap();
     let at = time.cluster_ms + 7 * DAY_MS;
-    let step = |facts: &mut StoreFacts<'_>| destroy::decide(facts, DueRecord::hour(at), id, duty(at));
-    assert_eq!(store.run(step), Ok(destroy::Progress::More));
-    let taken = CreateAlias { name: alias(1), key: KeyHandle::Id(new_key(&mut store, time, &ids)) };
-    assert!(matches!(store.commit(&by, &ids, time, &taken), Err(Refusal::AliasTaken { .. })));
-    store.commit(&by, &ids, time, &DeleteAlias { name: alias(1) }).unwrap();
-    assert!(!store.has(&RecordName::Alias(alias(1))));
-    store.commit(&by, &ids, time, &taken).unwrap();
-    assert_eq!(store.run(step), Ok(destroy::Progress::Done));
-    assert!(store.has(&RecordName::Alias(alias(1))), "it is another key's now");
+    for purged in [true, false] {
+        let mut store = Store::default();
+        let wanted = Create { alias: Some(alias(1)), name: Some(name(1)), ..plain_create(None) };
+        let id = store.commit(&by, &ids, time, &wanted).unwrap().id;
+        let key = KeyHandle::Key(name(0));
+        for _ in 0..40 {
+            store.commit(&by, &ids, time, &Rotate { key: key.clone(), token: None }).unwrap();
+        }
+        let window = DeletionWindow::from_days(7).unwrap();
+        store.commit(&by, &ids, time, &ScheduleDeletion { key: key.clone(), window }).unwrap();
+        let taken = store.commit(&by, &ids, time, &Create { alias: None, ..wanted.clone() });
+        assert_eq!(taken, Err(Refusal::NameTaken { name: name(1), key: id }), "it may be spared yet");
+        let step = |facts: &mut StoreFacts<'_>, hour| destroy::decide(facts, hour, id, &[], duty(at));
+        let hour = if purged {
+            assert_eq!(store.commit(&by, &ids, time, &Purge { key }), Ok(id));
+            0
+        } else {
+            assert_eq!(store.run(|facts| step(facts, DueRecord::hour(at))), Ok(destroy::Progress::More));
+            DueRecord::hour(at)
+        };
+        store.check();
+        let gone = store.commit(&by, &ids, time, &DeleteAlias { name: alias(1) });
+        assert_eq!(gone, Err(Refusal::AliasNotFound(alias(1))));
+        let next = store.commit(&by, &ids, time, &wanted).unwrap().id;
+        assert_ne!(next, id);
+        assert_eq!(store.run(|facts| step(facts, hour)), Ok(destroy::Progress::Done));
+        store.check();
+        assert!(!store.has(&RecordName::Key(id)) && store.has(&RecordName::Key(next)));
+        assert!(
+            store.commit(&by, &ids, time, &Disable { key: KeyHandle::Key(name(0)) }).is_ok(),
+            "it is another key's now"
+        );
+    }
 }

@@ -1,18 +1,19 @@
 //! Have a key destroyed before its day.
 
 use super::destroy::VERSIONS_PER_STEP;
+use super::names::freed;
 use super::{Change, Decide, Refusal, Write, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::KeyState;
-use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName};
+use crate::record::{AllowanceRecord, Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName};
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
 
-/// Destroys `key` at once: its material goes with this change, that of more than 32 versions, and its names, with the duty's next
-/// look. There is no way back.
+/// Destroys `key` at once: its names and its material go with this change, that of more than [`VERSIONS_PER_STEP`] versions with the
+/// duty's next look. There is no way back.
 ///
 /// Refused: the key is not found, does not wait for its destruction, or is protected from this.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,7 +30,7 @@ impl Decide for Purge {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyId>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let KeyState::PendingDeletion { at_ms, .. } = key.state else {
             return Err(Refusal::NotPendingDeletion(key.id).into());
         };
@@ -39,12 +40,15 @@ impl Decide for Purge {
         let mut key = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&key) };
         touch(&mut key, at.time());
         let answer = key.id;
+        let mut writes = freed(&mut key, |name| at.get(name))?;
         // The bytes go with this change: nearly all keys have fewer versions.
-        let mut writes = Vec::new();
-        let until = key.current.get().min(VERSIONS_PER_STEP);
+        let until = key.newest.get().min(VERSIONS_PER_STEP);
         for version in (1..=until).filter_map(KeyVersion::new) {
             if at.get::<KeyVersionRecord>((key.id, version))?.is_some() {
                 writes.push(Write::Delete(RecordName::KeyVersion((key.id, version))));
+            }
+            if at.get::<AllowanceRecord>((key.id, version))?.is_some() {
+                writes.push(Write::Delete(RecordName::Allowance((key.id, version))));
             }
         }
         key.destroyed_through = until;

@@ -4,10 +4,11 @@ use super::{Change, Decide, Refusal, Write};
 use crate::access::Access;
 use crate::facts::Basis;
 use crate::id::KeyId;
-use crate::record::{IdempotencyRecord, KeyRecord};
-use crate::request::{KeyHandle, Token};
+use crate::record::{IdempotencyRecord, KeyRecord, KeyVersionRecord, Kind};
+use crate::request::Token;
 use crate::seam::NewIds;
 use crate::time::Time;
+use crate::views::ShowsKeys;
 
 /// How a retry of a request is told from a new request.
 pub enum Retry<A> {
@@ -31,11 +32,33 @@ pub struct Filed<A> {
     pub answer: fn(&KeyRecord) -> A,
 }
 
-/// Decides `request`, which says that `retry` of itself; a retry is answered as it was, from what is there now.
+/// Decides `request`, which says that `retry` of itself; a retry is answered as it was, from what is there now. The keys in the
+/// answer are shown with their current versions.
 ///
 /// # Errors
 /// [`Refusal::TokenReused`], [`Refusal::TokenTime`]; those of the verb.
 pub fn decide<D: Decide, F: Basis>(
+    request: &D,
+    retry: &Retry<D::Answer>,
+    at: &mut Access<'_, F>,
+    ids: &dyn NewIds,
+) -> Result<Change<D::Answer>, F::Error> {
+    let mut change = decide_once(request, retry, at, ids)?;
+    for key in change.answer.keys() {
+        let written =
+            change.writes.iter().find_map(|write| write.version().filter(|made| made.name() == key.current()));
+        match written {
+            Some(head) => key.seen(Some(head), at.time()),
+            None => {
+                let head = at.get::<KeyVersionRecord>(key.current())?;
+                key.seen(head.as_deref(), at.time());
+            }
+        }
+    }
+    Ok(change)
+}
+
+fn decide_once<D: Decide, F: Basis>(
     request: &D,
     retry: &Retry<D::Answer>,
     at: &mut Access<'_, F>,
@@ -55,7 +78,7 @@ pub fn decide<D: Decide, F: Basis>(
         if earlier.request_hash != filed.request_hash {
             return at.refuse(Refusal::TokenReused);
         }
-        let key = at.key(&KeyHandle::Id(earlier.key))?;
+        let key = at.by_id(earlier.key)?;
         return Ok(Change::none((filed.answer)(&key)));
     }
     let mut change = request.decide(at, ids)?;

@@ -2,11 +2,12 @@
 //! or when it is due.
 
 use super::due::{self, refile};
+use super::import::{recount, rotated_to};
 use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch, version};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::id::KeyId;
+use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::Mode;
 use crate::lifecycle::{Cell, KeyState, Row};
 use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName, Rotation, handle_bytes, request_hash};
@@ -19,9 +20,10 @@ use crate::views::KeyView;
 /// Gives `key` a fresh version; the answer is the key with its new current version, or, if the same token rotated it before, as
 /// it is now.
 ///
-/// Where outputs don't name their version, older ones may still protect when they are asked for by number.
+/// Where outputs don't name their version, older ones may still protect when they are asked for by number. The version of a key
+/// whose material is imported is the one that was imported for it.
 ///
-/// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::NotRotated`].
+/// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::NothingToRotateTo`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rotate {
     /// Which key.
@@ -46,32 +48,45 @@ impl Decide for Rotate {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
-        not_imported(&key)?;
         let current = version(at, Row::Rotate, &key, None)?;
-        let (key, made) = rotated(&key, &current, at.time())?;
+        let (key, made) = match key.imported {
+            None => rotated(&key, &current, at.time())?,
+            Some(_) => {
+                let head = rotated_to(at, &key)?;
+                let mut key = with_current(&key, head.version, current.mode, at.time());
+                recount(&mut key, &head, |version| at.get::<KeyVersionRecord>((head.key, version)))?;
+                (key, Write::UpdateKeeping(head.into()))
+            }
+        };
         let answer = KeyView::from(&key);
         Ok(Change { writes: vec![Write::Update(key.into()), made], answer })
     }
 }
 
-/// Whoever imported material has the next one, too: here none can be made.
+/// Whoever imported material imports the next one, too: here none can be made.
 fn not_imported(key: &KeyRecord) -> Result<(), Refusal> {
     if key.imported.is_some() { Err(Refusal::NotRotated(key.id)) } else { Ok(()) }
 }
 
 /// The key with one version more, and what makes that.
 fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(KeyRecord, Write), Refusal> {
-    let mut key = key.clone();
-    key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
-    // Only a ciphertext that names its version lets the one before retire unasked.
-    if current.mode == Mode::Blob && !seeded::is(Bug::KeepFloor) {
-        key.protect_floor = key.current;
-    }
-    touch(&mut key, time);
-    key.rotated_ms = key.updated_ms;
+    let next = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
+    let key = with_current(key, next, current.mode, time);
     let made = KeyVersionRecord::new(key.id, key.current, key.spec, current.mode, current.usage, key.rotated_ms);
     let made = Write::CreateWith(made.into(), Slot::Fresh(0, key.spec));
     Ok((key, made))
+}
+
+/// The key with that version as its current one.
+fn with_current(key: &KeyRecord, current: KeyVersion, mode: Mode, time: Time) -> KeyRecord {
+    let mut key = KeyRecord { current, newest: key.newest.max(current), ..key.clone() };
+    // Only a ciphertext that names its version lets the one before retire unasked.
+    if mode == Mode::Blob && !seeded::is(Bug::KeepFloor) {
+        key.protect_floor = current;
+    }
+    touch(&mut key, time);
+    key.rotated_ms = key.updated_ms;
+    key
 }
 
 /// Has `key` rotated every so often from now on, or no more.
@@ -122,7 +137,7 @@ impl Decide for SetRotation {
     }
 }
 
-fn falls_due(key: KeyId, rotation: Rotation) -> DueRecord {
+pub(super) fn falls_due(key: KeyId, rotation: Rotation) -> DueRecord {
     DueRecord { what: Due::Rotation(key), at_ms: rotation.next_ms }
 }
 
@@ -161,7 +176,7 @@ pub fn decide_due<F: Basis>(facts: &mut F, hour: u32, key: KeyId, time: DutyTime
     }
     let now = facts.time();
     let current = facts.get::<KeyVersionRecord>((key, record.current))?;
-    let goes = Row::Rotate.goes(record.state, record.lacks_material(now)).is_ok();
+    let goes = Row::Rotate.goes(record.standing(now)).is_ok();
     let fit = current.filter(|head| {
         let cell = Row::Protect.goes_with(&head.life, record.has_retired(head.version), now);
         goes && cell == Ok(Cell::Goes)

@@ -32,7 +32,7 @@ impl Decide for ScheduleDeletion {
         if self.window.is_brief() && !at.is_dev() {
             return at.refuse(Refusal::BriefWindow);
         }
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::ScheduleDeletion, &key, at.time())?;
         let at_ms = at.time().cluster_ms.saturating_add(self.window.millis());
         let mut key = KeyRecord::clone(&key);

@@ -1,24 +1,69 @@
-//! Change what people say of a key: its description, its tags.
+//! Change what people say of a key, its description and its tags; and narrow what it does: its floors, whether it may leave.
 
 use super::{Change, Decide, Refusal, goes, updated};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
+use crate::id::KeyVersion;
 use crate::lifecycle::Row;
-use crate::record::KeyRecord;
-use crate::request::{Description, KeyHandle, Tags};
+use crate::record::{Exportable, KeyRecord};
+use crate::request::{Description, InvalidRequest, KeyHandle, Part, Tags};
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
-/// Gives `key` another description.
+/// Changes what is said of `key`, or narrows what it does; what is `None` stays.
 ///
-/// Refused: the key is not found, or waits for its destruction.
+/// Refused: the key is not found, is archived, or waits for its destruction; a floor above the current version, or one for
+/// processing above that for protecting; [`Refusal::ExportableRaised`].
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Changes {
+    /// Its description.
+    pub description: Option<Description>,
+    /// The first version that may still protect.
+    pub protect_floor: Option<KeyVersion>,
+    /// The first version that may still process.
+    pub process_floor: Option<KeyVersion>,
+    /// Whether its material may leave: less than it could until now.
+    pub exportable: Option<Exportable>,
+    /// Whether it is written down from now on when the key was used last. What was written stays until the key is gone.
+    pub tracked: Option<bool>,
+}
+
+/// The key, and what is to change of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Update {
     /// The key.
     pub key: KeyHandle,
-    /// Its new description.
-    pub description: Description,
+    /// What changes.
+    pub changes: Changes,
+}
+
+impl Changes {
+    fn made(&self, before: &KeyRecord) -> Result<KeyRecord, Refusal> {
+        let key = KeyRecord {
+            description: self.description.as_ref().unwrap_or(&before.description).clone(),
+            protect_floor: self.protect_floor.unwrap_or(before.protect_floor),
+            process_floor: self.process_floor.unwrap_or(before.process_floor),
+            exportable: self.exportable.unwrap_or(before.exportable),
+            tracked: self.tracked.unwrap_or(before.tracked),
+            ..before.clone()
+        };
+        if key.exportable > before.exportable {
+            return Err(Refusal::ExportableRaised { key: key.id, is: before.exportable });
+        }
+        let wrong = |why| Err(Refusal::Invalid(InvalidRequest::wrong(Part::Version, why)));
+        let (protect, process, current) = (key.protect_floor, key.process_floor, key.current);
+        if protect > current {
+            return wrong(format!("version {protect} can't be the first to protect: the current one is {current}"));
+        }
+        // Else what is protected could not be opened.
+        if process > protect {
+            return wrong(format!(
+                "version {process} can't be the first to process, as versions from {protect} on protect; raise that floor too"
+            ));
+        }
+        Ok(key)
+    }
 }
 
 impl Decide for Update {
@@ -29,10 +74,9 @@ impl Decide for Update {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
-        let described = KeyRecord { description: self.description.clone(), ..KeyRecord::clone(&key) };
-        Ok(updated(&key, described, at.time()))
+        Ok(updated(&key, self.changes.made(&key)?, at.time()))
     }
 }
 
@@ -55,7 +99,7 @@ impl Decide for Tag {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let tags = key.tags.with(&self.tags).map_err(Refusal::Invalid)?;
         Ok(updated(&key, KeyRecord { tags, ..KeyRecord::clone(&key) }, at.time()))
@@ -81,7 +125,7 @@ impl Decide for Untag {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
         let tags = key.tags.without(&self.names);
         Ok(updated(&key, KeyRecord { tags, ..KeyRecord::clone(&key) }, at.time()))

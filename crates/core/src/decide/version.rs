@@ -1,12 +1,13 @@
 //! Change one version of a key: its dates, whether it may be used; activate, deactivate, destroy it.
 
+use super::import::recount;
 use super::{Change, Decide, Refusal, Write, touch, version};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::KeyVersion;
 use crate::lifecycle::{Dates, Row, VersionState};
-use crate::record::{KeyRecord, KeyVersionRecord};
+use crate::record::{AllowanceRecord, KeyRecord, KeyVersionRecord, RecordName};
 use crate::request::{InvalidRequest, KeyHandle, Part};
 use crate::seam::NewIds;
 use crate::time::{Time, utc};
@@ -66,8 +67,11 @@ impl UpdateVersion {
             ..before
         };
         let state = head.life.state(key.has_retired(head.version), now);
+        if dates.activation != before.activation {
+            not_pending(key, head)?;
+        }
         if dates.activation != before.activation && state != VersionState::PreActive {
-            return Err(Refusal::VersionState(key.id, head.version, state));
+            return Err(Refusal::VersionState(key.id, head.version, Row::Update, state));
         }
         if dates.deactivation != before.deactivation && head.life.ended(before.deactivation, now) {
             let (key, version, at_ms) = (key.id, head.version, before.deactivation);
@@ -93,7 +97,7 @@ impl Decide for UpdateVersion {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let head = version(at, Row::Update, &key, self.version)?;
         let mut after = KeyVersionRecord::clone(&head);
         after.life.dates = self.moved(&key, &head, at.time())?;
@@ -101,10 +105,10 @@ impl Decide for UpdateVersion {
         // What comes to activating or revoking it takes the right to that.
         let (dates, now) = (after.life.dates, at.time());
         if dates.activation != head.life.dates.activation && (1..=now.stamp_ms()).contains(&dates.activation) {
-            at.acting(Action::Activate).key(&self.key)?;
+            at.acting(Action::Activate).object(&self.key)?;
         }
         if dates.deactivation != head.life.dates.deactivation && now.ended(dates.deactivation) {
-            at.acting(Action::Revoke).key(&self.key)?;
+            at.acting(Action::Revoke).object(&self.key)?;
         }
         if after == *head {
             return Ok(Change::none(VersionView::new(&key, &head, at.time())));
@@ -133,13 +137,19 @@ impl Decide for Activate {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::Activate, &key, self.version)?);
+        not_pending(&key, &head)?;
         let now_ms = at.time().stamp_ms();
         head.life.dates.activation = now_ms;
         head.life.updated_ms = head.life.updated_ms.max(now_ms);
         Ok(changed(&key, head, at.time(), true))
     }
+}
+
+/// What waits for a rotation is activated by that.
+fn not_pending(key: &KeyRecord, head: &KeyVersionRecord) -> Result<(), Refusal> {
+    if head.version > key.current { Err(Refusal::PendingRotation(key.id, head.version)) } else { Ok(()) }
 }
 
 /// Why a version is revoked (KMIP 2.1 §11.48).
@@ -175,7 +185,7 @@ impl Decide for Revoke {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let row = match self.why {
             Revocation::Deactivate => Row::Deactivate,
             Revocation::Compromise { .. } => Row::Compromise,
@@ -228,16 +238,19 @@ impl Decide for DestroyVersion {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::DestroyVersion, &key, Some(self.version))?);
         if key.purge_protected {
             return Err(Refusal::PurgeProtected(key.id).into());
         }
         head.life.dates.destroyed = at.time().stamp_ms();
-        // What is destroyed is not missed any more.
-        let mut key = KeyRecord::clone(&key);
-        key.imported = key.imported.map(|imported| imported.with(head.has_material, 0));
         head.has_material = false;
-        Ok(changed(&key, head, at.time(), false))
+        let mut key = KeyRecord::clone(&key);
+        recount(&mut key, &head, |version| at.get::<KeyVersionRecord>((head.key, version)))?;
+        let mut change = changed(&key, head, at.time(), false);
+        if at.get::<AllowanceRecord>((key.id, self.version))?.is_some() {
+            change.writes.push(Write::Delete(RecordName::Allowance((key.id, self.version))));
+        }
+        Ok(change)
     }
 }

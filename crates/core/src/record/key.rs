@@ -7,10 +7,11 @@ use super::optional::{Fields, Present};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
-use crate::key_spec::{KeySpec, Usages};
-use crate::lifecycle::KeyState;
+use crate::key_spec::{KeySpec, Kind as SpecKind, Usages};
+use crate::lifecycle::{KeyState, Standing};
+use crate::name::{Class, FoldedName};
 use crate::record_key::Table;
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, Tags};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, ObjectName, Tags};
 use crate::time::Time;
 
 /// One key, all but its material.
@@ -19,7 +20,9 @@ use crate::time::Time;
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
-///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain)
+///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
+///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 10 newest (u32, above current), 11 backed up (u64),
+///     12 born as (16), 16 name as written, 17 untracked (1 byte, 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -37,8 +40,12 @@ pub struct KeyRecord {
     pub birth: [u8; 16],
     /// The version that protects, unless another is asked for.
     pub current: KeyVersion,
+    /// The last version there is. One above the current is of an imported key, and waits for the rotation that makes it current.
+    pub newest: KeyVersion,
     /// Versions before this one protect nothing any more: a newer one took their place.
     pub protect_floor: KeyVersion,
+    /// Versions before this one process nothing any more, either. Not above the one before.
+    pub process_floor: KeyVersion,
     /// While it is destroyed: versions up to this number are gone already. 0 before.
     pub destroyed_through: u32,
     /// When it was made (display time, ms since 1970).
@@ -61,6 +68,16 @@ pub struct KeyRecord {
     pub imported: Option<Imported>,
     /// Whether its material may leave.
     pub exportable: Exportable,
+    /// Whether it is put away: found and described, and used again once somebody gets it back.
+    pub archived: bool,
+    /// When a backup of it was made last (display time, ms since 1970); 0 = never. Whoever has that can bring back what it held.
+    pub backed_up_ms: u64,
+    /// What its id was when it was first made, if it was restored under another: material ids are made with it.
+    pub born_as: Option<KeyId>,
+    /// The name that it has for life, as it was written: in the space of its class.
+    pub name: Option<ObjectName>,
+    /// Whether it is written down when it was used last.
+    pub tracked: bool,
 }
 
 /// That a key is rotated without being asked.
@@ -79,11 +96,35 @@ impl KeyRecord {
     }
     /// Whether there is, or was, such a version.
     pub fn has(&self, version: KeyVersion) -> bool {
-        version <= self.current
+        version <= self.newest
+    }
+    /// The id that the ids of its material are made with.
+    pub fn birth_id(&self) -> KeyId {
+        self.born_as.unwrap_or(self.id)
+    }
+    /// The version that waits for the next rotation, if one does.
+    pub fn pending(&self) -> Option<KeyVersion> {
+        (self.newest > self.current).then_some(self.newest)
+    }
+    /// What it is.
+    pub const fn class(&self) -> Class {
+        match self.spec.kind() {
+            SpecKind::Symmetric | SpecKind::Pair | SpecKind::Mac => Class::Key,
+            SpecKind::Secret => Class::Secret,
+        }
+    }
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = FoldedName> {
+        let own = self.name.iter().map(|name| FoldedName::object(self.class(), name));
+        own.chain(self.aliases.iter().map(FoldedName::alias))
     }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {
         self.imported.is_some_and(|imported| imported.lacks(now))
+    }
+    /// What of it decides which verbs go.
+    pub fn standing(&self, now: Time) -> Standing {
+        Standing { state: self.state, missing: self.lacks_material(now), archived: self.archived }
     }
 }
 
@@ -94,6 +135,13 @@ const ROTATION: u8 = 4;
 const PURGE_PROTECTED: u8 = 5;
 const IMPORTED: u8 = 6;
 const EXPORTABLE: u8 = 7;
+const ARCHIVED: u8 = 8;
+const PROCESS_FLOOR: u8 = 9;
+const NEWEST: u8 = 10;
+const BACKED_UP: u8 = 11;
+const BORN_AS: u8 = 12;
+const NAME: u8 = 16;
+const UNTRACKED: u8 = 17;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -140,9 +188,16 @@ impl Kind for KeyRecord {
             .field(ALIASES, aliases.finish())
             .field(TAGS, self.tags.write(Writer::new()).finish())
             .field(ROTATION, self.rotation.map_or(Vec::new(), Rotation::encode))
-            .field(PURGE_PROTECTED, if self.purge_protected { vec![1] } else { Vec::new() })
+            .field(PURGE_PROTECTED, flag(self.purge_protected))
             .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
             .field(EXPORTABLE, self.exportable.encode())
+            .field(ARCHIVED, flag(self.archived))
+            .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
+            .field(NEWEST, above(self.newest, self.current))
+            .field(BACKED_UP, moment(self.backed_up_ms))
+            .field(BORN_AS, self.born_as.map_or(Vec::new(), |id| id.0.into()))
+            .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
+            .field(UNTRACKED, flag(!self.tracked))
             .write(fixed)
     }
 
@@ -172,13 +227,19 @@ impl Kind for KeyRecord {
         let aliases = read_aliases(fields.take(ALIASES))?;
         let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
         let rotation = Rotation::decode(fields.take(ROTATION))?;
-        let purge_protected = match fields.take(PURGE_PROTECTED) {
-            [] => false,
-            [1] => true,
-            _ => return Err(BAD.into()),
-        };
+        let purge_protected = is_set(fields.take(PURGE_PROTECTED))?;
         let imported = Imported::decode(fields.take(IMPORTED))?;
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
+        let archived = is_set(fields.take(ARCHIVED))?;
+        let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
+        let tracked = !is_set(fields.take(UNTRACKED))?;
+        let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
+            "" => None,
+            name => Some(name.parse().map_err(|_| BAD)?),
+        };
+        let newest = read_above(fields.take(NEWEST), current)?;
+        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
+        let born_as = read_id(fields.take(BORN_AS))?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -188,7 +249,9 @@ impl Kind for KeyRecord {
             usage,
             birth,
             current,
+            newest,
             protect_floor,
+            process_floor,
             destroyed_through,
             created_ms,
             updated_ms,
@@ -200,6 +263,11 @@ impl Kind for KeyRecord {
             purge_protected,
             imported,
             exportable,
+            archived,
+            name,
+            tracked,
+            backed_up_ms,
+            born_as,
         })
     }
 }
@@ -217,6 +285,53 @@ impl Rotation {
         r.finish()?;
         Ok(Some(rotation))
     }
+}
+
+/// An optional field that says yes by being there.
+fn flag(is: bool) -> Vec<u8> {
+    if is { vec![1] } else { Vec::new() }
+}
+
+fn is_set(field: &[u8]) -> Result<bool, Malformed> {
+    match field {
+        [] => Ok(false),
+        [1] => Ok(true),
+        _ => Err(Malformed(KeyRecord::WHAT)),
+    }
+}
+
+/// When something happened, ms since 1970, if it did.
+fn moment(at_ms: u64) -> Vec<u8> {
+    if at_ms == 0 { Vec::new() } else { at_ms.to_be_bytes().into() }
+}
+
+fn read_moment(field: &[u8]) -> Result<u64, Malformed> {
+    match field.try_into().map(u64::from_be_bytes) {
+        Ok(at_ms) if at_ms != 0 => Ok(at_ms),
+        Err(_) if field.is_empty() => Ok(0),
+        _ => Err(Malformed(KeyRecord::WHAT)),
+    }
+}
+
+fn read_id(field: &[u8]) -> Result<Option<KeyId>, Malformed> {
+    match field.try_into() {
+        Ok(id) => Ok(Some(KeyId(id))),
+        Err(_) if field.is_empty() => Ok(None),
+        Err(_) => Err(Malformed(KeyRecord::WHAT)),
+    }
+}
+
+/// A version, unless it is the one that most keys have there.
+fn above(version: KeyVersion, most: KeyVersion) -> Vec<u8> {
+    if version == most { Vec::new() } else { version.get().to_be_bytes().into() }
+}
+
+fn read_above(field: &[u8], most: KeyVersion) -> Result<KeyVersion, Malformed> {
+    if field.is_empty() {
+        return Ok(most);
+    }
+    let number = field.try_into().ok().map(u32::from_be_bytes).and_then(KeyVersion::new);
+    number.filter(|version| *version > most).ok_or(Malformed(KeyRecord::WHAT))
 }
 
 fn version(from: &mut Reader<'_>) -> Result<KeyVersion, Malformed> {

@@ -7,8 +7,9 @@ use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, Life};
 use crate::record_key::Table;
+use crate::request::ContentType;
 
-/// Longest material, in bytes: an RSA-4096 key takes about 2400.
+/// Longest material of a key, in bytes: an RSA-4096 key takes about 2400.
 pub const MATERIAL_LEN_MAX: usize = 8 * 1024;
 /// Longest public key, in bytes: that of ML-DSA-87 takes about 2620.
 pub const PUBLIC_LEN_MAX: usize = 4 * 1024;
@@ -20,7 +21,7 @@ pub type MaterialId = [u8; 32];
 ///
 /// ```text
 /// format u8 ‖ spec u16 ‖ mode u8 ‖ usage u32 ‖ ops u32 ‖ enabled u8 ‖ dates (bits u8 ‖ u64 × n) ‖ created_ms u64 ‖ updated_ms u64
-///   ‖ material id 32 ‖ optional: 1 public key, 2 first exported (u64)
+///   ‖ material id 32 ‖ optional: 1 public key, 2 first exported (u64), 3 content type
 ///   ‖ material field, only in the boxed body; empty = it is gone, or has not come
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,10 +50,13 @@ pub struct KeyVersionRecord {
     pub has_material: bool,
     /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
     pub first_exported_ms: u64,
+    /// What kind of content it is; of secrets.
+    pub content_type: ContentType,
 }
 
 const PUBLIC: u8 = 1;
 const FIRST_EXPORTED: u8 = 2;
+const CONTENT_TYPE: u8 = 3;
 
 impl KeyVersionRecord {
     /// A new version, active at once; its material and what goes with it is put in by whoever writes it.
@@ -71,6 +75,7 @@ impl KeyVersionRecord {
             public: Vec::new(),
             has_material: true,
             first_exported_ms: 0,
+            content_type: ContentType::default(),
         }
     }
 
@@ -107,9 +112,12 @@ impl KeyVersionRecord {
             [] => 0,
             at_ms => at_ms.try_into().map(u64::from_be_bytes).ok().filter(|at_ms| *at_ms != 0).ok_or(BAD)?,
         };
+        let content_type = std::str::from_utf8(fields.take(CONTENT_TYPE)).map_err(|_| BAD)?;
+        let content_type = content_type.parse().map_err(|_| BAD)?;
         fields.finish(Self::WHAT)?;
-        let material = from.field(MATERIAL_LEN_MAX)?;
-        if !material.is_empty() && spec.material_lens().is_some_and(|lens| !lens.contains(&material.len())) {
+        let lens = spec.material_lens().unwrap_or(1..=MATERIAL_LEN_MAX);
+        let material = from.field(*lens.end())?;
+        if !material.is_empty() && !lens.contains(&material.len()) {
             return Err(BAD.into());
         }
         let life = Life { dates, enabled, updated_ms };
@@ -127,6 +135,7 @@ impl KeyVersionRecord {
             public,
             has_material,
             first_exported_ms,
+            content_type,
         };
         Ok((head, material))
     }
@@ -158,7 +167,11 @@ impl Kind for KeyVersionRecord {
             0 => Vec::new(),
             at_ms => at_ms.to_be_bytes().to_vec(),
         };
-        Present::default().field(PUBLIC, self.public.clone()).field(FIRST_EXPORTED, first_exported).write(fixed)
+        Present::default()
+            .field(PUBLIC, self.public.clone())
+            .field(FIRST_EXPORTED, first_exported)
+            .field(CONTENT_TYPE, self.content_type.as_str().into())
+            .write(fixed)
     }
     fn read((key, version): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         Ok(Self::read_split(*key, *version, from)?.0)

@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-use super::KeyRecord;
-use super::Kind;
+use super::{KeyRecord, KeyVersionRecord, Kind};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::quoted;
 use crate::request::{InvalidRequest, Part};
@@ -12,9 +11,10 @@ use crate::time::Time;
 /// What is known of a key whose material is imported: `missing u32 ‖ expires_ms u64`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Imported {
-    /// How many of its versions lack their material, those that are destroyed not counted. With any the key is not used.
+    /// How many of its versions up to the current one lack their material, those that are destroyed not counted. With any the key
+    /// is not used.
     pub missing: u32,
-    /// When the material that is there goes; cluster time, ms since 1970; 0 = it stays. (Imported keys have one version.)
+    /// When the first of the material that is there goes; cluster time, ms since 1970; 0 = all of it stays.
     pub expires_ms: u64,
 }
 
@@ -27,13 +27,19 @@ impl Imported {
         self.missing > 0 || now.ended(self.expires_ms)
     }
 
-    /// After material came, until `expires_ms`, to a version that had some or not; or after that version was destroyed.
-    pub(crate) fn with(self, had: bool, expires_ms: u64) -> Self {
-        Self { missing: self.missing.saturating_sub(u32::from(!had)), expires_ms }
-    }
-    /// After the material of a version has gone, if it had some.
-    pub(crate) fn without(self, had: bool) -> Self {
-        Self { missing: self.missing.saturating_add(u32::from(had)), expires_ms: 0 }
+    /// Of a key with these versions, up to the current one.
+    pub(crate) fn of<'a>(versions: impl IntoIterator<Item = &'a KeyVersionRecord>) -> Self {
+        let mut of = Self { missing: 0, expires_ms: 0 };
+        for head in versions.into_iter().filter(|head| head.life.dates.destroyed == 0) {
+            let end = head.life.dates.material_expires;
+            match (head.has_material, of.expires_ms) {
+                (false, _) => of.missing += 1,
+                (true, 0) => of.expires_ms = end,
+                (true, _) if end != 0 => of.expires_ms = of.expires_ms.min(end),
+                (true, _) => {}
+            }
+        }
+        of
     }
 
     pub(super) fn encode(self) -> Vec<u8> {
@@ -50,8 +56,8 @@ impl Imported {
     }
 }
 
-/// Whether a key's material may leave the cluster; said when the key is made, for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+/// Whether a key's material may leave the cluster: said when the key is made, and only ever lowered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub enum Exportable {
     /// Never.
     #[default]

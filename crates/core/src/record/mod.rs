@@ -4,7 +4,7 @@
 //! kind's format. Material never appears here: a version's body ends with it, and only the service, with `crypto`, adds and
 //! takes it off ([`KeyVersionRecord::split`]).
 
-mod alias;
+mod allowance;
 mod due;
 mod duty;
 mod idempotency;
@@ -12,8 +12,10 @@ mod internal;
 mod invitation;
 mod key;
 mod key_version;
+mod last_use;
 mod material;
 mod member;
+mod name;
 mod optional;
 mod seal;
 
@@ -25,7 +27,7 @@ use crate::record_key::{RecordKey, Table};
 use crate::request::KeyHandle;
 use crate::stack::{HASH_LEN, scrubbed};
 
-pub use alias::AliasRecord;
+pub use allowance::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
 pub use due::{Due, DueRecord};
 pub use duty::{Duty, DutyRecord};
 pub use idempotency::IdempotencyRecord;
@@ -33,8 +35,10 @@ pub use internal::InternalRecord;
 pub use invitation::{Applicant, Invitation, TokenHash};
 pub use key::{KeyRecord, Rotation};
 pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId, PUBLIC_LEN_MAX};
+pub use last_use::{Tally, UseRecord};
 pub use material::{Exportable, Imported};
 pub use member::{MemberRecord, Statement};
+pub use name::NameRecord;
 pub use seal::SealRecord;
 
 /// A kind of record: where it is kept, and its bytes.
@@ -236,8 +240,8 @@ kinds! {
     Key(KeyRecord),
     /// A version of a key.
     KeyVersion(KeyVersionRecord),
-    /// An alias.
-    Alias(AliasRecord),
+    /// A name.
+    Name(NameRecord),
     /// That something falls due in an hour since 1970.
     Due(DueRecord),
     /// The answer to a principal's token.
@@ -250,6 +254,10 @@ kinds! {
     Invitation(Invitation),
     /// A secret of the cluster's own.
     Internal(InternalRecord),
+    /// Uses of a version that nodes were given.
+    Allowance(AllowanceRecord),
+    /// What a node has done with a key.
+    Use(UseRecord),
 }
 
 fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {
@@ -317,6 +325,8 @@ pub fn handle_bytes(handle: &KeyHandle) -> Vec<u8> {
     match handle {
         KeyHandle::Id(id) => Writer::new().u8(1).raw(&id.0).finish(),
         KeyHandle::Alias(name) => Writer::new().u8(2).raw(name.as_str().as_bytes()).finish(),
+        KeyHandle::Key(name) => Writer::new().u8(3).raw(name.as_str().to_ascii_lowercase().as_bytes()).finish(),
+        KeyHandle::Secret(name) => Writer::new().u8(4).raw(name.as_str().to_ascii_lowercase().as_bytes()).finish(),
     }
 }
 

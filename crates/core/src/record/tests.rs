@@ -3,12 +3,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::action::Action;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::{KeySpec, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
 use crate::lifecycle::{Dates, KeyState, Life};
+use crate::name::{Class, Named};
 use crate::principal::{Principal, Role};
-use crate::request::{AliasName, Tags, Token};
+use crate::request::{AliasName, ObjectName, Tags, Token};
 
 pub(super) fn statement() -> Statement {
     Statement {
@@ -27,6 +29,16 @@ fn key_id() -> impl Strategy<Value = KeyId> {
 }
 fn alias() -> impl Strategy<Value = AliasName> {
     "[a-zA-Z0-9][a-zA-Z0-9_./-]{0,40}".prop_filter_map("an alias", |s| s.parse().ok())
+}
+fn object_name() -> impl Strategy<Value = ObjectName> {
+    "[a-zA-Z0-9-]{1,127}".prop_map(|s| s.parse().unwrap())
+}
+fn named() -> impl Strategy<Value = Named> {
+    prop_oneof![
+        alias().prop_map(Named::Alias),
+        object_name().prop_map(|name| Named::Object(Class::Key, name)),
+        object_name().prop_map(|name| Named::Object(Class::Secret, name)),
+    ]
 }
 fn version() -> impl Strategy<Value = KeyVersion> {
     (1..=u32::MAX).prop_map(|n| KeyVersion::new(n).unwrap())
@@ -74,13 +86,18 @@ fn dates() -> impl Strategy<Value = Dates> {
         }
     })
 }
+fn any_spec() -> impl Strategy<Value = KeySpec> {
+    prop_oneof![20 => proptest::sample::select(KeySpec::ALL), 1 => Just(KeySpec::Secret)]
+}
 fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
-    let spec = proptest::sample::select(KeySpec::ALL);
+    let spec = any_spec();
     let mode = proptest::sample::select(Mode::ALL);
     let public = proptest::collection::vec(any::<u8>(), 0..200);
-    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public);
+    let content_type = "[^\\p{C}]{0,255}".prop_map(|s| s.parse().unwrap());
+    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public, content_type);
     (key_id(), version(), spec, mode, usages(), more).prop_map(|(key, version, spec, mode, usage, more)| {
-        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public) = more;
+        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public, content_type) =
+            more;
         let life = Life { dates, enabled, updated_ms };
         KeyVersionRecord {
             ops,
@@ -88,24 +105,32 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
             material_id,
             public,
             first_exported_ms,
+            content_type,
             ..KeyVersionRecord::new(key, version, spec, mode, usage, created_ms)
         }
     })
 }
 fn key_record() -> impl Strategy<Value = KeyRecord> {
     let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
-    let aliases = proptest::collection::btree_set(alias(), 0..5);
-    let spec = proptest::sample::select(KeySpec::ALL);
+    let names = (proptest::collection::btree_set(alias(), 0..5), proptest::option::of(object_name()));
+    let spec = any_spec();
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
     let rotation = any::<Option<(u64, u64)>>()
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
-    let material = (imported, proptest::sample::select(&Exportable::ALL[..]));
-    let kind = (spec, usages(), tags(), rotation, any::<bool>(), material);
-    (key_id(), state(), (version(), version()), numbers, kind, description, aliases).prop_map(
-        |(id, state, (current, protect_floor), numbers, kind, description, aliases)| {
-            let (spec, usage, tags, rotation, purge_protected, (imported, exportable)) = kind;
+    let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, Option<[u8; 16]>)>());
+    let kind = (spec, usages(), tags(), rotation, any::<[bool; 3]>(), material);
+    (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
+        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, (aliases, name))| {
+            let (
+                spec,
+                usage,
+                tags,
+                rotation,
+                [purge_protected, archived, tracked],
+                (imported, exportable, (backed_up_ms, born_as)),
+            ) = kind;
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -115,7 +140,9 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 usage,
                 birth,
                 current,
+                newest: current.max(process_floor),
                 protect_floor,
+                process_floor,
                 destroyed_through,
                 created_ms,
                 updated_ms,
@@ -127,6 +154,11 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 purge_protected,
                 imported,
                 exportable,
+                archived,
+                name,
+                tracked,
+                backed_up_ms,
+                born_as: born_as.map(KeyId),
             }
         },
     )
@@ -138,11 +170,9 @@ fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         key_record().prop_map(Record::Key),
         key_version().prop_map(Record::KeyVersion),
-        (alias(), key_id(), any::<u64>()).prop_map(|(name, key, created_ms)| Record::Alias(AliasRecord {
-            name,
-            key,
-            created_ms
-        })),
+        (named(), key_id(), any::<(u64, u64)>()).prop_map(|(named, key, (created_ms, updated_ms))| {
+            Record::Name(NameRecord { named, key, created_ms, updated_ms })
+        }),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (key_id(), version(), any::<u64>())
@@ -166,6 +196,17 @@ fn record() -> impl Strategy<Value = Record> {
             let (for_name, invited_by) = ("n2".parse().unwrap(), "admin/root".into());
             Record::Invitation(Invitation { token, for_name, invited_by, expires_ms, applicant })
         }),
+        (key_id(), version(), 0..=GCM_USES_MAX).prop_map(|(key, version, gcm)| Record::Allowance(AllowanceRecord {
+            key,
+            version,
+            gcm
+        })),
+        (key_id(), any::<u64>(), (1u64.., any::<u64>(), any::<u64>()), proptest::sample::select(Action::ALL)).prop_map(
+            |(key, node, (uses, one, other), last)| {
+                let (first_ms, last_ms) = (one.min(other), one.max(other));
+                Record::Use(UseRecord { key, node: NodeId(node), tally: Tally { uses, first_ms, last_ms, last } })
+            }
+        ),
         "[a-z ]{1,20}".prop_map(|name| Record::Internal(InternalRecord { name })),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
@@ -230,7 +271,9 @@ fn a_key_record_to_the_byte() {
         usage: Purpose::Encrypt.usages(),
         birth: [9; 16],
         current: KeyVersion::new(3).unwrap(),
+        newest: KeyVersion::new(4).unwrap(),
         protect_floor: KeyVersion::new(2).unwrap(),
+        process_floor: KeyVersion::new(2).unwrap(),
         destroyed_through: 0,
         created_ms: 4,
         updated_ms: 6,
@@ -242,6 +285,11 @@ fn a_key_record_to_the_byte() {
         purge_protected: true,
         imported: Some(Imported { missing: 1, expires_ms: 8 }),
         exportable: Exportable::Plain,
+        archived: true,
+        name: Some("Nm".parse().unwrap()),
+        tracked: false,
+        backed_up_ms: 7,
+        born_as: Some(KeyId([2; 16])),
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -252,19 +300,43 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 7, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 14, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
     expected.extend_from_slice(&[6, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8]);
     expected.extend_from_slice(&[7, 0, 0, 0, 1, 2]);
+    expected.extend_from_slice(&[8, 0, 0, 0, 1, 1]);
+    expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
+    expected.extend_from_slice(&[10, 0, 0, 0, 4, 0, 0, 0, 4]);
+    expected.extend_from_slice(&[11, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7]);
+    expected.extend_from_slice(&[12, 0, 0, 0, 16]);
+    expected.extend_from_slice(&[2; 16]);
+    expected.extend_from_slice(&[16, 0, 0, 0, 2, b'N', b'm']);
+    expected.extend_from_slice(&[17, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, purge_protected, imported) = (None, false, None);
-    let (description, aliases, tags, exportable) = Default::default();
-    let plain = KeyRecord { description, aliases, tags, rotation, purge_protected, imported, exportable, ..record };
+    let (rotation, imported, process_floor, newest) = (None, None, KeyVersion::FIRST, record.current);
+    let (description, aliases, tags, exportable, purge_protected, archived) = Default::default();
+    let plain = KeyRecord {
+        description,
+        aliases,
+        tags,
+        rotation,
+        purge_protected,
+        imported,
+        exportable,
+        archived,
+        process_floor,
+        name: None,
+        tracked: true,
+        newest,
+        backed_up_ms: 0,
+        born_as: None,
+        ..record
+    };
     let bytes = Record::Key(plain).encode(LEVEL);
     assert_eq!(bytes[bytes.len() - 2..], [0, 0]);
     let newer = Err(Unreadable::Newer("key record"));
@@ -273,6 +345,10 @@ fn a_key_record_to_the_byte() {
     assert_eq!(Record::decode(&name, &[&[4], &bytes[1..]].concat()), newer);
     let spec = 1 + 4 + 1 + 8 + 8;
     assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
+    // What says what is so anyway is not said.
+    for said in [&[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1], &[0, 1, 10, 0, 0, 0, 4, 0, 0, 0, 3]] {
+        assert_eq!(Record::decode(&name, &with(said)), Err(Malformed("key record").into()));
+    }
     for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }
@@ -303,6 +379,8 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
     let names = [
         (RecordName::Key(id), &[0xa, 0xb, 0xc, 0xd, 1, 2, 3, 4, 5, 6][..], &[][..]),
         (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Allowance((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Use((id, NodeId(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0, 0, 0, 0, 9]),
         (RecordName::Due((5, Due::Deletion(id))), &[0, 0, 0, 5], &[]),
         (RecordName::Idempotency((who, token)), &[0, 0, 0, 0, 0, 99], &[]),
     ];
@@ -327,6 +405,25 @@ fn names_in_different_tables_or_of_different_principals_differ() {
     assert_ne!(a, RecordName::Idempotency((who(Role::Admin, "b"), token)).true_name());
 }
 
+#[test]
+fn a_name_record_to_the_byte() {
+    let named = Named::Object(Class::Key, "Db-1".parse().unwrap());
+    let record = NameRecord { named, key: KeyId([1; 16]), created_ms: 2, updated_ms: 3 };
+    let name = RecordName::Name(record.name());
+    assert_eq!(name.true_name(), b"\0\0\0\0\x02db-1");
+    let mut expected = vec![2];
+    expected.extend_from_slice(&[1; 16]);
+    expected.extend_from_slice(&[[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3]].concat());
+    expected.extend_from_slice(b"\0\0\0\x04Db-1");
+    assert_eq!(Record::Name(record).encode(LEVEL), expected);
+    // What is written there has to be what it is found by.
+    let of_another = [&expected[..33], b"\0\0\0\x04Db-2"].concat();
+    assert_eq!(Record::decode(&name, &of_another), Err(Malformed("name record").into()));
+    let key = name.key(|_, _| [9; 32]);
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x02Db-1"), Err(BAD_NAME), "names are found folded");
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x09db-1"), Err(Unreadable::Newer("name record")));
+}
+
 /// A kind that has got a second field, and with it a second format.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Invented {
@@ -337,7 +434,7 @@ struct Invented {
 
 impl Kind for Invented {
     type Name = ();
-    const TABLE: Table = Table::Alias;
+    const TABLE: Table = Table::Name;
     const WHAT: &'static str = "invented record";
     const FORMATS: Formats = Formats { oldest: 3, later: &[Level(5)] };
 

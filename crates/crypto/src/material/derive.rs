@@ -97,7 +97,7 @@ pub fn derive(secret: &[u8], by: &Derivation<'_>, len: usize) -> Result<SecretBy
                 .filter(|times| u64::from(times.get()) * len.div_ceil(digest.output_len()) as u64 <= PBKDF2_ROUNDS_MAX);
             let iterations = iterations.ok_or_else(|| {
                 let why = format!(
-                    "pbkdf2 takes at least 1 iteration, and at most {PBKDF2_ROUNDS_MAX} together for all blocks of a digest's length"
+                    "say how many iterations: pbkdf2 takes at least 1, and at most {PBKDF2_ROUNDS_MAX} together for all blocks of a digest's length"
                 );
                 wrong(Part::Iterations, why)
             })?;

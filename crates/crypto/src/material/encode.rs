@@ -45,7 +45,8 @@ pub(super) const fn algorithm_id(spec: KeySpec) -> &'static [u8] {
         | KeySpec::HmacSha224
         | KeySpec::HmacSha256
         | KeySpec::HmacSha384
-        | KeySpec::HmacSha512 => &[],
+        | KeySpec::HmacSha512
+        | KeySpec::Secret => &[],
     }
 }
 

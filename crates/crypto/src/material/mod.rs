@@ -67,6 +67,7 @@ enum Kind {
     Aes(AesKey),
     Mac(MacKey),
     Pair(Box<Pair>),
+    Secret(SecretBytes),
 }
 
 impl Material {
@@ -104,15 +105,17 @@ impl Material {
             Of::Symmetric => Kind::Aes(AesKey::read(spec, bytes)?),
             Of::Mac => Kind::Mac(MacKey::read(spec, bytes)?),
             Of::Pair => Kind::Pair(Box::new(Pair::parse(spec, bytes).ok()?)),
+            Of::Secret => Kind::Secret(Zeroizing::new(bytes.to_vec())),
         }))
     }
 
-    /// The key's bytes, or PKCS#8, as [`Self::import`] takes it: for whoever may export it.
+    /// The key's bytes, or PKCS#8, as [`Self::import`] takes it, or a secret's value: for whoever may export or read it.
     pub fn export(&self) -> SecretBytes {
         match &self.0 {
             Kind::Aes(key) => Zeroizing::new(key.bytes().to_vec()),
             Kind::Mac(key) => Zeroizing::new(key.bytes().to_vec()),
             Kind::Pair(pair) => pair.pkcs8(),
+            Kind::Secret(value) => value.clone(),
         }
     }
 
@@ -137,6 +140,7 @@ impl Material {
             + match &self.0 {
                 Kind::Aes(_) | Kind::Mac(_) => 0,
                 Kind::Pair(pair) => pair.size(),
+                Kind::Secret(value) => value.len(),
             }
     }
 
@@ -180,7 +184,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(key) => key.mac(by, message),
             Kind::Mac(key) => key.mac(by, message),
-            Kind::Pair(_) => Err(UseError::NotFitting),
+            Kind::Pair(_) | Kind::Secret(_) => Err(UseError::NotFitting),
         }
     }
 
@@ -192,7 +196,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(key) => key.verify_mac(by, message, mac),
             Kind::Mac(key) => key.verify(by, message, mac),
-            Kind::Pair(_) => Err(UseError::NotFitting),
+            Kind::Pair(_) | Kind::Secret(_) => Err(UseError::NotFitting),
         }
     }
 
@@ -212,7 +216,7 @@ impl Material {
     ) -> Result<Encrypted, UseError> {
         match &self.0 {
             Kind::Aes(key) => key.encrypt(by, plaintext, iv, aad, entropy),
-            Kind::Mac(_) => Err(UseError::NotFitting),
+            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
             Kind::Pair(pair) => {
                 bare(by, iv.unwrap_or_default(), &[], aad)?;
                 Ok(Encrypted { ciphertext: pair.public().encrypt(by, plaintext)?, ..Encrypted::default() })
@@ -229,7 +233,7 @@ impl Material {
         let Encrypted { iv, ciphertext, tag } = encrypted;
         match &self.0 {
             Kind::Aes(key) => key.decrypt(by, iv, ciphertext, tag, aad),
-            Kind::Mac(_) => Err(UseError::NotFitting),
+            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
             Kind::Pair(pair) => {
                 bare(by, iv, tag, aad)?;
                 pair.decrypt(by, ciphertext)
@@ -244,7 +248,7 @@ impl Material {
     pub fn wrap(&self, by: Algorithm, key: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, UseError> {
         match &self.0 {
             Kind::Aes(kek) => kek.wrap(by, key),
-            Kind::Mac(_) => Err(UseError::NotFitting),
+            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
             Kind::Pair(pair) => pair.public().wrap(by, key, entropy),
         }
     }
@@ -256,7 +260,7 @@ impl Material {
     pub fn unwrap(&self, by: Algorithm, wrapped: &[u8]) -> Result<SecretBytes, UseError> {
         match &self.0 {
             Kind::Aes(kek) => kek.unwrap(by, wrapped),
-            Kind::Mac(_) => Err(UseError::NotFitting),
+            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
             Kind::Pair(pair) => pair.unwrap(by, wrapped),
         }
     }
@@ -277,7 +281,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(key) => derive::derive(key.bytes(), by, len),
             Kind::Mac(key) => derive::derive(key.bytes(), by, len),
-            Kind::Pair(_) => Err(UseError::NotFitting),
+            Kind::Pair(_) | Kind::Secret(_) => Err(UseError::NotFitting),
         }
     }
 

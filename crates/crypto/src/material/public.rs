@@ -59,7 +59,8 @@ impl PublicKey {
             | KeySpec::HmacSha224
             | KeySpec::HmacSha256
             | KeySpec::HmacSha384
-            | KeySpec::HmacSha512 => unreachable!("no algorithm identifier names a secret key"),
+            | KeySpec::HmacSha512
+            | KeySpec::Secret => unreachable!("no algorithm identifier names a secret key"),
         };
         Ok(Self { spec, spki: canonical, key })
     }

@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{ED25519, KeyPair};
 use quorate_core::batch::{Batch, Entry, Expect, Genesis, Op};
 use quorate_core::codec::Writer;
 use quorate_core::id::{BatchId, ClusterId, Epoch, GroupId, KeyId, KeyVersion, Lineage, Namespace, NodeId};
+use quorate_core::name::Class;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::Token;
 use quorate_core::seam::Entropy;
@@ -124,7 +125,7 @@ fn fields_kdf_and_boxes() {
         assert_eq!(*opened, pt);
     }
     use Purpose::*;
-    let purposes = [UnsealKey, RootKey, EpochKey, NameKey, IdKey, AnchorSeed, QuorumX25519, AuditX25519];
+    let purposes = [UnsealKey, RootKey, EpochKey, NameKey, IdKey, AnchorSeed, BackupKey, QuorumX25519, AuditX25519];
     assert_eq!(v.at("root_gen").list().count(), purposes.len());
     for (case, purpose) in v.at("root_gen").list().zip(purposes) {
         assert_eq!(case.at("purpose").text(), purpose.as_str());
@@ -242,6 +243,13 @@ fn keyring() {
     let entropy = v.entropy("entropy");
     assert_eq!(read.seal(&root, &ctx, &entropy), boxed);
     entropy.done();
+    let case = v.at("backup");
+    let (key, plaintext, backup) =
+        (KeyId(case.at("key").array()), case.at("plaintext").bytes(), case.at("bytes").bytes());
+    assert_eq!(*read.open_backup(&Backup::parse(&backup).unwrap()).unwrap(), plaintext);
+    let entropy = case.entropy("entropy");
+    assert_eq!(read.seal_backup(v.lineage(), key, &plaintext, &entropy), backup);
+    entropy.done();
 }
 
 #[test]
@@ -251,7 +259,7 @@ fn records_and_a_batch() {
     let (lineage, group) = (v.lineage(), GroupId(v.at("group").int() as u32));
     let epoch = Epoch(v.at("epoch").int() as u32);
     assert!(keyring.record_key_of(epoch).unwrap().ct_eq(&v.at("record_key").secret()));
-    assert_eq!(keyring.list_tag(Namespace(3), List::Keys), v.at("list_tag").array());
+    assert_eq!(keyring.list_tag(Namespace(3), Class::Key), v.at("list_tag").array());
     let token = Token(v.at("token").array());
     assert_eq!(keyring.free_of_token(b"admin/a", token, 5).to_be_bytes(), v.at("free_of_token").array());
     let id = BatchId { origin: NodeId(v.at("origin").int()), boot: v.at("boot").int() as u32, seq: v.at("seq").int() };
@@ -272,7 +280,7 @@ fn records_and_a_batch() {
         expects.push(Expect { key: key.clone(), rev: 100 * u64::from(writer.op) });
         ops.push(Op::Put(key, value));
     }
-    let gone = keyring.record_key(Table::Alias, &v.at("deleted").at("name").bytes());
+    let gone = keyring.record_key(Table::Name, &v.at("deleted").at("name").bytes());
     expects.push(Expect { key: gone.clone(), rev: v.at("deleted").at("rev").int() });
     ops.push(Op::Delete(gone));
     expects.sort_by(|a, b| a.key.cmp(&b.key));

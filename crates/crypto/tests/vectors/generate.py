@@ -231,6 +231,7 @@ PK_AUD, SK_AUD = hybrid_pair(SETUP)
 T, LABELS, GENERATION, R = 3, ["Ada", "Ben", "Çelik", "Dee", "Eva"], 1, 1
 E1, E2, K_NAME, ANCHOR = SETUP.take(32), SETUP.take(32), SETUP.take(32), SETUP.take(32)
 K_MID = Stream(90).take(32)
+K_BACKUP = Stream(91).take(32)
 SHARES = split(UK, T, len(LABELS), SETUP)
 IDS = {"lineage": L, "cluster": C, "set_id": SET}
 
@@ -265,7 +266,7 @@ def primitives():
             ],
             "root_gen": [
                 {"purpose": p, "hsm": RK, "entropy": UK, "out": kdf(UK + RK, b"root-gen", f(p.encode()), 32)}
-                for p in ("unseal-key", "root-key", "epoch-key", "name-key", "id-key", "anchor-seed", "quorum-x25519", "audit-x25519")
+                for p in ("unseal-key", "root-key", "epoch-key", "name-key", "id-key", "anchor-seed", "backup-key", "quorum-x25519", "audit-x25519")
             ],
         },
     )
@@ -325,14 +326,19 @@ def shares():
 
 
 def keyring(config):
-    pt = u8(1) + u16(2) + u32(1) + E1 + u64(0) + u8(2) + u32(2) + E2 + u64(77) + u8(1) + u32(1) + K_NAME + K_MID + ANCHOR
+    pt = u8(2) + u16(2) + u32(1) + E1 + u64(0) + u8(2) + u32(2) + E2 + u64(77) + u8(1) + u32(1) + K_NAME + K_MID + ANCHOR
+    pt += u32(1) + K_BACKUP
     v, group, entropy = 2, 0, Stream(40)
     hdr = f(L) + f(C) + u32(group) + u32(R) + u32(v) + f(sha256(config))
     boxed = u8(1) + u8(1) + u32(R) + u32(v)
     boxed += box(kdf(RK, b"keyring", b"", 32), b"keyring-box", hdr, b"", pt, entropy)
+    key, saved, drawn = bytes(range(16)), b"a key and its versions", Stream(92)
+    backup = b"QBKP" + u8(1) + L + u32(1) + key
+    backup += box(kdf(K_BACKUP, b"backup", u32(1), 32), b"backup-box", f(L) + u32(1) + f(key), b"", saved, drawn)
     write(
         "keyring",
         {
+            "backup": {"key": key, "plaintext": saved, "entropy": drawn.drawn, "bytes": backup},
             **IDS, "group": group, "root_generation": R, "version": v, "root_key": RK, "seal_config_hash": sha256(config),
             "plaintext": pt, "entropy": entropy.drawn, "boxed": boxed, "anchor_public_key": ed_public(ANCHOR),
         },

@@ -15,7 +15,7 @@ use super::{Shared, completions, files, output};
 /// By which key and version: there is but one algorithm.
 #[derive(Args, Debug)]
 struct Of {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     /// Which version [default: the current one]

@@ -30,7 +30,7 @@ enum Action {
         /// The name
         #[arg(value_name = "NAME")]
         name: String,
-        /// The key: its id, NAME or alias/NAME
+        /// The key: its id, NAME, alias/NAME or key/NAME
         #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
         key: String,
     },

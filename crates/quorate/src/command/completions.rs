@@ -11,7 +11,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
-use quorate_client::v1::{ListAliasesRequest, StatusRequest};
+use quorate_client::v1::{ListAliasesRequest, ListKeysRequest, ListSecretsRequest, StatusRequest};
 use quorate_client::{Client, ClientConfig};
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::json;
@@ -120,11 +120,13 @@ pub fn complete() {
 /// Names of keys that begin as typed.
 pub fn keys(typed: &OsStr) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
-    let (prefix, begun) = match typed.strip_prefix("alias/") {
-        Some(rest) => ("alias/", rest),
-        None => ("", &*typed),
-    };
-    let names = asked(async |client| {
+    let prefix = ["alias/", "key/"].into_iter().find(|prefix| typed.starts_with(prefix)).unwrap_or("");
+    let begun = &typed[prefix.len()..];
+    let names = asked(async move |client| {
+        if prefix == "key/" {
+            let page = client.list_keys(ListKeysRequest { limit: PAGE_LEN_MAX, ..Default::default() }).await.ok()?;
+            return Some(page.keys.into_iter().map(|key| key.name).filter(|name| !name.is_empty()).collect());
+        }
         let page = client.list_aliases(ListAliasesRequest { limit: PAGE_LEN_MAX, ..Default::default() }).await.ok()?;
         Some(page.aliases.into_iter().map(|alias| alias.name).collect())
     });
@@ -133,6 +135,16 @@ pub fn keys(typed: &OsStr) -> Vec<CompletionCandidate> {
         .filter(|name| name.starts_with(begun))
         .map(|name| CompletionCandidate::new(format!("{prefix}{name}")))
         .collect()
+}
+
+/// Names of secrets that begin as typed.
+pub fn secrets(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let names = asked(async |client| {
+        let page = client.list_secrets(ListSecretsRequest { limit: PAGE_LEN_MAX, ..Default::default() }).await.ok()?;
+        Some(page.secrets.into_iter().map(|secret| secret.name).collect())
+    });
+    names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
 }
 
 /// Names of members that begin as typed.

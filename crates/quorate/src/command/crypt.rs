@@ -247,7 +247,7 @@ fn unarmored(input: &[u8]) -> CommandResult<Option<Vec<u8>>> {
   quorate data-key --key payments --output json
   quorate data-key --key payments --bytes 64 --no-plaintext")]
 pub struct DataKey {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     #[arg(long, value_name = "N", default_value_t = DATA_KEY_LEN_DEFAULT as u32, help = format!("Length of the data key, 1 to {DATA_KEY_LEN_MAX} bytes"),

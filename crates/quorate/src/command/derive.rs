@@ -34,7 +34,7 @@ pub struct Derive {
     #[arg(long, value_name = "HASH", default_value = "sha256", value_parser = hashes())]
     digest: String,
     /// pbkdf2's iterations
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, required_if_eq("algorithm", "pbkdf2"))]
     iterations: u32,
     /// How many bytes
     #[arg(long, value_name = "N")]

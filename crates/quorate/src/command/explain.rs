@@ -82,16 +82,27 @@ const EXPLANATIONS: &[Explanation] = &[
     code("ALREADY_EXISTS", "the name is taken; nothing was changed", ""),
     code(
         "KEY_DISABLED",
-        "the key is disabled: no node uses it",
-        "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version",
+        "the key, or the secret, is disabled: no node uses it",
+        "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version, \
+         `quorate secret update NAME --enabled true` one of a secret",
+    ),
+    code(
+        "ARCHIVED",
+        "the key is put away: no node uses or changes it",
+        "`quorate keys recover KEY` gets it back, as it was",
     ),
     code(
         "KEY_PENDING_DELETION",
-        "the key waits for its destruction: no node uses it",
-        "`quorate keys cancel-deletion KEY` keeps it; enable it afterwards",
+        "the key, or the secret, waits for its destruction: no node uses it",
+        "`quorate keys cancel-deletion KEY` keeps a key; enable it afterwards. `quorate secret recover NAME` keeps a secret",
     ),
     code("WRONG_STATE", "the key, or the member, is in a state in which this can't be done", ""),
     code("LIMIT_EXCEEDED", "there may be no more of these", "remove one that is not needed"),
+    code(
+        "EXHAUSTED",
+        "that version of the key has encrypted as often as one version may by aes-gcm, 2^32 times",
+        "`quorate keys rotate KEY` makes a new version; old ciphertexts are decrypted as ever, by --version N",
+    ),
     code(
         "TOKEN_REUSED",
         "the client token was used for another request",
@@ -103,6 +114,11 @@ const EXPLANATIONS: &[Explanation] = &[
         "make the token now (a UUIDv7), and check this machine's clock",
     ),
     code("WRONG_USAGE", "the key is of a kind, or was made for something, that is not this", "create a key for this"),
+    code(
+        "WRONG_KIND",
+        "it is a secret where a key is meant, or a key where a secret is",
+        "`quorate keys` and the commands that use keys take keys, `quorate secret` takes secrets, by their names",
+    ),
     code(
         "WRONG_ALGORITHM",
         "keys of that kind, or that one, don't do this by the algorithm that you asked for",
@@ -126,7 +142,7 @@ const EXPLANATIONS: &[Explanation] = &[
     code(
         "PURGE_PROTECTED",
         "the key was made so that nobody can have it destroyed before its day",
-        "wait for the day: `quorate keys describe KEY` shows it",
+        "wait for the day: `quorate keys describe KEY`, or `quorate secret describe NAME`, shows it",
     ),
     code(
         "MATERIAL_MISSING",
@@ -150,17 +166,17 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "UNSUPPORTED",
-        "keys of that origin don't do this: imported material is not rotated, and what was made here is not imported",
+        "keys of that origin don't do this: imported material is not rotated unasked, and what was made here is not imported",
         "create another key for this",
     ),
     code(
         "NOT_EXPORTABLE",
-        "the key was created so that its material never leaves the cluster; this can't be changed",
+        "the key's material never leaves the cluster: it was created so, or that was lowered; it can't be raised",
         "create keys that are to leave with `quorate keys create --exportable wrapped`",
     ),
     code(
         "WRAPPED_ONLY",
-        "the key was created so that its material leaves only wrapped under another key",
+        "the key's material leaves only wrapped under another key: it was created so, or that was lowered",
         "name a wrapping key with --wrap-with",
     ),
     code(
@@ -169,14 +185,19 @@ const EXPLANATIONS: &[Explanation] = &[
         "`quorate keys versions KEY` shows which versions there are",
     ),
     code(
+        "RETIRED",
+        "the version is older than the key's versions that still decrypt and verify",
+        "`quorate keys update KEY --min-decryption-version N` lowers that floor",
+    ),
+    code(
         "WRONG_KEY",
         "the ciphertext is of another key than the one you named",
         "find out where it came from; give its key as one more --key if you trust it",
     ),
     code(
         "WRONG_LINEAGE",
-        "the ciphertext was made by another cluster, or before this one was put back to an earlier state",
-        "check QUORATE_ADDR; a ciphertext of another cluster is decrypted there",
+        "the ciphertext, or the backup, was made by another cluster, or before this one was put back to an earlier state",
+        "check QUORATE_ADDR; what another cluster made is opened there",
     ),
     code(
         "UNKNOWN_KEY",
@@ -185,7 +206,7 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "TAMPERED",
-        "the ciphertext or the associated data are not what was encrypted; which of them can't be told",
+        "the ciphertext or the associated data are not what was encrypted, which of them can't be told; or a backup is not whole",
         "give the whole of it and every --aad that it was made with; of a rotated key whose ciphertexts name no version, --version N",
     ),
     code("SHARE_REFUSED", "the node did not take the share; the others that were entered still count", ""),

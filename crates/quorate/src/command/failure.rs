@@ -87,6 +87,10 @@ impl Failure {
         // What a node says knows nothing of these commands.
         let todo = match reason.as_str() {
             "NOT_FOUND" if part.is_some() => "`quorate keys list` and `quorate alias list` show what there is",
+            "WRONG_STATE" if part.as_deref() == Some("version") => {
+                "`quorate keys versions KEY` shows in what state each is"
+            }
+            "WRONG_STATE" if part.as_deref() == Some("key") => "`quorate keys describe KEY` shows its state",
             code => explain::of(code).map_or("", |known| known.todo),
         };
         Self::Failed { reason, what, why: message, todo: todo.into() }

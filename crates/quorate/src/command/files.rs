@@ -400,10 +400,9 @@ pub fn ask(question: &str) -> CommandResult<String> {
     Ok(answer)
 }
 
-/// Reads a secret: from the terminal without showing it, else from standard input; one line, or as many as it takes to be
-/// `whole`.
-pub fn read_secret(prompt: &str, max: usize, whole: impl Fn(&str) -> bool) -> CommandResult<Zeroizing<String>> {
-    prompt::read_secret(prompt, max, whole)
+/// Reads a secret of one line: from the terminal without showing it, else from standard input.
+pub fn read_secret(prompt: &str, max: usize) -> CommandResult<Zeroizing<String>> {
+    prompt::read_secret(prompt, max)
         .map_err(|e| Failure::failed("can't take what was typed or given on standard input", e, ""))
 }
 

@@ -6,7 +6,7 @@ use super::Cli;
 use super::terminal::Surface;
 
 /// Commands by what people come for.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Use keys", &["encrypt", "decrypt", "reencrypt", "file", "data-key", "data-key-pair", "wrap", "unwrap", "random"]),
     (
         "Sign, agree and derive",
@@ -24,6 +24,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("Manage keys", &["keys", "alias"]),
+    ("Keep secrets", &["secret"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
 ];

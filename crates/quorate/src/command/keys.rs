@@ -1,28 +1,34 @@
 //! `quorate keys …`: the life of keys.
 
-use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag, TagKeyRequest,
-    UntagKeyRequest, UpdateKeyRequest,
+    LastUseResponse, ListKeysRequest, RestoreKeyRequest, RotateKeyRequest, ScheduleKeyDeletionRequest,
+    SetKeyRotationRequest, Tag, TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
+use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
     AliasName, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, DESCRIPTION_LEN_MAX, KEYS_PER_REQUEST_MAX,
-    PAGE_LEN_MAX, ROTATION_DAYS_MAX,
+    ObjectName, PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
 use quorate_core::time::DAY_MS;
+use quorate_crypto::BACKUP_LEN_MAX;
 use serde_json::{Value, json};
 
 use self::material::OfMaterial;
-use self::versions::OfVersions;
+use self::versions::{OfVersions, state_word};
+use super::crypt::{Out, raw_or_json, refuse_terminal};
 use super::failure::{CommandResult, Doing, Failure};
+use super::files;
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
 
 mod material;
-mod versions;
+pub(super) mod versions;
 
 /// Requests for new keys under way at a time.
 const AT_ONCE: usize = 4;
@@ -45,14 +51,18 @@ enum Action {
   quorate keys create
   quorate keys create --alias payments --description cards --output json
   quorate keys create --alias release --spec ed25519 --tag team=build  to sign with
+  quorate keys create --name db-backup  then `quorate encrypt --key key/db-backup`
   quorate keys create --spec rsa-3072 --usage encrypt
   quorate keys create --spec aes-256 --algorithm aes-gcm
   quorate keys create --alias mine --origin external  then `quorate keys import mine`
   quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
-        /// A name for it
+        /// A name for it, which can be moved to another key
         #[arg(long, value_name = "NAME")]
         alias: Option<AliasName>,
+        /// The name that it has for life: 1 to 127 of A-Z a-z 0-9 -; commands know it as key/NAME, in any case
+        #[arg(long, value_name = "NAME")]
+        name: Option<ObjectName>,
         #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
         description: String,
         #[command(flatten)]
@@ -69,14 +79,17 @@ enum Action {
         /// Where its material comes from; external = it is imported, and until then the key is not used [default: quorate]
         #[arg(long, value_name = "ORIGIN", value_parser = ["quorate", "external"])]
         origin: Option<String>,
-        /// For ever: its material may leave, wrapped under another key, or as it is [default: no]
+        /// Whether its material may leave, wrapped under another key, or as it is; can be lowered, never raised [default: no]
         #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
         exportable: Option<String>,
+        /// Nobody writes down when it was used last
+        #[arg(long)]
+        no_usage_tracking: bool,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, answers the same key
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "tags", "activation", "purge_protection", "origin", "exportable", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "exportable", "no_usage_tracking", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -112,7 +125,18 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys disable payments")]
     Disable(Which),
+    /// Put a key away: it is found and described, and neither used nor changed until it is recovered
+    #[command(after_help = "Examples:
+  quorate keys archive payments
+  quorate keys recover payments")]
+    Archive(Which),
+    /// Get a key back that was archived, as it was then
+    #[command(after_help = "Examples:
+  quorate keys recover payments")]
+    Recover(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
+    ///
+    /// Of a key whose material is imported it is the one that `quorate keys import --new-version` brought.
     #[command(after_help = "Examples:
   quorate keys rotate payments")]
     Rotate {
@@ -122,16 +146,31 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
-    /// Change what a key's description says
+    /// Change a key's description, which of its versions are used, whether its uses are noted, or lower whether its material may
+    /// leave
     #[command(after_help = "Examples:
-  quorate keys update payments --description cards")]
+  quorate keys update payments --description cards
+  quorate keys update payments --min-decryption-version 3 --min-encryption-version 3
+  quorate keys update payments --min-decryption-version 1  what older versions made is opened again
+  quorate keys update payments --usage-tracking off
+  quorate keys update travels --exportable no")]
     Update {
         #[command(flatten)]
         which: Which,
-        /// The new description; empty takes it away
-        #[arg(long, value_name = "TEXT")]
-        description: String,
+        #[command(flatten)]
+        changes: Changes,
     },
+    /// Show when a key was used last, and how often; late by up to an hour
+    #[command(
+        after_help = "Each node writes down what it has done with a key: the first use after an hour of rest within a minute, then once an
+hour. What it has not written when it stops, or is sealed, is lost: totals may be less than the truth, never more.
+To look at public keys, metadata and lists is no use.
+
+Examples:
+  quorate keys last-use payments
+  quorate keys last-use payments --output json"
+    )]
+    LastUse(Which),
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
   quorate keys tag payments team=shop cost-centre=17")]
@@ -183,20 +222,71 @@ enum Action {
   quorate keys schedule-deletion payments
   quorate keys purge payments")]
     Purge(Which),
+    /// Write a backup of a key, which this cluster alone can read; rights and names are not in it
+    ///
+    /// It outlives the key: whoever has it, and administers this cluster, can bring back what it holds, also after the key was
+    /// destroyed. `quorate keys describe` shows when the last one was made.
+    #[command(after_help = "Examples:
+  quorate keys backup payments --out payments.backup
+  quorate keys restore --in payments.backup")]
+    Backup {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Bring a key back from its backup: disabled, and without names
+    ///
+    /// It gets the id that it had if that is free, else a new one. A key whose ciphertexts name it (aes-256 unless you chose a mode)
+    /// is restored only under its own id.
+    #[command(after_help = "Examples:
+  quorate keys restore --in payments.backup
+  quorate keys enable KEY
+  quorate alias create payments KEY")]
+    Restore {
+        /// The backup [default: standard input]
+        #[arg(long = "in", value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, restores only once
+        #[arg(long, value_name = "UUID")]
+        token: Option<uuid::Uuid>,
+    },
     /// Rotate a key every so often, without being asked; only of a key whose ciphertexts name their version
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
   quorate keys set-rotation payments --never")]
+    #[command(group = ArgGroup::new("period").required(true).args(["days", "never"]))]
     SetRotation {
         #[command(flatten)]
         which: Which,
-        #[arg(long, value_name = "N", help = format!("Days between rotations, 1 to {ROTATION_DAYS_MAX}"), required_unless_present = "never",
+        #[arg(long, value_name = "N", help = format!("Days between rotations, 1 to {ROTATION_DAYS_MAX}"),
             value_parser = clap::value_parser!(u32).range(1..=ROTATION_DAYS_MAX as i64))]
         days: Option<u32>,
         /// Only when somebody asks
-        #[arg(long, conflicts_with = "days")]
+        #[arg(long)]
         never: bool,
     },
+}
+
+/// What is to change of a key.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// The new description; empty takes it away
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// The first version that may encrypt, sign, wrap
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_encryption_version: Option<u32>,
+    /// The first version that may decrypt, verify, unwrap
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    min_decryption_version: Option<u32>,
+    /// Whether its material may leave; less than it could until now, for ever
+    #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped"])]
+    exportable: Option<String>,
+    /// Whether it is written down from now on when the key was used last; what is written already stays
+    #[arg(long, value_name = "ON", value_parser = ["on", "off"])]
+    usage_tracking: Option<String>,
 }
 
 /// The states of keys.
@@ -236,7 +326,7 @@ struct Kind {
 
 #[derive(Args, Debug)]
 struct Which {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
 }
@@ -273,6 +363,7 @@ impl Keys {
             }
             Action::Create {
                 alias,
+                name,
                 description,
                 kind,
                 tags,
@@ -280,11 +371,13 @@ impl Keys {
                 purge_protection,
                 origin,
                 exportable,
+                no_usage_tracking,
                 token: t,
                 count: None,
             } => {
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
+                    name: name.map(|name| name.to_string()).unwrap_or_default(),
                     description,
                     token: token(t),
                     spec: kind.spec.unwrap_or_default(),
@@ -295,11 +388,22 @@ impl Keys {
                     purge_protected: purge_protection,
                     origin: origin.unwrap_or_default(),
                     exportable: exportable.unwrap_or_default(),
+                    untracked: no_usage_tracking,
                 };
                 client.create_key(request).await.doing("create the key")?
             }
-            Action::Update { which, description } => {
-                let request = UpdateKeyRequest { key: which.key, description };
+            Action::LastUse(which) => {
+                return last_use(shared, &client.get_last_use(which.request()).await.doing("look at the key's uses")?);
+            }
+            Action::Update { which, changes } => {
+                let request = UpdateKeyRequest {
+                    key: which.key,
+                    description: changes.description,
+                    min_encryption_version: changes.min_encryption_version.unwrap_or(0),
+                    min_decryption_version: changes.min_decryption_version.unwrap_or(0),
+                    exportable: changes.exportable.unwrap_or_default(),
+                    tracked: changes.usage_tracking.map(|word| word == "on"),
+                };
                 client.update_key(request).await.doing("update the key")?
             }
             Action::Tag { which, tags } => {
@@ -313,6 +417,8 @@ impl Keys {
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
             Action::Disable(which) => client.disable_key(which.request()).await.doing("disable the key")?,
+            Action::Archive(which) => client.archive_key(which.request()).await.doing("archive the key")?,
+            Action::Recover(which) => client.recover_key(which.request()).await.doing("recover the key")?,
             Action::Rotate { which, token: t } => {
                 let request = RotateKeyRequest { key: which.key, token: token(t) };
                 client.rotate_key(request).await.doing("rotate the key")?
@@ -331,6 +437,17 @@ impl Keys {
                     output::fields([("key", purged.as_str()), ("state", "destroyed")])
                 });
             }
+            Action::Backup { which, out } => {
+                refuse_terminal(shared, out.path(), "")?;
+                let made = client.backup_key(which.request()).await.doing("back the key up")?;
+                let meta = json!({ "key_id": made.key_id, "versions": made.versions });
+                return raw_or_json(shared, &out, 0o600, "backup", &made.backup, meta);
+            }
+            Action::Restore { input, token: t } => {
+                let mut backup = files::read_input(input.as_deref(), BACKUP_LEN_MAX, "no backup is so long")?;
+                let request = RestoreKeyRequest { backup: std::mem::take(&mut *backup).into(), token: token(t) };
+                client.restore_key(request).await.doing("restore the key")?
+            }
             Action::SetRotation { which, days, .. } => {
                 let request = SetKeyRotationRequest { key: which.key, days: days.unwrap_or(0), dev_seconds: 0 };
                 client.set_key_rotation(request).await.doing("set the key's rotation")?
@@ -344,12 +461,13 @@ fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
     tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
 }
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("KEY", 36, Shown::Always),
-    ("STATE", 8, Shown::Always),
+    ("STATE", 16, Shown::Always),
     ("SPEC", 11, Shown::Always),
+    ("NAME", 12, Shown::Always),
     ("ALIASES", 16, Shown::Always),
-    ("VERSION", 7, Shown::Wide),
+    ("VERSION", 24, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
     ("ROTATED", 20, Shown::Wide),
     ("DESTROYED ON", 20, Shown::Wide),
@@ -357,13 +475,14 @@ const COLUMNS: [Column; 10] = [
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn row(k: &Key) -> [String; 10] {
+fn row(k: &Key) -> [String; 11] {
     [
         k.key_id.clone(),
-        if is_usable(k) { state(k) } else { "no material" }.into(),
+        standing(k).into(),
         k.spec.clone(),
+        k.name.clone(),
         k.aliases.join(","),
-        k.current_version.to_string(),
+        format!("{} {}", k.current_version, state_word(k.current_version_state())),
         output::date(k.created_ms),
         output::date(k.rotated_ms),
         output::date(k.deletion_ms),
@@ -417,11 +536,20 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
     shared.format().print(&to_json(&key), || {
         output::fields([
             ("key", key.key_id.clone()),
+            ("name", key.name.clone()),
             ("aliases", key.aliases.join(", ")),
             ("state", state(&key).to_owned()),
+            ("archived", if key.archived { "yes" } else { "" }.to_owned()),
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
-            ("version", key.current_version.to_string()),
+            ("version", format!("{}, {}", key.current_version, state_word(key.current_version_state()))),
+            (
+                "version to rotate to",
+                if key.newest_version > key.current_version { key.newest_version.to_string() } else { String::new() },
+            ),
+            ("algorithms", versions::algorithms(&key.algorithms)),
+            ("encrypts from version", floor(key.min_encryption_version)),
+            ("decrypts from version", floor(key.min_decryption_version)),
             ("tags", tags(&key, "\n")),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
@@ -432,7 +560,34 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("material", if key.material_missing { "missing" } else { "there" }.to_owned()),
             ("material until", output::date(key.material_expires_ms)),
             ("exportable", key.exportable.clone()),
+            ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
+            ("usage tracking", if key.untracked { "off" } else { "" }.to_owned()),
+            ("backed up", output::date(key.backed_up_ms)),
+            ("restored from", key.restored_from.clone()),
             ("destroyed on", output::date(key.deletion_ms)),
+        ])
+    })
+}
+
+fn last_use(shared: &Shared, told: &LastUseResponse) -> CommandResult {
+    let is_known = told.uses != 0;
+    let json = json!({
+        "key_id": told.key_id,
+        "usage_tracking": told.tracked,
+        "last_used_at": output::moment(told.last_ms),
+        "last_action": is_known.then_some(&told.last_action),
+        "uses": told.uses,
+        "first_used_at": output::moment(told.first_ms),
+    });
+    let last = if is_known { output::date(told.last_ms) } else { "never, as far as is written down".to_owned() };
+    shared.format().print(&json, || {
+        output::fields([
+            ("key", told.key_id.clone()),
+            ("last used", last),
+            ("to", told.last_action.clone()),
+            ("uses", if is_known { told.uses.to_string() } else { String::new() }),
+            ("since", output::date(told.first_ms)),
+            ("usage tracking", if told.tracked { "on" } else { "off" }.to_owned()),
         ])
     })
 }
@@ -442,9 +597,17 @@ fn to_json(key: &Key) -> Value {
     json!({
         "key_id": key.key_id,
         "state": state(key),
+        "archived": key.archived,
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
+        "current_version_state": state_word(key.current_version_state()),
+        "algorithms": key.algorithms,
+        "default_algorithm": key.algorithms.first(),
+        "newest_version": key.newest_version,
+        "min_encryption_version": key.min_encryption_version,
+        "min_decryption_version": key.min_decryption_version,
+        "name": output::text(&key.name),
         "aliases": key.aliases,
         "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
         "created_at": output::moment(key.created_ms),
@@ -457,18 +620,35 @@ fn to_json(key: &Key) -> Value {
         "material_missing": key.material_missing,
         "material_expires_at": output::moment(key.material_expires_ms),
         "exportable": key.exportable,
+        "gcm_uses": key.gcm_uses,
+        "gcm_uses_max": key.gcm_uses.map(|_| GCM_USES_MAX),
+        "usage_tracking": !key.untracked,
+        "backed_up_at": output::moment(key.backed_up_ms),
+        "restored_from": output::text(&key.restored_from),
         "deletion_at": output::moment(key.deletion_ms),
         "description": output::text(&key.description),
     })
+}
+
+/// A floor, if any version is below it.
+fn floor(version: u32) -> String {
+    if version > 1 { version.to_string() } else { String::new() }
 }
 
 fn tags(key: &Key, between: &str) -> String {
     key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
 }
 
-/// Whether it is not for want of material that it can't be used.
-fn is_usable(key: &Key) -> bool {
-    !key.material_missing || key.state() == KeyState::PendingDeletion
+/// What keeps it from being used, in the fewest words: the key's own state, its material that is not there, that it is archived, its
+/// current version's state; else that it is enabled.
+fn standing(key: &Key) -> &'static str {
+    match (key.state(), key.current_version_state()) {
+        (KeyState::Enabled | KeyState::Disabled, _) if key.material_missing => "no material",
+        (KeyState::Enabled | KeyState::Disabled, _) if key.archived => "archived",
+        (KeyState::Enabled, VersionState::DestroyedCompromised) => "destroyed",
+        (KeyState::Enabled, of_version) if of_version != VersionState::Active => state_word(of_version),
+        _ => state(key),
+    }
 }
 
 fn state(key: &Key) -> &'static str {

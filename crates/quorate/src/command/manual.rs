@@ -28,6 +28,8 @@ enum Topic {
     Clients,
     /// Every kind of key, what it does, its versions, its end
     Keys,
+    /// Keeping secrets: passwords, tokens, certificates
+    Secrets,
     /// Custodians, their shares, unsealing and sealing
     Ceremony,
     /// Restarts, upgrades, members that come and go, renewing certificates
@@ -54,6 +56,7 @@ impl Topic {
             Self::Cluster => include_str!("../../manual/cluster.md"),
             Self::Clients => include_str!("../../manual/clients.md"),
             Self::Keys => include_str!("../../manual/keys.md"),
+            Self::Secrets => include_str!("../../manual/secrets.md"),
             Self::Ceremony => include_str!("../../manual/ceremony.md"),
             Self::Planned => include_str!("../../manual/planned.md"),
             Self::Trouble => include_str!("../../manual/trouble.md"),

@@ -24,6 +24,7 @@ pub mod manual;
 pub mod operator;
 pub mod output;
 pub mod pki;
+pub mod secret;
 pub mod server;
 pub mod sign;
 pub mod terminal;
@@ -112,6 +113,7 @@ enum Command {
     Pki(pki::PkiCommand),
     Keys(keys::Keys),
     Alias(alias::AliasCommand),
+    Secret(secret::SecretCommand),
     Encrypt(crypt::Encrypt),
     Decrypt(crypt::Decrypt),
     DataKey(crypt::DataKey),
@@ -165,6 +167,7 @@ impl Command {
             Self::Dev(c) => c.run().await,
             Self::Keys(c) => c.run(shared).await,
             Self::Alias(c) => c.run(shared).await,
+            Self::Secret(c) => c.run(shared).await,
             Self::Encrypt(c) => c.run(shared).await,
             Self::Decrypt(c) => c.run(shared).await,
             Self::DataKey(c) => c.run(shared).await,
@@ -327,6 +330,26 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(args).expect_err(&args.join(" "));
             assert_eq!(error.exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn who_leaves_something_out_is_told_every_way_to_say_it() {
+        for (args, ways) in [
+            ("keys import k", &["--in", "--wrapped"][..]),
+            ("keys set-rotation k", &["--days", "--never"]),
+            ("keys update-version k", &["--enabled", "--activation", "--protect-stop", "--deactivation"]),
+            ("derive --key k --algorithm pbkdf2 --bytes 32", &["--iterations"]),
+        ] {
+            let words = ["quorate"].into_iter().chain(args.split_whitespace());
+            let error = Cli::try_parse_from(words).expect_err(args);
+            assert_eq!(error.exit_code(), 2, "{args}");
+            let said = error.to_string();
+            assert!(ways.iter().all(|way| said.contains(way)), "{args}: {said}");
+        }
+        for args in ["keys update-version k --enabled false --protect-stop none", "keys revoke k --yes"] {
+            let words = ["quorate"].into_iter().chain(args.split_whitespace());
+            Cli::try_parse_from(words).expect("good");
         }
     }
 

@@ -96,6 +96,8 @@ pub struct List<const N: usize> {
     format: Format,
     name: &'static str,
     columns: [Column; N],
+    /// Where a line of columns goes on in the next one, characters.
+    width: usize,
     out: Box<dyn Write>,
     begun: bool,
     unwanted: bool,
@@ -104,11 +106,13 @@ pub struct List<const N: usize> {
 impl<const N: usize> List<N> {
     /// A list called `name` in JSON.
     pub fn begin(format: Format, name: &'static str, columns: [Column; N]) -> Self {
-        Self::on(Box::new(std::io::stdout()), format, name, columns)
+        // In a pipe one line is one item, and so it is with every column: who asks for all has the room.
+        let width = Surface::seen().filter(|_| format == Format::Table).map_or(usize::MAX, |surface| surface.width);
+        Self::on(Box::new(std::io::stdout()), width, format, name, columns)
     }
 
-    fn on(out: Box<dyn Write>, format: Format, name: &'static str, columns: [Column; N]) -> Self {
-        Self { format, name, columns, out, begun: false, unwanted: false }
+    fn on(out: Box<dyn Write>, width: usize, format: Format, name: &'static str, columns: [Column; N]) -> Self {
+        Self { format, name, columns, width, out, begun: false, unwanted: false }
     }
 
     /// Prints all pages, as `page` answers them: the items, and where the next page begins; none ends it.
@@ -192,11 +196,19 @@ impl<const N: usize> List<N> {
     }
 
     fn line(&self, row: &[String; N]) -> String {
-        let mut text = String::new();
-        for ((_, width, shown), value) in self.columns.iter().zip(row) {
-            if *shown == Shown::Always || self.format == Format::Wide {
-                text += &format!("{value:width$}  ");
+        let shown = |column: &Column| column.2 == Shown::Always || self.format == Format::Wide;
+        let mut left = self.columns.iter().zip(row).filter(|(column, _)| shown(column)).peekable();
+        let (mut text, mut at) = (String::new(), 0);
+        while let Some(((_, width, _), value)) = left.next() {
+            let len = value.chars().count();
+            let room = if left.peek().is_some() { len.max(*width) } else { len };
+            if at > GAP && at + room > self.width && len > 0 {
+                text.truncate(text.trim_end().len());
+                text += &format!("\n{:GAP$}", "");
+                at = GAP;
             }
+            text += &format!("{value:width$}{:GAP$}", "");
+            at += len.max(*width) + GAP;
         }
         format!("{}\n", text.trim_end())
     }
@@ -331,7 +343,7 @@ mod tests {
     /// What is printed of a list whose pages are these, and whether that is all.
     fn printed(format: Format, pages: &[Option<&[u8]>]) -> (String, bool) {
         let paper = Paper::default();
-        let list = List::on(Box::new(paper.clone()), format, "keys", [("KEY", 0, Shown::Always)]);
+        let list = List::on(Box::new(paper.clone()), 80, format, "keys", [("KEY", 0, Shown::Always)]);
         let mut left = pages.iter();
         let page = async |(): ()| {
             let numbers =
@@ -358,6 +370,23 @@ mod tests {
             "nothing was printed, nothing is to be closed"
         );
         assert_eq!(printed(Format::Table, &[Some(&[1]), None]), ("KEY\n1\n".into(), false));
+    }
+
+    #[test]
+    fn columns_go_on_in_the_next_line_where_there_is_no_room_beside() {
+        let columns = [("KEY", 8, Shown::Always), ("STATE", 6, Shown::Always), ("NAMES", 9, Shown::Always)];
+        let table = |width, row: [&str; 3]| {
+            let paper = Paper::default();
+            let mut list = List::on(Box::new(paper.clone()), width, Format::Table, "keys", columns);
+            list.add(&[row], |_| json!(null), |row| row.map(str::to_owned)).unwrap();
+            String::from_utf8(paper.0.take()).unwrap()
+        };
+        let short = ["12345678", "on", "a,b"];
+        assert_eq!(table(80, short), "KEY       STATE   NAMES\n12345678  on      a,b\n");
+        assert_eq!(table(22, short), "KEY       STATE\n  NAMES\n12345678  on      a,b\n");
+        assert_eq!(table(23, ["12345678", "on", "a,b,c,d"]), "KEY       STATE   NAMES\n12345678  on\n  a,b,c,d\n");
+        assert_eq!(table(12, short), "KEY\n  STATE\n  NAMES\n12345678\n  on\n  a,b\n");
+        assert_eq!(table(12, ["12345678", "on", ""]), "KEY\n  STATE\n  NAMES\n12345678\n  on\n");
     }
 
     #[test]

@@ -401,7 +401,7 @@ impl AuthorityArgs {
     fn passphrase(&self) -> CommandResult<Passphrase> {
         let text = match &self.passphrase_file {
             Some(path) => from_file(path)?,
-            None => files::read_secret("Passphrase of the authority: ", PASSPHRASE_LEN_MAX, |_| true)?,
+            None => files::read_secret("Passphrase of the authority: ", PASSPHRASE_LEN_MAX)?,
         };
         Passphrase::new(&text).map_err(failed("can't use the passphrase"))
     }
@@ -411,10 +411,10 @@ impl AuthorityArgs {
         if self.passphrase_file.is_some() || !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             return self.passphrase();
         }
-        let first = files::read_secret("New passphrase for the authority: ", PASSPHRASE_LEN_MAX, |_| true)?;
+        let first = files::read_secret("New passphrase for the authority: ", PASSPHRASE_LEN_MAX)?;
         // Before it is typed once more.
         let passphrase = Passphrase::new(&first).map_err(failed("can't use the passphrase"))?;
-        let second = files::read_secret("Once more: ", PASSPHRASE_LEN_MAX, |_| true)?;
+        let second = files::read_secret("Once more: ", PASSPHRASE_LEN_MAX)?;
         if *first != *second {
             return Err(Failure::failed("can't use the passphrase", "the two entries differ", "start again"));
         }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{
     GetPublicKeyRequest, ListVersionsRequest, MacRequest, SignRequest, VerifyMacRequest, VerifyRequest, VerifyResponse,
-    sign_request, verify_request,
+    VersionState, sign_request, verify_request,
 };
 use quorate_core::key_spec::{Algorithm, Digest};
 use quorate_core::request::INPUT_LEN_MAX;
@@ -17,12 +17,13 @@ use serde_json::json;
 
 use super::crypt::{InOut, Out, raw_or_json};
 use super::failure::{CommandResult, Doing, Failure};
+use super::keys::versions::state_word;
 use super::{Shared, completions, files, words};
 
 /// By which key, version and algorithm.
 #[derive(Args, Debug)]
 pub struct By {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     pub key: String,
     /// Which version [default: the current one]
@@ -197,16 +198,24 @@ impl Verify {
 
 /// Says whether it is right; what is not ends with exit code 1.
 fn tell(shared: &Shared, answer: &VerifyResponse, what: &str) -> CommandResult {
+    let state = state_word(answer.version_state());
     let json = json!({
         "valid": answer.valid,
         "key_id": answer.key_id,
         "key_version": answer.key_version,
         "algorithm": answer.algorithm,
+        "version_state": state,
     });
+    if answer.valid && answer.version_state() == VersionState::Compromised {
+        eprintln!(
+            "warning: version {} of key {} is compromised: others may have its key, and have made this {what}",
+            answer.key_version, answer.key_id
+        );
+    }
     if let Some(format) = shared.asked_for_programs() {
         format.print(&json, comfy_table::Table::new)?;
     }
-    let by = format!("version {} of key {}, {}", answer.key_version, answer.key_id, answer.algorithm);
+    let by = format!("version {} ({state}) of key {}, {}", answer.key_version, answer.key_id, answer.algorithm);
     match (answer.valid, shared.asked_for_programs()) {
         (true, None) => super::output::line(&format!("the {what} is right: {by}")),
         (true, Some(_)) => Ok(()),
@@ -301,7 +310,7 @@ enum Encoding {
   quorate public-key release --format jwk
   openssl dgst -sha256 -verify release.pem -signature f.sig f  # what ecdsa-sha256 made of f")]
 pub struct PublicKey {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     /// Which version [default: the current one]

@@ -42,6 +42,12 @@ impl Surface {
         Self { width: width.max(WIDTH_MIN), colours }
     }
 
+    /// Standard output where somebody tells how wide it is: a terminal, or `COLUMNS`.
+    pub fn seen() -> Option<Self> {
+        let told = std::env::var("COLUMNS").is_ok_and(|columns| !columns.trim().is_empty());
+        (told || std::io::stdout().is_terminal()).then(Self::stdout)
+    }
+
     /// The text in a colour, where there are any.
     pub fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {

@@ -2,6 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use quorate_core::key_spec::{Algorithm, KeySpec, Purpose};
+use quorate_core::record::{GCM_USES_DUE, GCM_USES_MAX};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
@@ -19,6 +20,15 @@ pub fn purposes() -> PossibleValuesParser {
 /// By which algorithms.
 pub fn algorithms() -> PossibleValuesParser {
     PossibleValuesParser::new(Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()))
+}
+
+/// How often a version may have encrypted by aes-gcm; empty = it does not.
+pub fn gcm_uses(uses: Option<u64>) -> String {
+    uses.map_or(String::new(), |uses| match uses {
+        GCM_USES_MAX => "all 2^32, used up: rotate the key".into(),
+        GCM_USES_DUE.. => format!("at most {uses} of 2^32: rotate the key"),
+        _ => format!("at most {uses} of 2^32"),
+    })
 }
 
 /// A tag.

@@ -81,7 +81,7 @@ pub struct ReEncrypt {
     /// Refuse a ciphertext of any key but this one; may be given several times
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: Vec<String>,
-    /// The key that encrypts anew: its id, NAME or alias/NAME
+    /// The key that encrypts anew: its id, NAME, alias/NAME or key/NAME
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     to: String,
     #[command(flatten)]
@@ -123,7 +123,7 @@ impl ReEncrypt {
   quorate data-key-pair --key payments --spec p-256 --output json
   quorate data-key-pair --key payments --spec ed25519 --no-plaintext")]
 pub struct DataKeyPair {
-    /// The key: its id, NAME or alias/NAME
+    /// The key: its id, NAME, alias/NAME or key/NAME
     #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
     key: String,
     /// The pair's kind

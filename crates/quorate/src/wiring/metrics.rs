@@ -97,6 +97,7 @@ pub struct Metrics {
     certificate: GaugeVec,
     keys: IntGaugeVec,
     keys_counted: Gauge,
+    gcm_due: IntGauge,
     members: Members,
 }
 
@@ -183,6 +184,10 @@ impl Metrics {
                 "keys_counted_timestamp_seconds",
                 "When the keys were counted, seconds since 1970 by the cluster's time; 0 = not here",
             ),
+            gcm_due: m.gauge(
+                "gcm_versions_due",
+                "Versions that were given half of the 2^32 uses that they have by aes-gcm, as the leader counted them last: their keys are to be rotated",
+            ),
             members: Members {
                 sealed: m.gauges("node_sealed", "1 if this member is sealed; absent while it is not heard of", "node"),
                 reachable: m.gauges("node_reachable", "1 if this member was heard of lately", "node"),
@@ -236,6 +241,7 @@ impl Metrics {
         self.keys.reset();
         let stock = node.kms().ok().and_then(|kms| kms.stock());
         self.keys_counted.set(stock.map_or(0.0, |stock| seconds(stock.counted_ms)));
+        self.gcm_due.set(stock.map_or(0, |stock| gauge(stock.gcm_due)));
         let Some(stock) = stock else { return };
         let by_state =
             [("enabled", stock.enabled), ("disabled", stock.disabled), ("pending-deletion", stock.pending_deletion)];

@@ -33,7 +33,7 @@ pub fn read(file: Option<&Path>, token_label: &str) -> CommandResult<Pin> {
         return Err(none("no file is configured, and there is no terminal to ask at".into()));
     }
     let prompt = format!("PIN of token {token_label}: ");
-    let mut pin = prompt::read_secret(&prompt, Pin::LEN_MAX + 1, |_| true).map_err(|e| none(e.to_string()))?;
+    let mut pin = prompt::read_secret(&prompt, Pin::LEN_MAX + 1).map_err(|e| none(e.to_string()))?;
     let pin = Zeroizing::new(std::mem::take(&mut *pin).into_bytes());
     Pin::new(pin).ok_or_else(|| too_long("what was typed"))
 }

@@ -28,6 +28,27 @@ impl Needle {
         let forms = [head, tail, hex.as_bytes(), upper.as_bytes(), base64.as_bytes()];
         Self { what: what.into(), finders: forms.iter().map(|f| Finder::new(f).into_owned()).collect() }
     }
+
+    /// Whether it is in there.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        self.finders.iter().any(|finder| finder.find(bytes).is_some())
+    }
+
+    /// The files below a folder in which it is.
+    pub fn below(&self, dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())).flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => found.extend(self.below(&entry.path())),
+                // One that has gone meanwhile holds nothing.
+                Ok(kind) if kind.is_file() && std::fs::read(entry.path()).is_ok_and(|bytes| self.is_in(&bytes)) => {
+                    found.push(entry.path());
+                }
+                _ => {}
+            }
+        }
+        found
+    }
 }
 
 /// Where a secret was found.

@@ -46,6 +46,7 @@ pub struct Loot {
     pub name_key: Vec<u8>,
     pub id_key: Vec<u8>,
     pub anchor_seed: Vec<u8>,
+    pub backup_key: Vec<u8>,
     /// Of every version of every key.
     pub materials: Vec<Vec<u8>>,
     /// SK_aud and whatever else the cluster keeps for itself.
@@ -116,6 +117,7 @@ pub fn open(data: &Path, token: &SoftToken, name: &str, shares: &[String]) -> Lo
         name_key: Vec::new(),
         id_key: Vec::new(),
         anchor_seed: Vec::new(),
+        backup_key: Vec::new(),
         materials: Vec::new(),
         cluster_secrets: Vec::new(),
     };
@@ -139,13 +141,15 @@ fn open_records(config: &SealConfig, view: &dyn quorate_replica::state::View, lo
     let key = derive(&loot.root_key, Label::Keyring, b"");
     let keyring = boxes::open(&key, Label::KeyringBox, &head, b"", &boxed[10..]).expect("the keyring opens");
     let mut r = Reader::new("keyring", &keyring);
-    assert_eq!((r.u8(), r.u16()), (Ok(1), Ok(1)), "one epoch, as in a new cluster");
+    assert_eq!((r.u8(), r.u16()), (Ok(2), Ok(1)), "one epoch, as in a new cluster");
     let epoch = r.u32().expect("e");
     loot.epoch_key = r.raw(32).expect("E_e").to_vec();
     r.raw(8 + 1 + 4).expect("index, state, generation of K_name");
     loot.name_key = r.raw(32).expect("K_name").to_vec();
     loot.id_key = r.raw(32).expect("K_mid").to_vec();
     loot.anchor_seed = r.raw(32).expect("the anchor's seed").to_vec();
+    r.u32().expect("generation of K_backup");
+    loot.backup_key = r.raw(32).expect("K_backup").to_vec();
     let record_key: Secret<32> = derive(&loot.epoch_key, Label::RecordKey, &Writer::new().u32(epoch).finish());
     loot.record_key = record_key.expose().to_vec();
 

@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn records() -> Vec<(RecordKey, Vec<u8>)> {
-        let key = |n: u16| RecordKey::new(Table::Alias, *blake3::hash(&n.to_be_bytes()).as_bytes());
+        let key = |n: u16| RecordKey::new(Table::Name, *blake3::hash(&n.to_be_bytes()).as_bytes());
         let mut records: Vec<_> = (0..200).map(|n| (key(n), vec![n as u8; 4096])).collect();
         records.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
         records

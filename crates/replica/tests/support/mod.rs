@@ -267,7 +267,7 @@ impl KeyHolder for Forger {
 }
 
 pub fn key(name: &str) -> RecordKey {
-    RecordKey::new(Table::Alias, *blake3::hash(name.as_bytes()).as_bytes())
+    RecordKey::new(Table::Name, *blake3::hash(name.as_bytes()).as_bytes())
 }
 
 /// A batch that puts `value` under `name`, last seen at `rev`.

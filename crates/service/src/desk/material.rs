@@ -1,7 +1,5 @@
 //! Import and export: each a use and a change in one call.
 
-use std::sync::Arc;
-
 use quorate_core::action::Action;
 use quorate_core::decide::{ImportMaterial, MarkExported};
 use quorate_core::views::VersionView;
@@ -25,11 +23,12 @@ impl Kms {
     async fn parameters(&self, call: &Call, request: ImportParameters) -> Result<Parameters, Error> {
         request.check()?;
         let wrapping = request.wrapping;
-        let asked = Arc::new(TakesMaterial { key: request.key });
+        let asked = TakesMaterial { key: request.key };
         // Judged before what takes long, and again by a round that is fresh after it.
         self.use_facts(call, asked.clone()).await?;
         let entropy = self.records.world.entropy.clone();
-        let made = self.records.workers.run(call.deadline, move || Material::fresh(wrapping, &*entropy)).await?;
+        let workers = self.records.workers.of(wrapping.takes_seconds_to_make());
+        let made = workers.run(call.deadline, move || Material::fresh(wrapping, &*entropy)).await?;
         let of = self.use_facts(call, asked).await?;
         let keyring = self.records.barrier.keyring()?;
         let token =
@@ -49,10 +48,10 @@ impl Kms {
 
     async fn unwrap_and_put(&self, call: &Call, request: Import) -> Result<VersionView, Error> {
         let (key, expires_ms) = (request.key.clone(), request.expires_ms);
-        let made = self.use_facts(call, Arc::new(UnwrapMaterial::new(request))).await?;
-        let (version, token, material_id) = (made.version, made.token, made.material_id);
-        let change = ImportMaterial { key, version, token, material_id, expires_ms };
-        self.change(call, &change, Secrets::imported(&made.material)).await
+        let made = self.use_facts(call, UnwrapMaterial::new(request)).await?;
+        let (into, token, material_id) = (made.into, made.token, made.material_id);
+        let change = ImportMaterial { key, into, token, material_id, expires_ms };
+        self.change(call, &change, Secrets::of_keys(std::slice::from_ref(&made.material))).await
     }
 
     /// Gives out the material of a key, wrapped or as it is.
@@ -65,7 +64,7 @@ impl Kms {
     }
 
     async fn note_and_export(&self, call: &Call, request: Export) -> Result<Exported, Error> {
-        let made = self.use_facts(call, Arc::new(request)).await?;
+        let made = self.use_facts(call, request).await?;
         if made.is_first {
             // Before anybody has it, everybody knows.
             let (key, version, wrapped) = (made.key, made.version, made.wrapped_by.is_some());

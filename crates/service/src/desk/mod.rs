@@ -5,11 +5,15 @@
 //! Every request takes a read index that starts after it arrived and decides on one view at or past it (key-log §1.8), but for
 //! creates with a token.
 
+mod backup;
 mod commit;
+mod last_use;
 mod material;
 mod page;
 mod perform;
+mod secret;
 mod stock;
+mod touch;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,14 +27,18 @@ use quorate_core::action::Action;
 use quorate_core::id::Lineage;
 use tokio::time::Instant;
 
+pub use self::last_use::LastUse;
 pub use self::page::{CHUNK, Listing, Page, PageToken};
 pub use self::perform::{Told, Tools, Use, UseFacts};
 pub use self::stock::Stock;
+pub use self::touch::Gathered;
 
+use crate::allowance::Allowances;
 use crate::call::{Call, Metered};
 use crate::duty::Duties;
 use crate::error::Error;
 use crate::records::Records;
+use crate::tally::{self, Uses};
 use crate::view::{HotView, KeyringWatch};
 
 /// What the desk works with.
@@ -52,6 +60,8 @@ pub struct Kms {
     hot: Arc<HotView>,
     keyring_watch: Arc<KeyringWatch>,
     duties: Arc<Duties>,
+    allowances: Arc<Allowances>,
+    uses: Arc<Uses>,
     meter: Metered,
     stock: ArcSwapOption<Stock>,
 }
@@ -62,6 +72,7 @@ impl Kms {
     pub fn new(config: KmsConfig) -> Arc<Self> {
         let kms = Self::open(config);
         kms.duties.start();
+        tally::keep(&kms.uses, &kms.records);
         kms.take_stock();
         kms
     }
@@ -72,8 +83,9 @@ impl Kms {
         let keyring_watch = Arc::new(KeyringWatch::new(hot.clone(), records.barrier.clone(), keyring_box));
         records.replica.set_observer(keyring_watch.clone());
         let duties = Arc::new(Duties::new(records.clone()));
-        let policies = Box::new(FixedRoles);
-        Arc::new(Self { records, policies, hot, keyring_watch, duties, meter, stock: ArcSwapOption::empty() })
+        let (policies, allowances) = (Box::new(FixedRoles), Allowances::new(records.clone()));
+        let (uses, stock) = (Arc::default(), ArcSwapOption::empty());
+        Arc::new(Self { records, policies, hot, keyring_watch, duties, allowances, uses, meter, stock })
     }
 
     /// Closes the desk: cached records are wiped, the keyring is let go, and every request from now on, or still
@@ -81,6 +93,7 @@ impl Kms {
     pub fn close(&self) {
         self.records.barrier.close();
         self.hot.close();
+        self.allowances.close();
     }
 
     /// Watches the rotations of its keyring.

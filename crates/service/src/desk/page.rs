@@ -7,10 +7,12 @@ use bytes::Bytes;
 use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
-use quorate_core::record::Record;
+use quorate_core::facts::{Basis, Facts};
+use quorate_core::record::{KeyVersionRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{InvalidRequest, PageLen, Part};
-use quorate_crypto::Keyring;
+use quorate_core::views::ShowsKeys;
+use quorate_crypto::{Keyring, PageOf};
 use quorate_replica::View;
 use tokio::time::Instant;
 
@@ -56,31 +58,14 @@ pub trait Listing {
     fn item(&self, record: Record) -> Option<Self::Item>;
 }
 
-/// Where the next page begins: the key of the last record of the page before. Its bytes tell no name, those are blinded. A
-/// forged one can do no more than begin elsewhere in a list that its sender may read anyway.
+/// Where the next page begins: the key of the last record of the page before, boxed for who asked and for that list.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PageToken(RecordKey);
+pub struct PageToken(Vec<u8>);
 
 impl PageToken {
-    /// Reads a token from a request; empty = the first page.
-    ///
-    /// # Errors
-    /// When it is not one that a listing of that table gave.
-    fn parse(bytes: &[u8], table: Table) -> Result<Option<Self>, InvalidRequest> {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        match RecordKey::parse(bytes) {
-            Ok(key) if key.table() == table => Ok(Some(Self(key))),
-            _ => Err(InvalidRequest::wrong(
-                Part::PageToken,
-                "the page token is not one that this list gave; give the last answer's token, or none",
-            )),
-        }
-    }
     /// Its bytes, for the caller to send back.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        &self.0
     }
 }
 
@@ -99,19 +84,61 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`]; [`Error::Invalid`] for a token of another list; [`Error::Sealed`], [`Error::Unavailable`] and
     /// [`Error::Damaged`].
-    pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error> {
-        self.metered(call, request.action(), self.read_page(call, &request)).await
+    pub async fn page<L: Listing>(&self, call: &Call, request: L) -> Result<Page<L::Item>, Error>
+    where
+        Vec<L::Item>: ShowsKeys,
+    {
+        self.metered(call, request.action(), self.shown_page(call, &request)).await
     }
 
-    async fn read_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error> {
-        let token = PageToken::parse(request.token(), L::TABLE)?;
+    /// The page, its keys with their current versions.
+    async fn shown_page<L: Listing>(&self, call: &Call, request: &L) -> Result<Page<L::Item>, Error>
+    where
+        Vec<L::Item>: ShowsKeys,
+    {
         let view = self.records.fresh_view(call.deadline).await?;
-        let mut facts = self.records.facts(&view)?;
+        let mut page = self.read_page(call, request, &view).await?;
+        for keys in page.items.keys().chunks_mut(CHUNK) {
+            let mut facts = self.records.facts(&view)?;
+            for key in keys {
+                let head = facts.get::<KeyVersionRecord>(key.current())?;
+                key.seen(head.as_deref(), facts.time());
+            }
+            drop(facts);
+            tokio::task::yield_now().await;
+        }
+        Ok(page)
+    }
+
+    /// For what this call's page tokens are made.
+    fn page_of<'a, L: Listing>(&self, caller: &'a [u8], request: &L) -> PageOf<'a> {
+        PageOf { lineage: self.lineage(), list: request.action().as_str(), caller }
+    }
+
+    /// The record after which the page begins; none = it is the first.
+    fn begins<L: Listing>(&self, caller: &[u8], request: &L) -> Result<Option<RecordKey>, Error> {
+        if request.token().is_empty() {
+            return Ok(None);
+        }
+        let opened = self.records.barrier.keyring()?.open_page_token(self.page_of(caller, request), request.token());
+        let last = opened.ok().and_then(|last| RecordKey::parse(&last).ok()).filter(|last| last.table() == L::TABLE);
+        let why = "the page token is not one that this list gave you; give the last answer's token, or none";
+        last.map(Some).ok_or_else(|| InvalidRequest::wrong(Part::PageToken, why).into())
+    }
+
+    async fn read_page<L: Listing>(&self, call: &Call, request: &L, view: &View) -> Result<Page<L::Item>, Error> {
+        let caller = call.caller.principal.encode();
+        let mut last = self.begins(&caller, request)?;
+        let next = |last: Option<RecordKey>| -> Result<_, Error> {
+            let keyring = self.records.barrier.keyring()?;
+            let (of, entropy) = (self.page_of(&caller, request), &*self.records.world.entropy);
+            Ok(last.map(|last| PageToken(keyring.seal_page_token(of, last.as_bytes(), entropy))))
+        };
+        let mut facts = self.records.facts(view)?;
         Access::new(&mut facts, &*self.policies, &call.caller, request.action()).namespace()?;
         drop(facts);
 
-        let mut last = token.map(|token| token.0);
-        let mut walk = Walk::after(last.clone(), &self.records, &view, request);
+        let mut walk = Walk::after(last.clone(), &self.records, view, request);
         let (mut items, mut read, mut bytes) = (Vec::new(), 0, 0);
         while let Some(step) = walk.step()? {
             for found in step {
@@ -119,7 +146,7 @@ impl Kms {
                 bytes += if found.item.is_some() { found.len } else { 0 };
                 if items.len() == request.page_len().get() || bytes > PAGE_BYTES_MAX && !items.is_empty() {
                     // One record more than fits: there is a next page, and it begins with it.
-                    return Ok(Page { items, next: last.map(PageToken) });
+                    return Ok(Page { items, next: next(last)? });
                 }
                 items.extend(found.item);
                 last = Some(found.key);
@@ -129,7 +156,7 @@ impl Kms {
             }
             read += CHUNK;
             if read >= READ_PER_PAGE_MAX {
-                return Ok(Page { items, next: last.map(PageToken) });
+                return Ok(Page { items, next: next(last)? });
             }
             if Instant::now() >= call.deadline {
                 return Err(Error::Unavailable("reading the page took too long; ask for a shorter one".into()));

@@ -13,7 +13,7 @@ use quorate_core::seeded::{self, Bug};
 use quorate_crypto::material::Material;
 use tokio::time::Instant;
 
-use super::Kms;
+use super::{Gathered, Kms};
 use crate::call::Call;
 use crate::error::Error;
 use crate::records::barrier::Barrier;
@@ -57,7 +57,7 @@ impl Told for Gap {
 /// A request that uses what is there and changes nothing.
 pub trait Use: Send + Sync + 'static {
     /// What it needs to know.
-    type Facts: Send + 'static;
+    type Facts: Gathered;
     /// What it answers.
     type Answer: Send + 'static;
 
@@ -79,6 +79,10 @@ pub trait Use: Send + Sync + 'static {
     fn is_slow(&self, _: &Self::Facts) -> bool {
         false
     }
+    /// Whether slow work takes so long that other slow work must not wait behind it either: a tenth of a second, or more.
+    fn takes_seconds(&self, _: &Self::Facts) -> bool {
+        false
+    }
     /// Does the work.
     ///
     /// # Errors
@@ -87,7 +91,6 @@ pub trait Use: Send + Sync + 'static {
 }
 
 /// What uses work with, besides facts.
-#[derive(Clone)]
 pub struct Tools {
     /// Identity of the data.
     pub lineage: Lineage,
@@ -103,25 +106,37 @@ impl Kms {
     /// # Errors
     /// [`Error::Denied`] and those of the verb; [`Error::Sealed`], [`Error::Unavailable`] and [`Error::Damaged`].
     pub async fn perform<U: Use>(&self, call: &Call, request: U) -> Result<U::Answer, Error> {
-        self.metered(call, request.action(), self.use_facts(call, Arc::new(request))).await
+        self.metered(call, request.action(), self.use_facts(call, request)).await
     }
 
-    pub(super) async fn use_facts<U: Use>(&self, call: &Call, request: Arc<U>) -> Result<U::Answer, Error> {
+    /// What uses work with.
+    pub(super) fn tools(&self) -> Tools {
         let (barrier, entropy) = (self.records.barrier.clone(), self.records.world.entropy.clone());
-        let tools = Tools { lineage: barrier.lineage(), entropy, barrier };
+        Tools { lineage: barrier.lineage(), entropy, barrier }
+    }
+
+    pub(super) async fn use_facts<U: Use>(&self, call: &Call, mut request: U) -> Result<U::Answer, Error> {
+        let tools = self.tools();
         request.check(&tools)?;
         let mut began = self.records.world.boot_clock.now();
         // Seeded bug: the key is judged by the view at the request's arrival, the cluster's seal by that after the round.
-        let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, &*request).ok() } else { None };
+        let early = if seeded::is(Bug::TwoViews) { self.collect(0, call, &request).ok() } else { None };
         let index = self.records.read_index(call.deadline).await?;
-        let facts = self.collect(index, call, &*request);
+        let facts = self.collect(index, call, &request);
         let facts = match early {
             Some(early) if !matches!(facts, Err(Error::Sealed)) => early,
             _ => facts?,
         };
+        let facts = self.counted(call, facts).await?;
         let answer = if request.is_slow(&facts) {
-            let (request, tools) = (request.clone(), tools.clone());
-            self.records.workers.run(call.deadline, move || request.act(facts, &tools)).await??
+            let workers = self.records.workers.of(request.takes_seconds(&facts));
+            let work = move || {
+                let answer = request.act(facts, &tools);
+                (request, answer)
+            };
+            let (back, answer) = workers.run(call.deadline, work).await?;
+            request = back;
+            answer?
         } else {
             request.act(facts, &tools)?
         };
@@ -137,7 +152,7 @@ impl Kms {
             // What was worked out meanwhile is given out if it still may be.
             began = now;
             let index = self.records.read_index(call.deadline).await?;
-            drop(self.collect(index, call, &*request)?);
+            drop(self.collect(index, call, &request)?);
         }
     }
 

@@ -1,18 +1,22 @@
 //! How many keys there are in each state, counted now and then by the leader: nobody has to be asked, and no change is slower
 //! for it.
 
+use std::ops::Bound;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quorate_core::lifecycle::KeyState;
+use quorate_core::record::{GCM_USES_DUE, Record};
+use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{KeyFilter, PageLen};
-use quorate_replica::Role;
+use quorate_replica::{Role, View};
 use tokio::time::Instant;
 
 use super::Kms;
-use super::page::Walk;
+use super::page::{CHUNK, Walk};
 use crate::error::Error;
 use crate::operation::ListKeys;
+use crate::records::facts::unreadable;
 
 /// How often the keys are counted, at least by so much apart.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -32,6 +36,8 @@ pub struct Stock {
     pub disabled: u64,
     /// That wait for their destruction.
     pub pending_deletion: u64,
+    /// Versions that have come to where their keys are to be rotated: half of what they may encrypt by GCM is given out.
+    pub gcm_due: u64,
     /// When they were counted, ms since 1970 by the cluster's time.
     pub counted_ms: u64,
 }
@@ -64,7 +70,27 @@ impl Kms {
             }
             tokio::task::yield_now().await;
         }
+        stock.gcm_due = self.gcm_due(&view).await?;
         Ok(stock)
+    }
+
+    /// How many versions have come to where their keys are to be rotated.
+    async fn gcm_due(&self, view: &View) -> Result<u64, Error> {
+        let (mut due, mut last): (_, Option<RecordKey>) = (0, None);
+        loop {
+            let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = view.scan(Table::Allowance, from, CHUNK).map_err(unreadable)?;
+            let keyring = self.records.barrier.keyring()?;
+            for (key, _, value) in &rows {
+                let record = self.records.barrier.record(&keyring, key, None, value)?;
+                due += u64::from(matches!(record, Record::Allowance(given) if given.gcm >= GCM_USES_DUE));
+            }
+            if rows.len() < CHUNK {
+                return Ok(due);
+            }
+            last = rows.into_iter().next_back().map(|(key, ..)| key);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Counts from time to time, until the desk closes or nobody holds on to it.

@@ -9,6 +9,7 @@ use quorate_core::record::{Due, Duty};
 
 use super::{Duties, Row};
 use crate::error::Error;
+use crate::records::EngineFacts;
 
 pub(super) const ROW: Row = Row {
     duty: Duty::Destroy,
@@ -38,7 +39,11 @@ impl Duties {
     /// Destroys one key, step by step; whether it is gone now.
     async fn destroy(&self, hour: u32, key: KeyId) -> Result<bool, Error> {
         loop {
-            match self.change(|facts| destroy::decide(facts, hour, key, self.time()?)).await {
+            let step = |facts: &mut EngineFacts<'_>| {
+                let nodes: Vec<_> = facts.uses(key)?.iter().map(|record| record.node).collect();
+                destroy::decide(facts, hour, key, &nodes, self.time()?)
+            };
+            match self.change(step).await {
                 Ok(destroy::Progress::More) => {}
                 Ok(destroy::Progress::Done) => return Ok(true),
                 Err(Error::Refused(Refusal::NotDue { .. })) => return Ok(false),

@@ -127,6 +127,10 @@ impl Use for GenerateDataKeyPair {
         self.spec.is_slow_to_make()
     }
 
+    fn takes_seconds(&self, _: &Self::Facts) -> bool {
+        self.spec.takes_seconds_to_make()
+    }
+
     fn act(&self, usable: Self::Facts, tools: &Tools) -> Result<DataKeyPair, Error> {
         let made = Material::fresh(self.spec, &*tools.entropy);
         let ciphertext = blob(&usable, BlobKind::KeyPairPrivate, &self.context, &made.material, tools)?;

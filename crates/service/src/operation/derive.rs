@@ -15,6 +15,9 @@ use super::{By, NOT_FITTING, Used, failed};
 use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
+/// So many rounds of PBKDF2, for one block, take some hundredths of a second.
+const ROUNDS_QUICK: u32 = 50_000;
+
 fn check(part: Part, bytes: &Bytes) -> Result<(), Error> {
     let (len, max) = (bytes.len(), INPUT_LEN_MAX);
     if len > max { Err(InvalidRequest::TooLarge { part, len, max }.into()) } else { Ok(()) }
@@ -83,6 +86,10 @@ impl Use for DeriveKey {
 
     fn is_slow(&self, usable: &Self::Facts) -> bool {
         usable.algorithm == Algorithm::Pbkdf2
+    }
+
+    fn takes_seconds(&self, usable: &Self::Facts) -> bool {
+        self.is_slow(usable) && self.iterations > ROUNDS_QUICK
     }
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Derived, Error> {

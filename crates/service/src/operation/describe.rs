@@ -3,6 +3,7 @@
 use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::key_spec::Kind;
 use quorate_core::request::{KeyHandle, PageLen};
 use quorate_core::views::{KeyView, VersionView};
 
@@ -26,8 +27,15 @@ impl Use for Describe {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
-        let key = at.key(&self.key)?;
-        Ok(KeyView::from(&*key).by(at.time()))
+        let key = at.object(&self.key)?;
+        let (head, mut view) = (at.head(&key, key.current)?, KeyView::from(&*key));
+        view.seen(head.as_deref(), at.time());
+        if key.spec.kind() == Kind::Symmetric
+            && let Some(head) = &head
+        {
+            view.gcm_uses = at.gcm_uses(head)?;
+        }
+        Ok(view)
     }
 
     fn act(&self, key: KeyView, _: &Tools) -> Result<KeyView, Error> {
@@ -71,13 +79,16 @@ impl Use for ListVersions {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Versions, F::Error> {
-        let key = at.key(&self.key)?;
+        let key = at.object(&self.key)?;
         let below = self.before.map_or(u32::MAX, |before| before.get() - 1);
-        let last = key.current.get().min(below);
+        let last = key.newest.get().min(below);
         let first = last.saturating_sub(self.len.get().min(Self::LEN_MAX) as u32) + 1;
         let mut versions = Vec::new();
         for number in (first..=last).rev().filter_map(KeyVersion::new) {
-            versions.extend(at.head(&key, number)?.map(|head| VersionView::new(&key, &head, at.time())));
+            if let Some(head) = at.head(&key, number)? {
+                let gcm_uses = at.gcm_uses(&head)?;
+                versions.push(VersionView { gcm_uses, ..VersionView::new(&key, &head, at.time()) });
+            }
         }
         Ok(Versions { key: key.id, versions, more: first > 1 })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_core::access::{Access, Usable};
+use quorate_core::access::{Access, Touch, Usable};
 use quorate_core::action::Action;
 use quorate_core::decide::export;
 use quorate_core::facts::Of;
@@ -48,7 +48,7 @@ pub struct Exported {
 }
 
 impl Use for Export {
-    type Facts = (Of<KeyVersionRecord>, Arc<Material>, Option<Usable<Arc<Material>>>);
+    type Facts = (Of<KeyVersionRecord>, Arc<Material>, Touch, Option<Usable<Arc<Material>>>);
     type Answer = Exported;
 
     fn action(&self) -> Action {
@@ -56,13 +56,13 @@ impl Use for Export {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        let (head, material) = at.exports(&self.key, self.version, self.wrap.is_some())?;
+        let (head, material, touch) = at.exports(&self.key, self.version, self.wrap.is_some())?;
         let by = self.wrap.as_ref();
         let wrapping = by.map(|by| at.acting(Action::Wrap).usable(&by.key, by.want(Usage::Wrap))).transpose()?;
-        Ok((head, material, wrapping))
+        Ok((head, material, touch, wrapping))
     }
 
-    fn act(&self, (head, material, wrapping): Self::Facts, tools: &Tools) -> Result<Exported, Error> {
+    fn act(&self, (head, material, _, wrapping): Self::Facts, tools: &Tools) -> Result<Exported, Error> {
         let mut material = material.export();
         if let Some(by) = &wrapping {
             only_key_wrap(by.algorithm)?;

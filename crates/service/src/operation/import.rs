@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use quorate_core::access::Access;
 use quorate_core::action::Action;
-use quorate_core::decide::{Refusal, TokenFor, may_import};
+use quorate_core::decide::{ImportInto, Refusal, TokenFor, may_import};
 use quorate_core::facts::Of;
-use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::id::KeyId;
 use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
-use quorate_core::record::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId};
+use quorate_core::record::{KeyRecord, KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId};
 use quorate_core::request::{InvalidRequest, KeyHandle, Part};
 use quorate_core::time::DAY_MS;
 use quorate_crypto::ImportToken;
@@ -59,6 +59,7 @@ pub struct Parameters {
 }
 
 /// Whether a key takes material; the answer is what a token of now says of itself.
+#[derive(Clone)]
 pub(crate) struct TakesMaterial {
     pub key: KeyHandle,
 }
@@ -72,8 +73,8 @@ impl Use for TakesMaterial {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<TokenFor, F::Error> {
-        let head = at.imports(&self.key, |_, _| Ok(()))?;
-        Ok(TokenFor { key: head.key, expires_ms: at.time().stamp_ms().saturating_add(TOKEN_MS) })
+        let key = at.external(&self.key, |_, _| Ok(()))?;
+        Ok(TokenFor { key: key.id, expires_ms: at.time().stamp_ms().saturating_add(TOKEN_MS) })
     }
 
     fn act(&self, of: TokenFor, _: &Tools) -> Result<TokenFor, Error> {
@@ -85,14 +86,16 @@ impl Use for TakesMaterial {
 pub struct Import {
     /// The key.
     pub key: KeyHandle,
+    /// Which version.
+    pub into: ImportInto,
     /// The token that came with the wrapping key.
     pub token: Bytes,
     /// The material, wrapped: a symmetric or MAC key's bytes, or PKCS#8.
     pub wrapped: Bytes,
     /// How it was wrapped.
     pub algorithm: Algorithm,
-    /// When it is erased, ms since 1970; 0 = never.
-    pub expires_ms: u64,
+    /// When it is erased, ms since 1970; 0 = never; none = as the material that is there, else never.
+    pub expires_ms: Option<u64>,
 }
 
 impl Import {
@@ -109,7 +112,7 @@ pub(crate) struct UnwrapMaterial {
 
 /// Material, unwrapped and checked; wiped when dropped.
 pub(crate) struct UnwrappedMaterial {
-    pub version: KeyVersion,
+    pub into: ImportInto,
     pub token: TokenFor,
     pub material: Encoded,
     pub material_id: MaterialId,
@@ -123,7 +126,7 @@ impl UnwrapMaterial {
 }
 
 impl Use for UnwrapMaterial {
-    type Facts = Of<KeyVersionRecord>;
+    type Facts = (Of<KeyRecord>, Of<KeyVersionRecord>);
     type Answer = UnwrappedMaterial;
 
     fn action(&self) -> Action {
@@ -136,8 +139,8 @@ impl Use for UnwrapMaterial {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        at.imports(&self.asked.key, |key, now| match &self.token {
-            Some(token) => may_import(key, token.of(), now).map(drop),
+        at.imports(&self.asked.key, self.asked.into, |key, now| match &self.token {
+            Some(token) => may_import(key, token.of(), now),
             None => Err(Refusal::TokenForeign(key.id)),
         })
     }
@@ -146,7 +149,7 @@ impl Use for UnwrapMaterial {
         true
     }
 
-    fn act(&self, head: Self::Facts, tools: &Tools) -> Result<UnwrappedMaterial, Error> {
+    fn act(&self, (key, head): Self::Facts, tools: &Tools) -> Result<UnwrappedMaterial, Error> {
         let foreign = || Error::from(Refusal::TokenForeign(head.key));
         let token = self.token.as_ref().ok_or_else(foreign)?;
         let opened = tools.barrier.keyring()?.open_import_token(tools.lineage, token).map_err(|_| foreign())?;
@@ -164,7 +167,12 @@ impl Use for UnwrapMaterial {
             }
             Err(other) => return Err(failed(other)),
         };
-        let material_id = tools.barrier.keyring()?.material_id(head.key, &material.material);
-        Ok(UnwrappedMaterial { version: head.version, token: token.of(), material, material_id })
+        let material_id = tools.barrier.keyring()?.material_id(key.birth_id(), &material.material);
+        // What was read for a version goes into that one.
+        let into = match self.asked.into {
+            ImportInto::Version(_) => ImportInto::Version(Some(head.version)),
+            ImportInto::New => ImportInto::New,
+        };
+        Ok(UnwrappedMaterial { into, token: token.of(), material, material_id })
     }
 }

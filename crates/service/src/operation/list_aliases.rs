@@ -25,7 +25,7 @@ pub struct ListAliases {
 
 impl Listing for ListAliases {
     type Item = AliasView;
-    const TABLE: Table = Table::Alias;
+    const TABLE: Table = Table::Name;
 
     fn action(&self) -> Action {
         Action::NameList
@@ -40,6 +40,6 @@ impl Listing for ListAliases {
         view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
     }
     fn item(&self, record: Record) -> Option<AliasView> {
-        if let Record::Alias(alias) = record { Some(AliasView::from(&alias)) } else { None }
+        if let Record::Name(name) = record { AliasView::of(&name) } else { None }
     }
 }

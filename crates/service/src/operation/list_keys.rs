@@ -6,11 +6,12 @@ use bytes::Bytes;
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
 use quorate_core::id::Namespace;
-use quorate_core::record::Record;
+use quorate_core::name::Class;
+use quorate_core::record::{KeyRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{KeyFilter, PageLen};
 use quorate_core::views::KeyView;
-use quorate_crypto::{Keyring, List};
+use quorate_crypto::Keyring;
 use quorate_replica::View;
 
 use crate::desk::{CHUNK, Listing};
@@ -44,15 +45,16 @@ impl Listing for ListKeys {
         view: &View,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, List::Keys), last, CHUNK)
+        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, Class::Key), last, CHUNK)
     }
     fn item(&self, record: Record) -> Option<KeyView> {
-        match record {
-            // Another namespace may have the same tag.
-            Record::Key(key) if key.namespace == Namespace::FIRST && self.filter.holds(&key) => {
-                Some(KeyView::from(&key))
-            }
-            _ => None,
-        }
+        item(record, Class::Key, &self.filter)
     }
+}
+
+/// What is shown of a record in the list of that class, if it stands there.
+pub(super) fn item(record: Record, class: Class, filter: &KeyFilter) -> Option<KeyView> {
+    // Another class, or namespace, may have the same tag.
+    let stands = |key: &KeyRecord| key.namespace == Namespace::FIRST && key.class() == class && filter.holds(key);
+    if let Record::Key(key) = record { stands(&key).then(|| KeyView::from(&key)) } else { None }
 }

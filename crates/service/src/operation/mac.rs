@@ -91,6 +91,6 @@ impl Use for VerifyMac {
 
     fn act(&self, usable: Self::Facts, _: &Tools) -> Result<Verified, Error> {
         let valid = usable.material.verify_mac(usable.algorithm, &self.message, &self.mac).map_err(failed)?;
-        Ok(Verified { valid, used: Used::of(&usable) })
+        Ok(Verified { valid, state: usable.state, used: Used::of(&usable) })
     }
 }

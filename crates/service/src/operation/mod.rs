@@ -1,6 +1,7 @@
 //! What is done with keys and changes nothing, a file for each verb. Changes are `core::decide`'s.
 
 mod agree;
+mod backup;
 mod data_key;
 mod decrypt;
 mod derive;
@@ -16,10 +17,13 @@ mod many;
 mod public_key;
 mod random;
 mod reencrypt;
+mod secret;
 mod sign;
 mod wrap;
 
 pub use self::agree::{Agree, Decapsulate, Encapsulate, Encapsulated, Shared};
+pub use self::backup::{BackUp, BackedUp, RestoreKey};
+pub(crate) use self::backup::{OpenBackup, ReadWhole};
 pub use self::data_key::{DataKey, DataKeyPair, GenerateDataKey, GenerateDataKeyPair};
 pub use self::decrypt::{Decrypt, Given, Plaintext};
 pub use self::derive::{DeriveKey, Derived, MakeDigest};
@@ -35,6 +39,7 @@ pub use self::many::Many;
 pub use self::public_key::{GetPublicKey, PublicKey};
 pub use self::random::GenerateRandom;
 pub use self::reencrypt::{ReEncrypt, ReEncrypted};
+pub use self::secret::{DescribeSecret, ListSecrets, ReadSecret, SecretValue};
 pub use self::sign::{Input, Sign, Signature, Verified, Verify};
 pub use self::wrap::{Unwrap, Unwrapped, Wrap, Wrapped};
 

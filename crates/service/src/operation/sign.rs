@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_core::access::{Access, Usable};
 use quorate_core::action::Action;
 use quorate_core::key_spec::Usage;
+use quorate_core::lifecycle::VersionState;
 use quorate_core::request::{INPUT_LEN_MAX, InvalidRequest, Part};
 use quorate_crypto::material::{Material, SignInput};
 
@@ -101,6 +102,8 @@ pub struct Verify {
 pub struct Verified {
     /// Whether it is.
     pub valid: bool,
+    /// The state of the version: what a compromised one seems to have made, anybody may have made.
+    pub state: VersionState,
     /// By what it was verified.
     pub used: Used,
 }
@@ -130,6 +133,6 @@ impl Use for Verify {
         let (by, input) = (usable.algorithm, self.input.to_crypto());
         let public = usable.material.public().ok_or(NOT_FITTING)?;
         let valid = public.verify(by, input, &self.signature, &self.context).map_err(failed)?;
-        Ok(Verified { valid, used: Used::of(&usable) })
+        Ok(Verified { valid, state: usable.state, used: Used::of(&usable) })
     }
 }

@@ -7,6 +7,7 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Batch, Expect, Op};
 use quorate_core::decide::Write;
 use quorate_core::id::{BatchId, ClusterId, GroupId, Lineage};
+use quorate_core::key_spec::Kind;
 use quorate_core::level::Level;
 use quorate_core::record::{KeyVersionRecord, Record, RecordName, SealRecord, Unreadable};
 use quorate_core::record_key::{RecordKey, Table};
@@ -54,6 +55,12 @@ impl Barrier {
     /// The successor's epoch has begun: seals with it too.
     pub fn begin_epoch(&self) {
         self.writing.store(None);
+    }
+
+    fn random(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.entropy.fill(&mut bytes);
+        bytes
     }
 
     /// Lets the keyring go.
@@ -150,7 +157,13 @@ impl Barrier {
                 }
                 Write::CreateWith(Record::KeyVersion(head), _) | Write::UpdateWith(Record::KeyVersion(head), _) => {
                     let placed = placed.as_ref().ok_or(Error::Internal("a version is made without material"))?;
-                    let material_id = keyring.material_id(head.key, placed.secret);
+                    // What is imported or restored has one already.
+                    let material_id = match (head.material_id, head.spec.kind()) {
+                        // What a secret is could be guessed, and a guess tried.
+                        (id, Kind::Secret) if id == [0; 32] => self.random(),
+                        (id, _) if id == [0; 32] => keyring.material_id(head.key, placed.secret),
+                        (id, _) => id,
+                    };
                     &KeyVersionRecord { material_id, public: placed.public.to_vec(), ..head.clone() }.into()
                 }
                 Write::Create(record)
@@ -184,7 +197,7 @@ impl Barrier {
 }
 
 /// A record's body, with the secret at its end; a version whose material is gone says so by an empty one.
-fn body(record: &Record, level: Level, secret: Option<&SecretBytes>) -> SecretBytes {
+pub fn body(record: &Record, level: Level, secret: Option<&SecretBytes>) -> SecretBytes {
     const NONE: &[u8] = &[];
     let secret = match (secret, record) {
         (Some(secret), _) => Some(&secret[..]),

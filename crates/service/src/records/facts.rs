@@ -6,9 +6,9 @@ use std::sync::Arc;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Expect, Rev};
 use quorate_core::facts::{Basis, Facts, Materials, Of, Version};
-use quorate_core::id::{KeyId, KeyVersion};
-use quorate_core::record::{KeyVersionRecord, Kind, Record, RecordName, Stored};
-use quorate_core::record_key::RecordKey;
+use quorate_core::id::{KeyId, KeyVersion, NodeId};
+use quorate_core::record::{KeyVersionRecord, Kind, Record, RecordName, Stored, UseRecord};
+use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::time::Time;
 use quorate_crypto::material::Material;
 use quorate_crypto::{Keyring, SecretBytes};
@@ -20,6 +20,9 @@ use crate::error::Error;
 
 /// Most records of a table that is read as a whole: those are small.
 const LIST_MAX: usize = 1024;
+
+/// Nodes whose uses of a key are told at a time: more have hardly ever been in one cluster.
+const NODES_MAX: usize = 128;
 
 /// What is known of one record at one index. Values are shared: a use keeps them past the view, and material is wiped when the
 /// last holder lets go.
@@ -133,6 +136,24 @@ impl<'a> EngineFacts<'a> {
         for (key, rev, value) in rows {
             records.extend(Of::new(Arc::new(self.barrier.record(&self.keyring, &key, None, &value)?)));
             self.note(key, rev, None);
+        }
+        Ok(records)
+    }
+
+    /// What nodes have written of their uses of a key. Whoever removes them has marked the key before, so that none comes.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn uses(&self, key: KeyId) -> Result<Vec<UseRecord>, Error> {
+        let first = Barrier::key_of(&self.keyring, &RecordName::Use((key, NodeId(0))));
+        let rows = self.view.scan(Table::Use, Bound::Included(&first), NODES_MAX).map_err(unreadable)?;
+        let of_key = |at: &RecordKey| (at.prefix(), at.blind()) == (first.prefix(), first.blind());
+        let mut records = Vec::new();
+        for (at, _, value) in rows.into_iter().take_while(|(at, ..)| of_key(at)) {
+            match self.barrier.record(&self.keyring, &at, None, &value)? {
+                Record::Use(record) => records.push(record),
+                _ => return Err(damaged(&at)),
+            }
         }
         Ok(records)
     }

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn key(n: u8) -> RecordKey {
-        RecordKey::new(Table::Alias, [n; 32])
+        RecordKey::new(Table::Name, [n; 32])
     }
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(5)

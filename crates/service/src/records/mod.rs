@@ -169,9 +169,9 @@ impl<'a> Secrets<'a> {
         Self { given: given.iter().map(|secret| Placed { secret, public: &[] }).collect(), fresh: Vec::new() }
     }
 
-    /// A change that comes with a key's material.
-    pub fn imported(key: &'a Encoded) -> Self {
-        Self { given: vec![placed(key)], fresh: Vec::new() }
+    /// A change that comes with the material of keys.
+    pub fn of_keys(keys: &'a [Encoded]) -> Self {
+        Self { given: keys.iter().map(placed).collect(), fresh: Vec::new() }
     }
 
     /// Makes what the writes ask for, unless it is there; what is slow to make, on the workers.
@@ -192,7 +192,7 @@ impl<'a> Secrets<'a> {
             }
             let (spec, entropy) = (*spec, entropy.clone());
             let made = if spec.is_slow_to_make() {
-                workers.run(deadline, move || Material::fresh(spec, &*entropy)).await?
+                workers.of(spec.takes_seconds_to_make()).run(deadline, move || Material::fresh(spec, &*entropy)).await?
             } else {
                 Material::fresh(spec, &*entropy)
             };

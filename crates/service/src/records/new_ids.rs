@@ -1,12 +1,13 @@
-//! The ids of new keys, made with the keyring (key-model §1.2).
+//! The ids of new objects, made with the keyring (key-model §1.2).
 
 use std::sync::Arc;
 
 use quorate_core::id::{KeyId, Namespace};
+use quorate_core::name::Class;
 use quorate_core::principal::Principal;
 use quorate_core::request::Token;
 use quorate_core::seam::{Entropy, NewIds};
-use quorate_crypto::{Keyring, List};
+use quorate_crypto::Keyring;
 
 use super::Records;
 use crate::error::Error;
@@ -26,18 +27,18 @@ impl Records {
 }
 
 impl KeyringIds {
-    fn id(&self, time_ms: u64, free: u64) -> KeyId {
-        KeyId::new(time_ms, free, self.keyring.list_tag(Namespace::FIRST, List::Keys))
+    fn id(&self, class: Class, time_ms: u64, free: u64) -> KeyId {
+        KeyId::new(time_ms, free, self.keyring.list_tag(Namespace::FIRST, class))
     }
 }
 
 impl NewIds for KeyringIds {
-    fn fresh(&self, time_ms: u64) -> KeyId {
+    fn fresh(&self, class: Class, time_ms: u64) -> KeyId {
         let mut free = [0; 8];
         self.entropy.fill(&mut free);
-        self.id(time_ms, u64::from_be_bytes(free))
+        self.id(class, time_ms, u64::from_be_bytes(free))
     }
     fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
-        self.id(token.time_ms(), self.keyring.free_of_token(&by.encode(), token, n))
+        self.id(Class::Key, token.time_ms(), self.keyring.free_of_token(&by.encode(), token, n))
     }
 }

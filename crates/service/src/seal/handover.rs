@@ -14,6 +14,7 @@
 //! after a ceremony, at each Hello, and live in memory alone.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -160,6 +161,11 @@ impl Handovers {
         !too_early && self.offering.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }
 
+    /// It is open, or not to be opened by this node: whatever offer was not taken before, another was faster.
+    fn is_not_wanted(&self, id: NodeId) {
+        self.failing.0.over(&id.to_string());
+    }
+
     /// An offer was not taken: whether that may pass by itself, as it does in nearly every ceremony.
     fn may_pass(&self, id: NodeId) -> bool {
         self.failing.0.due(&id.to_string()).is_none()
@@ -191,7 +197,11 @@ impl Node {
         let State::Unsealed(unsealed) = &*state else { return };
         let ceremony = &unsealed.opened.ceremony;
         let entitled = ceremony.age() < OFFERED || self.handover.is_newly_approved(id);
-        if id == unsealed.replica.id() || !entitled || !self.wants_handover(id, ceremony) || !self.handover.begins(id) {
+        if !self.wants_handover(id, ceremony) {
+            return self.handover.is_not_wanted(id);
+        }
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        if id == unsealed.replica.id() || stopping || !entitled || !self.handover.begins(id) {
             return;
         }
         let Some(node) = self.this.upgrade() else { return };
@@ -209,7 +219,7 @@ impl Node {
             match &outcome {
                 Ok(name) => tracing::info!(to = %name, "root key handed over"),
                 // Another was faster, or it has to catch up first: what it said of itself is a second old.
-                Err(why) if node.handover.may_pass(id) => tracing::debug!(to = %to(), why = why.to_string(), "root key not handed over"),
+                Err(why) if node.stopping.load(Ordering::Relaxed) || node.handover.may_pass(id) => tracing::debug!(to = %to(), why = why.to_string(), "root key not handed over"),
                 Err(why) => {
                     tracing::warn!(to = %to(), why = why.to_string(), "the root key can't be handed over: it stays sealed, and it is tried again");
                 }
@@ -389,4 +399,22 @@ impl Node {
 
 fn refused(e: &dyn std::fmt::Display) -> Error {
     Error::WrongState(format!("the handed-over key does not open: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that stops says that it is sealed: that the offer to it fails has nothing to do with the ceremony of long ago, in which
+    /// another member was faster.
+    #[tokio::test(start_paused = true)]
+    async fn an_offer_that_fails_once_is_not_told_of_whatever_failed_before_the_node_was_open() {
+        let (handovers, id) = (Handovers::default(), NodeId(2));
+        assert!(handovers.may_pass(id), "another was faster");
+        handovers.is_not_wanted(id);
+        tokio::time::advance(OFFERED / 2).await;
+        assert!(handovers.may_pass(id), "it stops");
+        tokio::time::advance(3 * RETRY_AFTER).await;
+        assert!(!handovers.may_pass(id), "it stays sealed");
+    }
 }

@@ -304,7 +304,9 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         purge_protected: false,
         external: false,
         exportable: Default::default(),
+        tracked: true,
         alias: None,
+        name: None,
         description: "for tests".parse().expect("short"),
         token: None,
     };

@@ -172,6 +172,14 @@ pub(crate) struct Rig {
     _dir: TempDir,
 }
 
+impl Drop for Rig {
+    /// The folder goes last: a journal that loses it ends the process.
+    fn drop(&mut self) {
+        let handle = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| handle.block_on(self.replica.shutdown()));
+    }
+}
+
 impl Rig {
     pub(crate) async fn new() -> Self {
         Self::speaking(LEVEL).await
@@ -265,12 +273,14 @@ impl Rig {
         let wanted = Create {
             kind: NewKind::new(KeySpec::Aes256, None, None).unwrap(),
             alias: None,
+            name: None,
             description: "for tests".parse().unwrap(),
             tags: Tags::default(),
             activation: None,
             purge_protected: false,
             external: false,
             exportable: Default::default(),
+            tracked: true,
             token: None,
         };
         self.kms.create_key(&admin(), &wanted, soon()).await.unwrap().id

@@ -42,7 +42,8 @@ fn record_len(record: &Record) -> usize {
         Record::Key(key) => {
             let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
             let tags: usize = key.tags.iter().map(|(name, value)| 128 + name.len() + value.len()).sum();
-            key.description.as_str().len() + names + tags
+            let name = key.name.as_ref().map_or(0, |name| name.as_str().len());
+            key.description.as_str().len() + name + names + tags
         }
         Record::KeyVersion(version) => version.public.len(),
         _ => 0,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::key_spec::{KeySpec, Mode, Usages};
-use quorate_core::record::{AliasRecord, KeyVersionRecord};
+use quorate_core::name::Named;
+use quorate_core::record::{KeyVersionRecord, NameRecord};
 use quorate_crypto::material::Material;
 
 use super::*;
@@ -14,17 +15,17 @@ use super::*;
 fn key(n: u8) -> RecordKey {
     let mut blind = [n; 32];
     blind[0] = n.wrapping_mul(31);
-    RecordKey::new(Table::Alias, blind)
+    RecordKey::new(Table::Name, blind)
 }
 /// The `n`th value of a record.
 fn fact(at: u8, n: u64) -> Noted {
-    let alias = AliasRecord { name: "a".parse().unwrap(), key: KeyId([0; 16]), created_ms: n };
+    let alias = NameRecord::new(Named::Alias("a".parse().unwrap()), KeyId([0; 16]), n);
     Noted { key: key(at), rev: n, known: Some(Known::Record(Arc::new(alias.into()))) }
 }
 fn value((rev, known): &(Rev, Known)) -> u64 {
     match known {
         Known::Record(record) => match &**record {
-            Record::Alias(alias) if alias.created_ms == *rev => *rev,
+            Record::Name(alias) if alias.created_ms == *rev => *rev,
             _ => panic!("not one of ours"),
         },
         _ => panic!("not one of ours"),

@@ -3,9 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use quorate_client::v1::{CreateKeyRequest, MacRequest, SignRequest, VerifyRequest, sign_request, verify_request};
+use quorate_client::v1::{
+    CreateKeyRequest, DecryptRequest, EncryptRequest, GenerateDataKeyRequest, MacRequest, SignRequest, VerifyRequest,
+    sign_request, verify_request,
+};
 use quorate_client::{Client, ClientConfig};
-use quorate_core::key_spec::{KeySpec, Usage};
+use quorate_core::id::{KeyId, KeyVersion, Lineage};
+use quorate_core::key_spec::{Algorithm, KeySpec, Usage};
+use quorate_core::request::DATA_KEY_LEN_DEFAULT;
+use quorate_core::seam::Entropy;
+use quorate_crypto::material::symmetric::{BlobKind, ContextHash, KeyRef, decrypt, encrypt};
 use quorate_crypto::material::{Material, SignInput};
 use serde_json::json;
 use tokio::time::Instant;
@@ -42,13 +49,21 @@ pub struct Kinds {
 /// What is done with a kind of key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Work {
+    Encrypt,
+    Decrypt,
+    DataKey,
+    Gcm,
     Sign,
     Verify,
     Mac,
     Create,
 }
 
-const ROWS: [(Work, KeySpec); 20] = [
+const ROWS: [(Work, KeySpec); 24] = [
+    (Work::Encrypt, KeySpec::Aes256),
+    (Work::Decrypt, KeySpec::Aes256),
+    (Work::DataKey, KeySpec::Aes256),
+    (Work::Gcm, KeySpec::Aes256),
     (Work::Sign, KeySpec::Rsa2048),
     (Work::Sign, KeySpec::Rsa3072),
     (Work::Sign, KeySpec::P256),
@@ -129,7 +144,7 @@ impl Kinds {
         let echo = load.measure(What::Echo, &client).await?.rate();
         let mut rows = Vec::new();
         for (work, spec) in ROWS {
-            let name = format!("{} {}", format!("{work:?}").to_lowercase(), spec.as_str());
+            let name = format!("{} {}", word(work), spec.as_str());
             say(&name);
             let request = request(work, spec, &client).await?;
             let seen = load.repeat(&client, request).await?;
@@ -150,9 +165,25 @@ impl Kinds {
     }
 }
 
+/// What it is called.
+fn word(work: Work) -> &'static str {
+    match work {
+        Work::Encrypt => "encrypt",
+        Work::Decrypt => "decrypt",
+        Work::DataKey => "data key",
+        Work::Gcm => "gcm",
+        Work::Sign => "sign",
+        Work::Verify => "verify",
+        Work::Mac => "mac",
+        Work::Create => "create",
+    }
+}
+
 /// A usage of that work.
 fn usage(work: Work) -> Usage {
     match work {
+        Work::Encrypt | Work::DataKey | Work::Gcm => Usage::Encrypt,
+        Work::Decrypt => Usage::Decrypt,
         Work::Sign | Work::Create => Usage::Sign,
         Work::Verify => Usage::Verify,
         Work::Mac => Usage::Mac,
@@ -163,7 +194,8 @@ fn usage(work: Work) -> Usage {
 async fn request(work: Work, spec: KeySpec, client: &Client) -> CommandResult<Request> {
     let (spec, message) = (spec.as_str().to_owned(), bytes::Bytes::from_static(&[0x5a; SIZE]));
     let usage = if work == Work::Create { String::new() } else { usage(work).purpose().as_str().to_owned() };
-    let create = CreateKeyRequest { spec, usage, description: "quorate bench".into(), ..Default::default() };
+    let algorithm = if work == Work::Gcm { Algorithm::AesGcm.as_str().to_owned() } else { String::new() };
+    let create = CreateKeyRequest { spec, usage, algorithm, description: "quorate bench".into(), ..Default::default() };
     let made = client.create_key(create.clone()).await.doing("create the bench's key")?;
     let key = made.key.ok_or_else(|| Failure::failed("can't measure", "the answer holds no key", ""))?.key_id;
     let sign = SignRequest {
@@ -171,8 +203,15 @@ async fn request(work: Work, spec: KeySpec, client: &Client) -> CommandResult<Re
         input: Some(sign_request::Input::Message(message.clone())),
         ..Default::default()
     };
+    let encrypt = EncryptRequest { key: key.clone(), plaintext: message.clone(), ..Default::default() };
     Ok(match work {
         Work::Create => Request::CreateKey(create),
+        Work::Encrypt | Work::Gcm => Request::Encrypt(encrypt),
+        Work::Decrypt => {
+            let ciphertext = client.encrypt(encrypt).await.doing("encrypt")?.ciphertext;
+            Request::Decrypt(DecryptRequest { ciphertext, ..Default::default() })
+        }
+        Work::DataKey => Request::DataKey(GenerateDataKeyRequest { key, ..Default::default() }),
         Work::Sign => Request::Sign(sign),
         Work::Mac => Request::Mac(MacRequest { key, message, ..Default::default() }),
         Work::Verify => {
@@ -191,10 +230,25 @@ fn alone(work: Work, spec: KeySpec) -> f64 {
     let by = spec.algorithms(usage(work)).first().copied();
     let sign = || material.sign(by.expect("it signs"), SignInput::Message(&message), &[]);
     let signature = if matches!(work, Work::Sign | Work::Verify) { sign().expect("it signs") } else { Vec::new() };
+    let key = KeyRef { lineage: Lineage([1; 16]), key_id: KeyId([2; 16]), version: KeyVersion::FIRST };
+    let context = ContextHash::of(&Default::default());
+    let blob = |kind, plaintext: &[u8]| {
+        let material = material.symmetric().expect("blobs are made by AES-256");
+        encrypt(material, key, kind, &context, plaintext, &OsEntropy)
+    };
+    let opened = if work == Work::Decrypt { blob(BlobKind::Direct, &message) } else { Vec::new() };
     let (start, mut count) = (Instant::now(), 0u32);
     while start.elapsed() < ALONE {
         match work {
             Work::Create => drop(fresh()),
+            Work::Encrypt => drop(blob(BlobKind::Direct, &message)),
+            Work::Decrypt => drop(decrypt(material.symmetric().expect("AES-256"), &context, &opened)),
+            Work::DataKey => {
+                let mut fresh = [0; DATA_KEY_LEN_DEFAULT];
+                OsEntropy.fill(&mut fresh);
+                drop(blob(BlobKind::DataKey, &fresh));
+            }
+            Work::Gcm => drop(material.encrypt(Algorithm::AesGcm, &message, None, &[], &OsEntropy)),
             Work::Sign => drop(sign()),
             Work::Mac => drop(material.mac(by.expect("it makes codes"), &message)),
             Work::Verify => {

@@ -106,6 +106,7 @@ impl Dev {
                 ended = any_end(&mut running.cluster) => ended,
             };
             say(&ended);
+            say(&what_is_left(&running.cluster));
         }
         say("stopping");
         running.cluster.stop().await;
@@ -241,11 +242,34 @@ async fn any_end(cluster: &mut Cluster) -> String {
     let ends = cluster.processes.iter_mut().map(|p| {
         async move {
             let how = p.ended().await;
-            format!("{}: {how}; the others go on", p.name())
+            let name = p.name();
+            format!("{name}: {how}. To start it again, in another terminal: `{}`", p.server())
         }
         .boxed_local()
     });
     select_all(ends).await.0
+}
+
+/// What those that run can still do, which is what their users want to know.
+fn what_is_left(cluster: &Cluster) -> String {
+    let up = |running| cluster.processes.iter().filter(move |p| p.is_running() == running).map(|p| p.name());
+    let (names, down): (Vec<_>, Vec<_>) = (up(true).collect(), up(false).collect());
+    left(&names, &down)
+}
+
+fn left(up: &[&str], down: &[&str]) -> String {
+    let all = up.len() + down.len();
+    let (count, verb) = (up.len(), if up.len() == 1 { "is" } else { "are" });
+    if count > all / 2 {
+        let goes = if count == 1 { "goes" } else { "go" };
+        return format!("{count} of {all} nodes {verb} up, a majority: {} {goes} on", up.join(", "));
+    }
+    let need = all / 2 + 1;
+    format!(
+        "{count} of {all} nodes {verb} up, no majority: no key is used, and nothing changes, until {need} are; {} {} down",
+        down.join(", "),
+        if down.len() == 1 { "is" } else { "are" }
+    )
 }
 
 /// How a client reaches it.
@@ -389,7 +413,19 @@ impl Drop for Folder {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{left, quoted};
+
+    #[test]
+    fn what_is_left_of_a_cluster_is_told_as_it_is() {
+        assert_eq!(left(&["n1", "n3"], &["n2"]), "2 of 3 nodes are up, a majority: n1, n3 go on");
+        let lost = left(&["n3"], &["n1", "n2"]);
+        assert!(
+            lost.starts_with("1 of 3 nodes is up, no majority") && lost.ends_with("until 2 are; n1, n2 are down"),
+            "{lost}"
+        );
+        assert!(left(&["n1", "n2"], &["n3", "n4"]).contains("no majority"));
+        assert!(left(&[], &["n1"]).starts_with("0 of 1 nodes are up, no majority"));
+    }
 
     #[test]
     fn a_path_is_one_word_of_a_shell() {

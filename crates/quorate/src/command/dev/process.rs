@@ -33,6 +33,7 @@ pub enum LogFormat {
 /// One running node.
 pub struct NodeProcess {
     name: String,
+    config: PathBuf,
     log: PathBuf,
     pid: u32,
     /// None once it has ended.
@@ -62,12 +63,22 @@ impl NodeProcess {
         }
         let child = command.spawn().map_err(fail)?;
         let pid = child.id().unwrap_or_default();
-        Ok(Self { name: name.to_owned(), log, pid, child: Some(child) })
+        Ok(Self { name: name.to_owned(), config: layout.config(), log, pid, child: Some(child) })
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it has not ended yet, as far as it was waited for.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// The command that starts it.
+    pub fn server(&self) -> String {
+        format!("quorate server --dev --config {}", super::quoted(&self.config.display().to_string()))
     }
 
     /// Its process id, also after it has ended.

@@ -40,7 +40,7 @@ enum Action {
   quorate file encrypt --key payments --in backup.tar --out backup.tar.q
   tar c docs | quorate file encrypt --key payments --aad of=docs > docs.q")]
     Encrypt {
-        /// The key: its id, NAME or alias/NAME
+        /// The key: its id, NAME, alias/NAME or key/NAME
         #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
         key: String,
         #[command(flatten)]

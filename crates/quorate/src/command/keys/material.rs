@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{
     ExportKeyRequest, GetImportParametersRequest, GetImportParametersResponse, ImportMaterialRequest, VersionRequest,
@@ -53,13 +53,14 @@ pub(super) enum OfMaterial {
     },
     /// Import a key's material: from a file, wrapped here, or as you have wrapped it
     ///
-    /// A key takes the same material again, after it was deleted or its time was over, and no other.
+    /// A version takes the same material again, after it was deleted or its time was over, and no other.
     #[command(after_help = "Examples:
   openssl rand -out key.bin 32
   quorate keys create --alias mine --origin external
   quorate keys import mine --in key.bin
   quorate keys create --alias release --spec p-256 --origin external
   quorate keys import release --in private.pem --expires 2027-12-31
+  quorate keys import mine --in next.bin --new-version  and `quorate keys rotate mine` on the day
   quorate keys import mine --token token --wrapped wrapped --algorithm rsa-aes-kwp-sha256")]
     Import {
         #[command(flatten)]
@@ -69,9 +70,15 @@ pub(super) enum OfMaterial {
         /// By which algorithm it is wrapped [default: rsa-aes-kwp-sha256]
         #[arg(long, value_name = "ALGORITHM", value_parser = ["rsa-aes-kwp-sha256", "rsa-aes-kwp-sha1", "rsa-oaep-sha256", "rsa-oaep-sha1"])]
         algorithm: Option<String>,
-        /// When it is erased; none = never
-        #[arg(long, value_name = "DATE", default_value = "none", value_parser = words::date)]
-        expires: u64,
+        /// Into which version, which takes only what it had before [default: the current one]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+        /// Into a new version, which waits until the key is rotated
+        #[arg(long, conflicts_with = "version")]
+        new_version: bool,
+        /// When it is erased; none = never [default: as the material that is there, else never]
+        #[arg(long, value_name = "DATE", value_parser = words::date)]
+        expires: Option<u64>,
     },
     /// Erase imported material; until the same is imported again, the key is not used
     #[command(after_help = "Examples:
@@ -98,7 +105,7 @@ pub(super) enum OfMaterial {
         /// Which version [default: the current one]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         version: Option<u32>,
-        /// The key that wraps it: its id, NAME or alias/NAME
+        /// The key that wraps it: its id, NAME, alias/NAME or key/NAME
         #[arg(long, value_name = "KEY", add = ArgValueCompleter::new(completions::keys))]
         wrap_with: Option<String>,
         /// By which algorithm it is wrapped [default: the wrapping key's own]
@@ -111,9 +118,10 @@ pub(super) enum OfMaterial {
 
 /// Where material comes from.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("from").required(true).args(["input", "wrapped"]))]
 pub(super) struct From {
     /// The key: raw bytes, a private key as PKCS#8 (PEM or DER, not encrypted), or a JSON Web Key; it is wrapped on this machine
-    #[arg(long = "in", value_name = "FILE", required_unless_present = "wrapped", conflicts_with_all = ["wrapped", "token"])]
+    #[arg(long = "in", value_name = "FILE", conflicts_with = "token")]
     input: Option<PathBuf>,
     /// The wrapped key
     #[arg(long, value_name = "FILE", requires = "token")]
@@ -127,13 +135,15 @@ impl OfMaterial {
     /// Does it.
     pub(super) async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;
+        // Who says nothing of its end hears that there is none.
+        let unsaid = matches!(self, Self::Import { expires: None, .. });
         let answer = match self {
             Self::ImportParameters { which, wrapping_spec, public_key, token } => {
                 let request = GetImportParametersRequest { key: which.key, wrapping_spec };
                 let made = client.get_import_parameters(request).await.doing("make import parameters")?;
                 return parameters(shared, &made, public_key.as_deref(), token.as_deref());
             }
-            Self::Import { which, from, algorithm, expires } => {
+            Self::Import { which, from, algorithm, version, new_version, expires } => {
                 let by = algorithm.unwrap_or_else(|| WRAPPING.as_str().to_owned());
                 let (token, wrapped) = match from {
                     From { wrapped: Some(wrapped), token: Some(token), .. } => {
@@ -151,8 +161,15 @@ impl OfMaterial {
                         (made.token.clone(), wrap(&made, &by, &key)?.into())
                     }
                 };
-                let request =
-                    ImportMaterialRequest { key: which.key, token, wrapped, algorithm: by, expires_ms: expires };
+                let request = ImportMaterialRequest {
+                    key: which.key,
+                    token,
+                    wrapped,
+                    algorithm: by,
+                    expires_ms: expires,
+                    version: version.unwrap_or(0),
+                    new_version,
+                };
                 client.import_material(request).await.doing("import the key's material")?
             }
             Self::DeleteMaterial { which, version } => {
@@ -178,6 +195,9 @@ impl OfMaterial {
                 return raw_or_json(shared, &out, 0o600, "material", &made.material, meta);
             }
         };
+        if unsaid && answer.version.as_ref().is_some_and(|version| version.material_expires_ms == 0) {
+            eprintln!("The material stays until it is deleted; --expires has it erased on a day.");
+        }
         show(shared, answer)
     }
 }

@@ -1,18 +1,21 @@
 //! `quorate keys versions`, `update-version`, `activate`, `revoke`, `destroy-version`: the life of a key's versions.
 
-use clap::Subcommand;
+use std::io::IsTerminal;
+
+use clap::{ArgGroup, Subcommand};
 use quorate_client::v1::{
-    ListVersionsRequest, RevokeVersionRequest, UpdateVersionRequest, Version, VersionRequest, VersionResponse,
-    VersionState,
+    KeyRequest, ListVersionsRequest, RevokeVersionRequest, UpdateVersionRequest, Version, VersionRequest,
+    VersionResponse, VersionState,
 };
+use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::{Value, json};
 
 use super::Which;
-use crate::command::Shared;
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::output::{self, Column, List, Shown};
 use crate::command::words;
+use crate::command::{Shared, files};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum OfVersions {
@@ -27,6 +30,8 @@ pub(super) enum OfVersions {
   quorate keys update-version payments --protect-stop 2027-12-31
   quorate keys update-version payments --version 3 --enabled false
   quorate keys update-version payments --deactivation none")]
+    #[command(group = ArgGroup::new("change").required(true).multiple(true)
+        .args(["enabled", "activation", "protect_start", "process_start", "protect_stop", "deactivation"]))]
     UpdateVersion {
         #[command(flatten)]
         which: Which,
@@ -62,16 +67,21 @@ pub(super) enum OfVersions {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         version: Option<u32>,
     },
-    /// Take a version out of use: it protects nothing more, and processes what it protected
+    /// Take a version out of use, for ever: it protects nothing more, and processes what it protected
+    ///
+    /// Without --version it is the current one that is meant: on a terminal you are asked, elsewhere --yes says that you mean it.
     #[command(after_help = "Examples:
   quorate keys revoke payments --version 2
   quorate keys revoke payments --version 2 --compromised --since 2026-11-01  only administrators decrypt with it then")]
     Revoke {
         #[command(flatten)]
         which: Which,
-        /// Which version [default: the current one]
+        /// Which version
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         version: Option<u32>,
+        /// The current version, without being asked
+        #[arg(long, conflicts_with = "version")]
+        yes: bool,
         /// Somebody else may know its material
         #[arg(long)]
         compromised: bool,
@@ -124,8 +134,12 @@ impl OfVersions {
                 let request = VersionRequest { key: which.key, version: version.unwrap_or(0) };
                 client.activate_version(request).await.doing("activate the version")?
             }
-            Self::Revoke { which, version, compromised, since } => {
-                let (version, since_ms) = (version.unwrap_or(0), since.unwrap_or(0));
+            Self::Revoke { which, version, yes, compromised, since } => {
+                let version = match version {
+                    Some(version) => version,
+                    None => current(shared, &which.key, compromised, yes).await?,
+                };
+                let since_ms = since.unwrap_or(0);
                 let request = RevokeVersionRequest { key: which.key, version, compromised, since_ms };
                 client.revoke_version(request).await.doing("revoke the version")?
             }
@@ -138,9 +152,31 @@ impl OfVersions {
     }
 }
 
+/// The current version of the key, once whoever named none has heard what is about to happen, and means it.
+async fn current(shared: &Shared, key: &str, compromised: bool, yes: bool) -> CommandResult<u32> {
+    let request = KeyRequest { key: key.to_owned() };
+    let found = shared.client().await?.describe_key(request).await.doing("look for the current version")?;
+    let key =
+        found.key.ok_or_else(|| Failure::failed("can't tell the current version", "the answer holds none", ""))?;
+    let (version, names) = (key.current_version, key.aliases.join(", "));
+    let names = if names.is_empty() { names } else { format!(" ({names})") };
+    let what = if compromised { "compromised" } else { "deactivated" };
+    let about = format!("version {version} of key {}{names}, its current one", key.key_id);
+    let after = "protects with the key until it is rotated, and there is no way back";
+    if !yes && !std::io::stdin().is_terminal() {
+        let why = format!("would make {about}, {what}: nothing {after}");
+        return Err(Failure::usage(format!("this {why}. Say which is meant: --version {version}, or --yes")));
+    }
+    eprintln!("This makes {about}, {what}: nothing {after}.");
+    if !yes && !matches!(files::ask("Go on? [y/N] ")?.trim(), "y" | "Y" | "yes") {
+        return Err(Failure::failed("can't revoke the version", "you chose not to; nothing was changed", ""));
+    }
+    Ok(version)
+}
+
 const COLUMNS: [Column; 8] = [
     ("VERSION", 7, Shown::Always),
-    ("STATE", 11, Shown::Always),
+    ("STATE", 21, Shown::Always),
     ("ENABLED", 7, Shown::Always),
     ("SPEC", 11, Shown::Always),
     ("CREATED", 20, Shown::Always),
@@ -185,7 +221,7 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
             ("enabled", if version.enabled { "yes" } else { "no" }.into()),
             ("spec", version.spec.clone()),
             ("usage", version.usage.join(", ")),
-            ("algorithms", version.algorithms.join(", ")),
+            ("algorithms", algorithms(&version.algorithms)),
             ("created", output::date(version.created_ms)),
             ("active from", output::date(version.activation_ms)),
             ("protects from", output::date(version.protect_start_ms)),
@@ -197,6 +233,7 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
             ("material", if version.has_material { "there" } else { "missing" }.into()),
             ("material until", output::date(version.material_expires_ms)),
             ("first exported", output::date(version.first_exported_ms)),
+            ("aes-gcm uses", words::gcm_uses(version.gcm_uses)),
         ])
     })
 }
@@ -223,11 +260,26 @@ fn to_json(version: &Version) -> Value {
         "has_material": version.has_material,
         "material_expires_at": output::moment(version.material_expires_ms),
         "first_exported_at": output::moment(version.first_exported_ms),
+        "gcm_uses": version.gcm_uses,
+        "gcm_uses_max": version.gcm_uses.map(|_| GCM_USES_MAX),
     })
 }
 
+/// For people: the default says so, where there are others.
+pub(super) fn algorithms(names: &[String]) -> String {
+    match names {
+        [default, _, ..] => format!("{default} (default), {}", names[1..].join(", ")),
+        few => few.concat(),
+    }
+}
+
 fn state(version: &Version) -> &'static str {
-    match version.state() {
+    state_word(version.state())
+}
+
+/// The state of a version, as people and programs read it.
+pub(in crate::command) fn state_word(state: VersionState) -> &'static str {
+    match state {
         VersionState::PreActive => "pre-active",
         VersionState::Active => "active",
         VersionState::Deactivated => "deactivated",

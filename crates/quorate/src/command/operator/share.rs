@@ -141,7 +141,7 @@ impl Public {
         // Quiet over all tries: what comes late of one is not shown before the next.
         let secrets = Secrets::begin().map_err(|e| failed(e.into()))?;
         for tries_left in (0..TRIES_MAX).rev() {
-            let text = secrets.read("Share (not shown): ", TEXT_LEN_MAX, is_whole).map_err(failed)?;
+            let text = secrets.read("Share (not shown): ", TEXT_LEN_MAX, missing).map_err(failed)?;
             if text.trim().is_empty() {
                 let todo = "type it, or give it on standard input, as in `quorate operator unseal < share-1.txt`";
                 return Err(Failure::failed(format!("can't {what}"), "no share was given", todo));
@@ -165,11 +165,19 @@ impl Public {
     }
 }
 
-/// Whether a share has come to its end, or is none: it may be typed and pasted in the rows in which it was shown.
-fn is_whole(text: &str) -> bool {
+/// What a share lacks, in words; empty before its first character. None when it has come to its end, or is no share: it may be
+/// typed and pasted in the rows in which it was shown.
+fn missing(text: &str) -> Option<String> {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || c.is_ascii_digit());
     let begun = text.is_empty() || text.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("qs"));
-    !begun || without_numbers(text).chars().filter(|c| !c.is_whitespace() && *c != '-').count() >= SHARE_TEXT_LEN
+    match without_numbers(text).chars().filter(|c| !c.is_whitespace() && *c != '-').count() {
+        len if !begun || len >= SHARE_TEXT_LEN => None,
+        0 => Some(String::new()),
+        len => {
+            let left = SHARE_TEXT_LEN - len;
+            Some(format!("{left} of {SHARE_TEXT_LEN} characters are missing; type them, or Enter twice to end"))
+        }
+    }
 }
 
 /// Without the lines that number the groups, which are copied along with the others.
@@ -237,8 +245,11 @@ mod tests {
         ] {
             assert!(!is(args), "{args:?}");
         }
-        assert!(is_whole(&share) && is_whole(&grouped) && is_whole("nonsense"));
-        assert!(!is_whole(&grouped[..60]) && !is_whole("  1     2     3\n"));
+        assert_eq!([&share, &grouped, "nonsense"].map(missing), [None, None, None]);
+        assert_eq!(missing("  1     2     3\n").as_deref(), Some(""));
+        let short = missing(&share[..SHARE_TEXT_LEN - 1]).expect("its last character");
+        assert!(short.starts_with("1 of 85 characters"), "{short}");
+        assert!(missing(&grouped[..60]).is_some());
         assert_eq!(without_numbers("  1     12\n  qs1ab cdefg\n\n  3\n 22222").as_str(), "  qs1ab cdefg\n 22222\n");
     }
 }

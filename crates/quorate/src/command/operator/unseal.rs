@@ -45,13 +45,7 @@ impl Unseal {
             Some(node) => nodes::pick_named(&client, &asked, node)?,
             None => {
                 if let Some(by) = all_open(&asked) {
-                    let json = json!({ "unsealed": true, "node": by, "ceremony": null });
-                    return shared.format().print(&json, || {
-                        output::fields([(
-                            "unsealed",
-                            format!("{by} and every other node that answers; no share is needed, none was sent"),
-                        )])
-                    });
+                    return none_needed(shared, by, &[]);
                 }
                 if asked.iter().all(|a| a.status.is_err()) {
                     return Err(nodes::first_failure(asked, "enter the share"));
@@ -59,6 +53,9 @@ impl Unseal {
                 nodes::pick(&asked)?
             }
         };
+        if let Some(open) = open(&asked, &node) {
+            return none_needed(shared, open, &sealed(&asked));
+        }
         let public = Public::of(&node).await?;
         nodes::check_name(self.node.as_deref(), &public.server)?;
         let memory = Memory::of(public.config.cluster)?;
@@ -140,6 +137,32 @@ fn submit_failed(error: ClientError) -> Failure {
         return Failure::failed("can't tell whether the share was accepted", error.message, todo);
     }
     Failure::call("enter the share", error)
+}
+
+/// The name of the chosen node, if it says that it is unsealed.
+fn open<'a>(asked: &'a [Asked], chosen: &Client) -> Option<&'a str> {
+    let here = chosen.addresses().next();
+    let at_chosen = asked.iter().find(|a| Some(a.address.as_str()) == here)?.status.as_ref().ok()?;
+    (at_chosen.state == "ok").then_some(at_chosen.answered_by.as_str())
+}
+
+/// The names of the nodes that say that they are sealed.
+fn sealed(asked: &[Asked]) -> Vec<&str> {
+    let told = asked.iter().filter_map(|a| a.status.as_ref().ok());
+    told.filter(|s| s.state == "sealed").map(|s| s.answered_by.as_str()).collect()
+}
+
+/// Says so before anybody types a share: an unsealed node takes none.
+fn none_needed(shared: &Shared, open: &str, sealed: &[&str]) -> CommandResult {
+    let json = json!({ "unsealed": true, "node": open, "ceremony": null });
+    let others = match sealed {
+        [] => " and every other node that answers; no share is needed, none was sent".to_owned(),
+        [first, ..] => {
+            let are = if sealed.len() == 1 { "is" } else { "are" };
+            format!("; no share is needed there, none was sent. {} {are} sealed: --node {first}", sealed.join(", "))
+        }
+    };
+    shared.format().print(&json, || output::fields([("unsealed", format!("{open}{others}"))]))
 }
 
 /// Whether every node that answers is unsealed; then the name of one.

@@ -52,7 +52,7 @@ async fn of_many_who_want_an_alias_one_gets_it() {
     for result in results.into_iter().filter(Result::is_err) {
         refused(result, Reason::AlreadyExists);
     }
-    assert_eq!((rig.count(Table::Key), rig.count(Table::Alias)), (1, 1));
+    assert_eq!((rig.count(Table::Key), rig.count(Table::Name)), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 //! Material that is imported, deleted, erased when its time is over; and material that is exported.
 
 use quorate_core::decide::{
-    Activate, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, Purge, Revocation, Revoke,
-    ScheduleDeletion, SetRotation, Tag, UpdateVersion,
+    Activate, Archive, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, ImportInto, Purge, Recover,
+    Revocation, Revoke, ScheduleDeletion, SetRotation, Tag, UpdateVersion,
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::{Algorithm, Purpose};
@@ -23,58 +23,59 @@ use crate::testing::node::OsEntropy;
 /// The rows of the table of states that are tested here.
 pub(super) const ROWS: [Row; 3] = [Row::Export, Row::Import, Row::DeleteMaterial];
 
-const MINUTE: u64 = 60_000;
-const DAY: u64 = 24 * 60 * MINUTE;
+pub(super) const MINUTE: u64 = 60_000;
+pub(super) const DAY: u64 = 24 * 60 * MINUTE;
 
-fn kind(spec: KeySpec) -> NewKind {
+pub(super) fn kind(spec: KeySpec) -> NewKind {
     NewKind::new(spec, None, None).unwrap()
 }
-fn external(spec: KeySpec) -> Create {
+pub(super) fn external(spec: KeySpec) -> Create {
     Create { kind: kind(spec), external: true, exportable: Exportable::Plain, ..wanted(None, None) }
 }
-fn fresh(spec: KeySpec) -> Encoded {
+pub(super) fn fresh(spec: KeySpec) -> Encoded {
     Material::fresh(spec, &OsEntropy)
 }
 
 impl Rig {
-    async fn made(&self, wanted: Create) -> KeyHandle {
+    pub(super) async fn made(&self, wanted: Create) -> KeyHandle {
         id(self.kms.create_key(&admin(), &wanted, soon()).await.unwrap().id)
     }
-    async fn commit<D: quorate_core::decide::Decide>(&self, request: D) -> Result<D::Answer, Error> {
+    pub(super) async fn commit<D: quorate_core::decide::Decide>(&self, request: D) -> Result<D::Answer, Error> {
         self.kms.commit(&call(&admin(), soon()), &request).await
     }
-    async fn parameters(&self, key: &KeyHandle) -> Result<Parameters, Error> {
+    pub(super) async fn parameters(&self, key: &KeyHandle) -> Result<Parameters, Error> {
         let wanted = ImportParameters { key: key.clone(), wrapping: KeySpec::Rsa2048 };
         self.kms.import_parameters(&call(&admin(), soon()), wanted).await
     }
     /// Wraps that material with those parameters.
-    fn wrapped(&self, key: &KeyHandle, with: &Parameters, by: Algorithm, material: &[u8]) -> Import {
+    pub(super) fn wrapped(&self, key: &KeyHandle, with: &Parameters, by: Algorithm, material: &[u8]) -> Import {
         let public = PublicKey::parse(&with.public).unwrap();
         let wrapped = public.wrap(by, material, &OsEntropy).unwrap().into();
-        Import { key: key.clone(), token: with.token.clone().into(), wrapped, algorithm: by, expires_ms: 0 }
+        let into = ImportInto::Version(None);
+        Import { key: key.clone(), into, token: with.token.clone().into(), wrapped, algorithm: by, expires_ms: None }
     }
-    async fn import(&self, request: Import) -> Result<VersionView, Error> {
+    pub(super) async fn import(&self, request: Import) -> Result<VersionView, Error> {
         self.kms.import(&call(&admin(), soon()), request).await
     }
-    async fn put(&self, key: &KeyHandle, material: &[u8], expires_ms: u64) -> Result<VersionView, Error> {
+    pub(super) async fn put(&self, key: &KeyHandle, material: &[u8], expires_ms: u64) -> Result<VersionView, Error> {
         let with = self.parameters(key).await?;
         let import = self.wrapped(key, &with, Algorithm::RsaAesKwpSha256, material);
-        self.import(Import { expires_ms, ..import }).await
+        self.import(Import { expires_ms: Some(expires_ms), ..import }).await
     }
-    async fn delete(&self, key: &KeyHandle) -> Result<VersionView, Error> {
+    pub(super) async fn delete(&self, key: &KeyHandle) -> Result<VersionView, Error> {
         self.commit(DeleteMaterial { key: key.clone(), version: None }).await
     }
-    async fn export(&self, who: &Principal, key: &KeyHandle, wrap: Option<By>) -> Result<Exported, Error> {
+    pub(super) async fn export(&self, who: &Principal, key: &KeyHandle, wrap: Option<By>) -> Result<Exported, Error> {
         self.kms.export(&call(who, soon()), Export { key: key.clone(), version: None, wrap }).await
     }
-    async fn uses(&self, key: &KeyHandle) -> Result<Vec<u8>, Error> {
+    pub(super) async fn uses(&self, key: &KeyHandle) -> Result<Vec<u8>, Error> {
         self.kms.encrypt(&user(), key, b"x", &no_aad(), soon()).await.map(|made| made.ciphertext)
     }
-    async fn version(&self, key: &KeyHandle) -> VersionView {
+    pub(super) async fn version(&self, key: &KeyHandle) -> VersionView {
         let wanted = ListVersions { key: key.clone(), len: PageLen::parse(0).unwrap(), before: None };
         self.kms.perform(&call(&admin(), soon()), wanted).await.unwrap().versions.remove(0)
     }
-    async fn missing(&self, key: &KeyHandle) -> u32 {
+    pub(super) async fn missing(&self, key: &KeyHandle) -> u32 {
         self.kms.describe_key(&user(), key, soon()).await.unwrap().imported.unwrap().missing
     }
 }
@@ -216,7 +217,7 @@ async fn what_was_deleted_comes_back_and_nothing_else_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_keys_that_are_made_for_it_take_material_and_those_are_not_rotated() {
+async fn only_keys_that_are_made_for_it_take_material_and_those_are_not_rotated_unasked() {
     let rig = Rig::new().await;
     let ours = id(rig.key().await);
     refused(rig.parameters(&ours).await, Reason::Unsupported);
@@ -228,7 +229,6 @@ async fn only_keys_that_are_made_for_it_take_material_and_those_are_not_rotated(
     refused(rig.import(to_ours).await, Reason::Unsupported);
     let period = RotationPeriod::parse(30, 0).unwrap();
     for _ in 0..2 {
-        refused(rig.commit(Rotate { key: key.clone(), token: None }).await, Reason::Unsupported);
         refused(rig.commit(SetRotation { key: key.clone(), period }).await, Reason::Unsupported);
         rig.put(&key, &material, 0).await.unwrap();
     }
@@ -254,6 +254,11 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     let end = now + 60 * MINUTE;
     assert_eq!(rig.put(&key, &material, end).await.unwrap().dates.material_expires, end);
     assert_eq!(rig.count(Table::Due), 1);
+    let again = async || {
+        let with = rig.parameters(&key).await.unwrap();
+        rig.import(rig.wrapped(&key, &with, Algorithm::RsaAesKwpSha256, &material)).await
+    };
+    assert_eq!(again().await.unwrap().dates.material_expires, end, "who says nothing of its end changes none");
     let blob = rig.uses(&key).await.unwrap();
 
     rig.wall.0.store(end, Ordering::SeqCst);
@@ -263,6 +268,8 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     }
     refused(rig.export(&admin(), &key, None).await, Reason::MaterialMissing);
     assert_eq!(rig.missing(&key).await, 1, "it is not there for anybody, although nothing has erased it");
+    let listed = rig.kms.list_keys(&user(), PageLen::parse(0).unwrap(), b"", soon()).await.unwrap().items;
+    assert_eq!(listed[0].imported.unwrap().missing, 1, "nor in a list");
     assert!(rig.version(&key).await.has_material);
     rig.wall.0.store(now, Ordering::SeqCst);
     rig.uses(&key).await.unwrap();
@@ -281,6 +288,7 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     assert_eq!((version.has_material, version.dates.material_expires), (false, end));
     assert_eq!((rig.missing(&key).await, rig.count(Table::Due)), (1, 0));
     refused(rig.uses(&key).await, Reason::MaterialMissing);
+    assert!(refused(again().await, Reason::InvalidArgument).contains("say when now, or never"));
     // What is the same comes back, to stay.
     let back = rig.put(&key, &material, 0).await.unwrap();
     assert_eq!((back.has_material, back.dates.material_expires), (true, 0));
@@ -291,6 +299,7 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     rig.put(&key, &material, rig.wall.now_ms() + DAY).await.unwrap();
     rig.delete(&key).await.unwrap();
     assert_eq!(rig.count(Table::Due), 0);
+    assert_eq!(again().await.unwrap().dates.material_expires, 0, "nothing is left of that end");
     rig.replica.shutdown().await;
 }
 
@@ -327,9 +336,13 @@ async fn the_end_of_what_is_destroyed_already_is_forgotten() {
 async fn the_table_where_material_is_missing_imported_and_exported() {
     let rig = Rig::new().await;
     let (kms, call) = (&rig.kms, call(&admin(), soon()));
-    let missing =
-        |row| matches!(row, Row::Protect | Row::Process | Row::PublicKey | Row::Enable | Row::Activate | Row::Export);
-    for row in Row::ALL.iter().copied().filter(|row| *row != Row::Rotate) {
+    let missing = |row| {
+        matches!(
+            row,
+            Row::Protect | Row::Process | Row::PublicKey | Row::Enable | Row::Activate | Row::Export | Row::Rotate
+        )
+    };
+    for row in Row::ALL.iter().copied().filter(|row| !super::secrets::ROWS.contains(row)) {
         let pre_active = matches!(row, Row::Activate | Row::DestroyVersion);
         let key = rig.made(Create { activation: pre_active.then_some(0), ..external(KeySpec::P256) }).await;
         let (k, v) = (key.clone(), KeyVersion::FIRST);
@@ -368,7 +381,10 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
             Row::Export => rig.export(&admin(), &k, None).await.map(drop),
             Row::Import => rig.put(&k, &fresh(KeySpec::P256).material, 0).await.map(drop),
             Row::DeleteMaterial => rig.delete(&k).await.map(drop),
-            Row::Rotate => unreachable!("refused before any state is looked at"),
+            Row::Archive => rig.commit(Archive { key: k }).await.map(drop),
+            Row::Recover => rig.commit(Recover { key: k }).await.map(drop),
+            Row::Rotate => rig.commit(Rotate { key: k, token: None }).await.map(drop),
+            Row::ReadSecret | Row::AddVersion => unreachable!("of secrets"),
         };
         match done {
             Ok(()) => assert!(!missing(row), "{row:?}"),
@@ -377,9 +393,9 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
     }
 
     let table = [
-        (Row::Export, ["pending", "disabled", "o", "o", "o", "o", "destroyed"]),
-        (Row::Import, ["pending", "o", "o", "o", "o", "compromised", "destroyed"]),
-        (Row::DeleteMaterial, ["o", "o", "o", "o", "o", "o", "destroyed"]),
+        (Row::Export, ["pending", "disabled", "o", "o", "o", "o", "destroyed", "archived"]),
+        (Row::Import, ["pending", "o", "o", "o", "o", "compromised", "destroyed", "archived"]),
+        (Row::DeleteMaterial, ["o", "o", "o", "o", "o", "o", "destroyed", "archived"]),
     ];
     let material = fresh(KeySpec::P256).material;
     for (row, cells) in table {
@@ -398,6 +414,7 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
                 2 | 3 => {}
                 4 => rig.commit(revoke(Revocation::Deactivate)).await.map(drop).unwrap(),
                 5 => rig.commit(revoke(Revocation::Compromise { since_ms: 0 })).await.map(drop).unwrap(),
+                7 => rig.commit(Archive { key: k }).await.map(drop).unwrap(),
                 _ => {
                     rig.commit(revoke(Revocation::Deactivate)).await.unwrap();
                     rig.commit(DestroyVersion { key: k, version: KeyVersion::FIRST }).await.map(drop).unwrap();
@@ -418,6 +435,7 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
                 }
                 "pending" => Reason::KeyPendingDeletion,
                 "disabled" => Reason::KeyDisabled,
+                "archived" => Reason::Archived,
                 "compromised" => Reason::Compromised,
                 _ => Reason::Destroyed,
             };

@@ -2,14 +2,22 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
+mod allowance;
+mod backup;
 mod changes;
+mod floors;
 mod import;
 mod keys;
 mod kinds;
+mod last_use;
 mod level;
+mod names;
 mod refusals;
+mod rotation_sets;
+mod secrets;
 mod states;
 mod time;
+mod told;
 pub(crate) mod verbs;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,12 +63,14 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: alias.map(|name| name.parse().unwrap()),
+        name: None,
         description: "for tests".parse().unwrap(),
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
         external: false,
         exportable: Default::default(),
+        tracked: true,
         token,
     }
 }

@@ -80,12 +80,7 @@ async fn sizes_and_names_out_of_bounds() {
 
     let len = PageLen::parse(0).unwrap();
     for token in [&b"x"[..], &[2; 43], &[4; 33], &[2; 44], &[255; 43]] {
-        let result = kms.list_keys(&user(), len, token, soon()).await;
-        match token {
-            // A token that could be one merely begins elsewhere.
-            [2, ..] if token.len() == 43 => assert!(result.is_ok()),
-            _ => drop(refused(result, Reason::InvalidArgument)),
-        }
+        refused(kms.list_keys(&user(), len, token, soon()).await, Reason::InvalidArgument);
     }
     assert_eq!(rig.records(), before);
 }

@@ -1,11 +1,13 @@
 //! Which verb goes in which state (key-model §2.4): the table, cell by cell, through the desk.
 
 use quorate_core::decide::{
-    Activate, CreateAlias, DestroyVersion, Disable, Enable, Revocation, Revoke, ScheduleDeletion, Tag, UpdateVersion,
+    Activate, Archive, CancelDeletion, CreateAlias, DestroyVersion, Disable, Enable, Recover, Revocation, Revoke,
+    ScheduleDeletion, Tag, UpdateVersion,
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::KeySpec;
 use quorate_core::lifecycle::{Row, VersionState};
+use quorate_core::views::KeyView;
 
 use super::*;
 use crate::operation::{By, Describe, GetPublicKey, Input, ListVersions, Sign, Verify};
@@ -14,6 +16,7 @@ use crate::operation::{By, Describe, GetPublicKey, Input, ListVersions, Sign, Ve
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Pending,
+    Archived,
     Disabled,
     PreActive,
     Active,
@@ -22,8 +25,9 @@ enum State {
     Destroyed,
 }
 
-const COLUMNS: [State; 7] = [
+const COLUMNS: [State; 8] = [
     State::Pending,
+    State::Archived,
     State::Disabled,
     State::PreActive,
     State::Active,
@@ -33,25 +37,28 @@ const COLUMNS: [State; 7] = [
 ];
 
 /// As it stands there; "t" = for administrators. Each cell that is no "o" or "t" is the refusal's reason.
-const TABLE: [(Row, [&str; 7]); 13] = [
-    (Row::Protect, ["pending", "disabled", "not yet", "o", "no longer", "compromised", "destroyed"]),
-    (Row::Process, ["pending", "disabled", "not yet", "o", "o", "t", "destroyed"]),
-    (Row::PublicKey, ["pending", "disabled", "o", "o", "o", "o", "o"]),
-    (Row::Describe, ["o", "o", "o", "o", "o", "o", "o"]),
-    (Row::Update, ["pending", "o", "o", "o", "o", "o", "o"]),
-    (Row::Enable, ["pending", "o", "o", "o", "o", "o", "o"]),
-    (Row::Rotate, ["pending", "disabled", "not yet", "o", "o", "o", "destroyed"]),
-    (Row::Activate, ["pending", "o", "o", "state", "no longer", "compromised", "destroyed"]),
-    (Row::Deactivate, ["pending", "o", "not yet", "o", "o", "o", "destroyed"]),
-    (Row::Compromise, ["o", "o", "o", "o", "o", "o", "o"]),
-    (Row::DestroyVersion, ["pending", "o", "o", "state", "o", "o", "destroyed"]),
-    (Row::ScheduleDeletion, ["pending", "o", "o", "o", "o", "o", "o"]),
-    (Row::Name, ["pending", "o", "o", "o", "o", "o", "o"]),
+const TABLE: [(Row, [&str; 8]); 15] = [
+    (Row::Protect, ["pending", "archived", "disabled", "not yet", "o", "no longer", "compromised", "destroyed"]),
+    (Row::Process, ["pending", "archived", "disabled", "not yet", "o", "o", "t", "destroyed"]),
+    (Row::PublicKey, ["pending", "archived", "disabled", "o", "o", "o", "o", "o"]),
+    (Row::Describe, ["o", "o", "o", "o", "o", "o", "o", "o"]),
+    (Row::Update, ["pending", "archived", "o", "o", "o", "o", "o", "o"]),
+    (Row::Enable, ["pending", "o", "o", "o", "o", "o", "o", "o"]),
+    (Row::Rotate, ["pending", "archived", "disabled", "not yet", "o", "o", "o", "destroyed"]),
+    (Row::Activate, ["pending", "archived", "o", "o", "state", "no longer", "compromised", "destroyed"]),
+    (Row::Deactivate, ["pending", "archived", "o", "not yet", "o", "o", "o", "destroyed"]),
+    (Row::Compromise, ["o", "archived", "o", "o", "o", "o", "o", "o"]),
+    (Row::DestroyVersion, ["pending", "archived", "o", "o", "state", "o", "o", "destroyed"]),
+    (Row::ScheduleDeletion, ["pending", "o", "o", "o", "o", "o", "o", "o"]),
+    (Row::Name, ["pending", "o", "o", "o", "o", "o", "o", "o"]),
+    (Row::Archive, ["pending", "archived", "o", "o", "o", "o", "o", "destroyed"]),
+    (Row::Recover, ["pending", "o", "o", "o", "o", "o", "o", "destroyed"]),
 ];
 
 fn reason(cell: &str) -> Reason {
     match cell {
         "pending" => Reason::KeyPendingDeletion,
+        "archived" => Reason::Archived,
         "disabled" => Reason::KeyDisabled,
         "not yet" => Reason::NotYetValid,
         "no longer" => Reason::NoLongerValid,
@@ -75,7 +82,7 @@ impl Table {
     /// A signing key in that state. Where the key's own state is asked for, its version is as the verb needs it.
     async fn key(&self, state: State, row: Row) -> KeyHandle {
         let kind = NewKind::new(KeySpec::P256, None, None).unwrap();
-        let of_key = matches!(state, State::Pending | State::Disabled);
+        let of_key = matches!(state, State::Pending | State::Archived | State::Disabled);
         let pre_active = state == State::PreActive || of_key && matches!(row, Row::Activate | Row::DestroyVersion);
         let wanted = Create { kind, activation: pre_active.then_some(0), ..wanted(None, None) };
         let key = id(self.rig.kms.create_key(&admin(), &wanted, soon()).await.unwrap().id);
@@ -83,6 +90,7 @@ impl Table {
         let window = DeletionWindow::from_days(7).unwrap();
         let done = match state {
             State::Pending => self.commit(ScheduleDeletion { key: key.clone(), window }).await,
+            State::Archived => self.commit(Archive { key: key.clone() }).await,
             State::Disabled => self.commit(Disable { key: key.clone() }).await,
             State::PreActive | State::Active => Ok(()),
             State::Deactivated => self.commit(revoke(Revocation::Deactivate)).await,
@@ -120,6 +128,8 @@ impl Table {
                 kms.commit(&call, &Tag { key, tags }).await.map(drop)
             }
             Row::Enable => kms.commit(&call, &Enable { key }).await.map(drop),
+            Row::Archive => kms.commit(&call, &Archive { key }).await.map(drop),
+            Row::Recover => kms.commit(&call, &Recover { key }).await.map(drop),
             Row::Rotate => kms.commit(&call, &Rotate { key, token: None }).await.map(drop),
             Row::Activate => kms.commit(&call, &Activate { key, version: None }).await.map(drop),
             Row::Deactivate => {
@@ -140,6 +150,7 @@ impl Table {
                 kms.commit(&call, &CreateAlias { name, key }).await.map(drop)
             }
             Row::Export | Row::Import | Row::DeleteMaterial => unreachable!("of keys that are made otherwise"),
+            Row::ReadSecret | Row::AddVersion => unreachable!("of secrets"),
         }
     }
 }
@@ -147,7 +158,8 @@ impl Table {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_of_states_and_verbs() {
     let table = Table { rig: Rig::new().await, made: Default::default() };
-    let is_here = |row: &Row| TABLE.iter().any(|(of, _)| of == row) || super::import::ROWS.contains(row);
+    let elsewhere = |row: &Row| super::import::ROWS.contains(row) || super::secrets::ROWS.contains(row);
+    let is_here = |row: &Row| TABLE.iter().any(|(of, _)| of == row) || elsewhere(row);
     assert!(Row::ALL.iter().all(is_here), "no row is left out");
     for (row, cells) in TABLE {
         for (state, cell) in COLUMNS.into_iter().zip(cells) {
@@ -167,6 +179,34 @@ async fn the_table_of_states_and_verbs() {
             }
         }
     }
+}
+
+/// What is archived is used by no node, and comes back as it was, whatever happened to it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_archived_comes_back_as_it_was() {
+    let rig = Rig::new().await;
+    let key = id(rig.key().await);
+    let commit = call(&admin(), soon());
+    let blob = rig.kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await.unwrap().ciphertext;
+    let before = rig.kms.describe_key(&user(), &key, soon()).await.unwrap();
+    refused(rig.kms.commit(&call(&user(), soon()), &Archive { key: key.clone() }).await, Reason::Denied);
+    assert!(rig.kms.commit(&commit, &Archive { key: key.clone() }).await.unwrap().archived);
+    for kms in [rig.kms.clone(), rig.other()] {
+        let said = refused(kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::Archived);
+        assert!(said.contains("recover it first"), "{said}");
+    }
+    // Its deletion can be scheduled, and called off: it is archived still.
+    let window = DeletionWindow::from_days(7).unwrap();
+    rig.kms.commit(&commit, &ScheduleDeletion { key: key.clone(), window }).await.unwrap();
+    refused(rig.kms.commit(&commit, &Recover { key: key.clone() }).await, Reason::KeyPendingDeletion);
+    rig.kms.commit(&commit, &CancelDeletion { key: key.clone(), as_before: true }).await.unwrap();
+    refused(rig.kms.decrypt(&user(), &blob, &no_aad(), None, soon()).await, Reason::Archived);
+    let back = rig.kms.commit(&commit, &Recover { key: key.clone() }).await.unwrap();
+    assert_eq!(KeyView { updated_ms: before.updated_ms, ..back }, before);
+    let records = rig.records();
+    rig.kms.commit(&commit, &Recover { key: key.clone() }).await.unwrap();
+    assert_eq!(rig.records(), records, "nothing to do");
+    assert_eq!(rig.other().decrypt(&user(), &blob, &no_aad(), None, soon()).await.unwrap().plaintext[..], b"x"[..]);
 }
 
 /// What is destroyed is gone from the state and from memory at once; its head tells of it.

@@ -77,7 +77,7 @@ pub(super) async fn later(rig: &Rig, ms: u64) {
     until("cluster time follows", seen(then)).await;
 }
 
-const MINUTE: u64 = 60_000;
+pub(super) const MINUTE: u64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_destroyed_on_its_day_and_not_before() {
@@ -113,7 +113,7 @@ async fn a_key_is_destroyed_on_its_day_and_not_before() {
     refused(kms.describe_key(&user(), &named("doomed"), soon()).await, Reason::NotFound);
     refused(kms.cancel_key_deletion(&admin(), &id(key), soon()).await, Reason::NotFound);
     assert_eq!(kms.describe_key(&user(), &id(spared), soon()).await.unwrap().id, spared);
-    assert_eq!([Table::Key, Table::KeyVersion, Table::Alias, Table::Due].map(|t| rig.count(t)), [1, 1, 0, 0]);
+    assert_eq!([Table::Key, Table::KeyVersion, Table::Name, Table::Due].map(|t| rig.count(t)), [1, 1, 0, 0]);
     // Its name is free again.
     kms.create_key(&admin(), &wanted(Some("doomed"), None), soon()).await.unwrap();
 

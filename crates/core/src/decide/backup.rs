@@ -1,0 +1,164 @@
+//! Note that a backup of a key is made, and bring a key back from one (key-model §1.4).
+//!
+//! A backup outlives its key: it is what brings one back that was destroyed, by mistake or by malice. So destruction ends what
+//! this cluster holds, and a key tells when it was backed up last. What comes back comes disabled, with the name that it has for life, without aliases and
+//! without rights, and takes an administrator twice: to restore it, and to enable it.
+
+use std::collections::BTreeSet;
+
+use super::create::{NewKey, birth, new_key};
+use super::due::refile;
+use super::import::expiry;
+use super::rotate::falls_due;
+use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch};
+use crate::access::Access;
+use crate::action::Action;
+use crate::facts::Basis;
+use crate::id::{KeyId, KeyVersion};
+use crate::key_spec::Mode;
+use crate::lifecycle::{KeyState, Row};
+use crate::name::{FoldedName, Named};
+use crate::record::{Imported, KeyRecord, KeyVersionRecord, NameRecord, Rotation};
+use crate::request::{KeyHandle, Token};
+use crate::seam::NewIds;
+use crate::views::KeyView;
+
+/// Most versions of a key that is backed up: one batch has to bring them back.
+pub const BACKUP_VERSIONS_MAX: u32 = 100;
+
+/// Notes that a backup of a key is made: from then on copies of its material may live outside.
+///
+/// Refused: as the backup itself; the key has changed since it was read for that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MarkBackedUp {
+    /// The key.
+    pub key: KeyId,
+}
+
+impl Decide for MarkBackedUp {
+    type Answer = ();
+
+    fn action(&self) -> Action {
+        Action::Backup
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<()>, F::Error> {
+        let key = at.key(&KeyHandle::Id(self.key))?;
+        goes(Row::Update, &key, at.time())?;
+        let mut key = KeyRecord::clone(&key);
+        touch(&mut key, at.time());
+        key.backed_up_ms = key.updated_ms;
+        Ok(Change { writes: vec![Write::Update(key.into())], answer: () })
+    }
+}
+
+/// Brings back what a backup holds, which was opened: the material of those versions that have some is the change's given
+/// secrets, in their order. The answer is the key, or the one that the same token brought back before.
+///
+/// It has the id that it had if that is free, else a new one. Refused: [`Refusal::RestoreTaken`], [`Refusal::NameTaken`]; the token stands for another
+/// request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restore {
+    /// The key as it was.
+    pub key: KeyRecord,
+    /// All its versions, from the first.
+    pub versions: Vec<KeyVersionRecord>,
+    /// Of the backup's bytes ([`crate::record::request_hash`]).
+    pub hash: [u8; 32],
+    /// Makes a retry recognisable.
+    pub token: Option<Token>,
+}
+
+impl Decide for Restore {
+    type Answer = KeyView;
+
+    fn action(&self) -> Action {
+        Action::Restore
+    }
+
+    fn retry(&self) -> Retry<KeyView> {
+        self.token.map_or(Retry::Again, |token| {
+            let request_hash = self.hash;
+            Retry::Filed(Filed { token, request_hash, key_of: |key| key.id, answer: |key| key.into() })
+        })
+    }
+
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
+        let namespace = at.namespace()?;
+        let same = namespace == self.key.namespace && at.get::<KeyRecord>(self.key.id)?.is_none();
+        // A ciphertext that names its key is opened under that id or not at all.
+        if !same && self.versions.iter().any(|head| head.mode == Mode::Blob) {
+            return Err(Refusal::RestoreTaken(self.key.id).into());
+        }
+        let (id, birth) = if same {
+            (self.key.id, self.key.birth)
+        } else {
+            let birth = birth("restore", &[&self.hash]);
+            match new_key(at, ids, None, 0, birth)? {
+                NewKey::Free(id) => (id, birth),
+                NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
+            }
+        };
+        if let Some(name) = &self.key.name
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(self.key.class(), name))?
+        {
+            return Err(Refusal::NameTaken { name: name.clone(), key: taken.key }.into());
+        }
+        let now = at.time();
+        let mut key = KeyRecord {
+            id,
+            namespace,
+            birth,
+            // Whoever restores it looks at it before anybody uses it.
+            state: KeyState::Disabled,
+            destroyed_through: 0,
+            aliases: BTreeSet::new(),
+            rotation: self
+                .key
+                .rotation
+                .map(|before| Rotation { next_ms: now.cluster_ms.saturating_add(before.period_ms), ..before }),
+            born_as: Some(self.key.birth_id()).filter(|born| *born != id),
+            ..self.key.clone()
+        };
+        touch(&mut key, now);
+        key.backed_up_ms = key.backed_up_ms.max(key.updated_ms);
+
+        let mut writes = refile(at, None, key.rotation.map(|rotation| falls_due(id, rotation)))?;
+        let (mut heads, mut nth) = (Vec::new(), 0);
+        for saved in &self.versions {
+            let mut head = KeyVersionRecord { key: id, ..saved.clone() };
+            let slot = Slot::Given(nth);
+            nth += usize::from(saved.has_material);
+            // What has ended stays away, whatever the backup still holds.
+            head.has_material = saved.has_material && !head.life.ended(head.life.dates.material_expires, now);
+            // How often it was used since then nobody can tell: it opens what it made, and makes nothing new.
+            if head.mode == Mode::Gcm && !head.life.ended(head.life.dates.deactivation, now) {
+                head.life.dates.deactivation = key.updated_ms;
+                head.life.updated_ms = head.life.updated_ms.max(key.updated_ms);
+            }
+            writes.push(match head.has_material {
+                true => Write::CreateWith(head.clone().into(), slot),
+                false => Write::Create(head.clone().into()),
+            });
+            if head.has_material {
+                writes.extend(refile(at, None, expiry(&head))?);
+            }
+            heads.push(head);
+        }
+        if key.imported.is_some() {
+            key.imported = Some(Imported::of(heads.iter().filter(|head| head.version <= key.current)));
+        }
+        let answer = KeyView::from(&key);
+        let named = key.name.iter().map(|name| Named::Object(key.class(), name.clone()));
+        writes.extend(named.map(|named| Write::Create(NameRecord::new(named, id, key.updated_ms).into())));
+        writes.push(Write::Create(key.into()));
+        Ok(Change { writes, answer })
+    }
+}
+
+/// Whether what a backup says of a key and its versions fits together.
+pub fn is_whole(key: &KeyRecord, versions: &[KeyVersionRecord]) -> bool {
+    let numbers = (1..).map_while(KeyVersion::new);
+    versions.len() as u64 == u64::from(key.newest.get())
+        && versions.iter().zip(numbers).all(|(head, number)| head.key == key.id && head.version == number)
+}

@@ -1,0 +1,47 @@
+//! Backup and restore of one key: each a use and a change in one call.
+
+use quorate_core::action::Action;
+use quorate_core::decide::{MarkBackedUp, Restore};
+use quorate_core::record::request_hash;
+use quorate_core::views::KeyView;
+
+use super::Kms;
+use crate::call::Call;
+use crate::error::Error;
+use crate::operation::{BackUp, BackedUp, OpenBackup, ReadWhole, RestoreKey};
+use crate::records::Secrets;
+
+impl Kms {
+    /// Makes a backup of a key, which this cluster alone opens.
+    ///
+    /// # Errors
+    /// [`Error::Denied`]; the key is in a state in which it is not backed up, or too long for it; those of every change.
+    pub async fn back_up(&self, call: &Call, request: BackUp) -> Result<BackedUp, Error> {
+        self.metered(call, Action::Backup, self.note_and_back_up(call, request)).await
+    }
+
+    async fn note_and_back_up(&self, call: &Call, request: BackUp) -> Result<BackedUp, Error> {
+        let whole = self.use_facts(call, ReadWhole(request.key)).await?;
+        let made = whole.seal(self.records.replica.level(), &self.tools())?;
+        // Before anybody has it, everybody knows.
+        self.change(call, &MarkBackedUp { key: made.key }, Secrets::default()).await?;
+        Ok(made)
+    }
+
+    /// Brings back what a backup holds.
+    ///
+    /// # Errors
+    /// [`Error::Denied`]; it is no backup of this cluster's, whole and unchanged; the key's id is taken, and what it made names it;
+    /// those of every change.
+    pub async fn restore(&self, call: &Call, request: RestoreKey) -> Result<KeyView, Error> {
+        self.metered(call, Action::Restore, self.open_and_restore(call, request)).await
+    }
+
+    async fn open_and_restore(&self, call: &Call, request: RestoreKey) -> Result<KeyView, Error> {
+        let RestoreKey { backup, token } = request;
+        let hash = request_hash("restore", &[&backup]);
+        let opened = self.use_facts(call, OpenBackup(backup)).await?;
+        let change = Restore { key: opened.key, versions: opened.versions, hash, token };
+        self.change(call, &change, Secrets::of_keys(&opened.material)).await
+    }
+}
