@@ -133,8 +133,8 @@ impl Workload {
                 vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6)), (Event::Purges, some(6))]
             }
             Self::Import => vec![
-                (Event::Imports, some(30)),
-                (Event::Exports, some(30)),
+                (Event::Imports, some(12)),
+                (Event::Exports, some(12)),
                 (Event::DeniedUses, some(6)),
                 (Event::Erased, 1),
             ],
