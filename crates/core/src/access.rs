@@ -8,6 +8,9 @@ mod secret;
 
 use std::net::SocketAddr;
 
+pub use self::material::WholeKey;
+pub use self::secret::Readable;
+
 use crate::action::Action;
 use crate::authorize::Denied;
 use crate::decide::{Refusal, Write, refusal};

@@ -126,6 +126,8 @@ actions! {
     Enable: Manage;
     /// Disable a key.
     Disable: Manage;
+    /// Replace a key by a new one.
+    Rekey: Manage;
     /// Put a key away.
     Archive: Manage;
     /// Get a key back that was put away.

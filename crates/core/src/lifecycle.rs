@@ -270,6 +270,8 @@ rows! {
     Rotate             [x       x       x        x]         [x         o      o           o           x];
     /// Give a secret another value.
     AddVersion         [x       o       x        x]         [o         o      o           o           o];
+    /// Replace the key by a new one.
+    Rekey              [x       o       x        x]         [o         o      o           o           x];
     /// Activate a version.
     Activate           [x       x       x        o]         [o         x      x           x           x];
     /// Deactivate a version.
@@ -393,6 +395,7 @@ mod tests {
             (Enable, "x x o o o o o o"),
             (Rotate, "x x x x x o o x"),
             (AddVersion, "x o x x o o o o"),
+            (Rekey, "x o x x o o o x"),
             (Activate, "x x x o o x x x"),
             (Deactivate, "x o x o x o o x"),
             (Compromise, "o o x o o o o o"),

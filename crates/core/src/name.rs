@@ -110,6 +110,10 @@ impl ObjectName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// What it is told from others by.
+    pub fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
 }
 
 impl FromStr for ObjectName {
@@ -140,13 +144,6 @@ pub enum Named {
 }
 
 impl Named {
-    /// Its space.
-    pub const fn space(&self) -> Space {
-        match self {
-            Self::Alias(_) => Space::Alias,
-            Self::Object(class, _) => Space::Of(*class),
-        }
-    }
     /// The text, as it was written.
     pub fn as_str(&self) -> &str {
         match self {
@@ -188,11 +185,7 @@ impl FoldedName {
     }
     /// Of the name of an object.
     pub fn object(class: Class, name: &ObjectName) -> Self {
-        Self { namespace: Namespace::FIRST, space: Space::Of(class), text: name.as_str().to_ascii_lowercase() }
-    }
-    /// Its space.
-    pub const fn space(&self) -> Space {
-        self.space
+        Self { namespace: Namespace::FIRST, space: Space::Of(class), text: name.folded() }
     }
 }
 

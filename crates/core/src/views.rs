@@ -61,6 +61,10 @@ pub struct KeyView {
     pub backed_up_ms: u64,
     /// What its id was when it was first made, if it was restored under another.
     pub born_as: Option<KeyId>,
+    /// The key whose place it took.
+    pub replaces: Option<KeyId>,
+    /// The key that took its place.
+    pub replaced_by: Option<KeyId>,
 }
 
 /// What a key's current version is in, and by what it is used.
@@ -124,6 +128,8 @@ impl From<&KeyRecord> for KeyView {
             archived: key.archived,
             backed_up_ms: key.backed_up_ms,
             born_as: key.born_as,
+            replaces: key.replaces,
+            replaced_by: key.replaced_by,
         }
     }
 }

@@ -7,7 +7,7 @@ use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
     Activate, Archive, CancelDeletion, Changes, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial,
-    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Revocation, Revoke, Rotate, ScheduleDeletion,
+    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Rekey, Revocation, Revoke, Rotate, ScheduleDeletion,
     SetRotation, Tag, Untag, Update, UpdateVersion,
 };
 use quorate_service::core::key_spec::Digest;
@@ -198,6 +198,12 @@ impl Keys for KeysDoor {
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let wanted = Rotate { key: parse(&asked.key)?, token: token(&asked.token)? };
+        kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+    }
+
+    async fn rekey_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
+        let (call, kms, asked) = self.asked(request)?;
+        let wanted = Rekey { key: parse(&asked.key)?, token: token(&asked.token)? };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
     }
 

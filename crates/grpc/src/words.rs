@@ -74,6 +74,8 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         archived: view.archived,
         newest_version: view.newest.get(),
         backed_up_ms: view.backed_up_ms,
+        replaces: view.replaces.map_or(String::new(), |id| id.to_string()),
+        replaced_by: view.replaced_by.map_or(String::new(), |id| id.to_string()),
         restored_from: view.born_as.map_or(String::new(), |id| id.to_string()),
         min_encryption_version: view.protect_floor.get(),
         min_decryption_version: view.process_floor.get(),

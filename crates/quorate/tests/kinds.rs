@@ -200,6 +200,9 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     assert_eq!(stopped["protect_stop_at"], "2999-01-01T00:00:00.000Z");
     assert!(desk.refused("keys update-version gcm --protect-stop 2001-01-01").contains("before it begins"));
 
+    let (old, new) = (desk.json("keys describe p-521-sign"), desk.json("keys rekey p-521-sign"));
+    assert_eq!((&new["replaces"], &new["aliases"]), (&old["key_id"], &old["aliases"]));
+    assert_eq!(desk.json("keys describe p-521-sign")["key_id"], new["key_id"]);
     // A key of one's own: wrapped by openssl, or by the command; it goes, and the same comes back.
     desk.openssl("rand -out key.bin 32");
     let made = desk.json("keys create --alias mine --origin external --exportable plain");

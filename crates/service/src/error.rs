@@ -463,11 +463,15 @@ impl Error {
                 Refusal::Archived(_) => Reason::Archived,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,
                 Refusal::NotPendingDeletion(_) | Refusal::NothingToRotateTo(_) => Reason::WrongState,
+                Refusal::AlreadyReplaced { .. } => Reason::WrongState,
                 Refusal::PendingRotation(..) => Reason::NotYetValid,
                 Refusal::PurgeProtected(_) => Reason::PurgeProtected,
                 Refusal::MaterialMissing(_) => Reason::MaterialMissing,
                 Refusal::WrongMaterial(..) => Reason::WrongMaterial,
-                Refusal::NotExternal(_) | Refusal::NotRotated(_) | Refusal::NotRotatedUnasked(_) => Reason::Unsupported,
+                Refusal::NotRekeyed(_)
+                | Refusal::NotExternal(_)
+                | Refusal::NotRotated(_)
+                | Refusal::NotRotatedUnasked(_) => Reason::Unsupported,
                 Refusal::BackupVersions(..) => Reason::LimitExceeded,
                 Refusal::RestoreTaken(_) => Reason::AlreadyExists,
                 Refusal::BackupForeign => Reason::WrongLineage,

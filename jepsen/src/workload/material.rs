@@ -29,7 +29,6 @@ impl Wrapping {
             wrapped: self.wrapped(material).unwrap_or_default(),
             token: self.token,
             algorithm: "rsa-oaep-sha256".into(),
-            // Said each time: what is not said stays as it was.
             expires_ms: Some(if seconds == 0 { 0 } else { now_ms + u64::from(seconds) * 1000 }),
             ..Default::default()
         }

@@ -9,6 +9,14 @@ use crate::record::{KeyRecord, KeyVersionRecord};
 use crate::request::KeyHandle;
 use crate::time::Time;
 
+/// A key with all its versions and their material.
+pub struct WholeKey<M> {
+    /// The key.
+    pub key: Of<KeyRecord>,
+    /// Its versions, from the first.
+    pub versions: Vec<Version<M>>,
+}
+
 impl<F: Materials> Access<'_, F> {
     /// The key that `handle` names, if material is imported into it as it stands, and `may` has nothing against that key.
     ///
@@ -55,7 +63,7 @@ impl<F: Materials> Access<'_, F> {
     ///
     /// # Errors
     /// [`Refusal::Denied`], [`Refusal::BackupVersions`]; the key is not found, is archived, or waits for its destruction.
-    pub fn backs_up(&mut self, handle: &KeyHandle) -> Result<(Of<KeyRecord>, Vec<Version<F::Material>>), F::Error> {
+    pub fn backs_up(&mut self, handle: &KeyHandle) -> Result<WholeKey<F::Material>, F::Error> {
         let (key, now) = (self.key(handle)?, self.time());
         Row::Update.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))?;
         if key.newest.get() > BACKUP_VERSIONS_MAX {
@@ -65,7 +73,7 @@ impl<F: Materials> Access<'_, F> {
         for number in (1..=key.newest.get()).filter_map(KeyVersion::new) {
             versions.push(self.facts.version(key.id, number)?.ok_or(Refusal::NoVersion(key.id, number))?);
         }
-        Ok((key, versions))
+        Ok(WholeKey { key, versions })
     }
 
     /// A version of the key that `handle` names, with its material, to be exported: wrapped, or as it is.

@@ -10,6 +10,16 @@ use crate::name::Class;
 use crate::record::{KeyRecord, KeyVersionRecord};
 use crate::request::KeyHandle;
 
+/// A version of a secret, with its value, that may be read now.
+pub struct Readable<M> {
+    /// The secret.
+    pub secret: Of<KeyRecord>,
+    /// The version, and what is known of it.
+    pub version: Of<KeyVersionRecord>,
+    /// Its value.
+    pub value: M,
+}
+
 impl<F: Facts> Access<'_, F> {
     /// The secret that `handle` names, if the caller may do it to that secret.
     ///
@@ -29,7 +39,7 @@ impl<F: Materials> Access<'_, F> {
         &mut self,
         handle: &KeyHandle,
         version: Option<KeyVersion>,
-    ) -> Result<(Of<KeyRecord>, Of<KeyVersionRecord>, F::Material), F::Error> {
+    ) -> Result<Readable<F::Material>, F::Error> {
         let secret = self.secret(handle)?;
         let (number, now) = (version.unwrap_or(secret.current), self.facts.time());
         let refused = |why| refusal(secret.id, number, why);
@@ -41,7 +51,7 @@ impl<F: Materials> Access<'_, F> {
         if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(&secret)) {
             return Err(refused(NoWay::Version(Row::ReadSecret, VersionState::Compromised)).into());
         }
-        let material = material.ok_or_else(|| refused(NoWay::MaterialMissing))?;
-        Ok((secret, head, material))
+        let value = material.ok_or_else(|| refused(NoWay::MaterialMissing))?;
+        Ok(Readable { secret, version: head, value })
     }
 }

@@ -117,6 +117,9 @@ impl Decide for Restore {
                 .key
                 .rotation
                 .map(|before| Rotation { next_ms: now.cluster_ms.saturating_add(before.period_ms), ..before }),
+            // Who took whose place since then is not in it.
+            replaces: None,
+            replaced_by: None,
             born_as: Some(self.key.birth_id()).filter(|born| *born != id),
             ..self.key.clone()
         };

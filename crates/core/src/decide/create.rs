@@ -242,6 +242,8 @@ pub(super) fn fresh(
         tracked: true,
         backed_up_ms: 0,
         born_as: None,
+        replaces: None,
+        replaced_by: None,
     }
 }
 

@@ -28,6 +28,7 @@ mod export;
 mod import;
 mod names;
 mod purge;
+mod rekey;
 mod retry;
 pub mod rotate;
 mod schedule_deletion;
@@ -52,6 +53,7 @@ pub use self::enable::Enable;
 pub use self::export::{MarkExported, export, may_leave};
 pub use self::import::{DeleteMaterial, ImportInto, ImportMaterial, TokenFor, may_import};
 pub use self::purge::Purge;
+pub use self::rekey::Rekey;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
 pub use self::schedule_deletion::ScheduleDeletion;
@@ -350,6 +352,19 @@ pub enum Refusal {
         "key {0} has imported material: it is rotated when you ask for it, to a version that you have imported before"
     )]
     NotRotated(KeyId),
+    /// A key whose material is imported is not replaced by one that is made here.
+    #[error(
+        "key {0} has imported material: create another key with the origin \"external\", import into that, and give it the names"
+    )]
+    NotRekeyed(KeyId),
+    /// Another key has taken its place already.
+    #[error("key {key} was replaced by key {by} already; replace that one")]
+    AlreadyReplaced {
+        /// The key.
+        key: KeyId,
+        /// What took its place.
+        by: KeyId,
+    },
     /// There is no imported version to rotate to.
     #[error(
         "key {0} has imported material, and no version that waits for a rotation; import one as a new version first"
@@ -458,6 +473,8 @@ impl Refusal {
             | Self::NotExternal(_)
             | Self::NotRotated(_)
             | Self::NothingToRotateTo(_)
+            | Self::NotRekeyed(_)
+            | Self::AlreadyReplaced { .. }
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)
             | Self::WrongKey { .. } => Some(Part::Key),

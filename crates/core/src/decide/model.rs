@@ -224,6 +224,8 @@ enum Step {
     Purge(Handle),
     Tag { key: Handle, name: u8, value: u8 },
     Untag { key: Handle, name: u8 },
+    Archive(Handle),
+    Recover(Handle),
     Activate { key: Handle, version: u32 },
     Revoke { key: Handle, version: u32, compromised: bool },
     DestroyVersion { key: Handle, version: u32 },
@@ -268,6 +270,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => object().prop_map(Step::Purge),
         2 => (object(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
         1 => (object(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
+        1 => handle().prop_map(Step::Archive),
+        2 => handle().prop_map(Step::Recover),
         2 => (object(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
         3 => (object(), 0..4u32, any::<bool>())
             .prop_map(|(key, version, compromised)| Step::Revoke { key, version, compromised }),
@@ -288,6 +292,7 @@ struct Plain {
     tags: BTreeMap<String, String>,
     /// How often it is rotated, and when next.
     rotation: Option<(u64, u64)>,
+    archived: bool,
 }
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Marks {
@@ -299,14 +304,8 @@ struct Marks {
 impl Plain {
     fn new(class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
-        Self {
-            class,
-            state: KeyState::Enabled,
-            version: 1,
-            versions: vec![first],
-            tags: BTreeMap::new(),
-            rotation: None,
-        }
+        let (state, tags) = (KeyState::Enabled, BTreeMap::new());
+        Self { class, state, version: 1, versions: vec![first], tags, rotation: None, archived: false }
     }
     fn add_version(&mut self) {
         self.version += 1;
@@ -368,6 +367,11 @@ impl Model {
             found => Ok(found),
         }
     }
+}
+
+/// A key that is not archived.
+fn in_use((id, plain): (KeyId, Plain)) -> Result<(KeyId, Plain), Refusal> {
+    if plain.archived { Err(Refusal::Archived(id)) } else { Ok((id, plain)) }
 }
 
 #[track_caller]
@@ -514,7 +518,7 @@ fn play(steps: Vec<Step>) {
                 let request = Rotate { key: h.clone(), token };
                 let answer = store.commit(&by, &ids, time, &request);
                 let asked = [b"rotate", &crate::record::handle_bytes(&h)[..]].concat();
-                match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&h)) {
+                match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&h).and_then(in_use)) {
                     (Some((before, id)), _) if *before == asked && !model.keys.contains_key(id) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
                     }
@@ -595,7 +599,7 @@ fn play(steps: Vec<Step>) {
                 let h = model.handle(&key);
                 let period = RotationPeriod::parse(days, 0).unwrap();
                 let answer = store.commit(&by, &ids, time, &SetRotation { key: h.clone(), period });
-                match model.not_pending(&h) {
+                match model.not_pending(&h).and_then(in_use) {
                     Ok((id, plain))
                         if plain.state == KeyState::Enabled
                             && period.is_some()
@@ -653,7 +657,7 @@ fn play(steps: Vec<Step>) {
                     }
                     _ => unreachable!(),
                 };
-                match model.not_pending(&h) {
+                match model.not_pending(&h).and_then(in_use) {
                     Ok((id, before)) => {
                         let plain = model.keys.get_mut(&id).unwrap();
                         match (change, &step) {
@@ -691,7 +695,7 @@ fn play(steps: Vec<Step>) {
                 };
                 // A compromise is told of a key that waits for its destruction too.
                 let found = if row == Row::Compromise { model.find(&h) } else { model.not_pending(&h) };
-                match found {
+                match found.and_then(in_use) {
                     Err(e) => Some(Err(expect(answer.map(drop), e))),
                     Ok((id, plain)) => {
                         let version = version.unwrap_or(KeyVersion::new(plain.version).unwrap());
@@ -714,6 +718,34 @@ fn play(steps: Vec<Step>) {
                             assert_eq!(answer.unwrap().state, plain.of(version.get()), "{row:?}");
                             same.then_some(Ok(()))
                         }
+                    }
+                }
+            }
+            Step::Archive(_) | Step::Recover(_) => {
+                let (key, archive) = match step {
+                    Step::Archive(ref key) => (key, true),
+                    Step::Recover(ref key) => (key, false),
+                    _ => unreachable!(),
+                };
+                let key = model.handle(key);
+                let found = model.not_pending(&key).and_then(|found| if archive { in_use(found) } else { Ok(found) });
+                let answer = if archive {
+                    store.commit(&by, &ids, time, &Archive { key })
+                } else {
+                    store.commit(&by, &ids, time, &Recover { key })
+                };
+                match found {
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                    Ok((id, plain)) if plain.versions[plain.version as usize - 1].destroyed => {
+                        let current = KeyVersion::new(plain.version).unwrap();
+                        let row = if archive { Row::Archive } else { Row::Recover };
+                        let e = Refusal::VersionState(id, current, row, plain.of(plain.version));
+                        Some(Err(expect(answer.map(drop), e)))
+                    }
+                    Ok((id, before)) => {
+                        assert_eq!(answer.unwrap().archived, archive);
+                        model.keys.get_mut(&id).unwrap().archived = archive;
+                        (before.archived == archive).then_some(Ok(()))
                     }
                 }
             }
@@ -769,7 +801,8 @@ fn play(steps: Vec<Step>) {
                 for plain in model.keys.values_mut() {
                     let Some((period, next)) = plain.rotation.filter(|(_, next)| *next <= now) else { continue };
                     debug_assert!(next <= now);
-                    let goes = plain.state == KeyState::Enabled && plain.of(plain.version) == VersionState::Active;
+                    let usable = plain.state == KeyState::Enabled && !plain.archived;
+                    let goes = usable && plain.of(plain.version) == VersionState::Active;
                     if goes {
                         plain.add_version();
                     }
@@ -910,6 +943,7 @@ fn compare(store: &Store, model: &Model) {
                     versions: versions.collect(),
                     tags: key.tags.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
                     rotation: key.rotation.map(|r| (r.period_ms, r.next_ms)),
+                    archived: key.archived,
                 };
                 keys.insert(key.id, plain);
             }

@@ -7,7 +7,7 @@ use crate::access::Access;
 use crate::action::Action;
 use crate::codec::Writer;
 use crate::facts::Basis;
-use crate::id::{KeyVersion, Namespace};
+use crate::id::KeyVersion;
 use crate::key_spec::{KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
@@ -64,10 +64,38 @@ impl SetSecret {
     }
 
     fn said(&self) -> Vec<u8> {
-        let folded = self.name.as_str().to_ascii_lowercase();
-        let said = Writer::new().field(folded.as_bytes()).field(self.content_type.as_str().as_bytes());
+        let said = Writer::new().field(self.name.folded().as_bytes()).field(self.content_type.as_str().as_bytes());
         let flags = u8::from(self.enabled) | u8::from(self.purge_protected) << 1;
         self.tags.write(said.u64(self.not_before_ms).u64(self.expires_ms).u8(flags)).finish()
+    }
+
+    /// The secret, to be made.
+    fn made<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<KeyRecord, F::Error> {
+        let namespace = at.acting(Action::Create).namespace()?;
+        let (id, kind) = (fresh_id(at, ids, Class::Secret)?, (KeySpec::Secret, Usages::NONE));
+        let birth = birth("set secret", &[&self.said()]);
+        let secret = fresh(id, namespace, kind, birth, Description::default(), at.time());
+        Ok(KeyRecord { name: Some(self.name.clone()), ..secret })
+    }
+
+    /// The secret that is there, with one version more.
+    fn added<F: Basis>(&self, at: &mut Access<'_, F>) -> Result<KeyRecord, F::Error> {
+        let handle = KeyHandle::Secret(self.name.clone());
+        let before = at.secret(&handle)?;
+        version(at, Row::AddVersion, &before, None)?;
+        // What belongs to the secret, and not to the version, takes the right to change that.
+        let protects = self.purge_protected && !before.purge_protected;
+        for (asked, action) in [(!before.tags.include(&self.tags), Action::Tag), (protects, Action::Update)] {
+            if asked {
+                at.acting(action).secret(&handle)?;
+            }
+        }
+        let mut key = KeyRecord::clone(&before);
+        key.current = key.newest.next().ok_or(Refusal::VersionsMax(key.id))?;
+        key.newest = key.current;
+        touch(&mut key, at.time());
+        key.rotated_ms = key.updated_ms;
+        Ok(key)
     }
 
     fn version(&self, key: &KeyRecord) -> Write {
@@ -96,31 +124,19 @@ impl Decide for SetSecret {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let is_new = at.get::<NameRecord>(FoldedName::object(Class::Secret, &self.name))?.is_none();
-        let (mut key, mut writes) = if is_new {
-            let namespace: Namespace = at.acting(Action::Create).namespace()?;
-            let (id, kind) = (fresh_id(at, ids, Class::Secret)?, (KeySpec::Secret, Usages::NONE));
-            let birth = birth("set secret", &[&self.said()]);
-            let mut key = fresh(id, namespace, kind, birth, Description::default(), at.time());
-            key.name = Some(self.name.clone());
-            let named = Named::Object(Class::Secret, self.name.clone());
-            (key.clone(), vec![Write::Create(NameRecord::new(named, id, key.created_ms).into())])
-        } else {
-            let before = at.secret(&KeyHandle::Secret(self.name.clone()))?;
-            version(at, Row::AddVersion, &before, None)?;
-            let mut key = KeyRecord::clone(&before);
-            key.current = key.current.next().ok_or(Refusal::VersionsMax(key.id))?;
-            key.newest = key.current;
-            touch(&mut key, at.time());
-            key.rotated_ms = key.updated_ms;
-            (key, Vec::new())
-        };
         in_order(self.not_before_ms, self.expires_ms)?;
+        let there = at.get::<NameRecord>(FoldedName::object(Class::Secret, &self.name))?.is_some();
+        let mut key = if there { self.added(at)? } else { self.made(at, ids)? };
         key.tags = key.tags.with(&self.tags).map_err(Refusal::Invalid)?;
         key.purge_protected |= self.purge_protected;
-        writes.push(self.version(&key));
-        let answer = KeyView::from(&key);
-        writes.push(if is_new { Write::Create(key.into()) } else { Write::Update(key.into()) });
+        let (answer, mut writes) = (KeyView::from(&key), vec![self.version(&key)]);
+        if there {
+            writes.push(Write::Update(key.into()));
+        } else {
+            let named = Named::Object(Class::Secret, self.name.clone());
+            writes.push(Write::Create(NameRecord::new(named, key.id, key.created_ms).into()));
+            writes.push(Write::Create(key.into()));
+        }
         Ok(Change { writes, answer })
     }
 }

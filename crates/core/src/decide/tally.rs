@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use crate::action::Action;
     use crate::decide::model::{Store, TestIds, admin, duty, new_key};
-    use crate::decide::{Purge, ScheduleDeletion, Update, destroy};
+    use crate::decide::{Changes, Purge, ScheduleDeletion, Update, destroy};
     use crate::record::{Record, RecordName};
     use crate::request::{DeletionWindow, KeyHandle};
     use crate::time::Time;
@@ -53,7 +53,8 @@ mod tests {
     fn what_comes_is_added_and_of_what_is_gone_or_not_watched_nothing_is_written() {
         let (mut store, ids, by) = (Store::default(), TestIds::default(), admin());
         let [kept, quiet, gone] = [0; 3].map(|_| new_key(&mut store, NOW, &ids));
-        let unwatch = Update { key: KeyHandle::Id(quiet), description: None, tracked: Some(false) };
+        let unwatch =
+            Update { key: KeyHandle::Id(quiet), changes: Changes { tracked: Some(false), ..Changes::default() } };
         store.commit(&by, &ids, NOW, &unwatch).unwrap();
         let window = DeletionWindow::from_days(7).unwrap();
         store.commit(&by, &ids, NOW, &ScheduleDeletion { key: KeyHandle::Id(gone), window }).unwrap();

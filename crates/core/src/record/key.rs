@@ -22,7 +22,7 @@ use crate::time::Time;
 ///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
 ///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 10 newest (u32, above current), 11 backed up (u64),
-///     12 born as (16), 16 name as written, 17 untracked (1 byte, 1)
+///     12 born as (16), 13 replaces (16), 14 replaced by (16), 15 name as written, 16 untracked (1 byte, 1)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -78,6 +78,10 @@ pub struct KeyRecord {
     pub name: Option<ObjectName>,
     /// Whether it is written down when it was used last.
     pub tracked: bool,
+    /// The key whose place it took.
+    pub replaces: Option<KeyId>,
+    /// The key that took its place.
+    pub replaced_by: Option<KeyId>,
 }
 
 /// That a key is rotated without being asked.
@@ -140,8 +144,10 @@ const PROCESS_FLOOR: u8 = 9;
 const NEWEST: u8 = 10;
 const BACKED_UP: u8 = 11;
 const BORN_AS: u8 = 12;
-const NAME: u8 = 16;
-const UNTRACKED: u8 = 17;
+const REPLACES: u8 = 13;
+const REPLACED_BY: u8 = 14;
+const NAME: u8 = 15;
+const UNTRACKED: u8 = 16;
 const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
@@ -195,7 +201,9 @@ impl Kind for KeyRecord {
             .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
             .field(NEWEST, above(self.newest, self.current))
             .field(BACKED_UP, moment(self.backed_up_ms))
-            .field(BORN_AS, self.born_as.map_or(Vec::new(), |id| id.0.into()))
+            .field(BORN_AS, other(self.born_as))
+            .field(REPLACES, other(self.replaces))
+            .field(REPLACED_BY, other(self.replaced_by))
             .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
             .field(UNTRACKED, flag(!self.tracked))
             .write(fixed)
@@ -232,14 +240,16 @@ impl Kind for KeyRecord {
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
-        let tracked = !is_set(fields.take(UNTRACKED))?;
+        let newest = read_above(fields.take(NEWEST), current)?;
+        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
+        let born_as = read_other(fields.take(BORN_AS))?;
+        let replaces = read_other(fields.take(REPLACES))?;
+        let replaced_by = read_other(fields.take(REPLACED_BY))?;
         let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
             "" => None,
             name => Some(name.parse().map_err(|_| BAD)?),
         };
-        let newest = read_above(fields.take(NEWEST), current)?;
-        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
-        let born_as = read_id(fields.take(BORN_AS))?;
+        let tracked = !is_set(fields.take(UNTRACKED))?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -268,6 +278,8 @@ impl Kind for KeyRecord {
             tracked,
             backed_up_ms,
             born_as,
+            replaces,
+            replaced_by,
         })
     }
 }
@@ -313,7 +325,12 @@ fn read_moment(field: &[u8]) -> Result<u64, Malformed> {
     }
 }
 
-fn read_id(field: &[u8]) -> Result<Option<KeyId>, Malformed> {
+/// Another key, if there is one.
+fn other(key: Option<KeyId>) -> Vec<u8> {
+    key.map_or(Vec::new(), |id| id.0.into())
+}
+
+fn read_other(field: &[u8]) -> Result<Option<KeyId>, Malformed> {
     match field.try_into() {
         Ok(id) => Ok(Some(KeyId(id))),
         Err(_) if field.is_empty() => Ok(None),

@@ -325,8 +325,8 @@ pub fn handle_bytes(handle: &KeyHandle) -> Vec<u8> {
     match handle {
         KeyHandle::Id(id) => Writer::new().u8(1).raw(&id.0).finish(),
         KeyHandle::Alias(name) => Writer::new().u8(2).raw(name.as_str().as_bytes()).finish(),
-        KeyHandle::Key(name) => Writer::new().u8(3).raw(name.as_str().to_ascii_lowercase().as_bytes()).finish(),
-        KeyHandle::Secret(name) => Writer::new().u8(4).raw(name.as_str().to_ascii_lowercase().as_bytes()).finish(),
+        KeyHandle::Key(name) => Writer::new().u8(3).raw(name.folded().as_bytes()).finish(),
+        KeyHandle::Secret(name) => Writer::new().u8(4).raw(name.folded().as_bytes()).finish(),
     }
 }
 

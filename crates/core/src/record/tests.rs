@@ -119,7 +119,7 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
-    let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, Option<[u8; 16]>)>());
+    let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, [Option<[u8; 16]>; 3])>());
     let kind = (spec, usages(), tags(), rotation, any::<[bool; 3]>(), material);
     (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
         |(id, state, (current, protect_floor, process_floor), numbers, kind, description, (aliases, name))| {
@@ -129,8 +129,9 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 tags,
                 rotation,
                 [purge_protected, archived, tracked],
-                (imported, exportable, (backed_up_ms, born_as)),
+                (imported, exportable, (backed_up_ms, others)),
             ) = kind;
+            let [born_as, replaces, replaced_by] = others.map(|id| id.map(KeyId));
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
             KeyRecord {
                 id,
@@ -158,7 +159,9 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 name,
                 tracked,
                 backed_up_ms,
-                born_as: born_as.map(KeyId),
+                born_as,
+                replaces,
+                replaced_by,
             }
         },
     )
@@ -290,6 +293,8 @@ fn a_key_record_to_the_byte() {
         tracked: false,
         backed_up_ms: 7,
         born_as: Some(KeyId([2; 16])),
+        replaces: Some(KeyId([3; 16])),
+        replaced_by: Some(KeyId([4; 16])),
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -300,7 +305,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 14, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 16, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -310,10 +315,12 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&[9, 0, 0, 0, 4, 0, 0, 0, 2]);
     expected.extend_from_slice(&[10, 0, 0, 0, 4, 0, 0, 0, 4]);
     expected.extend_from_slice(&[11, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7]);
-    expected.extend_from_slice(&[12, 0, 0, 0, 16]);
-    expected.extend_from_slice(&[2; 16]);
-    expected.extend_from_slice(&[16, 0, 0, 0, 2, b'N', b'm']);
-    expected.extend_from_slice(&[17, 0, 0, 0, 1, 1]);
+    for (tag, id) in [(12, [2; 16]), (13, [3; 16]), (14, [4; 16])] {
+        expected.extend_from_slice(&[tag, 0, 0, 0, 16]);
+        expected.extend_from_slice(&id);
+    }
+    expected.extend_from_slice(&[15, 0, 0, 0, 2, b'N', b'm']);
+    expected.extend_from_slice(&[16, 0, 0, 0, 1, 1]);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
@@ -335,6 +342,8 @@ fn a_key_record_to_the_byte() {
         newest,
         backed_up_ms: 0,
         born_as: None,
+        replaces: None,
+        replaced_by: None,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);

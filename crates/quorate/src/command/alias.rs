@@ -67,7 +67,7 @@ impl AliasCommand {
                 shared.format().print(&json!({ "deleted": name }), || output::fields([("deleted", &name)]))
             }
             Action::List {} => {
-                let columns = [("ALIAS", 30, Shown::Always), ("KEY", 36, Shown::Always), ("CREATED", 0, Shown::Wide)];
+                let columns = [("ALIAS", 22, Shown::Always), ("KEY", 36, Shown::Always), ("CREATED", 0, Shown::Wide)];
                 let page = async |page_token| {
                     let request = ListAliasesRequest { limit: PAGE_LEN_MAX, page_token };
                     let page = client.list_aliases(request).await.doing("list aliases")?;

@@ -1,14 +1,12 @@
 //! `quorate keys …`: the life of keys.
 
-use std::path::PathBuf;
-
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    LastUseResponse, ListKeysRequest, RestoreKeyRequest, RotateKeyRequest, ScheduleKeyDeletionRequest,
-    SetKeyRotationRequest, Tag, TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
+    LastUseResponse, ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag,
+    TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
 use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::{
@@ -16,17 +14,16 @@ use quorate_core::request::{
     ObjectName, PAGE_LEN_MAX, ROTATION_DAYS_MAX,
 };
 use quorate_core::time::DAY_MS;
-use quorate_crypto::BACKUP_LEN_MAX;
 use serde_json::{Value, json};
 
+use self::keeping::OfKeeping;
 use self::material::OfMaterial;
 use self::versions::{OfVersions, state_word};
-use super::crypt::{Out, raw_or_json, refuse_terminal};
 use super::failure::{CommandResult, Doing, Failure};
-use super::files;
 use super::output::{self, Column, List, Shown};
 use super::{Shared, completions, words};
 
+mod keeping;
 mod material;
 pub(super) mod versions;
 
@@ -125,15 +122,6 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys disable payments")]
     Disable(Which),
-    /// Put a key away: it is found and described, and neither used nor changed until it is recovered
-    #[command(after_help = "Examples:
-  quorate keys archive payments
-  quorate keys recover payments")]
-    Archive(Which),
-    /// Get a key back that was archived, as it was then
-    #[command(after_help = "Examples:
-  quorate keys recover payments")]
-    Recover(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
     ///
     /// Of a key whose material is imported it is the one that `quorate keys import --new-version` brought.
@@ -161,15 +149,14 @@ enum Action {
         changes: Changes,
     },
     /// Show when a key was used last, and how often; late by up to an hour
-    #[command(
-        after_help = "Each node writes down what it has done with a key: the first use after an hour of rest within a minute, then once an
-hour. What it has not written when it stops, or is sealed, is lost: totals may be less than the truth, never more.
-To look at public keys, metadata and lists is no use.
+    #[command(after_help = "Each node writes down what it has done with a key: the first use after an hour of rest
+within a minute, then once an hour. What it has not written when it stops, or is sealed,
+is lost: the total may be less than the truth. To look at metadata, lists and public keys
+is no use.
 
 Examples:
   quorate keys last-use payments
-  quorate keys last-use payments --output json"
-    )]
+  quorate keys last-use payments --output json")]
     LastUse(Which),
     /// Put tags on a key, over those of the same names
     #[command(after_help = "Examples:
@@ -195,6 +182,8 @@ Examples:
     Versions(OfVersions),
     #[command(flatten)]
     Material(OfMaterial),
+    #[command(flatten)]
+    Keeping(OfKeeping),
     /// Forbid every use now, and destroy the key on a day to come
     #[command(after_help = "Examples:
   quorate keys schedule-deletion payments --days 7
@@ -222,35 +211,6 @@ Examples:
   quorate keys schedule-deletion payments
   quorate keys purge payments")]
     Purge(Which),
-    /// Write a backup of a key, which this cluster alone can read; rights and names are not in it
-    ///
-    /// It outlives the key: whoever has it, and administers this cluster, can bring back what it holds, also after the key was
-    /// destroyed. `quorate keys describe` shows when the last one was made.
-    #[command(after_help = "Examples:
-  quorate keys backup payments --out payments.backup
-  quorate keys restore --in payments.backup")]
-    Backup {
-        #[command(flatten)]
-        which: Which,
-        #[command(flatten)]
-        out: Out,
-    },
-    /// Bring a key back from its backup: disabled, and without names
-    ///
-    /// It gets the id that it had if that is free, else a new one. A key whose ciphertexts name it (aes-256 unless you chose a mode)
-    /// is restored only under its own id.
-    #[command(after_help = "Examples:
-  quorate keys restore --in payments.backup
-  quorate keys enable KEY
-  quorate alias create payments KEY")]
-    Restore {
-        /// The backup [default: standard input]
-        #[arg(long = "in", value_name = "FILE")]
-        input: Option<PathBuf>,
-        /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, restores only once
-        #[arg(long, value_name = "UUID")]
-        token: Option<uuid::Uuid>,
-    },
     /// Rotate a key every so often, without being asked; only of a key whose ciphertexts name their version
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
@@ -341,7 +301,6 @@ impl Keys {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
         let client = shared.client().await?;
-        let token = |t: Option<uuid::Uuid>| t.map(|t| t.into_bytes().to_vec()).unwrap_or_default().into();
         let answer = match self.action {
             Action::List { state, spec, tags, limit } => {
                 let states = state.iter().map(|s| s.in_proto().into()).collect();
@@ -350,6 +309,7 @@ impl Keys {
             }
             Action::Versions(versions) => return versions.run(shared).await,
             Action::Material(material) => return material.run(shared).await,
+            Action::Keeping(keeping) => return keeping.run(shared).await,
             Action::Create { count: Some(count), description, kind, .. } => {
                 let Kind { spec, usage, algorithm } = kind;
                 let request = CreateKeysRequest {
@@ -417,8 +377,6 @@ impl Keys {
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
             Action::Disable(which) => client.disable_key(which.request()).await.doing("disable the key")?,
-            Action::Archive(which) => client.archive_key(which.request()).await.doing("archive the key")?,
-            Action::Recover(which) => client.recover_key(which.request()).await.doing("recover the key")?,
             Action::Rotate { which, token: t } => {
                 let request = RotateKeyRequest { key: which.key, token: token(t) };
                 client.rotate_key(request).await.doing("rotate the key")?
@@ -437,17 +395,6 @@ impl Keys {
                     output::fields([("key", purged.as_str()), ("state", "destroyed")])
                 });
             }
-            Action::Backup { which, out } => {
-                refuse_terminal(shared, out.path(), "")?;
-                let made = client.backup_key(which.request()).await.doing("back the key up")?;
-                let meta = json!({ "key_id": made.key_id, "versions": made.versions });
-                return raw_or_json(shared, &out, 0o600, "backup", &made.backup, meta);
-            }
-            Action::Restore { input, token: t } => {
-                let mut backup = files::read_input(input.as_deref(), BACKUP_LEN_MAX, "no backup is so long")?;
-                let request = RestoreKeyRequest { backup: std::mem::take(&mut *backup).into(), token: token(t) };
-                client.restore_key(request).await.doing("restore the key")?
-            }
             Action::SetRotation { which, days, .. } => {
                 let request = SetKeyRotationRequest { key: which.key, days: days.unwrap_or(0), dev_seconds: 0 };
                 client.set_key_rotation(request).await.doing("set the key's rotation")?
@@ -457,16 +404,20 @@ impl Keys {
     }
 }
 
+/// A token as requests have it.
+fn token(uuid: Option<uuid::Uuid>) -> bytes::Bytes {
+    uuid.map(|uuid| uuid.into_bytes().to_vec()).unwrap_or_default().into()
+}
+
 fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
     tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
 }
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 10] = [
     ("KEY", 36, Shown::Always),
     ("STATE", 16, Shown::Always),
     ("SPEC", 11, Shown::Always),
-    ("NAME", 12, Shown::Always),
-    ("ALIASES", 16, Shown::Always),
+    ("NAMES", 16, Shown::Always),
     ("VERSION", 24, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
     ("ROTATED", 20, Shown::Wide),
@@ -475,13 +426,12 @@ const COLUMNS: [Column; 11] = [
     ("DESCRIPTION", 0, Shown::Wide),
 ];
 
-fn row(k: &Key) -> [String; 11] {
+fn row(k: &Key) -> [String; 10] {
     [
         k.key_id.clone(),
         standing(k).into(),
         k.spec.clone(),
-        k.name.clone(),
-        k.aliases.join(","),
+        names(k),
         format!("{} {}", k.current_version, state_word(k.current_version_state())),
         output::date(k.created_ms),
         output::date(k.rotated_ms),
@@ -489,6 +439,12 @@ fn row(k: &Key) -> [String; 11] {
         tags(k, ","),
         k.description.clone(),
     ]
+}
+
+/// As commands know it: by the name that it has for life, and by its aliases.
+fn names(key: &Key) -> String {
+    let own = Some(&key.name).filter(|name| !name.is_empty()).map(|name| format!("key/{name}"));
+    own.into_iter().chain(key.aliases.iter().cloned()).collect::<Vec<_>>().join(",")
 }
 
 async fn list(shared: &Shared, wanted: ListKeysRequest, limit: Option<u64>) -> CommandResult {
@@ -562,6 +518,8 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("exportable", key.exportable.clone()),
             ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
             ("usage tracking", if key.untracked { "off" } else { "" }.to_owned()),
+            ("replaces", key.replaces.clone()),
+            ("replaced by", key.replaced_by.clone()),
             ("backed up", output::date(key.backed_up_ms)),
             ("restored from", key.restored_from.clone()),
             ("destroyed on", output::date(key.deletion_ms)),
@@ -623,6 +581,8 @@ fn to_json(key: &Key) -> Value {
         "gcm_uses": key.gcm_uses,
         "gcm_uses_max": key.gcm_uses.map(|_| GCM_USES_MAX),
         "usage_tracking": !key.untracked,
+        "replaces": output::text(&key.replaces),
+        "replaced_by": output::text(&key.replaced_by),
         "backed_up_at": output::moment(key.backed_up_ms),
         "restored_from": output::text(&key.restored_from),
         "deletion_at": output::moment(key.deletion_ms),

@@ -268,7 +268,7 @@ fn value(input: Option<PathBuf>) -> CommandResult<Zeroizing<Vec<u8>>> {
         let longer = "a secret is no longer than that; encrypt more with `quorate file encrypt`";
         return files::read_input(input.as_deref(), SECRET_LEN_MAX, longer);
     }
-    let typed = |prompt| files::read_secret(prompt, SECRET_LEN_MAX, |_| true);
+    let typed = |prompt| files::read_secret(prompt, SECRET_LEN_MAX);
     let mut first = typed("Value of the secret, on one line: ")?;
     if *first != *typed("Once more: ")? {
         return Err(Failure::failed("can't set the secret", "the two were not the same; nothing was sent", ""));

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::access::{Touch, Usable};
+use quorate_core::access::{Touch, Usable, WholeKey};
 use quorate_core::action::Action;
 use quorate_core::decide::{Refusal, TokenFor};
-use quorate_core::facts::{Of, Version};
+use quorate_core::facts::Of;
 use quorate_core::record::{KeyRecord, KeyVersionRecord};
 use quorate_core::views::{KeyView, SecretView};
 use quorate_crypto::material::Material;
@@ -41,7 +41,7 @@ impl Gathered for TokenFor {}
 impl Gathered for Of<KeyVersionRecord> {}
 impl Gathered for (Of<KeyRecord>, Of<KeyVersionRecord>) {}
 // A backup has all of a key's material, and uses none of it.
-impl Gathered for (Of<KeyRecord>, Vec<Version<Arc<Material>>>) {}
+impl Gathered for WholeKey<Arc<Material>> {}
 
 impl Gathered for Usable<Arc<Material>> {
     fn touches(&self, each: &mut dyn FnMut(Touch)) {
@@ -98,14 +98,10 @@ impl Kms {
     /// [`Refusal::Exhausted`] where a version has not so many uses any more; where this node has to be given more first, those
     /// of every change.
     pub(super) async fn counted<F: Gathered>(&self, call: &Call, mut facts: F) -> Result<F, Error> {
-        let (mut limited, mut now_ms) = (BTreeMap::new(), None);
+        let mut limited = BTreeMap::new();
         facts.touches(&mut |touch| {
             if touch.is_limited {
                 *limited.entry((touch.key, touch.version)).or_insert(0) += 1;
-            }
-            if touch.tracked {
-                let now_ms = *now_ms.get_or_insert_with(|| self.records.now().stamp_ms());
-                self.uses.note(touch.key, touch.action, now_ms);
             }
         });
         let mut refused = BTreeMap::new();
@@ -119,6 +115,13 @@ impl Kms {
         if !refused.is_empty() {
             facts.refuse(&|touch| refused.get(&(touch.key, touch.version)).filter(|_| touch.is_limited).cloned())?;
         }
+        let mut now_ms = None;
+        facts.touches(&mut |touch| {
+            if touch.tracked {
+                let now_ms = *now_ms.get_or_insert_with(|| self.records.now().stamp_ms());
+                self.uses.note(touch.key, touch.action, now_ms);
+            }
+        });
         Ok(facts)
     }
 }

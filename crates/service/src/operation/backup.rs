@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::access::Access;
+use quorate_core::access::{Access, WholeKey};
 use quorate_core::action::Action;
 use quorate_core::codec::{Malformed, Reader, Writer};
 use quorate_core::decide::{BACKUP_VERSIONS_MAX, Refusal, is_whole};
@@ -54,7 +54,7 @@ pub(crate) struct Whole {
 pub(crate) struct ReadWhole(pub KeyHandle);
 
 impl Use for ReadWhole {
-    type Facts = (Of<KeyRecord>, Vec<Version<Arc<Material>>>);
+    type Facts = WholeKey<Arc<Material>>;
     type Answer = Whole;
 
     fn action(&self) -> Action {
@@ -69,7 +69,7 @@ impl Use for ReadWhole {
         true
     }
 
-    fn act(&self, (key, versions): Self::Facts, _: &Tools) -> Result<Whole, Error> {
+    fn act(&self, WholeKey { key, versions }: Self::Facts, _: &Tools) -> Result<Whole, Error> {
         let clear =
             |version: Version<Arc<Material>>| (version.head, version.material.map(|material| material.export()));
         Ok(Whole { key, versions: versions.into_iter().map(clear).collect() })

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::access::Access;
+use quorate_core::access::{Access, Readable};
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
 use quorate_core::id::{KeyVersion, Namespace};
@@ -47,8 +47,8 @@ impl Use for ReadSecret {
     }
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<Self::Facts, F::Error> {
-        let (secret, head, value) = at.reads(&self.secret, self.version)?;
-        let version = VersionView::new(&secret, &head, at.time());
+        let Readable { secret, version, value } = at.reads(&self.secret, self.version)?;
+        let version = VersionView::new(&secret, &version, at.time());
         Ok((SecretView { secret: KeyView::from(&*secret), version }, value))
     }
 

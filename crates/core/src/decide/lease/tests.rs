@@ -74,7 +74,7 @@ fn no_allowance_outlives_its_version_and_none_comes_after_it() {
     store.commit(&by, &ids, NOW, &revoke).unwrap();
     store.commit(&by, &ids, NOW, &DestroyVersion { key: handle.clone(), version: version(2) }).unwrap();
     assert_eq!(given(&store, key, version(2)), None);
-    let destroyed = Err(Refusal::VersionState(key, version(2), VersionState::Destroyed));
+    let destroyed = Err(Refusal::VersionState(key, version(2), Row::Protect, VersionState::Destroyed));
     assert_eq!(lease(&mut store, key, version(2), 1), destroyed);
 
     let window = DeletionWindow::from_days(7).unwrap();

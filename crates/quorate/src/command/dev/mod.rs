@@ -22,6 +22,7 @@ use process::LogFormat;
 use super::client_file::{Addresses, Edited, Settings};
 use super::failure::{CommandResult, Doing, Failure};
 use super::files::{self, Lock};
+use super::operator::ask_all;
 use super::output;
 use crate::config;
 
@@ -106,7 +107,7 @@ impl Dev {
                 ended = any_end(&mut running.cluster) => ended,
             };
             say(&ended);
-            say(&what_is_left(&running.cluster));
+            say(&what_is_left(&running.cluster).await);
         }
         say("stopping");
         running.cluster.stop().await;
@@ -250,25 +251,26 @@ async fn any_end(cluster: &mut Cluster) -> String {
     select_all(ends).await.0
 }
 
-/// What those that run can still do, which is what their users want to know.
-fn what_is_left(cluster: &Cluster) -> String {
-    let up = |running| cluster.processes.iter().filter(move |p| p.is_running() == running).map(|p| p.name());
-    let (names, down): (Vec<_>, Vec<_>) = (up(true).collect(), up(false).collect());
-    left(&names, &down)
+/// What the others can still do, which is what their users want to know. They are asked: one may have been started again by hand.
+async fn what_is_left(cluster: &Cluster) -> String {
+    let asked = ask_all(&cluster.client).await;
+    let names = |answers| {
+        let nodes = cluster.file.nodes.iter().zip(&asked).filter(move |(_, asked)| asked.status.is_ok() == answers);
+        nodes.map(|(node, _)| node.name.as_str()).collect::<Vec<_>>()
+    };
+    left(&names(true), &names(false))
 }
 
 fn left(up: &[&str], down: &[&str]) -> String {
-    let all = up.len() + down.len();
-    let (count, verb) = (up.len(), if up.len() == 1 { "is" } else { "are" });
+    let (count, all) = (up.len(), up.len() + down.len());
+    let answer = if count == 1 { "answers" } else { "answer" };
     if count > all / 2 {
-        let goes = if count == 1 { "goes" } else { "go" };
-        return format!("{count} of {all} nodes {verb} up, a majority: {} {goes} on", up.join(", "));
+        return format!("{count} of {all} nodes {answer}, a majority: the cluster goes on ({})", up.join(", "));
     }
     let need = all / 2 + 1;
     format!(
-        "{count} of {all} nodes {verb} up, no majority: no key is used, and nothing changes, until {need} are; {} {} down",
-        down.join(", "),
-        if down.len() == 1 { "is" } else { "are" }
+        "{count} of {all} nodes {answer}, no majority: no key is used, and nothing changes, until {need} do ({} down)",
+        down.join(", ")
     )
 }
 
@@ -417,14 +419,14 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_cluster_is_told_as_it_is() {
-        assert_eq!(left(&["n1", "n3"], &["n2"]), "2 of 3 nodes are up, a majority: n1, n3 go on");
+        assert_eq!(left(&["n1", "n3"], &["n2"]), "2 of 3 nodes answer, a majority: the cluster goes on (n1, n3)");
         let lost = left(&["n3"], &["n1", "n2"]);
         assert!(
-            lost.starts_with("1 of 3 nodes is up, no majority") && lost.ends_with("until 2 are; n1, n2 are down"),
+            lost.starts_with("1 of 3 nodes answers, no majority") && lost.ends_with("until 2 do (n1, n2 down)"),
             "{lost}"
         );
         assert!(left(&["n1", "n2"], &["n3", "n4"]).contains("no majority"));
-        assert!(left(&[], &["n1"]).starts_with("0 of 1 nodes are up, no majority"));
+        assert!(left(&[], &["n1"]).starts_with("0 of 1 nodes answer, no majority"));
     }
 
     #[test]

@@ -71,11 +71,6 @@ impl NodeProcess {
         &self.name
     }
 
-    /// Whether it has not ended yet, as far as it was waited for.
-    pub fn is_running(&self) -> bool {
-        self.child.is_some()
-    }
-
     /// The command that starts it.
     pub fn server(&self) -> String {
         format!("quorate server --dev --config {}", super::quoted(&self.config.display().to_string()))

@@ -99,6 +99,9 @@ async fn a_version_that_is_used_up_encrypts_no_more_and_its_key_is_rotated() {
     refused(many(kms, &[key, key]).await, Reason::Exhausted);
     refused(encrypt(&rig.other(), key).await, Reason::Exhausted);
     assert_eq!(rig.given(key).await, GCM_USES_MAX);
+    // What was refused was no use.
+    let used = kms.last_use(&call(&user(), soon()), &id(key)).await.unwrap().tally.unwrap();
+    assert_eq!(used.uses, 3);
 
     // What it encrypted opens as ever; the next version has uses of its own.
     let open = || {

@@ -1,7 +1,7 @@
 //! Material that is imported, deleted, erased when its time is over; and material that is exported.
 
 use quorate_core::decide::{
-    Activate, Archive, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, ImportInto, Purge, Recover,
+    Activate, Archive, CreateAlias, DeleteMaterial, DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Rekey,
     Revocation, Revoke, ScheduleDeletion, SetRotation, Tag, UpdateVersion,
 };
 use quorate_core::id::KeyVersion;
@@ -382,6 +382,10 @@ async fn the_table_where_material_is_missing_imported_and_exported() {
             Row::Import => rig.put(&k, &fresh(KeySpec::P256).material, 0).await.map(drop),
             Row::DeleteMaterial => rig.delete(&k).await.map(drop),
             Row::Archive => rig.commit(Archive { key: k }).await.map(drop),
+            Row::Rekey => {
+                refused(rig.commit(Rekey { key: k, token: None }).await, Reason::Unsupported);
+                Ok(())
+            }
             Row::Recover => rig.commit(Recover { key: k }).await.map(drop),
             Row::Rotate => rig.commit(Rotate { key: k, token: None }).await.map(drop),
             Row::ReadSecret | Row::AddVersion => unreachable!("of secrets"),

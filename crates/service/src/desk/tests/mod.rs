@@ -13,6 +13,7 @@ mod last_use;
 mod level;
 mod names;
 mod refusals;
+mod rekey;
 mod rotation_sets;
 mod secrets;
 mod states;

@@ -1,8 +1,8 @@
 //! Which verb goes in which state (key-model §2.4): the table, cell by cell, through the desk.
 
 use quorate_core::decide::{
-    Activate, Archive, CancelDeletion, CreateAlias, DestroyVersion, Disable, Enable, Recover, Revocation, Revoke,
-    ScheduleDeletion, Tag, UpdateVersion,
+    Activate, Archive, CancelDeletion, CreateAlias, DestroyVersion, Disable, Enable, Recover, Rekey, Revocation,
+    Revoke, ScheduleDeletion, Tag, UpdateVersion,
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::KeySpec;
@@ -37,7 +37,7 @@ const COLUMNS: [State; 8] = [
 ];
 
 /// As it stands there; "t" = for administrators. Each cell that is no "o" or "t" is the refusal's reason.
-const TABLE: [(Row, [&str; 8]); 15] = [
+const TABLE: [(Row, [&str; 8]); 16] = [
     (Row::Protect, ["pending", "archived", "disabled", "not yet", "o", "no longer", "compromised", "destroyed"]),
     (Row::Process, ["pending", "archived", "disabled", "not yet", "o", "o", "t", "destroyed"]),
     (Row::PublicKey, ["pending", "archived", "disabled", "o", "o", "o", "o", "o"]),
@@ -51,6 +51,7 @@ const TABLE: [(Row, [&str; 8]); 15] = [
     (Row::DestroyVersion, ["pending", "archived", "o", "o", "state", "o", "o", "destroyed"]),
     (Row::ScheduleDeletion, ["pending", "o", "o", "o", "o", "o", "o", "o"]),
     (Row::Name, ["pending", "o", "o", "o", "o", "o", "o", "o"]),
+    (Row::Rekey, ["pending", "archived", "disabled", "o", "o", "o", "o", "destroyed"]),
     (Row::Archive, ["pending", "archived", "o", "o", "o", "o", "o", "destroyed"]),
     (Row::Recover, ["pending", "o", "o", "o", "o", "o", "o", "destroyed"]),
 ];
@@ -128,6 +129,7 @@ impl Table {
                 kms.commit(&call, &Tag { key, tags }).await.map(drop)
             }
             Row::Enable => kms.commit(&call, &Enable { key }).await.map(drop),
+            Row::Rekey => kms.commit(&call, &Rekey { key, token: None }).await.map(drop),
             Row::Archive => kms.commit(&call, &Archive { key }).await.map(drop),
             Row::Recover => kms.commit(&call, &Recover { key }).await.map(drop),
             Row::Rotate => kms.commit(&call, &Rotate { key, token: None }).await.map(drop),
