@@ -48,7 +48,7 @@ pub struct Caught {
 }
 
 /// Every bug that the product can be built with.
-pub const BUGS: [Seeded; 20] = [
+pub const BUGS: [Seeded; 23] = [
     bug(
         "skip-read-index",
         "reads are answered from what the node has applied",
@@ -152,6 +152,14 @@ pub const BUGS: [Seeded; 20] = [
         ("durability", "hostile", 3, 40, 60),
         &["hostile"],
     ),
+    bug("keep-floor", "a version that was rotated out protects on", ("rotation", "kill", 3, 15, 150), &["linear"]),
+    bug(
+        "forget-purged",
+        "nothing is left of a purged key that tells a late retry of its creation",
+        ("soft-delete", "kill", 3, 60, 150),
+        &["linear"],
+    ),
+    bug("any-material", "a key takes another material than it had", ("import", "kill", 3, 15, 150), &["linear"]),
     bug(
         "own-offset",
         "the offset of a peer's clock is kept, and a majority's median believed at once",

@@ -42,6 +42,12 @@ pub enum Bug {
     CountUnsigned,
     /// Whoever tells of members, or leads, says who they are.
     SkipRoster,
+    /// A version that was rotated out protects on.
+    KeepFloor,
+    /// Nothing is left of a purged key that tells a late retry of its creation.
+    ForgetPurged,
+    /// A key takes another material than it had.
+    AnyMaterial,
     /// The offset of a peer's clock is kept, not its clock, and a majority's median is believed at once.
     OwnOffset,
     /// What destroys goes by this node's own clock, at once.
@@ -87,7 +93,7 @@ mod chosen {
     const FORGED_ONE_IN: u32 = 20;
 
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&str, Bug); 20] = [
+    pub const ALL: [(&str, Bug); 23] = [
         ("skip-read-index", Bug::SkipReadIndex),
         ("join-sent-round", Bug::JoinSentRound),
         ("reuse-round", Bug::ReuseRound),
@@ -106,6 +112,9 @@ mod chosen {
         ("trust-answer-vote", Bug::TrustAnswerVote),
         ("count-unsigned", Bug::CountUnsigned),
         ("skip-roster", Bug::SkipRoster),
+        ("keep-floor", Bug::KeepFloor),
+        ("forget-purged", Bug::ForgetPurged),
+        ("any-material", Bug::AnyMaterial),
         ("own-offset", Bug::OwnOffset),
         ("duty-at-once", Bug::DutyAtOnce),
     ];

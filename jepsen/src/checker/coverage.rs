@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Verdict, due, membership, revocation};
+use super::{Finding, Verdict, due, material, membership, revocation};
 use crate::history::{Answer, Call, History, Op, Outcome};
 use crate::nemesis::Kind;
 
@@ -52,6 +52,8 @@ pub enum Event {
     Purges,
     /// Acknowledged imports of material.
     Imports,
+    /// Keys whose material was seen to be erased at its end.
+    Erased,
     /// Times that material left.
     Exports,
     /// Data keys that were made.
@@ -118,6 +120,7 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             }),
             Event::Purges => ops_that(&|o| o.is_ok() && o.call == Call::Purge),
             Event::Imports => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Import { .. })),
+            Event::Erased => material::erased(ops) as u64,
             Event::Exports => ops_that(&|o| o.is_ok() && o.call == Call::Export),
             Event::DataKeys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::DataKey { .. })),
             Event::Changes => ops_that(&|o| o.is_ok() && o.call.is_change()),
@@ -220,6 +223,7 @@ mod tests {
             (Event::RefusedVersions, 0),
             (Event::Purges, 0),
             (Event::Imports, 0),
+            (Event::Erased, 0),
             (Event::Exports, 0),
             (Event::DataKeys, 0),
             (Event::PercentOk, 75),

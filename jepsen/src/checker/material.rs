@@ -1,7 +1,7 @@
 //! Imported material whose time is over is used by nobody, and erased; but not before. (That it is the same everywhere and at any
 //! time, or missing, is `linear`'s.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, tell};
 use crate::history::{Answer, Call, Op, Outcome};
@@ -48,6 +48,13 @@ pub fn check(ops: &[Op], began_ms: u64) -> Finding {
     Finding::new("material", checked, broken, vec![])
 }
 
+/// How many keys' material was seen to be erased at its end.
+pub fn erased(ops: &[Op]) -> usize {
+    let gone =
+        |o: &&Op| matches!(&o.outcome, Outcome::Ok(Answer::Versions { states, ends: 1.. }) if states.contains('-'));
+    ops.iter().filter(gone).filter_map(|o| o.key.as_deref()).collect::<BTreeSet<_>>().len()
+}
+
 /// Whether it puts another end to the material, or none, or may.
 fn changes(op: &Op) -> bool {
     op.may_have_happened() && matches!(op.call, Call::Import { .. } | Call::DeleteMaterial)
@@ -91,6 +98,7 @@ mod tests {
         ] {
             assert_eq!(verdict(good.clone()), Verdict::Valid, "{good:?}");
         }
+        assert_eq!((erased(&[listed(6000, "-", end)]), erased(&[listed(200, "-", 0), listed(300, "a", end)])), (1, 0));
         for bad in [used(35_100), listed(1000, "-", end), listed(186_000, "a", end)] {
             assert_eq!(verdict(vec![bad.clone()]), Verdict::Invalid, "{bad:?}");
         }

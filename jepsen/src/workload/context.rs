@@ -59,11 +59,12 @@ pub struct Context {
 
 #[derive(Default)]
 struct Kept {
-    keys: BTreeSet<String>,
+    /// Each with what created it.
+    keys: BTreeMap<String, Call>,
     texts: BTreeMap<u64, Text>,
     tokens: BTreeMap<u64, [u8; 16]>,
     aliases: BTreeSet<u64>,
-    /// The material that a key has, or would take.
+    /// The material that a key had, or may have had, and would take again.
     materials: BTreeMap<String, u64>,
     /// What wraps the material of a key.
     wrappings: BTreeMap<String, Wrapping>,
@@ -163,7 +164,7 @@ impl Context {
 
     /// Keys whose creation was acknowledged.
     pub fn keys(&self) -> Vec<String> {
-        self.kept().keys.iter().cloned().collect()
+        self.kept().keys.keys().cloned().collect()
     }
 
     /// Whether a key may be gone in the end; such a one is looked for, and left alone.
@@ -171,9 +172,10 @@ impl Context {
         self.kept().doomed.contains(key)
     }
 
-    /// Whether a key was purged, or may have been.
-    pub fn is_purged(&self, key: &str) -> bool {
-        self.kept().purged.contains(key)
+    /// What created a key that was purged, or may have been.
+    pub fn purged(&self, key: &str) -> Option<Call> {
+        let kept = self.kept();
+        kept.purged.contains(key).then(|| kept.keys.get(key).cloned()).flatten()
     }
 
     /// Whether material can be imported into a key: what wraps it is known.
@@ -267,12 +269,15 @@ impl Context {
         };
         self.recorder.end(ticket, id.as_deref(), outcome.clone());
         match (&outcome, &call, key.or(id.as_deref())) {
-            (Outcome::Ok(_), Call::Create { .. }, Some(id)) => _ = self.kept().keys.insert(id.to_owned()),
+            (Outcome::Ok(_), Call::Create { .. }, Some(id)) => _ = self.kept().keys.insert(id.to_owned(), call.clone()),
             (Outcome::Ok(_) | Outcome::Info(_), Call::ScheduleSoon { .. }, Some(key)) => {
                 self.kept().doomed.insert(key.to_owned());
             }
             (Outcome::Ok(Answer::Material { material, .. }), _, Some(key)) => {
                 _ = self.kept().materials.insert(key.to_owned(), *material)
+            }
+            (Outcome::Info(_), Call::Import { material, .. }, Some(key)) => {
+                _ = self.kept().materials.entry(key.to_owned()).or_insert(*material)
             }
             (Outcome::Ok(_) | Outcome::Info(_), Call::Purge, Some(key)) => {
                 self.kept().purged.insert(key.to_owned());

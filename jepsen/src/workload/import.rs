@@ -15,12 +15,13 @@ const LASTS: std::ops::Range<u32> = 1..6;
 
 fn choose(rng: &mut StdRng, known: &Known, context: &Context) -> Call {
     if !context.can_import(&known.key) {
-        return Call::ImportParameters;
+        // Not all at once: making an RSA key takes its time.
+        return if rng.random_ratio(1, 6) { Call::ImportParameters } else { Call::Export };
     }
     match (rng.random_range(0..100), known.text(rng)) {
         (0..30, _) => {
             let material = known.materials[usize::from(rng.random_ratio(1, 5))];
-            let seconds = if rng.random_ratio(1, 4) { rng.random_range(LASTS) } else { 0 };
+            let seconds = if rng.random_ratio(1, 2) { rng.random_range(LASTS) } else { 0 };
             Call::Import { material, seconds }
         }
         (30..36, _) => Call::DeleteMaterial,

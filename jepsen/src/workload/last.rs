@@ -70,23 +70,19 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
     }
     let mut process = context.process();
     let members = context.members();
-    // Of a purged key only that is asked: it need not be gone, where nobody knows.
-    let purged = context.is_purged(key);
+    // Of a purged key only that is asked (it need not be gone, where nobody knows): and it is not made again by a late retry.
+    let purged = context.purged(key);
+    if let (Some(create), Some(node)) = (purged.clone(), members.first()) {
+        patient(context, &mut process, *node, Some(key), create).await;
+    }
     for node in members.iter().copied() {
         patient(context, &mut process, node, Some(key), Call::Describe).await;
-        if context.can_import(key) && !purged {
-            // Material that has an end is erased then.
-            let stays = |found: Option<Answer>| matches!(found, Some(Answer::Versions { states, ends }) if ends != 0 && !states.contains('-'));
-            while stays(patient(context, &mut process, node, Some(key), Call::ListVersions).await)
-                && Instant::now() < end + PAUSE
-            {
-                tokio::time::sleep(PAUSE).await;
-            }
-            patient(context, &mut process, node, Some(key), Call::Export).await;
-        }
     }
-    if purged {
+    if purged.is_some() {
         return;
+    }
+    if context.can_import(key) {
+        read_material(context, &mut process, key, end).await;
     }
     if texts.is_empty() {
         return;
@@ -113,6 +109,22 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
         for node in nodes.iter().copied() {
             patient(context, &mut process, node, Some(key), Call::Decrypt { text: text.number }).await;
         }
+    }
+}
+
+/// Waits until material that has an end is erased, on every node, or it is `end`; and gets what there is.
+async fn read_material(context: &Context, process: &mut Process, key: &str, end: Instant) {
+    for node in context.members() {
+        let stays = |found: Option<Answer>| match found {
+            Some(Answer::Versions { states, ends }) => ends != 0 && !states.contains('-'),
+            _ => false,
+        };
+        while stays(patient(context, process, node, Some(key), Call::ListVersions).await)
+            && Instant::now() < end + PAUSE
+        {
+            tokio::time::sleep(PAUSE).await;
+        }
+        patient(context, process, node, Some(key), Call::Export).await;
     }
 }
 

@@ -95,7 +95,7 @@ impl Workload {
 
     /// Whether it takes a cluster marked for development: what falls due is done within the run.
     pub fn is_for_development(self) -> bool {
-        matches!(self, Self::Due | Self::Import)
+        matches!(self, Self::Due | Self::SoftDelete | Self::Import)
     }
 
     /// Starts its clients; they end when the context says so.
@@ -132,7 +132,12 @@ impl Workload {
             Self::SoftDelete => {
                 vec![(Event::Changes, some(60)), (Event::DeniedUses, some(6)), (Event::Purges, some(6))]
             }
-            Self::Import => vec![(Event::Imports, some(30)), (Event::Exports, some(30)), (Event::DeniedUses, some(6))],
+            Self::Import => vec![
+                (Event::Imports, some(12)),
+                (Event::Exports, some(12)),
+                (Event::DeniedUses, some(6)),
+                (Event::Erased, 1),
+            ],
             Self::DataKeys => vec![(Event::DataKeys, some(60)), (Event::LastReads, some(60))],
             Self::Ceremony => {
                 vec![(Event::RefusedShares, some(3)), (Event::Ceremonies, some(2)), (Event::SealedUses, some(10))]

@@ -13,6 +13,7 @@ use crate::lifecycle::{Cell, KeyState, Row};
 use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName, Rotation, handle_bytes, request_hash};
 use crate::request::{KeyHandle, RotationPeriod, Token};
 use crate::seam::NewIds;
+use crate::seeded::{self, Bug};
 use crate::time::{DAY_MS, DutyTime, Time};
 use crate::views::KeyView;
 
@@ -80,7 +81,7 @@ fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(K
 fn with_current(key: &KeyRecord, current: KeyVersion, mode: Mode, time: Time) -> KeyRecord {
     let mut key = KeyRecord { current, newest: key.newest.max(current), ..key.clone() };
     // Only a ciphertext that names its version lets the one before retire unasked.
-    if mode == Mode::Blob {
+    if mode == Mode::Blob && !seeded::is(Bug::KeepFloor) {
         key.protect_floor = current;
     }
     touch(&mut key, time);

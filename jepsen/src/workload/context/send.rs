@@ -116,11 +116,11 @@ impl Context {
             }
             Call::CreateAlias { alias } => {
                 let request = CreateAliasRequest { name: self.alias(*alias), key: key.to_owned() };
-                client.create_alias(request).await.map(|_| (Answer::Done, None))
+                client.create_alias(request).await.map(|_| done)
             }
             Call::DeleteAlias { alias } => {
                 let request = DeleteAliasRequest { name: self.alias(*alias) };
-                client.delete_alias(request).await.map(|_| (Answer::Done, None))
+                client.delete_alias(request).await.map(|_| done)
             }
             Call::DescribeAlias { alias } => {
                 client.describe_key(KeyRequest { key: self.alias(*alias) }).await.map(key_answer)
@@ -131,15 +131,15 @@ impl Context {
                 let exact = self.is_plaintext(*text, &opened.plaintext) && opened.key_id == key;
                 Ok((Answer::Decrypted { version: opened.key_version, exact }, None))
             }
-            Call::Seal => client.seal(SealRequest { cluster: false }).await.map(|_| (Answer::Done, None)),
+            Call::Seal => client.seal(SealRequest { cluster: false }).await.map(|_| done),
             Call::Remove { member } => {
                 let request = RemoveMemberRequest { name: format!("n{member}") };
                 let patient = client.with_deadline(REMOVAL_TIME_MAX);
-                patient.remove_member(request).await.map(|_| (Answer::Done, None))
+                patient.remove_member(request).await.map(|_| done)
             }
             Call::EnterShare { share, flaw: Some(flaw) } => self.enter_flawed(client, *share, *flaw).await,
             // What people do by hand: it does not come here.
-            Call::Unseal | Call::Replace | Call::EnterShare { flaw: None, .. } => Ok((Answer::Done, None)),
+            Call::Unseal | Call::Replace | Call::EnterShare { flaw: None, .. } => Ok(done),
         }
     }
 
@@ -206,9 +206,13 @@ impl Context {
 
     /// Whether a text is that; what nobody was told yet is what it is the first time.
     fn is_plaintext(&self, text: u64, opened: &Bytes) -> bool {
-        let mut kept = self.kept();
-        let known = kept.texts.get_mut(&text).map(|text| text.plaintext.get_or_insert_with(|| opened.clone()));
-        known.is_some_and(|known| known == opened)
+        let kept = &mut *self.kept();
+        let Some(text) = kept.texts.get_mut(&text) else { return false };
+        let known = text.plaintext.get_or_insert_with(|| {
+            kept.learned.data_key(opened);
+            opened.clone()
+        });
+        known == opened
     }
 }
 
