@@ -204,7 +204,7 @@ with_token! { KeysClient:
     create_keys(CreateKeysRequest) -> CreateKeysResponse;
     /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
     rotate_key(RotateKeyRequest) -> KeyResponse;
-    /// Replaces a key by a new one, which takes over its names. Token as in [`Self::create_key`].
+    /// Replaces a key by a new one, which takes over its aliases. Token as in [`Self::create_key`].
     rekey_key(RotateKeyRequest) -> KeyResponse;
     /// Brings a key back from its backup, disabled. Token as in [`Self::create_key`].
     restore_key(RestoreKeyRequest) -> KeyResponse;

@@ -99,6 +99,7 @@ impl ShowsKeys for AliasView {}
 impl ShowsKeys for Vec<AliasView> {}
 impl ShowsKeys for KeyId {}
 impl ShowsKeys for () {}
+impl ShowsKeys for bool {}
 
 impl From<&KeyRecord> for KeyView {
     fn from(key: &KeyRecord) -> Self {

@@ -360,7 +360,8 @@ impl Keys for KeysDoor {
 
     async fn restore_key(&self, request: Request<v1::RestoreKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let wanted = RestoreKey { backup: asked.backup, token: token(&asked.token)? };
+        let (backup, without_name) = (asked.backup, asked.without_name);
+        let wanted = RestoreKey { backup, without_name, token: token(&asked.token)? };
         kms.restore(&call, wanted).await.map(key_response).map_err(refused)
     }
 

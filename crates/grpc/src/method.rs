@@ -18,6 +18,9 @@ const COST_OF_SECRET: usize = COST + 4 * SECRET_LEN_MAX;
 /// The same where an answer holds up to 500 signatures.
 const COST_OF_BULK: usize = 3 * 1024 * 1024;
 
+/// The same where a key with a hundred versions is read whole.
+const COST_OF_BACKUP: usize = 1024 * 1024;
+
 /// A call, by its path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Method<'a> {
@@ -56,6 +59,7 @@ impl<'a> Method<'a> {
             Self::Ours("ListSecrets" | "ListSecretVersions") => COST_OF_MANY,
             Self::Ours("GetSecret") => COST_OF_SECRET,
             Self::Ours("EncryptMany" | "DecryptMany" | "SignMany") => COST_OF_BULK,
+            Self::Ours("BackupKey" | "RestoreKey") => COST_OF_BACKUP,
             _ => COST,
         }
     }

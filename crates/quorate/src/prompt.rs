@@ -115,7 +115,8 @@ impl Secrets {
         });
         eprintln!();
         if matches!(typed, Err(ReadError::Interrupted)) {
-            // As the key would have, had the terminal seen to it.
+            // As the key would have, had the terminal seen to it; what is still being pasted must not come to the shell.
+            hidden.drain();
             let _ = tcsetattr(&hidden.terminal, OptionalActions::Now, &hidden.before);
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
         }
@@ -161,7 +162,10 @@ fn read_lines(
                 Some(INTERRUPT) if keys => return Err(ReadError::Interrupted),
                 Some(END) if keys => break true,
                 Some(KILL_LINE) if keys => line.clear(),
-                Some(key) if keys && BACKSPACE.contains(&key) => _ = line.pop(),
+                // A character may have several bytes.
+                Some(key) if keys && BACKSPACE.contains(&key) => {
+                    while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
+                }
                 Some(_) if text.len() + line.len() >= max => return Err(ReadError::TooLong(max)),
                 Some(byte) => line.push(byte),
             }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::records::{Records, Secrets};
 
-/// Versions of which something is kept here, at most; 200 B each. Of one more, the uses that are left of another are lost.
+/// Versions of which something is kept here, at most; 200 B each. Of one more, each use is asked for by itself.
 const VERSIONS_MAX: usize = 1 << 18;
 /// How long it may take to be given more while nobody waits for it.
 const AHEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -46,7 +46,9 @@ impl Allowances {
     /// # Errors
     /// [`Refusal::Exhausted`]; where more has to be asked for, those of every change.
     pub async fn spend(self: &Arc<Self>, of: Of, uses: u64, deadline: Instant) -> Result<(), Error> {
-        let account = self.account(of);
+        let Some(account) = self.account(of) else {
+            return self.ask(of, uses, false, deadline).await.map(drop).map_err(lost);
+        };
         let (is_spent, is_low) = account.spend(uses);
         if is_low {
             self.ask_ahead(of, &account);
@@ -62,32 +64,23 @@ impl Allowances {
             return Ok(());
         }
         // What may or may not have been given is lost; nothing was done with the key.
-        let given = self.ask(of, uses, deadline).await.map_err(|e| match e {
-            Error::UnknownOutcome | Error::Contended { .. } => {
-                Error::Unavailable("this node was given no more uses of the version in time".into())
-            }
-            e => e,
-        })?;
+        let given = self.ask(of, uses, true, deadline).await.map_err(lost)?;
         let mut lease = locked(&account.lease);
         lease.add(given);
         if lease.spend(uses) { Ok(()) } else { Err(Error::Internal("less was given than was asked for")) }
     }
 
-    fn account(&self, of: Of) -> Arc<Account> {
+    /// None: there is no room for one.
+    fn account(&self, of: Of) -> Option<Arc<Account>> {
         let mut accounts = locked(&self.accounts);
         if let Some(account) = accounts.get(&of) {
-            return account.clone();
+            return Some(account.clone());
         }
-        if accounts.len() >= VERSIONS_MAX
-            && let Some(other) = accounts.keys().next().copied()
-        {
-            accounts.remove(&other);
-        }
-        accounts.entry(of).or_default().clone()
+        (accounts.len() < VERSIONS_MAX).then(|| accounts.entry(of).or_default().clone())
     }
 
-    async fn ask(&self, of: Of, wanted: u64, deadline: Instant) -> Result<lease::Given, Error> {
-        let change = self.records.change(deadline, Secrets::default(), |facts| lease::decide(facts, of, wanted));
+    async fn ask(&self, of: Of, wanted: u64, ahead: bool, deadline: Instant) -> Result<lease::Given, Error> {
+        let change = self.records.change(deadline, Secrets::default(), |facts| lease::decide(facts, of, wanted, ahead));
         let given = change.await?.answer;
         if given.falls_due {
             tracing::warn!(key = %of.key, version = %of.version, "half of what a version may encrypt by aes-gcm is given out: rotate the key");
@@ -101,13 +94,23 @@ impl Allowances {
         let (allowances, account) = (self.clone(), account.clone());
         tokio::spawn(async move {
             let _asking = asking;
-            match allowances.ask(of, 1, Instant::now() + AHEAD_WITHIN).await {
+            match allowances.ask(of, 1, true, Instant::now() + AHEAD_WITHIN).await {
                 Ok(given) => locked(&account.lease).add(given),
                 Err(Error::Refused(Refusal::Exhausted(..))) => locked(&account.lease).ends(),
                 // Who finds nothing left asks again.
                 Err(e) => tracing::debug!(key = %of.key, reason = e.reason().as_str(), "no uses were had ahead"),
             }
         });
+    }
+}
+
+/// Why no uses were had: what may or may not have been given is lost.
+fn lost(e: Error) -> Error {
+    match e {
+        Error::UnknownOutcome | Error::Contended { .. } => {
+            Error::Unavailable("this node was given no more uses of the version in time".into())
+        }
+        e => e,
     }
 }
 

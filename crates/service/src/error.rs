@@ -466,14 +466,14 @@ impl Error {
                 Refusal::AlreadyReplaced { .. } => Reason::WrongState,
                 Refusal::PendingRotation(..) => Reason::NotYetValid,
                 Refusal::PurgeProtected(_) => Reason::PurgeProtected,
-                Refusal::MaterialMissing(_) => Reason::MaterialMissing,
+                Refusal::MaterialMissing(_) | Refusal::RotationLacksMaterial(_) => Reason::MaterialMissing,
                 Refusal::WrongMaterial(..) => Reason::WrongMaterial,
                 Refusal::NotRekeyed(_)
                 | Refusal::NotExternal(_)
                 | Refusal::NotRotated(_)
                 | Refusal::NotRotatedUnasked(_) => Reason::Unsupported,
                 Refusal::BackupVersions(..) => Reason::LimitExceeded,
-                Refusal::RestoreTaken(_) => Reason::AlreadyExists,
+                Refusal::RestoreTaken(_) | Refusal::RestoreNamed { .. } => Reason::AlreadyExists,
                 Refusal::BackupForeign => Reason::WrongLineage,
                 Refusal::BackupNotOpened => Reason::Tampered,
                 Refusal::TokenExpired { .. } => Reason::TokenExpired,

@@ -14,7 +14,7 @@ use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::id::{KeyId, KeyVersion};
+use crate::id::KeyVersion;
 use crate::key_spec::Mode;
 use crate::lifecycle::{KeyState, Row};
 use crate::name::{FoldedName, Named};
@@ -28,34 +28,38 @@ pub const BACKUP_VERSIONS_MAX: u32 = 100;
 
 /// Notes that a backup of a key is made: from then on copies of its material may live outside.
 ///
-/// Refused: as the backup itself; the key has changed since it was read for that.
+/// The answer is whether the key is still as it was read for the backup; else nothing is noted, as that does not hold what the key
+/// has become.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MarkBackedUp {
-    /// The key.
-    pub key: KeyId,
+    /// The key as it was read.
+    pub read: KeyRecord,
 }
 
 impl Decide for MarkBackedUp {
-    type Answer = ();
+    type Answer = bool;
 
     fn action(&self) -> Action {
         Action::Backup
     }
 
-    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<()>, F::Error> {
-        let key = at.key(&KeyHandle::Id(self.key))?;
+    fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<bool>, F::Error> {
+        let key = at.key(&KeyHandle::Id(self.read.id))?;
         goes(Row::Update, &key, at.time())?;
+        if *key != self.read {
+            return Ok(Change::none(false));
+        }
         let mut key = KeyRecord::clone(&key);
         touch(&mut key, at.time());
         key.backed_up_ms = key.updated_ms;
-        Ok(Change { writes: vec![Write::Update(key.into())], answer: () })
+        Ok(Change { writes: vec![Write::Update(key.into())], answer: true })
     }
 }
 
 /// Brings back what a backup holds, which was opened: the material of those versions that have some is the change's given
 /// secrets, in their order. The answer is the key, or the one that the same token brought back before.
 ///
-/// It has the id that it had if that is free, else a new one. Refused: [`Refusal::RestoreTaken`], [`Refusal::NameTaken`]; the token stands for another
+/// It has the id that it had if that is free, else a new one. Refused: [`Refusal::RestoreTaken`], [`Refusal::RestoreNamed`]; the token stands for another
 /// request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Restore {
@@ -63,6 +67,8 @@ pub struct Restore {
     pub key: KeyRecord,
     /// All its versions, from the first.
     pub versions: Vec<KeyVersionRecord>,
+    /// Whether it comes back without the name that it had for life.
+    pub without_name: bool,
     /// Of the backup's bytes ([`crate::record::request_hash`]).
     pub hash: [u8; 32],
     /// Makes a retry recognisable.
@@ -85,9 +91,12 @@ impl Decide for Restore {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let namespace = at.namespace()?;
-        let same = namespace == self.key.namespace && at.get::<KeyRecord>(self.key.id)?.is_none();
+        let there = at.get::<KeyRecord>(self.key.id)?;
+        // One that is being destroyed is gone soon, and then its id is free for this.
+        let ends = there.as_ref().is_some_and(|there| there.state == KeyState::Destroyed);
+        let same = namespace == self.key.namespace && there.is_none();
         // A ciphertext that names its key is opened under that id or not at all.
-        if !same && self.versions.iter().any(|head| head.mode == Mode::Blob) {
+        if ends || !same && self.versions.iter().any(|head| head.mode == Mode::Blob) {
             return Err(Refusal::RestoreTaken(self.key.id).into());
         }
         let (id, birth) = if same {
@@ -99,10 +108,11 @@ impl Decide for Restore {
                 NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             }
         };
-        if let Some(name) = &self.key.name
+        let name = self.key.name.clone().filter(|_| !self.without_name);
+        if let Some(name) = &name
             && let Some(taken) = at.get::<NameRecord>(FoldedName::object(self.key.class(), name))?
         {
-            return Err(Refusal::NameTaken { name: name.clone(), key: taken.key }.into());
+            return Err(Refusal::RestoreNamed { name: name.clone(), key: taken.key }.into());
         }
         let now = at.time();
         let mut key = KeyRecord {
@@ -112,17 +122,22 @@ impl Decide for Restore {
             // Whoever restores it looks at it before anybody uses it.
             state: KeyState::Disabled,
             destroyed_through: 0,
+            name,
             aliases: BTreeSet::new(),
             rotation: self
                 .key
                 .rotation
                 .map(|before| Rotation { next_ms: now.cluster_ms.saturating_add(before.period_ms), ..before }),
-            // Who took whose place since then is not in it.
-            replaces: None,
-            replaced_by: None,
+            // Whose place it took, and who took its place, is said of that id.
+            replaces: self.key.replaces.filter(|_| same),
+            replaced_by: self.key.replaced_by.filter(|_| same),
             born_as: Some(self.key.birth_id()).filter(|born| *born != id),
             ..self.key.clone()
         };
+        // What was taken from the original since then, for ever, is taken from its double.
+        if let Some(there) = &there {
+            key.exportable = key.exportable.min(there.exportable);
+        }
         touch(&mut key, now);
         key.backed_up_ms = key.backed_up_ms.max(key.updated_ms);
 
@@ -132,8 +147,19 @@ impl Decide for Restore {
             let mut head = KeyVersionRecord { key: id, ..saved.clone() };
             let slot = Slot::Given(nth);
             nth += usize::from(saved.has_material);
+            let known = match &there {
+                Some(there) => at.get::<KeyVersionRecord>((there.id, saved.version))?,
+                None => None,
+            };
+            if let Some(known) = known.filter(|known| known.material_id == saved.material_id) {
+                let (dates, since) = (&mut head.life.dates, known.life.dates);
+                dates.compromise = if dates.compromise == 0 { since.compromise } else { dates.compromise };
+                dates.destroyed = if dates.destroyed == 0 { since.destroyed } else { dates.destroyed };
+                head.life.updated_ms = head.life.updated_ms.max(known.life.updated_ms);
+            }
             // What has ended stays away, whatever the backup still holds.
-            head.has_material = saved.has_material && !head.life.ended(head.life.dates.material_expires, now);
+            let ended = head.life.dates.destroyed != 0 || head.life.ended(head.life.dates.material_expires, now);
+            head.has_material = saved.has_material && !ended;
             // How often it was used since then nobody can tell: it opens what it made, and makes nothing new.
             if head.mode == Mode::Gcm && !head.life.ended(head.life.dates.deactivation, now) {
                 head.life.dates.deactivation = key.updated_ms;

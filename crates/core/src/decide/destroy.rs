@@ -82,12 +82,8 @@ pub fn decide<F: Facts>(
         return Ok(Change { writes, answer: Progress::More });
     }
     if !nodes.is_empty() {
-        for node in nodes.iter().take(NODES_PER_STEP) {
-            let name = RecordName::Use((key, *node));
-            if facts.read(&name)?.is_some() {
-                writes.push(Write::Delete(name));
-            }
-        }
+        // Unread: what can't be read any more must go, too.
+        writes.extend(nodes.iter().take(NODES_PER_STEP).map(|node| Write::Delete(RecordName::Use((key, *node)))));
         writes.push(Write::Update(record.into()));
         return Ok(Change { writes, answer: Progress::More });
     }

@@ -37,12 +37,13 @@ pub struct Given {
     pub falls_due: bool,
 }
 
-/// Gives a node some uses of a version, `wanted` at least. No principal: each use is granted by itself.
+/// Gives a node some uses of a version: `wanted` at least, and more ahead of need, or exactly those. No principal: each use is granted
+/// by itself.
 ///
 /// # Errors
 /// [`Refusal::Exhausted`] when not so many are left; the key, the version or its material is not there (any more), so that no
 /// record outlives them.
-pub fn decide<F: Facts>(facts: &mut F, of: Of, wanted: u64) -> Result<Change<Given>, F::Error> {
+pub fn decide<F: Facts>(facts: &mut F, of: Of, wanted: u64, ahead: bool) -> Result<Change<Given>, F::Error> {
     let Of { key, version, material } = of;
     if facts.get::<KeyRecord>(key)?.is_none_or(|key| key.state == KeyState::Destroyed) {
         return Err(Refusal::KeyNotFound(KeyHandle::Id(key)).into());
@@ -60,7 +61,7 @@ pub fn decide<F: Facts>(facts: &mut F, of: Of, wanted: u64) -> Result<Change<Giv
         return Err(Refusal::Exhausted(key, version).into());
     }
     let block = if before < FEW { BLOCK_OF_FEW } else { BLOCK };
-    let uses = block.max(wanted).min(left);
+    let uses = if ahead { block.max(wanted).min(left) } else { wanted };
     let gcm = before + uses;
     let falls_due = before < GCM_USES_DUE && gcm >= GCM_USES_DUE;
     let writes = vec![Write::Update(AllowanceRecord { key, version, gcm }.into())];

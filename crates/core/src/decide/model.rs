@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
-use crate::id::{KeyVersion, NodeId};
+use crate::id::{KeyId, KeyVersion, NodeId};
+use crate::key_spec::Mode;
 use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
@@ -17,7 +18,8 @@ use crate::principal::{Principal, Role};
 use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord, Tally};
 use crate::record_key::RecordKey;
 use crate::request::{
-    DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, ObjectName, RotationPeriod, Tags, Token,
+    AliasName, DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, KeyHandle, ObjectName, RotationPeriod, Tags,
+    Token,
 };
 use crate::seam::NewIds;
 use crate::time::{DAY_MS, DutyTime, Time};
@@ -1020,7 +1022,12 @@ fn destruction_resumes_wherever_it_stopped() {
     for n in 1..=84 {
         store
             .run(|view| {
-                lease::decide(view, lease::Of { key: id, version: KeyVersion::new(n).unwrap(), material: [0; 32] }, 1)
+                lease::decide(
+                    view,
+                    lease::Of { key: id, version: KeyVersion::new(n).unwrap(), material: [0; 32] },
+                    1,
+                    true,
+                )
             })
             .unwrap();
     }

@@ -55,6 +55,10 @@ impl Decide for Rotate {
                 let head = rotated_to(at, &key)?;
                 let mut key = with_current(&key, head.version, current.mode, at.time());
                 recount(&mut key, &head, |version| at.get::<KeyVersionRecord>((head.key, version)))?;
+                // One that was given up while it waited would count from now on, and keep the whole key from being used.
+                if key.lacks_material(at.time()) {
+                    return Err(Refusal::RotationLacksMaterial(key.id).into());
+                }
                 (key, Write::UpdateKeeping(head.into()))
             }
         };

@@ -75,7 +75,8 @@ impl SetSecret {
         let (id, kind) = (fresh_id(at, ids, Class::Secret)?, (KeySpec::Secret, Usages::NONE));
         let birth = birth("set secret", &[&self.said()]);
         let secret = fresh(id, namespace, kind, birth, Description::default(), at.time());
-        Ok(KeyRecord { name: Some(self.name.clone()), ..secret })
+        // When it was read last nobody could look at, nor switch off.
+        Ok(KeyRecord { name: Some(self.name.clone()), tracked: false, ..secret })
     }
 
     /// The secret that is there, with one version more.

@@ -240,7 +240,8 @@ impl Decide for DestroyVersion {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
         let key = at.object(&self.key)?;
         let mut head = KeyVersionRecord::clone(&*version(at, Row::DestroyVersion, &key, Some(self.version))?);
-        if key.purge_protected {
+        // Of one whose material is gone already there is nothing to protect, and it may keep the key from being used.
+        if key.purge_protected && head.has_material {
             return Err(Refusal::PurgeProtected(key.id).into());
         }
         head.life.dates.destroyed = at.time().stamp_ms();

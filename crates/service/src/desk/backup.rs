@@ -2,7 +2,7 @@
 
 use quorate_core::action::Action;
 use quorate_core::decide::{MarkBackedUp, Restore};
-use quorate_core::record::request_hash;
+use quorate_core::record::{KeyRecord, request_hash};
 use quorate_core::views::KeyView;
 
 use super::Kms;
@@ -21,11 +21,15 @@ impl Kms {
     }
 
     async fn note_and_back_up(&self, call: &Call, request: BackUp) -> Result<BackedUp, Error> {
-        let whole = self.use_facts(call, ReadWhole(request.key)).await?;
-        let made = whole.seal(self.records.replica.level(), &self.tools())?;
-        // Before anybody has it, everybody knows.
-        self.change(call, &MarkBackedUp { key: made.key }, Secrets::default()).await?;
-        Ok(made)
+        loop {
+            let whole = self.use_facts(call, ReadWhole(request.key.clone())).await?;
+            let made = whole.seal(self.records.replica.level(), &self.tools())?;
+            // Before anybody has it, everybody knows. What has changed meanwhile is read again, up to the call's deadline.
+            let mark = MarkBackedUp { read: KeyRecord::clone(&whole.key) };
+            if self.change(call, &mark, Secrets::default()).await? {
+                return Ok(made);
+            }
+        }
     }
 
     /// Brings back what a backup holds.
@@ -38,10 +42,10 @@ impl Kms {
     }
 
     async fn open_and_restore(&self, call: &Call, request: RestoreKey) -> Result<KeyView, Error> {
-        let RestoreKey { backup, token } = request;
-        let hash = request_hash("restore", &[&backup]);
+        let RestoreKey { backup, without_name, token } = request;
+        let hash = request_hash("restore", &[&backup, &[u8::from(without_name)]]);
         let opened = self.use_facts(call, OpenBackup(backup)).await?;
-        let change = Restore { key: opened.key, versions: opened.versions, hash, token };
+        let change = Restore { key: opened.key, versions: opened.versions, without_name, hash, token };
         self.change(call, &change, Secrets::of_keys(&opened.material)).await
     }
 }

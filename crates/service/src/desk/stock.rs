@@ -5,8 +5,9 @@ use std::ops::Bound;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use quorate_core::facts::Facts;
 use quorate_core::lifecycle::KeyState;
-use quorate_core::record::{GCM_USES_DUE, Record};
+use quorate_core::record::{GCM_USES_DUE, KeyRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{KeyFilter, PageLen};
 use quorate_replica::{Role, View};
@@ -74,7 +75,7 @@ impl Kms {
         Ok(stock)
     }
 
-    /// How many versions have come to where their keys are to be rotated.
+    /// How many keys are to be rotated, since their current versions have come to half of their uses.
     async fn gcm_due(&self, view: &View) -> Result<u64, Error> {
         let (mut due, mut last): (_, Option<RecordKey>) = (0, None);
         loop {
@@ -82,8 +83,12 @@ impl Kms {
             let rows = view.scan(Table::Allowance, from, CHUNK).map_err(unreadable)?;
             let keyring = self.records.barrier.keyring()?;
             for (key, _, value) in &rows {
-                let record = self.records.barrier.record(&keyring, key, None, value)?;
-                due += u64::from(matches!(record, Record::Allowance(given) if given.gcm >= GCM_USES_DUE));
+                if let Record::Allowance(given) = self.records.barrier.record(&keyring, key, None, value)?
+                    && given.gcm >= GCM_USES_DUE
+                {
+                    let of = self.records.facts(view)?.get::<KeyRecord>(given.key)?;
+                    due += u64::from(of.is_some_and(|of| of.current == given.version));
+                }
             }
             if rows.len() < CHUNK {
                 return Ok(due);

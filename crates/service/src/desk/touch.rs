@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_core::access::{Touch, Usable, WholeKey};
-use quorate_core::action::Action;
 use quorate_core::decide::{Refusal, TokenFor, lease};
 use quorate_core::facts::Of;
 use quorate_core::record::{KeyRecord, KeyVersionRecord};
@@ -49,13 +48,8 @@ impl Gathered for Usable<Arc<Material>> {
     }
 }
 
-impl Gathered for (SecretView, Arc<Material>) {
-    fn touches(&self, each: &mut dyn FnMut(Touch)) {
-        let (SecretView { secret, version }, action) = (&self.0, Action::ReadSecret);
-        let (key, material, tracked) = (secret.id, version.material_id, secret.tracked);
-        each(Touch { key, version: version.version, material, action, is_limited: false, tracked });
-    }
-}
+// That a secret is read is not noted.
+impl Gathered for (SecretView, Arc<Material>) {}
 
 impl Gathered for (Usable<Arc<Material>>, Usable<Arc<Material>>) {
     fn touches(&self, each: &mut dyn FnMut(Touch)) {

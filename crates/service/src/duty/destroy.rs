@@ -40,7 +40,7 @@ impl Duties {
     async fn destroy(&self, hour: u32, key: KeyId) -> Result<bool, Error> {
         loop {
             let step = |facts: &mut EngineFacts<'_>| {
-                let nodes: Vec<_> = facts.uses(key)?.iter().map(|record| record.node).collect();
+                let nodes = facts.users(key)?;
                 destroy::decide(facts, hour, key, &nodes, self.time()?)
             };
             match self.change(step).await {

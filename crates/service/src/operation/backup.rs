@@ -26,7 +26,7 @@ use crate::records::barrier::body;
 const FORMAT: u8 = 1;
 const WHAT: &str = "content of a backup";
 
-/// Makes a backup of `key`: all of it but its names, for this cluster alone.
+/// Makes a backup of `key`: all of it but its aliases, for this cluster alone.
 ///
 /// Refused: the key is not found, is archived, or waits for its destruction; it has too many versions, or is too long.
 pub struct BackUp {
@@ -112,12 +112,15 @@ impl Whole {
     }
 }
 
-/// Brings back the key that is in a backup: disabled, and without names; under its id if that is free, else under a new one.
+/// Brings back the key that is in a backup: disabled, with its own name and without aliases; under its id if that is free, else under
+/// a new one.
 ///
-/// Refused: it is no backup, or another cluster's, or was changed; what the key made names its id, and that is taken.
+/// Refused: it is no backup, or another cluster's, or was changed; what the key made names its id, and that is taken; its name is.
 pub struct RestoreKey {
     /// The backup.
     pub backup: Bytes,
+    /// Whether it comes back without the name that it had for life.
+    pub without_name: bool,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
 }

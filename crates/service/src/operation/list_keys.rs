@@ -29,6 +29,7 @@ pub struct ListKeys {
 impl Listing for ListKeys {
     type Item = KeyView;
     const TABLE: Table = Table::Key;
+    const NAME: &'static str = "keys";
 
     fn action(&self) -> Action {
         Action::ListObjects

@@ -99,6 +99,9 @@ pub struct ListSecrets {
 impl Listing for ListSecrets {
     type Item = KeyView;
     const TABLE: Table = Table::Key;
+    const NAME: &'static str = "secrets";
+    // With a version would come its value, for which nobody asked.
+    const SHOWS_VERSIONS: bool = false;
 
     fn action(&self) -> Action {
         Action::ListObjects

@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Expect, Rev};
 use quorate_core::facts::{Basis, Facts, Materials, Of, Version};
@@ -145,17 +146,31 @@ impl<'a> EngineFacts<'a> {
     /// # Errors
     /// Likewise.
     pub fn uses(&self, key: KeyId) -> Result<Vec<UseRecord>, Error> {
-        let first = Barrier::key_of(&self.keyring, &RecordName::Use((key, NodeId(0))));
-        let rows = self.view.scan(Table::Use, Bound::Included(&first), NODES_MAX).map_err(unreadable)?;
-        let of_key = |at: &RecordKey| (at.prefix(), at.blind()) == (first.prefix(), first.blind());
         let mut records = Vec::new();
-        for (at, _, value) in rows.into_iter().take_while(|(at, ..)| of_key(at)) {
+        for (at, _, value) in self.written_uses(key)? {
             match self.barrier.record(&self.keyring, &at, None, &value)? {
                 Record::Use(record) => records.push(record),
                 _ => return Err(damaged(&at)),
             }
         }
         Ok(records)
+    }
+
+    /// The nodes that have written of their uses of a key: what they have written may be damaged, or newer than this version.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn users(&self, key: KeyId) -> Result<Vec<NodeId>, Error> {
+        let rows = self.written_uses(key)?;
+        let node = |(at, ..): &(RecordKey, _, _)| at.suffix().try_into().map(|node| NodeId(u64::from_be_bytes(node)));
+        rows.iter().map(|row| node(row).map_err(|_| damaged(&row.0))).collect()
+    }
+
+    fn written_uses(&self, key: KeyId) -> Result<Vec<(RecordKey, Rev, Bytes)>, Error> {
+        let first = Barrier::key_of(&self.keyring, &RecordName::Use((key, NodeId(0))));
+        let rows = self.view.scan(Table::Use, Bound::Included(&first), NODES_MAX).map_err(unreadable)?;
+        let of_key = |at: &RecordKey| (at.prefix(), at.blind()) == (first.prefix(), first.blind());
+        Ok(rows.into_iter().take_while(|(at, ..)| of_key(at)).collect())
     }
 
     fn note(&mut self, key: RecordKey, rev: Rev, known: Option<Known>) {

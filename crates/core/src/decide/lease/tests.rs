@@ -28,7 +28,7 @@ fn give(store: &mut Store, key: KeyId, version: KeyVersion, gcm: u64) {
     written.unwrap();
 }
 fn lease(store: &mut Store, key: KeyId, of: KeyVersion, wanted: u64) -> Result<Given, Refusal> {
-    store.run(|facts| decide(facts, Of { key, version: of, material: [0; 32] }, wanted))
+    store.run(|facts| decide(facts, Of { key, version: of, material: [0; 32] }, wanted, true))
 }
 
 #[test]
@@ -38,6 +38,9 @@ fn a_block_is_small_at_first_and_the_last_is_what_is_left() {
     let uses = |store: &mut Store, wanted| lease(store, key, first, wanted).map(|given| given.uses);
     assert_eq!(uses(&mut store, 1), Ok(BLOCK_OF_FEW));
     assert_eq!(uses(&mut store, BLOCK_OF_FEW + 5), Ok(BLOCK_OF_FEW + 5), "as many as one request wants");
+    let before = given(&store, key, first).unwrap();
+    let exactly = store.run(|facts| decide(facts, Of { key, version: first, material: [0; 32] }, 3, false));
+    assert_eq!((exactly.map(|given| given.uses), given(&store, key, first)), (Ok(3), Some(before + 3)));
     give(&mut store, key, first, FEW - 1);
     assert_eq!(uses(&mut store, 1), Ok(BLOCK_OF_FEW));
     assert_eq!(uses(&mut store, 1), Ok(BLOCK));
@@ -70,7 +73,7 @@ fn no_allowance_outlives_its_version_and_none_comes_after_it() {
     }
     assert_eq!(lease(&mut store, key, version(41), 1), Err(Refusal::NoVersion(key, version(41))));
     let other = Of { key, version: version(40), material: [1; 32] };
-    let refused = store.run(|facts| decide(facts, other, 1));
+    let refused = store.run(|facts| decide(facts, other, 1, true));
     assert_eq!(refused, Err(Refusal::NoVersion(key, version(40))), "its number is another's by now");
 
     let revoke = Revoke { key: handle.clone(), version: Some(version(2)), why: Revocation::Deactivate };

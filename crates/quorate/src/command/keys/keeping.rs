@@ -14,7 +14,7 @@ use crate::command::{Shared, files};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum OfKeeping {
-    /// Put a key away: it is found and described, and neither used nor changed until it is recovered
+    /// Put a key away: it is found and described, and not used until it is recovered
     #[command(after_help = "Examples:
   quorate keys archive payments
   quorate keys recover payments")]
@@ -23,9 +23,10 @@ pub(super) enum OfKeeping {
     #[command(after_help = "Examples:
   quorate keys recover payments")]
     Recover(Which),
-    /// Replace a key by a new one of the same kind, which takes over its names; the old one stays as it is
+    /// Replace a key by a new one of the same kind, which takes over its aliases; the old one stays as it is
     ///
-    /// For who knows no versions: `quorate keys rotate` keeps the id.
+    /// For who knows no versions: `quorate keys rotate` keeps the id, and the name that a key has for life, which stays with the old key
+    /// here.
     #[command(after_help = "Examples:
   quorate keys rekey payments")]
     Rekey {
@@ -35,7 +36,7 @@ pub(super) enum OfKeeping {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
     },
-    /// Write a backup of a key, which this cluster alone can read; rights and names are not in it
+    /// Write a backup of a key, which this cluster alone can read; rights and aliases are not in it
     ///
     /// It outlives the key: whoever has it, and administers this cluster, can bring back what it holds, also after the key was
     /// destroyed. `quorate keys describe` shows when the last one was made.
@@ -48,9 +49,9 @@ pub(super) enum OfKeeping {
         #[command(flatten)]
         out: Out,
     },
-    /// Bring a key back from its backup: disabled, and without names
+    /// Bring a key back from its backup: disabled, with its own name and without aliases
     ///
-    /// It gets the id that it had if that is free, else a new one. A key whose ciphertexts name it (aes-256 unless you chose a mode)
+    /// It gets the id that it had if that is free, else a new one, which is no more exportable than the key that is there. A key whose ciphertexts name it (aes-256 unless you chose a mode)
     /// is restored only under its own id.
     #[command(after_help = "Examples:
   quorate keys restore --in payments.backup
@@ -60,6 +61,9 @@ pub(super) enum OfKeeping {
         /// The backup [default: standard input]
         #[arg(long = "in", value_name = "FILE")]
         input: Option<PathBuf>,
+        /// Leave out the name that it had for life: another key has it now, or the key itself, which is still there
+        #[arg(long)]
+        without_name: bool,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, restores only once
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
@@ -83,9 +87,10 @@ impl OfKeeping {
                 let meta = json!({ "key_id": made.key_id, "versions": made.versions });
                 return raw_or_json(shared, &out, 0o600, "backup", &made.backup, meta);
             }
-            Self::Restore { input, token: t } => {
+            Self::Restore { input, without_name, token: t } => {
                 let mut backup = files::read_input(input.as_deref(), BACKUP_LEN_MAX, "no backup is so long")?;
-                let request = RestoreKeyRequest { backup: std::mem::take(&mut *backup).into(), token: token(t) };
+                let backup = std::mem::take(&mut *backup).into();
+                let request = RestoreKeyRequest { backup, without_name, token: token(t) };
                 client.restore_key(request).await.doing("restore the key")?
             }
         };

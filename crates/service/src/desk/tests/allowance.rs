@@ -150,6 +150,9 @@ async fn versions_past_half_of_their_uses_are_counted() {
     assert_eq!(rig.kms.count().await.unwrap().gcm_due, 0);
     encrypt(&rig.kms, key).await.unwrap();
     assert_eq!(rig.kms.count().await.unwrap().gcm_due, 1);
+    // Who has done what is asked for is asked no more.
+    rig.kms.commit(&call(&admin(), soon()), &Rotate { key: id(key), token: None }).await.unwrap();
+    assert_eq!(rig.kms.count().await.unwrap().gcm_due, 0);
 }
 
 /// Who asks for uses of what was destroyed meanwhile gets none, and leaves no record behind.
@@ -163,7 +166,7 @@ async fn what_is_destroyed_has_no_allowance() {
     rig.kms.commit(&call(&admin(), soon()), &Purge { key: id(key) }).await.unwrap();
     assert_eq!(rig.count(Table::Allowance), 0);
     let of = Of { key, version: KeyVersion::FIRST, material: [0; 32] };
-    let late = rig.kms.records.change(soon(), Secrets::default(), |facts| lease(facts, of, 1));
+    let late = rig.kms.records.change(soon(), Secrets::default(), |facts| lease(facts, of, 1, true));
     refused(late.await, Reason::NotFound);
     assert_eq!(rig.count(Table::Allowance), 0);
 }

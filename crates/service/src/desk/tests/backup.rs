@@ -1,18 +1,19 @@
 //! A key is backed up, and comes back.
 
 use quorate_core::decide::{
-    Changes, CreateAlias, DestroyVersion, Enable, Purge, Revocation, Revoke, ScheduleDeletion, Update,
+    Changes, CreateAlias, DestroyVersion, Enable, MarkBackedUp, Purge, Revocation, Revoke, ScheduleDeletion, Update,
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::Algorithm;
 use quorate_core::lifecycle::{KeyState, VersionState};
+use quorate_core::record::{Exportable, KeyRecord};
 use quorate_core::views::{KeyView, VersionView};
 use quorate_crypto::{BACKUP_LEN_MAX, Secret};
 
 use super::import::{DAY, MINUTE, external, fresh};
 use super::time::later;
 use super::*;
-use crate::operation::{BackUp, Binding, By, Encrypt, Input, ListVersions, RestoreKey, Sign, Verify};
+use crate::operation::{BackUp, Binding, By, Encrypt, Input, ListVersions, ReadWhole, RestoreKey, Sign, Verify};
 use crate::testing::node::OsEntropy;
 
 impl Rig {
@@ -20,7 +21,10 @@ impl Rig {
         Ok(self.kms.back_up(&call(&admin(), soon()), BackUp { key: key.clone() }).await?.backup)
     }
     async fn restore(&self, backup: &[u8], token: Option<Token>) -> Result<KeyView, Error> {
-        let wanted = RestoreKey { backup: Bytes::copy_from_slice(backup), token };
+        self.restore_named(backup, false, token).await
+    }
+    async fn restore_named(&self, backup: &[u8], without_name: bool, token: Option<Token>) -> Result<KeyView, Error> {
+        let wanted = RestoreKey { backup: Bytes::copy_from_slice(backup), without_name, token };
         self.other().restore(&call(&admin(), soon()), wanted).await
     }
     async fn versions(&self, key: &KeyHandle) -> Vec<VersionView> {
@@ -82,7 +86,12 @@ async fn a_destroyed_key_comes_back_where_it_was() {
     }
 
     refused(
-        rig.kms.restore(&call(&user(), soon()), RestoreKey { backup: backup.clone().into(), token: None }).await,
+        rig.kms
+            .restore(
+                &call(&user(), soon()),
+                RestoreKey { backup: backup.clone().into(), without_name: false, token: None },
+            )
+            .await,
         Reason::Denied,
     );
     let token = Some(rig.token(1));
@@ -147,6 +156,61 @@ async fn a_pair_comes_back_beside_itself() {
     // A copy of a copy is born of the first.
     let again = rig.restore(&rig.backup(&back).await.unwrap(), None).await.unwrap();
     assert_eq!(id(again.born_as.unwrap()), key);
+}
+
+/// A name for life comes back with its key, where no other key has it; and a double, which can't have it, has no more than the key
+/// that is there has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_comes_back_if_it_is_free_and_a_double_has_no_more_than_is_left() {
+    let rig = Rig::new().await;
+    let named = |text: &str| Some(text.parse().unwrap());
+    let kind = NewKind::new(KeySpec::HmacSha256, None, None).unwrap();
+    let create = Create { kind, name: named("Codes"), exportable: Exportable::Plain, ..wanted(None, None) };
+    let key = rig.made(create.clone()).await;
+    rig.commit(Rotate { key: key.clone(), token: None }).await.unwrap();
+    let backup = rig.backup(&key).await.unwrap();
+    let lowered = Changes { exportable: Some(Exportable::No), ..Changes::default() };
+    rig.commit(Update { key: key.clone(), changes: lowered }).await.unwrap();
+    let (first, why) = (KeyVersion::FIRST, Revocation::Compromise { since_ms: 0 });
+    rig.commit(Revoke { key: key.clone(), version: Some(first), why }).await.unwrap();
+
+    let before = rig.records();
+    let said = refused(rig.restore(&backup, None).await, Reason::AlreadyExists);
+    assert!(said.contains("without its name"), "{said}");
+    assert_eq!(rig.records(), before);
+    let double = rig.restore_named(&backup, true, None).await.unwrap();
+    assert_eq!((&double.name, double.exportable), (&None, Exportable::No));
+    let states = async |key: &KeyHandle| rig.versions(key).await.iter().map(|v| v.state).collect::<Vec<_>>();
+    assert_eq!(states(&id(double.id)).await, [VersionState::Active, VersionState::Compromised]);
+
+    let window = DeletionWindow::from_days(7).unwrap();
+    rig.commit(ScheduleDeletion { key: key.clone(), window }).await.unwrap();
+    rig.commit(Purge { key: key.clone() }).await.unwrap();
+    let said = refused(rig.restore(&backup, None).await, Reason::AlreadyExists);
+    assert!(said.contains("being destroyed"), "it would have another id: {said}");
+    let limit = Instant::now() + Duration::from_secs(30);
+    while rig.count(Table::Key) > 1 {
+        assert!(Instant::now() < limit, "it is not destroyed");
+        later(&rig, 60 * MINUTE).await;
+        let _ = rig.kms.duties.look_after(Duty::Destroy).await.unwrap();
+    }
+    let back = rig.restore(&backup, None).await.unwrap();
+    assert_eq!((id(back.id), &back.name), (key.clone(), &named("Codes")));
+    assert!(rig.kms.describe_key(&user(), &KeyHandle::Key("codes".parse().unwrap()), soon()).await.is_ok());
+    refused(rig.kms.create_key(&admin(), &create, soon()).await, Reason::AlreadyExists);
+    rig.replica.shutdown().await;
+}
+
+/// A backup is noted of a key as it was read, and of no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_since_it_was_read_is_not_noted_as_backed_up() {
+    let rig = Rig::new().await;
+    let key = id(rig.key().await);
+    let read = rig.kms.perform(&call(&admin(), soon()), ReadWhole(key.clone())).await.unwrap().key;
+    rig.commit(Rotate { key: key.clone(), token: None }).await.unwrap();
+    let mark = MarkBackedUp { read: KeyRecord::clone(&read) };
+    assert!(!rig.commit(mark).await.unwrap());
+    assert_eq!(rig.kms.describe_key(&user(), &key, soon()).await.unwrap().backed_up_ms, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

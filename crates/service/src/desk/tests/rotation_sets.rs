@@ -191,6 +191,29 @@ async fn what_waits_can_be_given_up_and_goes_with_its_key() {
     assert_eq!(rig.count(Table::KeyVersion), 0, "none is left, that which waited neither");
 }
 
+/// What waited, was given up and lost its material would count from the rotation on: it is told before.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_rotation_leaves_a_key_that_can_not_be_used() {
+    let rig = Rig::new().await;
+    let key = rig.made(Create { purge_protected: true, ..external(AES) }).await;
+    rig.put(&key, &fresh(AES).material, 0).await.unwrap();
+    rig.put_next(&key, &fresh(AES).material).await.unwrap();
+    let why = Revocation::Compromise { since_ms: 0 };
+    rig.commit(Revoke { key: key.clone(), version: number(2), why }).await.unwrap();
+    rig.put_next(&key, &fresh(AES).material).await.unwrap();
+    refused(rig.commit(DestroyVersion { key: key.clone(), version: number(2).unwrap() }).await, Reason::PurgeProtected);
+    rig.commit(DeleteMaterial { key: key.clone(), version: number(2) }).await.unwrap();
+    let before = rig.records();
+    let said = refused(rig.rotate(&key).await, Reason::MaterialMissing);
+    assert!(said.contains("destroy it, first"), "{said}");
+    assert_eq!(rig.records(), before);
+    rig.uses(&key).await.unwrap();
+    // Nothing is left of it that the protection could keep.
+    rig.commit(DestroyVersion { key: key.clone(), version: number(2).unwrap() }).await.unwrap();
+    assert_eq!(rig.rotate(&key).await.unwrap().current.get(), 3);
+    rig.uses(&key).await.unwrap();
+}
+
 /// What is known of a key follows from all its versions, so there are not too many of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_imported_key_has_fifty_versions_at_most() {

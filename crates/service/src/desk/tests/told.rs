@@ -127,6 +127,8 @@ async fn a_page_token_is_of_one_list_and_of_one_caller() {
         edited[n] ^= 1;
     }
     refusals.push(kms.list_aliases(&user(), one, &token, soon()).await.map(drop));
+    let secrets = ListSecrets { len: one, filter: KeyFilter::any(), token: token.into() };
+    refusals.push(kms.page(&call(&user(), soon()), secrets).await.map(drop));
     for refusal in refusals {
         assert!(refused(refusal, Reason::InvalidArgument).contains("this list gave you"));
     }
