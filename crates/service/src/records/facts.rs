@@ -156,14 +156,18 @@ impl<'a> EngineFacts<'a> {
         Ok(records)
     }
 
-    /// The nodes that have written of their uses of a key: what they have written may be damaged, or newer than this version.
+    /// The nodes that have written of their uses of a key, noted unopened: what they have written may be damaged, or newer than this
+    /// version, and is removed all the same.
     ///
     /// # Errors
     /// When storage fails.
-    pub fn users(&self, key: KeyId) -> Result<Vec<NodeId>, Error> {
-        let rows = self.written_uses(key)?;
-        let node = |(at, ..): &(RecordKey, _, _)| at.suffix().try_into().map(|node| NodeId(u64::from_be_bytes(node)));
-        rows.iter().map(|row| node(row).map_err(|_| damaged(&row.0))).collect()
+    pub fn users(&mut self, key: KeyId) -> Result<Vec<NodeId>, Error> {
+        let mut nodes = Vec::new();
+        for (at, rev, _) in self.written_uses(key)? {
+            nodes.push(NodeId(u64::from_be_bytes(at.suffix().try_into().map_err(|_| damaged(&at))?)));
+            self.note(at, rev, None);
+        }
+        Ok(nodes)
     }
 
     fn written_uses(&self, key: KeyId) -> Result<Vec<(RecordKey, Rev, Bytes)>, Error> {
