@@ -77,6 +77,8 @@ pub struct ReplicaConfig {
     /// For so long a node that could take part by its own word alone listens at its start, lest others know better of it
     /// (trust.md §2.7).
     pub listening: Duration,
+    /// How often cluster time moves on while this node leads; not more often than it compares the clocks, once a second.
+    pub tick_interval: Duration,
     /// How long a running node waits before it checks the whole state again.
     pub scrub_interval: Duration,
     /// Memory for cached pages of the state, in bytes; at most as much again is taken by what is on its way to the disk, and
@@ -105,6 +107,7 @@ impl ReplicaConfig {
             journal: JournalConfig::default(),
             compaction: CompactionConfig::default(),
             listening: Duration::from_secs(1),
+            tick_interval: Duration::from_secs(5),
             scrub_interval: Duration::from_secs(24 * 3600),
             cache_bytes: 64 << 20,
             levels: Levels::default(),

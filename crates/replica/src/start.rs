@@ -317,7 +317,7 @@ fn spawn_tasks(
     tasks.spawn(watch_core(node.clone()));
     tasks.spawn(gate::drive(node.gate.clone(), node.confirmer.clone()));
     tasks.spawn(peer::hello::drive(node.hellos.clone()));
-    tasks.spawn(node.keeper().run());
+    tasks.spawn(node.keeper().run(cfg.tick_interval));
     tasks.spawn(compactor.run());
     tasks.spawn(node.checker.clone().scrub(cfg.scrub_interval));
     tasks.spawn(succession::drive(node.succession.clone(), node.hellos.clone()));

@@ -19,8 +19,8 @@ use crate::space::SpaceRegime;
 use crate::status::Role;
 use crate::succession::Succession;
 
-/// How often time moves on.
-const TICK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a tick may take until it is committed.
+const TICK_WITHIN: Duration = Duration::from_secs(5);
 /// How often this node compares its clock with the others.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -59,8 +59,8 @@ impl Keeper {
         }
     }
 
-    /// Keeps time for as long as the replica runs.
-    pub(crate) async fn run(self) {
+    /// Keeps time for as long as the replica runs, and moves it on so often.
+    pub(crate) async fn run(self, tick_interval: Duration) {
         let mut check = tokio::time::interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last_tick: Option<Instant> = None;
@@ -73,7 +73,7 @@ impl Keeper {
                 self.clock.hold(None);
                 continue;
             }
-            if last_tick.is_some_and(|at| at.elapsed() < TICK_INTERVAL) {
+            if last_tick.is_some_and(|at| at.elapsed() < tick_interval) {
                 continue;
             }
             // On a full disk time goes on as long as what is allocated has room for it and for an election's entries.
@@ -99,7 +99,7 @@ impl Keeper {
             let proposals = self.proposals.clone();
             tokio::spawn(async move {
                 let tick = Entry::Tick(t);
-                if tokio::time::timeout(TICK_INTERVAL, proposals.sequence_entry(&tick)).await.is_err() {
+                if tokio::time::timeout(TICK_WITHIN, proposals.sequence_entry(&tick)).await.is_err() {
                     tracing::debug!("a tick was not committed in time");
                 }
             });

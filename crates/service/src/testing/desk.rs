@@ -209,6 +209,7 @@ impl Rig {
         config.journal.segment_bytes = 4 << 20;
         config.journal.low_space_bytes = 0;
         config.levels.highest = highest;
+        config.tick_interval = Duration::from_millis(500);
         let replica = Replica::create(config, world.clone(), Arc::new(NoPeers)).await.unwrap();
         let member = Member {
             name: "n1".into(),
