@@ -32,7 +32,7 @@ pub enum Progress {
 }
 
 /// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it. `nodes`
-/// are those that have written of its uses, on the same view.
+/// are those that have written of its uses, looked up among these facts, and noted.
 ///
 /// # Errors
 /// [`Refusal::NotDue`] while duty time has not come to it.

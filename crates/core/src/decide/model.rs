@@ -51,7 +51,27 @@ impl Basis for StoreFacts<'_> {
     }
 }
 
+impl StoreFacts<'_> {
+    /// The nodes that have written of a key's uses; noted.
+    pub(super) fn users(&mut self, key: KeyId) -> Vec<NodeId> {
+        let of = |name: &RecordName| {
+            if let RecordName::Use((of, node)) = name { (*of == key).then_some(*node) } else { None }
+        };
+        let nodes: Vec<_> = self.store.0.keys().filter_map(of).collect();
+        self.read.extend(nodes.iter().map(|node| RecordName::Use((key, *node))));
+        nodes
+    }
+}
+
 impl Store {
+    /// One step of a key's destruction.
+    pub(super) fn destroy(&mut self, hour: u32, key: KeyId, time: DutyTime) -> Result<destroy::Progress, Refusal> {
+        self.run(|facts| {
+            let nodes = facts.users(key);
+            destroy::decide(facts, hour, key, &nodes, time)
+        })
+    }
+
     /// Decides and applies what a caller asks for; checks that everything it writes was granted.
     pub(super) fn commit<D: Decide>(
         &mut self,
@@ -113,14 +133,6 @@ impl Store {
             }
         }
         Ok(change.answer)
-    }
-
-    /// The nodes that have written of a key's uses.
-    pub(super) fn nodes(&self, key: KeyId) -> Vec<NodeId> {
-        let of = |name: &RecordName| {
-            if let RecordName::Use((of, node)) = name { (*of == key).then_some(*node) } else { None }
-        };
-        self.0.keys().filter_map(of).collect()
     }
 
     pub(super) fn has(&self, name: &RecordName) -> bool {
@@ -888,8 +900,7 @@ fn destroy_all_due(store: &mut Store, time: DutyTime) {
     for name in dues {
         let RecordName::Due((hour, Due::Deletion(key))) = name else { continue };
         loop {
-            let nodes = store.nodes(key);
-            match store.run(|view| destroy::decide(view, hour, key, &nodes, time)) {
+            match store.destroy(hour, key, time) {
                 Ok(destroy::Progress::More) => store.check(),
                 Ok(destroy::Progress::Done) => break,
                 Err(Refusal::NotDue { at_ms, .. }) => {
@@ -1047,8 +1058,7 @@ fn destruction_resumes_wherever_it_stopped() {
     let time = duty(at);
     let mut steps = 0;
     loop {
-        let nodes = store.nodes(id);
-        let step = store.run(|view| destroy::decide(view, hour, id, &nodes, time)).unwrap();
+        let step = store.destroy(hour, id, time).unwrap();
         store.check();
         steps += 1;
         if step == destroy::Progress::Done {

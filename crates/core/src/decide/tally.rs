@@ -67,9 +67,7 @@ mod tests {
         assert_eq!(written(&store, quiet), None);
         assert_eq!(written(&store, gone), Some(Tally::one(Action::Sign, 9)), "marked: nothing is added");
         loop {
-            let nodes = store.nodes(gone);
-            let step = store.run(|facts| destroy::decide(facts, 0, gone, &nodes, duty(NOW.cluster_ms))).unwrap();
-            if step == destroy::Progress::Done {
+            if store.destroy(0, gone, duty(NOW.cluster_ms)).unwrap() == destroy::Progress::Done {
                 break;
             }
         }
