@@ -150,12 +150,16 @@ impl Kms {
         while let Some(step) = walk.step()? {
             for found in step {
                 let found = found?;
-                bytes += if found.item.is_some() { found.len } else { 0 };
+                let Some(item) = found.item else {
+                    last = Some(found.key);
+                    continue;
+                };
+                bytes += found.len;
                 if items.len() == request.page_len().get() || bytes > PAGE_BYTES_MAX && !items.is_empty() {
-                    // One record more than fits: there is a next page, and it begins with it.
+                    // One item more than fits: there is a next page, and it begins with it.
                     return Ok(Page { items, next: next(last)? });
                 }
-                items.extend(found.item);
+                items.push(item);
                 last = Some(found.key);
             }
             if walk.ended {
