@@ -21,9 +21,10 @@ use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
 use crate::name::{Class, FoldedName};
 use crate::principal::Principal;
 use crate::record::{
-    AllowanceRecord, Due, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Record, RecordName, Stored,
+    AllowanceRecord, DetailsRecord, Due, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Origin, Record,
+    RecordName, Stored,
 };
-use crate::request::KeyHandle;
+use crate::request::{Description, KeyHandle};
 use crate::time::Time;
 
 /// The door that a call came through.
@@ -285,6 +286,17 @@ impl<'a, F: Facts> Access<'a, F> {
         Ok(Some(self.facts.get::<AllowanceRecord>((head.key, head.version))?.map_or(0, |given| given.gcm)))
     }
 
+    /// What is told about an object that was granted.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn description(&mut self, key: &KeyRecord) -> Result<Description, F::Error> {
+        if !key.has_details || !self.granted.has(key.id) {
+            return Ok(Description::default());
+        }
+        Ok(self.facts.get::<DetailsRecord>(key.id)?.map(|told| told.description.clone()).unwrap_or_default())
+    }
+
     /// A record that goes with what was granted. For the decisions of this crate.
     pub(crate) fn get<K: Stored>(&mut self, name: K::Name) -> Result<Option<Of<K>>, F::Error> {
         self.facts.get(name)
@@ -297,6 +309,7 @@ impl<'a, F: Facts> Access<'a, F> {
         let covered = |write: &Write| match (write.name(), write) {
             (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
+            (RecordName::Details(id), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
                 self.granted.has(id) || made(id)
@@ -390,8 +403,8 @@ impl<F: Materials> Access<'_, F> {
     /// A version of the key that `handle` names, to be used as wanted.
     ///
     /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::WrongAlgorithm`]; the key is not found, or
-    /// it, or the version, is in a state in which that can't be done.
+    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::PrivateElsewhere`],
+    /// [`Refusal::WrongAlgorithm`]; the key is not found, or it, or the version, is in a state in which that can't be done.
     pub fn usable(&mut self, handle: &KeyHandle, want: Want) -> Result<Usable<F::Material>, F::Error> {
         let key = self.key(handle)?;
         let number = want.version.unwrap_or(key.current);
@@ -515,5 +528,8 @@ fn fits(key: &KeyRecord, head: Option<&KeyVersionRecord>, want: Want) -> Result<
         (true, Some(by)) => return Err(Refusal::WrongAlgorithm { key: key.id, spec, mode, usage, by }),
         (false, _) => None,
     }
-    .ok_or(Refusal::WrongUsage { key: key.id, usage, may: ops })
+    .ok_or(match key.origin {
+        Origin::Public if !usage.is_public() => Refusal::PrivateElsewhere { key: key.id, usage, may: ops },
+        _ => Refusal::WrongUsage { key: key.id, usage, may: ops },
+    })
 }

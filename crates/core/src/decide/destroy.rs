@@ -6,13 +6,14 @@
 //! marks the key destroyed: from then on it can't be cancelled, used, rotated or found. Of a key that was made within the last
 //! two hours an empty record stays until they are over, so that a late retry of its creation does not make it again.
 
+use super::details::untold;
 use super::names::freed;
 use super::{Change, Refusal, Write};
 use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion, NodeId};
 use crate::lifecycle::KeyState;
 use crate::record::{Due, DueRecord, KeyRecord, RecordName};
-use crate::request::{Description, Tags, Token};
+use crate::request::{Tags, Token};
 use crate::seeded::{self, Bug};
 use crate::time::DutyTime;
 
@@ -65,6 +66,7 @@ pub fn decide<F: Facts>(
     let mut record = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&record) };
 
     let mut writes = freed(&mut record, |name| facts.get(name))?;
+    writes.extend(untold(&mut record, || facts.get(key))?);
     let last = record.newest.get();
     let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
     for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
@@ -98,7 +100,7 @@ pub fn decide<F: Facts>(
     if writes.is_empty() && DueRecord::hour(forgotten_ms) == hour {
         return Ok(Change::none(Progress::Done));
     }
-    (record.tags, record.description) = (Tags::default(), Description::default());
+    record.tags = Tags::default();
     writes.push(Write::Update(record.into()));
     let later = DueRecord { what: Due::Deletion(key), at_ms: forgotten_ms };
     if DueRecord::hour(forgotten_ms) != hour {

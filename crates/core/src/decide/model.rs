@@ -156,6 +156,7 @@ impl Store {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
+                Record::Details(of) => assert!(keys[&of.key].has_details, "stray details"),
                 Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
                 Record::Allowance(of) => {
                     assert!(self.has(&RecordName::KeyVersion((of.key, of.version))), "a stray allowance")
@@ -187,6 +188,7 @@ impl Store {
                 );
             }
             assert!(key.state == KeyState::Destroyed || key.destroyed_through == 0);
+            assert_eq!(key.has_details, self.has(&RecordName::Details(key.id)), "its details");
         }
     }
 }
@@ -238,6 +240,7 @@ enum Step {
     Purge(Handle),
     Tag { key: Handle, name: u8, value: u8 },
     Untag { key: Handle, name: u8 },
+    Tell { key: Handle, times: usize },
     Archive(Handle),
     Recover(Handle),
     Activate { key: Handle, version: u32 },
@@ -284,6 +287,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => object().prop_map(Step::Purge),
         2 => (object(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
         1 => (object(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
+        2 => (object(), 0..3usize).prop_map(|(key, times)| Step::Tell { key, times }),
         1 => handle().prop_map(Step::Archive),
         2 => handle().prop_map(Step::Recover),
         2 => (object(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
@@ -304,6 +308,7 @@ struct Plain {
     /// Of each version, from the first: whether it was activated, deactivated, compromised, destroyed.
     versions: Vec<Marks>,
     tags: BTreeMap<String, String>,
+    description: String,
     /// How often it is rotated, and when next.
     rotation: Option<(u64, u64)>,
     archived: bool,
@@ -319,7 +324,8 @@ impl Plain {
     fn new(class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
         let (state, tags) = (KeyState::Enabled, BTreeMap::new());
-        Self { class, state, version: 1, versions: vec![first], tags, rotation: None, archived: false }
+        let description = String::new();
+        Self { class, state, version: 1, versions: vec![first], tags, description, rotation: None, archived: false }
     }
     fn add_version(&mut self) {
         self.version += 1;
@@ -418,11 +424,11 @@ fn play(steps: Vec<Step>) {
                     kind: aes(),
                     alias: alias.clone(),
                     name: own_name.clone(),
-                    description: Description::default(),
+                    description: if pre_active { "early" } else { "" }.parse().unwrap(),
                     tags: Tags::default(),
                     activation: pre_active.then_some(0),
                     purge_protected: false,
-                    external: false,
+                    source: Source::Fresh,
                     exportable: Default::default(),
                     tracked: true,
                     token,
@@ -446,6 +452,7 @@ fn play(steps: Vec<Step>) {
                         // The same key, as it is now; nothing was written either.
                         let key = answer.unwrap();
                         let plain = &model.keys[&key.id];
+                        assert_eq!(key.description.as_str(), plain.description);
                         assert_eq!(
                             (&[key.id][..], key.state, key.current.get()),
                             (&keys[..], plain.state, plain.version)
@@ -458,7 +465,9 @@ fn play(steps: Vec<Step>) {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
-                        model.keys.insert(key.id, Plain::new(Class::Key, !pre_active));
+                        let description = key.description.as_str().to_owned();
+                        assert_eq!(description, request.description.as_str());
+                        model.keys.insert(key.id, Plain { description, ..Plain::new(Class::Key, !pre_active) });
                         assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
                         let named = alias.map(Named::Alias).into_iter();
                         let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
@@ -651,6 +660,20 @@ fn play(steps: Vec<Step>) {
                         None
                     }
                     Ok((id, _)) => Some(Err(expect(answer.map(drop), Refusal::NotPendingDeletion(id)))),
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                }
+            }
+            Step::Tell { key, times } => {
+                let (h, text) = (model.handle(&key), "told ".repeat(times));
+                let changes = Changes { description: Some(text.parse().unwrap()), ..Changes::default() };
+                let answer = store.commit(&by, &ids, time, &Update { key: h.clone(), changes });
+                match model.not_pending(&h).and_then(in_use) {
+                    Ok((id, before)) => {
+                        assert_eq!(answer.unwrap().description.as_str(), text);
+                        let same = before.description == text;
+                        model.keys.get_mut(&id).unwrap().description = text;
+                        same.then_some(Ok(()))
+                    }
                     Err(e) => Some(Err(expect(answer.map(drop), e))),
                 }
             }
@@ -949,7 +972,13 @@ fn compare(store: &Store, model: &Model) {
                         destroyed: dates.destroyed != 0,
                     }
                 });
+                let told = RecordName::Details(key.id);
+                let description = store.0.get(&told).map(|body| match Record::decode(&told, body).unwrap() {
+                    Record::Details(told) => told.description.as_str().to_owned(),
+                    _ => unreachable!(),
+                });
                 let plain = Plain {
+                    description: description.unwrap_or_default(),
                     class: key.class(),
                     state: key.state,
                     version: key.current.get(),
@@ -989,7 +1018,7 @@ fn plain_create(token: Option<Token>) -> Create {
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
-        external: false,
+        source: Source::Fresh,
         exportable: Default::default(),
         tracked: true,
         token,

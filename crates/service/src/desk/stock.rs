@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quorate_core::facts::Facts;
 use quorate_core::lifecycle::KeyState;
+use quorate_core::name::Class;
 use quorate_core::record::{GCM_USES_DUE, KeyRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{KeyFilter, PageLen};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use super::Kms;
 use super::page::{CHUNK, Walk};
 use crate::error::Error;
-use crate::operation::ListKeys;
+use crate::operation::ListObjects;
 use crate::records::facts::unreadable;
 
 /// How often the keys are counted, at least by so much apart.
@@ -56,7 +57,12 @@ impl Kms {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Sealed`], [`Error::Damaged`].
     pub(super) async fn count(&self) -> Result<Stock, Error> {
-        let all = ListKeys { len: PageLen::parse(0)?, filter: KeyFilter::any(), token: Default::default() };
+        let all = ListObjects {
+            class: Class::Key,
+            len: PageLen::parse(0)?,
+            filter: KeyFilter::any(),
+            token: Default::default(),
+        };
         let view = self.records.fresh_view(Instant::now() + FRESH_WITHIN).await?;
         let mut stock = Stock { counted_ms: self.records.replica.status().cluster_time_ms, ..Stock::default() };
         let mut walk = Walk::after(None, &self.records, &view, &all);

@@ -302,7 +302,7 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         tags: Default::default(),
         activation: None,
         purge_protected: false,
-        external: false,
+        source: quorate_core::decide::Source::Fresh,
         exportable: Default::default(),
         tracked: true,
         alias: None,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_core::batch::{Genesis, Rev};
-use quorate_core::decide::{Create, NewKind};
+use quorate_core::decide::{Create, NewKind, Source};
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
 use quorate_core::key_spec::KeySpec;
 use quorate_core::level::{LEVEL, Level};
@@ -279,7 +279,7 @@ impl Rig {
             tags: Tags::default(),
             activation: None,
             purge_protected: false,
-            external: false,
+            source: Source::Fresh,
             exportable: Default::default(),
             tracked: true,
             token: None,

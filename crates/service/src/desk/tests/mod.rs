@@ -5,6 +5,7 @@
 mod allowance;
 mod backup;
 mod changes;
+mod details;
 mod floors;
 mod import;
 mod keys;
@@ -12,6 +13,7 @@ mod kinds;
 mod last_use;
 mod level;
 mod names;
+mod public;
 mod refusals;
 mod rekey;
 mod rotation_sets;
@@ -29,7 +31,7 @@ use bytes::Bytes;
 use quorate_core::access::{Access, Want};
 use quorate_core::action::Action;
 use quorate_core::batch::Batch;
-use quorate_core::decide::{Create, CreateMany, NewKind, Rotate};
+use quorate_core::decide::{Create, CreateMany, NewKind, Rotate, Source};
 use quorate_core::id::{GroupId, KeyId};
 use quorate_core::key_spec::{KeySpec, Usage};
 use quorate_core::level::Level;
@@ -69,7 +71,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
-        external: false,
+        source: Source::Fresh,
         exportable: Default::default(),
         tracked: true,
         token,

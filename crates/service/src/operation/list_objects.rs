@@ -1,4 +1,4 @@
-//! List the keys, newest first.
+//! List the keys, or the secrets, newest first.
 
 use std::io;
 
@@ -16,21 +16,32 @@ use quorate_replica::View;
 
 use crate::desk::{CHUNK, Listing};
 
-/// One page of the keys.
-pub struct ListKeys {
+/// One page of the objects of a class.
+pub struct ListObjects {
+    /// Keys, or secrets.
+    pub class: Class,
     /// At most so many.
     pub len: PageLen,
-    /// Only such keys.
+    /// Only such ones.
     pub filter: KeyFilter,
     /// Where the page begins; empty = the first.
     pub token: Bytes,
 }
 
-impl Listing for ListKeys {
+impl Listing for ListObjects {
     type Item = KeyView;
     const TABLE: Table = Table::Key;
-    const NAME: &'static str = "keys";
 
+    fn name(&self) -> &'static str {
+        match self.class {
+            Class::Key => "keys",
+            Class::Secret => "secrets",
+        }
+    }
+    /// With a secret's version would come its value, for which nobody asked.
+    fn shows_versions(&self) -> bool {
+        self.class == Class::Key
+    }
     fn action(&self) -> Action {
         Action::ListObjects
     }
@@ -46,16 +57,14 @@ impl Listing for ListKeys {
         view: &View,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, Class::Key), last, CHUNK)
+        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, self.class), last, CHUNK)
     }
     fn item(&self, record: Record) -> Option<KeyView> {
-        item(record, Class::Key, &self.filter)
+        // Another class, or namespace, may have the same tag.
+        let is_one = |key: &KeyRecord| key.namespace == Namespace::FIRST && key.class() == self.class;
+        match record {
+            Record::Key(key) if is_one(&key) && self.filter.holds(&key) => Some(KeyView::from(&key)),
+            _ => None,
+        }
     }
-}
-
-/// What is shown of a record in the list of that class, if it stands there.
-pub(super) fn item(record: Record, class: Class, filter: &KeyFilter) -> Option<KeyView> {
-    // Another class, or namespace, may have the same tag.
-    let stands = |key: &KeyRecord| key.namespace == Namespace::FIRST && key.class() == class && filter.holds(key);
-    if let Record::Key(key) = record { stands(&key).then(|| KeyView::from(&key)) } else { None }
 }
