@@ -182,8 +182,10 @@ impl Opened {
     fn read(id: KeyId, plain: &[u8]) -> Result<Self, Unreadable> {
         const BAD: Malformed = Malformed(WHAT);
         let mut r = Reader::new(WHAT, plain);
-        if r.u8()? != FORMAT {
-            return Err(Unreadable::Newer(WHAT));
+        match r.u8()? {
+            FORMAT => {}
+            newer if newer > FORMAT => return Err(Unreadable::Newer(WHAT)),
+            _ => return Err(BAD.into()),
         }
         let Record::Key(key) = Record::decode(&RecordName::Key(id), r.field(BACKUP_LEN_MAX)?)? else {
             return Err(BAD.into());

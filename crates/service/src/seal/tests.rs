@@ -307,7 +307,7 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         tracked: true,
         alias: None,
         name: None,
-        description: "for tests".parse().expect("short"),
+        description: Default::default(),
         token: None,
     };
     let key = kms.create_key(&admin(), &wanted, soon()).await.expect("created").id;

@@ -275,7 +275,7 @@ impl Rig {
             kind: NewKind::new(KeySpec::Aes256, None, None).unwrap(),
             alias: None,
             name: None,
-            description: "for tests".parse().unwrap(),
+            description: Default::default(),
             tags: Tags::default(),
             activation: None,
             purge_protected: false,

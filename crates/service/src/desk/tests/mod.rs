@@ -67,7 +67,7 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         kind: aes(),
         alias: alias.map(|name| name.parse().unwrap()),
         name: None,
-        description: "for tests".parse().unwrap(),
+        description: Default::default(),
         tags: Tags::default(),
         activation: None,
         purge_protected: false,

@@ -20,7 +20,8 @@ fn theirs(key: &Encoded) -> PublicPart {
 fn alone(key: &Encoded, purpose: Purpose) -> Create {
     let public = theirs(key);
     let kind = NewKind::new(public.spec, Some(purpose), None).unwrap();
-    Create { kind, source: Source::Public(public), ..wanted(None, None) }
+    let description = "theirs".parse().unwrap();
+    Create { kind, description, source: Source::Public(public), ..wanted(None, None) }
 }
 fn message() -> Input {
     Input::Message(Bytes::from_static(b"m"))
@@ -126,7 +127,7 @@ async fn a_public_key_has_no_material_and_lacks_none() {
     let backup = rig.kms.back_up(&call(&admin(), soon()), BackUp { key: key.clone() }).await.unwrap().backup;
     let restore = RestoreKey { backup: backup.into(), without_name: false, token: None };
     let back = rig.kms.restore(&call(&admin(), soon()), restore).await.unwrap();
-    assert_eq!((back.kind, back.state, back.description.as_str()), (Kind::Public, KeyState::Disabled, "for tests"));
+    assert_eq!((back.kind, back.state, back.description.as_str()), (Kind::Public, KeyState::Disabled, "theirs"));
     let back = id(back.id);
     rig.commit(Enable { key: back.clone() }).await.unwrap();
     assert!(rig.verified(&back, Some(1), &signatures[0]).await.unwrap());
