@@ -5,6 +5,8 @@
 #[path = "../../service/src/testing/node.rs"]
 mod support;
 
+#[path = "door/public.rs"]
+mod public;
 #[path = "door/secrets.rs"]
 mod secrets;
 #[path = "door/states.rs"]
