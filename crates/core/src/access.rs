@@ -4,11 +4,13 @@
 //! right that is taken away counts from the same index as the change that took it.
 
 mod material;
+mod namespace;
 mod secret;
 
 use std::net::SocketAddr;
 
 pub use self::material::WholeKey;
+pub use self::namespace::Home;
 pub use self::secret::Readable;
 
 use crate::action::Action;
@@ -18,7 +20,7 @@ use crate::facts::{Basis, Facts, Materials, Of, Version};
 use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
 use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
-use crate::name::{Class, FoldedName};
+use crate::name::{Class, FoldedName, NamespaceName};
 use crate::principal::Principal;
 use crate::record::{
     AllowanceRecord, Due, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Record, RecordName, Stored,
@@ -42,6 +44,8 @@ pub struct Caller {
     pub source: Option<SocketAddr>,
     /// Through which door.
     pub door: Door,
+    /// In which namespace it makes things and calls them by their names; none = the first.
+    pub namespace: Option<NamespaceName>,
 }
 
 /// What an action is about.
@@ -111,6 +115,8 @@ pub struct Access<'a, F> {
     facts: &'a mut F,
     policies: &'a dyn PolicyEngine,
     ask: Ask<'a>,
+    /// The caller's namespace, once it was looked for.
+    within: Option<Namespace>,
     granted: Granted,
 }
 
@@ -118,6 +124,10 @@ pub struct Access<'a, F> {
 #[derive(Default)]
 struct Granted {
     namespace: bool,
+    /// The namespace in which things may be made.
+    home: Option<Namespace>,
+    /// The namespaces themselves.
+    namespaces: bool,
     // Nearly always one: it needs no allocation.
     key: Option<KeyId>,
     more: Vec<KeyId>,
@@ -134,7 +144,7 @@ impl Granted {
         self.key == Some(key) || self.more.contains(&key)
     }
     fn is_anything(&self) -> bool {
-        self.namespace || self.key.is_some()
+        self.namespace || self.namespaces || self.home.is_some() || self.key.is_some()
     }
 }
 
@@ -142,7 +152,7 @@ impl<'a, F: Facts> Access<'a, F> {
     /// Over facts that are true at one index.
     pub fn new(facts: &'a mut F, policies: &'a dyn PolicyEngine, caller: &'a Caller, action: Action) -> Self {
         let ask = Ask { caller, action, resource: Resource::Namespace(Namespace::FIRST) };
-        Self { facts, policies, ask, granted: Granted::default() }
+        Self { facts, policies, ask, within: None, granted: Granted::default() }
     }
 
     /// The same, for another action from here on: where one verb does two things.
@@ -170,16 +180,6 @@ impl<'a, F: Facts> Access<'a, F> {
     /// Who asks.
     pub fn principal(&self) -> &'a Principal {
         &self.ask.caller.principal
-    }
-
-    /// The namespace, if the caller may do it there.
-    ///
-    /// # Errors
-    /// [`Refusal::Denied`].
-    pub fn namespace(&mut self) -> Result<Namespace, F::Error> {
-        self.judge(Resource::Namespace(Namespace::FIRST))?;
-        self.granted.namespace = true;
-        Ok(Namespace::FIRST)
     }
 
     /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
@@ -224,10 +224,11 @@ impl<'a, F: Facts> Access<'a, F> {
 
     /// The id that `handle` names; nothing is granted yet.
     fn id(&mut self, handle: &KeyHandle) -> Result<KeyId, F::Error> {
+        let within = self.within()?;
         let name = match handle {
             KeyHandle::Id(id) => return Ok(*id),
-            KeyHandle::Alias(name) => FoldedName::alias(name),
-            KeyHandle::Key(name) | KeyHandle::Secret(name) => FoldedName::object(handle.class(), name),
+            KeyHandle::Alias(name) => FoldedName::alias(within, name),
+            KeyHandle::Key(name) | KeyHandle::Secret(name) => FoldedName::object(within, handle.class(), name),
         };
         match self.facts.get::<NameRecord>(name)? {
             Some(named) => Ok(named.key),
@@ -246,8 +247,9 @@ impl<'a, F: Facts> Access<'a, F> {
     }
 
     /// Refuses, and says why to who may do it in the namespace: to others what is there, or not, is nobody's affair.
-    pub(crate) fn refuse<T>(&self, refusal: Refusal) -> Result<T, F::Error> {
-        self.judge(Resource::Namespace(Namespace::FIRST))?;
+    pub(crate) fn refuse<T>(&mut self, refusal: Refusal) -> Result<T, F::Error> {
+        let within = self.within()?;
+        self.judge(Resource::Namespace(within))?;
         Err(refusal.into())
     }
 
@@ -295,7 +297,8 @@ impl<'a, F: Facts> Access<'a, F> {
     pub fn covers(&self, writes: &[Write]) -> bool {
         let made = |id| writes.iter().any(|write| write.creates() && write.name() == RecordName::Key(id));
         let covered = |write: &Write| match (write.name(), write) {
-            (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
+            (RecordName::Key(_), Write::Create(Record::Key(key))) => self.granted.home == Some(key.namespace),
+            (RecordName::Key(id), _) => self.granted.has(id),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
@@ -306,6 +309,9 @@ impl<'a, F: Facts> Access<'a, F> {
             }
             (RecordName::Name(_), Write::Delete(_)) => true,
             (RecordName::Idempotency((who, _)), _) => who == *self.principal(),
+            (RecordName::Namespace(_) | RecordName::NamespaceName(_) | RecordName::NamespaceCount(()), _) => {
+                self.granted.namespaces
+            }
             _ => false,
         };
         self.granted.is_anything() && writes.iter().all(covered)

@@ -10,7 +10,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, quoted};
 use crate::key_spec::KeySpec;
 use crate::lifecycle::KeyState;
-pub use crate::name::{AliasName, ObjectName};
+pub use crate::name::{AliasName, NamespaceName, ObjectName};
 use crate::name::{Class, of_class};
 use crate::record::KeyRecord;
 
@@ -64,6 +64,8 @@ parts! {
     Alias: "alias", "the alias";
     /// The name of an object.
     Name: "name", "the name";
+    /// Which namespace.
+    Namespace: "namespace", "the namespace";
     /// The value of a secret.
     Value: "value", "the value";
     /// What kind of content a value is.

@@ -135,6 +135,43 @@ fn every_command_does_what_it_says() {
     assert!(complaint(&dev.cli(&["secret", "set", "a"], vec![0; 32769])).contains("quorate file encrypt"));
     assert!(complaint(&dev.cli(&["secret", "set", "a"], "")).contains("value is empty"));
 
+    // Namespaces: the same names, and lists of their own.
+    let made = json(&ok(&["namespace", "create", "Team-A", "--exportable", "wrapped", "--no-usage-tracking"], b""));
+    assert_eq!((&made["name"], &made["state"]), (&"team-a".into(), &"live".into()));
+    assert_eq!((&made["exportable"], &made["usage_tracking"]), (&"wrapped".into(), &false.into()));
+    let within = |args: &[&str]| [args, &["--namespace", "team-a"]].concat();
+    let other = json(&ok(&within(&["keys", "create", "--alias", "pay"]), b""));
+    assert!(other["key_id"] != id.as_str() && other["usage_tracking"] == false);
+    assert_eq!(json(&ok(&within(&["keys", "describe", "pay"]), b""))["key_id"], other["key_id"]);
+    assert_eq!(json(&ok(&["keys", "describe", "pay"], b""))["key_id"], id.as_str());
+    assert_eq!(
+        key_ids(&json(&ok(&within(&["keys", "list"]), b""))).collect::<Vec<_>>(),
+        [other["key_id"].as_str().unwrap()]
+    );
+    assert_eq!(json(&ok(&within(&["alias", "list"]), b""))["aliases"].as_array().map(Vec::len), Some(1));
+    ok(&within(&["secret", "set", "only-there"]), b"x");
+    assert!(complaint(&dev.cli(&["secret", "get", "only-there"], "")).contains("NOT_FOUND"));
+    let capped = complaint(&dev.cli(&within(&["keys", "create", "--exportable", "plain"]), ""));
+    assert!(capped.contains("NOT_EXPORTABLE") && capped.contains("wrapped at most"), "{capped}");
+    let lost = complaint(&dev.cli(&["keys", "list", "--namespace", "team-b"], ""));
+    assert!(lost.contains("NAMESPACE_NOT_FOUND") && lost.contains("quorate namespace list"), "{lost}");
+    assert!(complaint(&dev.cli(&["keys", "list", "--namespace", "a_b"], "")).contains("not a valid name"));
+    let table = text(&ok(&["namespace", "list", "--output", "table"], b""));
+    assert!(table.starts_with("NAME ") && table.contains("default ") && table.contains("team-a "), "{table}");
+    let update = ["namespace", "update", "team-a", "--exportable", "no", "--usage-tracking", "on"];
+    assert_eq!(json(&ok(&update, b"")), json(&ok(&["namespace", "describe", "team-a"], b"")));
+    let full = complaint(&dev.cli(&["namespace", "delete", "team-a"], ""));
+    assert!(full.contains("NOT_EMPTY") && full.contains("it has 1 key and 1 secret"), "{full}");
+    assert!(full.contains("quorate keys list --namespace"), "{full}");
+    for words in [["keys", "schedule-deletion", "pay"], ["keys", "purge", "pay"]] {
+        ok(&within(&words), b"");
+    }
+    for words in [["secret", "delete", "only-there"], ["secret", "purge", "only-there"]] {
+        ok(&within(&words), b"");
+    }
+    assert_eq!(json(&ok(&["namespace", "delete", "team-a"], b""))["deleted"], "team-a");
+    assert_eq!(json(&ok(&["namespace", "list"], b""))["namespaces"].as_array().map(Vec::len), Some(1));
+
     // Uses: raw by default, base64 in JSON.
     let sealed = ok(&["encrypt", "--key", &id, "--aad", "a=1", "--aad", "b=2"], b"attack at dawn");
     assert_eq!(ok(&["decrypt", "--aad", "b=2", "--aad", "a=1"], &sealed), b"attack at dawn");

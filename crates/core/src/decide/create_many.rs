@@ -71,15 +71,15 @@ impl Decide for CreatePart {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<Vec<KeyView>>, F::Error> {
-        let namespace = at.namespace()?;
+        let home = at.home()?;
         let (mut keys, mut writes) = (Vec::new(), Vec::new());
         for n in self.keys.clone() {
-            keys.push(match new_key(at, ids, self.token, n, self.birth)? {
+            keys.push(match new_key(at, ids, home.namespace, self.token, n, self.birth)? {
                 NewKey::Made(earlier) => *earlier,
                 NewKey::Free(id) => {
                     let key = fresh(
                         id,
-                        namespace,
+                        home,
                         (self.kind.spec(), self.kind.usage()),
                         self.birth,
                         self.description.clone(),

@@ -9,13 +9,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
-use crate::id::{KeyId, KeyVersion, NodeId};
+use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::Mode;
 use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
 use crate::principal::{Principal, Role};
-use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord, Tally};
+use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, Kind, NameRecord, Tally};
 use crate::record_key::RecordKey;
 use crate::request::{
     AliasName, DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, KeyHandle, ObjectName, RotationPeriod, Tags,
@@ -140,7 +140,7 @@ impl Store {
     }
 
     /// What must hold of the records together, always.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let mut keys = BTreeMap::new();
         for (name, body) in &self.0 {
             if let Record::Key(key) = Record::decode(name, body).unwrap() {
@@ -150,11 +150,14 @@ impl Store {
         for (name, body) in &self.0 {
             match Record::decode(name, body).unwrap() {
                 Record::Name(named) => {
-                    assert!(keys[&named.key].names().any(|name| name == named.named.folded()), "a stray name");
+                    assert!(keys[&named.key].names().any(|name| name == named.name()), "a stray name");
                 }
                 Record::KeyVersion(v) => {
                     let key = &keys[&v.key];
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
+                }
+                Record::NamespaceName(of) => {
+                    assert!(self.has(&RecordName::Namespace(of.number)), "a stray name of a namespace");
                 }
                 Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
                 Record::Allowance(of) => {
@@ -170,6 +173,8 @@ impl Store {
             }
         }
         for key in keys.values() {
+            let home = key.namespace == Namespace::FIRST || self.has(&RecordName::Namespace(key.namespace));
+            assert!(home || key.state == KeyState::Destroyed, "a key is in a namespace that is gone");
             for name in key.names() {
                 assert!(key.state != KeyState::Destroyed, "{name:?} is not free");
                 assert!(self.has(&RecordName::Name(name.clone())), "{name:?} is missing");
@@ -196,23 +201,26 @@ impl Store {
 pub(super) struct TestIds(Mutex<u64>);
 
 impl NewIds for TestIds {
-    fn fresh(&self, _: Class, time_ms: u64) -> KeyId {
+    fn fresh(&self, namespace: Namespace, _: Class, time_ms: u64) -> KeyId {
         let mut counter = self.0.lock().unwrap();
         *counter += 1;
-        KeyId::new(time_ms, *counter, [1; 4])
+        KeyId::new(time_ms, *counter, [1 + namespace.0 as u8; 4])
     }
-    fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
+    fn of_token(&self, by: &Principal, namespace: Namespace, token: Token, n: u32) -> KeyId {
         let hash = crate::record::request_hash("id", &[&by.encode(), &token.0, &n.to_be_bytes()]);
-        KeyId::new(token.time_ms(), u64::from_be_bytes(hash[..8].try_into().unwrap()), [1; 4])
+        KeyId::new(token.time_ms(), u64::from_be_bytes(hash[..8].try_into().unwrap()), [1 + namespace.0 as u8; 4])
     }
 }
 
-fn as_role(role: Role) -> Caller {
+pub(super) fn as_role(role: Role) -> Caller {
     let principal = Principal::certificate(role, "root".parse().unwrap());
-    Caller { principal, source: None, door: Door::Native }
+    Caller { principal, source: None, door: Door::Native, namespace: None }
 }
 pub(super) fn admin() -> Caller {
     as_role(Role::Admin)
+}
+pub(super) fn admin_in(namespace: &str) -> Caller {
+    Caller { namespace: Some(namespace.parse().unwrap()), ..admin() }
 }
 fn alias(n: u8) -> AliasName {
     format!("alias-{n}").parse().unwrap()
@@ -298,6 +306,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The rules in their plainest form.
 #[derive(Clone, Debug, PartialEq)]
 struct Plain {
+    namespace: Namespace,
     class: Class,
     state: KeyState,
     version: u32,
@@ -316,10 +325,10 @@ struct Marks {
     destroyed: bool,
 }
 impl Plain {
-    fn new(class: Class, active: bool) -> Self {
+    fn new(namespace: Namespace, class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
         let (state, tags) = (KeyState::Enabled, BTreeMap::new());
-        Self { class, state, version: 1, versions: vec![first], tags, rotation: None, archived: false }
+        Self { namespace, class, state, version: 1, versions: vec![first], tags, rotation: None, archived: false }
     }
     fn add_version(&mut self) {
         self.version += 1;
@@ -347,8 +356,10 @@ struct Model {
     names: BTreeMap<FoldedName, KeyId>,
     /// Token → what was asked, and which key was rotated, or secret set.
     filed: BTreeMap<Token, (Vec<u8>, KeyId)>,
-    /// Token → what was asked, which keys it made.
-    creations: BTreeMap<Token, (String, Vec<KeyId>)>,
+    /// Token, in its namespace → what was asked, which keys it made.
+    creations: BTreeMap<(Namespace, Token), (String, Vec<KeyId>)>,
+    /// In which namespace the step is.
+    within: Namespace,
 }
 
 impl Model {
@@ -364,9 +375,9 @@ impl Model {
     fn find(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         let id = match handle {
             KeyHandle::Id(id) => Some(id),
-            KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(name)),
-            KeyHandle::Key(name) => self.names.get(&FoldedName::object(Class::Key, name)),
-            KeyHandle::Secret(name) => self.names.get(&FoldedName::object(Class::Secret, name)),
+            KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(self.within, name)),
+            KeyHandle::Key(name) => self.names.get(&FoldedName::object(self.within, Class::Key, name)),
+            KeyHandle::Secret(name) => self.names.get(&FoldedName::object(self.within, Class::Secret, name)),
         };
         let found = id.and_then(|id| self.keys.get(id).map(|key| (*id, key.clone())));
         let (id, plain) = found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))?;
@@ -400,11 +411,17 @@ fn token(n: Option<u8>, now: u64) -> Option<Token> {
     n.map(|n| Token(KeyId::new(now / HALF_HOUR_MS * HALF_HOUR_MS, u64::from(n), [0; 4]).0))
 }
 
-fn play(steps: Vec<Step>) {
-    let (by, ids) = (admin(), TestIds::default());
+/// Each step is in one of two namespaces.
+fn play(steps: Vec<(bool, Step)>) {
+    let ids = TestIds::default();
     let (mut store, mut model) = (Store::default(), Model::default());
     let mut now = 1_800_000_000_000;
-    for step in steps {
+    let made = CreateNamespace { name: "second".parse().unwrap(), settings: Default::default() };
+    store.commit(&admin(), &ids, Time { cluster_ms: now, local_ms: now }, &made).unwrap();
+    for (first, step) in steps {
+        let by = if first { admin() } else { admin_in("second") };
+        let within = if first { Namespace::FIRST } else { Namespace(1) };
+        model.within = within;
         let before = store.clone();
         let time = Time { cluster_ms: now, local_ms: now + 3 };
         let refused = match step {
@@ -430,15 +447,15 @@ fn play(steps: Vec<Step>) {
                 let answer = store.commit(&by, &ids, time, &request);
                 let asked = format!("create {n:?} {own:?} {pre_active}");
                 let taken = alias.iter().find_map(|name| {
-                    let key = *model.names.get(&FoldedName::alias(name))?;
+                    let key = *model.names.get(&FoldedName::alias(within, name))?;
                     Some(Refusal::AliasTaken { name: name.clone(), key })
                 });
                 let own_taken = own_name.iter().find_map(|name| {
-                    let key = *model.names.get(&FoldedName::object(Class::Key, name))?;
+                    let key = *model.names.get(&FoldedName::object(within, Class::Key, name))?;
                     Some(Refusal::NameTaken { name: name.clone(), key })
                 });
                 let taken = taken.or(own_taken);
-                match (token.and_then(|token| model.creations.get(&token)), taken) {
+                match (token.and_then(|token| model.creations.get(&(within, token))), taken) {
                     (Some((before, keys)), _) if *before == asked && model.purged.contains(&keys[0]) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(keys[0])))))
                     }
@@ -458,13 +475,13 @@ fn play(steps: Vec<Step>) {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
-                        model.keys.insert(key.id, Plain::new(Class::Key, !pre_active));
+                        model.keys.insert(key.id, Plain::new(within, Class::Key, !pre_active));
                         assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
                         let named = alias.map(Named::Alias).into_iter();
                         let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
-                        model.names.extend(named.map(|named| (named.folded(), key.id)));
+                        model.names.extend(named.map(|named| (named.folded(within), key.id)));
                         if let Some(token) = token {
-                            model.creations.insert(token, (asked, vec![key.id]));
+                            model.creations.insert((within, token), (asked, vec![key.id]));
                         }
                         None
                     }
@@ -478,7 +495,7 @@ fn play(steps: Vec<Step>) {
                 let mut wrote = false;
                 for (first, part) in (0..).step_by(64).zip(request.parts()).take(parts as usize) {
                     let answer = store.commit(&by, &ids, time, &part);
-                    let before = token.and_then(|token| model.creations.get(&token));
+                    let before = token.and_then(|token| model.creations.get(&(within, token)));
                     if before.is_some_and(|(before, _)| *before != asked) {
                         // And whoever asked goes no further.
                         assert_eq!(answer, Err(Refusal::TokenReused));
@@ -497,11 +514,16 @@ fn play(steps: Vec<Step>) {
                         None => {
                             for id in &keys {
                                 model.order.push(*id);
-                                let new = model.keys.insert(*id, Plain::new(Class::Key, true));
+                                let new = model.keys.insert(*id, Plain::new(within, Class::Key, true));
                                 assert!(new.is_none());
                             }
                             if let Some(token) = token {
-                                model.creations.entry(token).or_insert((asked.clone(), Vec::new())).1.extend(keys);
+                                model
+                                    .creations
+                                    .entry((within, token))
+                                    .or_insert((asked.clone(), Vec::new()))
+                                    .1
+                                    .extend(keys);
                             }
                             wrote = true;
                         }
@@ -531,7 +553,7 @@ fn play(steps: Vec<Step>) {
                 let (h, token) = (model.handle(&key), token(t, now));
                 let request = Rotate { key: h.clone(), token };
                 let answer = store.commit(&by, &ids, time, &request);
-                let asked = [b"rotate", &crate::record::handle_bytes(&h)[..]].concat();
+                let asked = [b"rotate", &within.0.to_be_bytes()[..], &crate::record::handle_bytes(&h)].concat();
                 match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&h).and_then(in_use)) {
                     (Some((before, id)), _) if *before == asked && !model.keys.contains_key(id) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
@@ -766,11 +788,14 @@ fn play(steps: Vec<Step>) {
             Step::AddAlias { alias: n, key } => {
                 let (h, name) = (model.handle(&key), alias(n));
                 let answer = store.commit(&by, &ids, time, &CreateAlias { name: name.clone(), key: h.clone() });
-                let taken = model.names.get(&FoldedName::alias(&name)).copied();
+                let taken = model.names.get(&FoldedName::alias(within, &name)).copied();
                 match (model.find(&h), taken) {
                     (Err(e), _) => {
                         assert_eq!(answer.unwrap_err(), e);
                         Some(Err(e))
+                    }
+                    (Ok((id, Plain { namespace, .. })), _) if namespace != within => {
+                        Some(Err(expect(answer.map(drop), Refusal::OtherNamespace(id))))
                     }
                     (Ok((id, _)), Some(key)) if key != id => {
                         let e = Refusal::AliasTaken { name, key };
@@ -784,7 +809,7 @@ fn play(steps: Vec<Step>) {
                     (Ok(_), None) => match model.not_pending(&h) {
                         Ok((id, _)) => {
                             assert_eq!(answer.unwrap().key, id);
-                            model.names.insert(FoldedName::alias(&name), id);
+                            model.names.insert(FoldedName::alias(within, &name), id);
                             None
                         }
                         Err(e) => {
@@ -797,7 +822,7 @@ fn play(steps: Vec<Step>) {
             Step::RemoveAlias(n) => {
                 let name = alias(n);
                 let answer = store.commit(&by, &ids, time, &DeleteAlias { name: name.clone() });
-                if model.names.remove(&FoldedName::alias(&name)).is_some() {
+                if model.names.remove(&FoldedName::alias(within, &name)).is_some() {
                     answer.unwrap();
                     None
                 } else {
@@ -829,7 +854,7 @@ fn play(steps: Vec<Step>) {
                 let (secret, token) = (name(n), token(t, now));
                 let request = SetSecret { token, ..plain_secret(secret.clone()) };
                 let answer = store.commit(&by, &ids, time, &request);
-                let folded = FoldedName::object(Class::Secret, &secret);
+                let folded = FoldedName::object(within, Class::Secret, &secret);
                 let asked = format!("set {folded:?}").into_bytes();
                 match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&KeyHandle::Secret(secret))) {
                     (Some((before, _)), _) if *before != asked => {
@@ -857,7 +882,7 @@ fn play(steps: Vec<Step>) {
                             Err(_) => {
                                 assert!(!model.order.contains(&secret.id));
                                 model.order.push(secret.id);
-                                model.keys.insert(secret.id, Plain::new(Class::Secret, true));
+                                model.keys.insert(secret.id, Plain::new(within, Class::Secret, true));
                                 model.names.insert(folded, secret.id);
                             }
                         }
@@ -950,6 +975,7 @@ fn compare(store: &Store, model: &Model) {
                     }
                 });
                 let plain = Plain {
+                    namespace: key.namespace,
                     class: key.class(),
                     state: key.state,
                     version: key.current.get(),
@@ -961,7 +987,7 @@ fn compare(store: &Store, model: &Model) {
                 keys.insert(key.id, plain);
             }
             Record::Name(named) => {
-                names.insert(named.named.folded(), named.key);
+                names.insert(named.name(), named.key);
             }
             _ => {}
         }
@@ -972,7 +998,7 @@ fn compare(store: &Store, model: &Model) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn decisions_do_what_the_model_does(steps in proptest::collection::vec(step(), 1..60)) {
+    fn decisions_do_what_the_model_does(steps in proptest::collection::vec((prop::bool::weighted(0.7), step()), 1..60)) {
         play(steps);
     }
 }
@@ -980,7 +1006,7 @@ proptest! {
 fn aes() -> NewKind {
     NewKind::new(KeySpec::Aes256, None, None).unwrap()
 }
-fn plain_create(token: Option<Token>) -> Create {
+pub(super) fn plain_create(token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: None,
@@ -995,7 +1021,7 @@ fn plain_create(token: Option<Token>) -> Create {
         token,
     }
 }
-fn plain_secret(name: ObjectName) -> SetSecret {
+pub(super) fn plain_secret(name: ObjectName) -> SetSecret {
     SetSecret {
         name,
         content_type: Default::default(),
@@ -1223,7 +1249,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
         let version = key.current.next().unwrap();
         Write::Create(KeyVersionRecord::new(key.id, version, key.spec, Mode::Blob, key.usage, 5).into())
     };
-    let named = |key: &KeyRecord| Write::Create(NameRecord::new(Named::Alias(alias(1)), key.id, 5).into());
+    let named = |key: &KeyRecord| Write::Create(NameRecord::new(Named::Alias(alias(1)), key, 5).into());
     let answer = |who: &Caller| {
         let principal = who.principal.clone();
         let (token, request_hash) = (Token([7; 16]), [7; 32]);
@@ -1241,7 +1267,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     ] {
         assert_eq!(at.covers(std::slice::from_ref(&write)), covered, "{write:?}");
     }
-    at.namespace().unwrap();
+    at.home().unwrap();
     let made = Write::Create(other.clone().into());
     assert!(at.covers(&[made.clone(), version(&other), named(&other)]), "what is made there is whole");
     assert!(!at.covers(&[version(&other)]) && !at.covers(&[named(&other)]) && !at.covers(&update(&other)));

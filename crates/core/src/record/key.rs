@@ -119,8 +119,8 @@ impl KeyRecord {
     }
     /// All its names.
     pub fn names(&self) -> impl Iterator<Item = FoldedName> {
-        let own = self.name.iter().map(|name| FoldedName::object(self.class(), name));
-        own.chain(self.aliases.iter().map(FoldedName::alias))
+        let own = self.name.iter().map(|name| FoldedName::object(self.namespace, self.class(), name));
+        own.chain(self.aliases.iter().map(|alias| FoldedName::alias(self.namespace, alias)))
     }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {

@@ -16,6 +16,7 @@ mod last_use;
 mod material;
 mod member;
 mod name;
+mod namespace;
 mod optional;
 mod seal;
 
@@ -39,6 +40,7 @@ pub use last_use::{Tally, UseRecord};
 pub use material::{Exportable, Imported};
 pub use member::{MemberRecord, Statement};
 pub use name::NameRecord;
+pub use namespace::{NamespaceCountRecord, NamespaceNameRecord, NamespaceRecord, NamespaceSettings, NamespaceState};
 pub use seal::SealRecord;
 
 /// A kind of record: where it is kept, and its bytes.
@@ -226,10 +228,12 @@ macro_rules! kinds {
                 match self { $(Self::$kind(name) => $record::place(name),)+ Self::Seal(_) => Place::default() }
             }
             fn find(table: Table, place: &Place) -> Result<Self, Unreadable> {
-                $(if table == $record::TABLE {
-                    return $record::find(place).map(Self::$kind);
+                // Of kinds that share a table, each knows its own names.
+                let mut found = Err(BAD_NAME);
+                $(if table == $record::TABLE && found == Err(BAD_NAME) {
+                    found = $record::find(place).map(Self::$kind);
                 })+
-                Err(BAD_NAME)
+                found
             }
         }
     };
@@ -258,6 +262,12 @@ kinds! {
     Allowance(AllowanceRecord),
     /// What a node has done with a key.
     Use(UseRecord),
+    /// A namespace.
+    Namespace(NamespaceRecord),
+    /// What a namespace is called.
+    NamespaceName(NamespaceNameRecord),
+    /// How many namespaces there have been.
+    NamespaceCount(NamespaceCountRecord),
 }
 
 fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {

@@ -8,7 +8,7 @@ use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::{KeySpec, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
 use crate::lifecycle::{Dates, KeyState, Life};
-use crate::name::{Class, Named};
+use crate::name::{Class, Named, NamespaceName};
 use crate::principal::{Principal, Role};
 use crate::request::{AliasName, ObjectName, Tags, Token};
 
@@ -39,6 +39,18 @@ fn named() -> impl Strategy<Value = Named> {
         object_name().prop_map(|name| Named::Object(Class::Key, name)),
         object_name().prop_map(|name| Named::Object(Class::Secret, name)),
     ]
+}
+fn namespace_name() -> impl Strategy<Value = NamespaceName> {
+    "[a-z0-9][a-z0-9-]{0,63}".prop_map(|s| s.parse().unwrap())
+}
+fn namespace_record() -> impl Strategy<Value = NamespaceRecord> {
+    let most = proptest::sample::select(&Exportable::ALL[..]);
+    (namespace_name(), any::<(u32, u32, u64, u64, bool, bool)>(), most).prop_map(|(name, numbers, exportable)| {
+        let (number, marks, created_ms, updated_ms, live, tracked) = numbers;
+        let state = if live { NamespaceState::Live } else { NamespaceState::Deleting };
+        let settings = NamespaceSettings { exportable, tracked };
+        NamespaceRecord { number: Namespace(number), name, state, marks, created_ms, updated_ms, settings }
+    })
 }
 fn version() -> impl Strategy<Value = KeyVersion> {
     (1..=u32::MAX).prop_map(|n| KeyVersion::new(n).unwrap())
@@ -173,9 +185,13 @@ fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         key_record().prop_map(Record::Key),
         key_version().prop_map(Record::KeyVersion),
-        (named(), key_id(), any::<(u64, u64)>()).prop_map(|(named, key, (created_ms, updated_ms))| {
-            Record::Name(NameRecord { named, key, created_ms, updated_ms })
+        (named(), key_id(), any::<(u32, u64, u64)>()).prop_map(|(named, key, (namespace, created_ms, updated_ms))| {
+            Record::Name(NameRecord { namespace: Namespace(namespace), named, key, created_ms, updated_ms })
         }),
+        namespace_record().prop_map(Record::Namespace),
+        (namespace_name(), any::<u32>())
+            .prop_map(|(name, n)| Record::NamespaceName(NamespaceNameRecord { name, number: Namespace(n) })),
+        any::<u32>().prop_map(|n| Record::NamespaceCount(NamespaceCountRecord { last: Namespace(n) })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (key_id(), version(), any::<u64>())
@@ -417,9 +433,9 @@ fn names_in_different_tables_or_of_different_principals_differ() {
 #[test]
 fn a_name_record_to_the_byte() {
     let named = Named::Object(Class::Key, "Db-1".parse().unwrap());
-    let record = NameRecord { named, key: KeyId([1; 16]), created_ms: 2, updated_ms: 3 };
+    let record = NameRecord { namespace: Namespace(6), named, key: KeyId([1; 16]), created_ms: 2, updated_ms: 3 };
     let name = RecordName::Name(record.name());
-    assert_eq!(name.true_name(), b"\0\0\0\0\x02db-1");
+    assert_eq!(name.true_name(), b"\0\0\0\x06\x02db-1");
     let mut expected = vec![2];
     expected.extend_from_slice(&[1; 16]);
     expected.extend_from_slice(&[[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3]].concat());
@@ -429,8 +445,33 @@ fn a_name_record_to_the_byte() {
     let of_another = [&expected[..33], b"\0\0\0\x04Db-2"].concat();
     assert_eq!(Record::decode(&name, &of_another), Err(Malformed("name record").into()));
     let key = name.key(|_, _| [9; 32]);
-    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x02Db-1"), Err(BAD_NAME), "names are found folded");
-    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x09db-1"), Err(Unreadable::Newer("name record")));
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\x06\x02Db-1"), Err(BAD_NAME), "names are found folded");
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\x06\x09db-1"), Err(Unreadable::Newer("name record")));
+}
+
+#[test]
+fn namespace_records_to_the_byte() {
+    let record = NamespaceRecord {
+        number: Namespace(6),
+        name: "a-1".parse().unwrap(),
+        state: NamespaceState::Deleting,
+        marks: 5,
+        created_ms: 2,
+        updated_ms: 3,
+        settings: NamespaceSettings { exportable: Exportable::Wrapped, tracked: false },
+    };
+    let (number, name) = (RecordName::Namespace(record.number), RecordName::NamespaceName(record.name.clone()));
+    assert_eq!((number.true_name(), name.true_name()), (b"\x01\0\0\0\x06".to_vec(), b"\x02a-1".to_vec()));
+    assert_eq!(RecordName::NamespaceCount(()).true_name(), b"\x03");
+    let mut expected = vec![1, 2, 0, 0, 0, 5];
+    expected.extend_from_slice(&[[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3]].concat());
+    expected.extend_from_slice(b"\0\0\0\x03a-1\0\x02\x01\0\0\0\x01\x01\x02\0\0\0\x01\x01");
+    assert_eq!(Record::Namespace(record).encode(LEVEL), expected);
+    let at = |name: &[u8]| RecordName::parse(&number.key(|_, _| [9; 32]), name);
+    assert_eq!((at(b"\x01\0\0\0\x06"), at(b"\x02a-1")), (Ok(number.clone()), Ok(name)));
+    for none in [&b"\x01\0\0\x06"[..], b"\x02A-1", b"\x02", b"\x03\0", b"\x04", b""] {
+        assert_eq!(at(none), Err(BAD_NAME), "{none:?}");
+    }
 }
 
 /// A kind that has got a second field, and with it a second format.

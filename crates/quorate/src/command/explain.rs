@@ -81,6 +81,16 @@ const EXPLANATIONS: &[Explanation] = &[
     code("NOT_FOUND", "what the request names does not exist, or you may not know of it", ""),
     code("ALREADY_EXISTS", "the name is taken; nothing was changed", ""),
     code(
+        "NAMESPACE_NOT_FOUND",
+        "the namespace that was named (--namespace, QUORATE_NAMESPACE, the client file) does not exist",
+        "`quorate namespace list` shows what there is, and `quorate namespace create NAME` makes one; without a name it is default",
+    ),
+    code(
+        "NOT_EMPTY",
+        "there is something in the namespace, which stays as it is: what waits for its destruction counts",
+        "list it with `quorate keys list --namespace NAME` and `quorate secret list --namespace NAME`; delete and purge that first",
+    ),
+    code(
         "KEY_DISABLED",
         "the key, or the secret, is disabled: no node uses it",
         "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version, \
@@ -171,8 +181,8 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "NOT_EXPORTABLE",
-        "the key's material never leaves the cluster: it was created so, or that was lowered; it can't be raised",
-        "create keys that are to leave with `quorate keys create --exportable wrapped`",
+        "the key's material never leaves the cluster: it was created so, or that was lowered; or its namespace allows no more",
+        "create keys that are to leave with `quorate keys create --exportable wrapped`, in a namespace that allows it",
     ),
     code(
         "WRAPPED_ONLY",

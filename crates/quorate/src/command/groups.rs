@@ -23,7 +23,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "digest",
         ],
     ),
-    ("Manage keys", &["keys", "alias"]),
+    ("Manage keys", &["keys", "alias", "namespace"]),
     ("Keep secrets", &["secret"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),

@@ -21,6 +21,7 @@ pub mod files;
 mod groups;
 pub mod keys;
 pub mod manual;
+pub mod namespace;
 pub mod operator;
 pub mod output;
 pub mod pki;
@@ -114,6 +115,7 @@ enum Command {
     Keys(keys::Keys),
     Alias(alias::AliasCommand),
     Secret(secret::SecretCommand),
+    Namespace(namespace::NamespaceCommand),
     Encrypt(crypt::Encrypt),
     Decrypt(crypt::Decrypt),
     DataKey(crypt::DataKey),
@@ -168,6 +170,7 @@ impl Command {
             Self::Keys(c) => c.run(shared).await,
             Self::Alias(c) => c.run(shared).await,
             Self::Secret(c) => c.run(shared).await,
+            Self::Namespace(c) => c.run(shared).await,
             Self::Encrypt(c) => c.run(shared).await,
             Self::Decrypt(c) => c.run(shared).await,
             Self::DataKey(c) => c.run(shared).await,

@@ -9,6 +9,7 @@ mod backup;
 mod commit;
 mod last_use;
 mod material;
+mod namespace;
 mod page;
 mod perform;
 mod secret;

@@ -44,18 +44,19 @@ impl Listing for ListKeys {
         &self,
         keyring: &Keyring,
         view: &View,
+        namespace: Namespace,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, Class::Key), last, CHUNK)
+        view.scan_back(Self::TABLE, &keyring.list_tag(namespace, Class::Key), last, CHUNK)
     }
-    fn item(&self, record: Record) -> Option<KeyView> {
-        item(record, Class::Key, &self.filter)
+    fn item(&self, namespace: Namespace, record: Record) -> Option<KeyView> {
+        item(record, (namespace, Class::Key), &self.filter)
     }
 }
 
-/// What is shown of a record in the list of that class, if it stands there.
-pub(super) fn item(record: Record, class: Class, filter: &KeyFilter) -> Option<KeyView> {
+/// What is shown of a record in the list of that namespace and class, if it stands there.
+pub(super) fn item(record: Record, (namespace, class): (Namespace, Class), filter: &KeyFilter) -> Option<KeyView> {
     // Another class, or namespace, may have the same tag.
-    let stands = |key: &KeyRecord| key.namespace == Namespace::FIRST && key.class() == class && filter.holds(key);
+    let stands = |key: &KeyRecord| key.namespace == namespace && key.class() == class && filter.holds(key);
     if let Record::Key(key) = record { stands(&key).then(|| KeyView::from(&key)) } else { None }
 }

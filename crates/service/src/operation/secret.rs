@@ -116,11 +116,12 @@ impl Listing for ListSecrets {
         &self,
         keyring: &Keyring,
         view: &View,
+        namespace: Namespace,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, Class::Secret), last, CHUNK)
+        view.scan_back(Self::TABLE, &keyring.list_tag(namespace, Class::Secret), last, CHUNK)
     }
-    fn item(&self, record: Record) -> Option<KeyView> {
-        super::list_keys::item(record, Class::Secret, &self.filter)
+    fn item(&self, namespace: Namespace, record: Record) -> Option<KeyView> {
+        super::list_keys::item(record, (namespace, Class::Secret), &self.filter)
     }
 }

@@ -389,5 +389,12 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// A call, as a door would hand it over, by somebody who waits so long.
 pub fn call(who: &Principal, deadline: Instant) -> Call {
-    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline }
+    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native, namespace: None }, deadline }
+}
+
+/// The same in the namespace of that name.
+pub fn call_in(namespace: &str, who: &Principal, deadline: Instant) -> Call {
+    let mut call = call(who, deadline);
+    call.caller.namespace = Some(namespace.parse().expect("a name"));
+    call
 }

@@ -12,6 +12,7 @@ mod kinds;
 mod last_use;
 mod level;
 mod names;
+mod namespaces;
 mod refusals;
 mod rekey;
 mod rotation_sets;
