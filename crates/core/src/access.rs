@@ -420,6 +420,8 @@ impl<F: Materials> Access<'_, F> {
         expected: &[KeyHandle],
         want: Want,
     ) -> Result<Usable<F::Material>, F::Error> {
+        // Whoever names a namespace that is not there is told so, although an id is of none.
+        self.within()?;
         let mut granted = None;
         let mut is_expected = expected.is_empty();
         for handle in expected {

@@ -31,6 +31,11 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
 }
 
+/// A command in that namespace.
+fn in_team_a<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &["--namespace", "team-a"]].concat()
+}
+
 #[test]
 fn every_command_does_what_it_says() {
     let dev = Dev::start(1);
@@ -139,19 +144,18 @@ fn every_command_does_what_it_says() {
     let made = json(&ok(&["namespace", "create", "Team-A", "--exportable", "wrapped", "--no-usage-tracking"], b""));
     assert_eq!((&made["name"], &made["state"]), (&"team-a".into(), &"live".into()));
     assert_eq!((&made["exportable"], &made["usage_tracking"]), (&"wrapped".into(), &false.into()));
-    let within = |args: &[&str]| [args, &["--namespace", "team-a"]].concat();
-    let other = json(&ok(&within(&["keys", "create", "--alias", "pay"]), b""));
+    let other = json(&ok(&in_team_a(&["keys", "create", "--alias", "pay"]), b""));
     assert!(other["key_id"] != id.as_str() && other["usage_tracking"] == false);
-    assert_eq!(json(&ok(&within(&["keys", "describe", "pay"]), b""))["key_id"], other["key_id"]);
+    assert_eq!(json(&ok(&in_team_a(&["keys", "describe", "pay"]), b""))["key_id"], other["key_id"]);
     assert_eq!(json(&ok(&["keys", "describe", "pay"], b""))["key_id"], id.as_str());
     assert_eq!(
-        key_ids(&json(&ok(&within(&["keys", "list"]), b""))).collect::<Vec<_>>(),
+        key_ids(&json(&ok(&in_team_a(&["keys", "list"]), b""))).collect::<Vec<_>>(),
         [other["key_id"].as_str().unwrap()]
     );
-    assert_eq!(json(&ok(&within(&["alias", "list"]), b""))["aliases"].as_array().map(Vec::len), Some(1));
-    ok(&within(&["secret", "set", "only-there"]), b"x");
+    assert_eq!(json(&ok(&in_team_a(&["alias", "list"]), b""))["aliases"].as_array().map(Vec::len), Some(1));
+    ok(&in_team_a(&["secret", "set", "only-there"]), b"x");
     assert!(complaint(&dev.cli(&["secret", "get", "only-there"], "")).contains("NOT_FOUND"));
-    let capped = complaint(&dev.cli(&within(&["keys", "create", "--exportable", "plain"]), ""));
+    let capped = complaint(&dev.cli(&in_team_a(&["keys", "create", "--exportable", "plain"]), ""));
     assert!(capped.contains("NOT_EXPORTABLE") && capped.contains("wrapped at most"), "{capped}");
     let lost = complaint(&dev.cli(&["keys", "list", "--namespace", "team-b"], ""));
     assert!(lost.contains("NAMESPACE_NOT_FOUND") && lost.contains("quorate namespace list"), "{lost}");
@@ -164,10 +168,10 @@ fn every_command_does_what_it_says() {
     assert!(full.contains("NOT_EMPTY") && full.contains("it has 1 key and 1 secret"), "{full}");
     assert!(full.contains("quorate keys list --namespace"), "{full}");
     for words in [["keys", "schedule-deletion", "pay"], ["keys", "purge", "pay"]] {
-        ok(&within(&words), b"");
+        ok(&in_team_a(&words), b"");
     }
     for words in [["secret", "delete", "only-there"], ["secret", "purge", "only-there"]] {
-        ok(&within(&words), b"");
+        ok(&in_team_a(&words), b"");
     }
     assert_eq!(json(&ok(&["namespace", "delete", "team-a"], b""))["deleted"], "team-a");
     assert_eq!(json(&ok(&["namespace", "list"], b""))["namespaces"].as_array().map(Vec::len), Some(1));
