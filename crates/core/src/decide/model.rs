@@ -124,7 +124,11 @@ impl Store {
                 | Write::UpdateWith(ref record, _) => {
                     let mut body = record.encode(LEVEL);
                     if matches!(record, Record::KeyVersion(_)) {
-                        let len: u32 = if matches!(write, Write::Update(_)) { 0 } else { 32 };
+                        let len: u32 = match write {
+                            Write::CreateWith(..) | Write::UpdateWith(..) => 32,
+                            Write::UpdateKeeping(_) => self.material_len(&record.name()),
+                            _ => 0,
+                        };
                         body.extend_from_slice(&len.to_be_bytes());
                         body.resize(body.len() + len as usize, 0);
                     }
@@ -133,6 +137,14 @@ impl Store {
             }
         }
         Ok(change.answer)
+    }
+
+    /// How much material is stored with a version.
+    fn material_len(&self, name: &RecordName) -> u32 {
+        match self.0.get(name).map(|body| Record::decode(name, body).expect("written by encode")) {
+            Some(Record::KeyVersion(head)) if head.has_material => 32,
+            _ => 0,
+        }
     }
 
     pub(super) fn has(&self, name: &RecordName) -> bool {
