@@ -185,8 +185,8 @@ impl<'a, F: Facts> Access<'a, F> {
     /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
     ///
     /// # Errors
-    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle;
-    /// [`Refusal::WrongKind`], if it is a secret.
+    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the caller's namespace: to others it is no oracle;
+    /// [`Refusal::NamespaceNotFound`], likewise to who may do it in the first; [`Refusal::WrongKind`], if it is a secret.
     pub fn key(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
         self.of_class(Class::Key, handle)
     }

@@ -102,7 +102,7 @@ async fn wrong_requests_about_namespaces_name_what_is_wrong() {
         (admin.create_namespace(new("")).await.map(drop), "INVALID_ARGUMENT", "namespace"),
         (admin.create_namespace(new("Default")).await.map(drop), "ALREADY_EXISTS", "namespace"),
         (admin.create_namespace(odd).await.map(drop), "INVALID_ARGUMENT", "exportable"),
-        (admin.delete_namespace(named("default")).await.map(drop), "UNSUPPORTED", "namespace"),
+        (admin.delete_namespace(named("default")).await.map(drop), "WRONG_STATE", "namespace"),
         (admin.delete_namespace(named("x")).await.map(drop), "NAMESPACE_NOT_FOUND", "namespace"),
         (keys_of.describe_key(within("a b", describe())).await.map(drop), "INVALID_ARGUMENT", "namespace"),
         (keys_of.describe_key(within("-a", describe())).await.map(drop), "INVALID_ARGUMENT", "namespace"),

@@ -88,7 +88,7 @@ const EXPLANATIONS: &[Explanation] = &[
     code(
         "NOT_EMPTY",
         "there is something in the namespace, which stays as it is: what waits for its destruction counts",
-        "list it with `quorate keys list --namespace NAME` and `quorate secret list --namespace NAME`; delete and purge that first",
+        "`quorate keys list --namespace NAME` and `quorate secret list --namespace NAME` show what is there",
     ),
     code(
         "KEY_DISABLED",
@@ -106,7 +106,7 @@ const EXPLANATIONS: &[Explanation] = &[
         "the key, or the secret, waits for its destruction: no node uses it",
         "`quorate keys cancel-deletion KEY` keeps a key; enable it afterwards. `quorate secret recover NAME` keeps a secret",
     ),
-    code("WRONG_STATE", "the key, or the member, is in a state in which this can't be done", ""),
+    code("WRONG_STATE", "the key, the member or the namespace is in a state in which this can't be done", ""),
     code("LIMIT_EXCEEDED", "there may be no more of these", "remove one that is not needed"),
     code(
         "EXHAUSTED",

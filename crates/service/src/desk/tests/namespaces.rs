@@ -251,7 +251,7 @@ async fn only_an_empty_namespace_is_deleted() {
     delete(&admin()).await.unwrap();
     refused(delete(&admin()).await, Reason::NamespaceNotFound);
     refused(rig.commit_in("a", wanted(None, None)).await, Reason::NamespaceNotFound);
-    refused(rig.kms.delete_namespace(&call(&admin(), soon()), called("default")).await, Reason::Unsupported);
+    refused(rig.kms.delete_namespace(&call(&admin(), soon()), called("default")).await, Reason::WrongState);
 
     // What is called so next is another one.
     rig.namespace_called("a").await.unwrap();
