@@ -14,6 +14,8 @@ pub enum Group {
     Read,
     /// Making, changing and destroying keys and their names.
     Manage,
+    /// Getting evidence of what was done.
+    Evidence,
 }
 
 impl Group {
@@ -24,6 +26,7 @@ impl Group {
             Self::Secrets => "read secrets",
             Self::Read => "describe or list keys and secrets",
             Self::Manage => "manage keys and secrets",
+            Self::Evidence => "get evidence of what was done",
         }
     }
     /// The roles that have it by the fixed rule of design §6.
@@ -31,6 +34,7 @@ impl Group {
         match self {
             Self::Use | Self::Secrets | Self::Read => &[Role::Admin, Role::User],
             Self::Manage => &[Role::Admin],
+            Self::Evidence => &[Role::Admin, Role::Auditor],
         }
     }
 }
@@ -170,6 +174,8 @@ actions! {
     Backup: Manage;
     /// Restore a key from its backup.
     Restore: Manage;
+    /// Get a signed statement of a destruction.
+    ProveDestruction: Evidence;
     /// Give a key a name.
     NameCreate: Manage;
     /// Take a name off a key.

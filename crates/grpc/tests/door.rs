@@ -5,6 +5,8 @@
 #[path = "../../service/src/testing/node.rs"]
 mod support;
 
+#[path = "door/destruction.rs"]
+mod destruction;
 #[path = "door/secrets.rs"]
 mod secrets;
 

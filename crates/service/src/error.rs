@@ -457,7 +457,7 @@ impl Error {
                 Refusal::BriefWindow => Reason::InvalidArgument,
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
-                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
+                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) | Refusal::NotDestroyed(..) => Reason::NotFound,
                 Refusal::AliasTaken { .. } | Refusal::NameTaken { .. } => Reason::AlreadyExists,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
                 Refusal::Archived(_) => Reason::Archived,

@@ -80,6 +80,7 @@ impl Decide for Rekey {
             born_as: None,
             replaces: Some(old.id),
             replaced_by: None,
+            deletion_by: None,
             // It is the old one's for life.
             name: None,
             ..old.clone()
