@@ -51,7 +51,7 @@ pub struct DestructionStatement {
     pub name: Name,
     /// SHA-256 of its certificate (DER).
     pub certificate: [u8; 32],
-    /// When (cluster time, ms since 1970).
+    /// When (display time, ms since 1970).
     pub stated_ms: u64,
     /// The last entry that it had applied.
     pub applied: u64,

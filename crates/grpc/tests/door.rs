@@ -9,6 +9,8 @@ mod support;
 mod destruction;
 #[path = "door/secrets.rs"]
 mod secrets;
+#[path = "door/states.rs"]
+mod states;
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

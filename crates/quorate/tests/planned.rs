@@ -171,7 +171,10 @@ fn prove(dev: &Dev, key: &str, file: &str) -> serde_json::Value {
     assert!(verified.status.success(), "{}", complaint(&verified));
     let told: serde_json::Value = serde_json::from_slice(&verified.stdout).expect("JSON");
     assert_eq!((&told["key_id"], &told["cause"], &told["complete"]), (&key.into(), &"purge".into(), &true.into()));
-    assert_eq!(told["members"].as_array().map(Vec::len).unwrap_or(0) + told["missing"].as_array().map_or(0, Vec::len), 3);
+    assert_eq!(
+        told["members"].as_array().map(Vec::len).unwrap_or(0) + told["missing"].as_array().map_or(0, Vec::len),
+        3
+    );
     told
 }
 
@@ -213,15 +216,8 @@ fn destroyed_and_proved(dev: &Dev) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
-    let mut dev = Dev::start(3);
-    dev.stop();
-    for node in &dev.json.nodes {
-        let config = std::fs::read_to_string(&node.config).expect("its configuration");
-        let log = config.split("[log]").next().expect("the part before");
-        let small = "[log]\nsegment_mib = 1\nkeep_kib = 128\nstep_kib = 64\ncompact_seconds = 1\nstream_kib = 4096\n";
-        std::fs::write(&node.config, format!("{log}{small}")).expect("written");
-    }
-    dev.kill_all_and_restart(false);
+    let small = "segment_mib = 1\nkeep_kib = 128\nstep_kib = 64\ncompact_seconds = 1\nstream_kib = 4096";
+    let mut dev = Dev::start_with_log(3, small);
     let client = dev.client().await;
     let away = (dev.leader().await + 1) % 3;
     let name = dev.json.nodes[away].name.clone();

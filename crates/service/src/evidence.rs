@@ -86,7 +86,7 @@ impl Node {
             node: opened.records.replica.id(),
             name: self.config.name.clone(),
             certificate: sha256(leaf),
-            stated_ms: told.cluster_ms,
+            stated_ms: told.now_ms,
             applied: told.applied,
             destroyed_at: told.destroyed_at,
             log_from: retained.log_from,

@@ -58,6 +58,14 @@ pub enum Event {
     Exports,
     /// Data keys that were made.
     DataKeys,
+    /// Backups that were made.
+    Backups,
+    /// Keys that were brought back from one.
+    Restores,
+    /// Times that somebody was told of the key that has a name for life.
+    NameUses,
+    /// Times that a secret was read.
+    SecretReads,
     /// Ciphertexts opened in the last reads.
     LastReads,
     /// Calls that succeeded, in percent of all.
@@ -123,6 +131,10 @@ pub fn check(history: &History, ops: &[Op], demands: &[Demand]) -> Finding {
             Event::Erased => material::erased(ops) as u64,
             Event::Exports => ops_that(&|o| o.is_ok() && o.call == Call::Export),
             Event::DataKeys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::DataKey { .. })),
+            Event::Backups => ops_that(&|o| o.is_ok() && o.call == Call::BackUp),
+            Event::Restores => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Restore { .. })),
+            Event::NameUses => ops_that(&|o| o.is_ok() && matches!(o.call, Call::DescribeNamed { .. })),
+            Event::SecretReads => ops_that(&|o| o.is_ok() && matches!(o.call, Call::GetSecret { .. })),
             Event::Changes => ops_that(&|o| o.is_ok() && o.call.is_change()),
             Event::Keys => ops_that(&|o| o.is_ok() && matches!(o.call, Call::Create { .. })),
             Event::Destroyed => due::destroyed(ops) as u64,
@@ -226,6 +238,10 @@ mod tests {
             (Event::Erased, 0),
             (Event::Exports, 0),
             (Event::DataKeys, 0),
+            (Event::Backups, 0),
+            (Event::Restores, 0),
+            (Event::NameUses, 0),
+            (Event::SecretReads, 0),
             (Event::PercentOk, 75),
         ] {
             let verdict =

@@ -6,6 +6,8 @@
 //! | `revocation` | a use that succeeded though it was invoked after an acknowledged disable or deletion; a use denied though enabled |
 //! | `linear` | answers about one key that no order of the calls explains |
 //! | `aliases` | answers about one alias that no order of the calls explains |
+//! | `names` | answers about one name for life that no order of the calls explains |
+//! | `values` | answers about one secret that no order of the calls explains |
 //! | `metadata` | a description, a time of creation or of a version that changed |
 //! | `ids` | an id given twice, or two ids for one token |
 //! | `sealed` | a use that a sealed node performed |
@@ -38,9 +40,11 @@ pub mod material;
 pub mod membership;
 pub mod metadata;
 pub mod model;
+pub mod name;
 pub mod object;
 pub mod revocation;
 pub mod sealed;
+pub mod secret;
 pub mod secrets;
 pub mod times;
 
@@ -170,6 +174,8 @@ pub fn check(history: &History, evidence: &Evidence, per_key: Duration) -> anyho
         revocation::check(&ops),
         linear::check::<model::Key>("linear", &lasting, per_key),
         linear::check::<alias::Alias>("aliases", &ops, per_key),
+        linear::check::<name::Name>("names", &ops, per_key),
+        linear::check::<secret::Secret>("values", &ops, per_key),
         metadata::check(&ops),
         ids::check(&ops),
         sealed::check(&ops, &sealed::lies(history), evidence.not_sealed.as_deref()),

@@ -11,8 +11,8 @@ pub enum Key {
     Absent,
     /// Created.
     Present(Life),
-    /// Purged: there is no way back.
-    Purged,
+    /// Purged, as it was then: only a backup brings it back.
+    Purged(Life),
 }
 
 /// What becomes of a key that is there.
@@ -28,6 +28,9 @@ pub struct Life {
     compromised: Versions,
     /// Versions whose material is gone.
     destroyed: Versions,
+    /// What these versions and those before made opens; a later number may have been another version before the key was brought
+    /// back.
+    certain: u32,
     purge_protected: bool,
     /// Number of the material, once somebody has seen it; 0 = nobody has.
     material: u64,
@@ -95,6 +98,8 @@ pub enum Refusal {
     MaterialMissing,
     /// It had had another material.
     WrongMaterial,
+    /// The version did not make that.
+    Tampered,
 }
 
 /// A call and what was seen of it.
@@ -131,13 +136,14 @@ impl Step {
                 ("DESTROYED", _) => Refusal::Destroyed,
                 ("MATERIAL_MISSING", _) => Refusal::MaterialMissing,
                 ("WRONG_MATERIAL", _) => Refusal::WrongMaterial,
+                ("TAMPERED", Call::DecryptBy { .. }) => Refusal::Tampered,
                 _ => return None,
             }),
         };
         // What was asked by alias says of the key what it says when asked by id; what became of the alias says nothing.
         let call = match op.call {
             Call::CreateAlias { .. } | Call::DeleteAlias { .. } => return None,
-            _ if op.call.is_operators() => return None,
+            _ if op.call.is_operators() || op.call.key_name().is_some() || op.call.secret().is_some() => return None,
             Call::DescribeAlias { .. } | Call::Inspect => Call::Describe,
             Call::ScheduleSoon { .. } => Call::Schedule,
             Call::EncryptAlias { text, .. } | Call::DataKey { text, .. } => Call::Encrypt { text },
@@ -168,6 +174,17 @@ impl Object for Key {
                 let told = matches!(seen, Seen::Answered(Answer::Key { state: State::Enabled, version: 1 }));
                 return (told || *seen == Seen::Nothing).then_some(created);
             }
+            (Self::Purged(life), seen) if matches!(step.call, Call::Restore { .. }) => {
+                let back = life.brought_back(&step.call);
+                let told =
+                    |state, version| matches!(back, Self::Present(new) if (new.state, new.version) == (state, version));
+                let fits = match seen {
+                    Seen::Nothing => true,
+                    Seen::Answered(Answer::Key { state, version }) => told(*state, *version),
+                    _ => false,
+                };
+                return fits.then_some(back);
+            }
             // Of what is gone nothing is heard but that.
             (_, seen) => return matches!(seen, Seen::Nothing | Seen::Refused(Refusal::Absent)).then_some(*self),
         };
@@ -188,6 +205,7 @@ impl Key {
             version: 1,
             compromised: Versions::default(),
             destroyed: Versions::default(),
+            certain: u32::MAX,
             purge_protected: form == Form::PurgeProtected,
             material: 0,
             here: if form == Form::External { Here::No } else { Here::Yes },
@@ -196,6 +214,13 @@ impl Key {
 }
 
 impl Life {
+    /// The key as a backup brings it back: disabled, its version that of then.
+    fn brought_back(self, call: &Call) -> Key {
+        let Call::Restore { version } = *call else { return Key::Purged(self) };
+        let certain = if version < self.version { self.certain.min(version) } else { self.certain };
+        Key::Present(Self { state: State::Disabled, version, certain, ..self })
+    }
+
     /// The key after a change; `None` when it refuses it, or the call changes nothing.
     fn changed(self, call: &Call) -> Option<Key> {
         use State::*;
@@ -206,7 +231,7 @@ impl Life {
             Call::Schedule if !waits => Self { state: PendingDeletion, was_enabled: self.state == Enabled, ..self },
             Call::Recover if waits && self.was_enabled => Self { state: Enabled, ..self },
             Call::Cancel | Call::Recover if waits => Self { state: Disabled, ..self },
-            Call::Purge if waits && !self.purge_protected => return Some(Key::Purged),
+            Call::Purge if waits && !self.purge_protected => return Some(Key::Purged(self)),
             Call::Rotate if self.usable() && !self.destroyed.has(version) => {
                 Self { version: version + 1, material: 0, ..self }
             }
@@ -250,6 +275,9 @@ impl Life {
                 let leaves = self.usable() && same && !self.destroyed.has(self.version);
                 leaves.then_some(Key::Present(Self { material: *material, ..self }))
             }
+            (Call::BackUp, Answer::Made { version }) => {
+                (self.state != State::PendingDeletion && *version == self.version).then_some(now)
+            }
             (Call::ImportParameters, Answer::Done) => (self.state != State::PendingDeletion).then_some(now),
             (Call::Import { material: of, .. }, Answer::Material { material, .. }) if of != material => None,
             (_, Answer::Key { state, version }) => self
@@ -271,6 +299,7 @@ impl Life {
                 waits && !always && !tells && !call.spares()
             }
             Refusal::NotPendingDeletion => !waits,
+            Refusal::Tampered => self.usable() && named(call).is_some_and(|version| version > self.certain),
             Refusal::MaterialMissing => {
                 !waits && self.here != Here::Yes && (uses || matches!(call, Call::Enable | Call::Disable))
             }
@@ -383,6 +412,51 @@ mod tests {
             (Call::Encrypt { text: 3 }, encrypted(2)),
         ];
         assert!(matches!(run(&life), Some(Key::Present(Life { state: Enabled, version: 2, .. }))));
+    }
+
+    #[test]
+    fn what_is_purged_comes_back_from_a_backup() {
+        use State::*;
+        let by = |text, version| Call::DecryptBy { text, version };
+        let gone = |version| {
+            vec![
+                (Call::create(1), key(Enabled, 1)),
+                (Call::BackUp, Outcome::Ok(Answer::Made { version })),
+                (Call::Rotate, key(Enabled, 2)),
+                (Call::Schedule, key(PendingDeletion, 2)),
+                (Call::BackUp, refused("KEY_PENDING_DELETION")),
+                (Call::Purge, Outcome::Ok(Answer::Done)),
+            ]
+        };
+        let with = |mut calls: Vec<(Call, Outcome)>, more: &[(Call, Outcome)]| {
+            calls.extend_from_slice(more);
+            run(&calls)
+        };
+        let back = (Call::Restore { version: 1 }, key(Disabled, 1));
+        let again = [
+            (Call::Describe, refused("NOT_FOUND")),
+            back.clone(),
+            (Call::Enable, key(Enabled, 1)),
+            (by(1, 1), decrypted(1, true)),
+            (by(2, 2), refused("UNKNOWN_KEY")),
+            (Call::Rotate, key(Enabled, 2)),
+            (by(2, 2), refused("TAMPERED")),
+        ];
+        assert!(with(gone(1), &again).is_some());
+        assert!(
+            with(gone(1), &[(Call::Restore { version: 1 }, doubt()), (Call::Describe, key(Disabled, 1))]).is_some()
+        );
+        assert_eq!(run(&gone(2)), None, "it has another version than it had");
+        for bad in [
+            (Call::Restore { version: 1 }, key(Enabled, 1)),
+            (Call::Restore { version: 1 }, key(Disabled, 2)),
+            (Call::Describe, key(Disabled, 2)),
+        ] {
+            assert_eq!(with(gone(1), &[bad]), None);
+        }
+        let enabled = (Call::Enable, key(Enabled, 1));
+        assert_eq!(with(gone(1), &[back.clone(), enabled, (by(1, 1), refused("TAMPERED"))]), None);
+        assert_eq!(with(gone(1), &[back.clone(), back]), None, "it is there");
     }
 
     #[test]

@@ -31,6 +31,13 @@ pub enum Call {
     Recover,
     /// Destroys a key that waits for its deletion, at once.
     Purge,
+    /// Makes a backup of the key.
+    BackUp,
+    /// Brings the key back from the backup that was made when that was its version.
+    Restore {
+        /// The version.
+        version: u32,
+    },
     /// Makes a new version.
     Rotate,
     /// Reads the state of each version.
@@ -120,6 +127,57 @@ pub enum Call {
         /// Number of the text.
         text: u64,
     },
+    /// Creates a key with a name that it has for life; the same token means the same key.
+    CreateNamed {
+        /// Number of the name.
+        name: u64,
+        /// Number of the client token.
+        token: u64,
+    },
+    /// Describes the key of that name.
+    DescribeNamed {
+        /// Its number.
+        name: u64,
+    },
+    /// Schedules the deletion of the key of that name.
+    ScheduleNamed {
+        /// Its number.
+        name: u64,
+    },
+    /// Destroys the key of that name, which waits for its deletion, at once: another may have the name then.
+    PurgeNamed {
+        /// Its number.
+        name: u64,
+    },
+    /// Gives a secret a value, its first or another.
+    SetSecret {
+        /// Number of the secret.
+        secret: u64,
+        /// Number of the value.
+        value: u64,
+    },
+    /// Reads a secret.
+    GetSecret {
+        /// Its number.
+        secret: u64,
+        /// Which version; 0 = the current one.
+        version: u32,
+    },
+    /// Deletes a secret; it can be recovered.
+    DeleteSecret {
+        /// Its number.
+        secret: u64,
+    },
+    /// Gets a deleted secret back.
+    RecoverSecret {
+        /// Its number.
+        secret: u64,
+    },
+    /// Destroys a deleted secret at once.
+    PurgeSecret {
+        /// Its number.
+        secret: u64,
+    },
     /// Seals the node.
     Seal,
     /// A whole ceremony: the shares that open a node, one after the other.
@@ -200,7 +258,13 @@ impl Call {
     pub fn is_read(&self) -> bool {
         matches!(
             self,
-            Self::Describe | Self::Inspect | Self::DescribeAlias { .. } | Self::ListVersions | Self::ImportParameters
+            Self::Describe
+                | Self::Inspect
+                | Self::DescribeAlias { .. }
+                | Self::DescribeNamed { .. }
+                | Self::GetSecret { .. }
+                | Self::ListVersions
+                | Self::ImportParameters
         )
     }
 
@@ -216,6 +280,29 @@ impl Call {
             | Self::DeleteAlias { alias }
             | Self::DescribeAlias { alias }
             | Self::EncryptAlias { alias, .. } => Some(*alias),
+            _ => None,
+        }
+    }
+
+    /// The name that a key has for life, which it is about.
+    pub fn key_name(&self) -> Option<u64> {
+        match self {
+            Self::CreateNamed { name, .. }
+            | Self::DescribeNamed { name }
+            | Self::ScheduleNamed { name }
+            | Self::PurgeNamed { name } => Some(*name),
+            _ => None,
+        }
+    }
+
+    /// The secret it is about.
+    pub fn secret(&self) -> Option<u64> {
+        match self {
+            Self::SetSecret { secret, .. }
+            | Self::GetSecret { secret, .. }
+            | Self::DeleteSecret { secret }
+            | Self::RecoverSecret { secret }
+            | Self::PurgeSecret { secret } => Some(*secret),
             _ => None,
         }
     }

@@ -52,7 +52,7 @@ pub fn line(event: &Event) -> String {
                     value.insert(Edn::key("text"), int(*text));
                     value.insert(Edn::key("plain"), Edn::Bool(*plain));
                 }
-                Call::Compromise { version } | Call::DestroyVersion { version } => {
+                Call::Compromise { version } | Call::DestroyVersion { version } | Call::Restore { version } => {
                     value.insert(Edn::key("by"), int((*version).into()));
                 }
                 Call::Import { material, seconds } => {
@@ -61,6 +61,24 @@ pub fn line(event: &Event) -> String {
                 }
                 Call::CreateAlias { alias } | Call::DeleteAlias { alias } | Call::DescribeAlias { alias } => {
                     value.insert(Edn::key("alias"), int(*alias));
+                }
+                Call::CreateNamed { name, token } => {
+                    value.insert(Edn::key("name"), int(*name));
+                    value.insert(Edn::key("token"), int(*token));
+                }
+                Call::DescribeNamed { name } | Call::ScheduleNamed { name } | Call::PurgeNamed { name } => {
+                    value.insert(Edn::key("name"), int(*name));
+                }
+                Call::SetSecret { secret, value: is } => {
+                    value.insert(Edn::key("secret"), int(*secret));
+                    value.insert(Edn::key("is"), int(*is));
+                }
+                Call::GetSecret { secret, version } => {
+                    value.insert(Edn::key("secret"), int(*secret));
+                    value.insert(Edn::key("by"), int((*version).into()));
+                }
+                Call::DeleteSecret { secret } | Call::RecoverSecret { secret } | Call::PurgeSecret { secret } => {
+                    value.insert(Edn::key("secret"), int(*secret));
                 }
                 Call::EncryptAlias { alias, text } => {
                     value.insert(Edn::key("alias"), int(*alias));
@@ -99,6 +117,11 @@ pub fn line(event: &Event) -> String {
                                 value.insert(Edn::key(name), int(number));
                             }
                         }
+                        Answer::Value { value: was, version } => {
+                            value.insert(Edn::key("was"), int(*was));
+                            value.insert(Edn::key("version"), int((*version).into()));
+                        }
+                        Answer::Made { version } => _ = value.insert(Edn::key("version"), int((*version).into())),
                         Answer::Encrypted { version } => _ = value.insert(Edn::key("version"), int((*version).into())),
                         Answer::Decrypted { version, exact } => {
                             value.insert(Edn::key("version"), int((*version).into()));
@@ -170,6 +193,8 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "cancel-deletion" => Call::Cancel,
         "cancel-deletion-as-before" => Call::Recover,
         "purge" => Call::Purge,
+        "back-up" => Call::BackUp,
+        "restore" => Call::Restore { version: by()? },
         "rotate" => Call::Rotate,
         "list-versions" => Call::ListVersions,
         "compromise" => Call::Compromise { version: by()? },
@@ -188,6 +213,15 @@ fn event(line: &str) -> anyhow::Result<Event> {
         "delete-alias" => Call::DeleteAlias { alias: int(value, "alias")? },
         "describe-by-alias" => Call::DescribeAlias { alias: int(value, "alias")? },
         "encrypt-by-alias" => Call::EncryptAlias { alias: int(value, "alias")?, text: int(value, "text")? },
+        "create-named" => Call::CreateNamed { name: int(value, "name")?, token: int(value, "token")? },
+        "describe-by-name" => Call::DescribeNamed { name: int(value, "name")? },
+        "schedule-deletion-by-name" => Call::ScheduleNamed { name: int(value, "name")? },
+        "purge-by-name" => Call::PurgeNamed { name: int(value, "name")? },
+        "set-secret" => Call::SetSecret { secret: int(value, "secret")?, value: int(value, "is")? },
+        "get-secret" => Call::GetSecret { secret: int(value, "secret")?, version: by()? },
+        "delete-secret" => Call::DeleteSecret { secret: int(value, "secret")? },
+        "recover-secret" => Call::RecoverSecret { secret: int(value, "secret")? },
+        "purge-secret" => Call::PurgeSecret { secret: int(value, "secret")? },
         "seal" => Call::Seal,
         "unseal" => Call::Unseal,
         "enter-share" => Call::EnterShare {
@@ -223,6 +257,10 @@ fn event(line: &str) -> anyhow::Result<Event> {
                 rotated: int(value, "rotated")?,
             },
             Call::EnterShare { .. } => Answer::Share { complete: flag(value, "complete")? },
+            Call::BackUp | Call::SetSecret { .. } => Answer::Made { version: version()? },
+            Call::GetSecret { .. } => Answer::Value { value: int(value, "was")?, version: version()? },
+            Call::DeleteSecret { .. } | Call::RecoverSecret { .. } | Call::PurgeSecret { .. } => Answer::Done,
+            Call::PurgeNamed { .. } => Answer::Done,
             Call::CreateAlias { .. } | Call::DeleteAlias { .. } => Answer::Done,
             _ if call.is_operators() => Answer::Done,
             _ => Answer::Key { state: state(word(value, "state")?)?, version: version()? },
@@ -255,6 +293,17 @@ impl Call {
             Self::Cancel => "cancel-deletion",
             Self::Recover => "cancel-deletion-as-before",
             Self::Purge => "purge",
+            Self::BackUp => "back-up",
+            Self::Restore { .. } => "restore",
+            Self::CreateNamed { .. } => "create-named",
+            Self::DescribeNamed { .. } => "describe-by-name",
+            Self::ScheduleNamed { .. } => "schedule-deletion-by-name",
+            Self::PurgeNamed { .. } => "purge-by-name",
+            Self::SetSecret { .. } => "set-secret",
+            Self::GetSecret { .. } => "get-secret",
+            Self::DeleteSecret { .. } => "delete-secret",
+            Self::RecoverSecret { .. } => "recover-secret",
+            Self::PurgeSecret { .. } => "purge-secret",
             Self::ListVersions => "list-versions",
             Self::Compromise { .. } => "compromise",
             Self::DestroyVersion { .. } => "destroy-version",

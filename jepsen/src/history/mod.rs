@@ -79,6 +79,18 @@ pub enum Answer {
         /// When it is erased, ms since 1970; 0 = never, or it was not told.
         ends: u64,
     },
+    /// A backup was made, or a secret has that version.
+    Made {
+        /// The version that was current.
+        version: u32,
+    },
+    /// What a secret was.
+    Value {
+        /// Number of the value; 0 = none that anybody gave it.
+        value: u64,
+        /// The version that had it.
+        version: u32,
+    },
     /// The share was taken.
     Share {
         /// Whether it was the one that completed the ceremony.

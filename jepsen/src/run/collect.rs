@@ -23,6 +23,8 @@ pub fn canaries(seed: u64, dir: &Path, learned: &[(&'static str, Bytes)]) -> any
     let mut secrets: Vec<(String, Vec<u8>)> = vec![
         ("a plaintext".into(), Context::plaintext_canary(seed).into_bytes()),
         ("an alias".into(), Context::alias_canary(seed).into_bytes()),
+        ("a name".into(), Context::object_name_canary(seed).into_bytes()),
+        ("a secret's value".into(), Context::secret_canary(seed).into_bytes()),
         ("a key's description".into(), Context::name_canary(seed).into_bytes()),
         ("imported material".into(), Learned::canary(seed).into_bytes()),
     ];

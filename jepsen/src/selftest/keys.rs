@@ -222,3 +222,65 @@ pub(super) fn of_material() -> Vec<Case> {
         ),
     ]
 }
+
+/// The `backup` workload.
+pub(super) fn of_backups() -> Vec<Case> {
+    use State::{Disabled, Enabled, PendingDeletion};
+    let backed_up = |version| (1, Call::BackUp, Outcome::Ok(Answer::Made { version }));
+    let begun = || {
+        let rotated = (2, Call::Rotate, key(Enabled, 2));
+        let scheduled = (1, Call::Schedule, key(PendingDeletion, 2));
+        let encrypted = encrypted(1, Call::Encrypt { text: 1 }, 1);
+        vec![made(Form::Usual), encrypted, backed_up(1), rotated, scheduled, done(1, Call::Purge)]
+    };
+    let after = |steps: Vec<Step>| [begun(), steps].concat();
+    let back = |version| (2, Call::Restore { version: 1 }, key(Disabled, version));
+    let enabled = || (1, Call::Enable, key(Enabled, 1));
+    vec![
+        case(
+            "a key is purged and brought back",
+            None,
+            after(vec![refused(1, Call::Describe, "NOT_FOUND"), back(1), enabled(), opened(2, 1, 1)]),
+            described(Enabled, 1),
+        ),
+        case("what came back is another key", Some("linear"), after(vec![back(2)]), vec![]),
+        case(
+            "what came back opens nothing",
+            Some("linear"),
+            after(vec![back(1), enabled(), refused(1, Call::DecryptBy { text: 1, version: 1 }, "TAMPERED")]),
+            vec![],
+        ),
+        case("a backup of another version", Some("linear"), vec![made(Form::Usual), backed_up(2)], vec![]),
+    ]
+}
+
+/// The workloads `names` and `secrets`.
+pub(super) fn of_names() -> Vec<Case> {
+    let named = |token| (1, Call::CreateNamed { name: 3, token }, key(State::Enabled, 1));
+    let set = |value, version| (1, Call::SetSecret { secret: 4, value }, Outcome::Ok(Answer::Made { version }));
+    let read =
+        |value, version| (2, Call::GetSecret { secret: 4, version: 0 }, Outcome::Ok(Answer::Value { value, version }));
+    vec![
+        case(
+            "a name has one key, and a secret its values",
+            None,
+            vec![
+                named(1),
+                refused(2, Call::CreateNamed { name: 3, token: 2 }, "ALREADY_EXISTS"),
+                (2, Call::ScheduleNamed { name: 3 }, key(State::PendingDeletion, 1)),
+                done(1, Call::PurgeNamed { name: 3 }),
+                set(7, 1),
+                set(8, 2),
+                read(8, 2),
+            ],
+            vec![refused(2, Call::DescribeNamed { name: 3 }, "NOT_FOUND")],
+        ),
+        case(
+            "a key with a name is gone, and nobody purged it",
+            Some("names"),
+            vec![named(1)],
+            vec![refused(2, Call::DescribeNamed { name: 3 }, "NOT_FOUND")],
+        ),
+        case("a secret's newest value is lost", Some("values"), vec![set(7, 1), set(8, 2), read(7, 1)], vec![]),
+    ]
+}

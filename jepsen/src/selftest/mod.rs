@@ -67,7 +67,8 @@ fn history(steps: Vec<Step>, last: Vec<Step>) -> History {
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    [general(), keys::of_versions(), keys::of_deletion(), keys::of_material()].concat()
+    [general(), keys::of_versions(), keys::of_deletion(), keys::of_material(), keys::of_backups(), keys::of_names()]
+        .concat()
 }
 
 fn case(name: &'static str, rejected_by: Option<&'static str>, steps: Vec<Step>, last: Vec<Step>) -> Case {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
+use super::register::Registers;
 use super::{Context, Load, any_node, create};
 use crate::history::Call;
 use crate::seed::stream;
@@ -15,26 +15,15 @@ use crate::seed::stream;
 const ALIASES: usize = 3;
 /// Keys that they are made to stand for.
 const KEYS: usize = 4;
-/// An alias is replaced after so many calls: long enough for histories with depth, short enough for the search.
-const CALLS_MAX: u32 = 250;
-/// … or so many seconds, so that not too many calls in doubt gather.
-const AGE_MAX: u64 = 20;
-
-struct Slot {
-    alias: u64,
-    since: Instant,
-    calls: u32,
-}
 
 /// What the clients share.
 struct Shared {
-    slots: Vec<Slot>,
+    aliases: Registers,
     keys: Vec<String>,
 }
 
 pub fn start(context: &Arc<Context>, load: Load, tasks: &mut JoinSet<()>) {
-    let slot = |_| Slot { alias: context.number(), since: Instant::now(), calls: 0 };
-    let shared = Arc::new(Mutex::new(Shared { slots: (0..ALIASES).map(slot).collect(), keys: vec![] }));
+    let shared = Arc::new(Mutex::new(Shared { aliases: Registers::new(context, ALIASES), keys: vec![] }));
     for n in 0..load.clients {
         tasks.spawn(client(context.clone(), load, shared.clone(), n));
     }
@@ -55,13 +44,8 @@ async fn client(context: Arc<Context>, load: Load, shared: Arc<Mutex<Shared>>, n
                 continue;
             }
             let key = shared.keys[rng.random_range(0..shared.keys.len())].clone();
-            let slot = &mut shared.slots[rng.random_range(0..ALIASES)];
-            slot.calls += 1;
-            let worn = slot.calls > CALLS_MAX || slot.since.elapsed().as_secs() > AGE_MAX;
-            if worn {
-                *slot = Slot { alias: context.number(), since: Instant::now(), calls: 0 };
-            }
-            (slot.alias, key, worn)
+            let (alias, worn) = shared.aliases.any(&context, &mut rng);
+            (alias, key, worn)
         };
         // Old aliases stay on their keys, which bear a limited number: with each new alias comes a new key.
         if worn && let Some(fresh) = create(&context, &mut process, &mut rng).await {

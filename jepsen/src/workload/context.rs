@@ -64,6 +64,10 @@ struct Kept {
     texts: BTreeMap<u64, Text>,
     tokens: BTreeMap<u64, [u8; 16]>,
     aliases: BTreeSet<u64>,
+    names: BTreeSet<u64>,
+    secrets: BTreeSet<u64>,
+    /// Backups, by key and the version that was current then: the first of each.
+    backups: BTreeMap<(String, u32), Bytes>,
     /// The material that a key had, or may have had, and would take again.
     materials: BTreeMap<String, u64>,
     /// What wraps the material of a key.
@@ -198,6 +202,21 @@ impl Context {
         self.kept().aliases.iter().copied().collect()
     }
 
+    /// Names for life that were asked for.
+    pub fn names(&self) -> Vec<u64> {
+        self.kept().names.iter().copied().collect()
+    }
+
+    /// Secrets that were asked for.
+    pub fn secrets(&self) -> Vec<u64> {
+        self.kept().secrets.iter().copied().collect()
+    }
+
+    /// The versions of which there are backups of a key.
+    pub fn backups(&self, key: &str) -> Vec<u32> {
+        self.kept().backups.keys().filter(|(of, _)| of == key).map(|(_, version)| *version).collect()
+    }
+
     /// What was encrypted, with its acknowledged ciphertext.
     pub fn texts(&self) -> Vec<Text> {
         self.kept().texts.values().cloned().collect()
@@ -216,6 +235,30 @@ impl Context {
     /// An alias begins so.
     pub fn alias_canary(seed: u64) -> String {
         format!("jepsen-alias-{seed:016x}-")
+    }
+
+    /// A secret's value begins so.
+    pub fn secret_canary(seed: u64) -> String {
+        format!("jepsen-secret-{seed:016x}-")
+    }
+
+    /// What a secret is called begins so, and the name that a key has for life.
+    pub fn object_name_canary(seed: u64) -> String {
+        format!("jepsen-name-{seed:016x}-")
+    }
+
+    fn object_name(&self, number: u64) -> String {
+        format!("{}{number}", Self::object_name_canary(self.seed))
+    }
+
+    fn secret_value(&self, number: u64) -> Bytes {
+        format!("{}{number}", Self::secret_canary(self.seed)).into()
+    }
+
+    /// The number of a secret's value; 0 = nobody gave it one of these.
+    fn value_number(&self, value: &[u8]) -> u64 {
+        let number = value.strip_prefix(Self::secret_canary(self.seed).as_bytes());
+        number.and_then(|number| std::str::from_utf8(number).ok()?.parse().ok()).unwrap_or(0)
     }
 
     fn alias(&self, number: u64) -> String {
@@ -255,7 +298,12 @@ impl Context {
             return (Outcome::Fail(reason::UNREACHABLE.into()), None);
         };
         let ticket = self.recorder.invoke(process.0, node, key, last, call.clone());
-        self.kept().aliases.extend(call.alias());
+        {
+            let mut kept = self.kept();
+            kept.aliases.extend(call.alias());
+            kept.names.extend(call.key_name());
+            kept.secrets.extend(call.secret());
+        }
         let (outcome, id) = match call {
             // As custodians do, by the command, which makes the proof.
             Call::EnterShare { share, flaw: None } => {

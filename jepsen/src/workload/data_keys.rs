@@ -7,8 +7,12 @@ use super::Context;
 use super::few::{Known, Play};
 use crate::history::{Call, Form};
 
-pub const PLAY: Play =
-    Play { name: "data-keys", form: |rng| if rng.random_ratio(1, 2) { Form::Exportable } else { Form::Usual }, choose };
+pub const PLAY: Play = Play {
+    name: "data-keys",
+    form: |rng| if rng.random_ratio(1, 2) { Form::Exportable } else { Form::Usual },
+    outlives_purge: false,
+    choose,
+};
 
 fn choose(rng: &mut StdRng, known: &Known, context: &Context) -> Call {
     let exportable = matches!(known.create, Call::Create { form: Form::Exportable, .. });

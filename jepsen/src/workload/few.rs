@@ -26,6 +26,8 @@ pub struct Play {
     pub name: &'static str,
     /// Of the next key.
     pub form: fn(&mut StdRng) -> Form,
+    /// Whether there is more to a key after its purge.
+    pub outlives_purge: bool,
     /// The next call of a key.
     pub choose: fn(&mut StdRng, &Known, &Context) -> Call,
 }
@@ -103,7 +105,8 @@ async fn client(context: Arc<Context>, load: Load, slots: Arc<Mutex<Vec<Slot>>>,
             _ => {}
         }
         let is_destroyed = matches!(&outcome, Outcome::Fail(why) if why == "DESTROYED") && call == Call::Rotate;
-        if is_destroyed || matches!(outcome, Outcome::Ok(_)) && call == Call::Purge {
+        let is_purged = call == Call::Purge && matches!(outcome, Outcome::Ok(_)) && !play.outlives_purge;
+        if is_destroyed || is_purged {
             slot.calls = slot.calls.max(CALLS_MAX - CALLS_AFTER_END);
         }
     }

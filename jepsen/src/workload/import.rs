@@ -8,7 +8,7 @@ use super::Context;
 use super::few::{Known, Play};
 use crate::history::{Call, Form};
 
-pub const PLAY: Play = Play { name: "import", form: |_| Form::External, choose };
+pub const PLAY: Play = Play { name: "import", form: |_| Form::External, outlives_purge: false, choose };
 
 /// Imported material lasts so long, seconds, where it has an end.
 const LASTS: std::ops::Range<u32> = 1..6;

@@ -49,7 +49,24 @@ pub async fn last_reads(context: &Arc<Context>) -> anyhow::Result<()> {
             patient(context, &mut process, node, None, Call::DescribeAlias { alias }).await;
         }
     }
+    for node in context.members() {
+        for name in context.names() {
+            patient(context, &mut process, node, None, Call::DescribeNamed { name }).await;
+        }
+        for secret in context.secrets() {
+            read_secret(context, &mut process, node, secret).await;
+        }
+    }
     Ok(())
+}
+
+/// Reads every version of a secret, from the newest.
+async fn read_secret(context: &Context, process: &mut Process, node: u32, secret: u64) {
+    let newest = patient(context, process, node, None, Call::GetSecret { secret, version: 0 }).await;
+    let Some(Answer::Value { version: newest, .. }) = newest else { return };
+    for version in 1..newest {
+        patient(context, process, node, None, Call::GetSecret { secret, version }).await;
+    }
 }
 
 /// Looks for a key whose deletion is due until it is gone, on every node, or it is `end`.
@@ -79,7 +96,7 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
         patient(context, &mut process, node, Some(key), Call::Describe).await;
     }
     if purged.is_some() {
-        return;
+        return read_backed_up(context, &mut process, key, texts, end).await;
     }
     if context.can_import(key) {
         read_material(context, &mut process, key, end).await;
@@ -108,6 +125,30 @@ async fn read_key(context: &Context, key: &str, texts: &[Text], end: Instant) {
         let nodes = if all { &members[..] } else { &members[one..=one] };
         for node in nodes.iter().copied() {
             patient(context, &mut process, node, Some(key), Call::Decrypt { text: text.number }).await;
+        }
+    }
+}
+
+/// Brings back what was purged, if there is a backup, and reads what its versions made.
+async fn read_backed_up(context: &Context, process: &mut Process, key: &str, texts: &[Text], end: Instant) {
+    let (Some(version), Some(node)) = (context.backups(key).pop(), context.members().first().copied()) else { return };
+    let found = loop {
+        match patient(context, process, node, Some(key), Call::Describe).await {
+            Some(found) => break found,
+            None if Instant::now() >= end => return,
+            // What is left of the purged key is in the way for a while.
+            None => _ = patient(context, process, node, Some(key), Call::Restore { version }).await,
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    if matches!(found, Answer::Key { state: State::PendingDeletion, .. }) {
+        patient(context, process, node, Some(key), Call::Cancel).await;
+    }
+    patient(context, process, node, Some(key), Call::Enable).await;
+    for text in texts {
+        for node in context.members() {
+            let decrypt = Call::DecryptBy { text: text.number, version: text.version };
+            patient(context, process, node, Some(key), decrypt).await;
         }
     }
 }

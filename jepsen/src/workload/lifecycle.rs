@@ -7,7 +7,7 @@ use super::Context;
 use super::few::{Known, Play};
 use crate::history::{Call, Form};
 
-pub const PLAY: Play = Play { name: "lifecycle", form: |_| Form::Usual, choose };
+pub const PLAY: Play = Play { name: "lifecycle", form: |_| Form::Usual, outlives_purge: false, choose };
 
 /// The next call. Enabling is likelier than disabling, so that most uses are allowed.
 fn choose(rng: &mut StdRng, known: &Known, context: &Context) -> Call {

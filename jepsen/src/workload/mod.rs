@@ -1,6 +1,7 @@
 //! What clients do while faults happen.
 
 mod aliases;
+mod backup;
 mod ceremony;
 mod context;
 mod data_keys;
@@ -12,8 +13,11 @@ mod last;
 mod lifecycle;
 mod material;
 mod metadata;
+mod names;
+mod register;
 mod revoke;
 mod rotation;
+mod secrets;
 mod soft_delete;
 
 use std::sync::Arc;
@@ -54,6 +58,12 @@ pub enum Workload {
     SoftDelete,
     /// Few keys whose material is imported, deleted, imported again, and leaves, at every node; judged likewise
     Import,
+    /// Few keys that are backed up, rotated, purged and brought back, while they are used; judged likewise
+    Backup,
+    /// Few names for life that keys are created by and purged, from many clients; each is judged as a compare-and-set register
+    Names,
+    /// Few secrets that are given values, read by version, deleted, recovered and purged; each is judged for linearizability
+    Secrets,
     /// Data keys that are made and opened at every node: each is what it was said to be, for ever
     DataKeys,
 }
@@ -89,13 +99,16 @@ impl Workload {
             Self::Rotation => "rotation",
             Self::SoftDelete => "soft-delete",
             Self::Import => "import",
+            Self::Backup => "backup",
+            Self::Names => "names",
+            Self::Secrets => "secrets",
             Self::DataKeys => "data-keys",
         }
     }
 
     /// Whether it takes a cluster marked for development: what falls due is done within the run.
     pub fn is_for_development(self) -> bool {
-        matches!(self, Self::Due | Self::SoftDelete | Self::Import)
+        matches!(self, Self::Due | Self::SoftDelete | Self::Import | Self::Backup)
     }
 
     /// Starts its clients; they end when the context says so.
@@ -107,6 +120,9 @@ impl Workload {
             Self::SoftDelete => few::start(context, load, &mut tasks, soft_delete::PLAY),
             Self::Import => few::start(context, load, &mut tasks, import::PLAY),
             Self::DataKeys => few::start(context, load, &mut tasks, data_keys::PLAY),
+            Self::Backup => few::start(context, load, &mut tasks, backup::PLAY),
+            Self::Names => names::start(context, load, &mut tasks),
+            Self::Secrets => secrets::start(context, load, &mut tasks),
             Self::Revoke => revoke::start(context, load, &mut tasks),
             Self::Durability => durability::start(context, load, &mut tasks),
             Self::Aliases => aliases::start(context, load, &mut tasks),
@@ -138,6 +154,9 @@ impl Workload {
                 (Event::DeniedUses, some(6)),
                 (Event::Erased, 1),
             ],
+            Self::Backup => vec![(Event::Backups, some(12)), (Event::Restores, some(6)), (Event::Purges, some(6))],
+            Self::Names => vec![(Event::Changes, some(60)), (Event::NameUses, some(30))],
+            Self::Secrets => vec![(Event::Changes, some(60)), (Event::SecretReads, some(30))],
             Self::DataKeys => vec![(Event::DataKeys, some(60)), (Event::LastReads, some(60))],
             Self::Ceremony => {
                 vec![(Event::RefusedShares, some(3)), (Event::Ceremonies, some(2)), (Event::SealedUses, some(10))]
@@ -150,8 +169,9 @@ impl Workload {
             // A busy machine elects slowly, and clients wait at the nodes that are cut off.
             _ => 10,
         };
-        // Only that workload encrypts nothing.
-        let opened = (self != Self::Metadata).then_some((Event::LastReads, 1));
+        // These encrypt nothing.
+        let opens = !matches!(self, Self::Metadata | Self::Names | Self::Secrets);
+        let opened = opens.then_some((Event::LastReads, 1));
         let common = [(Event::PercentOk, percent_ok)].into_iter().chain(opened);
         own.into_iter().chain(common).map(|(what, at_least)| Demand { what, at_least }).collect()
     }

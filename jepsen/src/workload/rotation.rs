@@ -7,7 +7,7 @@ use super::Context;
 use super::few::{Known, Play};
 use crate::history::{Call, Form};
 
-pub const PLAY: Play = Play { name: "rotation", form: |_| Form::Usual, choose };
+pub const PLAY: Play = Play { name: "rotation", form: |_| Form::Usual, outlives_purge: false, choose };
 
 /// Of the versions that can be told, mostly the newest; now and then one that there may not be yet.
 fn any_version(rng: &mut StdRng, known: &Known) -> u32 {

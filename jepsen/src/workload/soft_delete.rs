@@ -10,6 +10,7 @@ use crate::history::{Call, Form};
 pub const PLAY: Play = Play {
     name: "soft-delete",
     form: |rng| if rng.random_ratio(1, 3) { Form::PurgeProtected } else { Form::Usual },
+    outlives_purge: false,
     choose,
 };
 

@@ -12,11 +12,7 @@ impl<F: Facts> Access<'_, F> {
     ///
     /// # Errors
     /// [`Refusal::Denied`]; [`Refusal::NotDestroyed`], to who may do it in the namespace.
-    pub fn destruction(
-        &mut self,
-        id: KeyId,
-        version: Option<KeyVersion>,
-    ) -> Result<Of<DestructionRecord>, F::Error> {
+    pub fn destruction(&mut self, id: KeyId, version: Option<KeyVersion>) -> Result<Of<DestructionRecord>, F::Error> {
         match self.facts.get::<DestructionRecord>((id, version))? {
             Some(found) => {
                 self.judge(Resource::Namespace(found.namespace))?;

@@ -38,6 +38,8 @@ mod update;
 mod version;
 
 #[cfg(test)]
+mod material_model;
+#[cfg(test)]
 mod model;
 
 pub use self::alias_create::CreateAlias;

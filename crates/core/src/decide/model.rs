@@ -127,7 +127,11 @@ impl Store {
                 | Write::UpdateWith(ref record, _) => {
                     let mut body = record.encode(LEVEL);
                     if matches!(record, Record::KeyVersion(_)) {
-                        let len: u32 = if matches!(write, Write::Update(_)) { 0 } else { 32 };
+                        let len: u32 = match write {
+                            Write::CreateWith(..) | Write::UpdateWith(..) => 32,
+                            Write::UpdateKeeping(_) => self.material_len(&record.name()),
+                            _ => 0,
+                        };
                         body.extend_from_slice(&len.to_be_bytes());
                         body.resize(body.len() + len as usize, 0);
                     }
@@ -143,6 +147,14 @@ impl Store {
         match Record::decode(&name, self.0.get(&name)?) {
             Ok(Record::Destruction(record)) => Some(record),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// How much material is stored with a version.
+    fn material_len(&self, name: &RecordName) -> u32 {
+        match self.0.get(name).map(|body| Record::decode(name, body).expect("written by encode")) {
+            Some(Record::KeyVersion(head)) if head.has_material => 32,
+            _ => 0,
         }
     }
 
@@ -164,9 +176,10 @@ impl Store {
                     assert!(keys[&named.key].names().any(|name| name == named.named.folded()), "a stray name");
                 }
                 Record::KeyVersion(v) => {
-                    let told = self.has(&RecordName::Destruction((v.key, Some(v.version))));
-                    assert!(told || v.life.dates.destroyed == 0, "nobody would know who destroyed {name:?}");
                     let key = &keys[&v.key];
+                    // Of a double it is known under the id that it was destroyed under.
+                    let told = key.born_as.is_some() || self.destruction(v.key, Some(v.version)).is_some();
+                    assert!(told || v.life.dates.destroyed == 0, "nobody would know who destroyed {name:?}");
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
                 Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),

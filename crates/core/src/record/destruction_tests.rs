@@ -41,8 +41,11 @@ pub(crate) fn destroyed() -> DestructionRecord {
     }
 }
 fn scheduled() -> impl Strategy<Value = Scheduled> {
-    (proptest::option::of(principal()), any::<(u64, u64)>())
-        .prop_map(|(by, (since_ms, due_ms))| Scheduled { by, since_ms, due_ms })
+    (proptest::option::of(principal()), any::<(u64, u64)>()).prop_map(|(by, (since_ms, due_ms))| Scheduled {
+        by,
+        since_ms,
+        due_ms,
+    })
 }
 /// Of any number of versions that went one by one.
 pub(super) fn destruction() -> impl Strategy<Value = DestructionRecord> {

@@ -3,7 +3,6 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use quorate_core::evidence::DestructionStatement;
 use quorate_core::record::Cause;
-use quorate_hsm::KemChoice;
 
 use super::*;
 
@@ -37,7 +36,10 @@ async fn a_destruction_on_the_wire() {
         refused(Err::<(), _>(refusal), Code::InvalidArgument, "INVALID_ARGUMENT");
     }
 
-    admin.schedule_key_deletion(v1::ScheduleKeyDeletionRequest { key: id.clone(), ..Default::default() }).await.unwrap();
+    admin
+        .schedule_key_deletion(v1::ScheduleKeyDeletionRequest { key: id.clone(), ..Default::default() })
+        .await
+        .unwrap();
     refused(auditor.get_destruction(of(&id, 0)).await, Code::NotFound, "NOT_FOUND");
     admin.purge_key(key(&id)).await.unwrap();
     let answer = auditor.get_destruction(of(&id, 0)).await.unwrap().into_inner();
@@ -45,7 +47,7 @@ async fn a_destruction_on_the_wire() {
     let said = DestructionStatement::decode(&answer.statement).unwrap();
     assert_eq!((said.destruction.key.to_string(), said.destruction.version, said.name.as_str()), (id, None, "n1"));
     assert!(matches!(&said.destruction.cause, Cause::Purge { by, .. } if *by == principal(Role::Admin, "somebody")));
-    let hsm = rig.hsm("n1", "n1", KemChoice::Probe);
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &hsm.node_keys().unwrap().identity);
+    let (_, identity) = node.pinned_identities().pop().unwrap();
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &identity);
     key.verify(&DestructionStatement::signed(&answer.statement), &answer.signature).expect("its HSM's");
 }

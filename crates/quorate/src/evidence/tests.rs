@@ -45,7 +45,8 @@ impl Nodes {
     }
 
     fn signed(&self, hsm: &Hsm, statement: Vec<u8>, certificate: &NodeCertificate) -> Piece {
-        let signature = hsm.sign_identity_blocking(&DestructionStatement::signed(&statement), hsm.soon()).expect("signed");
+        let signature =
+            hsm.sign_identity_blocking(&DestructionStatement::signed(&statement), hsm.soon()).expect("signed");
         Piece { statement, signature, certificates: certificate.chain.iter().map(|c| c.to_vec()).collect() }
     }
 
@@ -99,11 +100,13 @@ fn destruction(version: Option<KeyVersion>) -> DestructionRecord {
 
 #[test]
 fn what_nodes_have_signed_is_believed_and_who_is_silent_is_named() {
-    let nodes = Nodes::new(&Tokens::new());
+    let tokens = Tokens::new();
+    let nodes = Nodes::new(&tokens);
     let evidence = nodes.all();
     assert_eq!(Evidence::read(evidence.to_json().to_string().as_bytes()).expect("it reads back"), evidence);
     let verified = evidence.verify(&nodes.cluster.root_pem).expect("it is genuine");
-    let said: Vec<_> = verified.said.iter().map(|s| (s.statement.node.0, s.statement.log_may_hold(), s.expired)).collect();
+    let said: Vec<_> =
+        verified.said.iter().map(|s| (s.statement.node.0, s.statement.log_may_hold(), s.expired)).collect();
     assert_eq!(said, [(1, false, false), (2, true, false), (3, true, true)]);
     assert!(verified.missing.is_empty());
     assert_eq!(verified.told().destruction.key, KeyId([7; 16]));
@@ -115,7 +118,8 @@ fn what_nodes_have_signed_is_believed_and_who_is_silent_is_named() {
 
 #[test]
 fn any_byte_that_was_changed_is_noticed() {
-    let nodes = Nodes::new(&Tokens::new());
+    let tokens = Tokens::new();
+    let nodes = Nodes::new(&tokens);
     let evidence = nodes.all();
     let file = evidence.to_json().to_string().into_bytes();
     let believed = |bytes: &[u8]| Evidence::read(bytes).and_then(|e| e.verify(&nodes.cluster.root_pem)).is_ok();

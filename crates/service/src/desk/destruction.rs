@@ -3,6 +3,7 @@
 use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::evidence::Listed;
+use quorate_core::facts::Basis;
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::record::{DestructionRecord, RecordName};
 use quorate_replica::View;
@@ -18,7 +19,8 @@ pub(crate) struct Destroyed {
     pub(crate) destroyed_at: u64,
     /// The index.
     pub(crate) applied: u64,
-    pub(crate) cluster_ms: u64,
+    /// Display time, ms since 1970.
+    pub(crate) now_ms: u64,
     /// Whether it is here again, from a backup.
     pub(crate) is_here: bool,
     pub(crate) members: Vec<Listed>,
@@ -38,20 +40,15 @@ impl Kms {
         self.metered(call, Action::ProveDestruction, self.read_destruction(call, key, version)).await
     }
 
-    async fn read_destruction(
-        &self,
-        call: &Call,
-        key: KeyId,
-        version: Option<KeyVersion>,
-    ) -> Result<Destroyed, Error> {
+    async fn read_destruction(&self, call: &Call, key: KeyId, version: Option<KeyVersion>) -> Result<Destroyed, Error> {
         let view = self.records.fresh_view(call.deadline).await?;
         let mut facts = self.records.facts(&view)?;
         let mut at = Access::new(&mut facts, &*self.policies, &call.caller, Action::ProveDestruction);
         let record = DestructionRecord::clone(&*at.destruction(key, version)?);
         let is_here = at.is_here(key, version)?;
         let (destroyed_at, _) = facts.at(&RecordName::Destruction((key, version)))?;
-        let (applied, cluster_ms, members) = (view.applied(), view.cluster_time_ms(), listed(&view));
-        Ok(Destroyed { record, destroyed_at, applied, cluster_ms, is_here, members })
+        let (applied, now_ms, members) = (view.applied(), facts.time().stamp_ms(), listed(&view));
+        Ok(Destroyed { record, destroyed_at, applied, now_ms, is_here, members })
     }
 }
 

@@ -88,6 +88,10 @@ pub trait Use: Send + Sync + 'static {
     /// # Errors
     /// What only the work shows to be wrong.
     fn act(&self, facts: Self::Facts, tools: &Tools) -> Result<Self::Answer, Error>;
+    /// What may still be given out of an answer, by facts that were collected anew since.
+    fn still(&self, _: Self::Facts, answer: Self::Answer) -> Self::Answer {
+        answer
+    }
 }
 
 /// What uses work with, besides facts.
@@ -128,7 +132,7 @@ impl Kms {
             _ => facts?,
         };
         let facts = self.counted(call, facts).await?;
-        let answer = if request.is_slow(&facts) {
+        let mut answer = if request.is_slow(&facts) {
             let workers = self.records.workers.of(request.takes_seconds(&facts));
             let work = move || {
                 let answer = request.act(facts, &tools);
@@ -152,7 +156,7 @@ impl Kms {
             // What was worked out meanwhile is given out if it still may be.
             began = now;
             let index = self.records.read_index(call.deadline).await?;
-            drop(self.collect(index, call, &request)?);
+            answer = request.still(self.collect(index, call, &request)?, answer);
         }
     }
 

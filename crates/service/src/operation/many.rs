@@ -81,4 +81,9 @@ impl<U: Use> Use for Many<U> {
         let one = |(part, facts): (&U, Result<U::Facts, Error>)| part.act(facts?, tools);
         Ok(self.parts.iter().zip(facts).map(one).collect())
     }
+
+    /// Each part by itself.
+    fn still(&self, facts: Self::Facts, answer: Self::Answer) -> Self::Answer {
+        answer.into_iter().zip(facts).map(|(done, facts)| facts.and(done)).collect()
+    }
 }

@@ -19,7 +19,9 @@ use quorate_crypto::Share;
 use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
 use quorate_journal::disk::RealDisk;
-use quorate_replica::{BoxStream, CompactionConfig, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
+use quorate_replica::{
+    BoxStream, CompactionConfig, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World,
+};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
 use quorate_service::{Call, Error, HsmIdentity, HsmMarks, HsmOwnKeys};

@@ -47,6 +47,49 @@ impl Context {
                 .await
                 .map(key_answer),
             Call::Purge => client.purge_key(of_key()).await.map(|_| done),
+            Call::BackUp => {
+                let made = client.backup_key(of_key()).await?;
+                self.kept().backups.entry((key.to_owned(), made.versions)).or_insert(made.backup);
+                Ok((Answer::Made { version: made.versions }, None))
+            }
+            Call::Restore { version } => {
+                let backup = self.kept().backups.get(&(key.to_owned(), *version)).cloned().unwrap_or_default();
+                client.restore_key(RestoreKeyRequest { backup, ..Default::default() }).await.map(key_answer)
+            }
+            Call::CreateNamed { name, token } => {
+                let (name, token) = (self.object_name(*name), self.token(*token));
+                client.create_key(CreateKeyRequest { name, token, ..Default::default() }).await.map(key_answer)
+            }
+            Call::DescribeNamed { name } => client.describe_key(self.named(*name)).await.map(key_answer),
+            Call::ScheduleNamed { name } => {
+                let key = self.named(*name).key;
+                let request = ScheduleKeyDeletionRequest { key, days: 7, ..Default::default() };
+                client.schedule_key_deletion(request).await.map(key_answer)
+            }
+            Call::PurgeNamed { name } => {
+                client.purge_key(self.named(*name)).await.map(|purged| (Answer::Done, Some(purged.key_id)))
+            }
+            Call::SetSecret { secret, value } => {
+                let (name, value) = (self.object_name(*secret), self.secret_value(*value));
+                let set = client.set_secret(SetSecretRequest { name, value, ..Default::default() }).await?;
+                Ok((Answer::Made { version: set.secret.unwrap_or_default().current_version }, None))
+            }
+            Call::GetSecret { secret, version } => {
+                let request = GetSecretRequest { name: self.object_name(*secret), version: *version };
+                let read = client.get_secret(request).await?;
+                let (value, version) = (self.value_number(&read.value), read.version.unwrap_or_default().version);
+                Ok((Answer::Value { value, version }, None))
+            }
+            Call::DeleteSecret { secret } => {
+                let request = DeleteSecretRequest { name: self.object_name(*secret), days: 7, ..Default::default() };
+                client.delete_secret(request).await.map(|_| done)
+            }
+            Call::RecoverSecret { secret } => {
+                client.recover_secret(SecretRequest { name: self.object_name(*secret) }).await.map(|_| done)
+            }
+            Call::PurgeSecret { secret } => {
+                client.purge_secret(SecretRequest { name: self.object_name(*secret) }).await.map(|_| done)
+            }
             Call::Schedule => {
                 let request = ScheduleKeyDeletionRequest { key: key.to_owned(), days: 7, ..Default::default() };
                 client.schedule_key_deletion(request).await.map(key_answer)
@@ -141,6 +184,11 @@ impl Context {
             // What people do by hand: it does not come here.
             Call::Unseal | Call::Replace | Call::EnterShare { flaw: None, .. } => Ok(done),
         }
+    }
+
+    /// The key that has that name for life.
+    fn named(&self, number: u64) -> KeyRequest {
+        KeyRequest { key: format!("key/{}", self.object_name(number)) }
     }
 
     fn metadata(&self, key: Key) -> Answer {

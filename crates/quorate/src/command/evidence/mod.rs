@@ -53,7 +53,8 @@ impl EvidenceCommand {
 
 /// What is wrong with evidence.
 pub fn not_believed(what: &str, flaw: &crate::evidence::Flaw) -> Failure {
-    let todo = "don't rely on any of it: get it anew from the nodes (`quorate keys destruction`), and find out who changed it";
+    let todo =
+        "don't rely on any of it: get it anew from the nodes (`quorate keys destruction`), and find out who changed it";
     Failure::not_valid(format!("{what} proves nothing"), flaw, todo)
 }
 

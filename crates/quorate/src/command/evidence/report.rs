@@ -13,6 +13,9 @@ use crate::evidence::{Said, Verified};
 /// Versions whose material is listed for people; programs see all that are known.
 const LISTED: usize = 8;
 
+/// Bytes of a certificate's hash that are shown to people; programs see all.
+const SHOWN: usize = 4;
+
 /// What holds wherever it is kept: it is told with each proof, since a proof is read without the manual.
 const NOT_TOLD: &str = "What a member's log or state still holds is encrypted: it opens only with the root key, which takes a \
      node's HSM and a quorum of custodians. It goes from the log as that is compacted; a disk's free blocks keep what lay there \
@@ -22,7 +25,7 @@ const NOT_TOLD: &str = "What a member's log or state still holds is encrypted: i
 pub(super) fn text(verified: &Verified) -> String {
     let told = verified.told();
     let fields = output::fields(facts(told, here_again(verified)));
-    let header = ["MEMBER", "ID", "STATED", "APPLIED", "ITS LOG", "ITS STATE", "CERTIFICATE (SHA-256)"];
+    let header = ["MEMBER", "ID", "STATED", "APPLIED", "ITS LOG", "ITS STATE", "CERTIFICATE"];
     let table = output::columns(header, verified.said.iter().map(row));
     let silent: Vec<_> = verified.missing.iter().map(|member| member.name.to_string()).collect();
     let silent = match &silent[..] {
@@ -61,7 +64,10 @@ fn facts(told: &DestructionStatement, here_again: bool) -> Vec<(&'static str, St
             "backed up",
             never(
                 backed_up,
-                format!("last on {}: whoever has that backup, and administers the cluster, can bring it back", date(backed_up)),
+                format!(
+                    "last on {}: whoever has that backup, and administers the cluster, can bring it back",
+                    date(backed_up)
+                ),
             ),
         ),
         ("before that", earlier),
@@ -97,7 +103,9 @@ fn asked(Scheduled { by, since_ms, due_ms }: &Scheduled) -> String {
 fn materials(of: &DestructionRecord) -> String {
     let line = |gone: &Gone| match gone {
         Gone { material_id, .. } if *material_id == [0; 32] => format!("version {}: never had any", gone.version),
-        Gone { had_material: false, .. } => format!("version {}: {}, gone before", gone.version, hex(&gone.material_id)),
+        Gone { had_material: false, .. } => {
+            format!("version {}: {}, gone before", gone.version, hex(&gone.material_id))
+        }
         _ => format!("version {}: {}", gone.version, hex(&gone.material_id)),
     };
     let mut lines: Vec<_> = of.gone.iter().take(LISTED).map(line).collect();
@@ -110,12 +118,12 @@ fn materials(of: &DestructionRecord) -> String {
 
 fn row(Said { statement, expired }: &Said) -> [String; 7] {
     let log = match statement.log_may_hold() {
-        true => format!("may hold it (from {})", statement.log_from),
-        false => "has let go of it".to_owned(),
+        true => format!("from {}: may hold it", statement.log_from),
+        false => format!("from {}: does not", statement.log_from),
     };
     let state = match statement.state_holds() {
-        true => format!("holds it (at {})", statement.state_at),
-        false => "is past it".to_owned(),
+        true => format!("at {}: holds it", statement.state_at),
+        false => format!("at {}: does not", statement.state_at),
     };
     let expired = if *expired { " (had expired)" } else { "" };
     [
@@ -125,7 +133,7 @@ fn row(Said { statement, expired }: &Said) -> [String; 7] {
         statement.applied.to_string(),
         log,
         state,
-        format!("{}{expired}", hex(&statement.certificate)),
+        format!("{}…{expired}", hex(&statement.certificate[..SHOWN])),
     ]
 }
 

@@ -15,18 +15,13 @@ use crate::evidence::{Evidence, Piece};
 #[derive(Args, Debug)]
 pub(super) struct Destruction {
     /// The id of the key, or secret: what is destroyed has no name any more
-    #[arg(value_name = "KEY_ID", value_parser = object_id)]
+    #[arg(value_name = "KEY_ID")]
     key_id: String,
     /// The version that was destroyed by itself [default: the key as a whole]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     version: Option<u32>,
     #[command(flatten)]
     out: Out,
-}
-
-fn object_id(text: &str) -> Result<String, String> {
-    let id = text.parse::<quorate_core::id::KeyId>().map(|id| id.to_string());
-    id.map_err(|e| format!("{}; what is destroyed has no name any more, so give its id", e.0))
 }
 
 /// An address, and what came from there.
@@ -38,7 +33,8 @@ impl Destruction {
         const WHAT: &str = "prove the destruction";
         let root_pem = shared.connection().config()?.ca_pem;
         let answers = self.ask(shared).await?;
-        let (mut evidence, mut nodes, mut failures) = (Evidence { pieces: Vec::new() }, Vec::<NodeId>::new(), Vec::new());
+        let (mut evidence, mut nodes, mut failures) =
+            (Evidence { pieces: Vec::new() }, Vec::<NodeId>::new(), Vec::new());
         for (address, answer) in answers {
             match answer {
                 // Two addresses may be one node's.
@@ -63,7 +59,8 @@ impl Destruction {
                 eprintln!("warning: no statement from {address}: {}", error.message);
             }
         }
-        let verified = evidence.verify(&root_pem).map_err(|flaw| evidence::not_believed("what the nodes say", &flaw))?;
+        let verified =
+            evidence.verify(&root_pem).map_err(|flaw| evidence::not_believed("what the nodes say", &flaw))?;
         match self.out.path() {
             Some(path) => {
                 evidence::write(&self.out, path, &evidence)?;

@@ -8,6 +8,7 @@ use quorate_core::lifecycle::KeyState;
 use quorate_core::request::RotationPeriod;
 
 use super::*;
+use crate::operation::{Binding, By, Encrypt, Many};
 
 /// Tells the times it was given, then the last one for ever.
 struct Script(Mutex<Vec<u64>>);
@@ -37,9 +38,11 @@ async fn an_answer_that_rests_on_an_old_round_is_decided_again() {
     assert_eq!(looks(&rig, &[0, 1000]).await, 1);
     assert_eq!(looks(&rig, &[0, 1001, 1002]).await, 2, "stopped, or asleep, for more than a second");
     assert_eq!(looks(&rig, &[0, 5000, 9000, 9001]).await, 3);
+}
 
-    // And it is the *new* facts that decide: the key is disabled while the process sleeps.
-    struct Asleep(Arc<dyn Fn() + Send + Sync>, AtomicUsize);
+/// A desk whose process sleeps for a minute in the middle of each use, while `key` is disabled.
+fn asleep(rig: &Rig, key: &KeyHandle) -> Arc<Kms> {
+    struct Asleep(Box<dyn Fn() + Send + Sync>, AtomicUsize);
     impl BootClock for Asleep {
         fn now(&self) -> Duration {
             let n = self.1.fetch_add(1, Ordering::SeqCst);
@@ -49,14 +52,33 @@ async fn an_answer_that_rests_on_an_old_round_is_decided_again() {
             Duration::from_secs(if n == 0 { 0 } else { 60 })
         }
     }
-    let key = id(rig.key().await);
     let (other, handle, runtime) = (rig.kms.clone(), key.clone(), tokio::runtime::Handle::current());
     let disable = move || {
         let disabled = async { other.disable_key(&admin(), &handle, soon()).await };
         tokio::task::block_in_place(|| runtime.block_on(disabled)).unwrap();
     };
-    let kms = rig.with_clock(Arc::new(Asleep(Arc::new(disable), AtomicUsize::new(0))));
-    refused(kms.encrypt(&user(), &key, b"x", &no_aad(), soon()).await, Reason::KeyDisabled);
+    rig.with_clock(Arc::new(Asleep(Box::new(disable), AtomicUsize::new(0))))
+}
+
+/// It is the *new* facts that decide, for each part of a request by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_during_the_work_is_not_given_out() {
+    let rig = Rig::new().await;
+    let (gone, stays) = (id(rig.key().await), id(rig.key().await));
+    refused(asleep(&rig, &gone).encrypt(&user(), &gone, b"x", &no_aad(), soon()).await, Reason::KeyDisabled);
+
+    rig.kms.enable_key(&admin(), &gone, soon()).await.unwrap();
+    let part = |key: &KeyHandle| Encrypt {
+        by: By::key(key.clone()),
+        plaintext: Bytes::from_static(b"x"),
+        bound: Binding::default(),
+    };
+    let many = || Many::new(vec![part(&stays), part(&gone)]).unwrap();
+    let mut done = asleep(&rig, &gone).perform(&call(&user(), soon()), many()).await.unwrap();
+    refused(done.remove(1), Reason::KeyDisabled);
+    let ciphertext = done.remove(0).unwrap().ciphertext;
+    let opened = rig.kms.decrypt(&user(), &ciphertext, &no_aad(), None, soon()).await.unwrap();
+    assert_eq!(opened.plaintext[..], b"x"[..]);
 }
 
 /// Waits until cluster time, or what follows from it, is there.
