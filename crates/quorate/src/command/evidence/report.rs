@@ -2,6 +2,7 @@
 
 use quorate_core::evidence::DestructionStatement;
 use quorate_core::id::KeyVersion;
+use quorate_core::name::Class;
 use quorate_core::principal::Principal;
 use quorate_core::record::{Cause, DestructionRecord, Gone, Scheduled};
 use serde_json::{Value, json};
@@ -59,7 +60,13 @@ fn facts(told: &DestructionStatement, here_again: bool) -> Vec<(&'static str, St
         ("asked for", of.cause.scheduled().map_or(String::new(), asked)),
         ("gone", format!("{}, with entry {} of the log", date(of.ended_ms), told.destroyed_at)),
         ("material", materials(of)),
-        ("exported", never(exported, format!("first on {}: copies may live on", date(exported)))),
+        (
+            "exported",
+            match of.class() {
+                Class::Key => never(exported, format!("first on {}: copies may live on", date(exported))),
+                Class::Secret => "whoever has read it has it".to_owned(),
+            },
+        ),
         (
             "backed up",
             never(
@@ -78,7 +85,10 @@ fn facts(told: &DestructionStatement, here_again: bool) -> Vec<(&'static str, St
 }
 
 fn what(of: &DestructionRecord) -> String {
-    let object = format!("{} {} ({})", of.class().as_str(), of.key, of.spec.as_str());
+    let object = match of.class() {
+        Class::Key => format!("key {} ({})", of.key, of.spec.as_str()),
+        Class::Secret => format!("secret {}", of.key),
+    };
     match of.version {
         Some(version) => format!("version {version} of {object}"),
         None if of.is_complete() && of.newest == 1 => object,
