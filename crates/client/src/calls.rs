@@ -49,6 +49,8 @@ calls! { KeysClient:
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
     /// When a key was used last, and how often.
     Read get_last_use(KeyRequest) -> LastUseResponse;
+    /// What the node that answers states of a destruction: take [`Client::node`] for each, one after the other.
+    Read get_destruction(GetDestructionRequest) -> DestructionResponse;
     /// Changes a key's description or its floors, lowers whether its material may leave, or says whether its uses are noted.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.

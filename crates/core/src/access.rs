@@ -3,12 +3,14 @@
 //! Resolving a name and judging it are one step on one view, so no decision can touch a key that was not granted to it, and a
 //! right that is taken away counts from the same index as the change that took it.
 
+mod destruction;
 mod material;
 mod namespace;
 mod secret;
 mod usable;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use self::material::WholeKey;
 pub use self::namespace::Home;
@@ -292,6 +294,11 @@ impl<'a, F: Facts> Access<'a, F> {
         self.facts.get(name)
     }
 
+    /// The same by its name, of whatever kind it is.
+    pub(crate) fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, F::Error> {
+        self.facts.read(name)
+    }
+
     /// Whether anything was granted, and each of these writes is to a key that was, or makes one where that was, or goes with
     /// such a key. A decision that was not judged is a fault, and has no effect.
     pub fn covers(&self, writes: &[Write]) -> bool {
@@ -301,6 +308,7 @@ impl<'a, F: Facts> Access<'a, F> {
             (RecordName::Key(id), _) => self.granted.has(id),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
+            (RecordName::Destruction((id, _)), Write::Update(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
                 self.granted.has(id) || made(id)
             }

@@ -16,6 +16,8 @@ pub enum Group {
     Manage,
     /// Making, changing and destroying what keys are in.
     Namespaces,
+    /// Getting evidence of what was done.
+    Evidence,
 }
 
 impl Group {
@@ -27,6 +29,7 @@ impl Group {
             Self::Read => "describe or list keys and secrets",
             Self::Manage => "manage keys and secrets",
             Self::Namespaces => "manage namespaces",
+            Self::Evidence => "get evidence of what was done",
         }
     }
     /// The roles that have it by the fixed rule of design §6.
@@ -34,6 +37,7 @@ impl Group {
         match self {
             Self::Use | Self::Secrets | Self::Read => &[Role::Admin, Role::User],
             Self::Manage | Self::Namespaces => &[Role::Admin],
+            Self::Evidence => &[Role::Admin, Role::Auditor],
         }
     }
 }
@@ -173,6 +177,8 @@ actions! {
     Backup: Manage;
     /// Restore a key from its backup.
     Restore: Manage;
+    /// Get a signed statement of a destruction.
+    ProveDestruction: Evidence;
     /// Give a key a name.
     NameCreate: Manage;
     /// Take a name off a key.

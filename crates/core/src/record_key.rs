@@ -65,6 +65,8 @@ tables! {
     Use = 19 [6, 8];
     /// Uses of versions that nodes were given. Prefix: the id's time. Suffix: version, u32.
     Allowance = 20 [6, 4];
+    /// What was destroyed. Prefix: the id's time. Suffix: version, u32; 0 = the key as a whole.
+    Destruction = 23 [6, 4];
 }
 
 impl Table {

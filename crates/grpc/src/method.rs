@@ -99,6 +99,7 @@ fn right_for(call: &str) -> Option<Right> {
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
         "GetLastUse" => Right::To(Action::LastUse),
+        "GetDestruction" => Right::To(Action::ProveDestruction),
         "CreateAlias" => Right::To(Action::NameCreate),
         "DeleteAlias" => Right::To(Action::NameDelete),
         "UpdateKey" => Right::To(Action::Update),

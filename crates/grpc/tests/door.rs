@@ -5,6 +5,8 @@
 #[path = "../../service/src/testing/node.rs"]
 mod support;
 
+#[path = "door/destruction.rs"]
+mod destruction;
 #[path = "door/namespaces.rs"]
 mod namespaces;
 #[path = "door/secrets.rs"]

@@ -465,7 +465,7 @@ impl Error {
                 Refusal::BriefWindow => Reason::InvalidArgument,
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
-                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
+                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) | Refusal::NotDestroyed(..) => Reason::NotFound,
                 Refusal::AliasTaken { .. } | Refusal::NameTaken { .. } => Reason::AlreadyExists,
                 Refusal::NamespaceNotFound(_) => Reason::NamespaceNotFound,
                 Refusal::NamespaceTaken(_) => Reason::AlreadyExists,

@@ -139,6 +139,7 @@ impl Decide for Restore {
             // Whose place it took, and who took its place, is said of that id.
             replaces: self.key.replaces.filter(|_| same),
             replaced_by: self.key.replaced_by.filter(|_| same),
+            deletion_by: None,
             born_as: Some(self.key.birth_id()).filter(|born| *born != id),
             ..self.key.clone()
         };

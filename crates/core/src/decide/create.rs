@@ -254,6 +254,7 @@ pub(super) fn fresh(
         born_as: None,
         replaces: None,
         replaced_by: None,
+        deletion_by: None,
     }
 }
 

@@ -15,7 +15,10 @@ use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
 use crate::principal::{Principal, Role};
-use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, Kind, NameRecord, Tally};
+use crate::record::{
+    Cause, DestructionRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, Kind, NameRecord, Scheduled,
+    Tally,
+};
 use crate::record_key::RecordKey;
 use crate::request::{
     AliasName, DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, KeyHandle, ObjectName, RotationPeriod, Tags,
@@ -66,7 +69,8 @@ impl StoreFacts<'_> {
 impl Store {
     /// One step of a key's destruction.
     pub(super) fn destroy(&mut self, hour: u32, key: KeyId, time: DutyTime) -> Result<destroy::Progress, Refusal> {
-        self.run(|facts| {
+        let now = Time { cluster_ms: time.ms(), local_ms: time.ms() };
+        self.run_at(now, |facts| {
             let nodes = facts.users(key);
             destroy::decide(facts, hour, key, &nodes, time)
         })
@@ -139,6 +143,14 @@ impl Store {
         Ok(change.answer)
     }
 
+    pub(super) fn destruction(&self, key: KeyId, version: Option<KeyVersion>) -> Option<DestructionRecord> {
+        let name = RecordName::Destruction((key, version));
+        match Record::decode(&name, self.0.get(&name)?) {
+            Ok(Record::Destruction(record)) => Some(record),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// How much material is stored with a version.
     fn material_len(&self, name: &RecordName) -> u32 {
         match self.0.get(name).map(|body| Record::decode(name, body).expect("written by encode")) {
@@ -166,6 +178,9 @@ impl Store {
                 }
                 Record::KeyVersion(v) => {
                     let key = &keys[&v.key];
+                    // Of a double it is known under the id that it was destroyed under.
+                    let told = key.born_as.is_some() || self.destruction(v.key, Some(v.version)).is_some();
+                    assert!(told || v.life.dates.destroyed == 0, "nobody would know who destroyed {name:?}");
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
                 Record::NamespaceName(of) => {
@@ -204,6 +219,12 @@ impl Store {
                 );
             }
             assert!(key.state == KeyState::Destroyed || key.destroyed_through == 0);
+            let waits = matches!(key.state, KeyState::PendingDeletion { .. });
+            assert_eq!(key.deletion_by.is_some(), waits, "who asked is known, for as long as it waits");
+            if key.state == KeyState::Destroyed {
+                let destruction = self.destruction(key.id, None).expect("nobody would know who destroyed it");
+                assert_eq!(destruction.through, key.destroyed_through);
+            }
         }
     }
 }
@@ -1107,7 +1128,12 @@ fn destruction_resumes_wherever_it_stopped() {
         assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
     }
     assert_eq!(steps, 5, "84 versions, 28 a step; 40 nodes, 32 a step; the rest");
-    assert!(store.0.is_empty(), "no version, alias or due record is left: {:?}", store.0.keys());
+    let left = store.destruction(id, None).expect("what was destroyed is known for ever");
+    assert!(left.is_complete() && left.gone.len() == 84 && left.aliases.len() == 64, "{left:?}");
+    assert_eq!((left.began_ms, left.ended_ms), (at, at));
+    let scheduled = Scheduled { by: Some(by.principal.clone()), since_ms: start.cluster_ms, due_ms: at };
+    assert_eq!((left.cause, left.earlier), (Cause::Due { scheduled }, 0));
+    assert_eq!(store.0.len(), 1, "no version, alias or due record is left: {:?}", store.0.keys());
     assert_eq!(
         store.run(|view| destroy::decide(view, hour, id, &[], time)),
         Ok(destroy::Progress::Done),

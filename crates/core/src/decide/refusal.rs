@@ -171,6 +171,9 @@ pub enum Refusal {
     /// The key has no such version.
     #[error("key {0} has no version {1}")]
     NoVersion(KeyId, KeyVersion),
+    /// It was not destroyed, as far as is known.
+    #[error("nothing is known of a destruction of {}: it was not destroyed, or was never here", of_key(*.0, *.1))]
+    NotDestroyed(KeyId, Option<KeyVersion>),
     /// The version is disabled.
     #[error("version {1} of key {0} is disabled; enable it first")]
     VersionDisabled(KeyId, KeyVersion),
@@ -383,6 +386,7 @@ impl Refusal {
             | Self::AlreadyReplaced { .. }
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)
+            | Self::NotDestroyed(_, None)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
             Self::NameTaken { .. } | Self::RestoreNamed { .. } => Some(Part::Name),
@@ -404,6 +408,7 @@ impl Refusal {
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
             Self::WrongAlgorithm { .. } => Some(Part::Algorithm),
             Self::NoVersion(..)
+            | Self::NotDestroyed(_, Some(_))
             | Self::Exhausted(..)
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
@@ -415,6 +420,10 @@ impl Refusal {
             Self::Denied(_) | Self::NamespacesMax => None,
         }
     }
+}
+
+fn of_key(key: KeyId, version: Option<KeyVersion>) -> String {
+    version.map_or_else(|| format!("key {key}"), |version| format!("version {version} of key {key}"))
 }
 
 fn named(keys: &[KeyHandle]) -> String {

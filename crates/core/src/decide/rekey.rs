@@ -81,6 +81,7 @@ impl Decide for Rekey {
             replaces: Some(old.id),
             replaced_by: None,
             exportable: old.exportable.min(home.settings.exportable),
+            deletion_by: None,
             // It is the old one's for life.
             name: None,
             ..old.clone()

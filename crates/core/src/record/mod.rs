@@ -5,6 +5,7 @@
 //! takes it off ([`KeyVersionRecord::split`]).
 
 mod allowance;
+mod destruction;
 mod due;
 mod duty;
 mod idempotency;
@@ -29,6 +30,7 @@ use crate::request::KeyHandle;
 use crate::stack::{HASH_LEN, scrubbed};
 
 pub use allowance::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
+pub use destruction::{Cause, DestructionRecord, Gone, LISTED_MAX, More, Scheduled};
 pub use due::{Due, DueRecord};
 pub use duty::{Duty, DutyRecord};
 pub use idempotency::IdempotencyRecord;
@@ -268,6 +270,8 @@ kinds! {
     NamespaceName(NamespaceNameRecord),
     /// How many namespaces there have been.
     NamespaceCount(NamespaceCountRecord),
+    /// That a version, or a whole key, was destroyed.
+    Destruction(DestructionRecord),
 }
 
 fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {
@@ -340,5 +344,7 @@ pub fn handle_bytes(handle: &KeyHandle) -> Vec<u8> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod destruction_tests;
 #[cfg(test)]
 mod tests;

@@ -101,7 +101,7 @@ fn dates() -> impl Strategy<Value = Dates> {
 fn any_spec() -> impl Strategy<Value = KeySpec> {
     prop_oneof![20 => proptest::sample::select(KeySpec::ALL), 1 => Just(KeySpec::Secret)]
 }
-fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
+pub(super) fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
     let spec = any_spec();
     let mode = proptest::sample::select(Mode::ALL);
     let public = proptest::collection::vec(any::<u8>(), 0..200);
@@ -122,7 +122,7 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
         }
     })
 }
-fn key_record() -> impl Strategy<Value = KeyRecord> {
+pub(super) fn key_record() -> impl Strategy<Value = KeyRecord> {
     let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
     let names = (proptest::collection::btree_set(alias(), 0..5), proptest::option::of(object_name()));
     let spec = any_spec();
@@ -132,9 +132,11 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
     let imported = any::<Option<(u32, u64)>>()
         .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
     let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, [Option<[u8; 16]>; 3])>());
+    let names = (names, proptest::option::of(principal()));
     let kind = (spec, usages(), tags(), rotation, any::<[bool; 3]>(), material);
     (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
-        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, (aliases, name))| {
+        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, names)| {
+            let ((aliases, name), deletion_by) = names;
             let (
                 spec,
                 usage,
@@ -174,13 +176,16 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 born_as,
                 replaces,
                 replaced_by,
+                deletion_by,
             }
         },
     )
 }
+pub(super) fn principal() -> impl Strategy<Value = Principal> {
+    ("[a-z][a-z/]{0,20}", 0..5usize)
+        .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()))
+}
 fn record() -> impl Strategy<Value = Record> {
-    let principal = ("[a-z][a-z/]{0,20}", 0..5usize)
-        .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()));
     let duty = proptest::sample::select(Duty::ALL);
     prop_oneof![
         key_record().prop_map(Record::Key),
@@ -196,7 +201,7 @@ fn record() -> impl Strategy<Value = Record> {
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (key_id(), version(), any::<u64>())
             .prop_map(|(key, n, at_ms)| Record::Due(DueRecord { what: Due::Material(key, n), at_ms })),
-        (principal, any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
+        (principal(), any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
             Record::Idempotency(IdempotencyRecord { principal, token: Token(token), request_hash, key })
         }),
         any::<(u64, u64)>().prop_map(|(id, approved_ms)| Record::Member(MemberRecord {
@@ -226,6 +231,7 @@ fn record() -> impl Strategy<Value = Record> {
                 Record::Use(UseRecord { key, node: NodeId(node), tally: Tally { uses, first_ms, last_ms, last } })
             }
         ),
+        super::destruction_tests::destruction().prop_map(Record::Destruction),
         "[a-z ]{1,20}".prop_map(|name| Record::Internal(InternalRecord { name })),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
@@ -311,6 +317,7 @@ fn a_key_record_to_the_byte() {
         born_as: Some(KeyId([2; 16])),
         replaces: Some(KeyId([3; 16])),
         replaced_by: Some(KeyId([4; 16])),
+        deletion_by: Some(Principal::certificate(Role::Admin, "al".parse().unwrap())),
     };
     let mut expected = vec![3, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -321,7 +328,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 16, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 17, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -337,6 +344,7 @@ fn a_key_record_to_the_byte() {
     }
     expected.extend_from_slice(&[15, 0, 0, 0, 2, b'N', b'm']);
     expected.extend_from_slice(&[16, 0, 0, 0, 1, 1]);
+    expected.extend_from_slice(&[17, 0, 0, 0, 11, 0, 0, 0, 0, 1, 0, 0, 0, 2, b'a', b'l']);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
@@ -360,6 +368,7 @@ fn a_key_record_to_the_byte() {
         born_as: None,
         replaces: None,
         replaced_by: None,
+        deletion_by: None,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);
@@ -406,6 +415,8 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
         (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
         (RecordName::Allowance((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
         (RecordName::Use((id, NodeId(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0, 0, 0, 0, 9]),
+        (RecordName::Destruction((id, KeyVersion::new(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Destruction((id, None)), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0]),
         (RecordName::Due((5, Due::Deletion(id))), &[0, 0, 0, 5], &[]),
         (RecordName::Idempotency((who, token)), &[0, 0, 0, 0, 0, 99], &[]),
     ];

@@ -268,8 +268,10 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         failure::NOT_VALID,
-        "the signature, or the code, is not that of this message by this key, version and algorithm: exit code 1",
-        "take nothing of it for genuine; make sure that message, key, version and algorithm are those that it was made with",
+        "the signature, or the code, is not that of this message by this key, version and algorithm; or evidence is not what \
+         nodes of the cluster have signed: exit code 1",
+        "take nothing of it for genuine; make sure that message, key, version and algorithm are those that it was made with, and \
+         that the root certificate is the cluster's",
     ),
     code(failure::FAILED, "something on this machine failed, as a file that can't be written: exit code 1", ""),
 ];

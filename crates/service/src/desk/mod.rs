@@ -7,6 +7,7 @@
 
 mod backup;
 mod commit;
+mod destruction;
 mod last_use;
 mod material;
 mod namespace;
