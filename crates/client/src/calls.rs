@@ -1,6 +1,7 @@
 //! One method per call of the protocol.
 
 use quorate_proto::v1::keys_client::KeysClient;
+use quorate_proto::v1::namespaces_client::NamespacesClient;
 use quorate_proto::v1::operator_client::OperatorClient;
 use quorate_proto::v1::secrets_client::SecretsClient;
 use quorate_proto::v1::*;
@@ -48,6 +49,8 @@ calls! { KeysClient:
     Once set_key_rotation(SetKeyRotationRequest) -> KeyResponse;
     /// When a key was used last, and how often.
     Read get_last_use(KeyRequest) -> LastUseResponse;
+    /// What the node that answers states of a destruction: take [`Client::node`] for each, one after the other.
+    Read get_destruction(GetDestructionRequest) -> DestructionResponse;
     /// Changes a key's description or its floors, lowers whether its material may leave, or says whether its uses are noted.
     Once update_key(UpdateKeyRequest) -> KeyResponse;
     /// Puts tags on a key.
@@ -143,6 +146,19 @@ calls! { SecretsClient:
     Once recover_secret(SecretRequest) -> SecretResponse;
     /// Destroys a deleted secret before its day.
     Once purge_secret(SecretRequest) -> PurgeSecretResponse;
+}
+
+calls! { NamespacesClient:
+    /// Makes a namespace.
+    Once create_namespace(CreateNamespaceRequest) -> NamespaceResponse;
+    /// What is known of a namespace.
+    Read describe_namespace(NamespaceRequest) -> NamespaceResponse;
+    /// One page of namespaces.
+    Read list_namespaces(ListNamespacesRequest) -> ListNamespacesResponse;
+    /// Changes what may be made in a namespace.
+    Once update_namespace(UpdateNamespaceRequest) -> NamespaceResponse;
+    /// Deletes an empty namespace.
+    Once delete_namespace(NamespaceRequest) -> DeleteNamespaceResponse;
 }
 
 calls! { OperatorClient:

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use quorate_core::request::NamespaceName;
+use quorate_proto::NAMESPACE_KEY;
 use tokio::time::Instant;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -76,6 +79,7 @@ pub struct Client {
     /// The endpoint that answered last; calls begin there.
     preferred: Arc<AtomicUsize>,
     deadline: Duration,
+    namespace: Option<AsciiMetadataValue>,
     patience: Patience,
     on_wait: Option<OnWait>,
     pub(crate) clock: Arc<TokenClock>,
@@ -99,6 +103,7 @@ impl Client {
             endpoints: Arc::new(endpoints),
             preferred: Arc::default(),
             deadline: config.deadline,
+            namespace: config.namespace.as_deref().map(namespace).transpose()?,
             patience: Patience::Deadline,
             on_wait: None,
             clock: Arc::default(),
@@ -124,6 +129,14 @@ impl Client {
     /// The same client with another deadline per call.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// The same client in another namespace.
+    ///
+    /// # Errors
+    /// [`reason::INVALID_CONFIG`], when that is no name of one.
+    pub fn within(&self, name: &str) -> Result<Self, ClientError> {
+        Ok(Self { namespace: Some(namespace(name)?), ..self.clone() })
     }
 
     /// The same client, which takes the first round of failures as the answer instead of trying until the deadline: for
@@ -199,6 +212,9 @@ impl Client {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let mut attempt = tonic::Request::new(request.clone());
                 attempt.set_timeout(left);
+                if let Some(namespace) = &self.namespace {
+                    attempt.metadata_mut().insert(NAMESPACE_KEY, namespace.clone());
+                }
                 let answer = tokio::time::timeout(left, rpc(endpoint.channel.clone(), attempt)).await;
                 let (effect, error) = match answer {
                     Ok(Ok(response)) => {
@@ -276,4 +292,11 @@ impl Client {
         let best = best.unwrap_or_else(|| late("any node"));
         if doubt { unknown_outcome(&best) } else { best }
     }
+}
+
+/// A namespace, as calls name it.
+fn namespace(name: &str) -> Result<AsciiMetadataValue, ClientError> {
+    let wrong = |e: &dyn std::fmt::Display| ClientError::config(e.to_string());
+    let name: NamespaceName = name.parse().map_err(|e| wrong(&e))?;
+    name.as_str().parse().map_err(|e| wrong(&e))
 }

@@ -25,6 +25,8 @@ pub struct ClientConfig {
     pub key_pem: Zeroizing<Vec<u8>>,
     /// Longest time for one call, all attempts together.
     pub deadline: Duration,
+    /// The namespace in which things are made and called by their names; none = the first.
+    pub namespace: Option<String>,
 }
 
 impl ClientConfig {
@@ -33,13 +35,15 @@ impl ClientConfig {
 
     /// A configuration with the default deadline.
     pub fn new(addrs: Vec<String>, ca_pem: Vec<u8>, cert_pem: Vec<u8>, key_pem: Vec<u8>) -> Self {
-        Self { addrs, ca_pem, cert_pem, key_pem: Zeroizing::new(key_pem), deadline: Self::DEADLINE_DEFAULT }
+        let (key_pem, deadline) = (Zeroizing::new(key_pem), Self::DEADLINE_DEFAULT);
+        Self { addrs, ca_pem, cert_pem, key_pem, deadline, namespace: None }
     }
 }
 
 impl fmt::Debug for ClientConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientConfig").field("addrs", &self.addrs).field("deadline", &self.deadline).finish()
+        let mut shown = f.debug_struct("ClientConfig");
+        shown.field("addrs", &self.addrs).field("deadline", &self.deadline).field("namespace", &self.namespace).finish()
     }
 }
 

@@ -3,26 +3,31 @@
 //! Resolving a name and judging it are one step on one view, so no decision can touch a key that was not granted to it, and a
 //! right that is taken away counts from the same index as the change that took it.
 
+mod destruction;
 mod material;
+mod namespace;
 mod secret;
+mod usable;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use self::material::WholeKey;
+pub use self::namespace::Home;
 pub use self::secret::Readable;
+pub use self::usable::{Touch, Usable, Want};
 
 use crate::action::Action;
 use crate::authorize::Denied;
-use crate::decide::{Refusal, Write, refusal};
-use crate::facts::{Basis, Facts, Materials, Of, Version};
+use crate::decide::{Refusal, Write};
+use crate::facts::{Basis, Facts, Of};
 use crate::id::{KeyId, KeyVersion, Namespace};
-use crate::key_spec::{Algorithm, Kind, Mode, Usage};
-use crate::lifecycle::{Cell, KeyState, NoWay, Row, VersionState};
-use crate::name::{Class, FoldedName};
+use crate::key_spec::Mode;
+use crate::lifecycle::KeyState;
+use crate::name::{Class, FoldedName, NamespaceName};
 use crate::principal::Principal;
 use crate::record::{
-    AllowanceRecord, DetailsRecord, Due, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Origin, Record,
-    RecordName, Stored,
+    AllowanceRecord, DetailsRecord, Due, KeyRecord, KeyVersionRecord, NameRecord, Record, RecordName, Stored,
 };
 use crate::request::{Description, KeyHandle};
 use crate::time::Time;
@@ -43,6 +48,8 @@ pub struct Caller {
     pub source: Option<SocketAddr>,
     /// Through which door.
     pub door: Door,
+    /// In which namespace it makes things and calls them by their names; none = the first.
+    pub namespace: Option<NamespaceName>,
 }
 
 /// What an action is about.
@@ -112,6 +119,8 @@ pub struct Access<'a, F> {
     facts: &'a mut F,
     policies: &'a dyn PolicyEngine,
     ask: Ask<'a>,
+    /// The caller's namespace, once it was looked for.
+    within: Option<Namespace>,
     granted: Granted,
 }
 
@@ -119,6 +128,10 @@ pub struct Access<'a, F> {
 #[derive(Default)]
 struct Granted {
     namespace: bool,
+    /// The namespace in which things may be made.
+    home: Option<Namespace>,
+    /// The namespaces themselves.
+    namespaces: bool,
     // Nearly always one: it needs no allocation.
     key: Option<KeyId>,
     more: Vec<KeyId>,
@@ -135,7 +148,7 @@ impl Granted {
         self.key == Some(key) || self.more.contains(&key)
     }
     fn is_anything(&self) -> bool {
-        self.namespace || self.key.is_some()
+        self.namespace || self.namespaces || self.home.is_some() || self.key.is_some()
     }
 }
 
@@ -143,7 +156,7 @@ impl<'a, F: Facts> Access<'a, F> {
     /// Over facts that are true at one index.
     pub fn new(facts: &'a mut F, policies: &'a dyn PolicyEngine, caller: &'a Caller, action: Action) -> Self {
         let ask = Ask { caller, action, resource: Resource::Namespace(Namespace::FIRST) };
-        Self { facts, policies, ask, granted: Granted::default() }
+        Self { facts, policies, ask, within: None, granted: Granted::default() }
     }
 
     /// The same, for another action from here on: where one verb does two things.
@@ -173,21 +186,11 @@ impl<'a, F: Facts> Access<'a, F> {
         &self.ask.caller.principal
     }
 
-    /// The namespace, if the caller may do it there.
-    ///
-    /// # Errors
-    /// [`Refusal::Denied`].
-    pub fn namespace(&mut self) -> Result<Namespace, F::Error> {
-        self.judge(Resource::Namespace(Namespace::FIRST))?;
-        self.granted.namespace = true;
-        Ok(Namespace::FIRST)
-    }
-
     /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
     ///
     /// # Errors
-    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the namespace: to others it is no oracle;
-    /// [`Refusal::WrongKind`], if it is a secret.
+    /// [`Refusal::Denied`]; [`Refusal::KeyNotFound`], to who may do it in the caller's namespace: to others it is no oracle;
+    /// [`Refusal::NamespaceNotFound`], likewise to who may do it in the first; [`Refusal::WrongKind`], if it is a secret.
     pub fn key(&mut self, handle: &KeyHandle) -> Result<Of<KeyRecord>, F::Error> {
         self.of_class(Class::Key, handle)
     }
@@ -225,10 +228,11 @@ impl<'a, F: Facts> Access<'a, F> {
 
     /// The id that `handle` names; nothing is granted yet.
     fn id(&mut self, handle: &KeyHandle) -> Result<KeyId, F::Error> {
+        let within = self.within()?;
         let name = match handle {
             KeyHandle::Id(id) => return Ok(*id),
-            KeyHandle::Alias(name) => FoldedName::alias(name),
-            KeyHandle::Key(name) | KeyHandle::Secret(name) => FoldedName::object(handle.class(), name),
+            KeyHandle::Alias(name) => FoldedName::alias(within, name),
+            KeyHandle::Key(name) | KeyHandle::Secret(name) => FoldedName::object(within, handle.class(), name),
         };
         match self.facts.get::<NameRecord>(name)? {
             Some(named) => Ok(named.key),
@@ -247,8 +251,9 @@ impl<'a, F: Facts> Access<'a, F> {
     }
 
     /// Refuses, and says why to who may do it in the namespace: to others what is there, or not, is nobody's affair.
-    pub(crate) fn refuse<T>(&self, refusal: Refusal) -> Result<T, F::Error> {
-        self.judge(Resource::Namespace(Namespace::FIRST))?;
+    pub(crate) fn refuse<T>(&mut self, refusal: Refusal) -> Result<T, F::Error> {
+        let within = self.within()?;
+        self.judge(Resource::Namespace(within))?;
         Err(refusal.into())
     }
 
@@ -302,15 +307,22 @@ impl<'a, F: Facts> Access<'a, F> {
         self.facts.get(name)
     }
 
+    /// The same by its name, of whatever kind it is.
+    pub(crate) fn read(&mut self, name: &RecordName) -> Result<Option<Arc<Record>>, F::Error> {
+        self.facts.read(name)
+    }
+
     /// Whether anything was granted, and each of these writes is to a key that was, or makes one where that was, or goes with
     /// such a key. A decision that was not judged is a fault, and has no effect.
     pub fn covers(&self, writes: &[Write]) -> bool {
         let made = |id| writes.iter().any(|write| write.creates() && write.name() == RecordName::Key(id));
         let covered = |write: &Write| match (write.name(), write) {
-            (RecordName::Key(id), _) => self.granted.has(id) || self.granted.namespace && write.creates(),
+            (RecordName::Key(_), Write::Create(Record::Key(key))) => self.granted.home == Some(key.namespace),
+            (RecordName::Key(id), _) => self.granted.has(id),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Details(id), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
+            (RecordName::Destruction((id, _)), Write::Update(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {
                 self.granted.has(id) || made(id)
             }
@@ -319,217 +331,11 @@ impl<'a, F: Facts> Access<'a, F> {
             }
             (RecordName::Name(_), Write::Delete(_)) => true,
             (RecordName::Idempotency((who, _)), _) => who == *self.principal(),
+            (RecordName::Namespace(_) | RecordName::NamespaceName(_) | RecordName::NamespaceCount(()), _) => {
+                self.granted.namespaces
+            }
             _ => false,
         };
         self.granted.is_anything() && writes.iter().all(covered)
     }
-}
-
-/// A version of a key, with its material, that may be used now as was asked.
-pub struct Usable<M> {
-    /// The key.
-    pub key: KeyId,
-    /// The version, and what is known of it.
-    pub version: Of<KeyVersionRecord>,
-    /// Its state.
-    pub state: VersionState,
-    /// By which algorithm.
-    pub algorithm: Algorithm,
-    /// Its material.
-    pub material: M,
-    /// Whether something is protected with it.
-    pub protects: bool,
-    /// What is done with it.
-    pub action: Action,
-    /// Whether it is noted that the key was used.
-    pub tracked: bool,
-}
-
-impl<M> Usable<M> {
-    /// What is counted of its use.
-    pub fn touch(&self) -> Touch {
-        let is_limited = self.protects && self.algorithm == Algorithm::AesGcm;
-        let Self { key, action, tracked, .. } = *self;
-        Touch { key, version: self.version.version, material: self.version.material_id, action, is_limited, tracked }
-    }
-}
-
-/// That something is done with a version of a key: what is counted of that.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Touch {
-    /// The key.
-    pub key: KeyId,
-    /// The version.
-    pub version: KeyVersion,
-    /// Its material: a key that comes back from a backup may give a number of before to another.
-    pub material: MaterialId,
-    /// What is done.
-    pub action: Action,
-    /// Whether it takes one of the uses that the version has ([`crate::decide::lease`]): a random IV is made under it that is
-    /// too short to be made without end.
-    pub is_limited: bool,
-    /// Whether it is noted that the key was used.
-    pub tracked: bool,
-}
-
-/// What a version is to be used for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Want {
-    /// What to do.
-    pub usage: Usage,
-    /// In which way; none = the key's default.
-    pub algorithm: Option<Algorithm>,
-    /// By which version; none = the current one.
-    pub version: Option<KeyVersion>,
-}
-
-impl Want {
-    /// By the current version, in the key's default way.
-    pub const fn new(usage: Usage) -> Self {
-        Self { usage, algorithm: None, version: None }
-    }
-
-    /// Whether it protects, or processes what was protected.
-    const fn row(self) -> Row {
-        match self.usage {
-            Usage::Verify | Usage::Decrypt | Usage::Unwrap | Usage::VerifyMac | Usage::Decapsulate => Row::Process,
-            Usage::Sign | Usage::Encrypt | Usage::Wrap | Usage::Mac | Usage::Derive | Usage::Agree => Row::Protect,
-            Usage::Encapsulate => Row::Protect,
-        }
-    }
-}
-
-impl<F: Materials> Access<'_, F> {
-    /// A version of the key that `handle` names, to be used as wanted.
-    ///
-    /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::PrivateElsewhere`],
-    /// [`Refusal::WrongAlgorithm`]; the key is not found, or it, or the version, is in a state in which that can't be done.
-    pub fn usable(&mut self, handle: &KeyHandle, want: Want) -> Result<Usable<F::Material>, F::Error> {
-        let key = self.key(handle)?;
-        let number = want.version.unwrap_or(key.current);
-        match self.look(&key, number, want)? {
-            Some(usable) => Ok(usable),
-            None => Err(Refusal::NoVersion(key.id, number).into()),
-        }
-    }
-
-    /// What opens a ciphertext: the version that it names, of the key that it names. With `expected`, that must be one of those
-    /// keys.
-    ///
-    /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::WrongKey`], [`Refusal::UnknownKey`], [`Refusal::UnknownVersion`]; one that is expected is not
-    /// found; those of [`Self::usable`].
-    pub fn opens(
-        &mut self,
-        id: KeyId,
-        version: KeyVersion,
-        expected: &[KeyHandle],
-        want: Want,
-    ) -> Result<Usable<F::Material>, F::Error> {
-        let mut granted = None;
-        let mut is_expected = expected.is_empty();
-        for handle in expected {
-            let named = match handle {
-                KeyHandle::Id(named) => *named,
-                // Who may not use what a name stands for is not told what that is.
-                KeyHandle::Alias(_) | KeyHandle::Key(_) | KeyHandle::Secret(_) => {
-                    let key = self.key(handle)?;
-                    let named = key.id;
-                    if named == id {
-                        granted = Some(key);
-                    }
-                    named
-                }
-            };
-            is_expected |= named == id;
-        }
-        if !is_expected {
-            return self.refuse(Refusal::WrongKey { expected: expected.to_vec(), actual: id });
-        }
-        let key = match granted {
-            Some(key) => key,
-            // No ciphertext is a secret's.
-            None => match self.live(id)?.filter(|key| key.class() == Class::Key) {
-                Some(key) => self.grant(key)?,
-                None => return self.refuse(Refusal::UnknownKey(id)),
-            },
-        };
-        match self.look(&key, version, Want { version: Some(version), ..want })? {
-            Some(usable) => Ok(usable),
-            None => Err(Refusal::UnknownVersion(id, version).into()),
-        }
-    }
-
-    /// The version of that number, if there is one, to be used as wanted: usage and algorithm are judged before any state.
-    fn look(
-        &mut self,
-        key: &KeyRecord,
-        number: KeyVersion,
-        want: Want,
-    ) -> Result<Option<Usable<F::Material>>, F::Error> {
-        let refused = |why| refusal(key.id, number, why);
-        // The material of a key that must not be used is not even read.
-        let now = self.facts.time();
-        if let Err(why) = want.row().goes(key.standing(now)) {
-            fits(key, None, want)?;
-            return Err(refused(why).into());
-        }
-        let Some(Version { head, material }) = self.facts.version(key.id, number)? else { return Ok(None) };
-        let algorithm = fits(key, Some(&head), want)?;
-        if number > key.current {
-            return Err(Refusal::PendingRotation(key.id, number).into());
-        }
-        let cell = want.row().goes_with(&head.life, key.has_retired(number), now).map_err(refused)?;
-        if number < key.process_floor {
-            return Err(Refusal::Retired { key: key.id, version: number, floor: key.process_floor }.into());
-        }
-        // Who may use the key is told its state, not which right he lacks.
-        if cell == Cell::IfTrusted && !self.may(Action::ProcessCompromised, Resource::Key(key)) {
-            return Err(refused(NoWay::Version(want.row(), VersionState::Compromised)).into());
-        }
-        let Some(material) = material else {
-            return Err(refused(NoWay::MaterialMissing).into());
-        };
-        let (state, protects) = (head.life.state(key.has_retired(number), now), want.row() == Row::Protect);
-        let (action, tracked) = (self.ask.action, key.tracked);
-        Ok(Some(Usable { key: key.id, version: head, state, algorithm, material, protects, action, tracked }))
-    }
-
-    /// A version of the key that `handle` names, for its public key.
-    ///
-    /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::NoPublicKey`], [`Refusal::NoVersion`]; the key is not found, or in a state in which that
-    /// can't be done.
-    pub fn public_key(
-        &mut self,
-        handle: &KeyHandle,
-        version: Option<KeyVersion>,
-    ) -> Result<Of<KeyVersionRecord>, F::Error> {
-        let key = self.key(handle)?;
-        let number = version.unwrap_or(key.current);
-        if key.spec.kind() != Kind::Pair {
-            return Err(Refusal::NoPublicKey(key.id, key.spec).into());
-        }
-        Row::PublicKey.goes(key.standing(self.facts.time())).map_err(|why| refusal(key.id, number, why))?;
-        let head = self.facts.get::<KeyVersionRecord>((key.id, number))?;
-        head.ok_or_else(|| Refusal::NoVersion(key.id, number).into())
-    }
-}
-
-/// By which algorithm a version does what is wanted. With no version there, its key tells as much as it can.
-fn fits(key: &KeyRecord, head: Option<&KeyVersionRecord>, want: Want) -> Result<Algorithm, Refusal> {
-    let (spec, mode, ops) = head.map_or((key.spec, Mode::Free, key.usage), |head| (head.spec, head.mode, head.ops));
-    let usage = want.usage;
-    let mut there = mode.algorithms(spec, usage);
-    match (ops.contains(usage), want.algorithm) {
-        (true, None) => there.next(),
-        (true, Some(by)) if there.any(|one| one == by) => Some(by),
-        (true, Some(by)) => return Err(Refusal::WrongAlgorithm { key: key.id, spec, mode, usage, by }),
-        (false, _) => None,
-    }
-    .ok_or(match key.origin {
-        Origin::Public if !usage.is_public() => Refusal::PrivateElsewhere { key: key.id, usage, may: ops },
-        _ => Refusal::WrongUsage { key: key.id, usage, may: ops },
-    })
 }

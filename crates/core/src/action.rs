@@ -14,6 +14,10 @@ pub enum Group {
     Read,
     /// Making, changing and destroying keys and their names.
     Manage,
+    /// Making, changing and destroying what keys are in.
+    Namespaces,
+    /// Getting evidence of what was done.
+    Evidence,
 }
 
 impl Group {
@@ -24,13 +28,16 @@ impl Group {
             Self::Secrets => "read secrets",
             Self::Read => "describe or list keys and secrets",
             Self::Manage => "manage keys and secrets",
+            Self::Namespaces => "manage namespaces",
+            Self::Evidence => "get evidence of what was done",
         }
     }
     /// The roles that have it by the fixed rule of design §6.
     pub const fn roles(self) -> &'static [Role] {
         match self {
             Self::Use | Self::Secrets | Self::Read => &[Role::Admin, Role::User],
-            Self::Manage => &[Role::Admin],
+            Self::Manage | Self::Namespaces => &[Role::Admin],
+            Self::Evidence => &[Role::Admin, Role::Auditor],
         }
     }
 }
@@ -170,10 +177,22 @@ actions! {
     Backup: Manage;
     /// Restore a key from its backup.
     Restore: Manage;
+    /// Get a signed statement of a destruction.
+    ProveDestruction: Evidence;
     /// Give a key a name.
     NameCreate: Manage;
     /// Take a name off a key.
     NameDelete: Manage;
+    /// Make a namespace.
+    NamespaceCreate: Namespaces;
+    /// See what is known of a namespace.
+    NamespaceDescribe: Namespaces;
+    /// List namespaces.
+    NamespaceList: Namespaces;
+    /// Change what may be made in a namespace.
+    NamespaceUpdate: Namespaces;
+    /// Delete a namespace.
+    NamespaceDelete: Namespaces;
 }
 
 impl std::fmt::Display for Action {

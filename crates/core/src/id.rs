@@ -153,12 +153,12 @@ impl fmt::Display for KeyVersion {
     }
 }
 
-/// A tenant: names are unique within one, and never seen from another. Only the first exists today.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// A tenant: names are unique within one, and never seen from another. A number is never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Namespace(pub u32);
 
 impl Namespace {
-    /// The first, which stands above the others.
+    /// The first, which is always there and stands above the others.
     pub const FIRST: Self = Self(0);
 }
 

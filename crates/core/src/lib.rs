@@ -11,6 +11,7 @@ pub mod authorize;
 pub mod batch;
 pub mod codec;
 pub mod decide;
+pub mod evidence;
 pub mod facts;
 pub mod id;
 pub mod key_spec;

@@ -134,6 +134,52 @@ impl fmt::Display for ObjectName {
     }
 }
 
+/// What a namespace is called: 1 to [`NamespaceName::LEN_MAX`] of `a-z 0-9 -`, beginning with a letter or digit; upper case is taken
+/// for lower.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NamespaceName(String);
+
+impl NamespaceName {
+    /// Longest name, in bytes.
+    pub const LEN_MAX: usize = 64;
+    /// What the first namespace is called.
+    pub const FIRST: &'static str = "default";
+
+    /// The name of the first namespace.
+    pub fn first() -> Self {
+        Self(Self::FIRST.to_owned())
+    }
+    /// Whether it is that of the first.
+    pub fn is_first(&self) -> bool {
+        self.0 == Self::FIRST
+    }
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NamespaceName {
+    type Err = InvalidRequest;
+    fn from_str(s: &str) -> Result<Self, InvalidRequest> {
+        let good = s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if s.is_empty() || s.len() > Self::LEN_MAX || !good || s.starts_with('-') {
+            let why = format!(
+                "not a valid name of a namespace: {} (1 to 64 characters from a-z 0-9 -, beginning with a letter or digit)",
+                quoted(s)
+            );
+            return Err(InvalidRequest::wrong(Part::Namespace, why));
+        }
+        Ok(Self(s.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A name in its space, as it was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Named {
@@ -161,11 +207,11 @@ impl Named {
             Space::Of(class) => Ok(Self::Object(class, text.parse()?)),
         }
     }
-    /// What it is found by.
-    pub fn folded(&self) -> FoldedName {
+    /// What it is found by in that namespace.
+    pub fn folded(&self, namespace: Namespace) -> FoldedName {
         match self {
-            Self::Alias(name) => FoldedName::alias(name),
-            Self::Object(class, name) => FoldedName::object(*class, name),
+            Self::Alias(name) => FoldedName::alias(namespace, name),
+            Self::Object(class, name) => FoldedName::object(namespace, *class, name),
         }
     }
 }
@@ -180,12 +226,12 @@ pub struct FoldedName {
 
 impl FoldedName {
     /// Of an alias, which is taken as it is written.
-    pub fn alias(name: &AliasName) -> Self {
-        Self { namespace: Namespace::FIRST, space: Space::Alias, text: name.as_str().to_owned() }
+    pub fn alias(namespace: Namespace, name: &AliasName) -> Self {
+        Self { namespace, space: Space::Alias, text: name.as_str().to_owned() }
     }
     /// Of the name of an object.
-    pub fn object(class: Class, name: &ObjectName) -> Self {
-        Self { namespace: Namespace::FIRST, space: Space::Of(class), text: name.folded() }
+    pub fn object(namespace: Namespace, class: Class, name: &ObjectName) -> Self {
+        Self { namespace, space: Space::Of(class), text: name.folded() }
     }
 }
 
@@ -213,16 +259,29 @@ mod tests {
     fn the_name_of_an_object_is_shown_as_written_and_found_in_any_case() {
         let name = |text: &str| text.parse::<ObjectName>();
         assert_eq!(name("Db-Main").unwrap().as_str(), "Db-Main");
-        let folded = |class, text: &str| FoldedName::object(class, &name(text).unwrap());
+        let folded = |class, text: &str| FoldedName::object(Namespace::FIRST, class, &name(text).unwrap());
         assert_eq!(folded(Class::Key, "Db-Main"), folded(Class::Key, "dB-mAIN"));
         assert_ne!(folded(Class::Key, "a"), folded(Class::Secret, "a"));
-        assert_ne!(FoldedName::alias(&"a".parse().unwrap()), folded(Class::Key, "a"));
-        assert_ne!(FoldedName::alias(&"A".parse().unwrap()), FoldedName::alias(&"a".parse().unwrap()));
+        let alias = |n, text: &str| FoldedName::alias(Namespace(n), &text.parse().unwrap());
+        assert_ne!(alias(0, "a"), folded(Class::Key, "a"));
+        assert_ne!(alias(0, "A"), alias(0, "a"));
+        assert_ne!(alias(0, "a"), alias(1, "a"));
         for good in [ID, "1", "-", &"x".repeat(127)] {
             assert!(name(good).is_ok(), "{good}");
         }
         for bad in ["", "a b", "a_b", "a/b", "a.b", "schlüssel", "a\n", &"x".repeat(128)] {
             assert_eq!(name(bad).unwrap_err().part(), Part::Name, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_called_alike_in_any_case() {
+        let name = |text: &str| text.parse::<NamespaceName>();
+        assert_eq!(name("Team-1").unwrap().as_str(), "team-1");
+        assert!(name("Default").unwrap().is_first() && !name("default-2").unwrap().is_first());
+        assert!(name(&"x".repeat(64)).is_ok());
+        for bad in ["", "-a", "a b", "a_b", "a/b", "schlüssel", "a\n", &"x".repeat(65)] {
+            assert_eq!(name(bad).unwrap_err().part(), Part::Namespace, "{bad:?}");
         }
     }
 

@@ -61,10 +61,14 @@ tables! {
     Internal = 10 [0, 0];
     /// What is told about objects. Prefix: the id's time.
     Details = 12 [6, 0];
+    /// Namespaces, what they are called, and how many there have been.
+    Namespace = 13 [0, 0];
     /// What nodes have done with keys. Prefix: the id's time. Suffix: node, u64.
     Use = 19 [6, 8];
     /// Uses of versions that nodes were given. Prefix: the id's time. Suffix: version, u32.
     Allowance = 20 [6, 4];
+    /// What was destroyed. Prefix: the id's time. Suffix: version, u32; 0 = the key as a whole.
+    Destruction = 23 [6, 4];
 }
 
 impl Table {

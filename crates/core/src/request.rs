@@ -17,7 +17,7 @@ pub use self::part::{InvalidRequest, Part};
 pub use self::tags::{TAG_NAME_LEN_MAX, TAG_VALUE_LEN_MAX, TAGS_LEN_MAX, TAGS_MAX, Tags};
 pub use self::text::{ContentType, Description};
 pub use self::token::Token;
-pub use crate::name::{AliasName, ObjectName};
+pub use crate::name::{AliasName, NamespaceName, ObjectName};
 
 /// Longest description of a key, in characters.
 pub const DESCRIPTION_LEN_MAX: usize = 8192;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::KeyId;
+use crate::id::{KeyId, Namespace};
 use crate::name::Class;
 use crate::principal::Principal;
 use crate::request::Token;
@@ -27,8 +27,8 @@ pub trait BootClock: Send + Sync {
 
 /// Where the ids of new keys come from (key-model §1.2).
 pub trait NewIds {
-    /// An id of that time (display time, ms since 1970) for an object of that class, which nobody can predict.
-    fn fresh(&self, class: Class, time_ms: u64) -> KeyId;
-    /// The id of the `n`th key that a principal's token makes: always the same, so that a retry finds the key itself.
-    fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId;
+    /// An id of that time (display time, ms since 1970) for an object of that class and namespace, which nobody can predict.
+    fn fresh(&self, namespace: Namespace, class: Class, time_ms: u64) -> KeyId;
+    /// The id of the `n`th key that a principal's token makes in that namespace: always the same, so that a retry finds the key itself.
+    fn of_token(&self, by: &Principal, namespace: Namespace, token: Token, n: u32) -> KeyId;
 }

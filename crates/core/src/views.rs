@@ -4,8 +4,11 @@ use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Kind, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
 use crate::name::Named;
-use crate::record::{Exportable, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, Origin, Rotation};
-use crate::request::{AliasName, ContentType, Description, ObjectName, Tags};
+use crate::record::{
+    Exportable, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, NamespaceRecord, NamespaceSettings,
+    NamespaceState, Origin, Rotation,
+};
+use crate::request::{AliasName, ContentType, Description, NamespaceName, ObjectName, Tags};
 use crate::time::Time;
 
 /// A key, its material apart.
@@ -101,6 +104,8 @@ impl ShowsKeys for VersionView {}
 impl ShowsKeys for SecretView {}
 impl ShowsKeys for AliasView {}
 impl ShowsKeys for Vec<AliasView> {}
+impl ShowsKeys for NamespaceView {}
+impl ShowsKeys for Vec<NamespaceView> {}
 impl ShowsKeys for KeyId {}
 impl ShowsKeys for () {}
 impl ShowsKeys for bool {}
@@ -266,5 +271,35 @@ impl AliasView {
             Named::Alias(name) => Some(Self { name: name.clone(), key: record.key, created_ms: record.created_ms }),
             Named::Object(..) => None,
         }
+    }
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamespaceView {
+    /// What it is called.
+    pub name: NamespaceName,
+    /// Whether things are made there.
+    pub state: NamespaceState,
+    /// When it was made (display time, ms since 1970); 0 = with the cluster.
+    pub created_ms: u64,
+    /// When it was last changed (display time, ms since 1970); likewise.
+    pub updated_ms: u64,
+    /// What may be made there.
+    pub settings: NamespaceSettings,
+}
+
+impl NamespaceView {
+    /// The first, of which there is no record.
+    pub fn first() -> Self {
+        let (state, settings) = (NamespaceState::Live, NamespaceSettings::default());
+        Self { name: NamespaceName::first(), state, created_ms: 0, updated_ms: 0, settings }
+    }
+}
+
+impl From<&NamespaceRecord> for NamespaceView {
+    fn from(of: &NamespaceRecord) -> Self {
+        let NamespaceRecord { name, state, created_ms, updated_ms, settings, .. } = of.clone();
+        Self { name, state, created_ms, updated_ms, settings }
     }
 }

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use http::Extensions;
+use http::{Extensions, HeaderMap};
+use quorate_proto::NAMESPACE_KEY;
 use quorate_service::Error;
 use quorate_service::core::access::{Caller, Door};
 use quorate_service::core::principal::Principal;
+use quorate_service::core::request::{InvalidRequest, NamespaceName, Part};
 use rustls_pki_types::CertificateDer;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Status};
 
+use crate::keys::refused;
 use crate::status::status;
 
 /// Reads the principal from a certificate chain, leaf first, that the TLS handshake has verified. It refuses a
@@ -51,7 +54,16 @@ impl Callers {
         let connection = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
         let principal = self.principal(connection.and_then(TlsConnectInfo::peer_certs)).map_err(|e| status(&e))?;
         let source = connection.and_then(|c| c.get_ref().remote_addr());
-        Ok(Caller { principal, source, door: Door::Native })
+        Ok(Caller { principal, source, door: Door::Native, namespace: None })
+    }
+
+    /// The same with its head: in the namespace that its metadata names.
+    ///
+    /// # Errors
+    /// Likewise; `INVALID_ARGUMENT` when that is no name, or stands there twice.
+    pub(crate) fn headed(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Status> {
+        let caller = self.named_in(extensions)?;
+        Ok(Caller { namespace: namespace(headers).map_err(refused)?, ..caller })
     }
 
     fn principal(&self, chain: Option<Arc<Chain>>) -> Result<Principal, Error> {
@@ -77,6 +89,17 @@ impl Callers {
         seen.insert(place, (Arc::downgrade(&chain), principal.clone()));
         Ok(principal)
     }
+}
+
+/// The namespace that a request's metadata names.
+fn namespace(headers: &HeaderMap) -> Result<Option<NamespaceName>, InvalidRequest> {
+    let wrong = |why: &str| InvalidRequest::wrong(Part::Namespace, format!("the metadata {NAMESPACE_KEY} {why}"));
+    let mut named = headers.get_all(NAMESPACE_KEY).iter();
+    let (Some(one), more) = (named.next(), named.next()) else { return Ok(None) };
+    if more.is_some() {
+        return Err(wrong("stands there more than once; name one namespace, or none"));
+    }
+    one.to_str().map_err(|_| wrong("is no text; name a namespace, or none"))?.parse().map(Some)
 }
 
 #[cfg(test)]
@@ -113,6 +136,23 @@ mod tests {
         let foreign = callers.principal(chain("")).unwrap_err();
         assert_eq!(foreign.to_string(), "not authenticated: of another cluster");
         assert_eq!(callers.of(&Request::new(())).unwrap_err().code(), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn metadata_name_one_namespace_or_none() {
+        let named = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(NAMESPACE_KEY, http::HeaderValue::from_bytes(value).unwrap());
+            }
+            namespace(&headers)
+        };
+        assert_eq!(named(&[]), Ok(None));
+        assert_eq!(named(&[b"Team-1"]), Ok(Some("team-1".parse().unwrap())));
+        for bad in [&[&b""[..]][..], &[b"a b"], &[b"-a"], &[&[0xff]], &[b"a", b"a"], &[&[b'x'; 65]]] {
+            let error = named(bad).unwrap_err();
+            assert_eq!(error.part(), Part::Namespace, "{bad:?}: {error}");
+        }
     }
 
     #[test]

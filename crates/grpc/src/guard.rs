@@ -34,7 +34,7 @@ impl Guard {
     async fn admit(&self, request: Request) -> Result<(Request, Reserved), Status> {
         let (mut head, body) = request.into_parts();
         let method = Method::parse(head.uri.path()).ok_or_else(|| Status::unimplemented("no such service here"))?;
-        let caller = match (self.callers.named_in(&head.extensions), method) {
+        let caller = match (self.callers.headed(&head.headers, &head.extensions), method) {
             (Err(_), Method::Health) => None,
             (caller, _) => Some(caller?),
         };

@@ -21,15 +21,15 @@ use quorate_service::operation::{
     ListAliases, ListObjects, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, RestoreKey, Sign,
     Signature, Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
 };
-use quorate_service::{Call, Error, PublicKey};
+use quorate_service::{Call, Error, PublicKey, Signed};
 use tonic::{Request, Response, Status};
 
 use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, exported, filter, key, key_response, keys, kind, last_use, next_page, number, optional,
-    parameters, parse, public, released, source, tags, token, usage, used, version_response, version_state,
+    alias, by, context, exported, filter, key, key_response, keys, kind, last_use, next_page, number, object_id,
+    optional, parameters, parse, public, released, source, tags, token, usage, used, version_response, version_state,
     versions_response,
 };
 
@@ -254,6 +254,19 @@ impl Keys for KeysDoor {
     async fn get_last_use(&self, request: Request<v1::KeyRequest>) -> Answer<v1::LastUseResponse> {
         let (call, kms, asked) = self.asked(request)?;
         kms.last_use(&call, &parse(&asked.key)?).await.map(last_use).map_err(refused)
+    }
+
+    async fn get_destruction(&self, request: Request<v1::GetDestructionRequest>) -> Answer<v1::DestructionResponse> {
+        let call = Call { caller: self.callers.of(&request)?, deadline: deadline(&request) };
+        let v1::GetDestructionRequest { key_id, version } = request.into_inner();
+        let key = object_id(&key_id)?;
+        let signed = self.node.prove_destruction(&call, key, number(version)).await.map_err(refused)?;
+        let Signed { statement, signature, certificates } = signed;
+        Ok(Response::new(v1::DestructionResponse {
+            statement: statement.into(),
+            signature: signature.into(),
+            certificates,
+        }))
     }
 
     async fn tag_key(&self, request: Request<v1::TagKeyRequest>) -> Answer<v1::KeyResponse> {

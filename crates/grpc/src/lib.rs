@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod message;
 mod method;
+mod namespaces;
 mod operator;
 mod secrets;
 mod status;
@@ -24,6 +25,7 @@ use axum::middleware::from_fn_with_state;
 use caller::Callers;
 use guard::Guard;
 use quorate_proto::v1::keys_server::KeysServer;
+use quorate_proto::v1::namespaces_server::NamespacesServer;
 use quorate_proto::v1::operator_server::OperatorServer;
 use quorate_proto::v1::secrets_server::SecretsServer;
 use quorate_proto::{ANSWER_LEN_MAX, MESSAGE_LEN_MAX};
@@ -49,10 +51,14 @@ pub fn router(node: Arc<Node>, caller_of: CallerOf, budget: Arc<Budget>) -> Rout
     let secrets = SecretsServer::new(secrets::SecretsDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(ANSWER_LEN_MAX);
+    let namespaces = NamespacesServer::new(namespaces::NamespacesDoor::new(node.clone(), callers.clone()))
+        .max_decoding_message_size(MESSAGE_LEN_MAX)
+        .max_encoding_message_size(ANSWER_LEN_MAX);
     let operator = OperatorServer::new(operator::OperatorDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(ANSWER_LEN_MAX);
     let health = HealthServer::new(health::HealthDoor::new(node));
-    let services = Routes::new(keys).add_service(secrets).add_service(operator).add_service(health);
+    let services =
+        Routes::new(keys).add_service(secrets).add_service(namespaces).add_service(operator).add_service(health);
     services.into_axum_router().layer(from_fn_with_state(Arc::new(Guard::new(callers, budget)), guard::pass))
 }

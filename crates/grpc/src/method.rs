@@ -36,7 +36,9 @@ impl<'a> Method<'a> {
         let (service, call) = path.strip_prefix('/')?.split_once('/')?;
         match service {
             "grpc.health.v1.Health" => Some(Self::Health),
-            "quorate.v1.Keys" | "quorate.v1.Secrets" | "quorate.v1.Operator" => Some(Self::Ours(call)),
+            "quorate.v1.Keys" | "quorate.v1.Secrets" | "quorate.v1.Namespaces" | "quorate.v1.Operator" => {
+                Some(Self::Ours(call))
+            }
             _ => None,
         }
     }
@@ -56,7 +58,7 @@ impl<'a> Method<'a> {
     pub(crate) fn cost(self) -> usize {
         match self {
             Self::Ours("ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys") => COST_OF_MANY,
-            Self::Ours("ListSecrets" | "ListSecretVersions") => COST_OF_MANY,
+            Self::Ours("ListSecrets" | "ListSecretVersions" | "ListNamespaces") => COST_OF_MANY,
             Self::Ours("GetSecret") => COST_OF_SECRET,
             Self::Ours("EncryptMany" | "DecryptMany" | "SignMany") => COST_OF_BULK,
             Self::Ours("BackupKey" | "RestoreKey") => COST_OF_BACKUP,
@@ -97,6 +99,7 @@ fn right_for(call: &str) -> Option<Right> {
         "PurgeKey" => Right::To(Action::Purge),
         "SetKeyRotation" => Right::To(Action::SetRotation),
         "GetLastUse" => Right::To(Action::LastUse),
+        "GetDestruction" => Right::To(Action::ProveDestruction),
         "CreateAlias" => Right::To(Action::NameCreate),
         "DeleteAlias" => Right::To(Action::NameDelete),
         "UpdateKey" => Right::To(Action::Update),
@@ -137,6 +140,11 @@ fn right_for(call: &str) -> Option<Right> {
         "DeleteSecret" => Right::To(Action::ScheduleDeletion),
         "RecoverSecret" => Right::To(Action::CancelDeletion),
         "PurgeSecret" => Right::To(Action::Purge),
+        "CreateNamespace" => Right::To(Action::NamespaceCreate),
+        "DescribeNamespace" => Right::To(Action::NamespaceDescribe),
+        "ListNamespaces" => Right::To(Action::NamespaceList),
+        "UpdateNamespace" => Right::To(Action::NamespaceUpdate),
+        "DeleteNamespace" => Right::To(Action::NamespaceDelete),
         "Echo" => Right::Other(has::<Echo>),
         "Status" | "SealConfig" | "ListMembers" => Right::Other(has::<ReadStatus>),
         "ShareChallenge" | "SubmitShare" | "AbortCeremony" => Right::Other(has::<EnterShares>),
@@ -161,6 +169,7 @@ mod tests {
         let protocol = concat!(
             include_str!("../../proto/proto/quorate/v1/keys.proto"),
             include_str!("../../proto/proto/quorate/v1/secrets.proto"),
+            include_str!("../../proto/proto/quorate/v1/namespaces.proto"),
             include_str!("../../proto/proto/quorate/v1/operator.proto")
         );
         let calls: Vec<_> = protocol

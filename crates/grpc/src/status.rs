@@ -24,12 +24,13 @@ fn code(reason: Reason) -> Code {
         | Reason::Tampered
         | Reason::ShareRefused
         | Reason::InvitationRefused => Code::InvalidArgument,
-        Reason::NotFound | Reason::UnknownKey => Code::NotFound,
+        Reason::NotFound | Reason::UnknownKey | Reason::NamespaceNotFound => Code::NotFound,
         Reason::AlreadyExists | Reason::AlreadyInitialized => Code::AlreadyExists,
         Reason::KeyDisabled
         | Reason::Archived
         | Reason::KeyPendingDeletion
         | Reason::WrongState
+        | Reason::NotEmpty
         | Reason::Exhausted => Code::FailedPrecondition,
         Reason::PurgeProtected | Reason::MaterialMissing | Reason::TokenExpired => Code::FailedPrecondition,
         Reason::Unsupported | Reason::NotExportable | Reason::WrappedOnly => Code::FailedPrecondition,
@@ -63,6 +64,8 @@ fn word(reason: Reason) -> &'static str {
         Reason::TooLarge => v1::Reason::TooLarge,
         Reason::NotFound => v1::Reason::NotFound,
         Reason::AlreadyExists => v1::Reason::AlreadyExists,
+        Reason::NamespaceNotFound => v1::Reason::NamespaceNotFound,
+        Reason::NotEmpty => v1::Reason::NotEmpty,
         Reason::KeyDisabled => v1::Reason::KeyDisabled,
         Reason::Archived => v1::Reason::Archived,
         Reason::KeyPendingDeletion => v1::Reason::KeyPendingDeletion,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_service::core::decide::{NewKind, PublicPart, Source};
-use quorate_service::core::id::{KeyVersion, quoted};
+use quorate_service::core::id::{InvalidId, KeyId, KeyVersion, quoted};
 use quorate_service::core::key_spec::{Algorithm, KeySpec, Usages};
 use quorate_service::core::lifecycle::{KeyState, VersionState};
 use quorate_service::core::record::Origin;
@@ -24,6 +24,12 @@ pub(crate) fn parse<T: std::str::FromStr<Err = InvalidRequest>>(text: &str) -> R
 
 pub(crate) fn optional<T: std::str::FromStr<Err = InvalidRequest>>(text: &str) -> Result<Option<T>, Status> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+/// The id of what may be gone: nothing else names it then.
+pub(crate) fn object_id(text: &str) -> Result<KeyId, Status> {
+    let why = |e: InvalidId| format!("{}; what is destroyed has no name any more, so give its id", e.0);
+    text.parse().map_err(|e| refused(InvalidRequest::wrong(Part::Key, why(e))))
 }
 
 pub(crate) fn token(bytes: &[u8]) -> Result<Option<Token>, Status> {

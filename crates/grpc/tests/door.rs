@@ -5,6 +5,10 @@
 #[path = "../../service/src/testing/node.rs"]
 mod support;
 
+#[path = "door/destruction.rs"]
+mod destruction;
+#[path = "door/namespaces.rs"]
+mod namespaces;
 #[path = "door/public.rs"]
 mod public;
 #[path = "door/secrets.rs"]
@@ -45,7 +49,7 @@ async fn connect(node: &Arc<Node>, caller: Option<Principal>) -> Channel {
     let (client, server) = tokio::io::duplex(1 << 20);
     let nobody = Arc::new(|_: &[_]| Err("these connections have no certificates".into()));
     let service = router(node.clone(), nobody, Arc::default());
-    let caller = caller.map(|principal| Caller { principal, source: None, door: Door::Native });
+    let caller = caller.map(|principal| Caller { principal, source: None, door: Door::Native, namespace: None });
     let seat = WatchSeat::default();
     let put_caller = tower::util::MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
         request.extensions_mut().insert(seat.clone());
@@ -299,6 +303,7 @@ async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
             principal: principal(Role::User, name),
             source: None,
             door: Door::Native,
+            namespace: None,
         });
         let answer = tower::ServiceExt::oneshot(service.clone(), request);
         async move {

@@ -51,6 +51,8 @@ impl v1::Reason {
 
 /// Metadata key that names the part of a request that is wrong, such as `alias`, where one is.
 pub const PART_KEY: &str = "quorate-part";
+/// Metadata key that names the namespace in which a call is made; without it, in the first.
+pub const NAMESPACE_KEY: &str = "quorate-namespace";
 /// Metadata key that carries the node's time, milliseconds since 1970, when a token's was too far off it.
 pub const TIME_KEY: &str = "quorate-time-ms";
 /// Longest request on the API port, in bytes.

@@ -3,6 +3,7 @@
 mod allocator;
 mod command;
 mod config;
+mod evidence;
 mod hygiene;
 mod logging;
 mod pki;

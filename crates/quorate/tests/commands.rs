@@ -31,6 +31,11 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
 }
 
+/// A command in that namespace.
+fn in_team_a<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &["--namespace", "team-a"]].concat()
+}
+
 #[test]
 fn every_command_does_what_it_says() {
     let dev = Dev::start(1);
@@ -134,6 +139,42 @@ fn every_command_does_what_it_says() {
     assert!(complaint(&dev.cli(&["secret", "get", "db-password"], "")).contains("NOT_FOUND"));
     assert!(complaint(&dev.cli(&["secret", "set", "a"], vec![0; 32769])).contains("quorate file encrypt"));
     assert!(complaint(&dev.cli(&["secret", "set", "a"], "")).contains("value is empty"));
+
+    // Namespaces: the same names, and lists of their own.
+    let made = json(&ok(&["namespace", "create", "Team-A", "--exportable", "wrapped", "--no-usage-tracking"], b""));
+    assert_eq!((&made["name"], &made["state"]), (&"team-a".into(), &"live".into()));
+    assert_eq!((&made["exportable"], &made["usage_tracking"]), (&"wrapped".into(), &false.into()));
+    let other = json(&ok(&in_team_a(&["keys", "create", "--alias", "pay"]), b""));
+    assert!(other["key_id"] != id.as_str() && other["usage_tracking"] == false);
+    assert_eq!(json(&ok(&in_team_a(&["keys", "describe", "pay"]), b""))["key_id"], other["key_id"]);
+    assert_eq!(json(&ok(&["keys", "describe", "pay"], b""))["key_id"], id.as_str());
+    assert_eq!(
+        key_ids(&json(&ok(&in_team_a(&["keys", "list"]), b""))).collect::<Vec<_>>(),
+        [other["key_id"].as_str().unwrap()]
+    );
+    assert_eq!(json(&ok(&in_team_a(&["alias", "list"]), b""))["aliases"].as_array().map(Vec::len), Some(1));
+    ok(&in_team_a(&["secret", "set", "only-there"]), b"x");
+    assert!(complaint(&dev.cli(&["secret", "get", "only-there"], "")).contains("NOT_FOUND"));
+    let capped = complaint(&dev.cli(&in_team_a(&["keys", "create", "--exportable", "plain"]), ""));
+    assert!(capped.contains("NOT_EXPORTABLE") && capped.contains("wrapped at most"), "{capped}");
+    let lost = complaint(&dev.cli(&["keys", "list", "--namespace", "team-b"], ""));
+    assert!(lost.contains("NAMESPACE_NOT_FOUND") && lost.contains("quorate namespace list"), "{lost}");
+    assert!(complaint(&dev.cli(&["keys", "list", "--namespace", "a_b"], "")).contains("not a valid name"));
+    let table = text(&ok(&["namespace", "list", "--output", "table"], b""));
+    assert!(table.starts_with("NAME ") && table.contains("default ") && table.contains("team-a "), "{table}");
+    let update = ["namespace", "update", "team-a", "--exportable", "no", "--usage-tracking", "on"];
+    assert_eq!(json(&ok(&update, b"")), json(&ok(&["namespace", "describe", "team-a"], b"")));
+    let full = complaint(&dev.cli(&["namespace", "delete", "team-a"], ""));
+    assert!(full.contains("NOT_EMPTY") && full.contains("it has 1 key and 1 secret"), "{full}");
+    assert!(full.contains("quorate keys list --namespace"), "{full}");
+    for words in [["keys", "schedule-deletion", "pay"], ["keys", "purge", "pay"]] {
+        ok(&in_team_a(&words), b"");
+    }
+    for words in [["secret", "delete", "only-there"], ["secret", "purge", "only-there"]] {
+        ok(&in_team_a(&words), b"");
+    }
+    assert_eq!(json(&ok(&["namespace", "delete", "team-a"], b""))["deleted"], "team-a");
+    assert_eq!(json(&ok(&["namespace", "list"], b""))["namespaces"].as_array().map(Vec::len), Some(1));
 
     // Uses: raw by default, base64 in JSON.
     let sealed = ok(&["encrypt", "--key", &id, "--aad", "a=1", "--aad", "b=2"], b"attack at dawn");

@@ -62,6 +62,10 @@ impl Desk {
     }
 }
 
+fn dev_ca(desk: &Desk) -> String {
+    desk.dev.json.ca.to_str().expect("UTF-8").to_owned()
+}
+
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -291,7 +295,9 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
         assert!(desk.refused(&format!("{verify} --in {}", desk.at("changed"))).contains("not right"), "{name}");
         desk.q(&format!("public-key {name} --out {} --force", desk.at("back.pem")));
         assert_eq!(desk.get("back.pem"), desk.get(&format!("{name}.pub")), "{name}");
-        assert!(desk.refused(&format!("sign --key {name} --in {message} --out {}", desk.at("x"))).contains("WRONG_USAGE"));
+        assert!(
+            desk.refused(&format!("sign --key {name} --in {message} --out {}", desk.at("x"))).contains("WRONG_USAGE")
+        );
     }
     let mistaken = desk.refused(&format!("keys create --public-key {}", desk.at("their-ed.key")));
     assert!(mistaken.contains("private key; it was not sent"), "{mistaken}");
@@ -330,7 +336,23 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     let metrics =
         support::http(&desk.dev, &desk.dev.json.nodes[0].api, "/metrics", Some(&desk.dev.json.admin), b"http/1.1")
             .expect("metrics");
-    let shown = ["keys versions mine", "keys describe mine", "keys list", "operator status"].map(|words| desk.q(words));
+    // One version of it is destroyed: what proves that holds nothing of what it was.
+    let mine = desk.json("keys describe mine")["key_id"].as_str().expect("an id").to_owned();
+    let prove = format!("keys destruction {mine} --version 1 --out {}", desk.at("gone.json"));
+    assert!(desk.refused(&prove).contains("nothing is known of a destruction of version 1"));
+    desk.q("keys destroy-version mine --version 1");
+    let told = desk.json(&prove);
+    assert_eq!((&told["cause"], &told["destroyed_by"]), (&"destroy-version".into(), &"admin/admin".into()));
+    assert!(told["first_exported_at"].is_string() && told["backed_up_at"].is_string(), "copies live on: {told}");
+    assert_eq!((&told["aliases"], &told["versions"][0]["had_material"]), (&serde_json::json!(["mine"]), &true.into()));
+    let written: Value = serde_json::from_slice(&desk.get("gone.json")).expect("JSON");
+    let statement = written["statements"][0]["statement"].as_str().expect("base64");
+    let statement = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, statement).expect("base64");
+    let read = desk.q(&format!("evidence verify {} --ca {} --output table", desk.at("gone.json"), dev_ca(&desk)));
+    let words = String::from_utf8(read.clone()).expect("text");
+    assert!(words.contains("version 1 of key") && words.contains("No software can tell"), "{words}");
+    let looks = ["keys versions mine", "keys describe mine", "keys list", "operator status"].map(|words| desk.q(words));
+    let shown = [&looks[..], &[desk.get("gone.json"), statement, read]].concat();
     for (what, secret) in [("imported", desk.get("key.bin")), ("exported", ec), ("data key", data_key)] {
         let needle = Needle::new(what, &secret);
         desk.put("control", &secret);

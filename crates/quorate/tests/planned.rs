@@ -3,11 +3,13 @@
 
 mod support;
 
+use std::process::Command;
+
 use bytes::Bytes;
 use quorate_client::{Client, ClientError};
 use quorate_proto::v1::*;
 use support::load::Load;
-use support::{Dev, PATIENCE, Signal, await_status, complaint, node, signal};
+use support::{Dev, PATIENCE, QUORATE, Signal, await_status, complaint, node, run, signal};
 
 /// A new key, used once; every answer has to be a good one.
 async fn create_and_use(client: Client) -> Result<String, ClientError> {
@@ -160,21 +162,67 @@ async fn a_member_is_removed_under_load_and_no_client_sees_an_error() {
     assert!(said.contains("can't remove the member"), "{said}");
 }
 
+/// What three nodes state of a destruction, checked by nothing but the root certificate.
+fn prove(dev: &Dev, key: &str, file: &str) -> serde_json::Value {
+    let (file, ca) = (dev.dir().join(file), dev.json.ca.to_str().expect("UTF-8"));
+    let file = file.to_str().expect("UTF-8");
+    dev.cli_ok(&["keys", "destruction", key, "--out", file, "--force"], "");
+    let verified = run(Command::new(QUORATE).args(["evidence", "verify", file, "--ca", ca, "--output", "json"]), "");
+    assert!(verified.status.success(), "{}", complaint(&verified));
+    let told: serde_json::Value = serde_json::from_slice(&verified.stdout).expect("JSON");
+    assert_eq!((&told["key_id"], &told["cause"], &told["complete"]), (&key.into(), &"purge".into(), &true.into()));
+    assert_eq!(
+        told["members"].as_array().map(Vec::len).unwrap_or(0) + told["missing"].as_array().map_or(0, Vec::len),
+        3
+    );
+    told
+}
+
+/// Of each member that has made a statement: whether its log may hold what was destroyed.
+fn may_hold(told: &serde_json::Value) -> Vec<bool> {
+    let members = told["members"].as_array().expect("a list");
+    members.iter().map(|member| member["log_may_hold"].as_bool().expect("yes or no")).collect()
+}
+
+/// A key that was destroyed, which is proved; and what was changed proves nothing.
+fn destroyed_and_proved(dev: &Dev) -> String {
+    let made = dev.cli_ok(&["keys", "create", "--alias", "doomed", "--output", "json"], "");
+    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
+    let key = made["key_id"].as_str().expect("an id").to_owned();
+    dev.cli_ok(&["keys", "schedule-deletion", "doomed"], "");
+    dev.cli_ok(&["keys", "purge", "doomed"], "");
+    let told = prove(dev, &key, "gone.json");
+    assert_eq!((may_hold(&told), &told["aliases"][0]), (vec![true; 3], &"doomed".into()), "{told}");
+
+    let file = dev.dir().join("gone.json");
+    let genuine = std::fs::read_to_string(&file).expect("written");
+    let (ca, other) = (dev.json.ca.to_str().expect("UTF-8"), dev.dir().join("changed.json"));
+    let verify = |text: &str| {
+        std::fs::write(&other, text).expect("written");
+        let file = other.to_str().expect("UTF-8");
+        run(Command::new(QUORATE).args(["evidence", "verify", file, "--ca", ca]), "")
+    };
+    assert!(verify(&genuine).status.success());
+    let at = genuine.find("\"statement\":\"").expect("a statement") + 200;
+    let letter = if genuine.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let changed = [&genuine[..at], letter, &genuine[at + 1..]].concat();
+    for (text, why) in [(&changed[..], "statement 1"), (&genuine[..genuine.len() / 2], "holds no evidence")] {
+        let refused = verify(text);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(complaint(&refused).contains(why), "{}", complaint(&refused));
+    }
+    key
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
-    let mut dev = Dev::start(3);
-    dev.stop();
-    for node in &dev.json.nodes {
-        let config = std::fs::read_to_string(&node.config).expect("its configuration");
-        let log = config.split("[log]").next().expect("the part before");
-        let small = "[log]\nsegment_mib = 1\nkeep_kib = 128\nstep_kib = 64\ncompact_seconds = 1\nstream_kib = 4096\n";
-        std::fs::write(&node.config, format!("{log}{small}")).expect("written");
-    }
-    dev.kill_all_and_restart(false);
+    let small = "segment_mib = 1\nkeep_kib = 128\nstep_kib = 64\ncompact_seconds = 1\nstream_kib = 4096";
+    let mut dev = Dev::start_with_log(3, small);
     let client = dev.client().await;
     let away = (dev.leader().await + 1) % 3;
     let name = dev.json.nodes[away].name.clone();
     let log = dev.json.nodes[away].log.clone();
+    let gone = destroyed_and_proved(&dev);
     dev.kill(away);
     let load = Load::start(&client, 8, create_and_use);
     // Both others, more than once since it went: whoever leads no longer has what it lacks.
@@ -194,6 +242,10 @@ async fn a_node_away_for_longer_than_the_log_is_sent_the_state() {
     let installed = || std::fs::read_to_string(&log).expect("its log").contains("a snapshot was installed");
     await_status(&client, "the node to be back", |s| installed() && node(s, &name).reachable && !node(s, &name).sealed)
         .await;
+    // Nobody keeps the log from before for ever: then none of them holds what was destroyed.
+    while may_hold(&prove(&dev, &gone, "later.json")).iter().any(|held| *held) {
+        load.go_on(100).await;
+    }
     let keys = load.finish().await;
     let back = client.node(away).expect("a node");
     for key in &keys {

@@ -65,7 +65,7 @@ pub use replica::{Replica, View};
 pub use roster::{Roster, SignedRoster};
 pub use seldom::Seldom;
 pub use sequences::OpenSeq;
-pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Role};
+pub use status::{PeerStatus, ReadRounds, ReplicaStatus, Retained, Role};
 pub use word::{MadeOwnKey, OwnKey, OwnKeys};
 
 // The replicas of the integration tests, for tests that need to see inside.

@@ -46,7 +46,7 @@ use crate::sequences::OpenSeq;
 use crate::space::in_words;
 use crate::start::{Running, start};
 use crate::state::{self, Meta};
-use crate::status::{PeerStatus, ReadRounds, ReplicaStatus};
+use crate::status::{PeerStatus, ReadRounds, ReplicaStatus, Retained};
 
 /// One replica; clones are handles to the same one. Stop it with [`Replica::shutdown`].
 #[derive(Clone)]
@@ -217,6 +217,21 @@ impl Replica {
             Ok(View { view, meta, membership: OnceLock::new() })
         };
         read().map_err(|e| ReadError::Unavailable(format!("the state can't be read: {e}")))
+    }
+
+    /// What of the past this node's files may still hold.
+    ///
+    /// # Errors
+    /// When this node has stopped, or the state can't be read.
+    pub fn retained(&self) -> Result<Retained, ReadError> {
+        let base = &self.0.node.base;
+        let state_at = || -> io::Result<u64> {
+            let durable = Meta::read(&*base.files.durable_view()?)?;
+            Ok(durable.applied.map_or(0, |(index, _)| index))
+        };
+        let state_at = state_at().map_err(|e| ReadError::Unavailable(format!("the state can't be read: {e}")))?;
+        let next = base.journal.last_index().map_or(0, |last| last + 1);
+        Ok(Retained { log_from: base.journal.held_from().unwrap_or(next), state_at })
     }
 
     /// Has a batch, with its MAC, decided by the log: the same bytes are sent to whoever leads until there is an

@@ -77,6 +77,16 @@ pub struct ReadRounds {
     pub by_heartbeat: u64,
 }
 
+/// What of the past a replica's files may still hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retained {
+    /// The first entry whose bytes may lie in a file of its log, whether it is in the log any more or not; where none does, the
+    /// next one.
+    pub log_from: u64,
+    /// The entry up to which the state is on its disk.
+    pub state_at: u64,
+}
+
 /// A replica at one instant.
 #[derive(Clone, Debug)]
 pub struct ReplicaStatus {

@@ -36,6 +36,10 @@ pub enum Reason {
     NotFound,
     /// The name is taken.
     AlreadyExists,
+    /// The namespace that the request is made in, or is about, does not exist.
+    NamespaceNotFound,
+    /// There is something in the namespace that was to be deleted.
+    NotEmpty,
     /// The key is disabled.
     KeyDisabled,
     /// The key is archived.
@@ -114,7 +118,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::Unauthenticated,
         Self::Denied,
         Self::Uninitialized,
@@ -126,6 +130,8 @@ impl Reason {
         Self::TooLarge,
         Self::NotFound,
         Self::AlreadyExists,
+        Self::NamespaceNotFound,
+        Self::NotEmpty,
         Self::KeyDisabled,
         Self::Archived,
         Self::KeyPendingDeletion,
@@ -179,6 +185,8 @@ impl Reason {
             Self::TooLarge => "TOO_LARGE",
             Self::NotFound => "NOT_FOUND",
             Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
+            Self::NotEmpty => "NOT_EMPTY",
             Self::KeyDisabled => "KEY_DISABLED",
             Self::Archived => "ARCHIVED",
             Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
@@ -459,8 +467,15 @@ impl Error {
                 Refusal::BriefWindow => Reason::InvalidArgument,
                 Refusal::WrongKey { .. } => Reason::WrongKey,
                 Refusal::UnknownKey(_) | Refusal::UnknownVersion(..) => Reason::UnknownKey,
-                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) => Reason::NotFound,
+                Refusal::KeyNotFound(_) | Refusal::AliasNotFound(_) | Refusal::NotDestroyed(..) => Reason::NotFound,
                 Refusal::AliasTaken { .. } | Refusal::NameTaken { .. } => Reason::AlreadyExists,
+                Refusal::NamespaceNotFound(_) => Reason::NamespaceNotFound,
+                Refusal::NamespaceTaken(_) => Reason::AlreadyExists,
+                Refusal::NamespaceFirst | Refusal::NamespaceDeleting(_) => Reason::WrongState,
+                Refusal::NamespaceNotEmpty { .. } => Reason::NotEmpty,
+                Refusal::NamespacesMax => Reason::LimitExceeded,
+                Refusal::ExportableCapped { .. } => Reason::NotExportable,
+                Refusal::OtherNamespace(_) | Refusal::RestoreElsewhere { .. } => Reason::InvalidArgument,
                 Refusal::Disabled(_) => Reason::KeyDisabled,
                 Refusal::Archived(_) => Reason::Archived,
                 Refusal::PendingDeletion { .. } => Reason::KeyPendingDeletion,

@@ -10,6 +10,7 @@ mod call;
 pub mod desk;
 mod duty;
 pub mod error;
+mod evidence;
 mod identity;
 mod marks;
 pub mod node;
@@ -25,6 +26,7 @@ mod workers;
 
 pub use call::{Call, Meter, Metered, deadline};
 pub use error::{Error, Reason};
+pub use evidence::Signed;
 pub use identity::HsmIdentity;
 pub use marks::HsmMarks;
 pub use own_keys::HsmOwnKeys;

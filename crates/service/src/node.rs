@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use quorate_core::id::{ClusterId, GroupId, Name, NodeId};
 use quorate_core::level::Levels;
 use quorate_hsm::{Hsm, NodeKeys};
@@ -19,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::call::Metered;
 use crate::desk::Kms;
 use crate::error::{Error, Fault};
+use crate::evidence::Pace;
 use crate::seal::ceremony::Ceremonies;
 use crate::seal::handover::Handovers;
 use crate::seal::join::JoinChallenges;
@@ -117,8 +120,12 @@ pub struct Node {
     pub(crate) problem: Mutex<String>,
     /// It has asked to join, and waits for an operator.
     pub(crate) awaits_approval: AtomicBool,
-    /// When the certificate in use expires, ms since 1970; 0 until told.
+    /// The certificate in use and its CA's (DER); none until told.
+    pub(crate) certificate: ArcSwap<Vec<Bytes>>,
+    /// When it expires, ms since 1970; 0 until told.
     pub(crate) certificate_ends_ms: AtomicU64,
+    /// Of the statements that it signs.
+    pub(crate) statements: Pace,
     /// What answers its peers while it can't open what it holds.
     pub(crate) closed_door: Mutex<Option<JoinHandle<()>>>,
     /// Set by [`Node::shutdown`]: a replica that stops then is no damage.
@@ -279,8 +286,10 @@ impl Node {
         tokio::task::block_in_place(|| hsm.close());
     }
 
-    /// Tells when the certificate in use expires, in milliseconds since 1970; said again when it is renewed.
-    pub fn set_certificate_end(&self, ends_ms: u64) {
+    /// Tells which certificate is in use (DER, its CA's after it), and when it expires, in milliseconds since 1970; said again when
+    /// it is renewed.
+    pub fn set_certificate(&self, chain: Vec<Bytes>, ends_ms: u64) {
+        self.certificate.store(Arc::new(chain));
         self.certificate_ends_ms.store(ends_ms, Ordering::Relaxed);
     }
 

@@ -13,7 +13,7 @@ use crate::views::AliasView;
 
 /// Makes `name` stand for `key`; the answer is the alias. The same alias for the same key again: nothing to do.
 ///
-/// Refused: [`Refusal::AliasTaken`] by another key, [`Refusal::AliasesMax`]; the key is not found, or waits for its destruction.
+/// Refused: [`Refusal::OtherNamespace`], [`Refusal::AliasTaken`] by another key, [`Refusal::AliasesMax`]; the key is not found, or waits for its destruction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreateAlias {
     /// The new name.
@@ -31,7 +31,10 @@ impl Decide for CreateAlias {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<AliasView>, F::Error> {
         let key = at.key(&self.key)?;
-        if let Some(taken) = at.get::<NameRecord>(FoldedName::alias(&self.name))? {
+        if at.within()? != key.namespace {
+            return Err(Refusal::OtherNamespace(key.id).into());
+        }
+        if let Some(taken) = at.get::<NameRecord>(FoldedName::alias(key.namespace, &self.name))? {
             if let Some(alias) = AliasView::of(&taken).filter(|alias| alias.key == key.id) {
                 return Ok(Change::none(alias));
             }
@@ -45,7 +48,7 @@ impl Decide for CreateAlias {
         key.aliases.insert(self.name.clone());
         touch(&mut key, at.time());
         let answer = AliasView { name: self.name.clone(), key: key.id, created_ms: at.time().stamp_ms() };
-        let alias = NameRecord::new(Named::Alias(self.name.clone()), key.id, answer.created_ms);
+        let alias = NameRecord::new(Named::Alias(self.name.clone()), &key, answer.created_ms);
         Ok(Change { writes: vec![Write::Update(key.into()), Write::Create(alias.into())], answer })
     }
 }

@@ -26,7 +26,7 @@ impl Decide for DeleteAlias {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<()>, F::Error> {
-        let name = FoldedName::alias(&self.name);
+        let name = FoldedName::alias(at.within()?, &self.name);
         let Some(alias) = at.get::<NameRecord>(name.clone())? else {
             return at.refuse(Refusal::AliasNotFound(self.name.clone()));
         };

@@ -15,11 +15,11 @@ use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
-use crate::id::KeyVersion;
+use crate::id::{KeyVersion, Namespace};
 use crate::key_spec::Mode;
 use crate::lifecycle::{KeyState, Row};
-use crate::name::{FoldedName, Named};
-use crate::record::{Imported, KeyRecord, KeyVersionRecord, NameRecord, Origin, Rotation};
+use crate::name::{FoldedName, Named, NamespaceName};
+use crate::record::{Imported, KeyRecord, KeyVersionRecord, NameRecord, NamespaceRecord, Origin, Rotation};
 use crate::request::{Description, KeyHandle, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
@@ -60,7 +60,8 @@ impl Decide for MarkBackedUp {
 /// Brings back what a backup holds, which was opened: the material of those versions that have some is the change's given
 /// secrets, in their order. The answer is the key, or the one that the same token brought back before.
 ///
-/// It has the id that it had if that is free, else a new one. Refused: [`Refusal::RestoreTaken`], [`Refusal::RestoreNamed`]; the token stands for another
+/// It has the id that it had if that is free and of the caller's namespace, else a new one; and may leave no further than keys that are
+/// made there. Refused: [`Refusal::RestoreElsewhere`], [`Refusal::RestoreTaken`], [`Refusal::RestoreNamed`]; the token stands for another
 /// request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Restore {
@@ -93,34 +94,41 @@ impl Decide for Restore {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let namespace = at.namespace()?;
+        let home = at.home()?;
         let there = at.get::<KeyRecord>(self.key.id)?;
         // One that is being destroyed is gone soon, and then its id is free for this.
         let ends = there.as_ref().is_some_and(|there| there.state == KeyState::Destroyed);
-        let same = namespace == self.key.namespace && there.is_none();
-        // A ciphertext that names its key is opened under that id or not at all.
-        if ends || !same && self.versions.iter().any(|head| head.mode == Mode::Blob) {
+        let at_home = home.namespace == self.key.namespace;
+        let same = at_home && there.is_none();
+        // A ciphertext that names its key is opened under that id or not at all, and an id is of one namespace for ever.
+        let names_itself = self.versions.iter().any(|head| head.mode == Mode::Blob);
+        if !at_home && names_itself {
+            let of = at.get::<NamespaceRecord>(self.key.namespace)?.map(|of| of.name.clone());
+            let of = of.or((self.key.namespace == Namespace::FIRST).then(NamespaceName::first));
+            return Err(Refusal::RestoreElsewhere { key: self.key.id, of }.into());
+        }
+        if ends || !same && names_itself {
             return Err(Refusal::RestoreTaken(self.key.id).into());
         }
         let (id, birth) = if same {
             (self.key.id, self.key.birth)
         } else {
             let birth = birth("restore", &[&self.hash]);
-            match new_key(at, ids, None, 0, birth)? {
+            match new_key(at, ids, home.namespace, None, 0, birth)? {
                 NewKey::Free(id) => (id, birth),
                 NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             }
         };
         let name = self.key.name.clone().filter(|_| !self.without_name);
         if let Some(name) = &name
-            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(self.key.class(), name))?
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(home.namespace, self.key.class(), name))?
         {
             return Err(Refusal::RestoreNamed { name: name.clone(), key: taken.key }.into());
         }
         let now = at.time();
         let mut key = KeyRecord {
             id,
-            namespace,
+            namespace: home.namespace,
             birth,
             // Whoever restores it looks at it before anybody uses it.
             state: KeyState::Disabled,
@@ -134,6 +142,7 @@ impl Decide for Restore {
             // Whose place it took, and who took its place, is said of that id.
             replaces: self.key.replaces.filter(|_| same),
             replaced_by: self.key.replaced_by.filter(|_| same),
+            deletion_by: None,
             born_as: Some(self.key.birth_id()).filter(|born| *born != id),
             ..self.key.clone()
         };
@@ -141,6 +150,8 @@ impl Decide for Restore {
         if let Some(there) = &there {
             key.exportable = key.exportable.min(there.exportable);
         }
+        key.exportable = key.exportable.min(home.settings.exportable);
+        key.tracked &= home.settings.tracked;
         touch(&mut key, now);
         key.backed_up_ms = key.backed_up_ms.max(key.updated_ms);
 
@@ -183,7 +194,7 @@ impl Decide for Restore {
         writes.extend(told(&mut key, &self.description));
         let answer = KeyView::from(&key);
         let named = key.name.iter().map(|name| Named::Object(key.class(), name.clone()));
-        writes.extend(named.map(|named| Write::Create(NameRecord::new(named, id, key.updated_ms).into())));
+        writes.extend(named.map(|named| Write::Create(NameRecord::new(named, &key, key.updated_ms).into())));
         writes.push(Write::Create(key.into()));
         Ok(Change { writes, answer })
     }

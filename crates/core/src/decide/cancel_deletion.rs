@@ -35,7 +35,7 @@ impl Decide for CancelDeletion {
             return Err(Refusal::NotPendingDeletion(key.id).into());
         };
         let state = if self.as_before && was_enabled { KeyState::Enabled } else { KeyState::Disabled };
-        let mut key = KeyRecord { state, ..KeyRecord::clone(&key) };
+        let mut key = KeyRecord { state, deletion_by: None, ..KeyRecord::clone(&key) };
         touch(&mut key, at.time());
         let mut writes = vec![Write::Update(key.clone().into())];
         let due = (DueRecord::hour(at_ms), Due::Deletion(key.id));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::details::told;
 use super::{Change, Decide, Refusal, Retry, Slot, Write};
-use crate::access::Access;
+use crate::access::{Access, Home};
 use crate::action::Action;
 use crate::codec::Writer;
 use crate::facts::Basis;
@@ -22,8 +22,8 @@ use crate::views::KeyView;
 
 /// Makes a key; the answer is the new key, or the one that the same token made before, as it is now.
 ///
-/// Refused: [`Refusal::AliasTaken`], [`Refusal::NameTaken`], [`Refusal::TokenReused`]; the token's key is destroyed already; a public
-/// key of another kind, or one that is for nothing without its private half.
+/// Refused: [`Refusal::AliasTaken`], [`Refusal::NameTaken`], [`Refusal::ExportableCapped`], [`Refusal::TokenReused`]; the token's key is
+/// destroyed already; a public key of another kind, or one that is for nothing without its private half.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
     /// What kind of key.
@@ -170,7 +170,7 @@ impl Decide for Create {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let namespace = at.namespace()?;
+        let home = at.home()?;
         let alias = self.alias.as_ref().map_or("", AliasName::as_str);
         let name = self.name.as_ref().map_or("", ObjectName::as_str);
         let tags = self.tags.write(Writer::new()).finish();
@@ -190,37 +190,40 @@ impl Decide for Create {
                 name.as_bytes(),
             ],
         );
-        let id = match new_key(at, ids, self.token, 0, birth)? {
+        let id = match new_key(at, ids, home.namespace, self.token, 0, birth)? {
             NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             NewKey::Free(id) => id,
         };
         if let Some(name) = &self.alias
-            && let Some(taken) = at.get::<NameRecord>(FoldedName::alias(name))?
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::alias(home.namespace, name))?
         {
             return Err(Refusal::AliasTaken { name: name.clone(), key: taken.key }.into());
         }
         if let Some(name) = &self.name
-            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(Class::Key, name))?
+            && let Some(taken) = at.get::<NameRecord>(FoldedName::object(home.namespace, Class::Key, name))?
         {
             return Err(Refusal::NameTaken { name: name.clone(), key: taken.key }.into());
+        }
+        if self.exportable > home.settings.exportable {
+            return Err(Refusal::ExportableCapped { most: home.settings.exportable }.into());
         }
 
         let (origin, usage) = self.source.first(self.kind, self.exportable)?;
         let kind = (self.kind.spec, usage);
-        let mut key = fresh(id, namespace, kind, birth, at.time());
+        let mut key = fresh(id, home, kind, birth, at.time());
         key.aliases.extend(self.alias.clone());
         key.name = self.name.clone();
         key.tags = self.tags.clone();
         key.purge_protected = self.purge_protected;
         key.origin = origin;
         key.exportable = self.exportable;
-        key.tracked = self.tracked;
+        key.tracked &= self.tracked;
         let details = told(&mut key, &self.description);
         let mut writes = creation(&key, self.kind, &self.source, self.activation, 0).to_vec();
         writes.extend(details);
         let alias = self.alias.iter().cloned().map(Named::Alias);
         let name = self.name.iter().map(|name| Named::Object(Class::Key, name.clone()));
-        let named = |named| Write::Create(NameRecord::new(named, key.id, key.created_ms).into());
+        let named = |named| Write::Create(NameRecord::new(named, &key, key.created_ms).into());
         writes.extend(alias.chain(name).map(named));
         Ok(Change { writes, answer: KeyView::from(&key) })
     }
@@ -240,21 +243,22 @@ pub(super) enum NewKey {
     Made(Box<KeyView>),
 }
 
-/// The id of the `n`th key that a request makes.
+/// The id of the `n`th key that a request makes in that namespace.
 ///
 /// # Errors
 /// [`Refusal::TokenReused`] when another request made it, [`Refusal::KeyNotFound`] when it is being destroyed.
 pub(super) fn new_key<F: Basis>(
     at: &mut Access<'_, F>,
     ids: &dyn NewIds,
+    namespace: Namespace,
     token: Option<Token>,
     n: u32,
     birth: [u8; 16],
 ) -> Result<NewKey, F::Error> {
     let Some(token) = token else {
-        return Ok(NewKey::Free(fresh_id(at, ids, Class::Key)?));
+        return Ok(NewKey::Free(fresh_id(at, ids, namespace, Class::Key)?));
     };
-    let id = ids.of_token(at.principal(), token, n);
+    let id = ids.of_token(at.principal(), namespace, token, n);
     match at.get::<KeyRecord>(id)? {
         None => Ok(NewKey::Free(id)),
         Some(key) if key.birth != birth => Err(Refusal::TokenReused.into()),
@@ -264,10 +268,15 @@ pub(super) fn new_key<F: Basis>(
 }
 
 /// An id that nothing has.
-pub(super) fn fresh_id<F: Basis>(at: &mut Access<'_, F>, ids: &dyn NewIds, class: Class) -> Result<KeyId, F::Error> {
+pub(super) fn fresh_id<F: Basis>(
+    at: &mut Access<'_, F>,
+    ids: &dyn NewIds,
+    namespace: Namespace,
+    class: Class,
+) -> Result<KeyId, F::Error> {
     // Fresh ones nearly never meet: 42 random bits in one millisecond.
     loop {
-        let id = ids.fresh(class, at.time().stamp_ms());
+        let id = ids.fresh(namespace, class, at.time().stamp_ms());
         if at.get::<KeyRecord>(id)?.is_none() {
             return Ok(id);
         }
@@ -275,17 +284,11 @@ pub(super) fn fresh_id<F: Basis>(at: &mut Access<'_, F>, ids: &dyn NewIds, class
 }
 
 /// A new object, of that kind and for that.
-pub(super) fn fresh(
-    id: KeyId,
-    namespace: Namespace,
-    (spec, usage): (KeySpec, Usages),
-    birth: [u8; 16],
-    time: Time,
-) -> KeyRecord {
+pub(super) fn fresh(id: KeyId, home: Home, (spec, usage): (KeySpec, Usages), birth: [u8; 16], time: Time) -> KeyRecord {
     let created_ms = time.stamp_ms();
     KeyRecord {
         id,
-        namespace,
+        namespace: home.namespace,
         state: KeyState::Enabled,
         spec,
         usage,
@@ -307,11 +310,12 @@ pub(super) fn fresh(
         exportable: Exportable::No,
         archived: false,
         name: None,
-        tracked: true,
+        tracked: home.settings.tracked,
         backed_up_ms: 0,
         born_as: None,
         replaces: None,
         replaced_by: None,
+        deletion_by: None,
     }
 }
 

@@ -78,14 +78,14 @@ impl Decide for CreatePart {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<Vec<KeyView>>, F::Error> {
-        let namespace = at.namespace()?;
+        let home = at.home()?;
         let (mut keys, mut writes, mut made) = (Vec::new(), Vec::new(), 0);
         for n in self.keys.clone() {
-            keys.push(match new_key(at, ids, self.token, n, self.birth)? {
+            keys.push(match new_key(at, ids, home.namespace, self.token, n, self.birth)? {
                 NewKey::Made(earlier) => *earlier,
                 NewKey::Free(id) => {
                     let kind = (self.kind.spec(), self.kind.usage());
-                    let mut key = fresh(id, namespace, kind, self.birth, at.time());
+                    let mut key = fresh(id, home, kind, self.birth, at.time());
                     writes.extend(told(&mut key, &self.description));
                     writes.extend(creation(&key, self.kind, &Source::Fresh, None, made));
                     made += 1;

@@ -2,17 +2,22 @@
 //! have written of its uses, and the key.
 //!
 //! The duty repeats the step until it answers [`Progress::Done`]. Each step stands for itself and notes how far it
-//! came in the key's record, so any node can take over at any point, and two at once merely conflict. The first step
+//! came in the key's record and in that of the destruction, so any node can take over at any point, and two at once merely conflict. The first step
 //! marks the key destroyed: from then on it can't be cancelled, used, rotated or found. Of a key that was made within the last
 //! two hours an empty record stays until they are over, so that a late retry of its creation does not make it again.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::details::untold;
 use super::names::freed;
 use super::{Change, Refusal, Write};
-use crate::facts::Facts;
+use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion, NodeId};
 use crate::lifecycle::KeyState;
-use crate::record::{Due, DueRecord, KeyRecord, RecordName};
+use crate::record::{
+    Cause, DestructionRecord, Due, DueRecord, KeyRecord, KeyVersionRecord, Record, RecordName, Scheduled,
+};
 use crate::request::{Tags, Token};
 use crate::seeded::{self, Bug};
 use crate::time::DutyTime;
@@ -32,12 +37,30 @@ pub enum Progress {
     Done,
 }
 
+/// The writes that take these versions of a key away, with what counts their uses, and what they were.
+pub(super) fn taken<E>(
+    key: KeyId,
+    numbers: RangeInclusive<u32>,
+    mut read: impl FnMut(&RecordName) -> Result<Option<Arc<Record>>, E>,
+) -> Result<(Vec<Write>, Vec<Of<KeyVersionRecord>>), E> {
+    let (mut writes, mut heads) = (Vec::new(), Vec::new());
+    for version in numbers.filter_map(KeyVersion::new) {
+        for name in [RecordName::KeyVersion((key, version)), RecordName::Allowance((key, version))] {
+            if let Some(record) = read(&name)? {
+                heads.extend(Of::new(record));
+                writes.push(Write::Delete(name));
+            }
+        }
+    }
+    Ok((writes, heads))
+}
+
 /// Decides one step for the due record of `key` in `hour`. No principal: the schedule was authorised, the duty obeys it. `nodes`
 /// are those that have written of its uses, looked up among these facts, and noted.
 ///
 /// # Errors
 /// [`Refusal::NotDue`] while duty time has not come to it.
-pub fn decide<F: Facts>(
+pub fn decide<F: Basis>(
     facts: &mut F,
     hour: u32,
     key: KeyId,
@@ -63,21 +86,31 @@ pub fn decide<F: Facts>(
         _ => return Ok(Change { writes: forget_due, answer: Progress::Done }),
     }
     let was_marked = record.state == KeyState::Destroyed;
-    let mut record = KeyRecord { state: KeyState::Destroyed, ..KeyRecord::clone(&record) };
+    let now_ms = facts.time().stamp_ms();
+    let before = facts.get::<DestructionRecord>((key, None))?;
+    let destruction = match Scheduled::of(&record) {
+        Some(scheduled) => {
+            Some(DestructionRecord::of_key(&record, Cause::Due { scheduled }, before.as_deref(), now_ms))
+        }
+        // Begun by an earlier step, or by a purge.
+        None => before.as_deref().cloned(),
+    };
+    let mut record = KeyRecord { state: KeyState::Destroyed, deletion_by: None, ..KeyRecord::clone(&record) };
 
     let mut writes = freed(&mut record, |name| facts.get(name))?;
     writes.extend(untold(&mut record, || facts.get(key))?);
     let last = record.newest.get();
-    let until = record.destroyed_through.saturating_add(VERSIONS_PER_STEP).min(last);
-    for version in (record.destroyed_through.saturating_add(1)..=until).filter_map(KeyVersion::new) {
-        let name = RecordName::KeyVersion((key, version));
-        for name in [name, RecordName::Allowance((key, version))] {
-            if facts.read(&name)?.is_some() {
-                writes.push(Write::Delete(name));
-            }
-        }
-    }
+    let gone = record.destroyed_through;
+    let until = gone.saturating_add(VERSIONS_PER_STEP).min(last);
+    let (versions, heads) = taken(key, gone.saturating_add(1)..=until, |name| facts.read(name))?;
+    writes.extend(versions);
     record.destroyed_through = until;
+    if let Some(mut destruction) = destruction
+        && (until > gone || !was_marked)
+    {
+        destruction.went(heads.iter().map(|head| &**head), until, now_ms);
+        writes.push(Write::Update(destruction.into()));
+    }
     // Once it is marked no node writes of its uses any more: those on a view past the mark are all.
     if until < last || !was_marked {
         writes.push(Write::Update(record.into()));
@@ -110,3 +143,6 @@ pub fn decide<F: Facts>(
     writes.push(Write::Update(later.into()));
     Ok(Change { writes, answer: Progress::Done })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::access::{Caller, Door, FixedRoles};
 use crate::facts::Facts;
-use crate::id::{KeyId, KeyVersion, NodeId};
+use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::Mode;
 use crate::level::LEVEL;
 use crate::lifecycle::{Cell, KeyState, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
 use crate::principal::{Principal, Role};
-use crate::record::{Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, NameRecord, Tally};
+use crate::record::{
+    Cause, DestructionRecord, Due, DueRecord, Duty, IdempotencyRecord, KeyVersionRecord, Kind, NameRecord, Scheduled,
+    Tally,
+};
 use crate::record_key::RecordKey;
 use crate::request::{
     AliasName, DELETION_DAYS_MIN, DeletionWindow, Description, KeyCount, KeyHandle, ObjectName, RotationPeriod, Tags,
@@ -66,7 +69,8 @@ impl StoreFacts<'_> {
 impl Store {
     /// One step of a key's destruction.
     pub(super) fn destroy(&mut self, hour: u32, key: KeyId, time: DutyTime) -> Result<destroy::Progress, Refusal> {
-        self.run(|facts| {
+        let now = Time { cluster_ms: time.ms(), local_ms: time.ms() };
+        self.run_at(now, |facts| {
             let nodes = facts.users(key);
             destroy::decide(facts, hour, key, &nodes, time)
         })
@@ -139,6 +143,14 @@ impl Store {
         Ok(change.answer)
     }
 
+    pub(super) fn destruction(&self, key: KeyId, version: Option<KeyVersion>) -> Option<DestructionRecord> {
+        let name = RecordName::Destruction((key, version));
+        match Record::decode(&name, self.0.get(&name)?) {
+            Ok(Record::Destruction(record)) => Some(record),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// How much material is stored with a version.
     fn material_len(&self, name: &RecordName) -> u32 {
         match self.0.get(name).map(|body| Record::decode(name, body).expect("written by encode")) {
@@ -152,7 +164,7 @@ impl Store {
     }
 
     /// What must hold of the records together, always.
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let mut keys = BTreeMap::new();
         for (name, body) in &self.0 {
             if let Record::Key(key) = Record::decode(name, body).unwrap() {
@@ -162,13 +174,19 @@ impl Store {
         for (name, body) in &self.0 {
             match Record::decode(name, body).unwrap() {
                 Record::Name(named) => {
-                    assert!(keys[&named.key].names().any(|name| name == named.named.folded()), "a stray name");
+                    assert!(keys[&named.key].names().any(|name| name == named.name()), "a stray name");
                 }
                 Record::KeyVersion(v) => {
                     let key = &keys[&v.key];
+                    // Of a double it is known under the id that it was destroyed under.
+                    let told = key.born_as.is_some() || self.destruction(v.key, Some(v.version)).is_some();
+                    assert!(told || v.life.dates.destroyed == 0, "nobody would know who destroyed {name:?}");
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
                 Record::Details(of) => assert!(keys[&of.key].has_details, "stray details"),
+                Record::NamespaceName(of) => {
+                    assert!(self.has(&RecordName::Namespace(of.number)), "a stray name of a namespace");
+                }
                 Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
                 Record::Allowance(of) => {
                     assert!(self.has(&RecordName::KeyVersion((of.key, of.version))), "a stray allowance")
@@ -183,6 +201,8 @@ impl Store {
             }
         }
         for key in keys.values() {
+            let home = key.namespace == Namespace::FIRST || self.has(&RecordName::Namespace(key.namespace));
+            assert!(home || key.state == KeyState::Destroyed, "a key is in a namespace that is gone");
             for name in key.names() {
                 assert!(key.state != KeyState::Destroyed, "{name:?} is not free");
                 assert!(self.has(&RecordName::Name(name.clone())), "{name:?} is missing");
@@ -201,6 +221,12 @@ impl Store {
             }
             assert!(key.state == KeyState::Destroyed || key.destroyed_through == 0);
             assert_eq!(key.has_details, self.has(&RecordName::Details(key.id)), "its details");
+            let waits = matches!(key.state, KeyState::PendingDeletion { .. });
+            assert_eq!(key.deletion_by.is_some(), waits, "who asked is known, for as long as it waits");
+            if key.state == KeyState::Destroyed {
+                let destruction = self.destruction(key.id, None).expect("nobody would know who destroyed it");
+                assert_eq!(destruction.through, key.destroyed_through);
+            }
         }
     }
 }
@@ -210,23 +236,26 @@ impl Store {
 pub(super) struct TestIds(Mutex<u64>);
 
 impl NewIds for TestIds {
-    fn fresh(&self, _: Class, time_ms: u64) -> KeyId {
+    fn fresh(&self, namespace: Namespace, _: Class, time_ms: u64) -> KeyId {
         let mut counter = self.0.lock().unwrap();
         *counter += 1;
-        KeyId::new(time_ms, *counter, [1; 4])
+        KeyId::new(time_ms, *counter, [1 + namespace.0 as u8; 4])
     }
-    fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
+    fn of_token(&self, by: &Principal, namespace: Namespace, token: Token, n: u32) -> KeyId {
         let hash = crate::record::request_hash("id", &[&by.encode(), &token.0, &n.to_be_bytes()]);
-        KeyId::new(token.time_ms(), u64::from_be_bytes(hash[..8].try_into().unwrap()), [1; 4])
+        KeyId::new(token.time_ms(), u64::from_be_bytes(hash[..8].try_into().unwrap()), [1 + namespace.0 as u8; 4])
     }
 }
 
-fn as_role(role: Role) -> Caller {
+pub(super) fn as_role(role: Role) -> Caller {
     let principal = Principal::certificate(role, "root".parse().unwrap());
-    Caller { principal, source: None, door: Door::Native }
+    Caller { principal, source: None, door: Door::Native, namespace: None }
 }
 pub(super) fn admin() -> Caller {
     as_role(Role::Admin)
+}
+pub(super) fn admin_in(namespace: &str) -> Caller {
+    Caller { namespace: Some(namespace.parse().unwrap()), ..admin() }
 }
 fn alias(n: u8) -> AliasName {
     format!("alias-{n}").parse().unwrap()
@@ -314,6 +343,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The rules in their plainest form.
 #[derive(Clone, Debug, PartialEq)]
 struct Plain {
+    namespace: Namespace,
     class: Class,
     state: KeyState,
     version: u32,
@@ -333,11 +363,12 @@ struct Marks {
     destroyed: bool,
 }
 impl Plain {
-    fn new(class: Class, active: bool) -> Self {
+    fn new(namespace: Namespace, class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
         let (state, tags) = (KeyState::Enabled, BTreeMap::new());
         let description = String::new();
-        Self { class, state, version: 1, versions: vec![first], tags, description, rotation: None, archived: false }
+        let (rotation, archived) = (None, false);
+        Self { namespace, class, state, version: 1, versions: vec![first], tags, description, rotation, archived }
     }
     fn add_version(&mut self) {
         self.version += 1;
@@ -365,8 +396,10 @@ struct Model {
     names: BTreeMap<FoldedName, KeyId>,
     /// Token → what was asked, and which key was rotated, or secret set.
     filed: BTreeMap<Token, (Vec<u8>, KeyId)>,
-    /// Token → what was asked, which keys it made.
-    creations: BTreeMap<Token, (String, Vec<KeyId>)>,
+    /// Token, in its namespace → what was asked, which keys it made.
+    creations: BTreeMap<(Namespace, Token), (String, Vec<KeyId>)>,
+    /// In which namespace the step is.
+    within: Namespace,
 }
 
 impl Model {
@@ -382,9 +415,9 @@ impl Model {
     fn find(&self, handle: &KeyHandle) -> Result<(KeyId, Plain), Refusal> {
         let id = match handle {
             KeyHandle::Id(id) => Some(id),
-            KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(name)),
-            KeyHandle::Key(name) => self.names.get(&FoldedName::object(Class::Key, name)),
-            KeyHandle::Secret(name) => self.names.get(&FoldedName::object(Class::Secret, name)),
+            KeyHandle::Alias(name) => self.names.get(&FoldedName::alias(self.within, name)),
+            KeyHandle::Key(name) => self.names.get(&FoldedName::object(self.within, Class::Key, name)),
+            KeyHandle::Secret(name) => self.names.get(&FoldedName::object(self.within, Class::Secret, name)),
         };
         let found = id.and_then(|id| self.keys.get(id).map(|key| (*id, key.clone())));
         let (id, plain) = found.ok_or_else(|| Refusal::KeyNotFound(handle.clone()))?;
@@ -418,11 +451,17 @@ fn token(n: Option<u8>, now: u64) -> Option<Token> {
     n.map(|n| Token(KeyId::new(now / HALF_HOUR_MS * HALF_HOUR_MS, u64::from(n), [0; 4]).0))
 }
 
-fn play(steps: Vec<Step>) {
-    let (by, ids) = (admin(), TestIds::default());
+/// Each step is in one of two namespaces.
+fn play(steps: Vec<(bool, Step)>) {
+    let ids = TestIds::default();
     let (mut store, mut model) = (Store::default(), Model::default());
     let mut now = 1_800_000_000_000;
-    for step in steps {
+    let made = CreateNamespace { name: "second".parse().unwrap(), settings: Default::default() };
+    store.commit(&admin(), &ids, Time { cluster_ms: now, local_ms: now }, &made).unwrap();
+    for (first, step) in steps {
+        let by = if first { admin() } else { admin_in("second") };
+        let within = if first { Namespace::FIRST } else { Namespace(1) };
+        model.within = within;
         let before = store.clone();
         let time = Time { cluster_ms: now, local_ms: now + 3 };
         let refused = match step {
@@ -448,15 +487,15 @@ fn play(steps: Vec<Step>) {
                 let answer = store.commit(&by, &ids, time, &request);
                 let asked = format!("create {n:?} {own:?} {pre_active}");
                 let taken = alias.iter().find_map(|name| {
-                    let key = *model.names.get(&FoldedName::alias(name))?;
+                    let key = *model.names.get(&FoldedName::alias(within, name))?;
                     Some(Refusal::AliasTaken { name: name.clone(), key })
                 });
                 let own_taken = own_name.iter().find_map(|name| {
-                    let key = *model.names.get(&FoldedName::object(Class::Key, name))?;
+                    let key = *model.names.get(&FoldedName::object(within, Class::Key, name))?;
                     Some(Refusal::NameTaken { name: name.clone(), key })
                 });
                 let taken = taken.or(own_taken);
-                match (token.and_then(|token| model.creations.get(&token)), taken) {
+                match (token.and_then(|token| model.creations.get(&(within, token))), taken) {
                     (Some((before, keys)), _) if *before == asked && model.purged.contains(&keys[0]) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(keys[0])))))
                     }
@@ -479,13 +518,14 @@ fn play(steps: Vec<Step>) {
                         model.order.push(key.id);
                         let description = key.description.as_str().to_owned();
                         assert_eq!(description, request.description.as_str());
-                        model.keys.insert(key.id, Plain { description, ..Plain::new(Class::Key, !pre_active) });
+                        let plain = Plain::new(within, Class::Key, !pre_active);
+                        model.keys.insert(key.id, Plain { description, ..plain });
                         assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
                         let named = alias.map(Named::Alias).into_iter();
                         let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
-                        model.names.extend(named.map(|named| (named.folded(), key.id)));
+                        model.names.extend(named.map(|named| (named.folded(within), key.id)));
                         if let Some(token) = token {
-                            model.creations.insert(token, (asked, vec![key.id]));
+                            model.creations.insert((within, token), (asked, vec![key.id]));
                         }
                         None
                     }
@@ -499,7 +539,7 @@ fn play(steps: Vec<Step>) {
                 let mut wrote = false;
                 for (first, part) in (0..).step_by(64).zip(request.parts()).take(parts as usize) {
                     let answer = store.commit(&by, &ids, time, &part);
-                    let before = token.and_then(|token| model.creations.get(&token));
+                    let before = token.and_then(|token| model.creations.get(&(within, token)));
                     if before.is_some_and(|(before, _)| *before != asked) {
                         // And whoever asked goes no further.
                         assert_eq!(answer, Err(Refusal::TokenReused));
@@ -518,11 +558,16 @@ fn play(steps: Vec<Step>) {
                         None => {
                             for id in &keys {
                                 model.order.push(*id);
-                                let new = model.keys.insert(*id, Plain::new(Class::Key, true));
+                                let new = model.keys.insert(*id, Plain::new(within, Class::Key, true));
                                 assert!(new.is_none());
                             }
                             if let Some(token) = token {
-                                model.creations.entry(token).or_insert((asked.clone(), Vec::new())).1.extend(keys);
+                                model
+                                    .creations
+                                    .entry((within, token))
+                                    .or_insert((asked.clone(), Vec::new()))
+                                    .1
+                                    .extend(keys);
                             }
                             wrote = true;
                         }
@@ -552,7 +597,7 @@ fn play(steps: Vec<Step>) {
                 let (h, token) = (model.handle(&key), token(t, now));
                 let request = Rotate { key: h.clone(), token };
                 let answer = store.commit(&by, &ids, time, &request);
-                let asked = [b"rotate", &crate::record::handle_bytes(&h)[..]].concat();
+                let asked = [b"rotate", &within.0.to_be_bytes()[..], &crate::record::handle_bytes(&h)].concat();
                 match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&h).and_then(in_use)) {
                     (Some((before, id)), _) if *before == asked && !model.keys.contains_key(id) => {
                         Some(Err(expect(answer.map(drop), Refusal::KeyNotFound(KeyHandle::Id(*id)))))
@@ -801,11 +846,14 @@ fn play(steps: Vec<Step>) {
             Step::AddAlias { alias: n, key } => {
                 let (h, name) = (model.handle(&key), alias(n));
                 let answer = store.commit(&by, &ids, time, &CreateAlias { name: name.clone(), key: h.clone() });
-                let taken = model.names.get(&FoldedName::alias(&name)).copied();
+                let taken = model.names.get(&FoldedName::alias(within, &name)).copied();
                 match (model.find(&h), taken) {
                     (Err(e), _) => {
                         assert_eq!(answer.unwrap_err(), e);
                         Some(Err(e))
+                    }
+                    (Ok((id, Plain { namespace, .. })), _) if namespace != within => {
+                        Some(Err(expect(answer.map(drop), Refusal::OtherNamespace(id))))
                     }
                     (Ok((id, _)), Some(key)) if key != id => {
                         let e = Refusal::AliasTaken { name, key };
@@ -819,7 +867,7 @@ fn play(steps: Vec<Step>) {
                     (Ok(_), None) => match model.not_pending(&h) {
                         Ok((id, _)) => {
                             assert_eq!(answer.unwrap().key, id);
-                            model.names.insert(FoldedName::alias(&name), id);
+                            model.names.insert(FoldedName::alias(within, &name), id);
                             None
                         }
                         Err(e) => {
@@ -832,7 +880,7 @@ fn play(steps: Vec<Step>) {
             Step::RemoveAlias(n) => {
                 let name = alias(n);
                 let answer = store.commit(&by, &ids, time, &DeleteAlias { name: name.clone() });
-                if model.names.remove(&FoldedName::alias(&name)).is_some() {
+                if model.names.remove(&FoldedName::alias(within, &name)).is_some() {
                     answer.unwrap();
                     None
                 } else {
@@ -864,7 +912,7 @@ fn play(steps: Vec<Step>) {
                 let (secret, token) = (name(n), token(t, now));
                 let request = SetSecret { token, ..plain_secret(secret.clone()) };
                 let answer = store.commit(&by, &ids, time, &request);
-                let folded = FoldedName::object(Class::Secret, &secret);
+                let folded = FoldedName::object(within, Class::Secret, &secret);
                 let asked = format!("set {folded:?}").into_bytes();
                 match (token.and_then(|token| model.filed.get(&token)), model.not_pending(&KeyHandle::Secret(secret))) {
                     (Some((before, _)), _) if *before != asked => {
@@ -892,7 +940,7 @@ fn play(steps: Vec<Step>) {
                             Err(_) => {
                                 assert!(!model.order.contains(&secret.id));
                                 model.order.push(secret.id);
-                                model.keys.insert(secret.id, Plain::new(Class::Secret, true));
+                                model.keys.insert(secret.id, Plain::new(within, Class::Secret, true));
                                 model.names.insert(folded, secret.id);
                             }
                         }
@@ -991,6 +1039,7 @@ fn compare(store: &Store, model: &Model) {
                 });
                 let plain = Plain {
                     description: description.unwrap_or_default(),
+                    namespace: key.namespace,
                     class: key.class(),
                     state: key.state,
                     version: key.current.get(),
@@ -1002,7 +1051,7 @@ fn compare(store: &Store, model: &Model) {
                 keys.insert(key.id, plain);
             }
             Record::Name(named) => {
-                names.insert(named.named.folded(), named.key);
+                names.insert(named.name(), named.key);
             }
             _ => {}
         }
@@ -1013,7 +1062,7 @@ fn compare(store: &Store, model: &Model) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn decisions_do_what_the_model_does(steps in proptest::collection::vec(step(), 1..60)) {
+    fn decisions_do_what_the_model_does(steps in proptest::collection::vec((prop::bool::weighted(0.7), step()), 1..60)) {
         play(steps);
     }
 }
@@ -1021,7 +1070,7 @@ proptest! {
 fn aes() -> NewKind {
     NewKind::new(KeySpec::Aes256, None, None).unwrap()
 }
-fn plain_create(token: Option<Token>) -> Create {
+pub(super) fn plain_create(token: Option<Token>) -> Create {
     Create {
         kind: aes(),
         alias: None,
@@ -1036,7 +1085,7 @@ fn plain_create(token: Option<Token>) -> Create {
         token,
     }
 }
-fn plain_secret(name: ObjectName) -> SetSecret {
+pub(super) fn plain_secret(name: ObjectName) -> SetSecret {
     SetSecret {
         name,
         content_type: Default::default(),
@@ -1110,7 +1159,12 @@ fn destruction_resumes_wherever_it_stopped() {
         assert_eq!(cancelled, Err(Refusal::KeyNotFound(handle.clone())));
     }
     assert_eq!(steps, 5, "84 versions, 28 a step; 40 nodes, 32 a step; the rest");
-    assert!(store.0.is_empty(), "no version, alias or due record is left: {:?}", store.0.keys());
+    let left = store.destruction(id, None).expect("what was destroyed is known for ever");
+    assert!(left.is_complete() && left.gone.len() == 84 && left.aliases.len() == 64, "{left:?}");
+    assert_eq!((left.began_ms, left.ended_ms), (at, at));
+    let scheduled = Scheduled { by: Some(by.principal.clone()), since_ms: start.cluster_ms, due_ms: at };
+    assert_eq!((left.cause, left.earlier), (Cause::Due { scheduled }, 0));
+    assert_eq!(store.0.len(), 1, "no version, alias or due record is left: {:?}", store.0.keys());
     assert_eq!(
         store.run(|view| destroy::decide(view, hour, id, &[], time)),
         Ok(destroy::Progress::Done),
@@ -1264,7 +1318,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
         let version = key.current.next().unwrap();
         Write::Create(KeyVersionRecord::new(key.id, version, key.spec, Mode::Blob, key.usage, 5).into())
     };
-    let named = |key: &KeyRecord| Write::Create(NameRecord::new(Named::Alias(alias(1)), key.id, 5).into());
+    let named = |key: &KeyRecord| Write::Create(NameRecord::new(Named::Alias(alias(1)), key, 5).into());
     let answer = |who: &Caller| {
         let principal = who.principal.clone();
         let (token, request_hash) = (Token([7; 16]), [7; 32]);
@@ -1282,7 +1336,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     ] {
         assert_eq!(at.covers(std::slice::from_ref(&write)), covered, "{write:?}");
     }
-    at.namespace().unwrap();
+    at.home().unwrap();
     let made = Write::Create(other.clone().into());
     assert!(at.covers(&[made.clone(), version(&other), named(&other)]), "what is made there is whole");
     assert!(!at.covers(&[version(&other)]) && !at.covers(&[named(&other)]) && !at.covers(&update(&other)));

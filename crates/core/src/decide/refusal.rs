@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::namespace::Left;
 use super::{BACKUP_VERSIONS_MAX, secret};
 use crate::authorize::Denied;
 use crate::id::{KeyId, KeyVersion};
@@ -10,7 +11,8 @@ use crate::lifecycle::{NoWay, Row, VersionState};
 use crate::name::Class;
 use crate::record::Exportable;
 use crate::request::{
-    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, ObjectName, Part,
+    ALIASES_PER_KEY_MAX, AliasName, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KeyHandle, NamespaceName,
+    ObjectName, Part,
 };
 
 /// Why a request is refused. Nothing has changed.
@@ -40,6 +42,49 @@ pub enum Refusal {
         name: ObjectName,
         /// Whose it is.
         key: KeyId,
+    },
+    /// No such namespace.
+    #[error("there is no namespace {0} here: it was never made, or is gone")]
+    NamespaceNotFound(NamespaceName),
+    /// The first namespace is made with the cluster, and stays as it is.
+    #[error("the namespace {} is always there: it has no settings, and is not deleted", NamespaceName::FIRST)]
+    NamespaceFirst,
+    /// There is a namespace of that name.
+    #[error("there is a namespace {0} already; choose another name")]
+    NamespaceTaken(NamespaceName),
+    /// Nothing is made, nor changed, in a namespace that is being deleted.
+    #[error("namespace {0} is being deleted; delete it again to see whether it is empty, which ends that either way")]
+    NamespaceDeleting(NamespaceName),
+    /// Only an empty namespace is deleted.
+    #[error("namespace {name} is not empty: it has {left}; delete and purge what is there first")]
+    NamespaceNotEmpty {
+        /// The namespace.
+        name: NamespaceName,
+        /// What is in it.
+        left: Left,
+    },
+    /// All numbers were given out.
+    #[error("there have been as many namespaces as there can be; use one that there is")]
+    NamespacesMax,
+    /// An alias is of the same namespace as its key.
+    #[error("key {0} is of another namespace, and is called by names of that one alone; name it with the request")]
+    OtherNamespace(KeyId),
+    /// The namespace forbids that material leaves so.
+    #[error("a key of this namespace is made with \"exportable\" {} at most", most.as_str())]
+    ExportableCapped {
+        /// The most that it may be.
+        most: Exportable,
+    },
+    /// What the key made names its id, and that is of its namespace.
+    #[error(
+        "what key {key} made names its id, so it is restored only where it was: {}",
+        of.as_ref().map_or("its namespace is gone".to_owned(), |of| format!("in the namespace {of}; name that with the request"))
+    )]
+    RestoreElsewhere {
+        /// The key.
+        key: KeyId,
+        /// Where it was; none = that is gone.
+        of: Option<NamespaceName>,
     },
     /// The key is disabled.
     #[error("key {0} is disabled; enable it first")]
@@ -126,6 +171,9 @@ pub enum Refusal {
     /// The key has no such version.
     #[error("key {0} has no version {1}")]
     NoVersion(KeyId, KeyVersion),
+    /// It was not destroyed, as far as is known.
+    #[error("nothing is known of a destruction of {}: it was not destroyed, or was never here", of_key(*.0, *.1))]
+    NotDestroyed(KeyId, Option<KeyVersion>),
     /// The version is disabled.
     #[error("version {1} of key {0} is disabled; enable it first")]
     VersionDisabled(KeyId, KeyVersion),
@@ -359,11 +407,19 @@ impl Refusal {
             | Self::AlreadyReplaced { .. }
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)
+            | Self::NotDestroyed(_, None)
             | Self::WrongKey { .. } => Some(Part::Key),
             Self::AliasNotFound(_) | Self::AliasTaken { .. } => Some(Part::Alias),
             Self::NameTaken { .. } | Self::RestoreNamed { .. } => Some(Part::Name),
             Self::PurgeProtected(_) | Self::NotRotatedUnasked(_) => Some(Part::Key),
-            Self::ExportableRaised { .. } => Some(Part::Exportable),
+            Self::ExportableRaised { .. } | Self::ExportableCapped { .. } => Some(Part::Exportable),
+            Self::NamespaceNotFound(_)
+            | Self::NamespaceFirst
+            | Self::NamespaceTaken(_)
+            | Self::NamespaceDeleting(_)
+            | Self::NamespaceNotEmpty { .. }
+            | Self::OtherNamespace(_)
+            | Self::RestoreElsewhere { .. } => Some(Part::Namespace),
             Self::WrongMaterial(..) => Some(Part::Material),
             Self::BackupVersions(..) | Self::RestoreTaken(_) => Some(Part::Key),
             Self::BackupForeign | Self::BackupNotOpened => Some(Part::Backup),
@@ -373,6 +429,7 @@ impl Refusal {
             Self::TokenReused | Self::TokenTime { .. } => Some(Part::Token),
             Self::WrongAlgorithm { .. } => Some(Part::Algorithm),
             Self::NoVersion(..)
+            | Self::NotDestroyed(_, Some(_))
             | Self::Exhausted(..)
             | Self::VersionDisabled(..)
             | Self::VersionState(..)
@@ -381,9 +438,13 @@ impl Refusal {
             | Self::PendingRotation(..)
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
-            Self::Denied(_) => None,
+            Self::Denied(_) | Self::NamespacesMax => None,
         }
     }
+}
+
+fn of_key(key: KeyId, version: Option<KeyVersion>) -> String {
+    version.map_or_else(|| format!("key {key}"), |version| format!("version {version} of key {key}"))
 }
 
 fn named(keys: &[KeyHandle]) -> String {

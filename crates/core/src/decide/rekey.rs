@@ -17,7 +17,7 @@ use crate::request::{KeyHandle, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
-/// Makes a key like `key`, with fresh material, and moves the aliases and the schedule of rotations to it; the answer is the new key,
+/// Makes a key like `key`, in its namespace, with fresh material, and moves the aliases and the schedule of rotations to it; the answer is the new key,
 /// or the one that the same token made before. The old one stays as it is, and each names the other.
 ///
 /// Refused: the key is not found, archived, disabled, or waits for its destruction; its current version is destroyed;
@@ -42,10 +42,10 @@ impl Decide for Rekey {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
-        let namespace = at.namespace()?;
+        let home = at.home_of(&self.key)?;
         let birth = birth("rekey", &[&handle_bytes(&self.key)]);
         // Looked for first: of a retry, the name stands for the new key.
-        let id = match new_key(at, ids, self.token, 0, birth)? {
+        let id = match new_key(at, ids, home.namespace, self.token, 0, birth)? {
             NewKey::Made(earlier) => return Ok(Change::none(*earlier)),
             NewKey::Free(id) => id,
         };
@@ -67,7 +67,7 @@ impl Decide for Rekey {
         touch(&mut old, now);
         let mut new = KeyRecord {
             id,
-            namespace,
+            namespace: home.namespace,
             birth,
             current: KeyVersion::FIRST,
             newest: KeyVersion::FIRST,
@@ -83,6 +83,8 @@ impl Decide for Rekey {
             born_as: None,
             replaces: Some(old.id),
             replaced_by: None,
+            exportable: old.exportable.min(home.settings.exportable),
+            deletion_by: None,
             // It is the old one's for life.
             name: None,
             ..old.clone()
@@ -100,7 +102,7 @@ impl Decide for Rekey {
         let mut writes = refile(at, before.rotation.map(|due| falls_due(before.id, due)), None)?;
         writes.extend(refile(at, None, new.rotation.map(|due| falls_due(id, due)))?);
         for name in &new.aliases {
-            if let Some(alias) = at.get::<NameRecord>(FoldedName::alias(name))? {
+            if let Some(alias) = at.get::<NameRecord>(FoldedName::alias(home.namespace, name))? {
                 let updated_ms = new.created_ms.max(alias.updated_ms);
                 writes.push(Write::Update(NameRecord { key: id, updated_ms, ..NameRecord::clone(&alias) }.into()));
             }

@@ -3,8 +3,8 @@
 use super::{Change, Decide, Refusal, Write};
 use crate::access::Access;
 use crate::facts::Basis;
-use crate::id::KeyId;
-use crate::record::{DetailsRecord, IdempotencyRecord, KeyRecord, KeyVersionRecord, Kind};
+use crate::id::{KeyId, Namespace};
+use crate::record::{DetailsRecord, IdempotencyRecord, KeyRecord, KeyVersionRecord, Kind, request_hash};
 use crate::request::Token;
 use crate::seam::NewIds;
 use crate::time::Time;
@@ -85,9 +85,9 @@ fn decide_once<D: Decide, F: Basis>(
         return at.refuse(late);
     }
     let Retry::Filed(filed) = retry else { return request.decide(at, ids) };
-    let name = (at.principal().clone(), filed.token);
+    let (name, request_hash) = ((at.principal().clone(), filed.token), within(at, filed.request_hash)?);
     if let Some(earlier) = at.get::<IdempotencyRecord>(name.clone())? {
-        if earlier.request_hash != filed.request_hash {
+        if earlier.request_hash != request_hash {
             return at.refuse(Refusal::TokenReused);
         }
         let key = at.by_id(earlier.key)?;
@@ -96,9 +96,17 @@ fn decide_once<D: Decide, F: Basis>(
     let mut change = request.decide(at, ids)?;
     let (principal, token) = name;
     let key = (filed.key_of)(&change.answer);
-    let answered = IdempotencyRecord { principal, token, request_hash: filed.request_hash, key };
+    let answered = IdempotencyRecord { principal, token, request_hash, key };
     change.writes.push(Write::Create(answered.into()));
     Ok(change)
+}
+
+/// The hash of a request that is made in the caller's namespace: elsewhere it is another request.
+fn within<F: Basis>(at: &mut Access<'_, F>, of: [u8; 32]) -> Result<[u8; 32], F::Error> {
+    Ok(match at.within()? {
+        Namespace::FIRST => of,
+        Namespace(number) => request_hash("in a namespace", &[&number.to_be_bytes(), &of]),
+    })
 }
 
 /// Whether a token's time is one that a request of now may have.

@@ -39,6 +39,7 @@ impl Decide for ScheduleDeletion {
         touch(&mut key, at.time());
         let was_enabled = key.state == KeyState::Enabled;
         key.state = KeyState::PendingDeletion { at_ms, since_ms: key.updated_ms, was_enabled };
+        key.deletion_by = Some(at.principal().clone());
         let due = DueRecord { what: Due::Deletion(key.id), at_ms };
         // One may be there: a deletion that was cancelled leaves none, but nothing rests on that.
         at.get::<DueRecord>((DueRecord::hour(at_ms), due.what))?;

@@ -69,10 +69,10 @@ impl SetSecret {
 
     /// The secret, to be made.
     fn made<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<KeyRecord, F::Error> {
-        let namespace = at.acting(Action::Create).namespace()?;
-        let (id, kind) = (fresh_id(at, ids, Class::Secret)?, (KeySpec::Secret, Usages::NONE));
+        let home = at.acting(Action::Create).home()?;
+        let (id, kind) = (fresh_id(at, ids, home.namespace, Class::Secret)?, (KeySpec::Secret, Usages::NONE));
         let birth = birth("set secret", &[&self.said()]);
-        let secret = fresh(id, namespace, kind, birth, at.time());
+        let secret = fresh(id, home, kind, birth, at.time());
         // When it was read last nobody could look at, nor switch off.
         Ok(KeyRecord { name: Some(self.name.clone()), tracked: false, ..secret })
     }
@@ -124,7 +124,8 @@ impl Decide for SetSecret {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         in_order(self.not_before_ms, self.expires_ms)?;
-        let there = at.get::<NameRecord>(FoldedName::object(Class::Secret, &self.name))?.is_some();
+        let name = FoldedName::object(at.within()?, Class::Secret, &self.name);
+        let there = at.get::<NameRecord>(name)?.is_some();
         let mut key = if there { self.added(at)? } else { self.made(at, ids)? };
         key.tags = key.tags.with(&self.tags).map_err(Refusal::Invalid)?;
         key.purge_protected |= self.purge_protected;
@@ -133,7 +134,7 @@ impl Decide for SetSecret {
             writes.push(Write::Update(key.into()));
         } else {
             let named = Named::Object(Class::Secret, self.name.clone());
-            writes.push(Write::Create(NameRecord::new(named, key.id, key.created_ms).into()));
+            writes.push(Write::Create(NameRecord::new(named, &key, key.created_ms).into()));
             writes.push(Write::Create(key.into()));
         }
         Ok(Change { writes, answer })

@@ -7,7 +7,7 @@ use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::KeyVersion;
 use crate::lifecycle::{Dates, Row, VersionState};
-use crate::record::{AllowanceRecord, KeyRecord, KeyVersionRecord, RecordName};
+use crate::record::{AllowanceRecord, DestructionRecord, KeyRecord, KeyVersionRecord, RecordName};
 use crate::request::{InvalidRequest, KeyHandle, Part, Tags};
 use crate::seam::NewIds;
 use crate::time::{Time, utc};
@@ -224,7 +224,7 @@ impl Decide for Revoke {
     }
 }
 
-/// Destroys the material of a version, at once and for ever; what is known of it stays.
+/// Destroys the material of a version, at once and for ever; what is known of it stays, and a [`DestructionRecord`] says who did it.
 ///
 /// Refused: the key or the version is not found; the version is active, or destroyed already; [`Refusal::PurgeProtected`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -249,7 +249,10 @@ impl Decide for DestroyVersion {
         if key.purge_protected && head.has_material {
             return Err(Refusal::PurgeProtected(key.id).into());
         }
-        head.life.dates.destroyed = at.time().stamp_ms();
+        let (now_ms, by) = (at.time().stamp_ms(), at.principal().clone());
+        let before = at.get::<DestructionRecord>((key.id, Some(self.version)))?;
+        let destruction = DestructionRecord::of_version(&key, &head, by, before.as_deref(), now_ms);
+        head.life.dates.destroyed = now_ms;
         head.has_material = false;
         let mut key = KeyRecord::clone(&key);
         recount(&mut key, &head, |version| at.get::<KeyVersionRecord>((head.key, version)))?;
@@ -257,6 +260,7 @@ impl Decide for DestroyVersion {
         if at.get::<AllowanceRecord>((key.id, self.version))?.is_some() {
             change.writes.push(Write::Delete(RecordName::Allowance((key.id, self.version))));
         }
+        change.writes.push(Write::Update(destruction.into()));
         Ok(change)
     }
 }

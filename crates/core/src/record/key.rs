@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::material::{Exportable, Origin};
-use super::optional::{Fields, Present};
+use super::optional::{Fields, Present, moment, other, read_moment, read_other, read_principal};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, KeyVersion, Name, Namespace};
 use crate::key_spec::{KeySpec, Kind as SpecKind, Usages};
 use crate::lifecycle::{KeyState, Standing};
 use crate::name::{Class, FoldedName};
+use crate::principal::Principal;
 use crate::record_key::Table;
 use crate::request::{ALIASES_PER_KEY_MAX, AliasName, ObjectName, Tags};
 use crate::time::Time;
@@ -22,7 +23,8 @@ use crate::time::Time;
 ///   ‖ optional: 1 has details (1 byte, 1), 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
 ///     5 purge protection (1 byte, 1), 6 origin (imported: missing u32 ‖ expires_ms u64; a public key: 1 byte, 1), 7 exportable (1 byte: 1 wrapped, 2 plain),
 ///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 10 newest (u32, above current), 11 backed up (u64),
-///     12 born as (16), 13 replaces (16), 14 replaced by (16), 15 name as written, 16 untracked (1 byte, 1)
+///     12 born as (16), 13 replaces (16), 14 replaced by (16), 15 name as written, 16 untracked (1 byte, 1),
+///     17 deletion by (principal)
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyRecord {
@@ -82,6 +84,8 @@ pub struct KeyRecord {
     pub replaces: Option<KeyId>,
     /// The key that took its place.
     pub replaced_by: Option<KeyId>,
+    /// Who asked for its destruction, while it waits for that.
+    pub deletion_by: Option<Principal>,
 }
 
 /// That a key is rotated without being asked.
@@ -126,8 +130,8 @@ impl KeyRecord {
     }
     /// All its names.
     pub fn names(&self) -> impl Iterator<Item = FoldedName> {
-        let own = self.name.iter().map(|name| FoldedName::object(self.class(), name));
-        own.chain(self.aliases.iter().map(FoldedName::alias))
+        let own = self.name.iter().map(|name| FoldedName::object(self.namespace, self.class(), name));
+        own.chain(self.aliases.iter().map(|alias| FoldedName::alias(self.namespace, alias)))
     }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {
@@ -155,7 +159,9 @@ const REPLACES: u8 = 13;
 const REPLACED_BY: u8 = 14;
 const NAME: u8 = 15;
 const UNTRACKED: u8 = 16;
-const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
+const DELETION_BY: u8 = 17;
+/// Longest encoding of a key's aliases, in bytes.
+pub(super) const ALIASES_LEN_MAX: usize = ALIASES_PER_KEY_MAX * (4 + Name::LEN_MAX);
 
 impl Kind for KeyRecord {
     type Name = KeyId;
@@ -181,7 +187,6 @@ impl Kind for KeyRecord {
             KeyState::PendingDeletion { at_ms, since_ms, was_enabled: false } => (4, at_ms, since_ms),
             KeyState::Destroyed => (5, 0, 0),
         };
-        let aliases = self.aliases.iter().fold(Writer::new(), |w, alias| w.field(alias.as_str().as_bytes()));
         let fixed = to
             .u32(self.namespace.0)
             .u8(state)
@@ -198,7 +203,7 @@ impl Kind for KeyRecord {
             .u64(self.rotated_ms);
         Present::default()
             .field(HAS_DETAILS, flag(self.has_details))
-            .field(ALIASES, aliases.finish())
+            .field(ALIASES, alias_fields(&self.aliases))
             .field(TAGS, self.tags.write(Writer::new()).finish())
             .field(ROTATION, self.rotation.map_or(Vec::new(), Rotation::encode))
             .field(PURGE_PROTECTED, flag(self.purge_protected))
@@ -213,6 +218,7 @@ impl Kind for KeyRecord {
             .field(REPLACED_BY, other(self.replaced_by))
             .field(NAME, self.name.as_ref().map_or("", ObjectName::as_str).into())
             .field(UNTRACKED, flag(!self.tracked))
+            .field(DELETION_BY, self.deletion_by.as_ref().map_or(Vec::new(), Principal::encode))
             .write(fixed)
     }
 
@@ -238,7 +244,7 @@ impl Kind for KeyRecord {
         let len_max = ALIASES_LEN_MAX.max(Tags::ENCODED_LEN_MAX);
         let mut fields = Fields::read(from, len_max, Self::WHAT)?;
         let has_details = is_set(fields.take(HAS_DETAILS))?;
-        let aliases = read_aliases(fields.take(ALIASES))?;
+        let aliases = read_aliases(fields.take(ALIASES), Self::WHAT)?;
         let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
         let rotation = Rotation::decode(fields.take(ROTATION))?;
         let purge_protected = is_set(fields.take(PURGE_PROTECTED))?;
@@ -250,15 +256,16 @@ impl Kind for KeyRecord {
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
         let newest = read_above(fields.take(NEWEST), current)?;
-        let backed_up_ms = read_moment(fields.take(BACKED_UP))?;
-        let born_as = read_other(fields.take(BORN_AS))?;
-        let replaces = read_other(fields.take(REPLACES))?;
-        let replaced_by = read_other(fields.take(REPLACED_BY))?;
+        let backed_up_ms = read_moment(fields.take(BACKED_UP), Self::WHAT)?;
+        let born_as = read_other(fields.take(BORN_AS), Self::WHAT)?;
+        let replaces = read_other(fields.take(REPLACES), Self::WHAT)?;
+        let replaced_by = read_other(fields.take(REPLACED_BY), Self::WHAT)?;
         let name = match std::str::from_utf8(fields.take(NAME)).map_err(|_| BAD)? {
             "" => None,
             name => Some(name.parse().map_err(|_| BAD)?),
         };
         let tracked = !is_set(fields.take(UNTRACKED))?;
+        let deletion_by = read_principal(fields.take(DELETION_BY), Self::WHAT)?;
         fields.finish(Self::WHAT)?;
         Ok(Self {
             id: *id,
@@ -289,6 +296,7 @@ impl Kind for KeyRecord {
             born_as,
             replaces,
             replaced_by,
+            deletion_by,
         })
     }
 }
@@ -321,32 +329,6 @@ fn is_set(field: &[u8]) -> Result<bool, Malformed> {
     }
 }
 
-/// When something happened, ms since 1970, if it did.
-fn moment(at_ms: u64) -> Vec<u8> {
-    if at_ms == 0 { Vec::new() } else { at_ms.to_be_bytes().into() }
-}
-
-fn read_moment(field: &[u8]) -> Result<u64, Malformed> {
-    match field.try_into().map(u64::from_be_bytes) {
-        Ok(at_ms) if at_ms != 0 => Ok(at_ms),
-        Err(_) if field.is_empty() => Ok(0),
-        _ => Err(Malformed(KeyRecord::WHAT)),
-    }
-}
-
-/// Another key, if there is one.
-fn other(key: Option<KeyId>) -> Vec<u8> {
-    key.map_or(Vec::new(), |id| id.0.into())
-}
-
-fn read_other(field: &[u8]) -> Result<Option<KeyId>, Malformed> {
-    match field.try_into() {
-        Ok(id) => Ok(Some(KeyId(id))),
-        Err(_) if field.is_empty() => Ok(None),
-        Err(_) => Err(Malformed(KeyRecord::WHAT)),
-    }
-}
-
 /// A version, unless it is the one that most keys have there.
 fn above(version: KeyVersion, most: KeyVersion) -> Vec<u8> {
     if version == most { Vec::new() } else { version.get().to_be_bytes().into() }
@@ -364,18 +346,22 @@ fn version(from: &mut Reader<'_>) -> Result<KeyVersion, Malformed> {
     KeyVersion::new(from.u32()?).ok_or(Malformed(KeyRecord::WHAT))
 }
 
+pub(super) fn alias_fields(aliases: &BTreeSet<AliasName>) -> Vec<u8> {
+    aliases.iter().fold(Writer::new(), |w, alias| w.field(alias.as_str().as_bytes())).finish()
+}
+
 /// Ascending and none twice: one record has one encoding.
-fn read_aliases(bytes: &[u8]) -> Result<BTreeSet<AliasName>, Malformed> {
-    const BAD: Malformed = Malformed(KeyRecord::WHAT);
-    let mut r = Reader::new(KeyRecord::WHAT, bytes);
+pub(super) fn read_aliases(bytes: &[u8], what: &'static str) -> Result<BTreeSet<AliasName>, Malformed> {
+    let bad = Malformed(what);
+    let mut r = Reader::new(what, bytes);
     let mut aliases = BTreeSet::new();
     while !r.rest().is_empty() {
         let text = r.text(Name::LEN_MAX)?;
-        let alias: AliasName = text.parse().map_err(|_| BAD)?;
+        let alias: AliasName = text.parse().map_err(|_| bad)?;
         if alias.as_str() != text || aliases.last().is_some_and(|last| *last >= alias) {
-            return Err(BAD);
+            return Err(bad);
         }
         aliases.insert(alias);
     }
-    if aliases.len() > ALIASES_PER_KEY_MAX { Err(BAD) } else { Ok(aliases) }
+    if aliases.len() > ALIASES_PER_KEY_MAX { Err(bad) } else { Ok(aliases) }
 }

@@ -5,6 +5,7 @@
 //! takes it off ([`KeyVersionRecord::split`]).
 
 mod allowance;
+mod destruction;
 mod details;
 mod due;
 mod duty;
@@ -17,6 +18,7 @@ mod last_use;
 mod material;
 mod member;
 mod name;
+mod namespace;
 mod optional;
 mod seal;
 
@@ -29,6 +31,7 @@ use crate::request::KeyHandle;
 use crate::stack::{HASH_LEN, scrubbed};
 
 pub use allowance::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
+pub use destruction::{Cause, DestructionRecord, Gone, LISTED_MAX, More, Scheduled};
 pub use details::DetailsRecord;
 pub use due::{Due, DueRecord};
 pub use duty::{Duty, DutyRecord};
@@ -41,6 +44,7 @@ pub use last_use::{Tally, UseRecord};
 pub use material::{Exportable, Imported, Origin};
 pub use member::{MemberRecord, Statement};
 pub use name::NameRecord;
+pub use namespace::{NamespaceCountRecord, NamespaceNameRecord, NamespaceRecord, NamespaceSettings, NamespaceState};
 pub use seal::SealRecord;
 
 /// A kind of record: where it is kept, and its bytes.
@@ -228,10 +232,12 @@ macro_rules! kinds {
                 match self { $(Self::$kind(name) => $record::place(name),)+ Self::Seal(_) => Place::default() }
             }
             fn find(table: Table, place: &Place) -> Result<Self, Unreadable> {
-                $(if table == $record::TABLE {
-                    return $record::find(place).map(Self::$kind);
+                // Of kinds that share a table, each knows its own names.
+                let mut found = Err(BAD_NAME);
+                $(if table == $record::TABLE && found == Err(BAD_NAME) {
+                    found = $record::find(place).map(Self::$kind);
                 })+
-                Err(BAD_NAME)
+                found
             }
         }
     };
@@ -262,6 +268,14 @@ kinds! {
     Allowance(AllowanceRecord),
     /// What a node has done with a key.
     Use(UseRecord),
+    /// A namespace.
+    Namespace(NamespaceRecord),
+    /// What a namespace is called.
+    NamespaceName(NamespaceNameRecord),
+    /// How many namespaces there have been.
+    NamespaceCount(NamespaceCountRecord),
+    /// That a version, or a whole key, was destroyed.
+    Destruction(DestructionRecord),
 }
 
 fn encode<K: Kind>(record: &K, level: Level) -> Vec<u8> {
@@ -334,5 +348,7 @@ pub fn handle_bytes(handle: &KeyHandle) -> Vec<u8> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod destruction_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! A name of an object.
 
-use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
+use super::{BAD_NAME, Formats, KeyRecord, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::id::{KeyId, Namespace};
 use crate::name::{FoldedName, Named, ObjectName, Space};
@@ -10,6 +10,8 @@ use crate::record_key::Table;
 /// name as it is found`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NameRecord {
+    /// The namespace that it is unique in.
+    pub namespace: Namespace,
     /// The name, as it was written.
     pub named: Named,
     /// The object it stands for.
@@ -21,9 +23,9 @@ pub struct NameRecord {
 }
 
 impl NameRecord {
-    /// A new name.
-    pub fn new(named: Named, key: KeyId, created_ms: u64) -> Self {
-        Self { named, key, created_ms, updated_ms: created_ms }
+    /// A new name of that object, in whose namespace it is.
+    pub fn new(named: Named, of: &KeyRecord, created_ms: u64) -> Self {
+        Self { namespace: of.namespace, named, key: of.id, created_ms, updated_ms: created_ms }
     }
 }
 
@@ -34,7 +36,7 @@ impl Kind for NameRecord {
     const FORMATS: Formats = Formats::only(2);
 
     fn name(&self) -> FoldedName {
-        self.named.folded()
+        self.named.folded(self.namespace)
     }
     fn place(name: &FoldedName) -> Place {
         let head = Writer::new().u32(name.namespace.0).u8(name.space.code());
@@ -46,7 +48,7 @@ impl Kind for NameRecord {
         let space = Space::from_code(r.u8()?).ok_or(Unreadable::Newer(Self::WHAT))?;
         let text = std::str::from_utf8(r.rest()).map_err(|_| BAD_NAME)?;
         let folded = FoldedName { namespace, space, text: text.to_owned() };
-        let named = Named::parse(space, text).ok().filter(|named| named.folded() == folded);
+        let named = Named::parse(space, text).ok().filter(|named| named.folded(namespace) == folded);
         named.map(|_| folded).ok_or(BAD_NAME)
     }
     fn write(&self, _: u8, to: Writer) -> Writer {
@@ -55,7 +57,7 @@ impl Kind for NameRecord {
     fn read(name: &FoldedName, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {
         let (key, created_ms, updated_ms) = (KeyId(from.array()?), from.u64()?, from.u64()?);
         let written = from.text(ObjectName::LEN_MAX)?;
-        let named = Named::parse(name.space, written).ok().filter(|named| named.folded() == *name);
-        Ok(Self { named: named.ok_or(Malformed(Self::WHAT))?, key, created_ms, updated_ms })
+        let named = Named::parse(name.space, written).ok().filter(|named| named.folded(name.namespace) == *name);
+        Ok(Self { namespace: name.namespace, named: named.ok_or(Malformed(Self::WHAT))?, key, created_ms, updated_ms })
     }
 }

@@ -4,6 +4,8 @@
 
 use super::Unreadable;
 use crate::codec::{Malformed, Reader, Writer};
+use crate::id::KeyId;
+use crate::principal::Principal;
 
 /// Collects what is there.
 #[derive(Default)]
@@ -64,4 +66,41 @@ impl<'a> Fields<'a> {
     pub fn finish(self, what: &'static str) -> Result<(), Unreadable> {
         self.next.map_or(Ok(()), |_| Err(Unreadable::Newer(what)))
     }
+}
+
+/// When something happened, ms since 1970, if it did.
+pub(super) fn moment(at_ms: u64) -> Vec<u8> {
+    if at_ms == 0 { Vec::new() } else { at_ms.to_be_bytes().into() }
+}
+
+pub(super) fn read_moment(field: &[u8], what: &'static str) -> Result<u64, Malformed> {
+    match field.try_into().map(u64::from_be_bytes) {
+        Ok(at_ms) if at_ms != 0 => Ok(at_ms),
+        Err(_) if field.is_empty() => Ok(0),
+        _ => Err(Malformed(what)),
+    }
+}
+
+/// Another key, if there is one.
+pub(super) fn other(key: Option<KeyId>) -> Vec<u8> {
+    key.map_or(Vec::new(), |id| id.0.into())
+}
+
+pub(super) fn read_other(field: &[u8], what: &'static str) -> Result<Option<KeyId>, Malformed> {
+    match field.try_into() {
+        Ok(id) => Ok(Some(KeyId(id))),
+        Err(_) if field.is_empty() => Ok(None),
+        Err(_) => Err(Malformed(what)),
+    }
+}
+
+/// A principal, if there is one.
+pub(super) fn read_principal(field: &[u8], what: &'static str) -> Result<Option<Principal>, Unreadable> {
+    if field.is_empty() {
+        return Ok(None);
+    }
+    let mut r = Reader::new(what, field);
+    let principal = Principal::read(&mut r)?.ok_or(Unreadable::Newer(what))?;
+    r.finish()?;
+    Ok(Some(principal))
 }

@@ -8,7 +8,7 @@ use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::{KeySpec, Kind as SpecKind, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
 use crate::lifecycle::{Dates, KeyState, Life};
-use crate::name::{Class, Named};
+use crate::name::{Class, Named, NamespaceName};
 use crate::principal::{Principal, Role};
 use crate::request::{AliasName, ObjectName, Tags, Token};
 
@@ -39,6 +39,18 @@ fn named() -> impl Strategy<Value = Named> {
         object_name().prop_map(|name| Named::Object(Class::Key, name)),
         object_name().prop_map(|name| Named::Object(Class::Secret, name)),
     ]
+}
+fn namespace_name() -> impl Strategy<Value = NamespaceName> {
+    "[a-z0-9][a-z0-9-]{0,63}".prop_map(|s| s.parse().unwrap())
+}
+fn namespace_record() -> impl Strategy<Value = NamespaceRecord> {
+    let most = proptest::sample::select(&Exportable::ALL[..]);
+    (namespace_name(), any::<(u32, u32, u64, u64, bool, bool)>(), most).prop_map(|(name, numbers, exportable)| {
+        let (number, marks, created_ms, updated_ms, live, tracked) = numbers;
+        let state = if live { NamespaceState::Live } else { NamespaceState::Deleting };
+        let settings = NamespaceSettings { exportable, tracked };
+        NamespaceRecord { number: Namespace(number), name, state, marks, created_ms, updated_ms, settings }
+    })
 }
 fn version() -> impl Strategy<Value = KeyVersion> {
     (1..=u32::MAX).prop_map(|n| KeyVersion::new(n).unwrap())
@@ -89,7 +101,7 @@ fn dates() -> impl Strategy<Value = Dates> {
 fn any_spec() -> impl Strategy<Value = KeySpec> {
     prop_oneof![20 => proptest::sample::select(KeySpec::ALL), 1 => Just(KeySpec::Secret)]
 }
-fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
+pub(super) fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
     let spec = any_spec();
     let mode = proptest::sample::select(Mode::ALL);
     let public = proptest::collection::vec(any::<u8>(), 0..200);
@@ -111,7 +123,7 @@ fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
         }
     })
 }
-fn key_record() -> impl Strategy<Value = KeyRecord> {
+pub(super) fn key_record() -> impl Strategy<Value = KeyRecord> {
     let names = (proptest::collection::btree_set(alias(), 0..5), proptest::option::of(object_name()));
     let spec = any_spec();
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
@@ -123,9 +135,11 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
         1 => Just(Origin::Public),
     ];
     let material = (origin, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, [Option<[u8; 16]>; 3])>());
+    let names = (names, proptest::option::of(principal()));
     let kind = (spec, usages(), tags(), rotation, any::<[bool; 4]>(), material);
     (key_id(), state(), (version(), version(), version()), numbers, kind, names).prop_map(
-        |(id, state, (current, protect_floor, process_floor), numbers, kind, (aliases, name))| {
+        |(id, state, (current, protect_floor, process_floor), numbers, kind, names)| {
+            let ((aliases, name), deletion_by) = names;
             let (
                 spec,
                 usage,
@@ -166,25 +180,32 @@ fn key_record() -> impl Strategy<Value = KeyRecord> {
                 born_as,
                 replaces,
                 replaced_by,
+                deletion_by,
             }
         },
     )
 }
+pub(super) fn principal() -> impl Strategy<Value = Principal> {
+    ("[a-z][a-z/]{0,20}", 0..5usize)
+        .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()))
+}
 fn record() -> impl Strategy<Value = Record> {
-    let principal = ("[a-z][a-z/]{0,20}", 0..5usize)
-        .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()));
     let duty = proptest::sample::select(Duty::ALL);
     prop_oneof![
         key_record().prop_map(Record::Key),
         key_version().prop_map(Record::KeyVersion),
-        (named(), key_id(), any::<(u64, u64)>()).prop_map(|(named, key, (created_ms, updated_ms))| {
-            Record::Name(NameRecord { named, key, created_ms, updated_ms })
+        (named(), key_id(), any::<(u32, u64, u64)>()).prop_map(|(named, key, (namespace, created_ms, updated_ms))| {
+            Record::Name(NameRecord { namespace: Namespace(namespace), named, key, created_ms, updated_ms })
         }),
+        namespace_record().prop_map(Record::Namespace),
+        (namespace_name(), any::<u32>())
+            .prop_map(|(name, n)| Record::NamespaceName(NamespaceNameRecord { name, number: Namespace(n) })),
+        any::<u32>().prop_map(|n| Record::NamespaceCount(NamespaceCountRecord { last: Namespace(n) })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (key_id(), version(), any::<u64>())
             .prop_map(|(key, n, at_ms)| Record::Due(DueRecord { what: Due::Material(key, n), at_ms })),
-        (principal, any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
+        (principal(), any::<([u8; 16], [u8; 32])>(), key_id()).prop_map(|(principal, (token, request_hash), key)| {
             Record::Idempotency(IdempotencyRecord { principal, token: Token(token), request_hash, key })
         }),
         any::<(u64, u64)>().prop_map(|(id, approved_ms)| Record::Member(MemberRecord {
@@ -217,6 +238,7 @@ fn record() -> impl Strategy<Value = Record> {
                 Record::Use(UseRecord { key, node: NodeId(node), tally: Tally { uses, first_ms, last_ms, last } })
             }
         ),
+        super::destruction_tests::destruction().prop_map(Record::Destruction),
         "[a-z ]{1,20}".prop_map(|name| Record::Internal(InternalRecord { name })),
         (duty, any::<(u64, u32, u64)>()).prop_map(|(duty, (holder, boot, until_ms))| Record::Duty(DutyRecord {
             duty,
@@ -302,6 +324,7 @@ fn a_key_record_to_the_byte() {
         born_as: Some(KeyId([2; 16])),
         replaces: Some(KeyId([3; 16])),
         replaced_by: Some(KeyId([4; 16])),
+        deletion_by: Some(Principal::certificate(Role::Admin, "al".parse().unwrap())),
     };
     let mut expected = vec![4, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
@@ -312,7 +335,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 16, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 17, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -328,6 +351,7 @@ fn a_key_record_to_the_byte() {
     }
     expected.extend_from_slice(&[15, 0, 0, 0, 2, b'N', b'm']);
     expected.extend_from_slice(&[16, 0, 0, 0, 1, 1]);
+    expected.extend_from_slice(&[17, 0, 0, 0, 11, 0, 0, 0, 0, 1, 0, 0, 0, 2, b'a', b'l']);
     let name = RecordName::Key(record.id);
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
@@ -351,6 +375,7 @@ fn a_key_record_to_the_byte() {
         born_as: None,
         replaces: None,
         replaced_by: None,
+        deletion_by: None,
         ..record
     };
     let bytes = Record::Key(plain).encode(LEVEL);
@@ -400,6 +425,8 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
         (RecordName::Details(id), &[1, 2, 3, 4, 5, 6], &[]),
         (RecordName::Allowance((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
         (RecordName::Use((id, NodeId(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0, 0, 0, 0, 9]),
+        (RecordName::Destruction((id, KeyVersion::new(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Destruction((id, None)), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0]),
         (RecordName::Due((5, Due::Deletion(id))), &[0, 0, 0, 5], &[]),
         (RecordName::Idempotency((who, token)), &[0, 0, 0, 0, 0, 99], &[]),
     ];
@@ -427,9 +454,9 @@ fn names_in_different_tables_or_of_different_principals_differ() {
 #[test]
 fn a_name_record_to_the_byte() {
     let named = Named::Object(Class::Key, "Db-1".parse().unwrap());
-    let record = NameRecord { named, key: KeyId([1; 16]), created_ms: 2, updated_ms: 3 };
+    let record = NameRecord { namespace: Namespace(6), named, key: KeyId([1; 16]), created_ms: 2, updated_ms: 3 };
     let name = RecordName::Name(record.name());
-    assert_eq!(name.true_name(), b"\0\0\0\0\x02db-1");
+    assert_eq!(name.true_name(), b"\0\0\0\x06\x02db-1");
     let mut expected = vec![2];
     expected.extend_from_slice(&[1; 16]);
     expected.extend_from_slice(&[[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3]].concat());
@@ -439,8 +466,33 @@ fn a_name_record_to_the_byte() {
     let of_another = [&expected[..33], b"\0\0\0\x04Db-2"].concat();
     assert_eq!(Record::decode(&name, &of_another), Err(Malformed("name record").into()));
     let key = name.key(|_, _| [9; 32]);
-    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x02Db-1"), Err(BAD_NAME), "names are found folded");
-    assert_eq!(RecordName::parse(&key, b"\0\0\0\0\x09db-1"), Err(Unreadable::Newer("name record")));
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\x06\x02Db-1"), Err(BAD_NAME), "names are found folded");
+    assert_eq!(RecordName::parse(&key, b"\0\0\0\x06\x09db-1"), Err(Unreadable::Newer("name record")));
+}
+
+#[test]
+fn namespace_records_to_the_byte() {
+    let record = NamespaceRecord {
+        number: Namespace(6),
+        name: "a-1".parse().unwrap(),
+        state: NamespaceState::Deleting,
+        marks: 5,
+        created_ms: 2,
+        updated_ms: 3,
+        settings: NamespaceSettings { exportable: Exportable::Wrapped, tracked: false },
+    };
+    let (number, name) = (RecordName::Namespace(record.number), RecordName::NamespaceName(record.name.clone()));
+    assert_eq!((number.true_name(), name.true_name()), (b"\x01\0\0\0\x06".to_vec(), b"\x02a-1".to_vec()));
+    assert_eq!(RecordName::NamespaceCount(()).true_name(), b"\x03");
+    let mut expected = vec![1, 2, 0, 0, 0, 5];
+    expected.extend_from_slice(&[[0, 0, 0, 0, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0, 0, 3]].concat());
+    expected.extend_from_slice(b"\0\0\0\x03a-1\0\x02\x01\0\0\0\x01\x01\x02\0\0\0\x01\x01");
+    assert_eq!(Record::Namespace(record).encode(LEVEL), expected);
+    let at = |name: &[u8]| RecordName::parse(&number.key(|_, _| [9; 32]), name);
+    assert_eq!((at(b"\x01\0\0\0\x06"), at(b"\x02a-1")), (Ok(number.clone()), Ok(name)));
+    for none in [&b"\x01\0\0\x06"[..], b"\x02A-1", b"\x02", b"\x03\0", b"\x04", b""] {
+        assert_eq!(at(none), Err(BAD_NAME), "{none:?}");
+    }
 }
 
 /// A kind that has got a second field, and with it a second format.

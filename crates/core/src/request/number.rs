@@ -1,8 +1,8 @@
 //! How many, how long, how often.
 
 use super::{
-    DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KEYS_PER_REQUEST_MAX, PAGE_LEN_DEFAULT, PAGE_LEN_MAX,
-    Part, ROTATION_DAYS_MAX,
+    DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, InvalidRequest, KEYS_PER_REQUEST_MAX,
+    PAGE_LEN_DEFAULT, PAGE_LEN_MAX, Part, ROTATION_DAYS_MAX,
 };
 
 /// How many keys one request creates.

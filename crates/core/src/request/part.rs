@@ -33,6 +33,8 @@ parts! {
     Alias: "alias", "the alias";
     /// The name of an object.
     Name: "name", "the name";
+    /// Which namespace.
+    Namespace: "namespace", "the namespace";
     /// The value of a secret.
     Value: "value", "the value";
     /// What kind of content a value is.

@@ -45,7 +45,9 @@ async fn a_public_key_on_the_wire() {
     assert_eq!(user.get_public_key(get).await.unwrap().into_inner().public_key, spki(&first));
 
     // A private key in its place, or bytes that are none; words that contradict it.
-    for (public_key, says) in [(Bytes::copy_from_slice(&first.material), "take it for exposed"), (vec![7; 44].into(), "no public key")] {
+    for (public_key, says) in
+        [(Bytes::copy_from_slice(&first.material), "take it for exposed"), (vec![7; 44].into(), "no public key")]
+    {
         let request = v1::CreateKeyRequest { public_key, ..Default::default() };
         let status = admin.create_key(request).await.expect_err("refused");
         assert!(status.message().contains(says), "{}", status.message());

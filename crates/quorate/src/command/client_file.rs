@@ -9,6 +9,7 @@
 //! client_cert = "prod/alice.pem"
 //! client_key = "prod/alice.key"
 //! timeout = 10                        # seconds
+//! namespace = "team-a"
 //! ```
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Settings {
     pub client_key: Option<PathBuf>,
     /// Longest time for one request, in seconds.
     pub timeout: Option<u64>,
+    /// The namespace in which things are called by their names.
+    pub namespace: Option<String>,
 }
 
 impl Settings {
@@ -45,6 +48,7 @@ impl Settings {
             client_cert: self.client_cert.or(other.client_cert),
             client_key: self.client_key.or(other.client_key),
             timeout: self.timeout.or(other.timeout),
+            namespace: self.namespace.or(other.namespace),
         }
     }
 
@@ -85,6 +89,7 @@ pub struct ClientFile {
     client_cert: Option<PathBuf>,
     client_key: Option<PathBuf>,
     timeout: Option<u64>,
+    namespace: Option<String>,
     /// The context that counts when none is named.
     pub current: Option<String>,
     /// Connections by name.
@@ -105,7 +110,8 @@ impl ClientFile {
     fn parse(text: &str, path: &Path) -> CommandResult<Self> {
         let mut file: Self = toml::from_str(text).map_err(|e| {
             let why = format!("{}: {e}", path.display());
-            let known = "it may hold addr, cacert, client_cert, client_key and timeout, those of each [contexts.NAME], and current";
+            let known = "it may hold addr, cacert, client_cert, client_key, timeout and namespace, those of each [contexts.NAME], and \
+                         current";
             Failure::failed(CANT, why, known)
         })?;
         let base = path.parent().unwrap_or(Path::new(""));
@@ -131,8 +137,8 @@ impl ClientFile {
 
     /// The connection without a name.
     pub fn without_name(self) -> Settings {
-        let Self { addr, cacert, client_cert, client_key, timeout, .. } = self;
-        Settings { addr, cacert, client_cert, client_key, timeout }
+        let Self { addr, cacert, client_cert, client_key, timeout, namespace, .. } = self;
+        Settings { addr, cacert, client_cert, client_key, timeout, namespace }
     }
 
     /// The connection of that name; without one, the current context, else the connection without a name.
@@ -198,6 +204,9 @@ impl Edited {
         }
         if let Some(timeout) = settings.timeout {
             table["timeout"] = toml_edit::value(i64::try_from(timeout).unwrap_or(i64::MAX));
+        }
+        if let Some(namespace) = &settings.namespace {
+            table["namespace"] = toml_edit::value(namespace.as_str());
         }
         let contexts = self.document.entry("contexts").or_insert_with(|| {
             let mut contexts = toml_edit::Table::new();
@@ -268,6 +277,7 @@ mod tests {
             addr: Some(Addresses::Text(addr.into())),
             cacert: Some("/ca.pem".into()),
             timeout: Some(7),
+            namespace: Some("team".into()),
             ..Default::default()
         };
         let mut file = Edited::open(path.clone()).unwrap();
@@ -284,6 +294,7 @@ mod tests {
         assert!(text.contains("# mine") && text.contains("[contexts.a]") && text.contains("[contexts.b]"), "{text}");
         let current = ClientFile::load(&path).unwrap().context(None).unwrap();
         assert_eq!((current.addr.unwrap().list(), current.timeout), (vec!["a:1".to_owned(), "a:2".into()], Some(7)));
+        assert_eq!(current.namespace.as_deref(), Some("team"));
 
         let mut file = Edited::open(path.clone()).unwrap();
         file.remove("a");

@@ -11,7 +11,9 @@ use clap::{Args, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
-use quorate_client::v1::{ListAliasesRequest, ListKeysRequest, ListSecretsRequest, StatusRequest};
+use quorate_client::v1::{
+    ListAliasesRequest, ListKeysRequest, ListNamespacesRequest, ListSecretsRequest, StatusRequest,
+};
 use quorate_client::{Client, ClientConfig};
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::json;
@@ -143,6 +145,17 @@ pub fn secrets(typed: &OsStr) -> Vec<CompletionCandidate> {
     let names = asked(async |client| {
         let page = client.list_secrets(ListSecretsRequest { limit: PAGE_LEN_MAX, ..Default::default() }).await.ok()?;
         Some(page.secrets.into_iter().map(|secret| secret.name).collect())
+    });
+    names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
+}
+
+/// Names of namespaces that begin as typed.
+pub fn namespaces(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let names = asked(async |client| {
+        let request = ListNamespacesRequest { limit: PAGE_LEN_MAX, ..Default::default() };
+        let page = client.list_namespaces(request).await.ok()?;
+        Some(page.namespaces.into_iter().map(|namespace| namespace.name).collect())
     });
     names.into_iter().filter(|name| name.starts_with(&*typed)).map(CompletionCandidate::new).collect()
 }

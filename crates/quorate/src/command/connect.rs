@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap_complete::engine::ArgValueCompleter;
 use quorate_client::ClientConfig;
 
 use super::client_file::{Addresses, ClientFile, Settings};
 use super::failure::{CommandResult, Failure};
-use super::files;
+use super::{completions, files};
 use crate::tls::{CertificateFacts, days_left};
 
 pub(super) const HEADING: &str = "Connection";
@@ -30,6 +31,9 @@ pub struct Connection {
     /// Its private key (PEM) [env: QUORATE_CLIENT_KEY]
     #[arg(long, value_name = "FILE", value_parser = path(), global = true, help_heading = HEADING)]
     pub client_key: Option<PathBuf>,
+    /// The namespace in which keys, secrets and aliases are called by their names [default: default] [env: QUORATE_NAMESPACE]
+    #[arg(long, value_name = "NAME", global = true, help_heading = HEADING, add = ArgValueCompleter::new(completions::namespaces))]
+    pub namespace: Option<String>,
     /// A connection of the client file, instead of what the environment says [env: QUORATE_CONTEXT]
     #[arg(long, value_name = "NAME", global = true, help_heading = HEADING)]
     pub context: Option<String>,
@@ -96,6 +100,7 @@ impl Connection {
             client_cert: given(&self.client_cert),
             client_key: given(&self.client_key),
             timeout: self.timeout,
+            namespace: self.namespace.clone().filter(|name| !name.is_empty()),
         }
     }
 
@@ -103,7 +108,7 @@ impl Connection {
     /// the certificate of one cluster for another.
     pub fn to_keep(&self) -> Settings {
         let flags = self.flags();
-        if flags.names_nothing() { of_environment(&environment) } else { flags }
+        if flags.names_nothing() { flags.over(of_environment(&environment)) } else { flags }
     }
 
     /// The variable by which the environment comes before the context in use, if it does.
@@ -126,7 +131,8 @@ impl Connection {
             }
             (None, None, None) => file.context(None)?,
         };
-        Ok(self.flags().over(chosen))
+        // Wherever the connection is from: a namespace is a place in a cluster, and no way to one.
+        Ok(self.flags().over(Settings { namespace: namespace(env), ..Settings::default() }.over(chosen)))
     }
 
     /// The settings, with what the file adds.
@@ -135,7 +141,7 @@ impl Connection {
     }
 
     fn config_by(&self, env: Environment<'_>) -> CommandResult<ClientConfig> {
-        let Settings { addr, cacert, client_cert, client_key, timeout } = self.settings(env)?;
+        let Settings { addr, cacert, client_cert, client_key, timeout, namespace } = self.settings(env)?;
         let addrs = addr.map(Addresses::list).unwrap_or_default();
         let missing = |what: &str, name: &str, flag: &str| {
             let todo = format!("set {name} or {flag}, or write it into ~/.config/quorate/client.toml");
@@ -155,6 +161,7 @@ impl Connection {
         if let Some(seconds) = timeout {
             config.deadline = Duration::from_secs(seconds);
         }
+        config.namespace = namespace;
         Ok(config)
     }
 }
@@ -167,7 +174,12 @@ fn of_environment(env: Environment<'_>) -> Settings {
         client_cert: file("QUORATE_CLIENT_CERT"),
         client_key: file("QUORATE_CLIENT_KEY"),
         timeout: None,
+        namespace: namespace(env),
     }
+}
+
+fn namespace(env: Environment<'_>) -> Option<String> {
+    env("QUORATE_NAMESPACE").map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Says so when the certificate has little left of its life.
@@ -246,6 +258,28 @@ mod tests {
         assert!(refused(&half).contains("QUORATE_CLIENT_KEY"));
         let gone = Connection { client_config: Some("/nonexistent".into()), ..Default::default() };
         assert!(refused(&gone).contains("/nonexistent"));
+    }
+
+    #[test]
+    fn a_namespace_goes_with_every_connection() {
+        let dir = Folder::new();
+        dir.write("ca.pem", "ROOT");
+        let text = "current = \"b\"\n[contexts.b]\naddr = \"b:1\"\ncacert = \"ca.pem\"\nnamespace = \"of-file\"";
+        let file = dir.write("client.toml", text);
+        let of = |flag: Option<&str>, variable: Option<&str>| {
+            let env = |name: &str| match name {
+                "QUORATE_CONFIG" => Some(OsString::from(&file)),
+                "QUORATE_NAMESPACE" => variable.map(OsString::from),
+                _ => None,
+            };
+            let connection = Connection { namespace: flag.map(str::to_owned), ..Default::default() };
+            let seen = connection.config_by(&env).unwrap();
+            assert_eq!(seen.addrs, ["b:1"]);
+            seen.namespace.unwrap()
+        };
+        assert_eq!(of(None, None), "of-file");
+        assert_eq!(of(None, Some("of-env")), "of-env");
+        assert_eq!(of(Some("of-flag"), Some("of-env")), "of-flag");
     }
 
     #[test]

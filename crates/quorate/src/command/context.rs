@@ -136,6 +136,7 @@ fn to_json(name: &str, current: bool, s: &Settings) -> Value {
         "client_cert": s.client_cert,
         "client_key": s.client_key,
         "timeout": s.timeout.map_or(Value::Null, Value::from),
+        "namespace": s.namespace,
     })
 }
 
@@ -149,6 +150,7 @@ fn show(shared: &Shared, name: &str, s: &Settings) -> CommandResult {
             ("root certificate", path(&s.cacert)),
             ("certificate", path(&s.client_cert)),
             ("private key", path(&s.client_key)),
+            ("namespace", s.namespace.clone().unwrap_or_default()),
         ])
     })
 }

@@ -81,6 +81,16 @@ const EXPLANATIONS: &[Explanation] = &[
     code("NOT_FOUND", "what the request names does not exist, or you may not know of it", ""),
     code("ALREADY_EXISTS", "the name is taken; nothing was changed", ""),
     code(
+        "NAMESPACE_NOT_FOUND",
+        "the namespace that was named (--namespace, QUORATE_NAMESPACE, the client file) does not exist",
+        "`quorate namespace list` shows what there is, and `quorate namespace create NAME` makes one; without a name it is default",
+    ),
+    code(
+        "NOT_EMPTY",
+        "there is something in the namespace, which stays as it is: what waits for its destruction counts",
+        "`quorate keys list --namespace NAME` and `quorate secret list --namespace NAME` show what is there",
+    ),
+    code(
         "KEY_DISABLED",
         "the key, or the secret, is disabled: no node uses it",
         "`quorate keys enable KEY` enables a key, `quorate keys update-version KEY --version N --enabled true` one version, \
@@ -96,7 +106,7 @@ const EXPLANATIONS: &[Explanation] = &[
         "the key, or the secret, waits for its destruction: no node uses it",
         "`quorate keys cancel-deletion KEY` keeps a key; enable it afterwards. `quorate secret recover NAME` keeps a secret",
     ),
-    code("WRONG_STATE", "the key, or the member, is in a state in which this can't be done", ""),
+    code("WRONG_STATE", "the key, the member or the namespace is in a state in which this can't be done", ""),
     code("LIMIT_EXCEEDED", "there may be no more of these", "remove one that is not needed"),
     code(
         "EXHAUSTED",
@@ -172,8 +182,8 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "NOT_EXPORTABLE",
-        "the key's material never leaves the cluster: it was created so, or that was lowered; it can't be raised",
-        "create keys that are to leave with `quorate keys create --exportable wrapped`",
+        "the key's material never leaves the cluster: it was created so, or that was lowered; or its namespace allows no more",
+        "create keys that are to leave with `quorate keys create --exportable wrapped`, in a namespace that allows it",
     ),
     code(
         "WRAPPED_ONLY",
@@ -259,8 +269,10 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         failure::NOT_VALID,
-        "the signature, or the code, is not that of this message by this key, version and algorithm: exit code 1",
-        "take nothing of it for genuine; make sure that message, key, version and algorithm are those that it was made with",
+        "the signature, or the code, is not that of this message by this key, version and algorithm; or evidence is not what \
+         nodes of the cluster have signed: exit code 1",
+        "take nothing of it for genuine; make sure that message, key, version and algorithm are those that it was made with, and \
+         that the root certificate is the cluster's",
     ),
     code(failure::FAILED, "something on this machine failed, as a file that can't be written: exit code 1", ""),
 ];

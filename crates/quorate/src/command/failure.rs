@@ -91,6 +91,9 @@ impl Failure {
                 "`quorate keys versions KEY` shows in what state each is"
             }
             "WRONG_STATE" if part.as_deref() == Some("key") => "`quorate keys describe KEY` shows its state",
+            "INVALID_ARGUMENT" if part.as_deref() == Some("namespace") => {
+                "--namespace NAME says in which namespace a command works; `quorate namespace list` shows what there is"
+            }
             code => explain::of(code).map_or("", |known| known.todo),
         };
         Self::Failed { reason, what, why: message, todo: todo.into() }

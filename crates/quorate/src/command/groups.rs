@@ -23,7 +23,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "digest",
         ],
     ),
-    ("Manage keys", &["keys", "alias"]),
+    ("Manage keys", &["keys", "alias", "namespace", "evidence"]),
     ("Keep secrets", &["secret"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
@@ -34,7 +34,7 @@ const NAME: usize = 14;
 const INDENT: usize = NAME + 3;
 
 /// Commands that reach no cluster.
-const ALONE: [&str; 7] = ["dev", "pki", "server", "manual", "explain", "completions", "version"];
+const ALONE: [&str; 8] = ["dev", "pki", "server", "evidence", "manual", "explain", "completions", "version"];
 
 /// The whole command line.
 pub fn command() -> clap::Command {

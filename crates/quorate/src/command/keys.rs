@@ -14,6 +14,7 @@ use quorate_core::request::{
 };
 use serde_json::json;
 
+use self::destruction::Destruction;
 use self::keeping::OfKeeping;
 use self::material::OfMaterial;
 use self::show::{create_many, last_use, list, show};
@@ -22,6 +23,7 @@ use super::failure::{CommandResult, Doing};
 use super::states::State;
 use super::{Shared, completions, output, public, words};
 
+mod destruction;
 mod keeping;
 mod material;
 mod show;
@@ -218,6 +220,15 @@ Examples:
   quorate keys schedule-deletion payments
   quorate keys purge payments")]
     Purge(Which),
+    /// Get what each node states of a destruction, signed by its HSM: a proof to keep
+    ///
+    /// Asks every address: a node speaks for its own log and disk alone. On a terminal it shows what they say; in a pipe, and with
+    /// --out, it writes what they signed, for `quorate evidence verify`. It takes the role admin or auditor.
+    #[command(after_help = "Examples:
+  quorate keys destruction 0199f2c4-6f1c-7c9e-8d2c-0123456789ab --out gone.json
+  quorate keys destruction 0199f2c4-6f1c-7c9e-8d2c-0123456789ab --version 1 > gone.json
+  quorate evidence verify gone.json --ca ca.pem")]
+    Destruction(Destruction),
     /// Rotate a key every so often, without being asked; only of a key whose ciphertexts name their version
     #[command(after_help = "Examples:
   quorate keys set-rotation payments --days 365
@@ -296,6 +307,7 @@ impl Keys {
             Action::Versions(versions) => return versions.run(shared).await,
             Action::Material(material) => return material.run(shared).await,
             Action::Keeping(keeping) => return keeping.run(shared).await,
+            Action::Destruction(destruction) => return destruction.run(shared).await,
             Action::Create { count: Some(count), description, kind, .. } => {
                 let Kind { spec, usage, algorithm } = kind;
                 let request = CreateKeysRequest {

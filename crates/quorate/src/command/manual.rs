@@ -30,6 +30,8 @@ enum Topic {
     Keys,
     /// Keeping secrets: passwords, tokens, certificates
     Secrets,
+    /// Tenants in one cluster: names, lists and settings of their own
+    Namespaces,
     /// Custodians, their shares, unsealing and sealing
     Ceremony,
     /// Restarts, upgrades, members that come and go, renewing certificates
@@ -57,6 +59,7 @@ impl Topic {
             Self::Clients => include_str!("../../manual/clients.md"),
             Self::Keys => include_str!("../../manual/keys.md"),
             Self::Secrets => include_str!("../../manual/secrets.md"),
+            Self::Namespaces => include_str!("../../manual/namespaces.md"),
             Self::Ceremony => include_str!("../../manual/ceremony.md"),
             Self::Planned => include_str!("../../manual/planned.md"),
             Self::Trouble => include_str!("../../manual/trouble.md"),
@@ -82,7 +85,7 @@ fn topics() -> String {
     let values = Topic::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     let lines = values.map(|value| {
         let about = value.get_help().map(ToString::to_string).unwrap_or_default();
-        format!("  {:<10}{about}\n", value.get_name())
+        format!("  {:<12}{about}\n", value.get_name())
     });
     format!("quorate manual TOPIC\n\n{}", lines.collect::<String>())
 }

@@ -14,6 +14,7 @@ pub mod context;
 pub mod crypt;
 pub mod derive;
 pub mod dev;
+pub mod evidence;
 pub mod explain;
 pub mod failure;
 pub mod file;
@@ -21,6 +22,7 @@ pub mod files;
 mod groups;
 pub mod keys;
 pub mod manual;
+pub mod namespace;
 pub mod operator;
 pub mod output;
 pub mod pki;
@@ -90,6 +92,11 @@ impl Shared {
         self.output.filter(|format| format.for_programs())
     }
 
+    /// How the cluster is reached.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// A client of the cluster.
     pub async fn client(&self) -> CommandResult<Client> {
         let config = self.connection.config()?;
@@ -116,6 +123,8 @@ enum Command {
     Keys(keys::Keys),
     Alias(alias::AliasCommand),
     Secret(secret::SecretCommand),
+    Namespace(namespace::NamespaceCommand),
+    Evidence(evidence::EvidenceCommand),
     Encrypt(crypt::Encrypt),
     Decrypt(crypt::Decrypt),
     DataKey(crypt::DataKey),
@@ -156,6 +165,7 @@ impl Command {
             Self::Completions(c) => c.run(shared),
             Self::Context(c) => c.run(shared),
             Self::Explain(c) => c.run(shared),
+            Self::Evidence(c) => c.run(shared),
             other => {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
                 runtime.map_err(|e| Failure::failed("can't start", e, ""))?.block_on(other.call(shared))
@@ -170,6 +180,7 @@ impl Command {
             Self::Keys(c) => c.run(shared).await,
             Self::Alias(c) => c.run(shared).await,
             Self::Secret(c) => c.run(shared).await,
+            Self::Namespace(c) => c.run(shared).await,
             Self::Encrypt(c) => c.run(shared).await,
             Self::Decrypt(c) => c.run(shared).await,
             Self::DataKey(c) => c.run(shared).await,
@@ -197,7 +208,8 @@ impl Command {
             | Self::Version(_)
             | Self::Completions(_)
             | Self::Context(_)
-            | Self::Explain(_) => Ok(()),
+            | Self::Explain(_)
+            | Self::Evidence(_) => Ok(()),
         }
     }
 }

@@ -47,6 +47,7 @@ impl Typed {
             client_key: last("--client-key").map(Into::into),
             context: last("--context").map(text),
             client_config: last("--client-config").map(Into::into),
+            namespace: last("--namespace").map(text),
             timeout: None,
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use quorate_core::id::{ClusterId, Name};
 use quorate_core::principal::Role;
 use quorate_service::node::RENEWAL_DAYS;
@@ -76,6 +77,11 @@ impl NodeCertificate {
         let spki = spki_of(leaf)?;
         let not_after_s = CertificateFacts::of(leaf).map_err(CertificateError::Malformed)?.ends_s;
         Ok(Self { cluster, spki, not_after_s, chain })
+    }
+
+    /// The chain's bytes (DER), leaf first.
+    pub fn der(&self) -> Vec<Bytes> {
+        self.chain.iter().map(|certificate| Bytes::copy_from_slice(certificate)).collect()
     }
 
     /// When it expires, in milliseconds since 1970.

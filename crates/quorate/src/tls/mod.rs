@@ -34,9 +34,7 @@ pub use connection::{Admitted, Class};
 pub use facts::{CertificateFacts, days_left};
 pub use peer::TlsNet;
 pub use pins::Pins;
-#[cfg(test)]
-pub use trust::ChainError;
-pub use trust::{CaKind, Trust, ca_uri, identity_of};
+pub use trust::{CaKind, ChainError, Trust, ca_uri, identity_of, unix_time};
 
 /// A handshake that takes longer is given up: a peer that says nothing costs a slot for as long.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -73,4 +71,4 @@ impl TimeProvider for SeamTime {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

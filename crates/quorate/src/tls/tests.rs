@@ -33,29 +33,29 @@ fn now_ms() -> u64 {
 }
 
 /// An authority and, in one token, the nodes it certifies.
-struct Cluster {
+pub(crate) struct Cluster {
     _dir: TempDir,
-    pki: Pki,
-    passphrase: Passphrase,
-    root_pem: Vec<u8>,
+    pub(crate) pki: Pki,
+    pub(crate) passphrase: Passphrase,
+    pub(crate) root_pem: Vec<u8>,
     trust: Arc<Trust>,
 }
 
 /// A token for this process; every node of every cluster in the test has its keys in it.
-struct Tokens {
+pub(crate) struct Tokens {
     _dir: TempDir,
     token: SoftToken,
 }
 
 impl Tokens {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let token = SoftToken::create(dir.path(), "t", "123456").unwrap();
         token.danger_set_test_environment();
         Self { _dir: dir, token }
     }
 
-    fn hsm(&self, node: &str) -> Hsm {
+    pub(crate) fn hsm(&self, node: &str) -> Hsm {
         let hsm = Hsm::open(&self.token.config().unwrap(), self.token.pin()).unwrap();
         hsm.generate_node_keys(&name(node), KemChoice::Probe).unwrap();
         hsm
@@ -64,7 +64,7 @@ impl Tokens {
 
 impl Cluster {
     /// Made long enough ago for certificates that have expired since.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let passphrase = Passphrase::new(&Zeroizing::new("a passphrase for tests".into())).unwrap();
         let then = now_ms() - 400 * DAY_MS;
@@ -74,7 +74,7 @@ impl Cluster {
         Self { _dir: dir, pki, passphrase, root_pem, trust }
     }
 
-    fn certificate(&self, hsm: &Hsm, node: &str, issued_ms: u64) -> NodeCertificate {
+    pub(crate) fn certificate(&self, hsm: &Hsm, node: &str, issued_ms: u64) -> NodeCertificate {
         let request = NodeRequest::make(hsm, &name(node), &["127.0.0.1:1".into()]).unwrap();
         let pem = self.pki.node_ca(&self.passphrase).unwrap().node(&request, issued_ms, &OsEntropy).unwrap();
         NodeCertificate::from_pem(pem.as_bytes(), &name(node)).unwrap()
@@ -88,13 +88,13 @@ impl Cluster {
         (certificate, identity)
     }
 
-    fn client(&self, role: Role, days: u32, issued_ms: u64) -> ClientIdentity {
+    pub(crate) fn client(&self, role: Role, days: u32, issued_ms: u64) -> ClientIdentity {
         let ca = self.pki.client_ca(&self.passphrase).unwrap();
         ca.client(role, &name("alice"), days, issued_ms, &OsEntropy).unwrap()
     }
 }
 
-fn certs(pem: &str) -> Vec<CertificateDer<'static>> {
+pub(crate) fn certs(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap()
 }
 

@@ -247,6 +247,6 @@ pub(super) fn spki_of(leaf: &CertificateDer<'_>) -> Result<Vec<u8>, ChainError> 
 }
 
 /// Milliseconds since 1970 as TLS libraries take them.
-pub(super) fn unix_time(ms: u64) -> UnixTime {
+pub fn unix_time(ms: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_millis(ms))
 }

@@ -172,7 +172,7 @@ pub async fn serve(config: Config, dev: bool) -> CommandResult {
         }
         _ => cant(&e, ""),
     })?;
-    node.set_certificate_end(certificate.ends_ms());
+    node.set_certificate(certificate.der(), certificate.ends_ms());
     tokio::spawn(keep_pins(node.clone(), pins));
     tokio::spawn(advise::keep(node.clone()));
     let path = config.tls.cert.clone();

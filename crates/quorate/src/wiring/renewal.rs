@@ -50,7 +50,7 @@ impl Renewal {
         let certificate = NodeCertificate::from_pem(&pem, &self.name).map_err(unusable)?;
         certificate.check(&self.trust, self.wall.now_ms()).map_err(unusable)?;
         self.identity.replace(&certificate).map_err(unusable)?;
-        self.node.set_certificate_end(certificate.ends_ms());
+        self.node.set_certificate(certificate.der(), certificate.ends_ms());
         Ok(())
     }
 }

@@ -218,7 +218,14 @@ impl quorate_journal::Contents for Contents {
             return Ok(false);
         }
         let (index, seen) = SegmentIndex::decode(sealed.index).map_err(|e| e.to_string())?;
-        self.shared.lock().index.resume(index.first, index.locations(segment), after.next, after.purged.clone())?;
+        let mut inner = self.shared.lock();
+        // Those that were purged when it was full are not in its index, and lie there all the same.
+        let begins = inner.index.next().min(index.first);
+        inner.index.resume(index.first, index.locations(segment), after.next, after.purged.clone())?;
+        if index.highest.is_some() {
+            inner.index.held.wrote(begins, segment);
+        }
+        drop(inner);
         (self.fold, self.seen) = (after, seen);
         if let Some(highest) = index.highest {
             self.holds(segment, highest);

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use quorate_journal::Location;
 
+use super::held::Held;
 use super::{Command, IndexedId, LogEntry};
 
 /// Bytes between two anchors, about: what is read in vain for one entry.
@@ -68,6 +69,8 @@ pub(super) struct Index {
     ring_size_max: usize,
     tickets: u64,
     purged: Option<IndexedId>,
+    /// What was written where, whether it is in the log now or not.
+    pub(super) held: Held,
 }
 
 impl Index {
@@ -109,6 +112,7 @@ impl Index {
     pub(super) fn recovered(&mut self, index: u64, location: Location) {
         self.jump(index);
         self.next += 1;
+        self.held.wrote(index, location.segment);
         self.place(index, location);
     }
 
@@ -162,6 +166,7 @@ impl Index {
 
     /// The entry enqueued with this ticket is now at `location`, and synced.
     pub(super) fn note_place(&mut self, index: u64, ticket: u64, location: Location) {
+        self.held.wrote(index, location.segment);
         let place = index.checked_sub(self.ring_first());
         match place.and_then(|place| self.ring.get(place as usize)).is_some_and(|recent| recent.ticket == ticket) {
             true => self.place(index, location),

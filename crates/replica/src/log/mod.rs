@@ -4,6 +4,7 @@
 //! The journal keeps a stream of records; the log is what they amount to. Cutting off and purging entries are records too.
 
 mod contents;
+mod held;
 mod index;
 mod reader;
 mod record;

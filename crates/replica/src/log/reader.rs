@@ -268,6 +268,13 @@ impl LogReader {
     pub fn segments(&self) -> Vec<u64> {
         self.journal.segments()
     }
+    /// The first entry whose bytes the journal's files may still hold, whether it is in the log any more or not; none: they hold
+    /// no entry.
+    pub fn held_from(&self) -> Option<u64> {
+        // A segment that could not be removed counts.
+        let oldest = self.journal.segments().first().copied()?;
+        self.log.lock().index.held.from(oldest)
+    }
     /// Whether a segment that another follows still is what was written; a start does not look. As [`JournalReader::check`];
     /// damage is noted.
     ///

@@ -7,8 +7,10 @@
 
 mod backup;
 mod commit;
+mod destruction;
 mod last_use;
 mod material;
+mod namespace;
 mod page;
 mod perform;
 mod secret;

@@ -8,6 +8,7 @@ use quorate_core::access::Access;
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
 use quorate_core::facts::{Basis, Facts};
+use quorate_core::id::Namespace;
 use quorate_core::record::{KeyVersionRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::{InvalidRequest, PageLen, Part};
@@ -37,6 +38,8 @@ pub trait Listing {
     type Item;
     /// Where that is kept.
     const TABLE: Table;
+    /// Whether it is of the whole cluster, and not of a namespace.
+    const OF_CLUSTER: bool = false;
 
     /// What tells this list from others: a page token is of one.
     fn name(&self) -> &'static str;
@@ -50,7 +53,11 @@ pub trait Listing {
     fn page_len(&self) -> PageLen;
     /// Where the page begins, as the page before said; empty = the first page.
     fn token(&self) -> &[u8];
-    /// At most [`CHUNK`] records after that one.
+    /// What stands before all records.
+    fn first(&self) -> Option<Self::Item> {
+        None
+    }
+    /// At most [`CHUNK`] records after that one, those of that namespace among them.
     ///
     /// # Errors
     /// When storage fails.
@@ -58,10 +65,11 @@ pub trait Listing {
         &self,
         keyring: &Keyring,
         view: &View,
+        namespace: Namespace,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>>;
-    /// The item that a record is, if it is one.
-    fn item(&self, record: Record) -> Option<Self::Item>;
+    /// The item that a record is, if it is one of that namespace.
+    fn item(&self, namespace: Namespace, record: Record) -> Option<Self::Item>;
 }
 
 /// Where the next page begins: the key of the last record of the page before, boxed for who asked and for that list.
@@ -136,19 +144,27 @@ impl Kms {
     }
 
     async fn read_page<L: Listing>(&self, call: &Call, request: &L, view: &View) -> Result<Page<L::Item>, Error> {
-        let caller = call.caller.principal.encode();
+        let mut facts = self.records.facts(view)?;
+        let mut at = Access::new(&mut facts, &*self.policies, &call.caller, request.action());
+        let namespace = if L::OF_CLUSTER { at.namespaces().map(|()| Namespace::FIRST) } else { at.namespace() }?;
+        drop(facts);
+
+        let caller = [&call.caller.principal.encode()[..], &namespace.0.to_be_bytes()].concat();
         let mut last = self.begins(&caller, request)?;
         let next = |last: Option<RecordKey>| -> Result<_, Error> {
             let keyring = self.records.barrier.keyring()?;
             let (of, entropy) = (self.page_of(request, &caller), &*self.records.world.entropy);
             Ok(last.map(|last| PageToken(keyring.seal_page_token(of, last.as_bytes(), entropy))))
         };
-        let mut facts = self.records.facts(view)?;
-        Access::new(&mut facts, &*self.policies, &call.caller, request.action()).namespace()?;
-        drop(facts);
-
-        let mut walk = Walk::after(last.clone(), &self.records, view, request);
         let (mut items, mut read, mut bytes) = (Vec::new(), 0, 0);
+        if last.is_none()
+            && let Some(first) = request.first()
+        {
+            items.push(first);
+            // No record is before this one, nor is it.
+            last = Some(RecordKey::new(L::TABLE, [0; 32]));
+        }
+        let mut walk = Walk::after(last.clone(), &self.records, view, (request, namespace));
         while let Some(step) = walk.step()? {
             for found in step {
                 let found = found?;
@@ -195,15 +211,21 @@ pub(super) struct Walk<'a, L> {
     records: &'a Records,
     view: &'a View,
     list: &'a L,
+    namespace: Namespace,
     last: Option<RecordKey>,
     /// Nothing follows the step before.
     ended: bool,
 }
 
 impl<'a, L: Listing> Walk<'a, L> {
-    /// What follows `last`.
-    pub(super) fn after(last: Option<RecordKey>, records: &'a Records, view: &'a View, list: &'a L) -> Self {
-        Self { records, view, list, last, ended: false }
+    /// What follows `last` in the list of that namespace.
+    pub(super) fn after(
+        last: Option<RecordKey>,
+        records: &'a Records,
+        view: &'a View,
+        (list, namespace): (&'a L, Namespace),
+    ) -> Self {
+        Self { records, view, list, namespace, last, ended: false }
     }
 
     /// At most [`CHUNK`] records, each with the item that it is, if it is one; none once it has ended.
@@ -218,13 +240,13 @@ impl<'a, L: Listing> Walk<'a, L> {
             return Ok(None);
         }
         let keyring = self.records.barrier.keyring()?;
-        let rows = self.list.rows(&keyring, self.view, self.last.as_ref()).map_err(unreadable)?;
+        let rows = self.list.rows(&keyring, self.view, self.namespace, self.last.as_ref()).map_err(unreadable)?;
         self.ended = rows.len() < CHUNK;
         self.last = rows.last().map(|(key, ..)| key.clone());
-        let (records, list) = (self.records, self.list);
+        let (records, list, namespace) = (self.records, self.list, self.namespace);
         Ok(Some(rows.into_iter().map(move |(key, _, value)| {
             let (len, record) = (value.len(), records.barrier.record(&keyring, &key, None, &value)?);
-            Ok(Found { key, len, item: list.item(record) })
+            Ok(Found { key, len, item: list.item(namespace, record) })
         })))
     }
 }

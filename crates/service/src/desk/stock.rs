@@ -10,14 +10,12 @@ use quorate_core::lifecycle::KeyState;
 use quorate_core::name::Class;
 use quorate_core::record::{GCM_USES_DUE, KeyRecord, Record};
 use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::{KeyFilter, PageLen};
 use quorate_replica::{Role, View};
 use tokio::time::Instant;
 
 use super::Kms;
-use super::page::{CHUNK, Walk};
+use super::page::CHUNK;
 use crate::error::Error;
-use crate::operation::ListObjects;
 use crate::records::facts::unreadable;
 
 /// How often the keys are counted, at least by so much apart.
@@ -57,47 +55,54 @@ impl Kms {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Sealed`], [`Error::Damaged`].
     pub(super) async fn count(&self) -> Result<Stock, Error> {
-        let all = ListObjects {
-            class: Class::Key,
-            len: PageLen::parse(0)?,
-            filter: KeyFilter::any(),
-            token: Default::default(),
-        };
         let view = self.records.fresh_view(Instant::now() + FRESH_WITHIN).await?;
         let mut stock = Stock { counted_ms: self.records.replica.status().cluster_time_ms, ..Stock::default() };
-        let mut walk = Walk::after(None, &self.records, &view, &all);
-        while let Some(step) = walk.step()? {
-            for found in step {
-                match found?.item.map(|key| key.state) {
-                    Some(KeyState::Enabled) => stock.enabled += 1,
-                    Some(KeyState::Disabled) => stock.disabled += 1,
-                    Some(KeyState::PendingDeletion { .. }) => stock.pending_deletion += 1,
-                    Some(KeyState::Destroyed) | None => {}
+        // Of all namespaces.
+        self.each(&view, Table::Key, |record| {
+            if let Record::Key(key) = record
+                && key.class() == Class::Key
+            {
+                match key.state {
+                    KeyState::Enabled => stock.enabled += 1,
+                    KeyState::Disabled => stock.disabled += 1,
+                    KeyState::PendingDeletion { .. } => stock.pending_deletion += 1,
+                    KeyState::Destroyed => {}
                 }
             }
-            tokio::task::yield_now().await;
-        }
-        stock.gcm_due = self.gcm_due(&view).await?;
+            Ok(())
+        })
+        .await?;
+        // Those whose current versions have come to half of their uses.
+        self.each(&view, Table::Allowance, |record| {
+            if let Record::Allowance(given) = record
+                && given.gcm >= GCM_USES_DUE
+            {
+                let of = self.records.facts(&view)?.get::<KeyRecord>(given.key)?;
+                stock.gcm_due += u64::from(of.is_some_and(|of| of.current == given.version));
+            }
+            Ok(())
+        })
+        .await?;
         Ok(stock)
     }
 
-    /// How many keys are to be rotated, since their current versions have come to half of their uses.
-    async fn gcm_due(&self, view: &View) -> Result<u64, Error> {
-        let (mut due, mut last): (_, Option<RecordKey>) = (0, None);
+    /// Looks at each record of a table, in steps between which other requests get their turn.
+    async fn each(
+        &self,
+        view: &View,
+        table: Table,
+        mut look: impl FnMut(Record) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        let mut last: Option<RecordKey> = None;
         loop {
             let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            let rows = view.scan(Table::Allowance, from, CHUNK).map_err(unreadable)?;
+            let rows = view.scan(table, from, CHUNK).map_err(unreadable)?;
             let keyring = self.records.barrier.keyring()?;
             for (key, _, value) in &rows {
-                if let Record::Allowance(given) = self.records.barrier.record(&keyring, key, None, value)?
-                    && given.gcm >= GCM_USES_DUE
-                {
-                    let of = self.records.facts(view)?.get::<KeyRecord>(given.key)?;
-                    due += u64::from(of.is_some_and(|of| of.current == given.version));
-                }
+                look(self.records.barrier.record(&keyring, key, None, value)?)?;
             }
             if rows.len() < CHUNK {
-                return Ok(due);
+                return Ok(());
             }
             last = rows.into_iter().next_back().map(|(key, ..)| key);
             tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use quorate_core::access::{Touch, Usable, WholeKey};
 use quorate_core::decide::{Refusal, TokenFor, lease};
 use quorate_core::facts::Of;
 use quorate_core::record::{KeyRecord, KeyVersionRecord};
-use quorate_core::views::{KeyView, SecretView};
+use quorate_core::views::{KeyView, NamespaceView, SecretView};
 use quorate_crypto::material::Material;
 
 use super::Kms;
@@ -35,6 +35,7 @@ pub trait Gathered: Send + 'static {
 impl Gathered for () {}
 impl Gathered for KeyView {}
 impl Gathered for SecretView {}
+impl Gathered for NamespaceView {}
 impl Gathered for Versions {}
 impl Gathered for TokenFor {}
 impl Gathered for Of<KeyVersionRecord> {}

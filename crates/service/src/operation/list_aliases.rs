@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use quorate_core::action::Action;
 use quorate_core::batch::Rev;
+use quorate_core::id::Namespace;
 use quorate_core::record::Record;
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::request::PageLen;
@@ -39,10 +40,19 @@ impl Listing for ListAliases {
     fn token(&self) -> &[u8] {
         &self.token
     }
-    fn rows(&self, _: &Keyring, view: &View, last: Option<&RecordKey>) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+    fn rows(
+        &self,
+        _: &Keyring,
+        view: &View,
+        _: Namespace,
+        last: Option<&RecordKey>,
+    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
         view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
     }
-    fn item(&self, record: Record) -> Option<AliasView> {
-        if let Record::Name(name) = record { AliasView::of(&name) } else { None }
+    fn item(&self, namespace: Namespace, record: Record) -> Option<AliasView> {
+        match record {
+            Record::Name(name) if name.namespace == namespace => AliasView::of(&name),
+            _ => None,
+        }
     }
 }

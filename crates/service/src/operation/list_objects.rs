@@ -55,13 +55,14 @@ impl Listing for ListObjects {
         &self,
         keyring: &Keyring,
         view: &View,
+        namespace: Namespace,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(Namespace::FIRST, self.class), last, CHUNK)
+        view.scan_back(Self::TABLE, &keyring.list_tag(namespace, self.class), last, CHUNK)
     }
-    fn item(&self, record: Record) -> Option<KeyView> {
+    fn item(&self, namespace: Namespace, record: Record) -> Option<KeyView> {
         // Another class, or namespace, may have the same tag.
-        let is_one = |key: &KeyRecord| key.namespace == Namespace::FIRST && key.class() == self.class;
+        let is_one = |key: &KeyRecord| key.namespace == namespace && key.class() == self.class;
         match record {
             Record::Key(key) if is_one(&key) && self.filter.holds(&key) => Some(KeyView::from(&key)),
             _ => None,

@@ -27,18 +27,18 @@ impl Records {
 }
 
 impl KeyringIds {
-    fn id(&self, class: Class, time_ms: u64, free: u64) -> KeyId {
-        KeyId::new(time_ms, free, self.keyring.list_tag(Namespace::FIRST, class))
+    fn id(&self, namespace: Namespace, class: Class, time_ms: u64, free: u64) -> KeyId {
+        KeyId::new(time_ms, free, self.keyring.list_tag(namespace, class))
     }
 }
 
 impl NewIds for KeyringIds {
-    fn fresh(&self, class: Class, time_ms: u64) -> KeyId {
+    fn fresh(&self, namespace: Namespace, class: Class, time_ms: u64) -> KeyId {
         let mut free = [0; 8];
         self.entropy.fill(&mut free);
-        self.id(class, time_ms, u64::from_be_bytes(free))
+        self.id(namespace, class, time_ms, u64::from_be_bytes(free))
     }
-    fn of_token(&self, by: &Principal, token: Token, n: u32) -> KeyId {
-        self.id(Class::Key, token.time_ms(), self.keyring.free_of_token(&by.encode(), token, n))
+    fn of_token(&self, by: &Principal, namespace: Namespace, token: Token, n: u32) -> KeyId {
+        self.id(namespace, Class::Key, token.time_ms(), self.keyring.free_of_token(&by.encode(), token, n))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use quorate_core::id::NodeId;
 use quorate_crypto::SealConfigHash;
 use quorate_hsm::Hsm;
@@ -19,6 +20,7 @@ use super::operator_seal;
 use super::peers::{NodeLink, Peers};
 use super::pins::Pins;
 use crate::error::{Error, Fault};
+use crate::evidence::Pace;
 use crate::node::{FOUNDER, GROUP, Node, NodeConfig, Sealed, StartError, State};
 use crate::records::facts::seal_epoch;
 
@@ -57,7 +59,9 @@ impl Node {
             pins: Pins::new(file.as_ref().map(|file| file.pins.clone()).unwrap_or_default()),
             problem: Mutex::default(),
             awaits_approval: AtomicBool::default(),
+            certificate: ArcSwap::default(),
             certificate_ends_ms: AtomicU64::new(0),
+            statements: Pace::default(),
             closed_door: Mutex::default(),
             stopping: AtomicBool::new(false),
         });

@@ -19,7 +19,9 @@ use quorate_crypto::Share;
 use quorate_hsm::soft_token::SoftToken;
 use quorate_hsm::{Hsm, KemChoice};
 use quorate_journal::disk::RealDisk;
-use quorate_replica::{BoxStream, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World};
+use quorate_replica::{
+    BoxStream, CompactionConfig, Handshake, Listener, Net, PeerExpectation, PeerIdentity, Profile, World,
+};
 use quorate_service::node::{JoinConfig, Node, NodeConfig, StartError};
 use quorate_service::seal::{Founded, Health, InitRequest, JoinToken, Submitted};
 use quorate_service::{Call, Error, HsmIdentity, HsmMarks, HsmOwnKeys};
@@ -71,6 +73,8 @@ pub struct Options {
     pub level: Option<u32>,
     /// The lowest that it works at, likewise.
     pub lowest: Option<u32>,
+    /// When it compacts its log, if not as usual.
+    pub compaction: Option<CompactionConfig>,
 }
 
 pub struct OsEntropy;
@@ -237,7 +241,7 @@ impl Rig {
             profile: Profile::Lan,
             segment_bytes: 1024 * 1024,
             low_space_bytes: 0,
-            compaction: quorate_replica::CompactionConfig::default(),
+            compaction: options.compaction.unwrap_or_default(),
             state_cache_bytes: 64 << 20,
             hot_bytes: 64 << 20,
             levels,
@@ -389,5 +393,12 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// A call, as a door would hand it over, by somebody who waits so long.
 pub fn call(who: &Principal, deadline: Instant) -> Call {
-    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native }, deadline }
+    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native, namespace: None }, deadline }
+}
+
+/// The same in the namespace of that name.
+pub fn call_in(namespace: &str, who: &Principal, deadline: Instant) -> Call {
+    let mut call = call(who, deadline);
+    call.caller.namespace = Some(namespace.parse().expect("a name"));
+    call
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_core::id::{KeyId, KeyVersion};
+use quorate_core::id::{KeyId, KeyVersion, Namespace};
 use quorate_core::key_spec::{KeySpec, Mode, Usages};
 use quorate_core::name::Named;
 use quorate_core::record::{KeyVersionRecord, NameRecord};
@@ -19,7 +19,13 @@ fn key(n: u8) -> RecordKey {
 }
 /// The `n`th value of a record.
 fn fact(at: u8, n: u64) -> Noted {
-    let alias = NameRecord::new(Named::Alias("a".parse().unwrap()), KeyId([0; 16]), n);
+    let alias = NameRecord {
+        namespace: Namespace::FIRST,
+        named: Named::Alias("a".parse().unwrap()),
+        key: KeyId([0; 16]),
+        created_ms: n,
+        updated_ms: n,
+    };
     Noted { key: key(at), rev: n, known: Some(Known::Record(Arc::new(alias.into()))) }
 }
 fn value((rev, known): &(Rev, Known)) -> u64 {

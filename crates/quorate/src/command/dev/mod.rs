@@ -282,6 +282,7 @@ fn settings(layout: &Layout, file: &ClusterFile) -> Settings {
         client_cert: Some(layout.admin_cert()),
         client_key: Some(layout.admin_key()),
         timeout: None,
+        namespace: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod kinds;
 mod last_use;
 mod level;
 mod names;
+mod namespaces;
 mod public;
 mod refusals;
 mod rekey;

@@ -1,0 +1,39 @@
+//! What may be known of what was destroyed.
+
+use super::{Access, Resource};
+use crate::decide::Refusal;
+use crate::facts::{Facts, Of};
+use crate::id::{KeyId, KeyVersion};
+use crate::record::{DestructionRecord, KeyVersionRecord};
+
+impl<F: Facts> Access<'_, F> {
+    /// The destruction of that object, or of that version of it, if the caller may know of it. The object need not be there any
+    /// more: what is known of whose it was is in the record.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`]; [`Refusal::NotDestroyed`], to who may do it in the namespace.
+    pub fn destruction(&mut self, id: KeyId, version: Option<KeyVersion>) -> Result<Of<DestructionRecord>, F::Error> {
+        match self.facts.get::<DestructionRecord>((id, version))? {
+            Some(found) => {
+                self.judge(Resource::Namespace(found.namespace))?;
+                self.granted.namespace = true;
+                Ok(found)
+            }
+            None => self.refuse(Refusal::NotDestroyed(id, version)),
+        }
+    }
+
+    /// Whether that object, or that version of it with its material, is here.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn is_here(&mut self, id: KeyId, version: Option<KeyVersion>) -> Result<bool, F::Error> {
+        let lives = self.live(id)?.is_some();
+        match version {
+            Some(version) if lives => {
+                Ok(self.facts.get::<KeyVersionRecord>((id, version))?.is_some_and(|head| head.has_material))
+            }
+            _ => Ok(lives),
+        }
+    }
+}
