@@ -89,8 +89,8 @@ impl<F: Materials> Access<'_, F> {
     /// A version of the key that `handle` names, to be used as wanted.
     ///
     /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::WrongAlgorithm`]; the key is not found, or
-    /// it, or the version, is in a state in which that can't be done.
+    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::PrivateElsewhere`],
+    /// [`Refusal::WrongAlgorithm`]; the key is not found, or it, or the version, is in a state in which that can't be done.
     pub fn usable(&mut self, handle: &KeyHandle, want: Want) -> Result<Usable<F::Material>, F::Error> {
         let key = self.key(handle)?;
         let number = want.version.unwrap_or(key.current);

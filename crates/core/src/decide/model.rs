@@ -183,10 +183,10 @@ impl Store {
                     assert!(told || v.life.dates.destroyed == 0, "nobody would know who destroyed {name:?}");
                     assert!(v.version <= key.current && v.version.get() > key.destroyed_through);
                 }
-                Record::Details(of) => assert!(keys[&of.key].has_details, "stray details"),
                 Record::NamespaceName(of) => {
                     assert!(self.has(&RecordName::Namespace(of.number)), "a stray name of a namespace");
                 }
+                Record::Details(of) => assert!(keys[&of.key].has_details, "stray details"),
                 Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
                 Record::Allowance(of) => {
                     assert!(self.has(&RecordName::KeyVersion((of.key, of.version))), "a stray allowance")
@@ -220,13 +220,13 @@ impl Store {
                 );
             }
             assert!(key.state == KeyState::Destroyed || key.destroyed_through == 0);
-            assert_eq!(key.has_details, self.has(&RecordName::Details(key.id)), "its details");
             let waits = matches!(key.state, KeyState::PendingDeletion { .. });
             assert_eq!(key.deletion_by.is_some(), waits, "who asked is known, for as long as it waits");
             if key.state == KeyState::Destroyed {
                 let destruction = self.destruction(key.id, None).expect("nobody would know who destroyed it");
                 assert_eq!(destruction.through, key.destroyed_through);
             }
+            assert_eq!(key.has_details, self.has(&RecordName::Details(key.id)), "its details");
         }
     }
 }
@@ -367,8 +367,17 @@ impl Plain {
         let first = Marks { active, ..Marks::default() };
         let (state, tags) = (KeyState::Enabled, BTreeMap::new());
         let description = String::new();
-        let (rotation, archived) = (None, false);
-        Self { namespace, class, state, version: 1, versions: vec![first], tags, description, rotation, archived }
+        Self {
+            namespace,
+            class,
+            state,
+            version: 1,
+            versions: vec![first],
+            tags,
+            description,
+            rotation: None,
+            archived: false,
+        }
     }
     fn add_version(&mut self) {
         self.version += 1;
@@ -1038,8 +1047,8 @@ fn compare(store: &Store, model: &Model) {
                     _ => unreachable!(),
                 });
                 let plain = Plain {
-                    description: description.unwrap_or_default(),
                     namespace: key.namespace,
+                    description: description.unwrap_or_default(),
                     class: key.class(),
                     state: key.state,
                     version: key.current.get(),

@@ -11,6 +11,7 @@ use crate::key_spec::{KeySpec, Mode, Purpose};
 use crate::level::LEVEL;
 use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
+use crate::record::Origin;
 use crate::request::Tags;
 
 /// Version 2 of an AES key, which somebody destroyed.

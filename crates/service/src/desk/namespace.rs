@@ -51,8 +51,8 @@ impl Kms {
     /// What anybody still finds in it, on a view past its mark. A name goes with its object, so these tell of names too.
     async fn left_in(&self, call: &Call, of: Closing) -> Result<Left, Error> {
         let view = self.records.fresh_view(call.deadline).await?;
-        let (len, mut left) = (PageLen::parse(0)?, Left::default());
-        let all = |class| ListObjects { class, len, filter: KeyFilter::any(), token: Default::default() };
+        let (len, filter, mut left) = (PageLen::parse(0)?, KeyFilter::any(), Left::default());
+        let all = |class| ListObjects { class, len, filter: filter.clone(), token: Default::default() };
         left.keys = self.count_in(&view, &all(Class::Key), of, &mut left).await?;
         left.secrets = self.count_in(&view, &all(Class::Secret), of, &mut left).await?;
         Ok(left)
