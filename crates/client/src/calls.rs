@@ -221,7 +221,7 @@ with_token! { KeysClient:
     /// Makes a new version of a key, which encrypts from now on. Token as in [`Self::create_key`].
     rotate_key(RotateKeyRequest) -> KeyResponse;
     /// Replaces a key by a new one, which takes over its aliases. Token as in [`Self::create_key`].
-    rekey_key(RotateKeyRequest) -> KeyResponse;
+    rekey_key(RekeyKeyRequest) -> KeyResponse;
     /// Brings a key back from its backup, disabled. Token as in [`Self::create_key`].
     restore_key(RestoreKeyRequest) -> KeyResponse;
 }

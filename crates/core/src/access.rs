@@ -26,8 +26,10 @@ use crate::key_spec::Mode;
 use crate::lifecycle::KeyState;
 use crate::name::{Class, FoldedName, NamespaceName};
 use crate::principal::Principal;
-use crate::record::{AllowanceRecord, Due, KeyRecord, KeyVersionRecord, NameRecord, Record, RecordName, Stored};
-use crate::request::KeyHandle;
+use crate::record::{
+    AllowanceRecord, DetailsRecord, Due, KeyRecord, KeyVersionRecord, NameRecord, Record, RecordName, Stored,
+};
+use crate::request::{Description, KeyHandle};
 use crate::time::Time;
 
 /// The door that a call came through.
@@ -289,6 +291,17 @@ impl<'a, F: Facts> Access<'a, F> {
         Ok(Some(self.facts.get::<AllowanceRecord>((head.key, head.version))?.map_or(0, |given| given.gcm)))
     }
 
+    /// What is told about an object that was granted.
+    ///
+    /// # Errors
+    /// When storage fails or the record can't be opened.
+    pub fn description(&mut self, key: &KeyRecord) -> Result<Description, F::Error> {
+        if !key.has_details || !self.granted.has(key.id) {
+            return Ok(Description::default());
+        }
+        Ok(self.facts.get::<DetailsRecord>(key.id)?.map(|told| told.description.clone()).unwrap_or_default())
+    }
+
     /// A record that goes with what was granted. For the decisions of this crate.
     pub(crate) fn get<K: Stored>(&mut self, name: K::Name) -> Result<Option<Of<K>>, F::Error> {
         self.facts.get(name)
@@ -307,6 +320,7 @@ impl<'a, F: Facts> Access<'a, F> {
             (RecordName::Key(_), Write::Create(Record::Key(key))) => self.granted.home == Some(key.namespace),
             (RecordName::Key(id), _) => self.granted.has(id),
             (RecordName::KeyVersion((id, _)), _) => self.granted.has(id) || write.creates() && made(id),
+            (RecordName::Details(id), _) => self.granted.has(id) || write.creates() && made(id),
             (RecordName::Allowance((id, _)), Write::Delete(_)) => self.granted.has(id),
             (RecordName::Destruction((id, _)), Write::Update(_)) => self.granted.has(id),
             (RecordName::Due((_, Due::Deletion(id) | Due::Rotation(id) | Due::Material(id, _))), _) => {

@@ -22,8 +22,23 @@ pub enum Kind {
     Pair,
     /// One secret key for authentication codes.
     Mac,
+    /// Somebody else's public key: of a pair's spec, without the private half.
+    Public,
     /// No key: bytes that are kept, and read.
     Secret,
+}
+
+impl Kind {
+    /// As shown to people and clients.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Symmetric => "symmetric",
+            Self::Pair => "pair",
+            Self::Mac => "mac",
+            Self::Public => "public",
+            Self::Secret => "secret",
+        }
+    }
 }
 
 /// What the table says of a spec's material.
@@ -162,7 +177,7 @@ impl KeySpec {
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL.iter().copied().chain([Self::Secret]).find(|spec| spec.code() == code)
     }
-    /// What its material is.
+    /// What its material is, where it has all of it: a pair's, not a public key alone.
     pub const fn kind(self) -> Kind {
         match self.form() {
             Form::Symmetric(_) => Kind::Symmetric,

@@ -59,6 +59,8 @@ tables! {
     Invitation = 9 [0, 0];
     /// The cluster's own secrets by name, such as the key that opens audit segments.
     Internal = 10 [0, 0];
+    /// What is told about objects. Prefix: the id's time.
+    Details = 12 [6, 0];
     /// Namespaces, what they are called, and how many there have been.
     Namespace = 13 [0, 0];
     /// What nodes have done with keys. Prefix: the id's time. Suffix: node, u64.

@@ -14,8 +14,8 @@ pub use crate::name::{AliasName, NamespaceName, ObjectName};
 use crate::name::{Class, of_class};
 use crate::record::KeyRecord;
 
-/// Longest description of a key, in bytes.
-pub const DESCRIPTION_LEN_MAX: usize = 256;
+/// Longest description of a key, in characters.
+pub const DESCRIPTION_LEN_MAX: usize = 8192;
 /// Shortest time between scheduling a deletion and the destruction, in days.
 pub const DELETION_DAYS_MIN: u32 = 7;
 /// Longest, in days.
@@ -305,7 +305,7 @@ impl fmt::Display for KeyHandle {
     }
 }
 
-/// Free text that describes a key; at most [`DESCRIPTION_LEN_MAX`] bytes, no control characters.
+/// Free text that describes a key; at most [`DESCRIPTION_LEN_MAX`] characters, no control characters but line breaks and tabs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Description(String);
 
@@ -314,24 +314,24 @@ impl Description {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl FromStr for Description {
     type Err = InvalidRequest;
     fn from_str(s: &str) -> Result<Self, InvalidRequest> {
-        if s.len() > DESCRIPTION_LEN_MAX {
-            return Err(InvalidRequest::wrong(
-                Part::Description,
-                format!("the description is {} bytes long; at most {DESCRIPTION_LEN_MAX} are allowed", s.len()),
-            ));
-        }
-        if s.chars().any(char::is_control) {
-            return Err(InvalidRequest::wrong(
-                Part::Description,
-                "the description has a control character in it; leave it out".to_owned(),
-            ));
-        }
-        Ok(Self(s.to_owned()))
+        let len = s.chars().count();
+        let why = if len > DESCRIPTION_LEN_MAX {
+            format!("the description is {len} characters long; at most {DESCRIPTION_LEN_MAX} are allowed")
+        } else if s.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+            "the description has a control character in it, and no line break or tab; leave it out".to_owned()
+        } else {
+            return Ok(Self(s.to_owned()));
+        };
+        Err(InvalidRequest::wrong(Part::Description, why))
     }
 }
 
@@ -656,15 +656,18 @@ pub struct KeyStates {
     pub disabled: bool,
     /// Keys that wait for their destruction.
     pub pending_deletion: bool,
+    /// Keys that are put away, enabled or disabled: they stand under neither.
+    pub archived: bool,
 }
 
 impl KeyStates {
     /// Every state in which a key is shown.
-    pub const ANY: Self = Self { enabled: true, disabled: true, pending_deletion: true };
+    pub const ANY: Self = Self { enabled: true, disabled: true, pending_deletion: true, archived: true };
 
-    /// Whether a key in that state is listed; one that is being destroyed is shown to nobody.
-    pub const fn hold(self, state: KeyState) -> bool {
-        match state {
+    /// Whether that key is listed; one that is being destroyed is shown to nobody.
+    pub const fn hold(self, key: &KeyRecord) -> bool {
+        match key.state {
+            KeyState::Enabled | KeyState::Disabled if key.archived => self.archived,
             KeyState::Enabled => self.enabled,
             KeyState::Disabled => self.disabled,
             KeyState::PendingDeletion { .. } => self.pending_deletion,
@@ -693,7 +696,7 @@ impl KeyFilter {
     /// Whether that key is listed.
     pub fn holds(&self, key: &KeyRecord) -> bool {
         let of_kind = self.specs.is_empty() || self.specs.contains(&key.spec);
-        of_kind && self.states.hold(key.state) && key.tags.include(&self.tags)
+        of_kind && self.states.hold(key) && key.tags.include(&self.tags)
     }
 }
 
@@ -766,9 +769,8 @@ mod tests {
         let len = CONTEXT_LEN_MAX + 1;
         let refused = InvalidRequest::TooLarge { part: Part::Context, len, max: CONTEXT_LEN_MAX };
         assert_eq!(context(&[("k", &long)]), Err(refused));
-        assert!("d".repeat(256).parse::<Description>().is_ok());
-        assert!("d".repeat(257).parse::<Description>().is_err());
-        assert!("a\nb".parse::<Description>().is_err());
+        assert!("ж".repeat(8192).parse::<Description>().is_ok() && "d".repeat(8193).parse::<Description>().is_err());
+        assert!("a\n\tb".parse::<Description>().is_ok() && "a\x1b[2J".parse::<Description>().is_err());
         assert!("ж".repeat(255).parse::<ContentType>().is_ok() && "x".repeat(256).parse::<ContentType>().is_err());
         assert_eq!("a\nb".parse::<ContentType>().unwrap_err().part(), Part::ContentType);
         assert_eq!(Token::parse(&[]), Ok(None));

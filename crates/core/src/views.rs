@@ -1,12 +1,12 @@
 //! What doors show of keys and their names: never the records themselves, which hold more and change with the format.
 
 use crate::id::{KeyId, KeyVersion};
-use crate::key_spec::{Algorithm, KeySpec, Mode, Usages};
+use crate::key_spec::{Algorithm, KeySpec, Kind, Mode, Usages};
 use crate::lifecycle::{Dates, KeyState, VersionState};
 use crate::name::Named;
 use crate::record::{
-    Exportable, Imported, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, NamespaceRecord, NamespaceSettings,
-    NamespaceState, Rotation,
+    Exportable, KeyRecord, KeyVersionRecord, MaterialId, NameRecord, NamespaceRecord, NamespaceSettings,
+    NamespaceState, Origin, Rotation,
 };
 use crate::request::{AliasName, ContentType, Description, NamespaceName, ObjectName, Tags};
 use crate::time::Time;
@@ -18,6 +18,8 @@ pub struct KeyView {
     pub id: KeyId,
     /// Whether it may be used. Nobody is shown a key that is being destroyed.
     pub state: KeyState,
+    /// What its material is.
+    pub kind: Kind,
     /// The kind of its current version's material.
     pub spec: KeySpec,
     /// What its current version is for.
@@ -36,7 +38,9 @@ pub struct KeyView {
     pub updated_ms: u64,
     /// When the current version was made, or 0 while it is the first.
     pub rotated_ms: u64,
-    /// Free text.
+    /// Whether something is told about it.
+    pub has_details: bool,
+    /// Free text: empty, too, while nobody has looked.
     pub description: Description,
     /// The name that it has for life.
     pub name: Option<ObjectName>,
@@ -48,8 +52,8 @@ pub struct KeyView {
     pub rotation: Option<Rotation>,
     /// Whether nobody can have it destroyed before its day.
     pub purge_protected: bool,
-    /// Whether its material is imported; none = it is made here.
-    pub imported: Option<Imported>,
+    /// Where its material comes from.
+    pub origin: Origin,
     /// Whether its material may leave.
     pub exportable: Exportable,
     /// What is known of its current version, once [`Self::seen`].
@@ -111,6 +115,7 @@ impl From<&KeyRecord> for KeyView {
         Self {
             id: key.id,
             state: key.state,
+            kind: key.kind(),
             spec: key.spec,
             usage: key.usage,
             current: key.current,
@@ -120,13 +125,14 @@ impl From<&KeyRecord> for KeyView {
             created_ms: key.created_ms,
             updated_ms: key.updated_ms,
             rotated_ms: key.rotated_ms,
-            description: key.description.clone(),
+            has_details: key.has_details,
+            description: Description::default(),
             name: key.name.clone(),
             aliases: key.aliases.iter().cloned().collect(),
             tags: key.tags.clone(),
             rotation: key.rotation,
             purge_protected: key.purge_protected,
-            imported: key.imported,
+            origin: key.origin,
             exportable: key.exportable,
             now: None,
             tracked: key.tracked,
@@ -149,7 +155,9 @@ impl KeyView {
     /// As it is seen at that time, with its current version: material whose time is over counts as missing although it has not
     /// been erased yet. Without that version, which only damage explains, nothing is said of it.
     pub fn seen(&mut self, head: Option<&KeyVersionRecord>, now: Time) {
-        if let Some(imported) = self.imported.as_mut().filter(|imported| imported.lacks(now)) {
+        if let Origin::Imported(imported) = &mut self.origin
+            && imported.lacks(now)
+        {
             imported.missing = imported.missing.max(1);
         }
         self.now = head.map(|head| Standing {
@@ -185,7 +193,7 @@ pub struct VersionView {
     pub updated_ms: u64,
     /// Of its material; zeros while it never had any.
     pub material_id: MaterialId,
-    /// Whether its material is there.
+    /// Whether its material is there; of a public key alone: the key.
     pub has_material: bool,
     /// When its material left for the first time (display time, ms since 1970); 0 = it never did.
     pub first_exported_ms: u64,
@@ -193,6 +201,8 @@ pub struct VersionView {
     pub gcm_uses: Option<u64>,
     /// What kind of content it is; of secrets.
     pub content_type: ContentType,
+    /// What people or programs have put on it.
+    pub tags: Tags,
 }
 
 impl VersionView {
@@ -210,10 +220,11 @@ impl VersionView {
             created_ms: head.created_ms,
             updated_ms: head.life.updated_ms,
             material_id: head.material_id,
-            has_material: head.has_material,
+            has_material: head.has_material || key.origin == Origin::Public && head.life.dates.destroyed == 0,
             first_exported_ms: head.first_exported_ms,
             gcm_uses: None,
             content_type: head.content_type.clone(),
+            tags: head.tags.clone(),
         }
     }
 

@@ -7,18 +7,19 @@ use quorate_proto::v1;
 use quorate_proto::v1::keys_server::Keys;
 use quorate_service::core::decide::{
     Activate, Archive, CancelDeletion, Changes, Create, CreateAlias, CreateMany, DeleteAlias, DeleteMaterial,
-    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Rekey, Revocation, Revoke, Rotate, ScheduleDeletion,
-    SetRotation, Tag, Untag, Update, UpdateVersion,
+    DestroyVersion, Disable, Enable, ImportInto, Purge, Recover, Rekey, Revocation, Revoke, Rotate, RotateTo,
+    ScheduleDeletion, SetRotation, Tag, Untag, Update, UpdateVersion,
 };
-use quorate_service::core::key_spec::Digest;
+use quorate_service::core::key_spec::{Digest, KeySpec};
+use quorate_service::core::name::Class;
 use quorate_service::core::request::{DeletionWindow, InvalidRequest, KeyCount, PageLen, Part, RotationPeriod};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
 use quorate_service::operation::{
     Agree, BackUp, Binding, Ciphertext, Decapsulate, Decrypt, DeriveKey, Describe, Encapsulate, Encrypt, Export,
     GenerateDataKey, GenerateDataKeyPair, GenerateRandom, GetPublicKey, Given, Import, ImportParameters, Input,
-    ListAliases, ListKeys, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, RestoreKey, Sign, Signature,
-    Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
+    ListAliases, ListObjects, ListVersions, MakeDigest, MakeMac, Many, Plaintext, ReEncrypt, RestoreKey, Sign,
+    Signature, Unwrap, Verified, Verify, VerifyMac, Wrap, echo,
 };
 use quorate_service::{Call, Error, PublicKey, Signed};
 use tonic::{Request, Response, Status};
@@ -27,8 +28,8 @@ use crate::caller::Callers;
 use crate::deadline::deadline;
 use crate::status::status;
 use crate::words::{
-    alias, by, context, exported, filter, is_external, key, key_response, keys, kind, last_use, next_page, number,
-    object_id, optional, parameters, parse, released, tags, token, usage, used, version_response, version_state,
+    alias, by, context, exported, filter, key, key_response, keys, kind, last_use, next_page, number, object_id,
+    optional, parameters, parse, public, released, source, tags, token, usage, used, version_response, version_state,
     versions_response,
 };
 
@@ -132,9 +133,10 @@ impl Keys for KeysDoor {
     async fn create_key(&self, request: Request<v1::CreateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let (alias, name, description) = (optional(&asked.alias)?, optional(&asked.name)?, parse(&asked.description)?);
-        let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
+        let source = source(&asked.origin, &asked.public_key)?;
+        let kind = kind(source.spec(), &asked.spec, &asked.usage, &asked.algorithm)?;
         let (tags, activation, token) = (tags(asked.tags)?, asked.activation_ms, token(&asked.token)?);
-        let (external, exportable) = (is_external(&asked.origin)?, optional(&asked.exportable)?.unwrap_or_default());
+        let exportable = optional(&asked.exportable)?.unwrap_or_default();
         let (purge_protected, tracked) = (asked.purge_protected, !asked.untracked);
         let wanted = Create {
             kind,
@@ -144,7 +146,7 @@ impl Keys for KeysDoor {
             tags,
             activation,
             purge_protected,
-            external,
+            source,
             exportable,
             tracked,
             token,
@@ -155,7 +157,7 @@ impl Keys for KeysDoor {
     async fn create_keys(&self, request: Request<v1::CreateKeysRequest>) -> Answer<v1::CreateKeysResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let (count, description) = (KeyCount::parse(asked.count).map_err(refused)?, parse(&asked.description)?);
-        let kind = kind(&asked.spec, &asked.usage, &asked.algorithm)?;
+        let kind = kind(KeySpec::DEFAULT, &asked.spec, &asked.usage, &asked.algorithm)?;
         let wanted = CreateMany { kind, count, description, token: token(&asked.token)? };
         let views = kms.create_many(&call, &wanted).await.map_err(refused)?;
         Ok(Response::new(v1::CreateKeysResponse { keys: views.into_iter().map(key).collect() }))
@@ -169,7 +171,7 @@ impl Keys for KeysDoor {
     async fn list_keys(&self, request: Request<v1::ListKeysRequest>) -> Answer<v1::ListKeysResponse> {
         let (call, kms, mut asked) = self.asked(request)?;
         let (len, filter) = (PageLen::parse(asked.limit).map_err(refused)?, filter(&mut asked)?);
-        let wanted = ListKeys { len, filter, token: asked.page_token };
+        let wanted = ListObjects { class: Class::Key, len, filter, token: asked.page_token };
         let page = kms.page(&call, wanted).await.map_err(refused)?;
         let keys = page.items.into_iter().map(key).collect();
         Ok(Response::new(v1::ListKeysResponse { keys, next_page_token: next_page(page.next) }))
@@ -197,11 +199,15 @@ impl Keys for KeysDoor {
 
     async fn rotate_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let wanted = Rotate { key: parse(&asked.key)?, token: token(&asked.token)? };
-        kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
+        let (key, token) = (parse(&asked.key)?, token(&asked.token)?);
+        let rotated = match &asked.public_key[..] {
+            [] => kms.commit(&call, &Rotate { key, token }).await,
+            spki => kms.commit(&call, &RotateTo { key, public: public(spki)?, token }).await,
+        };
+        rotated.map(key_response).map_err(refused)
     }
 
-    async fn rekey_key(&self, request: Request<v1::RotateKeyRequest>) -> Answer<v1::KeyResponse> {
+    async fn rekey_key(&self, request: Request<v1::RekeyKeyRequest>) -> Answer<v1::KeyResponse> {
         let (call, kms, asked) = self.asked(request)?;
         let wanted = Rekey { key: parse(&asked.key)?, token: token(&asked.token)? };
         kms.commit(&call, &wanted).await.map(key_response).map_err(refused)
@@ -293,6 +299,8 @@ impl Keys for KeysDoor {
             process_start: asked.process_start_ms,
             protect_stop: asked.protect_stop_ms,
             deactivation: asked.deactivation_ms,
+            tags: tags(asked.tags)?,
+            untag: asked.untag,
         };
         kms.commit(&call, &wanted).await.map(version_response).map_err(refused)
     }

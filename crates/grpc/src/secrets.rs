@@ -5,11 +5,12 @@ use std::sync::Arc;
 use quorate_proto::v1;
 use quorate_proto::v1::secrets_server::Secrets;
 use quorate_service::core::decide::{CancelDeletion, Purge, ScheduleDeletion, SetSecret, UpdateSecret};
+use quorate_service::core::name::Class;
 use quorate_service::core::request::{DeletionWindow, KeyFilter, KeyHandle, ObjectName, PageLen};
 use quorate_service::core::views::{KeyView, SecretView, VersionView};
 use quorate_service::desk::Kms;
 use quorate_service::node::Node;
-use quorate_service::operation::{DescribeSecret, ListSecrets, ListVersions, ReadSecret};
+use quorate_service::operation::{DescribeSecret, ListObjects, ListVersions, ReadSecret};
 use quorate_service::{Call, Error, SecretBytes};
 use tonic::{Request, Response, Status};
 
@@ -118,9 +119,13 @@ impl Secrets for SecretsDoor {
 
     async fn list_secrets(&self, request: Request<v1::ListSecretsRequest>) -> Answer<v1::ListSecretsResponse> {
         let (call, kms, asked) = self.asked(request)?;
-        let filter = KeyFilter { states: states(&asked.states)?, specs: Vec::new(), tags: tags(asked.tags)? };
-        let wanted =
-            ListSecrets { len: PageLen::parse(asked.limit).map_err(refused)?, filter, token: asked.page_token };
+        let filter = KeyFilter { states: states(&asked.states, false)?, specs: Vec::new(), tags: tags(asked.tags)? };
+        let wanted = ListObjects {
+            class: Class::Secret,
+            len: PageLen::parse(asked.limit).map_err(refused)?,
+            filter,
+            token: asked.page_token,
+        };
         let page = kms.page(&call, wanted).await.map_err(refused)?;
         let secrets = page.items.iter().map(secret).collect();
         Ok(Response::new(v1::ListSecretsResponse { secrets, next_page_token: next_page(page.next) }))

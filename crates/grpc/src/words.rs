@@ -2,17 +2,18 @@
 
 use bytes::Bytes;
 use quorate_proto::v1;
-use quorate_service::SecretBytes;
-use quorate_service::core::decide::NewKind;
+use quorate_service::core::decide::{NewKind, PublicPart, Source};
 use quorate_service::core::id::{InvalidId, KeyId, KeyVersion, quoted};
 use quorate_service::core::key_spec::{Algorithm, KeySpec, Usages};
 use quorate_service::core::lifecycle::{KeyState, VersionState};
+use quorate_service::core::record::Origin;
 use quorate_service::core::request::{
     EncryptionContext, InvalidRequest, KeyFilter, KeyHandle, KeyStates, Part, Tags, Token,
 };
 use quorate_service::core::views::{AliasView, KeyView, VersionView};
 use quorate_service::desk::{LastUse, PageToken};
 use quorate_service::operation::{By, Exported, Parameters, Used, Versions};
+use quorate_service::{PublicKey, SecretBytes};
 use tonic::{Response, Status};
 
 use crate::keys::refused;
@@ -72,9 +73,10 @@ pub(crate) fn key(view: KeyView) -> v1::Key {
         rotation_period_ms: view.rotation.map_or(0, |rotation| rotation.period_ms),
         next_rotation_ms: view.rotation.map_or(0, |rotation| rotation.next_ms),
         purge_protected: view.purge_protected,
-        origin: if view.imported.is_some() { EXTERNAL } else { OURS }.to_owned(),
-        material_missing: view.imported.is_some_and(|imported| imported.missing > 0),
-        material_expires_ms: view.imported.map_or(0, |imported| imported.expires_ms),
+        origin: if view.origin == Origin::Here { OURS } else { EXTERNAL }.to_owned(),
+        kind: view.kind.as_str().to_owned(),
+        material_missing: view.origin.imported().is_some_and(|imported| imported.missing > 0),
+        material_expires_ms: view.origin.imported().map_or(0, |imported| imported.expires_ms),
         exportable: view.exportable.as_str().to_owned(),
         gcm_uses: view.gcm_uses,
         archived: view.archived,
@@ -112,16 +114,26 @@ pub(crate) fn tags_of(tags: &Tags) -> Vec<v1::Tag> {
 const OURS: &str = "quorate";
 const EXTERNAL: &str = "external";
 
-/// Whether a key's material is to be imported.
-pub(crate) fn is_external(origin: &str) -> Result<bool, Status> {
-    match origin {
-        "" | OURS => Ok(false),
-        EXTERNAL => Ok(true),
-        other => {
+/// Where a new key's material comes from, which a public key does not have.
+pub(crate) fn source(origin: &str, public_key: &[u8]) -> Result<Source, Status> {
+    match (origin, public_key) {
+        ("" | OURS, []) => Ok(Source::Fresh),
+        (EXTERNAL, []) => Ok(Source::Import),
+        ("", spki) => public(spki).map(Source::Public),
+        (OURS | EXTERNAL, _) => {
+            let why = "a public key has no material, and so no origin of it";
+            Err(refused(InvalidRequest::wrong(Part::Origin, why)))
+        }
+        (other, _) => {
             let why = format!("{} is no origin of material; there are: {OURS}, {EXTERNAL}", quoted(other));
             Err(refused(InvalidRequest::wrong(Part::Origin, why)))
         }
     }
+}
+
+/// Somebody else's public key.
+pub(crate) fn public(spki: &[u8]) -> Result<PublicPart, Status> {
+    PublicKey::parse(spki).map(|key| key.part()).map_err(refused)
 }
 
 pub(crate) fn parameters(made: Parameters) -> v1::GetImportParametersResponse {
@@ -190,6 +202,7 @@ fn version(view: VersionView) -> v1::Version {
         material_expires_ms: dates.material_expires,
         first_exported_ms: view.first_exported_ms,
         gcm_uses: view.gcm_uses,
+        tags: tags_of(&view.tags),
     }
 }
 
@@ -226,9 +239,9 @@ pub(crate) fn keys(named: &[String]) -> Result<Vec<KeyHandle>, Status> {
     named.iter().map(|key| parse(key)).collect()
 }
 
-/// What kind of key is to be made.
-pub(crate) fn kind(spec: &str, usage: &str, algorithm: &str) -> Result<NewKind, Status> {
-    let spec = optional(spec)?.unwrap_or(KeySpec::DEFAULT);
+/// What kind of key is to be made; `of` that spec, if nothing else is said.
+pub(crate) fn kind(of: KeySpec, spec: &str, usage: &str, algorithm: &str) -> Result<NewKind, Status> {
+    let spec = optional(spec)?.unwrap_or(of);
     NewKind::new(spec, optional(usage)?, optional(algorithm)?).map_err(refused)
 }
 
@@ -237,8 +250,8 @@ pub(crate) fn tags(tags: Vec<v1::Tag>) -> Result<Tags, Status> {
 }
 
 /// The states that a list is of; none named = any.
-pub(crate) fn states(asked: &[i32]) -> Result<KeyStates, Status> {
-    let mut states = KeyStates::default();
+pub(crate) fn states(asked: &[i32], archived: bool) -> Result<KeyStates, Status> {
+    let mut states = KeyStates { archived, ..KeyStates::default() };
     for state in asked {
         match v1::KeyState::try_from(*state) {
             Ok(v1::KeyState::Enabled) => states.enabled = true,
@@ -250,13 +263,17 @@ pub(crate) fn states(asked: &[i32]) -> Result<KeyStates, Status> {
             }
         }
     }
-    Ok(if asked.is_empty() { KeyStates::ANY } else { states })
+    Ok(if states == KeyStates::default() { KeyStates::ANY } else { states })
 }
 
 /// Which keys a list is of.
 pub(crate) fn filter(asked: &mut v1::ListKeysRequest) -> Result<KeyFilter, Status> {
     let specs = asked.specs.iter().map(|spec| parse(spec)).collect::<Result<_, _>>()?;
-    Ok(KeyFilter { states: states(&asked.states)?, specs, tags: tags(std::mem::take(&mut asked.tags))? })
+    Ok(KeyFilter {
+        states: states(&asked.states, asked.archived)?,
+        specs,
+        tags: tags(std::mem::take(&mut asked.tags))?,
+    })
 }
 
 pub(crate) fn key_response(view: KeyView) -> Response<v1::KeyResponse> {

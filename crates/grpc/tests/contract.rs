@@ -16,8 +16,8 @@ fn the_protocol_names_the_limits_that_are_kept() {
     let operator = words(include_str!("../../proto/proto/quorate/v1/operator.proto"));
     assert_eq!(Token::BEHIND_MS_MAX, 60 * 60 * 1000, "\"for an hour\"");
     for (text, says) in [
-        (&keys, format!("string description = 2; // at most {DESCRIPTION_LEN_MAX} bytes")),
-        (&keys, format!("string description = 2; // of each, at most {DESCRIPTION_LEN_MAX} bytes")),
+        (&keys, format!("string description = 2; // at most {DESCRIPTION_LEN_MAX} characters")),
+        (&keys, format!("string description = 2; // of each, at most {DESCRIPTION_LEN_MAX} characters")),
         (&keys, "a retry with the same token answers the same key, for an hour".to_owned()),
         (&keys, format!("Done in batches of {PART_LEN_MAX} keys")),
         (&keys, format!("uint32 count = 1; // 1..{KEYS_PER_REQUEST_MAX}")),

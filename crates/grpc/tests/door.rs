@@ -154,7 +154,7 @@ async fn every_call(client: &mut KeysClient<Channel>) -> Vec<Result<(), Status>>
         client.get_last_use(key(id)).await.map(drop),
         client.backup_key(key(id)).await.map(drop),
         client.restore_key(v1::RestoreKeyRequest::default()).await.map(drop),
-        client.rekey_key(v1::RotateKeyRequest { key: id.into(), ..Default::default() }).await.map(drop),
+        client.rekey_key(v1::RekeyKeyRequest { key: id.into(), ..Default::default() }).await.map(drop),
     ]
 }
 
@@ -446,7 +446,7 @@ async fn a_key_on_the_wire() {
     let encrypt = v1::EncryptRequest { aad: bound.clone(), ..plain("alias/db", b"secret") };
     let sealed = user.encrypt(encrypt).await.unwrap().into_inner();
     assert_eq!((&sealed.key_id, sealed.key_version), (&made.key_id, 1));
-    let rotation = v1::RotateKeyRequest { key: "db".into(), token: token(8) };
+    let rotation = v1::RotateKeyRequest { key: "db".into(), token: token(8), ..Default::default() };
     let rotated = admin.rotate_key(rotation).await.unwrap().into_inner().key.unwrap();
     assert_eq!(rotated.current_version, 2);
     let decrypt = v1::DecryptRequest {
@@ -706,7 +706,7 @@ async fn requests_that_can_not_be_meant() {
     invalid(admin.decrypt(cipher(&[7; 500])).await.map(drop));
     for request in [
         v1::CreateKeyRequest { token: vec![1; 15].into(), ..Default::default() },
-        v1::CreateKeyRequest { description: "d".repeat(257), ..Default::default() },
+        v1::CreateKeyRequest { description: "d".repeat(8193), ..Default::default() },
         v1::CreateKeyRequest { alias: id.into(), ..Default::default() },
         v1::CreateKeyRequest { alias: "no spaces".into(), ..Default::default() },
     ] {

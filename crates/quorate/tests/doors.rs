@@ -105,7 +105,7 @@ async fn requests_that_are_wrong_are_refused_precisely() {
     client.disable_key(named(&key)).await.expect("disabled");
     refused(client.encrypt(encrypt("first", b"s3cret", &[])).await, "KEY_DISABLED");
     refused(client.decrypt(decrypt(&good, &pairs, "")).await, "KEY_DISABLED");
-    refused(client.rotate_key(RotateKeyRequest { key: key.clone(), token: Bytes::new() }).await, "KEY_DISABLED");
+    refused(client.rotate_key(RotateKeyRequest { key: key.clone(), ..Default::default() }).await, "KEY_DISABLED");
     client.enable_key(named(&key)).await.expect("enabled");
     client.schedule_key_deletion(days(7)).await.expect("scheduled");
     refused(client.encrypt(encrypt("first", b"s3cret", &[])).await, "KEY_PENDING_DELETION");
@@ -129,7 +129,7 @@ async fn every_call_that_needs_keys_is_refused_while_sealed() {
     let blob = c.encrypt(encrypt("k", b"s3cret", &[])).await.expect("encrypted").ciphertext;
     dev.seal(0).await;
     let days = ScheduleKeyDeletionRequest { key: key.clone(), days: 7, ..Default::default() };
-    let rotate = RotateKeyRequest { key: key.clone(), token: Bytes::new() };
+    let rotate = RotateKeyRequest { key: key.clone(), ..Default::default() };
     let data_key = GenerateDataKeyRequest { key: key.clone(), ..GenerateDataKeyRequest::default() };
     let alias = CreateAliasRequest { name: "other".into(), key: key.clone() };
     let invite = InviteRequest { name: "n2".into(), valid_minutes: 5 };

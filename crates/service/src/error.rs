@@ -442,7 +442,9 @@ impl Error {
                 Refusal::OfSecret { why, .. } => Self::Refused((**why).clone()).reason(),
                 Refusal::WrongKind { .. } => Reason::WrongKind,
                 Refusal::Denied(_) => Reason::Denied,
-                Refusal::WrongUsage { .. } | Refusal::NoPublicKey(..) => Reason::WrongUsage,
+                Refusal::WrongUsage { .. } | Refusal::PrivateElsewhere { .. } | Refusal::NoPublicKey(..) => {
+                    Reason::WrongUsage
+                }
                 Refusal::WrongAlgorithm { .. } => Reason::WrongAlgorithm,
                 Refusal::NoVersion(..) => Reason::NotFound,
                 Refusal::VersionDisabled(..) => Reason::KeyDisabled,
@@ -484,6 +486,7 @@ impl Error {
                 Refusal::MaterialMissing(_) | Refusal::RotationLacksMaterial(_) => Reason::MaterialMissing,
                 Refusal::WrongMaterial(..) => Reason::WrongMaterial,
                 Refusal::NotRekeyed(_)
+                | Refusal::PublicAlone(_)
                 | Refusal::NotExternal(_)
                 | Refusal::NotRotated(_)
                 | Refusal::NotRotatedUnasked(_) => Reason::Unsupported,

@@ -1,18 +1,20 @@
 //! Keys whose material comes from elsewhere, or leaves.
 
 use super::{Access, Touch};
-use crate::decide::{BACKUP_VERSIONS_MAX, ImportInto, Refusal, may_leave, refusal};
+use crate::decide::{BACKUP_VERSIONS_MAX, ImportInto, Refusal, may_leave, refusal, takes_material};
 use crate::facts::{Materials, Of, Version};
 use crate::id::KeyVersion;
 use crate::lifecycle::{NoWay, Row};
 use crate::record::{KeyRecord, KeyVersionRecord};
-use crate::request::KeyHandle;
+use crate::request::{Description, KeyHandle};
 use crate::time::Time;
 
 /// A key with all its versions and their material.
 pub struct WholeKey<M> {
     /// The key.
     pub key: Of<KeyRecord>,
+    /// What is told about it.
+    pub description: Description,
     /// Its versions, from the first.
     pub versions: Vec<Version<M>>,
 }
@@ -21,16 +23,14 @@ impl<F: Materials> Access<'_, F> {
     /// The key that `handle` names, if material is imported into it as it stands, and `may` has nothing against that key.
     ///
     /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::NotExternal`], what `may` refuses; the key is not found, or in a state in which it takes none.
+    /// [`Refusal::Denied`], [`Refusal::NotExternal`], [`Refusal::PublicAlone`], what `may` refuses; the key is not found, or in a state in which it takes none.
     pub fn external(
         &mut self,
         handle: &KeyHandle,
         may: impl FnOnce(&KeyRecord, Time) -> Result<(), Refusal>,
     ) -> Result<Of<KeyRecord>, F::Error> {
         let (key, now) = (self.key(handle)?, self.time());
-        if key.imported.is_none() {
-            return Err(Refusal::NotExternal(key.id).into());
-        }
+        takes_material(&key)?;
         may(&key, now)?;
         Row::Import.goes(key.standing(now)).map_err(|why| refusal(key.id, key.current, why))?;
         Ok(key)
@@ -73,7 +73,8 @@ impl<F: Materials> Access<'_, F> {
         for number in (1..=key.newest.get()).filter_map(KeyVersion::new) {
             versions.push(self.facts.version(key.id, number)?.ok_or(Refusal::NoVersion(key.id, number))?);
         }
-        Ok(WholeKey { key, versions })
+        let description = self.description(&key)?;
+        Ok(WholeKey { key, description, versions })
     }
 
     /// A version of the key that `handle` names, with its material, to be exported: wrapped, or as it is.

@@ -8,7 +8,7 @@ use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, Kind, Mode, Usage};
 use crate::lifecycle::{Cell, NoWay, Row, VersionState};
 use crate::name::Class;
-use crate::record::{KeyRecord, KeyVersionRecord, MaterialId};
+use crate::record::{KeyRecord, KeyVersionRecord, MaterialId, Origin};
 use crate::request::KeyHandle;
 
 /// A version of a key, with its material, that may be used now as was asked.
@@ -89,8 +89,8 @@ impl<F: Materials> Access<'_, F> {
     /// A version of the key that `handle` names, to be used as wanted.
     ///
     /// # Errors
-    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::WrongAlgorithm`]; the key is not found, or
-    /// it, or the version, is in a state in which that can't be done.
+    /// [`Refusal::Denied`], [`Refusal::NoVersion`], [`Refusal::WrongUsage`], [`Refusal::PrivateElsewhere`],
+    /// [`Refusal::WrongAlgorithm`]; the key is not found, or it, or the version, is in a state in which that can't be done.
     pub fn usable(&mut self, handle: &KeyHandle, want: Want) -> Result<Usable<F::Material>, F::Error> {
         let key = self.key(handle)?;
         let number = want.version.unwrap_or(key.current);
@@ -216,5 +216,8 @@ fn fits(key: &KeyRecord, head: Option<&KeyVersionRecord>, want: Want) -> Result<
         (true, Some(by)) => return Err(Refusal::WrongAlgorithm { key: key.id, spec, mode, usage, by }),
         (false, _) => None,
     }
-    .ok_or(Refusal::WrongUsage { key: key.id, usage, may: ops })
+    .ok_or(match key.origin {
+        Origin::Public if !usage.is_public() => Refusal::PrivateElsewhere { key: key.id, usage, may: ops },
+        _ => Refusal::WrongUsage { key: key.id, usage, may: ops },
+    })
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::create::{NewKey, birth, new_key};
+use super::details::told;
 use super::due::refile;
 use super::import::expiry;
 use super::rotate::falls_due;
@@ -18,8 +19,8 @@ use crate::id::{KeyVersion, Namespace};
 use crate::key_spec::Mode;
 use crate::lifecycle::{KeyState, Row};
 use crate::name::{FoldedName, Named, NamespaceName};
-use crate::record::{Imported, KeyRecord, KeyVersionRecord, NameRecord, NamespaceRecord, Rotation};
-use crate::request::{KeyHandle, Token};
+use crate::record::{Imported, KeyRecord, KeyVersionRecord, NameRecord, NamespaceRecord, Origin, Rotation};
+use crate::request::{Description, KeyHandle, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
 
@@ -66,6 +67,8 @@ impl Decide for MarkBackedUp {
 pub struct Restore {
     /// The key as it was.
     pub key: KeyRecord,
+    /// What was told about it.
+    pub description: Description,
     /// All its versions, from the first.
     pub versions: Vec<KeyVersionRecord>,
     /// Whether it comes back without the name that it had for life.
@@ -185,9 +188,10 @@ impl Decide for Restore {
             }
             heads.push(head);
         }
-        if key.imported.is_some() {
-            key.imported = Some(Imported::of(heads.iter().filter(|head| head.version <= key.current)));
+        if let Origin::Imported(imported) = &mut key.origin {
+            *imported = Imported::of(heads.iter().filter(|head| head.version <= key.current));
         }
+        writes.extend(told(&mut key, &self.description));
         let answer = KeyView::from(&key);
         let named = key.name.iter().map(|name| Named::Object(key.class(), name.clone()));
         writes.extend(named.map(|named| Write::Create(NameRecord::new(named, &key, key.updated_ms).into())));

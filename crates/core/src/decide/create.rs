@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::details::told;
 use super::{Change, Decide, Refusal, Retry, Slot, Write};
 use crate::access::{Access, Home};
 use crate::action::Action;
@@ -13,7 +14,7 @@ use crate::id::{KeyId, KeyVersion, Namespace};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Purpose, Usages};
 use crate::lifecycle::KeyState;
 use crate::name::{Class, FoldedName, Named};
-use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, NameRecord, request_hash};
+use crate::record::{Exportable, Imported, KeyRecord, KeyVersionRecord, NameRecord, Origin, request_hash};
 use crate::request::{AliasName, Description, InvalidRequest, KeyHandle, ObjectName, Part, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::Time;
@@ -22,7 +23,7 @@ use crate::views::KeyView;
 /// Makes a key; the answer is the new key, or the one that the same token made before, as it is now.
 ///
 /// Refused: [`Refusal::AliasTaken`], [`Refusal::NameTaken`], [`Refusal::ExportableCapped`], [`Refusal::TokenReused`]; the token's key is
-/// destroyed already.
+/// destroyed already; a public key of another kind, or one that is for nothing without its private half.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Create {
     /// What kind of key.
@@ -39,14 +40,79 @@ pub struct Create {
     pub activation: Option<u64>,
     /// Whether nobody can have it destroyed before its day; for ever.
     pub purge_protected: bool,
-    /// Whether its material is imported, not made here.
-    pub external: bool,
+    /// Where its material comes from.
+    pub source: Source,
     /// Whether its material may leave; for ever.
     pub exportable: Exportable,
     /// Whether it is written down when it was used last.
     pub tracked: bool,
     /// Makes a retry recognisable.
     pub token: Option<Token>,
+}
+
+/// Where the material of a new key comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// It is made here.
+    Fresh,
+    /// It is imported, once the key is there.
+    Import,
+    /// There is none: this is somebody else's public key.
+    Public(PublicPart),
+}
+
+/// A public key that was read and checked; what it says of itself is so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PublicPart {
+    /// Of what kind it is.
+    pub spec: KeySpec,
+    /// SubjectPublicKeyInfo, DER (RFC 5280 §4.1.2.7).
+    pub spki: Vec<u8>,
+}
+
+impl Source {
+    /// The kind of key that it makes when nobody says which.
+    pub fn spec(&self) -> KeySpec {
+        if let Self::Public(public) = self { public.spec } else { KeySpec::DEFAULT }
+    }
+
+    /// Its canonical bytes.
+    fn encode(&self) -> &[u8] {
+        match self {
+            Self::Fresh => &[0],
+            Self::Import => &[1],
+            Self::Public(public) => &public.spki,
+        }
+    }
+
+    /// What a key of that kind has of it at first, and may be used for.
+    fn first(&self, kind: NewKind, exportable: Exportable) -> Result<(Origin, Usages), Refusal> {
+        let wrong = |part, why: String| Err(Refusal::Invalid(InvalidRequest::wrong(part, why)));
+        let public = match self {
+            Self::Fresh => return Ok((Origin::Here, kind.usage())),
+            Self::Import => return Ok((Origin::Imported(Imported::NEW), kind.usage())),
+            Self::Public(public) => public,
+        };
+        let (spec, asked) = (public.spec.as_str(), kind.spec.as_str());
+        let usage = kind.usage().of_public();
+        if public.spec != kind.spec {
+            return wrong(Part::PublicKey, format!("the public key is of kind {spec}, not {asked}"));
+        }
+        if usage.is_empty() {
+            let why = format!("to {} takes the private half of a pair; this is a public key", kind.purpose.as_str());
+            return wrong(Part::Usage, why);
+        }
+        if exportable != Exportable::No {
+            let why = "a public key has no material to be exported; everybody who may describe it gets it anyway";
+            return wrong(Part::Exportable, why.to_owned());
+        }
+        Ok((Origin::Public, usage))
+    }
+
+    /// The public key that the first version has from the start.
+    fn public(&self) -> Vec<u8> {
+        if let Self::Public(public) = self { public.spki.clone() } else { Vec::new() }
+    }
 }
 
 /// What kind of key is made, and for what.
@@ -110,8 +176,7 @@ impl Decide for Create {
         let tags = self.tags.write(Writer::new()).finish();
         let activation = self.activation.map_or(Vec::new(), |at_ms| at_ms.to_be_bytes().to_vec());
         let protected = [u8::from(self.purge_protected)];
-        let material =
-            [&[u8::from(self.external), u8::from(self.tracked)], self.exportable.as_str().as_bytes()].concat();
+        let material = [self.source.encode(), &[u8::from(self.tracked)], self.exportable.as_str().as_bytes()].concat();
         let birth = birth(
             "create",
             &[
@@ -143,16 +208,19 @@ impl Decide for Create {
             return Err(Refusal::ExportableCapped { most: home.settings.exportable }.into());
         }
 
-        let kind = (self.kind.spec, self.kind.usage());
-        let mut key = fresh(id, home, kind, birth, self.description.clone(), at.time());
+        let (origin, usage) = self.source.first(self.kind, self.exportable)?;
+        let kind = (self.kind.spec, usage);
+        let mut key = fresh(id, home, kind, birth, at.time());
         key.aliases.extend(self.alias.clone());
         key.name = self.name.clone();
         key.tags = self.tags.clone();
         key.purge_protected = self.purge_protected;
-        key.imported = self.external.then_some(Imported::NEW);
+        key.origin = origin;
         key.exportable = self.exportable;
         key.tracked &= self.tracked;
-        let mut writes = creation(&key, self.kind, self.activation, 0).to_vec();
+        let details = told(&mut key, &self.description);
+        let mut writes = creation(&key, self.kind, &self.source, self.activation, 0).to_vec();
+        writes.extend(details);
         let alias = self.alias.iter().cloned().map(Named::Alias);
         let name = self.name.iter().map(|name| Named::Object(Class::Key, name.clone()));
         let named = |named| Write::Create(NameRecord::new(named, &key, key.created_ms).into());
@@ -216,14 +284,7 @@ pub(super) fn fresh_id<F: Basis>(
 }
 
 /// A new object, of that kind and for that.
-pub(super) fn fresh(
-    id: KeyId,
-    home: Home,
-    (spec, usage): (KeySpec, Usages),
-    birth: [u8; 16],
-    description: Description,
-    time: Time,
-) -> KeyRecord {
+pub(super) fn fresh(id: KeyId, home: Home, (spec, usage): (KeySpec, Usages), birth: [u8; 16], time: Time) -> KeyRecord {
     let created_ms = time.stamp_ms();
     KeyRecord {
         id,
@@ -240,12 +301,12 @@ pub(super) fn fresh(
         created_ms,
         updated_ms: created_ms,
         rotated_ms: 0,
-        description,
+        has_details: false,
         aliases: BTreeSet::new(),
         tags: Tags::default(),
         rotation: None,
         purge_protected: false,
-        imported: None,
+        origin: Origin::Here,
         exportable: Exportable::No,
         archived: false,
         name: None,
@@ -259,13 +320,20 @@ pub(super) fn fresh(
 }
 
 /// What makes a new key, with its first version, of the change's `nth` fresh material, or without any.
-pub(super) fn creation(key: &KeyRecord, kind: NewKind, activation: Option<u64>, nth: usize) -> [Write; 2] {
+pub(super) fn creation(
+    key: &KeyRecord,
+    kind: NewKind,
+    source: &Source,
+    activation: Option<u64>,
+    nth: usize,
+) -> [Write; 2] {
     let mut version = KeyVersionRecord::new(key.id, key.current, key.spec, kind.mode, key.usage, key.created_ms);
     version.life.dates.activation = activation.unwrap_or(version.life.dates.activation);
-    version.has_material = key.imported.is_none();
-    let version = match version.has_material {
-        true => Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec)),
-        false => Write::Create(version.into()),
+    version.has_material = *source == Source::Fresh;
+    version.public = source.public();
+    let version = match source {
+        Source::Fresh => Write::CreateWith(version.into(), Slot::Fresh(nth, key.spec)),
+        Source::Import | Source::Public(_) => Write::Create(version.into()),
     };
     [Write::Create(key.clone().into()), version]
 }

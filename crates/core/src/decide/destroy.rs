@@ -9,6 +9,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::details::untold;
 use super::names::freed;
 use super::{Change, Refusal, Write};
 use crate::facts::{Basis, Of};
@@ -17,7 +18,7 @@ use crate::lifecycle::KeyState;
 use crate::record::{
     Cause, DestructionRecord, Due, DueRecord, KeyRecord, KeyVersionRecord, Record, RecordName, Scheduled,
 };
-use crate::request::{Description, Tags, Token};
+use crate::request::{Tags, Token};
 use crate::seeded::{self, Bug};
 use crate::time::DutyTime;
 
@@ -97,6 +98,7 @@ pub fn decide<F: Basis>(
     let mut record = KeyRecord { state: KeyState::Destroyed, deletion_by: None, ..KeyRecord::clone(&record) };
 
     let mut writes = freed(&mut record, |name| facts.get(name))?;
+    writes.extend(untold(&mut record, || facts.get(key))?);
     let last = record.newest.get();
     let gone = record.destroyed_through;
     let until = gone.saturating_add(VERSIONS_PER_STEP).min(last);
@@ -131,7 +133,7 @@ pub fn decide<F: Basis>(
     if writes.is_empty() && DueRecord::hour(forgotten_ms) == hour {
         return Ok(Change::none(Progress::Done));
     }
-    (record.tags, record.description) = (Tags::default(), Description::default());
+    record.tags = Tags::default();
     writes.push(Write::Update(record.into()));
     let later = DueRecord { what: Due::Deletion(key), at_ms: forgotten_ms };
     if DueRecord::hour(forgotten_ms) != hour {

@@ -7,16 +7,17 @@ use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::Row;
-use crate::record::{Exportable, KeyRecord, KeyVersionRecord};
+use crate::record::{Exportable, KeyRecord, KeyVersionRecord, Origin};
 use crate::request::KeyHandle;
 use crate::seam::NewIds;
 
 /// Whether a key's material may leave so.
 ///
 /// # Errors
-/// [`Refusal::NotExportable`], [`Refusal::WrappedOnly`].
+/// [`Refusal::NotExportable`], [`Refusal::WrappedOnly`], [`Refusal::PublicAlone`].
 pub fn may_leave(key: &KeyRecord, wrapped: bool) -> Result<(), Refusal> {
     match key.exportable {
+        Exportable::No if key.origin == Origin::Public => Err(Refusal::PublicAlone(key.id)),
         Exportable::No => Err(Refusal::NotExportable(key.id)),
         Exportable::Wrapped if !wrapped => Err(Refusal::WrappedOnly(key.id)),
         Exportable::Wrapped | Exportable::Plain => Ok(()),

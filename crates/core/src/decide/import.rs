@@ -2,13 +2,13 @@
 
 use super::due::refile;
 use super::version::changed;
-use super::{Change, Decide, Refusal, Slot, Write, goes, touch, version};
+use super::{Change, Decide, Refusal, Slot, Write, goes, takes_material, touch, version};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::{Basis, Of};
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::{Row, VersionState};
-use crate::record::{Due, DueRecord, Imported, KeyRecord, KeyVersionRecord, MaterialId};
+use crate::record::{Due, DueRecord, Imported, KeyRecord, KeyVersionRecord, MaterialId, Origin};
 use crate::request::{InvalidRequest, KeyHandle, Part};
 use crate::seam::NewIds;
 use crate::seeded::{self, Bug};
@@ -27,11 +27,9 @@ pub struct TokenFor {
 /// Whether material that came with `token` may be imported into `key`, as far as its state does not matter.
 ///
 /// # Errors
-/// [`Refusal::NotExternal`], [`Refusal::TokenForeign`], [`Refusal::TokenExpired`].
+/// [`Refusal::NotExternal`], [`Refusal::PublicAlone`], [`Refusal::TokenForeign`], [`Refusal::TokenExpired`].
 pub fn may_import(key: &KeyRecord, token: TokenFor, now: Time) -> Result<(), Refusal> {
-    if key.imported.is_none() {
-        return Err(Refusal::NotExternal(key.id));
-    }
+    takes_material(key)?;
     if token.key != key.id {
         return Err(Refusal::TokenForeign(key.id));
     }
@@ -125,11 +123,11 @@ pub(super) fn recount<E>(
     changed: &KeyVersionRecord,
     mut get: impl FnMut(KeyVersion) -> Result<Option<Of<KeyVersionRecord>>, E>,
 ) -> Result<(), E> {
-    if key.imported.is_some() {
+    if let Origin::Imported(imported) = &mut key.origin {
         let others = |version| if version == changed.version { Ok(None) } else { get(version) };
         let others = versions(key.current, others)?;
         let changed = Some(changed).filter(|changed| changed.version <= key.current);
-        key.imported = Some(Imported::of(others.iter().map(|head| &**head).chain(changed)));
+        *imported = Imported::of(others.iter().map(|head| &**head).chain(changed));
     }
     Ok(())
 }
@@ -216,7 +214,7 @@ pub(super) fn expiry(head: &KeyVersionRecord) -> Option<DueRecord> {
 
 /// Erases the material of a version, at once; the same may be imported again. Nothing to do where there is none.
 ///
-/// Refused: [`Refusal::NotExternal`]; the key or the version is not found, or the version is destroyed.
+/// Refused: [`Refusal::NotExternal`], [`Refusal::PublicAlone`]; the key or the version is not found, or the version is destroyed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeleteMaterial {
     /// The key.
@@ -234,9 +232,7 @@ impl Decide for DeleteMaterial {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<VersionView>, F::Error> {
         let before = at.key(&self.key)?;
-        if before.imported.is_none() {
-            return Err(Refusal::NotExternal(before.id).into());
-        }
+        takes_material(&before)?;
         let old = version(at, Row::DeleteMaterial, &before, self.version)?;
         let mut head = KeyVersionRecord::clone(&old);
         head.life.dates.material_expires = 0;

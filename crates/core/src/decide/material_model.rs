@@ -366,7 +366,7 @@ impl World {
             tags: Tags::default(),
             activation: None,
             purge_protected: false,
-            external,
+            source: if external { Source::Import } else { Source::Fresh },
             exportable: Default::default(),
             tracked: true,
             token: None,
@@ -392,7 +392,14 @@ impl World {
         let Saved { key, versions, plain } = &self.saved[at];
         let (key, versions, mut plain) = (key.clone(), versions.clone(), plain.clone());
         let (id, time) = (key.id, self.time());
-        let request = Restore { key, versions, without_name: false, hash: [at as u8; 32], token: None };
+        let request = Restore {
+            key,
+            description: Description::default(),
+            versions,
+            without_name: false,
+            hash: [at as u8; 32],
+            token: None,
+        };
         let answer = self.commit(&request);
         let original = self.keys.get(&id);
         // What is left of one that was purged is in the way; and a double of a key that its ciphertexts name opens nothing.
@@ -460,7 +467,7 @@ impl World {
                 destroyed: head.life.dates.destroyed != 0,
             });
             let is = Plain {
-                external: key.imported.is_some(),
+                external: key.origin.imported().is_some(),
                 names_itself: key.spec == KeySpec::Aes256,
                 state: key.state,
                 current: key.current.get(),
@@ -468,7 +475,7 @@ impl World {
             };
             assert_eq!(is, *plain);
             let counted = heads.iter().filter(|head| head.version <= key.current);
-            assert_eq!(key.imported, plain.external.then(|| Imported::of(counted)), "what the uses go by");
+            assert_eq!(key.origin.imported(), plain.external.then(|| Imported::of(counted)), "what the uses go by");
             for head in heads.iter().filter(|head| head.has_material && head.life.dates.material_expires != 0) {
                 let due = (DueRecord::hour(head.life.dates.material_expires), Due::Material(*id, head.version));
                 assert!(self.store.has(&RecordName::Due(due)), "nobody would erase it");

@@ -20,6 +20,7 @@ mod backup;
 mod cancel_deletion;
 mod create;
 mod create_many;
+mod details;
 mod disable;
 mod due;
 mod enable;
@@ -33,6 +34,7 @@ mod refusal;
 mod rekey;
 mod retry;
 pub mod rotate;
+mod rotate_to;
 mod schedule_deletion;
 mod secret;
 mod update;
@@ -48,7 +50,7 @@ pub use self::alias_delete::DeleteAlias;
 pub use self::archive::{Archive, Recover};
 pub use self::backup::{BACKUP_VERSIONS_MAX, MarkBackedUp, Restore, is_whole};
 pub use self::cancel_deletion::CancelDeletion;
-pub use self::create::{Create, NewKind};
+pub use self::create::{Create, NewKind, PublicPart, Source};
 pub use self::create_many::{CreateMany, CreatePart, PART_LEN_MAX};
 pub use self::disable::Disable;
 pub use self::enable::Enable;
@@ -60,6 +62,7 @@ pub use self::refusal::{Refusal, refusal};
 pub use self::rekey::Rekey;
 pub use self::retry::{Filed, Retry, decide};
 pub use self::rotate::{Rotate, SetRotation};
+pub use self::rotate_to::RotateTo;
 pub use self::schedule_deletion::ScheduleDeletion;
 pub use self::secret::{SetSecret, UpdateSecret};
 pub use self::update::{Changes, Tag, Untag, Update};
@@ -71,7 +74,7 @@ use crate::facts::{Basis, Of};
 use crate::id::KeyVersion;
 use crate::key_spec::KeySpec;
 use crate::lifecycle::Row;
-use crate::record::{KeyRecord, KeyVersionRecord, Record, RecordName, Stored};
+use crate::record::{KeyRecord, KeyVersionRecord, Origin, Record, RecordName, Stored};
 use crate::seam::NewIds;
 use crate::time::Time;
 use crate::views::{KeyView, ShowsKeys};
@@ -133,14 +136,14 @@ impl Write {
             Self::Delete(name) => name.clone(),
         }
     }
-    /// The version of a key that it writes, if it writes one.
-    fn version(&self) -> Option<&KeyVersionRecord> {
+    /// The record of that kind that it writes, if it writes one.
+    fn written<K: Stored>(&self) -> Option<&K> {
         match self {
             Self::Create(record)
             | Self::CreateWith(record, _)
             | Self::Update(record)
             | Self::UpdateKeeping(record)
-            | Self::UpdateWith(record, _) => KeyVersionRecord::of(record),
+            | Self::UpdateWith(record, _) => K::of(record),
             Self::Delete(_) => None,
         }
     }
@@ -163,6 +166,18 @@ impl<A> Change<A> {
     /// Nothing to do.
     pub fn none(answer: A) -> Self {
         Self { writes: Vec::new(), answer }
+    }
+}
+
+/// Whether material is imported into the key.
+///
+/// # Errors
+/// [`Refusal::NotExternal`], [`Refusal::PublicAlone`].
+pub(crate) fn takes_material(key: &KeyRecord) -> Result<(), Refusal> {
+    match key.origin {
+        Origin::Imported(_) => Ok(()),
+        Origin::Here => Err(Refusal::NotExternal(key.id)),
+        Origin::Public => Err(Refusal::PublicAlone(key.id)),
     }
 }
 

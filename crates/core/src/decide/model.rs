@@ -186,6 +186,7 @@ impl Store {
                 Record::NamespaceName(of) => {
                     assert!(self.has(&RecordName::Namespace(of.number)), "a stray name of a namespace");
                 }
+                Record::Details(of) => assert!(keys[&of.key].has_details, "stray details"),
                 Record::Use(of) => assert!(keys.contains_key(&of.key), "a stray tally"),
                 Record::Allowance(of) => {
                     assert!(self.has(&RecordName::KeyVersion((of.key, of.version))), "a stray allowance")
@@ -225,6 +226,7 @@ impl Store {
                 let destruction = self.destruction(key.id, None).expect("nobody would know who destroyed it");
                 assert_eq!(destruction.through, key.destroyed_through);
             }
+            assert_eq!(key.has_details, self.has(&RecordName::Details(key.id)), "its details");
         }
     }
 }
@@ -279,6 +281,7 @@ enum Step {
     Purge(Handle),
     Tag { key: Handle, name: u8, value: u8 },
     Untag { key: Handle, name: u8 },
+    Tell { key: Handle, times: usize },
     Archive(Handle),
     Recover(Handle),
     Activate { key: Handle, version: u32 },
@@ -325,6 +328,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => object().prop_map(Step::Purge),
         2 => (object(), 0..3u8, 0..2u8).prop_map(|(key, name, value)| Step::Tag { key, name, value }),
         1 => (object(), 0..3u8).prop_map(|(key, name)| Step::Untag { key, name }),
+        2 => (object(), 0..3usize).prop_map(|(key, times)| Step::Tell { key, times }),
         1 => handle().prop_map(Step::Archive),
         2 => handle().prop_map(Step::Recover),
         2 => (object(), 0..4u32).prop_map(|(key, version)| Step::Activate { key, version }),
@@ -346,6 +350,7 @@ struct Plain {
     /// Of each version, from the first: whether it was activated, deactivated, compromised, destroyed.
     versions: Vec<Marks>,
     tags: BTreeMap<String, String>,
+    description: String,
     /// How often it is rotated, and when next.
     rotation: Option<(u64, u64)>,
     archived: bool,
@@ -361,7 +366,18 @@ impl Plain {
     fn new(namespace: Namespace, class: Class, active: bool) -> Self {
         let first = Marks { active, ..Marks::default() };
         let (state, tags) = (KeyState::Enabled, BTreeMap::new());
-        Self { namespace, class, state, version: 1, versions: vec![first], tags, rotation: None, archived: false }
+        let description = String::new();
+        Self {
+            namespace,
+            class,
+            state,
+            version: 1,
+            versions: vec![first],
+            tags,
+            description,
+            rotation: None,
+            archived: false,
+        }
     }
     fn add_version(&mut self) {
         self.version += 1;
@@ -468,11 +484,11 @@ fn play(steps: Vec<(bool, Step)>) {
                     kind: aes(),
                     alias: alias.clone(),
                     name: own_name.clone(),
-                    description: Description::default(),
+                    description: if pre_active { "early" } else { "" }.parse().unwrap(),
                     tags: Tags::default(),
                     activation: pre_active.then_some(0),
                     purge_protected: false,
-                    external: false,
+                    source: Source::Fresh,
                     exportable: Default::default(),
                     tracked: true,
                     token,
@@ -496,6 +512,7 @@ fn play(steps: Vec<(bool, Step)>) {
                         // The same key, as it is now; nothing was written either.
                         let key = answer.unwrap();
                         let plain = &model.keys[&key.id];
+                        assert_eq!(key.description.as_str(), plain.description);
                         assert_eq!(
                             (&[key.id][..], key.state, key.current.get()),
                             (&keys[..], plain.state, plain.version)
@@ -508,7 +525,10 @@ fn play(steps: Vec<(bool, Step)>) {
                         let key = answer.expect("nothing speaks against it");
                         assert!(!model.order.contains(&key.id));
                         model.order.push(key.id);
-                        model.keys.insert(key.id, Plain::new(within, Class::Key, !pre_active));
+                        let description = key.description.as_str().to_owned();
+                        assert_eq!(description, request.description.as_str());
+                        let plain = Plain::new(within, Class::Key, !pre_active);
+                        model.keys.insert(key.id, Plain { description, ..plain });
                         assert_eq!((&key.name, key.aliases.first()), (&own_name, alias.as_ref()));
                         let named = alias.map(Named::Alias).into_iter();
                         let named = named.chain(own_name.map(|name| Named::Object(Class::Key, name)));
@@ -706,6 +726,20 @@ fn play(steps: Vec<(bool, Step)>) {
                         None
                     }
                     Ok((id, _)) => Some(Err(expect(answer.map(drop), Refusal::NotPendingDeletion(id)))),
+                    Err(e) => Some(Err(expect(answer.map(drop), e))),
+                }
+            }
+            Step::Tell { key, times } => {
+                let (h, text) = (model.handle(&key), "told ".repeat(times));
+                let changes = Changes { description: Some(text.parse().unwrap()), ..Changes::default() };
+                let answer = store.commit(&by, &ids, time, &Update { key: h.clone(), changes });
+                match model.not_pending(&h).and_then(in_use) {
+                    Ok((id, before)) => {
+                        assert_eq!(answer.unwrap().description.as_str(), text);
+                        let same = before.description == text;
+                        model.keys.get_mut(&id).unwrap().description = text;
+                        same.then_some(Ok(()))
+                    }
                     Err(e) => Some(Err(expect(answer.map(drop), e))),
                 }
             }
@@ -1007,8 +1041,14 @@ fn compare(store: &Store, model: &Model) {
                         destroyed: dates.destroyed != 0,
                     }
                 });
+                let told = RecordName::Details(key.id);
+                let description = store.0.get(&told).map(|body| match Record::decode(&told, body).unwrap() {
+                    Record::Details(told) => told.description.as_str().to_owned(),
+                    _ => unreachable!(),
+                });
                 let plain = Plain {
                     namespace: key.namespace,
+                    description: description.unwrap_or_default(),
                     class: key.class(),
                     state: key.state,
                     version: key.current.get(),
@@ -1048,7 +1088,7 @@ pub(super) fn plain_create(token: Option<Token>) -> Create {
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
-        external: false,
+        source: Source::Fresh,
         exportable: Default::default(),
         tracked: true,
         token,

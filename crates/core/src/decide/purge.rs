@@ -1,6 +1,7 @@
 //! Have a key destroyed before its day.
 
 use super::destroy::{VERSIONS_PER_STEP, taken};
+use super::details::untold;
 use super::names::freed;
 use super::{Change, Decide, Refusal, Write, touch};
 use crate::access::Access;
@@ -45,6 +46,7 @@ impl Decide for Purge {
         touch(&mut key, at.time());
         let answer = key.id;
         let mut writes = freed(&mut key, |name| at.get(name))?;
+        writes.extend(untold(&mut key, || at.get(answer))?);
         // The bytes go with this change: nearly all keys have fewer versions.
         let until = key.newest.get().min(VERSIONS_PER_STEP);
         let (versions, heads) = taken(key.id, 1..=until, |name| at.read(name))?;

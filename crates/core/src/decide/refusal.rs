@@ -257,6 +257,25 @@ pub enum Refusal {
         "key {0} has imported material: create another key with the origin \"external\", import into that, and give it the names"
     )]
     NotRekeyed(KeyId),
+    /// A public key has no material that could be made, brought or taken.
+    #[error(
+        "key {0} is somebody else's public key, without its private half: nothing is made for it here, imported or exported; when its \
+         owner has another, rotate it to that"
+    )]
+    PublicAlone(KeyId),
+    /// What is wanted takes the private half, and that is elsewhere.
+    #[error(
+        "key {key} is somebody else's public key: it may only {}; to {} is for who holds its private half",
+        words(may.iter().map(Usage::as_str)), usage.as_str()
+    )]
+    PrivateElsewhere {
+        /// The key.
+        key: KeyId,
+        /// What was wanted.
+        usage: Usage,
+        /// What it is for.
+        may: Usages,
+    },
     /// Another key has taken its place already.
     #[error("key {key} was replaced by key {by} already; replace that one")]
     AlreadyReplaced {
@@ -383,6 +402,8 @@ impl Refusal {
             | Self::NotRotated(_)
             | Self::NothingToRotateTo(_)
             | Self::NotRekeyed(_)
+            | Self::PublicAlone(_)
+            | Self::PrivateElsewhere { .. }
             | Self::AlreadyReplaced { .. }
             | Self::NotExportable(_)
             | Self::WrappedOnly(_)

@@ -2,6 +2,7 @@
 //! makes another key: for who names keys by id, or whose protocol knows no versions.
 
 use super::create::{NewKey, birth, new_key};
+use super::details::told;
 use super::due::refile;
 use super::rotate::falls_due;
 use super::{Change, Decide, Refusal, Retry, Slot, Write, touch, version};
@@ -11,7 +12,7 @@ use crate::facts::Basis;
 use crate::id::KeyVersion;
 use crate::lifecycle::{KeyState, Row, VersionState};
 use crate::name::FoldedName;
-use crate::record::{KeyRecord, KeyVersionRecord, NameRecord, Rotation, handle_bytes};
+use crate::record::{DetailsRecord, KeyRecord, KeyVersionRecord, NameRecord, Origin, Rotation, handle_bytes};
 use crate::request::{KeyHandle, Token};
 use crate::seam::NewIds;
 use crate::views::KeyView;
@@ -20,7 +21,7 @@ use crate::views::KeyView;
 /// or the one that the same token made before. The old one stays as it is, and each names the other.
 ///
 /// Refused: the key is not found, archived, disabled, or waits for its destruction; its current version is destroyed;
-/// [`Refusal::AlreadyReplaced`], [`Refusal::NotRekeyed`]; the token stands for another request.
+/// [`Refusal::AlreadyReplaced`], [`Refusal::NotRekeyed`], [`Refusal::PublicAlone`]; the token stands for another request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rekey {
     /// Which key.
@@ -49,8 +50,10 @@ impl Decide for Rekey {
             NewKey::Free(id) => id,
         };
         let before = at.key(&self.key)?;
-        if before.imported.is_some() {
-            return Err(Refusal::NotRekeyed(before.id).into());
+        match before.origin {
+            Origin::Here => {}
+            Origin::Imported(_) => return Err(Refusal::NotRekeyed(before.id).into()),
+            Origin::Public => return Err(Refusal::PublicAlone(before.id).into()),
         }
         let current = version(at, Row::Rekey, &before, None)?;
         if let Some(by) = before.replaced_by
@@ -62,7 +65,7 @@ impl Decide for Rekey {
         let now = at.time();
         let mut old = KeyRecord::clone(&before);
         touch(&mut old, now);
-        let new = KeyRecord {
+        let mut new = KeyRecord {
             id,
             namespace: home.namespace,
             birth,
@@ -95,6 +98,7 @@ impl Decide for Rekey {
         if current.life.state(false, now) == VersionState::PreActive {
             made.life.dates.activation = current.life.dates.activation;
         }
+        let details = if before.has_details { at.get::<DetailsRecord>(before.id)? } else { None };
         let mut writes = refile(at, before.rotation.map(|due| falls_due(before.id, due)), None)?;
         writes.extend(refile(at, None, new.rotation.map(|due| falls_due(id, due)))?);
         for name in &new.aliases {
@@ -103,6 +107,7 @@ impl Decide for Rekey {
                 writes.push(Write::Update(NameRecord { key: id, updated_ms, ..NameRecord::clone(&alias) }.into()));
             }
         }
+        writes.extend(told(&mut new, &details.map(|told| told.description.clone()).unwrap_or_default()));
         let answer = KeyView::from(&new);
         let made = Write::CreateWith(made.into(), Slot::Fresh(0, new.spec));
         writes.extend([Write::Update(old.into()), Write::Create(new.into()), made]);

@@ -4,7 +4,7 @@ use super::{Change, Decide, Refusal, Write};
 use crate::access::Access;
 use crate::facts::Basis;
 use crate::id::{KeyId, Namespace};
-use crate::record::{IdempotencyRecord, KeyRecord, KeyVersionRecord, Kind, request_hash};
+use crate::record::{DetailsRecord, IdempotencyRecord, KeyRecord, KeyVersionRecord, Kind, request_hash};
 use crate::request::Token;
 use crate::seam::NewIds;
 use crate::time::Time;
@@ -33,7 +33,7 @@ pub struct Filed<A> {
 }
 
 /// Decides `request`, which says that `retry` of itself; a retry is answered as it was, from what is there now. The keys in the
-/// answer are shown with their current versions.
+/// answer are shown with their current versions, and with what is told about them.
 ///
 /// # Errors
 /// [`Refusal::TokenReused`], [`Refusal::TokenTime`]; those of the verb.
@@ -45,14 +45,26 @@ pub fn decide<D: Decide, F: Basis>(
 ) -> Result<Change<D::Answer>, F::Error> {
     let mut change = decide_once(request, retry, at, ids)?;
     for key in change.answer.keys() {
-        let written =
-            change.writes.iter().find_map(|write| write.version().filter(|made| made.name() == key.current()));
+        let written = change
+            .writes
+            .iter()
+            .find_map(|write| write.written().filter(|made: &&KeyVersionRecord| made.name() == key.current()));
         match written {
             Some(head) => key.seen(Some(head), at.time()),
             None => {
                 let head = at.get::<KeyVersionRecord>(key.current())?;
                 key.seen(head.as_deref(), at.time());
             }
+        }
+        if key.has_details {
+            let written = change
+                .writes
+                .iter()
+                .find_map(|write| write.written().filter(|told: &&DetailsRecord| told.key == key.id));
+            key.description = match written {
+                Some(told) => told.description.clone(),
+                None => at.get::<DetailsRecord>(key.id)?.map(|told| told.description.clone()).unwrap_or_default(),
+            };
         }
     }
     Ok(change)

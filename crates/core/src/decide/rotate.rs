@@ -10,7 +10,9 @@ use crate::facts::Basis;
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::Mode;
 use crate::lifecycle::{Cell, KeyState, Row};
-use crate::record::{Due, DueRecord, KeyRecord, KeyVersionRecord, RecordName, Rotation, handle_bytes, request_hash};
+use crate::record::{
+    Due, DueRecord, KeyRecord, KeyVersionRecord, Origin, RecordName, Rotation, handle_bytes, request_hash,
+};
 use crate::request::{KeyHandle, RotationPeriod, Token};
 use crate::seam::NewIds;
 use crate::seeded::{self, Bug};
@@ -23,7 +25,8 @@ use crate::views::KeyView;
 /// Where outputs don't name their version, older ones may still protect when they are asked for by number. The version of a key
 /// whose material is imported is the one that was imported for it.
 ///
-/// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::NothingToRotateTo`].
+/// Refused: the key is not found, disabled, or waits for its destruction; [`Refusal::VersionsMax`], [`Refusal::NothingToRotateTo`],
+/// [`Refusal::PublicAlone`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rotate {
     /// Which key.
@@ -49,9 +52,10 @@ impl Decide for Rotate {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.key(&self.key)?;
         let current = version(at, Row::Rotate, &key, None)?;
-        let (key, made) = match key.imported {
-            None => rotated(&key, &current, at.time())?,
-            Some(_) => {
+        let (key, made) = match key.origin {
+            Origin::Here => rotated(&key, &current, at.time())?,
+            Origin::Public => return Err(Refusal::PublicAlone(key.id).into()),
+            Origin::Imported(_) => {
                 let head = rotated_to(at, &key)?;
                 let mut key = with_current(&key, head.version, current.mode, at.time());
                 recount(&mut key, &head, |version| at.get::<KeyVersionRecord>((head.key, version)))?;
@@ -67,9 +71,13 @@ impl Decide for Rotate {
     }
 }
 
-/// Whoever imported material imports the next one, too: here none can be made.
-fn not_imported(key: &KeyRecord) -> Result<(), Refusal> {
-    if key.imported.is_some() { Err(Refusal::NotRotated(key.id)) } else { Ok(()) }
+/// Whoever brought material, or a public key, brings the next one, too: here none can be made.
+fn is_ours(key: &KeyRecord) -> Result<(), Refusal> {
+    match key.origin {
+        Origin::Here => Ok(()),
+        Origin::Imported(_) => Err(Refusal::NotRotated(key.id)),
+        Origin::Public => Err(Refusal::PublicAlone(key.id)),
+    }
 }
 
 /// The key with one version more, and what makes that.
@@ -82,7 +90,7 @@ fn rotated(key: &KeyRecord, current: &KeyVersionRecord, time: Time) -> Result<(K
 }
 
 /// The key with that version as its current one.
-fn with_current(key: &KeyRecord, current: KeyVersion, mode: Mode, time: Time) -> KeyRecord {
+pub(super) fn with_current(key: &KeyRecord, current: KeyVersion, mode: Mode, time: Time) -> KeyRecord {
     let mut key = KeyRecord { current, newest: key.newest.max(current), ..key.clone() };
     // Only a ciphertext that names its version lets the one before retire unasked.
     if mode == Mode::Blob && !seeded::is(Bug::KeepFloor) {
@@ -116,7 +124,7 @@ impl Decide for SetRotation {
             return at.refuse(Refusal::BriefWindow);
         }
         let before = at.key(&self.key)?;
-        not_imported(&before)?;
+        is_ours(&before)?;
         if self.period.is_some() {
             let current = version(at, Row::Rotate, &before, None)?;
             if current.mode != Mode::Blob {

@@ -12,9 +12,7 @@ use crate::key_spec::{KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, Row, VersionState};
 use crate::name::{Class, FoldedName, Named};
 use crate::record::{KeyRecord, KeyVersionRecord, NameRecord, request_hash};
-use crate::request::{
-    ContentType, Description, InvalidRequest, KeyHandle, ObjectName, Part, SECRET_LEN_MAX, Tags, Token,
-};
+use crate::request::{ContentType, InvalidRequest, KeyHandle, ObjectName, Part, SECRET_LEN_MAX, Tags, Token};
 use crate::seam::NewIds;
 use crate::time::utc;
 use crate::views::{KeyView, SecretView, VersionView};
@@ -74,7 +72,7 @@ impl SetSecret {
         let home = at.acting(Action::Create).home()?;
         let (id, kind) = (fresh_id(at, ids, home.namespace, Class::Secret)?, (KeySpec::Secret, Usages::NONE));
         let birth = birth("set secret", &[&self.said()]);
-        let secret = fresh(id, home, kind, birth, Description::default(), at.time());
+        let secret = fresh(id, home, kind, birth, at.time());
         // When it was read last nobody could look at, nor switch off.
         Ok(KeyRecord { name: Some(self.name.clone()), tracked: false, ..secret })
     }

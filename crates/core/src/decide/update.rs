@@ -1,6 +1,7 @@
 //! Change what people say of a key, its description and its tags; and narrow what it does: its floors, whether it may leave.
 
-use super::{Change, Decide, Refusal, goes, updated};
+use super::details::retold;
+use super::{Change, Decide, Refusal, Write, goes, touch, updated};
 use crate::access::Access;
 use crate::action::Action;
 use crate::facts::Basis;
@@ -41,7 +42,6 @@ pub struct Update {
 impl Changes {
     fn made(&self, before: &KeyRecord) -> Result<KeyRecord, Refusal> {
         let key = KeyRecord {
-            description: self.description.as_ref().unwrap_or(&before.description).clone(),
             protect_floor: self.protect_floor.unwrap_or(before.protect_floor),
             process_floor: self.process_floor.unwrap_or(before.process_floor),
             exportable: self.exportable.unwrap_or(before.exportable),
@@ -76,7 +76,15 @@ impl Decide for Update {
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let key = at.object(&self.key)?;
         goes(Row::Update, &key, at.time())?;
-        Ok(updated(&key, self.changes.made(&key)?, at.time()))
+        let mut made = self.changes.made(&key)?;
+        let details = match &self.changes.description {
+            Some(description) => retold(&mut made, description, || at.get(key.id))?,
+            None => None,
+        };
+        let Some(details) = details else { return Ok(updated(&key, made, at.time())) };
+        touch(&mut made, at.time());
+        let answer = KeyView::from(&made);
+        Ok(Change { writes: vec![Write::Update(made.into()), details], answer })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::facts::Basis;
 use crate::id::KeyVersion;
 use crate::lifecycle::{Dates, Row, VersionState};
 use crate::record::{AllowanceRecord, DestructionRecord, KeyRecord, KeyVersionRecord, RecordName};
-use crate::request::{InvalidRequest, KeyHandle, Part};
+use crate::request::{InvalidRequest, KeyHandle, Part, Tags};
 use crate::seam::NewIds;
 use crate::time::{Time, utc};
 use crate::views::VersionView;
@@ -31,10 +31,10 @@ pub(super) fn changed(
 /// A date as somebody wants it: milliseconds since 1970; 0 = none.
 pub type NewDate = Option<u64>;
 
-/// Changes dates of a version, or whether it may be used; what is `None` stays.
+/// Changes dates of a version, whether it may be used, or what is put on it; what is `None`, or empty, stays.
 ///
 /// Refused: the key or the version is not found, or the key waits for its destruction; an activation that has begun, or a
-/// deactivation that has ended, is moved; dates that contradict each other.
+/// deactivation that has ended, is moved; dates that contradict each other; too many tags.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpdateVersion {
     /// The key.
@@ -53,6 +53,10 @@ pub struct UpdateVersion {
     pub protect_stop: NewDate,
     /// [`Dates::deactivation`].
     pub deactivation: NewDate,
+    /// Tags that are put on the version, over those of the same names.
+    pub tags: Tags,
+    /// Names of tags that are taken off it first.
+    pub untag: Vec<String>,
 }
 
 impl UpdateVersion {
@@ -102,6 +106,7 @@ impl Decide for UpdateVersion {
         let mut after = KeyVersionRecord::clone(&head);
         after.life.dates = self.moved(&key, &head, at.time())?;
         after.life.enabled = self.enabled.unwrap_or(head.life.enabled);
+        after.tags = head.tags.without(&self.untag).with(&self.tags).map_err(Refusal::Invalid)?;
         // What comes to activating or revoking it takes the right to that.
         let (dates, now) = (after.life.dates, at.time());
         if dates.activation != head.life.dates.activation && (1..=now.stamp_ms()).contains(&dates.activation) {

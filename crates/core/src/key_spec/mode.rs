@@ -73,7 +73,7 @@ impl Mode {
         }
         match spec.kind() {
             Kind::Symmetric => Ok(*Self::ALL.iter().find(|mode| mode.family().contains(&by)).unwrap_or(&Self::Free)),
-            Kind::Pair | Kind::Mac | Kind::Secret => Ok(Self::Free),
+            Kind::Pair | Kind::Mac | Kind::Public | Kind::Secret => Ok(Self::Free),
         }
     }
 

@@ -59,6 +59,13 @@ usages! {
     Decapsulate = 0x200_0000, "decapsulate", Encapsulate;
 }
 
+impl Usage {
+    /// Whether the public half of a pair is enough for it.
+    pub const fn is_public(self) -> bool {
+        matches!(self, Self::Verify | Self::Encrypt | Self::Wrap | Self::Encapsulate)
+    }
+}
+
 macro_rules! purposes {
     ($($(#[$doc:meta])* $purpose:ident = $word:literal;)+) => {
         /// What a key is for: both directions of one usage.
@@ -126,6 +133,10 @@ impl Usages {
     /// Its bits.
     pub const fn bits(self) -> u32 {
         self.0
+    }
+    /// Those of them for which the public half of a pair is enough.
+    pub fn of_public(self) -> Self {
+        self.iter().filter(|usage| usage.is_public()).collect()
     }
     /// Whether it holds that usage.
     pub const fn contains(self, usage: Usage) -> bool {

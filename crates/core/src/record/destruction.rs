@@ -246,7 +246,7 @@ impl DestructionRecord {
     /// What it was.
     pub const fn class(&self) -> Class {
         match self.spec.kind() {
-            SpecKind::Symmetric | SpecKind::Pair | SpecKind::Mac => Class::Key,
+            SpecKind::Symmetric | SpecKind::Pair | SpecKind::Mac | SpecKind::Public => Class::Key,
             SpecKind::Secret => Class::Secret,
         }
     }

@@ -11,6 +11,7 @@ use crate::key_spec::{KeySpec, Mode, Purpose};
 use crate::level::LEVEL;
 use crate::lifecycle::KeyState;
 use crate::principal::{Principal, Role};
+use crate::record::Origin;
 use crate::request::Tags;
 
 /// Version 2 of an AES key, which somebody destroyed.
@@ -130,12 +131,12 @@ fn plain_key() -> KeyRecord {
         created_ms: 4,
         updated_ms: 6,
         rotated_ms: 5,
-        description: Default::default(),
+        has_details: false,
         aliases: BTreeSet::new(),
         tags: Tags::default(),
         rotation: None,
         purge_protected: false,
-        imported: None,
+        origin: Origin::Here,
         exportable: Exportable::No,
         archived: false,
         name: None,

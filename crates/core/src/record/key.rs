@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::material::{Exportable, Imported};
+use super::material::{Exportable, Origin};
 use super::optional::{Fields, Present, moment, other, read_moment, read_other, read_principal};
 use super::{BAD_NAME, Formats, Kind, Place, Unreadable};
 use crate::codec::{Malformed, Reader, Writer};
@@ -12,7 +12,7 @@ use crate::lifecycle::{KeyState, Standing};
 use crate::name::{Class, FoldedName};
 use crate::principal::Principal;
 use crate::record_key::Table;
-use crate::request::{ALIASES_PER_KEY_MAX, AliasName, DESCRIPTION_LEN_MAX, Description, ObjectName, Tags};
+use crate::request::{ALIASES_PER_KEY_MAX, AliasName, ObjectName, Tags};
 use crate::time::Time;
 
 /// One key, all but its material.
@@ -20,8 +20,8 @@ use crate::time::Time;
 /// ```text
 /// format u8 ‖ namespace u32 ‖ state u8 ‖ at_ms u64 ‖ since_ms u64 ‖ spec u16 ‖ usage u32 ‖ birth 16 ‖ current u32
 ///   ‖ protect floor u32 ‖ destroyed through u32 ‖ created_ms u64 ‖ updated_ms u64 ‖ rotated_ms u64
-///   ‖ optional: 1 description, 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
-///     5 purge protection (1 byte, 1), 6 imported (missing u32 ‖ expires_ms u64), 7 exportable (1 byte: 1 wrapped, 2 plain),
+///   ‖ optional: 1 has details (1 byte, 1), 2 aliases (field × n), 3 tags ((field, field) × n), 4 rotation (period_ms u64 ‖ next_ms u64),
+///     5 purge protection (1 byte, 1), 6 origin (imported: missing u32 ‖ expires_ms u64; a public key: 1 byte, 1), 7 exportable (1 byte: 1 wrapped, 2 plain),
 ///     8 archived (1 byte, 1), 9 process floor (u32, above 1), 10 newest (u32, above current), 11 backed up (u64),
 ///     12 born as (16), 13 replaces (16), 14 replaced by (16), 15 name as written, 16 untracked (1 byte, 1),
 ///     17 deletion by (principal)
@@ -56,8 +56,8 @@ pub struct KeyRecord {
     pub updated_ms: u64,
     /// When the current version was made, or 0 while it is the first.
     pub rotated_ms: u64,
-    /// Free text.
-    pub description: Description,
+    /// Whether more is told about it: in its details.
+    pub has_details: bool,
     /// Its aliases, so that they go with it.
     pub aliases: BTreeSet<AliasName>,
     /// What people or programs have put on it.
@@ -66,8 +66,8 @@ pub struct KeyRecord {
     pub rotation: Option<Rotation>,
     /// Whether nobody can have it destroyed before its day.
     pub purge_protected: bool,
-    /// Whether its material is imported; none = it is made here.
-    pub imported: Option<Imported>,
+    /// Where its material comes from.
+    pub origin: Origin,
     /// Whether its material may leave.
     pub exportable: Exportable,
     /// Whether it is put away: found and described, and used again once somebody gets it back.
@@ -114,10 +114,17 @@ impl KeyRecord {
     pub fn pending(&self) -> Option<KeyVersion> {
         (self.newest > self.current).then_some(self.newest)
     }
+    /// What its material is.
+    pub const fn kind(&self) -> SpecKind {
+        match self.origin {
+            Origin::Public => SpecKind::Public,
+            Origin::Here | Origin::Imported(_) => self.spec.kind(),
+        }
+    }
     /// What it is.
     pub const fn class(&self) -> Class {
-        match self.spec.kind() {
-            SpecKind::Symmetric | SpecKind::Pair | SpecKind::Mac => Class::Key,
+        match self.kind() {
+            SpecKind::Symmetric | SpecKind::Pair | SpecKind::Mac | SpecKind::Public => Class::Key,
             SpecKind::Secret => Class::Secret,
         }
     }
@@ -128,7 +135,7 @@ impl KeyRecord {
     }
     /// Whether it is not used for want of material.
     pub fn lacks_material(&self, now: Time) -> bool {
-        self.imported.is_some_and(|imported| imported.lacks(now))
+        self.origin.imported().is_some_and(|imported| imported.lacks(now))
     }
     /// What of it decides which verbs go.
     pub fn standing(&self, now: Time) -> Standing {
@@ -136,12 +143,12 @@ impl KeyRecord {
     }
 }
 
-const DESCRIPTION: u8 = 1;
+const HAS_DETAILS: u8 = 1;
 const ALIASES: u8 = 2;
 const TAGS: u8 = 3;
 const ROTATION: u8 = 4;
 const PURGE_PROTECTED: u8 = 5;
-const IMPORTED: u8 = 6;
+const ORIGIN: u8 = 6;
 const EXPORTABLE: u8 = 7;
 const ARCHIVED: u8 = 8;
 const PROCESS_FLOOR: u8 = 9;
@@ -160,7 +167,7 @@ impl Kind for KeyRecord {
     type Name = KeyId;
     const TABLE: Table = Table::Key;
     const WHAT: &'static str = "key record";
-    const FORMATS: Formats = Formats::only(3);
+    const FORMATS: Formats = Formats::only(4);
 
     fn name(&self) -> KeyId {
         self.id
@@ -195,12 +202,12 @@ impl Kind for KeyRecord {
             .u64(self.updated_ms)
             .u64(self.rotated_ms);
         Present::default()
-            .field(DESCRIPTION, self.description.as_str().into())
+            .field(HAS_DETAILS, flag(self.has_details))
             .field(ALIASES, alias_fields(&self.aliases))
             .field(TAGS, self.tags.write(Writer::new()).finish())
             .field(ROTATION, self.rotation.map_or(Vec::new(), Rotation::encode))
             .field(PURGE_PROTECTED, flag(self.purge_protected))
-            .field(IMPORTED, self.imported.map_or(Vec::new(), Imported::encode))
+            .field(ORIGIN, self.origin.encode())
             .field(EXPORTABLE, self.exportable.encode())
             .field(ARCHIVED, flag(self.archived))
             .field(PROCESS_FLOOR, above(self.process_floor, KeyVersion::FIRST))
@@ -234,15 +241,17 @@ impl Kind for KeyRecord {
         let (current, protect_floor) = (version(from)?, version(from)?);
         let destroyed_through = from.u32()?;
         let (created_ms, updated_ms, rotated_ms) = (from.u64()?, from.u64()?, from.u64()?);
-        let len_max = ALIASES_LEN_MAX.max(DESCRIPTION_LEN_MAX).max(Tags::ENCODED_LEN_MAX);
+        let len_max = ALIASES_LEN_MAX.max(Tags::ENCODED_LEN_MAX);
         let mut fields = Fields::read(from, len_max, Self::WHAT)?;
-        let description = std::str::from_utf8(fields.take(DESCRIPTION)).map_err(|_| BAD)?;
-        let description = description.parse().map_err(|_| BAD)?;
+        let has_details = is_set(fields.take(HAS_DETAILS))?;
         let aliases = read_aliases(fields.take(ALIASES), Self::WHAT)?;
         let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
         let rotation = Rotation::decode(fields.take(ROTATION))?;
         let purge_protected = is_set(fields.take(PURGE_PROTECTED))?;
-        let imported = Imported::decode(fields.take(IMPORTED))?;
+        let origin = Origin::decode(fields.take(ORIGIN))?;
+        if origin == Origin::Public && spec.kind() != SpecKind::Pair {
+            return Err(BAD.into());
+        }
         let exportable = Exportable::decode(fields.take(EXPORTABLE))?;
         let archived = is_set(fields.take(ARCHIVED))?;
         let process_floor = read_above(fields.take(PROCESS_FLOOR), KeyVersion::FIRST)?;
@@ -273,12 +282,12 @@ impl Kind for KeyRecord {
             created_ms,
             updated_ms,
             rotated_ms,
-            description,
+            has_details,
             aliases,
             tags,
             rotation,
             purge_protected,
-            imported,
+            origin,
             exportable,
             archived,
             name,

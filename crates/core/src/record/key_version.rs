@@ -7,7 +7,7 @@ use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{KeySpec, Mode, Usages};
 use crate::lifecycle::{Dates, Life};
 use crate::record_key::Table;
-use crate::request::ContentType;
+use crate::request::{ContentType, Tags};
 
 /// Longest material of a key, in bytes: an RSA-4096 key takes about 2400.
 pub const MATERIAL_LEN_MAX: usize = 8 * 1024;
@@ -21,7 +21,7 @@ pub type MaterialId = [u8; 32];
 ///
 /// ```text
 /// format u8 ‖ spec u16 ‖ mode u8 ‖ usage u32 ‖ ops u32 ‖ enabled u8 ‖ dates (bits u8 ‖ u64 × n) ‖ created_ms u64 ‖ updated_ms u64
-///   ‖ material id 32 ‖ optional: 1 public key, 2 first exported (u64), 3 content type
+///   ‖ material id 32 ‖ optional: 1 public key, 2 first exported (u64), 3 content type, 4 tags ((field, field) × n)
 ///   ‖ material field, only in the boxed body; empty = it is gone, or has not come
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,11 +52,15 @@ pub struct KeyVersionRecord {
     pub first_exported_ms: u64,
     /// What kind of content it is; of secrets.
     pub content_type: ContentType,
+    /// What people or programs have put on this version, and not on the key. No policy looks at these: whoever adds a version could
+    /// choose them.
+    pub tags: Tags,
 }
 
 const PUBLIC: u8 = 1;
 const FIRST_EXPORTED: u8 = 2;
 const CONTENT_TYPE: u8 = 3;
+const TAGS: u8 = 4;
 
 impl KeyVersionRecord {
     /// A new version, active at once; its material and what goes with it is put in by whoever writes it.
@@ -76,6 +80,7 @@ impl KeyVersionRecord {
             has_material: true,
             first_exported_ms: 0,
             content_type: ContentType::default(),
+            tags: Tags::default(),
         }
     }
 
@@ -106,7 +111,7 @@ impl KeyVersionRecord {
         let dates = Dates::read(from)?;
         let (created_ms, updated_ms) = (from.u64()?, from.u64()?);
         let material_id = from.array()?;
-        let mut fields = Fields::read(from, PUBLIC_LEN_MAX, Self::WHAT)?;
+        let mut fields = Fields::read(from, PUBLIC_LEN_MAX.max(Tags::ENCODED_LEN_MAX), Self::WHAT)?;
         let public = fields.take(PUBLIC).to_vec();
         let first_exported_ms = match fields.take(FIRST_EXPORTED) {
             [] => 0,
@@ -114,6 +119,7 @@ impl KeyVersionRecord {
         };
         let content_type = std::str::from_utf8(fields.take(CONTENT_TYPE)).map_err(|_| BAD)?;
         let content_type = content_type.parse().map_err(|_| BAD)?;
+        let tags = Tags::read(Reader::new(Self::WHAT, fields.take(TAGS)))?;
         fields.finish(Self::WHAT)?;
         let lens = spec.material_lens().unwrap_or(1..=MATERIAL_LEN_MAX);
         let material = from.field(*lens.end())?;
@@ -136,6 +142,7 @@ impl KeyVersionRecord {
             has_material,
             first_exported_ms,
             content_type,
+            tags,
         };
         Ok((head, material))
     }
@@ -171,6 +178,7 @@ impl Kind for KeyVersionRecord {
             .field(PUBLIC, self.public.clone())
             .field(FIRST_EXPORTED, first_exported)
             .field(CONTENT_TYPE, self.content_type.as_str().into())
+            .field(TAGS, self.tags.write(Writer::new()).finish())
             .write(fixed)
     }
     fn read((key, version): &Self::Name, _: u8, from: &mut Reader<'_>) -> Result<Self, Unreadable> {

@@ -42,17 +42,51 @@ impl Imported {
         of
     }
 
-    pub(super) fn encode(self) -> Vec<u8> {
+    fn encode(self) -> Vec<u8> {
         Writer::new().u32(self.missing).u64(self.expires_ms).finish()
     }
-    pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(KeyRecord::WHAT, bytes);
         let imported = Self { missing: r.u32()?, expires_ms: r.u64()? };
         r.finish()?;
-        Ok(Some(imported))
+        Ok(imported)
+    }
+}
+
+/// Where an object's material comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// It is made here; a secret's, brought with each version.
+    Here,
+    /// It is imported.
+    Imported(Imported),
+    /// There is none, and none is missing: this is somebody else's public key, which its versions hold.
+    Public,
+}
+
+impl Origin {
+    /// What is known of imported material, if it is that.
+    pub const fn imported(self) -> Option<Imported> {
+        match self {
+            Self::Imported(imported) => Some(imported),
+            Self::Here | Self::Public => None,
+        }
+    }
+
+    /// Nothing for what is made here, as nearly all is; what is known of imported material; one byte, 1, for a public key.
+    pub(super) fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Here => Vec::new(),
+            Self::Imported(imported) => imported.encode(),
+            Self::Public => vec![1],
+        }
+    }
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes {
+            [] => Ok(Self::Here),
+            [1] => Ok(Self::Public),
+            bytes => Imported::decode(bytes).map(Self::Imported),
+        }
     }
 }
 

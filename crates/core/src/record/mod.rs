@@ -6,6 +6,7 @@
 
 mod allowance;
 mod destruction;
+mod details;
 mod due;
 mod duty;
 mod idempotency;
@@ -31,6 +32,7 @@ use crate::stack::{HASH_LEN, scrubbed};
 
 pub use allowance::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
 pub use destruction::{Cause, DestructionRecord, Gone, LISTED_MAX, More, Scheduled};
+pub use details::DetailsRecord;
 pub use due::{Due, DueRecord};
 pub use duty::{Duty, DutyRecord};
 pub use idempotency::IdempotencyRecord;
@@ -39,7 +41,7 @@ pub use invitation::{Applicant, Invitation, TokenHash};
 pub use key::{KeyRecord, Rotation};
 pub use key_version::{KeyVersionRecord, MATERIAL_LEN_MAX, MaterialId, PUBLIC_LEN_MAX};
 pub use last_use::{Tally, UseRecord};
-pub use material::{Exportable, Imported};
+pub use material::{Exportable, Imported, Origin};
 pub use member::{MemberRecord, Statement};
 pub use name::NameRecord;
 pub use namespace::{NamespaceCountRecord, NamespaceNameRecord, NamespaceRecord, NamespaceSettings, NamespaceState};
@@ -260,6 +262,8 @@ kinds! {
     Invitation(Invitation),
     /// A secret of the cluster's own.
     Internal(InternalRecord),
+    /// What is told about a key.
+    Details(DetailsRecord),
     /// Uses of a version that nodes were given.
     Allowance(AllowanceRecord),
     /// What a node has done with a key.

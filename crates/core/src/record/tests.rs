@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::action::Action;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
-use crate::key_spec::{KeySpec, Mode, Purpose, Usage, Usages};
+use crate::key_spec::{KeySpec, Kind as SpecKind, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
 use crate::lifecycle::{Dates, KeyState, Life};
 use crate::name::{Class, Named, NamespaceName};
@@ -106,9 +106,9 @@ pub(super) fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
     let mode = proptest::sample::select(Mode::ALL);
     let public = proptest::collection::vec(any::<u8>(), 0..200);
     let content_type = "[^\\p{C}]{0,255}".prop_map(|s| s.parse().unwrap());
-    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public, content_type);
+    let more = (usages(), dates(), any::<(u64, u64, bool, [u8; 32], u64)>(), public, content_type, tags());
     (key_id(), version(), spec, mode, usages(), more).prop_map(|(key, version, spec, mode, usage, more)| {
-        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public, content_type) =
+        let (ops, dates, (created_ms, updated_ms, enabled, material_id, first_exported_ms), public, content_type, tags) =
             more;
         let life = Life { dates, enabled, updated_ms };
         KeyVersionRecord {
@@ -118,32 +118,35 @@ pub(super) fn key_version() -> impl Strategy<Value = KeyVersionRecord> {
             public,
             first_exported_ms,
             content_type,
+            tags,
             ..KeyVersionRecord::new(key, version, spec, mode, usage, created_ms)
         }
     })
 }
 pub(super) fn key_record() -> impl Strategy<Value = KeyRecord> {
-    let description = "[^\\p{C}]{0,60}".prop_map(|s| s.parse().unwrap());
     let names = (proptest::collection::btree_set(alias(), 0..5), proptest::option::of(object_name()));
     let spec = any_spec();
     let numbers = any::<([u8; 16], u32, u32, u64, u64, u64)>();
     let rotation = any::<Option<(u64, u64)>>()
         .prop_map(|rotation| rotation.map(|(period_ms, next_ms)| Rotation { period_ms, next_ms }));
-    let imported = any::<Option<(u32, u64)>>()
-        .prop_map(|imported| imported.map(|(missing, expires_ms)| Imported { missing, expires_ms }));
-    let material = (imported, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, [Option<[u8; 16]>; 3])>());
+    let origin = prop_oneof![
+        2 => Just(Origin::Here),
+        2 => any::<(u32, u64)>().prop_map(|(missing, expires_ms)| Origin::Imported(Imported { missing, expires_ms })),
+        1 => Just(Origin::Public),
+    ];
+    let material = (origin, proptest::sample::select(&Exportable::ALL[..]), any::<(u64, [Option<[u8; 16]>; 3])>());
     let names = (names, proptest::option::of(principal()));
-    let kind = (spec, usages(), tags(), rotation, any::<[bool; 3]>(), material);
-    (key_id(), state(), (version(), version(), version()), numbers, kind, description, names).prop_map(
-        |(id, state, (current, protect_floor, process_floor), numbers, kind, description, names)| {
+    let kind = (spec, usages(), tags(), rotation, any::<[bool; 4]>(), material);
+    (key_id(), state(), (version(), version(), version()), numbers, kind, names).prop_map(
+        |(id, state, (current, protect_floor, process_floor), numbers, kind, names)| {
             let ((aliases, name), deletion_by) = names;
             let (
                 spec,
                 usage,
                 tags,
                 rotation,
-                [purge_protected, archived, tracked],
-                (imported, exportable, (backed_up_ms, others)),
+                [purge_protected, archived, tracked, has_details],
+                (origin, exportable, (backed_up_ms, others)),
             ) = kind;
             let [born_as, replaces, replaced_by] = others.map(|id| id.map(KeyId));
             let (birth, namespace, destroyed_through, created_ms, updated_ms, rotated_ms) = numbers;
@@ -162,12 +165,13 @@ pub(super) fn key_record() -> impl Strategy<Value = KeyRecord> {
                 created_ms,
                 updated_ms,
                 rotated_ms,
-                description,
+                has_details,
                 aliases,
                 tags,
                 rotation,
                 purge_protected,
-                imported,
+                // Of nothing but a pair there is a public key.
+                origin: if spec.kind() == SpecKind::Pair || origin != Origin::Public { origin } else { Origin::Here },
                 exportable,
                 archived,
                 name,
@@ -219,6 +223,9 @@ fn record() -> impl Strategy<Value = Record> {
             });
             let (for_name, invited_by) = ("n2".parse().unwrap(), "admin/root".into());
             Record::Invitation(Invitation { token, for_name, invited_by, expires_ms, applicant })
+        }),
+        (key_id(), "[^\\p{C}]{0,60}").prop_map(|(key, description)| {
+            Record::Details(DetailsRecord { key, description: description.parse().unwrap() })
         }),
         (key_id(), version(), 0..=GCM_USES_MAX).prop_map(|(key, version, gcm)| Record::Allowance(AllowanceRecord {
             key,
@@ -303,12 +310,12 @@ fn a_key_record_to_the_byte() {
         created_ms: 4,
         updated_ms: 6,
         rotated_ms: 5,
-        description: "d".parse().unwrap(),
+        has_details: true,
         aliases: BTreeSet::from(["b".parse().unwrap(), "a".parse().unwrap()]),
         tags: Tags::new([("t".into(), "u".into())]).unwrap(),
         rotation: Some(Rotation { period_ms: 0x0304, next_ms: 0x0506 }),
         purge_protected: true,
-        imported: Some(Imported { missing: 1, expires_ms: 8 }),
+        origin: Origin::Imported(Imported { missing: 1, expires_ms: 8 }),
         exportable: Exportable::Plain,
         archived: true,
         name: Some("Nm".parse().unwrap()),
@@ -319,7 +326,7 @@ fn a_key_record_to_the_byte() {
         replaced_by: Some(KeyId([4; 16])),
         deletion_by: Some(Principal::certificate(Role::Admin, "al".parse().unwrap())),
     };
-    let mut expected = vec![3, 0, 0, 0, 6, 3];
+    let mut expected = vec![4, 0, 0, 0, 6, 3];
     expected.extend_from_slice(&0x0102u64.to_be_bytes());
     expected.extend_from_slice(&7u64.to_be_bytes());
     expected.extend_from_slice(&[0, 1, 0, 0, 0, 0xc]);
@@ -328,7 +335,7 @@ fn a_key_record_to_the_byte() {
     expected.extend_from_slice(&4u64.to_be_bytes());
     expected.extend_from_slice(&6u64.to_be_bytes());
     expected.extend_from_slice(&5u64.to_be_bytes());
-    expected.extend_from_slice(&[0, 17, 1, 0, 0, 0, 1, b'd', 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
+    expected.extend_from_slice(&[0, 17, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 10, 0, 0, 0, 1, b'a', 0, 0, 0, 1, b'b']);
     expected.extend_from_slice(&[3, 0, 0, 0, 10, 0, 0, 0, 1, b't', 0, 0, 0, 1, b'u']);
     expected.extend_from_slice(&[4, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
     expected.extend_from_slice(&[5, 0, 0, 0, 1, 1]);
@@ -349,15 +356,15 @@ fn a_key_record_to_the_byte() {
     assert_eq!(Record::Key(record.clone()).encode(LEVEL), expected);
 
     // Fields that most keys do not have take no room; what this version does not know is a newer one's.
-    let (rotation, imported, process_floor, newest) = (None, None, KeyVersion::FIRST, record.current);
-    let (description, aliases, tags, exportable, purge_protected, archived) = Default::default();
+    let (rotation, origin, process_floor, newest) = (None, Origin::Here, KeyVersion::FIRST, record.current);
+    let (has_details, aliases, tags, exportable, purge_protected, archived) = Default::default();
     let plain = KeyRecord {
-        description,
+        has_details,
         aliases,
         tags,
         rotation,
         purge_protected,
-        imported,
+        origin,
         exportable,
         archived,
         process_floor,
@@ -376,14 +383,16 @@ fn a_key_record_to_the_byte() {
     let newer = Err(Unreadable::Newer("key record"));
     let with = |optional: &[u8]| [&bytes[..bytes.len() - 2], optional].concat();
     assert_eq!(Record::decode(&name, &with(&[0, 1, 77, 0, 0, 0, 1, 5])), newer);
-    assert_eq!(Record::decode(&name, &[&[4], &bytes[1..]].concat()), newer);
+    assert_eq!(Record::decode(&name, &[&[5], &bytes[1..]].concat()), newer);
     let spec = 1 + 4 + 1 + 8 + 8;
     assert_eq!(Record::decode(&name, &[&bytes[..spec], &[0, 200], &bytes[spec + 2..]].concat()), newer);
+    // Somebody else's public key is of a pair.
+    assert_eq!(Record::decode(&name, &with(&[0, 1, 6, 0, 0, 0, 1, 1])), Err(Malformed("key record").into()));
     // What says what is so anyway is not said.
     for said in [&[0, 1, 9, 0, 0, 0, 4, 0, 0, 0, 1], &[0, 1, 10, 0, 0, 0, 4, 0, 0, 0, 3]] {
         assert_eq!(Record::decode(&name, &with(said)), Err(Malformed("key record").into()));
     }
-    for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, b'd', 1, 0, 0, 0, 1, b'd'], &[0, 1]] {
+    for malformed in [&[0, 1, 1, 0, 0, 0, 0][..], &[0, 2, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1], &[0, 1]] {
         assert_eq!(Record::decode(&name, &with(malformed)), Err(Malformed("key record").into()));
     }
     assert_eq!(Record::decode(&name, &[&[1], &bytes[1..]].concat()), Err(Malformed("key record").into()));
@@ -413,6 +422,7 @@ fn clear_parts_that_are_not_the_name_s_are_refused() {
     let names = [
         (RecordName::Key(id), &[0xa, 0xb, 0xc, 0xd, 1, 2, 3, 4, 5, 6][..], &[][..]),
         (RecordName::KeyVersion((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
+        (RecordName::Details(id), &[1, 2, 3, 4, 5, 6], &[]),
         (RecordName::Allowance((id, KeyVersion::new(9).unwrap())), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),
         (RecordName::Use((id, NodeId(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 0, 0, 0, 0, 9]),
         (RecordName::Destruction((id, KeyVersion::new(9))), &[1, 2, 3, 4, 5, 6], &[0, 0, 0, 9]),

@@ -1,6 +1,7 @@
 //! Ed25519 and Ed25519ph (RFC 8032).
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey};
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use quorate_core::key_spec::{Algorithm, Digest, KeySpec};
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_core::seam::Entropy;
@@ -109,9 +110,14 @@ pub(super) struct PublicKey {
 
 impl PublicKey {
     pub(super) fn parse(key: &[u8]) -> Result<Self, InvalidRequest> {
-        let wrong =
-            || InvalidRequest::wrong(Part::PublicKey, "an ed25519 public key is a point of 32 bytes (RFC 8032)");
+        let no = |why: &str| InvalidRequest::wrong(Part::PublicKey, why);
+        let wrong = || no("an ed25519 public key is a point of the curve, 32 bytes (RFC 8032)");
         let bytes = key.try_into().map_err(|_| wrong())?;
+        let encoded = CompressedEdwardsY(bytes);
+        let point = encoded.decompress().filter(|point| point.compress() == encoded).ok_or_else(wrong)?;
+        if point.is_small_order() {
+            return Err(no("this point is of small order: anybody could make signatures that it verifies"));
+        }
         Ok(Self { bytes, verifying: ParsedPublicKey::new(&ED25519, key).map_err(|_| wrong())? })
     }
 

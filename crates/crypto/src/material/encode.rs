@@ -66,6 +66,11 @@ pub(super) fn spki(spec: KeySpec, key: &[u8]) -> Vec<u8> {
 /// A SubjectPublicKeyInfo's kind (of RSA's, the first) and key.
 pub(super) fn read_spki(bytes: &[u8]) -> Result<(KeySpec, &[u8]), InvalidRequest> {
     let wrong = |why: &str| InvalidRequest::wrong(Part::PublicKey, why);
+    if is_private_key(bytes) {
+        return Err(wrong(
+            "this is a private key, where a public key was expected: whoever has seen it on its way here can use it; take it for exposed, and replace it",
+        ));
+    }
     let read = || {
         Der::new(bytes).check()?;
         let mut parts = Der::only(der::SEQUENCE, bytes)?;
@@ -118,6 +123,24 @@ pub(super) fn read_pkcs8(spec: KeySpec, bytes: &[u8]) -> Result<&[u8], InvalidRe
         Some(other) => format!("this is a key of kind {}; {} was expected", other.as_str(), spec.as_str()),
         None => format!("this private key is of a kind that is not supported here; {} was expected", spec.as_str()),
     }))
+}
+
+/// Whether that is a private key, in DER (PKCS#8, PKCS#1, SEC 1, encrypted or not) or as PEM: what nobody means to give as a public one.
+pub fn is_private_key(given: &[u8]) -> bool {
+    let first_line = given.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if first_line.starts_with(b"-----") {
+        return first_line.windows(PRIVATE.len()).any(|part| part == PRIVATE.as_bytes());
+    }
+    let read = || {
+        let mut parts = Der::only(der::SEQUENCE, given)?;
+        match parts.peek() {
+            // A version, where RSA's public keys have the modulus.
+            Some(der::INTEGER) => Ok(parts.unsigned()?.len() <= 1),
+            // Encrypted: where a public key has its bits, this has bytes.
+            _ => parts.take(der::SEQUENCE).map(|_| parts.peek() == Some(der::OCTET_STRING)),
+        }
+    };
+    read().unwrap_or_else(|NotDer| false)
 }
 
 const PUBLIC: &str = "PUBLIC KEY";

@@ -34,7 +34,7 @@ use self::aes::AesKey;
 pub use self::aes::{BLOCK_LEN, Encrypted, GCM_IV_LEN, GCM_TAG_LEN};
 pub use self::derive::Derivation;
 pub use self::ec::{der_signature, raw_signature};
-pub use self::encode::private_der;
+pub use self::encode::{is_private_key, private_der};
 pub use self::error::UseError;
 pub use self::jwk::Members;
 use self::mac::MacKey;
@@ -67,6 +67,7 @@ enum Kind {
     Aes(AesKey),
     Mac(MacKey),
     Pair(Box<Pair>),
+    Public(Box<PublicKey>),
     Secret(SecretBytes),
 }
 
@@ -105,16 +106,26 @@ impl Material {
             Of::Symmetric => Kind::Aes(AesKey::read(spec, bytes)?),
             Of::Mac => Kind::Mac(MacKey::read(spec, bytes)?),
             Of::Pair => Kind::Pair(Box::new(Pair::parse(spec, bytes).ok()?)),
+            Of::Public => return None,
             Of::Secret => Kind::Secret(Zeroizing::new(bytes.to_vec())),
         }))
     }
 
-    /// The key's bytes, or PKCS#8, as [`Self::import`] takes it, or a secret's value: for whoever may export or read it.
+    /// A public key alone, of which a record holds nothing else: it does what the public half of a pair does. `None` = it is none of
+    /// that kind.
+    pub fn public_alone(spec: KeySpec, spki: &[u8]) -> Option<Self> {
+        let public = PublicKey::parse(spki).ok().filter(|public| public.spec() == spec)?;
+        Some(Self(Kind::Public(Box::new(public))))
+    }
+
+    /// The key's bytes, or PKCS#8, as [`Self::import`] takes it, or a secret's value: for whoever may export or read it. A public key
+    /// alone has none.
     pub fn export(&self) -> SecretBytes {
         match &self.0 {
             Kind::Aes(key) => Zeroizing::new(key.bytes().to_vec()),
             Kind::Mac(key) => Zeroizing::new(key.bytes().to_vec()),
             Kind::Pair(pair) => pair.pkcs8(),
+            Kind::Public(_) => SecretBytes::default(),
             Kind::Secret(value) => value.clone(),
         }
     }
@@ -140,6 +151,7 @@ impl Material {
             + match &self.0 {
                 Kind::Aes(_) | Kind::Mac(_) => 0,
                 Kind::Pair(pair) => pair.size(),
+                Kind::Public(public) => size_of::<PublicKey>() + 2 * public.spki().len(),
                 Kind::Secret(value) => value.len(),
             }
     }
@@ -153,12 +165,17 @@ impl Material {
         }
     }
 
-    /// The public key of a pair.
+    /// The public key of a pair, or alone.
     pub fn public(&self) -> Option<&PublicKey> {
         match &self.0 {
             Kind::Pair(pair) => Some(pair.public()),
-            _ => None,
+            Kind::Public(public) => Some(public),
+            Kind::Aes(_) | Kind::Mac(_) | Kind::Secret(_) => None,
         }
+    }
+
+    fn half(&self) -> Result<&PublicKey, UseError> {
+        self.public().ok_or(UseError::NotFitting)
     }
 
     fn pair(&self) -> Result<&Pair, UseError> {
@@ -184,7 +201,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(key) => key.mac(by, message),
             Kind::Mac(key) => key.mac(by, message),
-            Kind::Pair(_) | Kind::Secret(_) => Err(UseError::NotFitting),
+            Kind::Pair(_) | Kind::Public(_) | Kind::Secret(_) => Err(UseError::NotFitting),
         }
     }
 
@@ -196,7 +213,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(key) => key.verify_mac(by, message, mac),
             Kind::Mac(key) => key.verify(by, message, mac),
-            Kind::Pair(_) | Kind::Secret(_) => Err(UseError::NotFitting),
+            Kind::Pair(_) | Kind::Public(_) | Kind::Secret(_) => Err(UseError::NotFitting),
         }
     }
 
@@ -216,10 +233,10 @@ impl Material {
     ) -> Result<Encrypted, UseError> {
         match &self.0 {
             Kind::Aes(key) => key.encrypt(by, plaintext, iv, aad, entropy),
-            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => {
+            _ => {
+                let public = self.half()?;
                 bare(by, iv.unwrap_or_default(), &[], aad)?;
-                Ok(Encrypted { ciphertext: pair.public().encrypt(by, plaintext)?, ..Encrypted::default() })
+                Ok(Encrypted { ciphertext: public.encrypt(by, plaintext)?, ..Encrypted::default() })
             }
         }
     }
@@ -233,8 +250,8 @@ impl Material {
         let Encrypted { iv, ciphertext, tag } = encrypted;
         match &self.0 {
             Kind::Aes(key) => key.decrypt(by, iv, ciphertext, tag, aad),
-            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => {
+            _ => {
+                let pair = self.pair()?;
                 bare(by, iv, tag, aad)?;
                 pair.decrypt(by, ciphertext)
             }
@@ -248,8 +265,7 @@ impl Material {
     pub fn wrap(&self, by: Algorithm, key: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, UseError> {
         match &self.0 {
             Kind::Aes(kek) => kek.wrap(by, key),
-            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => pair.public().wrap(by, key, entropy),
+            _ => self.half()?.wrap(by, key, entropy),
         }
     }
 
@@ -260,8 +276,7 @@ impl Material {
     pub fn unwrap(&self, by: Algorithm, wrapped: &[u8]) -> Result<SecretBytes, UseError> {
         match &self.0 {
             Kind::Aes(kek) => kek.unwrap(by, wrapped),
-            Kind::Mac(_) | Kind::Secret(_) => Err(UseError::NotFitting),
-            Kind::Pair(pair) => pair.unwrap(by, wrapped),
+            _ => self.pair()?.unwrap(by, wrapped),
         }
     }
 
@@ -281,7 +296,7 @@ impl Material {
         match &self.0 {
             Kind::Aes(key) => derive::derive(key.bytes(), by, len),
             Kind::Mac(key) => derive::derive(key.bytes(), by, len),
-            Kind::Pair(_) | Kind::Secret(_) => Err(UseError::NotFitting),
+            Kind::Pair(_) | Kind::Public(_) | Kind::Secret(_) => Err(UseError::NotFitting),
         }
     }
 

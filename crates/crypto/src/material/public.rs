@@ -1,5 +1,6 @@
 //! Public keys: those of pairs, and those that others bring along.
 
+use quorate_core::decide::PublicPart;
 use quorate_core::key_spec::{Algorithm, KeySpec};
 use quorate_core::request::{InvalidRequest, Part};
 use quorate_core::seam::Entropy;
@@ -70,7 +71,15 @@ impl PublicKey {
     /// # Errors
     /// As [`Self::parse`].
     pub fn read(given: &[u8]) -> Result<Self, InvalidRequest> {
+        if encode::is_private_key(given) {
+            return Self::parse(given);
+        }
         Self::parse(&encode::public_der(given)?)
+    }
+
+    /// What a decision needs of it.
+    pub fn part(&self) -> PublicPart {
+        PublicPart { spec: self.spec, spki: self.spki.clone() }
     }
 
     /// Its kind.

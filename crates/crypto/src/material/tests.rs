@@ -1,6 +1,7 @@
 //! Every kind of key, by every algorithm that core's table has for it, and by no other; what is imported, and what is not.
 
 mod imports;
+mod public;
 
 use quorate_core::key_spec::Usage;
 

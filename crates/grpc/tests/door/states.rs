@@ -364,7 +364,7 @@ impl Wire {
                 let wanted = v1::SetSecretRequest { name: secret, value: "t".into(), ..Default::default() };
                 drop(secrets.set_secret(wanted).await?)
             }
-            "RekeyKey" => drop(keys.rekey_key(v1::RotateKeyRequest { key: of, ..Default::default() }).await?),
+            "RekeyKey" => drop(keys.rekey_key(v1::RekeyKeyRequest { key: of, ..Default::default() }).await?),
             "ActivateVersion" => drop(keys.activate_version(version(id, 0)).await?),
             "RevokeVersion" => {
                 drop(keys.revoke_version(v1::RevokeVersionRequest { key: of, ..Default::default() }).await?)

@@ -9,8 +9,8 @@ use quorate_core::record::PUBLIC_LEN_MAX;
 use serde_json::json;
 
 use super::crypt::{InOut, Out, raw_or_json};
-use super::failure::{CommandResult, Doing, Failure};
-use super::{Shared, completions, files, output};
+use super::failure::{CommandResult, Doing};
+use super::{Shared, completions, files, output, public};
 
 /// By which key and version: there is but one algorithm.
 #[derive(Args, Debug)]
@@ -32,7 +32,7 @@ struct Of {
 pub struct Agree {
     #[command(flatten)]
     by: Of,
-    /// The peer's public key, PEM or DER
+    /// The peer's public key, PEM, DER or a JSON Web Key
     #[arg(long, value_name = "FILE")]
     peer: PathBuf,
     #[command(flatten)]
@@ -43,21 +43,8 @@ impl Agree {
     /// Does it.
     pub async fn run(self, shared: &Shared) -> CommandResult {
         super::crypt::refuse_terminal(shared, self.out.path(), "")?;
-        let peer = files::read(&self.peer, "the peer's public key")?;
-        let peer = if peer.trim_ascii_start().starts_with(b"-----BEGIN ") {
-            let cant = |e| Failure::failed("can't read the peer's public key", e, "give the whole PEM text, or DER");
-            let block = pem::parse(&peer).map_err(cant)?;
-            if block.tag() != "PUBLIC KEY" {
-                // Above all no private key: it would leave this machine.
-                let why = format!("it is a {}", block.tag());
-                let todo = "give the public key: `openssl pkey -in KEY -pubout` writes it";
-                return Err(Failure::failed("can't read the peer's public key", why, todo));
-            }
-            block.into_contents()
-        } else {
-            peer
-        };
-        let request = AgreeRequest { key: self.by.key, version: self.by.version.unwrap_or(0), peer: peer.into() };
+        let peer = public::read(&self.peer)?;
+        let request = AgreeRequest { key: self.by.key, version: self.by.version.unwrap_or(0), peer };
         let answer = shared.client().await?.agree(request).await.doing("agree on a secret")?;
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version });
         raw_or_json(shared, &self.out, 0o600, "secret", &answer.secret, meta)

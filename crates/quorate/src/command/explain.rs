@@ -176,7 +176,8 @@ const EXPLANATIONS: &[Explanation] = &[
     ),
     code(
         "UNSUPPORTED",
-        "keys of that origin don't do this: imported material is not rotated unasked, and what was made here is not imported",
+        "keys of that origin don't do this: imported material is not rotated unasked, what was made here is not imported, and a public \
+         key has no material at all",
         "create another key for this",
     ),
     code(

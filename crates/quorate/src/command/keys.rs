@@ -1,11 +1,13 @@
 //! `quorate keys …`: the life of keys.
 
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use quorate_client::v1::{
     CancelKeyDeletionRequest, CreateKeyRequest, CreateKeysRequest, Key, KeyRequest, KeyResponse, KeyState,
-    LastUseResponse, ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest, Tag,
+    LastUseResponse, ListKeysRequest, RotateKeyRequest, ScheduleKeyDeletionRequest, SetKeyRotationRequest,
     TagKeyRequest, UntagKeyRequest, UpdateKeyRequest, VersionState,
 };
 use quorate_core::record::GCM_USES_MAX;
@@ -19,10 +21,11 @@ use serde_json::{Value, json};
 use self::destruction::Destruction;
 use self::keeping::OfKeeping;
 use self::material::OfMaterial;
-use self::versions::{OfVersions, state_word};
+use self::versions::OfVersions;
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
-use super::{Shared, completions, words};
+use super::states::{State, state_word, version_state_word};
+use super::{Shared, completions, public, words};
 
 mod destruction;
 mod keeping;
@@ -54,6 +57,7 @@ enum Action {
   quorate keys create --spec rsa-3072 --usage encrypt
   quorate keys create --spec aes-256 --algorithm aes-gcm
   quorate keys create --alias mine --origin external  then `quorate keys import mine`
+  quorate keys create --alias partner --public-key theirs.pem  to verify what they sign
   quorate keys create --count 100000 --description tenant > keys.json")]
     Create {
         /// A name for it, which can be moved to another key
@@ -62,7 +66,7 @@ enum Action {
         /// The name that it has for life: 1 to 127 of A-Z a-z 0-9 -; commands know it as key/NAME, in any case
         #[arg(long, value_name = "NAME")]
         name: Option<ObjectName>,
-        #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} bytes"))]
+        #[arg(long, value_name = "TEXT", default_value = "", help = format!("What it is for, at most {DESCRIPTION_LEN_MAX} characters"))]
         description: String,
         #[command(flatten)]
         kind: Kind,
@@ -78,6 +82,9 @@ enum Action {
         /// Where its material comes from; external = it is imported, and until then the key is not used [default: quorate]
         #[arg(long, value_name = "ORIGIN", value_parser = ["quorate", "external"])]
         origin: Option<String>,
+        /// Instead of making one: somebody else's public key (PEM, DER or a JSON Web Key), to verify, encrypt, wrap or encapsulate with
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["origin", "exportable"])]
+        public_key: Option<PathBuf>,
         /// Whether its material may leave, wrapped under another key, or as it is; can be lowered, never raised [default: no]
         #[arg(long, value_name = "HOW", value_parser = ["no", "wrapped", "plain"])]
         exportable: Option<String>,
@@ -88,7 +95,7 @@ enum Action {
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
         /// Create so many, and print each as it is there
-        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "exportable", "no_usage_tracking", "token"], value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", conflicts_with_all = ["alias", "name", "tags", "activation", "purge_protection", "origin", "public_key", "exportable", "no_usage_tracking", "token"], value_parser = clap::value_parser!(u64).range(1..))]
         count: Option<u64>,
     },
     /// Show a key's metadata
@@ -100,6 +107,7 @@ enum Action {
     #[command(after_help = "Examples:
   quorate keys list
   quorate keys list --state disabled --state pending-deletion
+  quorate keys list --state archived
   quorate keys list --spec ed25519 --tag team=build
   quorate keys list --limit 10 --output json")]
     List {
@@ -126,12 +134,17 @@ enum Action {
     Disable(Which),
     /// Make a new version, which is used from now on; old versions still decrypt and verify
     ///
-    /// Of a key whose material is imported it is the one that `quorate keys import --new-version` brought.
+    /// Of a key whose material is imported it is the one that `quorate keys import --new-version` brought; of somebody else's public
+    /// key, the one that took its place there.
     #[command(after_help = "Examples:
-  quorate keys rotate payments")]
+  quorate keys rotate payments
+  quorate keys rotate partner --public-key theirs-next.pem")]
     Rotate {
         #[command(flatten)]
         which: Which,
+        /// The next public key (PEM, DER or a JSON Web Key), of a key that is one
+        #[arg(long, value_name = "FILE")]
+        public_key: Option<PathBuf>,
         /// A UUIDv7 of yours, of now: a repetition with the same one, for an hour, rotates only once
         #[arg(long, value_name = "UUID")]
         token: Option<uuid::Uuid>,
@@ -260,27 +273,6 @@ struct Changes {
     usage_tracking: Option<String>,
 }
 
-/// The states of keys.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// May be used
-    Enabled,
-    /// May not be used
-    Disabled,
-    /// May not be used, and is destroyed on a day to come
-    PendingDeletion,
-}
-
-impl State {
-    fn in_proto(self) -> KeyState {
-        match self {
-            Self::Enabled => KeyState::Enabled,
-            Self::Disabled => KeyState::Disabled,
-            Self::PendingDeletion => KeyState::PendingDeletion,
-        }
-    }
-}
-
 /// What kind of key.
 #[derive(Args, Debug)]
 struct Kind {
@@ -314,8 +306,8 @@ impl Keys {
         let client = shared.client().await?;
         let answer = match self.action {
             Action::List { state, spec, tags, limit } => {
-                let states = state.iter().map(|s| s.in_proto().into()).collect();
-                let request = ListKeysRequest { states, specs: spec, tags: to_proto(tags), ..Default::default() };
+                let ((states, archived), tags) = (State::asked(&state), words::to_proto(tags));
+                let request = ListKeysRequest { states, archived, specs: spec, tags, ..Default::default() };
                 return list(shared, request, limit).await;
             }
             Action::Versions(versions) => return versions.run(shared).await,
@@ -342,11 +334,13 @@ impl Keys {
                 activation,
                 purge_protection,
                 origin,
+                public_key,
                 exportable,
                 no_usage_tracking,
                 token: t,
                 count: None,
             } => {
+                let public_key = public_key.as_deref().map(public::read).transpose()?.unwrap_or_default();
                 let request = CreateKeyRequest {
                     alias: alias.map(|name| name.to_string()).unwrap_or_default(),
                     name: name.map(|name| name.to_string()).unwrap_or_default(),
@@ -355,10 +349,11 @@ impl Keys {
                     spec: kind.spec.unwrap_or_default(),
                     usage: kind.usage.unwrap_or_default(),
                     algorithm: kind.algorithm.unwrap_or_default(),
-                    tags: to_proto(tags),
+                    tags: words::to_proto(tags),
                     activation_ms: activation,
                     purge_protected: purge_protection,
                     origin: origin.unwrap_or_default(),
+                    public_key,
                     exportable: exportable.unwrap_or_default(),
                     untracked: no_usage_tracking,
                 };
@@ -379,7 +374,7 @@ impl Keys {
                 client.update_key(request).await.doing("update the key")?
             }
             Action::Tag { which, tags } => {
-                let request = TagKeyRequest { key: which.key, tags: to_proto(tags) };
+                let request = TagKeyRequest { key: which.key, tags: words::to_proto(tags) };
                 client.tag_key(request).await.doing("tag the key")?
             }
             Action::Untag { which, names } => {
@@ -389,8 +384,9 @@ impl Keys {
             Action::Describe(which) => client.describe_key(which.request()).await.doing("describe the key")?,
             Action::Enable(which) => client.enable_key(which.request()).await.doing("enable the key")?,
             Action::Disable(which) => client.disable_key(which.request()).await.doing("disable the key")?,
-            Action::Rotate { which, token: t } => {
-                let request = RotateKeyRequest { key: which.key, token: token(t) };
+            Action::Rotate { which, public_key, token: t } => {
+                let public_key = public_key.as_deref().map(public::read).transpose()?.unwrap_or_default();
+                let request = RotateKeyRequest { key: which.key, token: token(t), public_key };
                 client.rotate_key(request).await.doing("rotate the key")?
             }
             Action::ScheduleDeletion { which, days } => {
@@ -421,21 +417,17 @@ fn token(uuid: Option<uuid::Uuid>) -> bytes::Bytes {
     uuid.map(|uuid| uuid.into_bytes().to_vec()).unwrap_or_default().into()
 }
 
-fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
-    tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
-}
-
 const COLUMNS: [Column; 10] = [
     ("KEY", 36, Shown::Always),
     ("STATE", 16, Shown::Always),
     ("SPEC", 11, Shown::Always),
     ("NAMES", 16, Shown::Always),
+    ("KIND", 9, Shown::Wide),
     ("VERSION", 24, Shown::Wide),
     ("CREATED", 20, Shown::Wide),
     ("ROTATED", 20, Shown::Wide),
     ("DESTROYED ON", 20, Shown::Wide),
-    ("TAGS", 16, Shown::Wide),
-    ("DESCRIPTION", 0, Shown::Wide),
+    ("TAGS", 0, Shown::Wide),
 ];
 
 fn row(k: &Key) -> [String; 10] {
@@ -444,12 +436,12 @@ fn row(k: &Key) -> [String; 10] {
         standing(k).into(),
         k.spec.clone(),
         names(k),
-        format!("{} {}", k.current_version, state_word(k.current_version_state())),
+        k.kind.clone(),
+        format!("{} {}", k.current_version, version_state_word(k.current_version_state())),
         output::date(k.created_ms),
         output::date(k.rotated_ms),
         output::date(k.deletion_ms),
-        tags(k, ","),
-        k.description.clone(),
+        words::tags(&k.tags, ","),
     ]
 }
 
@@ -501,16 +493,19 @@ async fn create_many(shared: &Shared, count: u64, wanted: CreateKeysRequest) -> 
 
 fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
     let key = answer.key.ok_or_else(|| Failure::failed("can't show the key", "the answer holds none", ""))?;
-    shared.format().print(&to_json(&key), || {
+    let mut json = to_json(&key);
+    json["description"] = output::text(&key.description);
+    shared.format().print(&json, || {
         output::fields([
             ("key", key.key_id.clone()),
             ("name", key.name.clone()),
             ("aliases", key.aliases.join(", ")),
-            ("state", state(&key).to_owned()),
+            ("state", state_word(key.state()).to_owned()),
             ("archived", if key.archived { "yes" } else { "" }.to_owned()),
+            ("kind", key.kind.clone()),
             ("spec", key.spec.clone()),
             ("usage", key.usage.join(", ")),
-            ("version", format!("{}, {}", key.current_version, state_word(key.current_version_state()))),
+            ("version", format!("{}, {}", key.current_version, version_state_word(key.current_version_state()))),
             (
                 "version to rotate to",
                 if key.newest_version > key.current_version { key.newest_version.to_string() } else { String::new() },
@@ -518,14 +513,14 @@ fn show(shared: &Shared, answer: KeyResponse) -> CommandResult {
             ("algorithms", versions::algorithms(&key.algorithms)),
             ("encrypts from version", floor(key.min_encryption_version)),
             ("decrypts from version", floor(key.min_decryption_version)),
-            ("tags", tags(&key, "\n")),
+            ("tags", words::tags(&key.tags, "\n")),
             ("description", key.description.clone()),
             ("created", output::date(key.created_ms)),
             ("rotated", output::date(key.rotated_ms)),
             ("rotated next", output::date(key.next_rotation_ms)),
             ("purge protection", if key.purge_protected { "yes" } else { "" }.to_owned()),
             ("origin", key.origin.clone()),
-            ("material", if key.material_missing { "missing" } else { "there" }.to_owned()),
+            ("material", material(&key).to_owned()),
             ("material until", output::date(key.material_expires_ms)),
             ("exportable", key.exportable.clone()),
             ("aes-gcm uses", words::gcm_uses(key.gcm_uses)),
@@ -562,16 +557,17 @@ fn last_use(shared: &Shared, told: &LastUseResponse) -> CommandResult {
     })
 }
 
-/// A key in JSON, the same in every answer.
+/// A key in JSON, the same in every answer, but for its description: lists leave that out.
 fn to_json(key: &Key) -> Value {
     json!({
         "key_id": key.key_id,
-        "state": state(key),
+        "state": state_word(key.state()),
         "archived": key.archived,
+        "kind": key.kind,
         "spec": key.spec,
         "usage": key.usage,
         "current_version": key.current_version,
-        "current_version_state": state_word(key.current_version_state()),
+        "current_version_state": version_state_word(key.current_version_state()),
         "algorithms": key.algorithms,
         "default_algorithm": key.algorithms.first(),
         "newest_version": key.newest_version,
@@ -579,7 +575,7 @@ fn to_json(key: &Key) -> Value {
         "min_decryption_version": key.min_decryption_version,
         "name": output::text(&key.name),
         "aliases": key.aliases,
-        "tags": key.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
+        "tags": words::tags_to_json(&key.tags),
         "created_at": output::moment(key.created_ms),
         "updated_at": output::moment(key.updated_ms),
         "rotated_at": output::moment(key.rotated_ms),
@@ -598,17 +594,21 @@ fn to_json(key: &Key) -> Value {
         "backed_up_at": output::moment(key.backed_up_ms),
         "restored_from": output::text(&key.restored_from),
         "deletion_at": output::moment(key.deletion_ms),
-        "description": output::text(&key.description),
     })
+}
+
+/// Whether its material is there; a public key has none.
+fn material(key: &Key) -> &'static str {
+    match &key.kind[..] {
+        "public" => "",
+        _ if key.material_missing => "missing",
+        _ => "there",
+    }
 }
 
 /// A floor, if any version is below it.
 fn floor(version: u32) -> String {
     if version > 1 { version.to_string() } else { String::new() }
-}
-
-fn tags(key: &Key, between: &str) -> String {
-    key.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
 }
 
 /// What keeps it from being used, in the fewest words: the key's own state, its material that is not there, that it is archived, its
@@ -618,16 +618,7 @@ fn standing(key: &Key) -> &'static str {
         (KeyState::Enabled | KeyState::Disabled, _) if key.material_missing => "no material",
         (KeyState::Enabled | KeyState::Disabled, _) if key.archived => "archived",
         (KeyState::Enabled, VersionState::DestroyedCompromised) => "destroyed",
-        (KeyState::Enabled, of_version) if of_version != VersionState::Active => state_word(of_version),
-        _ => state(key),
-    }
-}
-
-fn state(key: &Key) -> &'static str {
-    match key.state() {
-        KeyState::Enabled => "enabled",
-        KeyState::Disabled => "disabled",
-        KeyState::PendingDeletion => "pending-deletion",
-        KeyState::Unspecified => "unknown",
+        (KeyState::Enabled, of_version) if of_version != VersionState::Active => version_state_word(of_version),
+        _ => state_word(key.state()),
     }
 }

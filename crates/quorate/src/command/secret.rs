@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use quorate_client::v1::{
-    DeleteSecretRequest, GetSecretRequest, KeyState, ListSecretsRequest, Secret, SecretRequest, SecretResponse,
-    SetSecretRequest, Tag, UpdateSecretRequest,
+    DeleteSecretRequest, GetSecretRequest, ListSecretsRequest, Secret, SecretRequest, SecretResponse, SetSecretRequest,
+    UpdateSecretRequest,
 };
 use quorate_core::request::{
     CONTENT_TYPE_LEN_MAX, DELETION_DAYS_DEFAULT, DELETION_DAYS_MAX, DELETION_DAYS_MIN, PAGE_LEN_MAX, SECRET_LEN_MAX,
@@ -18,6 +18,7 @@ use self::version::{row_of_version, version_to_json};
 use super::crypt::{Out, raw_or_json};
 use super::failure::{CommandResult, Doing, Failure};
 use super::output::{self, Column, List, Shown};
+use super::states::{State, state_word};
 use super::{Shared, completions, files, words};
 
 mod version;
@@ -97,7 +98,7 @@ enum Action {
   quorate secret list --tag team=shop --output json")]
     List {
         /// Only secrets in that state; may be given several times
-        #[arg(long, value_name = "STATE", value_enum)]
+        #[arg(long, value_name = "STATE", value_parser = State::of_secrets())]
         state: Vec<State>,
         /// Only secrets with that tag; may be given several times, and then all are asked for
         #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = words::tag)]
@@ -163,24 +164,6 @@ enum Action {
     Purge(Which),
 }
 
-/// In which state a secret is.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum State {
-    Enabled,
-    Disabled,
-    PendingDeletion,
-}
-
-impl State {
-    fn in_proto(self) -> KeyState {
-        match self {
-            Self::Enabled => KeyState::Enabled,
-            Self::Disabled => KeyState::Disabled,
-            Self::PendingDeletion => KeyState::PendingDeletion,
-        }
-    }
-}
-
 #[derive(Args, Debug)]
 struct Which {
     /// The secret's name: 1 to 127 of A-Z a-z 0-9 -, in any case
@@ -217,7 +200,7 @@ impl SecretCommand {
                     not_before_ms: not_before,
                     expires_ms: expires,
                     disabled,
-                    tags: to_proto(tags),
+                    tags: words::to_proto(tags),
                     purge_protected: purge_protection,
                     token: token.map(|token| token.into_bytes().to_vec()).unwrap_or_default().into(),
                 };
@@ -237,7 +220,7 @@ impl SecretCommand {
                     content_type,
                     not_before_ms: not_before,
                     expires_ms: expires,
-                    tags: to_proto(tags),
+                    tags: words::to_proto(tags),
                     untag,
                 };
                 shared.client().await?.update_secret(request).await.doing("update the secret")?
@@ -291,10 +274,6 @@ async fn get(shared: &Shared, name: String, version: Option<u32>, out: &Out) -> 
     raw_or_json(shared, out, 0o600, "value", &read.value, meta)
 }
 
-fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
-    tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
-}
-
 const COLUMNS: [Column; 7] = [
     ("NAME", 24, Shown::Always),
     ("STATE", 8, Shown::Always),
@@ -307,8 +286,8 @@ const COLUMNS: [Column; 7] = [
 
 async fn list(shared: &Shared, state: &[State], of: Vec<(String, String)>, limit: Option<u64>) -> CommandResult {
     let client = shared.client().await?;
-    let states = state.iter().map(|s| s.in_proto().into()).collect();
-    let wanted = ListSecretsRequest { states, tags: to_proto(of), ..Default::default() };
+    let (states, _) = State::asked(state);
+    let wanted = ListSecretsRequest { states, tags: words::to_proto(of), ..Default::default() };
     let mut left = limit.unwrap_or(u64::MAX);
     let page = async |page_token| {
         let request = ListSecretsRequest { limit: left.min(PAGE_LEN_MAX.into()) as u32, page_token, ..wanted.clone() };
@@ -320,12 +299,12 @@ async fn list(shared: &Shared, state: &[State], of: Vec<(String, String)>, limit
     let row = |s: &Secret| {
         [
             s.name.clone(),
-            state_of(s).to_owned(),
+            state_word(s.state()).to_owned(),
             s.current_version.to_string(),
             output::date(s.set_ms),
             s.secret_id.clone(),
             output::date(s.deletion_ms),
-            tags(s, ","),
+            words::tags(&s.tags, ","),
         ]
     };
     List::begin(shared.format(), "secrets", COLUMNS).pages(page, to_json, row).await
@@ -343,9 +322,9 @@ fn show(shared: &Shared, answer: SecretResponse) -> CommandResult {
         let fields = [
             ("secret", secret.name.clone()),
             ("id", secret.secret_id.clone()),
-            ("state", state_of(&secret).to_owned()),
+            ("state", state_word(secret.state()).to_owned()),
             ("current version", secret.current_version.to_string()),
-            ("tags", tags(&secret, "\n")),
+            ("tags", words::tags(&secret.tags, "\n")),
             ("created", output::date(secret.created_ms)),
             ("set", output::date(secret.set_ms)),
             ("purge protection", if secret.purge_protected { "yes" } else { "" }.to_owned()),
@@ -360,26 +339,13 @@ fn to_json(secret: &Secret) -> Value {
     json!({
         "secret_id": secret.secret_id,
         "name": secret.name,
-        "state": state_of(secret),
+        "state": state_word(secret.state()),
         "current_version": secret.current_version,
-        "tags": secret.tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect::<serde_json::Map<_, _>>(),
+        "tags": words::tags_to_json(&secret.tags),
         "created_at": output::moment(secret.created_ms),
         "updated_at": output::moment(secret.updated_ms),
         "set_at": output::moment(secret.set_ms),
         "purge_protected": secret.purge_protected,
         "deletion_at": output::moment(secret.deletion_ms),
     })
-}
-
-fn tags(secret: &Secret, between: &str) -> String {
-    secret.tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
-}
-
-fn state_of(secret: &Secret) -> &'static str {
-    match secret.state() {
-        KeyState::Enabled => "enabled",
-        KeyState::Disabled => "disabled",
-        KeyState::PendingDeletion => "pending-deletion",
-        KeyState::Unspecified => "unknown",
-    }
 }

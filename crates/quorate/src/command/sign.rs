@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::crypt::{InOut, Out, raw_or_json};
 use super::failure::{CommandResult, Doing, Failure};
-use super::keys::versions::state_word;
+use super::states::version_state_word;
 use super::{Shared, completions, files, words};
 
 /// By which key, version and algorithm.
@@ -198,7 +198,7 @@ impl Verify {
 
 /// Says whether it is right; what is not ends with exit code 1.
 fn tell(shared: &Shared, answer: &VerifyResponse, what: &str) -> CommandResult {
-    let state = state_word(answer.version_state());
+    let state = version_state_word(answer.version_state());
     let json = json!({
         "valid": answer.valid,
         "key_id": answer.key_id,

@@ -1,8 +1,10 @@
 //! The domain's words on the command line: kinds, usages, algorithms, tags, dates.
 
 use clap::builder::PossibleValuesParser;
+use quorate_client::v1::Tag;
 use quorate_core::key_spec::{Algorithm, KeySpec, Purpose};
 use quorate_core::record::{GCM_USES_DUE, GCM_USES_MAX};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
@@ -37,6 +39,21 @@ pub fn tag(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, as in team=shop".into()),
     }
+}
+
+/// Tags, as requests have them.
+pub fn to_proto(tags: Vec<(String, String)>) -> Vec<Tag> {
+    tags.into_iter().map(|(name, value)| Tag { name, value }).collect()
+}
+
+/// Tags, for people.
+pub fn tags(tags: &[Tag], between: &str) -> String {
+    tags.iter().map(|tag| format!("{}={}", tag.name, tag.value)).collect::<Vec<_>>().join(between)
+}
+
+/// Tags, for programs.
+pub fn tags_to_json(tags: &[Tag]) -> Map<String, Value> {
+    tags.iter().map(|tag| (tag.name.clone(), tag.value.clone().into())).collect()
 }
 
 /// A date, as milliseconds since 1970; 0 = none.

@@ -166,7 +166,7 @@ async fn fill(dev: &Dev) -> (Client, Vec<(Bytes, Bytes)>) {
         let key = client.create_key(request).await.expect("created").key.expect("a key").key_id;
         for version in 0..1 + n % 3 {
             if version > 0 {
-                let request = RotateKeyRequest { key: key.clone(), token: Bytes::new() };
+                let request = RotateKeyRequest { key: key.clone(), ..Default::default() };
                 client.rotate_key(request).await.expect("rotated");
             }
             let plaintext = Bytes::from(format!("{key} {version}"));

@@ -88,7 +88,7 @@ async fn one_key(client: &Client, rotate: bool, ledger: &Ledger) -> Result<(), C
     let ciphertext = encrypt(client, &key_id).await?;
     ledger.keys.lock().expect("no panic")[place].sealed.push(ciphertext);
     if rotate {
-        let request = RotateKeyRequest { key: key_id.clone(), token: Bytes::new() };
+        let request = RotateKeyRequest { key: key_id.clone(), ..Default::default() };
         let version = client.rotate_key(request).await?.key.expect("a key").current_version;
         ledger.write(|keys| keys[place].version = version);
         let ciphertext = encrypt(client, &key_id).await?;

@@ -8,7 +8,7 @@ use quorate_core::views::KeyView;
 use super::Kms;
 use crate::call::Call;
 use crate::error::Error;
-use crate::operation::{BackUp, BackedUp, OpenBackup, ReadWhole, RestoreKey};
+use crate::operation::{BackUp, BackedUp, OpenBackup, Opened, ReadWhole, RestoreKey};
 use crate::records::Secrets;
 
 impl Kms {
@@ -45,7 +45,8 @@ impl Kms {
         let RestoreKey { backup, without_name, token } = request;
         let hash = request_hash("restore", &[&backup, &[u8::from(without_name)]]);
         let opened = self.use_facts(call, OpenBackup(backup)).await?;
-        let change = Restore { key: opened.key, versions: opened.versions, without_name, hash, token };
-        self.change(call, &change, Secrets::of_keys(&opened.material)).await
+        let Opened { key, description, versions, material } = opened;
+        let change = Restore { key, description, versions, without_name, hash, token };
+        self.change(call, &change, Secrets::of_keys(&material)).await
     }
 }

@@ -3,6 +3,7 @@
 use quorate_core::action::Action;
 use quorate_core::decide::{CloseNamespace, Closing, EndNamespace, Left, Refusal};
 use quorate_core::lifecycle::KeyState;
+use quorate_core::name::Class;
 use quorate_core::request::{KeyFilter, NamespaceName, PageLen};
 use quorate_core::views::KeyView;
 use quorate_replica::View;
@@ -11,7 +12,7 @@ use super::Kms;
 use super::page::{Listing, Walk};
 use crate::call::Call;
 use crate::error::Error;
-use crate::operation::{ListKeys, ListSecrets};
+use crate::operation::ListObjects;
 use crate::records::Secrets;
 
 /// So many keys, and as many secrets, are counted of what is left in a namespace.
@@ -51,10 +52,9 @@ impl Kms {
     async fn left_in(&self, call: &Call, of: Closing) -> Result<Left, Error> {
         let view = self.records.fresh_view(call.deadline).await?;
         let (len, filter, mut left) = (PageLen::parse(0)?, KeyFilter::any(), Left::default());
-        let keys = ListKeys { len, filter: filter.clone(), token: Default::default() };
-        let secrets = ListSecrets { len, filter, token: Default::default() };
-        left.keys = self.count_in(&view, &keys, of, &mut left).await?;
-        left.secrets = self.count_in(&view, &secrets, of, &mut left).await?;
+        let all = |class| ListObjects { class, len, filter: filter.clone(), token: Default::default() };
+        left.keys = self.count_in(&view, &all(Class::Key), of, &mut left).await?;
+        left.secrets = self.count_in(&view, &all(Class::Secret), of, &mut left).await?;
         Ok(left)
     }
 

@@ -38,13 +38,15 @@ pub trait Listing {
     type Item;
     /// Where that is kept.
     const TABLE: Table;
-    /// What tells this list from others: a page token is of one.
-    const NAME: &'static str;
-    /// Whether an item is shown with what its current version is in.
-    const SHOWS_VERSIONS: bool = true;
     /// Whether it is of the whole cluster, and not of a namespace.
     const OF_CLUSTER: bool = false;
 
+    /// What tells this list from others: a page token is of one.
+    fn name(&self) -> &'static str;
+    /// Whether an item is shown with what its current version is in.
+    fn shows_versions(&self) -> bool {
+        true
+    }
     /// What the caller has to be allowed.
     fn action(&self) -> Action;
     /// At most so many items.
@@ -110,7 +112,7 @@ impl Kms {
     {
         let view = self.records.fresh_view(call.deadline).await?;
         let mut page = self.read_page(call, request, &view).await?;
-        if !L::SHOWS_VERSIONS {
+        if !request.shows_versions() {
             return Ok(page);
         }
         for keys in page.items.keys().chunks_mut(CHUNK) {
@@ -126,8 +128,8 @@ impl Kms {
     }
 
     /// For what this call's page tokens are made.
-    fn page_of<'a, L: Listing>(&self, caller: &'a [u8]) -> PageOf<'a> {
-        PageOf { lineage: self.lineage(), list: L::NAME, caller }
+    fn page_of<'a>(&self, request: &impl Listing, caller: &'a [u8]) -> PageOf<'a> {
+        PageOf { lineage: self.lineage(), list: request.name(), caller }
     }
 
     /// The record after which the page begins; none = it is the first.
@@ -135,7 +137,7 @@ impl Kms {
         if request.token().is_empty() {
             return Ok(None);
         }
-        let opened = self.records.barrier.keyring()?.open_page_token(self.page_of::<L>(caller), request.token());
+        let opened = self.records.barrier.keyring()?.open_page_token(self.page_of(request, caller), request.token());
         let last = opened.ok().and_then(|last| RecordKey::parse(&last).ok()).filter(|last| last.table() == L::TABLE);
         let why = "the page token is not one that this list gave you; give the last answer's token, or none";
         last.map(Some).ok_or_else(|| InvalidRequest::wrong(Part::PageToken, why).into())
@@ -151,7 +153,7 @@ impl Kms {
         let mut last = self.begins(&caller, request)?;
         let next = |last: Option<RecordKey>| -> Result<_, Error> {
             let keyring = self.records.barrier.keyring()?;
-            let (of, entropy) = (self.page_of::<L>(&caller), &*self.records.world.entropy);
+            let (of, entropy) = (self.page_of(request, &caller), &*self.records.world.entropy);
             Ok(last.map(|last| PageToken(keyring.seal_page_token(of, last.as_bytes(), entropy))))
         };
         let (mut items, mut read, mut bytes) = (Vec::new(), 0, 0);

@@ -59,7 +59,7 @@ impl Desk {
             tags: Tags::default(),
             activation: None,
             purge_protected: false,
-            external: false,
+            source: quorate_core::decide::Source::Fresh,
             exportable: Default::default(),
             tracked: true,
             token: None,

@@ -1,7 +1,7 @@
 //! Back a key up, and read a backup.
 //!
 //! ```text
-//! plaintext of a backup = format u8 ‖ key record field ‖ n u16 × {version u32 ‖ version record, its material last, field}
+//! plaintext of a backup = format u8 ‖ key record field ‖ description field ‖ n u16 × {version u32 ‖ version record, its material last, field}
 //! ```
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use quorate_core::facts::{Of, Version};
 use quorate_core::id::{KeyId, KeyVersion};
 use quorate_core::level::Level;
 use quorate_core::record::{KeyRecord, KeyVersionRecord, Record, RecordName, Unreadable};
-use quorate_core::request::{InvalidRequest, KeyHandle, Part, Token};
+use quorate_core::request::{Description, InvalidRequest, KeyHandle, Part, Token};
 use quorate_crypto::material::{Encoded, Material};
 use quorate_crypto::{BACKUP_LEN_MAX, Backup, SecretBytes};
 
@@ -23,7 +23,7 @@ use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 use crate::records::barrier::body;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const WHAT: &str = "content of a backup";
 
 /// Makes a backup of `key`: all of it but its aliases, for this cluster alone.
@@ -47,6 +47,7 @@ pub struct BackedUp {
 /// A key with all its versions and their material, as it is read for a backup.
 pub(crate) struct Whole {
     pub key: Of<KeyRecord>,
+    description: Description,
     versions: Vec<(Of<KeyVersionRecord>, Option<SecretBytes>)>,
 }
 
@@ -69,10 +70,13 @@ impl Use for ReadWhole {
         true
     }
 
-    fn act(&self, WholeKey { key, versions }: Self::Facts, _: &Tools) -> Result<Whole, Error> {
-        let clear =
-            |version: Version<Arc<Material>>| (version.head, version.material.map(|material| material.export()));
-        Ok(Whole { key, versions: versions.into_iter().map(clear).collect() })
+    fn act(&self, WholeKey { key, description, versions }: Self::Facts, _: &Tools) -> Result<Whole, Error> {
+        let clear = |Version { head, material }: Version<Arc<Material>>| {
+            // A public key alone is in the head already.
+            let material = material.filter(|_| head.has_material).map(|material| material.export());
+            (head, material)
+        };
+        Ok(Whole { key, description, versions: versions.into_iter().map(clear).collect() })
     }
 }
 
@@ -84,7 +88,8 @@ impl Whole {
             (head.version, body(&KeyVersionRecord::clone(head).into(), level, material.as_ref()))
         };
         let versions: Vec<_> = self.versions.iter().map(version).collect();
-        let head = Writer::new().u8(FORMAT).field(&key).u16(versions.len() as u16).finish();
+        let head = Writer::new().u8(FORMAT).field(&key).field(self.description.as_str().as_bytes());
+        let head = head.u16(versions.len() as u16).finish();
         // Reserved at once: growing would leave material behind in the old allocation.
         let len = versions.iter().map(|(_, body)| 4 + 4 + body.len()).sum::<usize>();
         let mut plain = SecretBytes::new(Vec::with_capacity(head.len() + len));
@@ -131,6 +136,7 @@ pub(crate) struct OpenBackup(pub Bytes);
 /// What was in a backup.
 pub(crate) struct Opened {
     pub key: KeyRecord,
+    pub description: Description,
     pub versions: Vec<KeyVersionRecord>,
     /// Of the versions that have some.
     pub material: Vec<Encoded>,
@@ -176,12 +182,15 @@ impl Opened {
     fn read(id: KeyId, plain: &[u8]) -> Result<Self, Unreadable> {
         const BAD: Malformed = Malformed(WHAT);
         let mut r = Reader::new(WHAT, plain);
-        if r.u8()? != FORMAT {
-            return Err(Unreadable::Newer(WHAT));
+        match r.u8()? {
+            FORMAT => {}
+            newer if newer > FORMAT => return Err(Unreadable::Newer(WHAT)),
+            _ => return Err(BAD.into()),
         }
         let Record::Key(key) = Record::decode(&RecordName::Key(id), r.field(BACKUP_LEN_MAX)?)? else {
             return Err(BAD.into());
         };
+        let description = r.text(BACKUP_LEN_MAX)?.parse().map_err(|_| BAD)?;
         let (mut versions, mut material) = (Vec::new(), Vec::new());
         for _ in 0..r.u16()? {
             let number = KeyVersion::new(r.u32()?).ok_or(BAD)?;
@@ -197,6 +206,6 @@ impl Opened {
         if versions.len() > BACKUP_VERSIONS_MAX as usize || !is_whole(&key, &versions) {
             return Err(BAD.into());
         }
-        Ok(Self { key, versions, material })
+        Ok(Self { key, description, versions, material })
     }
 }

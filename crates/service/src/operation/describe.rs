@@ -29,6 +29,7 @@ impl Use for Describe {
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<KeyView, F::Error> {
         let key = at.object(&self.key)?;
         let (head, mut view) = (at.head(&key, key.current)?, KeyView::from(&*key));
+        view.description = at.description(&key)?;
         view.seen(head.as_deref(), at.time());
         if key.spec.kind() == Kind::Symmetric
             && let Some(head) = &head

@@ -27,8 +27,10 @@ pub struct ListAliases {
 impl Listing for ListAliases {
     type Item = AliasView;
     const TABLE: Table = Table::Name;
-    const NAME: &'static str = "aliases";
 
+    fn name(&self) -> &'static str {
+        "aliases"
+    }
     fn action(&self) -> Action {
         Action::NameList
     }

@@ -57,9 +57,11 @@ pub struct ListNamespaces {
 impl Listing for ListNamespaces {
     type Item = NamespaceView;
     const TABLE: Table = Table::Namespace;
-    const NAME: &'static str = "namespaces";
     const OF_CLUSTER: bool = true;
 
+    fn name(&self) -> &'static str {
+        "namespaces"
+    }
     fn action(&self) -> Action {
         Action::NamespaceList
     }

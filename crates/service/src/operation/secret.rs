@@ -1,23 +1,16 @@
 //! Read secrets, and tell of them.
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use quorate_core::access::{Access, Readable};
 use quorate_core::action::Action;
-use quorate_core::batch::Rev;
-use quorate_core::id::{KeyVersion, Namespace};
-use quorate_core::name::Class;
-use quorate_core::record::Record;
-use quorate_core::record_key::{RecordKey, Table};
-use quorate_core::request::{KeyFilter, KeyHandle, PageLen};
+use quorate_core::id::KeyVersion;
+use quorate_core::request::KeyHandle;
 use quorate_core::views::{KeyView, SecretView, VersionView};
+use quorate_crypto::SecretBytes;
 use quorate_crypto::material::Material;
-use quorate_crypto::{Keyring, SecretBytes};
-use quorate_replica::View;
 
-use crate::desk::{CHUNK, Listing, Tools, Use, UseFacts};
+use crate::desk::{Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Gives out the value of a version of `secret`.
@@ -83,45 +76,5 @@ impl Use for DescribeSecret {
 
     fn act(&self, secret: SecretView, _: &Tools) -> Result<SecretView, Error> {
         Ok(secret)
-    }
-}
-
-/// One page of the secrets, newest first.
-pub struct ListSecrets {
-    /// At most so many.
-    pub len: PageLen,
-    /// Only such secrets.
-    pub filter: KeyFilter,
-    /// Where the page begins; empty = the first.
-    pub token: Bytes,
-}
-
-impl Listing for ListSecrets {
-    type Item = KeyView;
-    const TABLE: Table = Table::Key;
-    const NAME: &'static str = "secrets";
-    // With a version would come its value, for which nobody asked.
-    const SHOWS_VERSIONS: bool = false;
-
-    fn action(&self) -> Action {
-        Action::ListObjects
-    }
-    fn page_len(&self) -> PageLen {
-        self.len
-    }
-    fn token(&self) -> &[u8] {
-        &self.token
-    }
-    fn rows(
-        &self,
-        keyring: &Keyring,
-        view: &View,
-        namespace: Namespace,
-        last: Option<&RecordKey>,
-    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(namespace, Class::Secret), last, CHUNK)
-    }
-    fn item(&self, namespace: Namespace, record: Record) -> Option<KeyView> {
-        super::list_keys::item(record, (namespace, Class::Secret), &self.filter)
     }
 }

@@ -166,6 +166,11 @@ impl Barrier {
                     };
                     &KeyVersionRecord { material_id, public: placed.public.to_vec(), ..head.clone() }.into()
                 }
+                // Nothing of a public key alone is secret: the decision has put it in.
+                Write::Create(Record::KeyVersion(head)) if !head.public.is_empty() && head.material_id == [0; 32] => {
+                    let material_id = keyring.material_id(head.key, &head.public);
+                    &KeyVersionRecord { material_id, ..head.clone() }.into()
+                }
                 Write::Create(record)
                 | Write::CreateWith(record, _)
                 | Write::Update(record)

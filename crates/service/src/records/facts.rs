@@ -8,7 +8,7 @@ use quorate_core::REPLACE_MEMBER;
 use quorate_core::batch::{Expect, Rev};
 use quorate_core::facts::{Basis, Facts, Materials, Of, Version};
 use quorate_core::id::{KeyId, KeyVersion, NodeId};
-use quorate_core::record::{KeyVersionRecord, Kind, Record, RecordName, Stored, UseRecord};
+use quorate_core::record::{KeyVersionRecord, Kind, Origin, Record, RecordName, Stored, UseRecord};
 use quorate_core::record_key::{RecordKey, Table};
 use quorate_core::time::Time;
 use quorate_crypto::material::Material;
@@ -252,10 +252,13 @@ impl Materials for EngineFacts<'_> {
         };
         let (_, body) = self.barrier.open(&self.keyring, &key, Some(&name), &value)?;
         let (head, bytes) = KeyVersionRecord::split(id, version, &body).map_err(|why| undecoded(&key, why))?;
+        let is_public = matches!(key_record.as_deref(), Some(Record::Key(of)) if of.origin == Origin::Public);
         let material = match bytes {
+            [] if is_public => Some(Material::public_alone(head.spec, &head.public)),
             [] => None,
-            bytes => Some(Arc::new(Material::read(head.spec, bytes).ok_or_else(|| damaged(&key))?)),
+            bytes => Some(Material::read(head.spec, bytes)),
         };
+        let material = material.map(|read| read.map(Arc::new).ok_or_else(|| damaged(&key))).transpose()?;
         let record = Arc::new(Record::from(head));
         self.note(key, rev, Some(Known::Version(record.clone(), material.clone(), of, key_rev)));
         Ok(Of::new(record).map(|head| Version { head, material }))

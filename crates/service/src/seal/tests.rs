@@ -302,12 +302,12 @@ pub(super) async fn key_and_blob(node: &Node, text: &[u8]) -> Vec<u8> {
         tags: Default::default(),
         activation: None,
         purge_protected: false,
-        external: false,
+        source: quorate_core::decide::Source::Fresh,
         exportable: Default::default(),
         tracked: true,
         alias: None,
         name: None,
-        description: "for tests".parse().expect("short"),
+        description: Default::default(),
         token: None,
     };
     let key = kms.create_key(&admin(), &wanted, soon()).await.expect("created").id;

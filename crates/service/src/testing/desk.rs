@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_core::batch::{Genesis, Rev};
-use quorate_core::decide::{Create, NewKind};
+use quorate_core::decide::{Create, NewKind, Source};
 use quorate_core::id::{ClusterId, GroupId, KeyId, Lineage, NodeId};
 use quorate_core::key_spec::KeySpec;
 use quorate_core::level::{LEVEL, Level};
@@ -275,11 +275,11 @@ impl Rig {
             kind: NewKind::new(KeySpec::Aes256, None, None).unwrap(),
             alias: None,
             name: None,
-            description: "for tests".parse().unwrap(),
+            description: Default::default(),
             tags: Tags::default(),
             activation: None,
             purge_protected: false,
-            external: false,
+            source: Source::Fresh,
             exportable: Default::default(),
             tracked: true,
             token: None,

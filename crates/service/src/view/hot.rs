@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use quorate_core::batch::Rev;
 use quorate_core::record::Record;
 use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::request::Tags;
 use quorate_core::seeded::{self, Bug};
 use quorate_replica::{ApplyObserver, ReadRecord, Touched};
 
@@ -38,14 +39,15 @@ fn len(known: &Known) -> usize {
 }
 
 fn record_len(record: &Record) -> usize {
+    let tags = |tags: &Tags| tags.iter().map(|(name, value)| 128 + name.len() + value.len()).sum::<usize>();
     let more = match record {
         Record::Key(key) => {
             let names: usize = key.aliases.iter().map(|a| 64 + a.as_str().len()).sum();
-            let tags: usize = key.tags.iter().map(|(name, value)| 128 + name.len() + value.len()).sum();
             let name = key.name.as_ref().map_or(0, |name| name.as_str().len());
-            key.description.as_str().len() + name + names + tags
+            name + names + tags(&key.tags)
         }
-        Record::KeyVersion(version) => version.public.len(),
+        Record::KeyVersion(version) => version.public.len() + tags(&version.tags),
+        Record::Details(details) => details.description.as_str().len(),
         _ => 0,
     };
     std::mem::size_of::<Record>() + more

@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::access::Caller;
 use crate::decide::model::{Store, TestIds, admin, admin_in, as_role, plain_create, plain_secret};
-use crate::decide::{Create, CreateAlias, DeleteAlias, Disable, Purge, Rekey, Restore, Rotate, ScheduleDeletion};
+use crate::decide::{
+    Create, CreateAlias, DeleteAlias, Disable, Purge, Rekey, Restore, Rotate, ScheduleDeletion, Source,
+};
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::Mode;
 use crate::lifecycle::KeyState;
@@ -129,7 +131,8 @@ fn a_namespace_says_what_may_be_made_in_it() {
     let mut bench = Bench::default();
     let settings = NamespaceSettings { exportable: Exportable::Wrapped, tracked: false };
     bench.commit(&admin(), &CreateNamespace { name: called("b"), settings }).unwrap();
-    let wanted = |exportable| Create { exportable, external: exportable == Exportable::Plain, ..plain_create(None) };
+    let source = |exportable| if exportable == Exportable::Plain { Source::Import } else { Source::Fresh };
+    let wanted = |exportable| Create { exportable, source: source(exportable), ..plain_create(None) };
     let capped = bench.create("b", wanted(Exportable::Plain));
     assert_eq!(capped, Err(Refusal::ExportableCapped { most: Exportable::Wrapped }));
     let key = bench.create("b", wanted(Exportable::Wrapped)).unwrap();
@@ -141,7 +144,8 @@ fn a_namespace_says_what_may_be_made_in_it() {
     let from = |mode| {
         let (id, key) = (saved.id, saved.clone());
         let head = KeyVersionRecord::new(id, KeyVersion::FIRST, key.spec, mode, key.usage, 5);
-        Restore { key, versions: vec![head], without_name: true, hash: [1; 32], token: None }
+        let description = Default::default();
+        Restore { key, versions: vec![head], description, without_name: true, hash: [1; 32], token: None }
     };
     let restored = bench.commit(&admin_in("b"), &from(Mode::Gcm)).unwrap();
     assert_eq!((restored.exportable, restored.tracked), (Exportable::Wrapped, false));

@@ -123,8 +123,7 @@ impl Failover {
             0 => None,
             minutes => Some(calm(minutes, &mut logs).await?),
         };
-        let description = "quorate bench failover".to_owned();
-        let made = client.create_key(CreateKeyRequest { description, ..Default::default() }).await;
+        let made = client.create_key(CreateKeyRequest { tags: super::marked(), ..Default::default() }).await;
         let key = made.doing("create the bench's key")?.key.map(|k| k.key_id).unwrap_or_default();
         let mut kills = Vec::new();
         for number in 1..=self.kills {
@@ -298,7 +297,7 @@ fn requests(key: &str, size: u32) -> [(Kind, super::load::Request); 2] {
     use super::load::Request;
     let plaintext = vec![0x5a; size as usize].into();
     let encrypt = EncryptRequest { key: key.to_owned(), plaintext, ..Default::default() };
-    let create = CreateKeyRequest { description: "quorate bench failover".into(), ..Default::default() };
+    let create = CreateKeyRequest { tags: super::marked(), ..Default::default() };
     [(Kind::Use, Request::Encrypt(encrypt)), (Kind::Write, Request::CreateKey(create))]
 }
 

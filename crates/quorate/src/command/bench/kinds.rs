@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::failover::await_level;
 use super::load::{Load, Request, What};
-use super::{on_own_cluster, say};
+use super::{marked, on_own_cluster, say};
 use crate::command::dev::Cluster;
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::{Shared, output};
@@ -195,7 +195,7 @@ async fn request(work: Work, spec: KeySpec, client: &Client) -> CommandResult<Re
     let (spec, message) = (spec.as_str().to_owned(), bytes::Bytes::from_static(&[0x5a; SIZE]));
     let usage = if work == Work::Create { String::new() } else { usage(work).purpose().as_str().to_owned() };
     let algorithm = if work == Work::Gcm { Algorithm::AesGcm.as_str().to_owned() } else { String::new() };
-    let create = CreateKeyRequest { spec, usage, algorithm, description: "quorate bench".into(), ..Default::default() };
+    let create = CreateKeyRequest { spec, usage, algorithm, tags: marked(), ..Default::default() };
     let made = client.create_key(create.clone()).await.doing("create the bench's key")?;
     let key = made.key.ok_or_else(|| Failure::failed("can't measure", "the answer holds no key", ""))?.key_id;
     let sign = SignRequest {

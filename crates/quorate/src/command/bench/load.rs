@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::marked;
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::operator::node_at;
 use crate::command::{Shared, output};
@@ -197,8 +198,7 @@ impl Load {
     /// Makes what the requests need. The first request is sent here, so that a cluster that refuses says so in words.
     pub async fn request(&self, what: What, client: &Client) -> CommandResult<(Request, Option<String>)> {
         let payload = Bytes::from(vec![0x5a; self.size as usize]);
-        let description = "quorate bench".to_owned();
-        let create = CreateKeyRequest { description, ..Default::default() };
+        let create = CreateKeyRequest { tags: marked(), ..Default::default() };
         match what {
             What::Echo => {
                 client.echo(EchoRequest { payload: payload.clone() }).await.doing("echo")?;

@@ -12,6 +12,8 @@ mod timeline;
 
 use clap::{Args, Subcommand};
 
+use quorate_client::v1::Tag;
+
 use super::Shared;
 use super::dev::{Dev, Running};
 use super::failure::{CommandResult, Failure};
@@ -90,6 +92,11 @@ async fn on_own_cluster<T>(
         // What was started is killed as it is dropped.
         _ = tokio::signal::ctrl_c() => Err(Failure::failed("the bench was interrupted", "a signal", "")),
     }
+}
+
+/// What the bench's keys are known by. A description would be a record more, and creates are measured.
+fn marked() -> Vec<Tag> {
+    vec![Tag { name: "made-by".into(), value: "quorate bench".into() }]
 }
 
 /// Progress, on standard error.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use quorate_client::v1::{RestoreKeyRequest, RotateKeyRequest};
+use quorate_client::v1::{RekeyKeyRequest, RestoreKeyRequest};
 use quorate_crypto::BACKUP_LEN_MAX;
 use serde_json::json;
 
@@ -78,7 +78,7 @@ impl OfKeeping {
             Self::Archive(which) => client.archive_key(which.request()).await.doing("archive the key")?,
             Self::Recover(which) => client.recover_key(which.request()).await.doing("recover the key")?,
             Self::Rekey { which, token: t } => {
-                let request = RotateKeyRequest { key: which.key, token: token(t) };
+                let request = RekeyKeyRequest { key: which.key, token: token(t) };
                 client.rekey_key(request).await.doing("replace the key")?
             }
             Self::Backup { which, out } => {

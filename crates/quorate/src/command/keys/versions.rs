@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use clap::{ArgGroup, Subcommand};
 use quorate_client::v1::{
     KeyRequest, ListVersionsRequest, RevokeVersionRequest, UpdateVersionRequest, Version, VersionRequest,
-    VersionResponse, VersionState,
+    VersionResponse,
 };
 use quorate_core::record::GCM_USES_MAX;
 use quorate_core::request::PAGE_LEN_MAX;
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::Which;
 use crate::command::failure::{CommandResult, Doing, Failure};
 use crate::command::output::{self, Column, List, Shown};
-use crate::command::words;
-use crate::command::{Shared, files};
+use crate::command::states::version_state_word;
+use crate::command::{Shared, files, words};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum OfVersions {
@@ -25,13 +25,14 @@ pub(super) enum OfVersions {
   quorate keys versions payments --output json  with their dates and algorithms")]
     #[command(name = "versions")]
     List(Which),
-    /// Change a version's dates, or whether it may be used
+    /// Change a version's dates, its tags, or whether it may be used
     #[command(after_help = "Examples:
   quorate keys update-version payments --protect-stop 2027-12-31
   quorate keys update-version payments --version 3 --enabled false
-  quorate keys update-version payments --deactivation none")]
+  quorate keys update-version payments --deactivation none
+  quorate keys update-version payments --version 3 --tag reviewed=2026 --untag draft")]
     #[command(group = ArgGroup::new("change").required(true).multiple(true)
-        .args(["enabled", "activation", "protect_start", "process_start", "protect_stop", "deactivation"]))]
+        .args(["enabled", "activation", "protect_start", "process_start", "protect_stop", "deactivation", "tags", "untag"]))]
     UpdateVersion {
         #[command(flatten)]
         which: Which,
@@ -56,6 +57,12 @@ pub(super) enum OfVersions {
         /// From when it is deactivated, and processes only
         #[arg(long, value_name = "DATE", value_parser = words::date)]
         deactivation: Option<u64>,
+        /// A tag of this version, over one of the same name; may be given several times
+        #[arg(long = "tag", value_name = "NAME=VALUE", value_parser = words::tag)]
+        tags: Vec<(String, String)>,
+        /// Name of a tag to take off this version; may be given several times
+        #[arg(long, value_name = "NAME")]
+        untag: Vec<String>,
     },
     /// Let a version that is not active yet be used from now on
     #[command(after_help = "Examples:
@@ -117,6 +124,8 @@ impl OfVersions {
                 process_start,
                 protect_stop,
                 deactivation,
+                tags,
+                untag,
             } => {
                 let request = UpdateVersionRequest {
                     key: which.key,
@@ -127,6 +136,8 @@ impl OfVersions {
                     process_start_ms: process_start,
                     protect_stop_ms: protect_stop,
                     deactivation_ms: deactivation,
+                    tags: words::to_proto(tags),
+                    untag,
                 };
                 client.update_version(request).await.doing("update the version")?
             }
@@ -174,7 +185,7 @@ async fn current(shared: &Shared, key: &str, compromised: bool, yes: bool) -> Co
     Ok(version)
 }
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     ("VERSION", 7, Shown::Always),
     ("STATE", 21, Shown::Always),
     ("ENABLED", 7, Shown::Always),
@@ -182,18 +193,20 @@ const COLUMNS: [Column; 8] = [
     ("CREATED", 20, Shown::Always),
     ("PROTECTS UNTIL", 20, Shown::Wide),
     ("DEACTIVATED", 20, Shown::Wide),
+    ("TAGS", 16, Shown::Wide),
     ("ALGORITHMS", 0, Shown::Wide),
 ];
 
-fn row(v: &Version) -> [String; 8] {
+fn row(v: &Version) -> [String; 9] {
     [
         v.version.to_string(),
-        state(v).into(),
+        version_state_word(v.state()).into(),
         if v.enabled { "yes" } else { "no" }.into(),
         v.spec.clone(),
         output::date(v.created_ms),
         output::date(v.protect_stop_ms),
         output::date(v.deactivation_ms),
+        words::tags(&v.tags, ","),
         v.algorithms.join(","),
     ]
 }
@@ -217,7 +230,7 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
         output::fields([
             ("key", answer.key_id),
             ("version", version.version.to_string()),
-            ("state", state(&version).to_owned()),
+            ("state", version_state_word(version.state()).to_owned()),
             ("enabled", if version.enabled { "yes" } else { "no" }.into()),
             ("spec", version.spec.clone()),
             ("usage", version.usage.join(", ")),
@@ -234,6 +247,7 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
             ("material until", output::date(version.material_expires_ms)),
             ("first exported", output::date(version.first_exported_ms)),
             ("aes-gcm uses", words::gcm_uses(version.gcm_uses)),
+            ("tags", words::tags(&version.tags, "\n")),
         ])
     })
 }
@@ -242,11 +256,12 @@ pub(super) fn show(shared: &Shared, answer: VersionResponse) -> CommandResult {
 fn to_json(version: &Version) -> Value {
     json!({
         "version": version.version,
-        "state": state(version),
+        "state": version_state_word(version.state()),
         "enabled": version.enabled,
         "spec": version.spec,
         "usage": version.usage,
         "algorithms": version.algorithms,
+        "tags": words::tags_to_json(&version.tags),
         "created_at": output::moment(version.created_ms),
         "updated_at": output::moment(version.updated_ms),
         "activation_at": output::moment(version.activation_ms),
@@ -270,22 +285,5 @@ pub(super) fn algorithms(names: &[String]) -> String {
     match names {
         [default, _, ..] => format!("{default} (default), {}", names[1..].join(", ")),
         few => few.concat(),
-    }
-}
-
-fn state(version: &Version) -> &'static str {
-    state_word(version.state())
-}
-
-/// The state of a version, as people and programs read it.
-pub(in crate::command) fn state_word(state: VersionState) -> &'static str {
-    match state {
-        VersionState::PreActive => "pre-active",
-        VersionState::Active => "active",
-        VersionState::Deactivated => "deactivated",
-        VersionState::Compromised => "compromised",
-        VersionState::Destroyed => "destroyed",
-        VersionState::DestroyedCompromised => "destroyed-compromised",
-        VersionState::Unspecified => "unknown",
     }
 }

@@ -1,12 +1,13 @@
 //! `quorate secret versions`, and how a version of a secret is shown.
 
-use quorate_client::v1::{ListSecretVersionsRequest, SecretVersion, VersionState};
+use quorate_client::v1::{ListSecretVersionsRequest, SecretVersion};
 use quorate_core::request::PAGE_LEN_MAX;
 use serde_json::{Value, json};
 
 use crate::command::Shared;
 use crate::command::failure::{CommandResult, Doing};
 use crate::command::output::{self, Column, List, Shown};
+use crate::command::states::version_state_word;
 
 const COLUMNS: [Column; 7] = [
     ("VERSION", 7, Shown::Always),
@@ -28,7 +29,7 @@ pub(super) async fn list(shared: &Shared, name: String) -> CommandResult {
     let row = |v: &SecretVersion| {
         [
             v.version.to_string(),
-            state(v).into(),
+            version_state_word(v.state()).into(),
             yes(v.enabled).into(),
             output::date(v.created_ms),
             output::date(v.expires_ms),
@@ -43,7 +44,7 @@ pub(super) async fn list(shared: &Shared, name: String) -> CommandResult {
 pub(super) fn version_to_json(version: &SecretVersion) -> Value {
     json!({
         "version": version.version,
-        "state": state(version),
+        "state": version_state_word(version.state()),
         "enabled": version.enabled,
         "content_type": output::text(&version.content_type),
         "not_before_at": output::moment(version.not_before_ms),
@@ -56,7 +57,7 @@ pub(super) fn version_to_json(version: &SecretVersion) -> Value {
 /// What people are shown of a version, below what they are shown of its secret.
 pub(super) fn row_of_version(version: &SecretVersion) -> Vec<(&'static str, String)> {
     vec![
-        ("version", format!("{} ({})", version.version, state(version))),
+        ("version", format!("{} ({})", version.version, version_state_word(version.state()))),
         ("enabled", yes(version.enabled).to_owned()),
         ("content type", version.content_type.clone()),
         ("good from", output::date(version.not_before_ms)),
@@ -66,16 +67,4 @@ pub(super) fn row_of_version(version: &SecretVersion) -> Vec<(&'static str, Stri
 
 fn yes(it_is: bool) -> &'static str {
     if it_is { "yes" } else { "no" }
-}
-
-fn state(version: &SecretVersion) -> &'static str {
-    match version.state() {
-        VersionState::PreActive => "pre-active",
-        VersionState::Active => "active",
-        VersionState::Deactivated => "deactivated",
-        VersionState::Compromised => "compromised",
-        VersionState::Destroyed => "destroyed",
-        VersionState::DestroyedCompromised => "destroyed-compromised",
-        VersionState::Unspecified => "unknown",
-    }
 }

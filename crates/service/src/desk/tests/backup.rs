@@ -242,10 +242,11 @@ async fn what_is_no_backup_of_this_cluster_whole_and_unchanged_is_refused() {
         _ => panic!("an id"),
     };
     for (keyring, plain, reason) in [
-        (&stranger, &b"\x01"[..], Reason::Tampered),
+        (&stranger, &b"\x02"[..], Reason::Tampered),
         (&*rig.keyring, b"", Reason::Tampered),
+        (&*rig.keyring, b"\x02\0\0\0\0\0\0", Reason::Tampered),
         (&*rig.keyring, b"\x01\0\0\0\0\0\0", Reason::Tampered),
-        (&*rig.keyring, b"\x02", Reason::UpgradeNeeded),
+        (&*rig.keyring, b"\x03", Reason::UpgradeNeeded),
     ] {
         let made = keyring.seal_backup(LINEAGE, of, plain, &OsEntropy);
         assert_eq!(rig.restore(&made, None).await.unwrap_err().reason(), reason, "{plain:?}");

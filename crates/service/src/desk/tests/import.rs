@@ -30,7 +30,7 @@ pub(super) fn kind(spec: KeySpec) -> NewKind {
     NewKind::new(spec, None, None).unwrap()
 }
 pub(super) fn external(spec: KeySpec) -> Create {
-    Create { kind: kind(spec), external: true, exportable: Exportable::Plain, ..wanted(None, None) }
+    Create { kind: kind(spec), source: Source::Import, exportable: Exportable::Plain, ..wanted(None, None) }
 }
 pub(super) fn fresh(spec: KeySpec) -> Encoded {
     Material::fresh(spec, &OsEntropy)
@@ -76,7 +76,7 @@ impl Rig {
         self.kms.perform(&call(&admin(), soon()), wanted).await.unwrap().versions.remove(0)
     }
     pub(super) async fn missing(&self, key: &KeyHandle) -> u32 {
-        self.kms.describe_key(&user(), key, soon()).await.unwrap().imported.unwrap().missing
+        self.kms.describe_key(&user(), key, soon()).await.unwrap().origin.imported().unwrap().missing
     }
 }
 
@@ -269,7 +269,7 @@ async fn material_ends_by_whichever_clock_and_is_erased_by_all_of_them() {
     refused(rig.export(&admin(), &key, None).await, Reason::MaterialMissing);
     assert_eq!(rig.missing(&key).await, 1, "it is not there for anybody, although nothing has erased it");
     let listed = rig.kms.list_keys(&user(), PageLen::parse(0).unwrap(), b"", soon()).await.unwrap().items;
-    assert_eq!(listed[0].imported.unwrap().missing, 1, "nor in a list");
+    assert_eq!(listed[0].origin.imported().unwrap().missing, 1, "nor in a list");
     assert!(rig.version(&key).await.has_material);
     rig.wall.0.store(now, Ordering::SeqCst);
     rig.uses(&key).await.unwrap();
@@ -516,6 +516,8 @@ async fn material_leaves_as_it_was_said_when_the_key_was_made_and_that_is_noted_
         process_start: None,
         protect_stop: None,
         deactivation: None,
+        tags: Default::default(),
+        untag: Vec::new(),
     };
     assert_eq!(rig.commit(update).await.unwrap().first_exported_ms, noted);
     assert_eq!(*rig.export(&admin(), &plain, None).await.unwrap().material, *clear.material);

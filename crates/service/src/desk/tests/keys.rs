@@ -1,10 +1,12 @@
 //! Keys and their use, as promised to a user.
 
 use super::*;
+use quorate_core::decide::{Archive, Recover};
 use quorate_core::lifecycle::KeyState;
+use quorate_core::name::Class;
 use quorate_core::request::{KeyFilter, KeyStates};
 
-use crate::operation::ListKeys;
+use crate::operation::ListObjects;
 
 async fn encrypt(kms: &Kms, key: &KeyHandle, text: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(kms.encrypt(&user(), key, text, &no_aad(), soon()).await?.ciphertext)
@@ -148,7 +150,8 @@ async fn keys_are_listed_and_counted_by_state() {
     }
     kms.schedule_key_deletion(&admin(), &id(made[3]), DeletionWindow::from_days(7).unwrap(), soon()).await.unwrap();
     let listed = async |states: KeyStates| {
-        let wanted = ListKeys {
+        let wanted = ListObjects {
+            class: Class::Key,
             len: PageLen::parse(0).unwrap(),
             filter: KeyFilter { states, ..KeyFilter::any() },
             token: Bytes::new(),
@@ -164,8 +167,20 @@ async fn keys_are_listed_and_counted_by_state() {
     };
     assert_eq!(listed(KeyStates { disabled: true, ..KeyStates::default() }).await, sorted(&made[..3]));
     assert_eq!(listed(KeyStates { pending_deletion: true, ..KeyStates::default() }).await, [made[3]]);
-    assert_eq!(listed(KeyStates { enabled: true, pending_deletion: true, disabled: false }).await, sorted(&made[3..]));
+    assert_eq!(
+        listed(KeyStates { enabled: true, pending_deletion: true, ..KeyStates::default() }).await,
+        sorted(&made[3..])
+    );
     assert_eq!(listed(KeyStates::default()).await, []);
+    for away in [made[0], made[4]] {
+        kms.commit(&call(&admin(), soon()), &Archive { key: id(away) }).await.unwrap();
+    }
+    assert_eq!(listed(KeyStates { archived: true, ..KeyStates::default() }).await, sorted(&[made[0], made[4]]));
+    assert_eq!(listed(KeyStates { disabled: true, ..KeyStates::default() }).await, sorted(&made[1..3]));
+    assert_eq!(listed(KeyStates::ANY).await.len(), made.len());
+    for away in [made[0], made[4]] {
+        kms.commit(&call(&admin(), soon()), &Recover { key: id(away) }).await.unwrap();
+    }
     let stock = kms.count().await.unwrap();
     assert_eq!((stock.enabled, stock.disabled, stock.pending_deletion), (3, 3, 1));
     assert_eq!(kms.stock(), None, "nobody counts yet");

@@ -5,6 +5,7 @@
 mod allowance;
 mod backup;
 mod changes;
+mod details;
 mod floors;
 mod import;
 mod keys;
@@ -13,6 +14,7 @@ mod last_use;
 mod level;
 mod names;
 mod namespaces;
+mod public;
 mod refusals;
 mod rekey;
 mod rotation_sets;
@@ -30,7 +32,7 @@ use bytes::Bytes;
 use quorate_core::access::{Access, Want};
 use quorate_core::action::Action;
 use quorate_core::batch::Batch;
-use quorate_core::decide::{Create, CreateMany, NewKind, Rotate};
+use quorate_core::decide::{Create, CreateMany, NewKind, Rotate, Source};
 use quorate_core::id::{GroupId, KeyId};
 use quorate_core::key_spec::{KeySpec, Usage};
 use quorate_core::level::Level;
@@ -66,11 +68,11 @@ fn wanted(alias: Option<&str>, token: Option<Token>) -> Create {
         kind: aes(),
         alias: alias.map(|name| name.parse().unwrap()),
         name: None,
-        description: "for tests".parse().unwrap(),
+        description: Default::default(),
         tags: Tags::default(),
         activation: None,
         purge_protected: false,
-        external: false,
+        source: Source::Fresh,
         exportable: Default::default(),
         tracked: true,
         token,

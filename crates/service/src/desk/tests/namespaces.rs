@@ -3,6 +3,7 @@
 use quorate_core::decide::{CloseNamespace, CreateNamespace, Decide, Purge, Rekey, ScheduleDeletion, SetSecret};
 use quorate_core::id::Namespace;
 use quorate_core::lifecycle::KeyState;
+use quorate_core::name::Class;
 use quorate_core::record::{Exportable, NamespaceSettings, NamespaceState, Record};
 use quorate_core::request::{KeyFilter, NamespaceName};
 use quorate_core::views::{KeyView, NamespaceView};
@@ -11,8 +12,8 @@ use quorate_crypto::SecretBytes;
 use super::*;
 use crate::call::Call;
 use crate::operation::{
-    BackUp, Binding, Decrypt, Describe, DescribeNamespace, Given, ListAliases, ListKeys, ListNamespaces, ListSecrets,
-    ReadSecret, RestoreKey,
+    BackUp, Binding, Decrypt, Describe, DescribeNamespace, Given, ListAliases, ListNamespaces, ListObjects, ReadSecret,
+    RestoreKey,
 };
 use crate::testing::node::call_in;
 
@@ -54,12 +55,12 @@ impl Rig {
             loop {
                 let (names, next) = match n {
                     0 => {
-                        let page = ListKeys { len, filter: KeyFilter::any(), token };
+                        let page = ListObjects { class: Class::Key, len, filter: KeyFilter::any(), token };
                         let page = self.kms.page(&call, page).await.unwrap();
                         (page.items.iter().map(|key| key.id.to_string()).collect::<Vec<_>>(), page.next)
                     }
                     1 => {
-                        let page = ListSecrets { len, filter: KeyFilter::any(), token };
+                        let page = ListObjects { class: Class::Secret, len, filter: KeyFilter::any(), token };
                         let page = self.kms.page(&call, page).await.unwrap();
                         (page.items.iter().map(|secret| secret.id.to_string()).collect(), page.next)
                     }
@@ -130,10 +131,15 @@ async fn two_namespaces_have_the_same_names_and_lists_of_their_own() {
         assert_eq!((&opened.plaintext[..], opened.used.key), (&b"x"[..], key.id));
     }
     // A page of one list is no page of another's.
-    let first = ListKeys { len: PageLen::parse(1).unwrap(), filter: KeyFilter::any(), token: Bytes::new() };
+    let first = ListObjects {
+        class: Class::Key,
+        len: PageLen::parse(1).unwrap(),
+        filter: KeyFilter::any(),
+        token: Bytes::new(),
+    };
     let next = rig.kms.page(&within("team-a"), first).await.unwrap().next.unwrap();
     let token = Bytes::copy_from_slice(next.as_bytes());
-    let other = ListKeys { len: PageLen::parse(1).unwrap(), filter: KeyFilter::any(), token };
+    let other = ListObjects { class: Class::Key, len: PageLen::parse(1).unwrap(), filter: KeyFilter::any(), token };
     refused(rig.kms.page(&within("default"), other).await, Reason::InvalidArgument);
 
     assert_eq!(rig.kms.count().await.unwrap().enabled, 3, "what is told of all keys is told of all namespaces");

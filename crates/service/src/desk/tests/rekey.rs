@@ -20,7 +20,8 @@ impl Rig {
 async fn a_new_key_takes_over_the_names_and_each_names_the_other() {
     let rig = Rig::new().await;
     let period = RotationPeriod::parse(30, 0).unwrap();
-    let old = rig.made(Create { purge_protected: false, ..wanted(Some("pay"), None) }).await;
+    let description = "to pay with".parse().unwrap();
+    let old = rig.made(Create { description, ..wanted(Some("pay"), None) }).await;
     rig.commit(CreateAlias { name: "cards".parse().unwrap(), key: old.clone() }).await.unwrap();
     rig.commit(SetRotation { key: old.clone(), period }).await.unwrap();
     let blob = rig.uses(&named("pay")).await.unwrap();
@@ -36,8 +37,8 @@ async fn a_new_key_takes_over_the_names_and_each_names_the_other() {
     refused(rig.rekey(&named("cards"), token).await, Reason::TokenReused);
     assert_eq!((new.replaces, new.current.get(), &new.aliases), (Some(before.id), 1, &before.aliases));
     assert_eq!(
-        (new.spec, &new.description, new.rotation.map(|r| r.period_ms)),
-        (before.spec, &before.description, before.rotation.map(|r| r.period_ms))
+        (new.spec, new.description.as_str(), new.rotation.map(|r| r.period_ms)),
+        (before.spec, "to pay with", before.rotation.map(|r| r.period_ms))
     );
     let left = rig.described(before.id).await;
     assert_eq!((left.replaced_by, left.aliases.len(), left.rotation), (Some(new.id), 0, None));

@@ -86,6 +86,8 @@ async fn the_next_material_waits_until_the_key_is_rotated() {
         process_start: None,
         protect_stop: None,
         deactivation: None,
+        tags: Default::default(),
+        untag: Vec::new(),
     };
     let said = refused(rig.commit(Activate { key: key.clone(), version: number(2) }).await, Reason::NotYetValid);
     assert!(said.contains("rotate the key"), "{said}");
@@ -129,9 +131,10 @@ async fn any_version_without_its_material_keeps_the_key_from_being_used() {
     assert_eq!(rig.missing(&key).await, 0);
     refused(rig.rotate(&key).await, Reason::MaterialMissing);
     rig.put_into(&key, &second, ImportInto::New, now + 60 * MINUTE).await.unwrap();
-    assert_eq!(rig.kms.describe_key(&user(), &key, soon()).await.unwrap().imported.unwrap().expires_ms, 0);
+    assert_eq!(rig.kms.describe_key(&user(), &key, soon()).await.unwrap().origin.imported().unwrap().expires_ms, 0);
     rig.rotate(&key).await.unwrap();
-    let ends = async || rig.kms.describe_key(&user(), &key, soon()).await.unwrap().imported.unwrap().expires_ms;
+    let ends =
+        async || rig.kms.describe_key(&user(), &key, soon()).await.unwrap().origin.imported().unwrap().expires_ms;
     assert_eq!(ends().await, now + 60 * MINUTE);
 
     rig.commit(delete(1)).await.unwrap();

@@ -7,6 +7,7 @@ use quorate_core::decide::{
 };
 use quorate_core::id::KeyVersion;
 use quorate_core::lifecycle::{KeyState, Row, VersionState};
+use quorate_core::name::Class;
 use quorate_core::request::{KeyFilter, ObjectName, PageLen, RotationPeriod, SECRET_LEN_MAX};
 use quorate_core::views::{KeyView, SecretView};
 use quorate_crypto::SecretBytes;
@@ -14,8 +15,8 @@ use quorate_crypto::SecretBytes;
 use super::*;
 use crate::desk::Page;
 use crate::operation::{
-    By, Describe, DescribeSecret, Encrypt, Export, GenerateDataKey, GetPublicKey, Input, ListKeys, ListSecrets,
-    ListVersions, MakeMac, ReadSecret, Sign,
+    By, Describe, DescribeSecret, Encrypt, Export, GenerateDataKey, GetPublicKey, Input, ListObjects, ListVersions,
+    MakeMac, ReadSecret, Sign,
 };
 
 /// The rows of the table of states that are of secrets alone.
@@ -72,7 +73,8 @@ impl Rig {
         self.kms.commit(&call(&admin(), soon()), &request).await
     }
     async fn secrets(&self, filter: KeyFilter, token: &[u8]) -> Page<KeyView> {
-        let list = ListSecrets { len: PageLen::parse(2).unwrap(), filter, token: token.to_vec().into() };
+        let list =
+            ListObjects { class: Class::Secret, len: PageLen::parse(2).unwrap(), filter, token: token.to_vec().into() };
         self.kms.page(&call(&user(), soon()), list).await.unwrap()
     }
 }
@@ -286,7 +288,12 @@ async fn keys_and_secrets_are_listed_apart() {
     let rest = rig.secrets(KeyFilter::any(), first.next.as_ref().unwrap().as_bytes()).await;
     assert_eq!((names(&rest).split(' ').count(), rest.next), (1, None));
     assert_eq!(names(&rig.secrets(KeyFilter { tags: tag("n", "b"), ..KeyFilter::any() }, &[]).await), "b");
-    let keys = ListKeys { len: PageLen::parse(0).unwrap(), filter: KeyFilter::any(), token: Bytes::new() };
+    let keys = ListObjects {
+        class: Class::Key,
+        len: PageLen::parse(0).unwrap(),
+        filter: KeyFilter::any(),
+        token: Bytes::new(),
+    };
     assert_eq!(rig.kms.page(&call(&user(), soon()), keys).await.unwrap().items, [key]);
 }
 

@@ -248,6 +248,8 @@ async fn a_destroyed_version_leaves_its_head() {
         process_start: None,
         protect_stop: None,
         deactivation: None,
+        tags: Default::default(),
+        untag: Vec::new(),
     };
     assert_eq!(rig.kms.commit(&call, &update).await.unwrap().state, VersionState::Destroyed);
     refused(rig.other().decrypt(&user(), &old, &no_aad(), None, soon()).await, Reason::KeyDisabled);
@@ -269,6 +271,8 @@ async fn dates_are_kept_to_and_material_stays() {
         process_start: None,
         protect_stop: None,
         deactivation: None,
+        tags: Default::default(),
+        untag: Vec::new(),
     };
     let update = |change: UpdateVersion| {
         let kms = rig.kms.clone();

@@ -333,6 +333,8 @@ async fn a_revocation_holds_whatever_other_clocks_say() {
         process_start: None,
         protect_stop: None,
         deactivation: Some(at_ms),
+        tags: Default::default(),
+        untag: Vec::new(),
     };
     rig.kms.commit(&call(&admin(), soon()), &update).await.unwrap();
     rig.wall.0.fetch_add(61_000, Ordering::SeqCst);

@@ -4,6 +4,7 @@ use quorate_core::decide::{DestroyVersion, Revocation, Revoke};
 use quorate_core::id::KeyVersion;
 use quorate_core::key_spec::Purpose;
 use quorate_core::lifecycle::VersionState;
+use quorate_core::name::Class;
 use quorate_core::request::KeyFilter;
 use quorate_core::views::KeyView;
 
@@ -72,7 +73,8 @@ async fn who_is_shown_a_key_is_shown_its_current_versions_state() {
     let listed = async || {
         let (mut found, mut token) = (None, Bytes::new());
         loop {
-            let wanted = ListKeys { len: PageLen::parse(7).unwrap(), filter: KeyFilter::any(), token };
+            let wanted =
+                ListObjects { class: Class::Key, len: PageLen::parse(7).unwrap(), filter: KeyFilter::any(), token };
             let page = kms.page(&call, wanted).await.unwrap();
             assert!(page.items.iter().all(|key| key.now.is_some()));
             found = found.or(page.items.into_iter().find(|key| key.id == made.id));
@@ -127,7 +129,7 @@ async fn a_page_token_is_of_one_list_and_of_one_caller() {
         edited[n] ^= 1;
     }
     refusals.push(kms.list_aliases(&user(), one, &token, soon()).await.map(drop));
-    let secrets = ListSecrets { len: one, filter: KeyFilter::any(), token: token.into() };
+    let secrets = ListObjects { class: Class::Secret, len: one, filter: KeyFilter::any(), token: token.into() };
     refusals.push(kms.page(&call(&user(), soon()), secrets).await.map(drop));
     for refusal in refusals {
         assert!(refused(refusal, Reason::InvalidArgument).contains("this list gave you"));

@@ -3,6 +3,7 @@
 use quorate_core::decide::{
     CancelDeletion, Create, CreateAlias, CreateMany, DeleteAlias, Disable, Enable, Rotate, ScheduleDeletion,
 };
+use quorate_core::name::Class;
 use quorate_core::principal::Principal;
 use quorate_core::request::{AliasName, DeletionWindow, EncryptionContext, KeyFilter, KeyHandle, PageLen};
 use quorate_core::views::{AliasView, KeyView};
@@ -37,7 +38,11 @@ impl Kms {
         token: &[u8],
         until: Instant,
     ) -> Answer<Page<KeyView>> {
-        self.page(&call(who, until), ListKeys { len, filter: KeyFilter::any(), token: token.to_vec().into() }).await
+        self.page(
+            &call(who, until),
+            ListObjects { class: Class::Key, len, filter: KeyFilter::any(), token: token.to_vec().into() },
+        )
+        .await
     }
     pub(crate) async fn list_aliases(
         &self,

@@ -1,4 +1,4 @@
-//! List the keys, newest first.
+//! List the keys, or the secrets, newest first.
 
 use std::io;
 
@@ -16,21 +16,32 @@ use quorate_replica::View;
 
 use crate::desk::{CHUNK, Listing};
 
-/// One page of the keys.
-pub struct ListKeys {
+/// One page of the objects of a class.
+pub struct ListObjects {
+    /// Keys, or secrets.
+    pub class: Class,
     /// At most so many.
     pub len: PageLen,
-    /// Only such keys.
+    /// Only such ones.
     pub filter: KeyFilter,
     /// Where the page begins; empty = the first.
     pub token: Bytes,
 }
 
-impl Listing for ListKeys {
+impl Listing for ListObjects {
     type Item = KeyView;
     const TABLE: Table = Table::Key;
-    const NAME: &'static str = "keys";
 
+    fn name(&self) -> &'static str {
+        match self.class {
+            Class::Key => "keys",
+            Class::Secret => "secrets",
+        }
+    }
+    /// With a secret's version would come its value, for which nobody asked.
+    fn shows_versions(&self) -> bool {
+        self.class == Class::Key
+    }
     fn action(&self) -> Action {
         Action::ListObjects
     }
@@ -47,16 +58,14 @@ impl Listing for ListKeys {
         namespace: Namespace,
         last: Option<&RecordKey>,
     ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan_back(Self::TABLE, &keyring.list_tag(namespace, Class::Key), last, CHUNK)
+        view.scan_back(Self::TABLE, &keyring.list_tag(namespace, self.class), last, CHUNK)
     }
     fn item(&self, namespace: Namespace, record: Record) -> Option<KeyView> {
-        item(record, (namespace, Class::Key), &self.filter)
+        // Another class, or namespace, may have the same tag.
+        let is_one = |key: &KeyRecord| key.namespace == namespace && key.class() == self.class;
+        match record {
+            Record::Key(key) if is_one(&key) && self.filter.holds(&key) => Some(KeyView::from(&key)),
+            _ => None,
+        }
     }
-}
-
-/// What is shown of a record in the list of that namespace and class, if it stands there.
-pub(super) fn item(record: Record, (namespace, class): (Namespace, Class), filter: &KeyFilter) -> Option<KeyView> {
-    // Another class, or namespace, may have the same tag.
-    let stands = |key: &KeyRecord| key.namespace == namespace && key.class() == class && filter.holds(key);
-    if let Record::Key(key) = record { stands(&key).then(|| KeyView::from(&key)) } else { None }
 }
