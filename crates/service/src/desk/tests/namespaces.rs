@@ -1,6 +1,8 @@
 //! Namespaces through the desk: names and lists of their own, and an end that nothing slips through.
 
-use quorate_core::decide::{CloseNamespace, CreateNamespace, Decide, Purge, Rekey, ScheduleDeletion, SetSecret};
+use quorate_core::decide::{
+    Archive, CloseNamespace, CreateNamespace, Decide, Purge, Rekey, ScheduleDeletion, SetSecret,
+};
 use quorate_core::id::Namespace;
 use quorate_core::lifecycle::KeyState;
 use quorate_core::name::Class;
@@ -244,6 +246,9 @@ async fn only_an_empty_namespace_is_deleted() {
     let said = refused(delete(&admin()).await, Reason::NotEmpty);
     assert!(said.contains("it has 1 key and 1 secret, 1 of which waiting for destruction"), "{said}");
     let other = rig.commit_in("a", wanted(None, None)).await.expect("it lives on");
+    rig.commit_in("default", Archive { key: id(other.id) }).await.unwrap();
+    let said = refused(delete(&admin()).await, Reason::NotEmpty);
+    assert!(said.contains("it has 2 keys and 1 secret"), "{said}");
     rig.commit_in("default", Purge { key: id(key.id) }).await.unwrap();
     rig.purge_in("default", &id(other.id)).await;
     let said = refused(delete(&admin()).await, Reason::NotEmpty);
