@@ -109,14 +109,14 @@ async fn two_namespaces_have_the_same_names_and_lists_of_their_own() {
     let made = rig.namespace_called("Team-A").await.unwrap();
     assert_eq!((made.name.as_str(), made.state), ("team-a", NamespaceState::Live));
     let named = |alias: &str| Create { name: Some("pay".parse().unwrap()), ..wanted(Some(alias), None) };
-    let keys = [
-        rig.commit_in("default", named("pay")).await.unwrap(),
-        rig.commit_in("team-a", named("pay")).await.unwrap(),
-        rig.commit_in("team-a", wanted(None, Some(rig.token(1)))).await.unwrap(),
-    ];
+    let one = rig.commit_in("default", named("pay")).await.unwrap();
+    let two = rig.commit_in("team-a", named("pay")).await.unwrap();
+    // What is made in one millisecond is listed in any order.
+    rig.wall.0.fetch_add(2, Ordering::SeqCst);
+    let three = rig.commit_in("team-a", wanted(None, Some(rig.token(1)))).await.unwrap();
     let secrets = [rig.set_secret_in("default", b"one").await, rig.set_secret_in("team-a", b"two").await];
     let text = |keys: &[&KeyView]| keys.iter().map(|key| key.id.to_string()).collect::<Vec<_>>();
-    let [one, two, three] = &keys;
+    let (one, two, three) = (&one, &two, &three);
     assert_eq!(rig.listed_in("default").await, [text(&[one]), text(&[&secrets[0]]), text(&[one])]);
     assert_eq!(rig.listed_in("team-a").await, [text(&[three, two]), text(&[&secrets[1]]), text(&[two])]);
     for (namespace, key, value) in [("default", one, &b"one"[..]), ("team-a", two, b"two")] {
