@@ -9,6 +9,8 @@ mod support;
 mod destruction;
 #[path = "door/namespaces.rs"]
 mod namespaces;
+#[path = "door/public.rs"]
+mod public;
 #[path = "door/secrets.rs"]
 mod secrets;
 #[path = "door/states.rs"]

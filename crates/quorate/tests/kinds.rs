@@ -270,6 +270,66 @@ fn every_kind_of_key_on_the_command_line_and_with_openssl() {
     let ec = desk.openssl("pkcs8 -topk8 -nocrypt -in ec.key -outform DER");
     assert_eq!(back, ec);
 
+    // Somebody else's public keys: what openssl signed they verify; what takes the private half is not to be had.
+    for (name, make, by, sign) in [
+        (
+            "their-rsa",
+            "RSA -pkeyopt rsa_keygen_bits:2048",
+            "rsa-pss-sha256",
+            "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest -sign",
+        ),
+        ("their-pkcs1", "RSA -pkeyopt rsa_keygen_bits:3072", "rsa-pkcs1-sha384", "dgst -sha384 -sign"),
+        ("their-p256", "EC -pkeyopt ec_paramgen_curve:P-256", "ecdsa-sha256", "dgst -sha256 -sign"),
+        ("their-p521", "EC -pkeyopt ec_paramgen_curve:P-521", "ecdsa-sha512", "dgst -sha512 -sign"),
+        ("their-ed", "ED25519", "ed25519", "pkeyutl -sign -rawin -in m -inkey"),
+    ] {
+        desk.openssl(&format!("genpkey -algorithm {make} -out {name}.key"));
+        desk.openssl(&format!("pkey -in {name}.key -pubout -out {name}.pub"));
+        let input = if name == "their-ed" { "" } else { "m" };
+        desk.openssl(&format!("{sign} {name}.key -out {name}.sig {input}"));
+        let made = desk.json(&format!("keys create --alias {name} --public-key {}", desk.at(&format!("{name}.pub"))));
+        assert_eq!((&made["kind"], &made["usage"]), (&"public".into(), &serde_json::json!(["verify"])), "{name}");
+        let verify = format!("verify --key {name} --algorithm {by} --signature {}", desk.at(&format!("{name}.sig")));
+        desk.q(&format!("{verify} --in {message}"));
+        desk.put("changed", "another message\n");
+        assert!(desk.refused(&format!("{verify} --in {}", desk.at("changed"))).contains("not right"), "{name}");
+        desk.q(&format!("public-key {name} --out {} --force", desk.at("back.pem")));
+        assert_eq!(desk.get("back.pem"), desk.get(&format!("{name}.pub")), "{name}");
+        assert!(
+            desk.refused(&format!("sign --key {name} --in {message} --out {}", desk.at("x"))).contains("WRONG_USAGE")
+        );
+    }
+    let mistaken = desk.refused(&format!("keys create --public-key {}", desk.at("their-ed.key")));
+    assert!(mistaken.contains("private key; it was not sent"), "{mistaken}");
+    let stays = desk.refused(&format!("agree --key p-256-agree --peer {}", desk.at("their-p256.key")));
+    assert!(stays.contains("private key; it was not sent"), "{stays}");
+    // What is encrypted, or leaves, under it, its owner opens.
+    let rsa_pub = desk.at("their-rsa.pub");
+    desk.q(&format!("keys create --alias to-them --public-key {rsa_pub} --usage encrypt"));
+    desk.q(&format!("encrypt --key to-them --in {message} --out {}", desk.at("to-them")));
+    desk.openssl("pkeyutl -decrypt -inkey their-rsa.key -in to-them -out opened -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256");
+    assert_eq!(desk.get("opened"), desk.get("m"));
+    desk.q(&format!("keys create --alias wraps --public-key {rsa_pub} --usage wrap"));
+    desk.q(&format!("keys export mine --wrap-with wraps --out {}", desk.at("left")));
+    desk.openssl("pkeyutl -decrypt -inkey their-rsa.key -in left -out opened -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256");
+    assert_eq!(desk.get("opened"), [7; 32]);
+    // Its owner has another.
+    desk.openssl("genpkey -algorithm ED25519 -out next.key");
+    desk.openssl("pkey -in next.key -pubout -out next.pub");
+    assert!(desk.refused("keys rotate their-ed").contains("UNSUPPORTED"));
+    let rotated = desk.json(&format!("keys rotate their-ed --public-key {}", desk.at("next.pub")));
+    assert_eq!(rotated["current_version"], 2);
+    let by_the_first = format!("verify --key their-ed --in {message} --signature {}", desk.at("their-ed.sig"));
+    assert!(desk.refused(&by_the_first).contains("not right"));
+    desk.q(&format!("{by_the_first} --version 1"));
+    let tagged = desk.json("keys update-version their-ed --version 1 --tag until=2027 --tag by=post");
+    assert_eq!(tagged["tags"], serde_json::json!({ "until": "2027", "by": "post" }));
+    assert_eq!(desk.json("keys update-version their-ed --version 1 --untag by")["tags"]["by"], Value::Null);
+    assert_eq!(desk.json("keys versions their-ed")["versions"][1]["tags"]["until"], "2027");
+    desk.q("keys archive their-ed");
+    let away = desk.json("keys list --state archived");
+    assert_eq!((away["keys"].as_array().map(Vec::len), &away["keys"][0]["aliases"][0]), (Some(1), &"their-ed".into()));
+
     // None of what came in, or went out, was written down anywhere, nor shown to who looks at the node.
     let data_key = desk.json("data-key --key mine --bytes 32")["plaintext"].as_str().expect("base64").to_owned();
     let data_key = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data_key).expect("base64");

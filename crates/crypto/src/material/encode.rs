@@ -140,7 +140,7 @@ pub fn is_private_key(given: &[u8]) -> bool {
             _ => parts.take(der::SEQUENCE).map(|_| parts.peek() == Some(der::OCTET_STRING)),
         }
     };
-    read().unwrap_or_else(|NotDer| false)
+    read().unwrap_or(false)
 }
 
 const PUBLIC: &str = "PUBLIC KEY";
