@@ -11,8 +11,9 @@ impl<F: Facts> Access<'_, F> {
     /// more: what is known of whose it was is in the record.
     ///
     /// # Errors
-    /// [`Refusal::Denied`]; [`Refusal::NotDestroyed`], to who may do it in the namespace.
+    /// [`Refusal::Denied`], [`Refusal::NamespaceNotFound`]; [`Refusal::NotDestroyed`], to who may do it in the caller's namespace.
     pub fn destruction(&mut self, id: KeyId, version: Option<KeyVersion>) -> Result<Of<DestructionRecord>, F::Error> {
+        self.within()?;
         match self.facts.get::<DestructionRecord>((id, version))? {
             Some(found) => {
                 self.judge(Resource::Namespace(found.namespace))?;

@@ -1,6 +1,8 @@
 //! Namespaces through the desk: names and lists of their own, and an end that nothing slips through.
 
-use quorate_core::decide::{CloseNamespace, CreateNamespace, Decide, Purge, Rekey, ScheduleDeletion, SetSecret};
+use quorate_core::decide::{
+    Archive, CloseNamespace, CreateNamespace, Decide, Purge, Rekey, ScheduleDeletion, SetSecret,
+};
 use quorate_core::id::Namespace;
 use quorate_core::lifecycle::KeyState;
 use quorate_core::name::Class;
@@ -107,14 +109,14 @@ async fn two_namespaces_have_the_same_names_and_lists_of_their_own() {
     let made = rig.namespace_called("Team-A").await.unwrap();
     assert_eq!((made.name.as_str(), made.state), ("team-a", NamespaceState::Live));
     let named = |alias: &str| Create { name: Some("pay".parse().unwrap()), ..wanted(Some(alias), None) };
-    let keys = [
-        rig.commit_in("default", named("pay")).await.unwrap(),
-        rig.commit_in("team-a", named("pay")).await.unwrap(),
-        rig.commit_in("team-a", wanted(None, Some(rig.token(1)))).await.unwrap(),
-    ];
+    let one = rig.commit_in("default", named("pay")).await.unwrap();
+    let two = rig.commit_in("team-a", named("pay")).await.unwrap();
+    // What is made in one millisecond is listed in any order.
+    rig.wall.0.fetch_add(2, Ordering::SeqCst);
+    let three = rig.commit_in("team-a", wanted(None, Some(rig.token(1)))).await.unwrap();
     let secrets = [rig.set_secret_in("default", b"one").await, rig.set_secret_in("team-a", b"two").await];
     let text = |keys: &[&KeyView]| keys.iter().map(|key| key.id.to_string()).collect::<Vec<_>>();
-    let [one, two, three] = &keys;
+    let (one, two, three) = (&one, &two, &three);
     assert_eq!(rig.listed_in("default").await, [text(&[one]), text(&[&secrets[0]]), text(&[one])]);
     assert_eq!(rig.listed_in("team-a").await, [text(&[three, two]), text(&[&secrets[1]]), text(&[two])]);
     for (namespace, key, value) in [("default", one, &b"one"[..]), ("team-a", two, b"two")] {
@@ -244,6 +246,9 @@ async fn only_an_empty_namespace_is_deleted() {
     let said = refused(delete(&admin()).await, Reason::NotEmpty);
     assert!(said.contains("it has 1 key and 1 secret, 1 of which waiting for destruction"), "{said}");
     let other = rig.commit_in("a", wanted(None, None)).await.expect("it lives on");
+    rig.commit_in("default", Archive { key: id(other.id) }).await.unwrap();
+    let said = refused(delete(&admin()).await, Reason::NotEmpty);
+    assert!(said.contains("it has 2 keys and 1 secret"), "{said}");
     rig.commit_in("default", Purge { key: id(key.id) }).await.unwrap();
     rig.purge_in("default", &id(other.id)).await;
     let said = refused(delete(&admin()).await, Reason::NotEmpty);
