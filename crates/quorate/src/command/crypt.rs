@@ -149,7 +149,7 @@ impl Encrypt {
         let meta = json!({ "key_id": answer.key_id, "key_version": answer.key_version, "algorithm": answer.algorithm });
         let whole = [&answer.iv[..], &answer.ciphertext, &answer.tag].concat();
         if self.armor && shared.asked_for_programs().is_none() {
-            let text = pem::encode(&pem::Pem::new(ARMOR, whole));
+            let text = output::pem(ARMOR, &whole);
             return raw_or_json(shared, &self.files.out, 0o666, "ciphertext", text.as_bytes(), meta);
         }
         raw_or_json(shared, &self.files.out, 0o666, "ciphertext", &whole, meta)

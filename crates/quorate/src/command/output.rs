@@ -244,6 +244,11 @@ pub fn working(what: &'static str) -> indicatif::ProgressBar {
     spinner
 }
 
+/// A PEM block (RFC 7468), its lines ended as this system ends them.
+pub fn pem(label: &str, bytes: &[u8]) -> String {
+    pem::encode_config(&pem::Pem::new(label, bytes), pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
+}
+
 /// A binary value as JSON holds it.
 pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)

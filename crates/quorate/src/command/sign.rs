@@ -334,7 +334,7 @@ impl PublicKey {
         let spki = &answer.public_key[..];
         let bytes = match self.format {
             Encoding::Der => spki.to_vec(),
-            Encoding::Pem => pem::encode(&pem::Pem::new("PUBLIC KEY", spki)).into_bytes(),
+            Encoding::Pem => super::output::pem("PUBLIC KEY", spki).into_bytes(),
             Encoding::Jwk => {
                 let cant = |why| Failure::failed("can't write it as JSON Web Key", why, "take --format pem, or der");
                 let key = Key::parse(spki).map_err(|e| cant(e.to_string()))?;

@@ -238,7 +238,7 @@ fn parameters(
         let written = sink.write_all(bytes).and_then(|()| sink.finish());
         written.map_err(|e| Failure::failed("can't write the output", format!("{}: {e}", path.display()), ""))
     };
-    let pem = pem::encode(&pem::Pem::new("PUBLIC KEY", &made.wrapping_key[..]));
+    let pem = output::pem("PUBLIC KEY", &made.wrapping_key);
     if let Some(path) = public_key {
         write(path, pem.as_bytes())?;
     }
