@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::import::TokenFor;
-use super::model::{Store, TestIds, admin, duty};
+use super::model::{Store, TestIds, admin, duty, plain_create};
 use super::*;
 use crate::id::{KeyId, KeyVersion};
 use crate::lifecycle::{KeyState, Row, VersionState};
@@ -358,19 +358,9 @@ impl World {
 
     fn create(&mut self, external: bool, names_itself: bool) {
         let spec = if names_itself { KeySpec::Aes256 } else { KeySpec::P256 };
-        let wanted = Create {
-            kind: NewKind::new(spec, None, None).unwrap(),
-            alias: None,
-            name: None,
-            description: Description::default(),
-            tags: Tags::default(),
-            activation: None,
-            purge_protected: false,
-            source: if external { Source::Import } else { Source::Fresh },
-            exportable: Default::default(),
-            tracked: true,
-            token: None,
-        };
+        let kind = NewKind::new(spec, None, None).unwrap();
+        let source = if external { Source::Import } else { Source::Fresh };
+        let wanted = Create { kind, source, ..plain_create(None) };
         let id = self.commit(&wanted).unwrap().id;
         let first = Version { here: !external, ..Version::default() };
         let (state, versions) = (KeyState::Enabled, vec![first]);
