@@ -12,6 +12,7 @@ mod usable;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub(crate) use self::destruction::Under;
 pub use self::material::WholeKey;
 pub use self::namespace::Home;
 pub use self::secret::Readable;

@@ -162,13 +162,20 @@ fn power_cuts_take_back_to_a_flush() {
     println!("{cut_off} of the flushes that were cut off had happened");
 }
 
-/// What the journal can't be told of does not become durable.
+/// What the journal can't be told of does not become durable; and why is told to whoever comes later, too, as a full disk
+/// is mended otherwise than a broken one.
 #[test]
 fn a_flush_that_is_not_allowed_writes_nothing() {
     let (disk, mut rng, mut model) = (SimDisk::default(), Rng(seed(23)), Model::new());
     let store = open(&disk).expect("opens");
     write(&store, &mut model, &mut rng).expect("written");
-    assert!(store.flush(|_| Err(io::Error::other("no journal"))).is_err());
+    let full = || io::Error::new(io::ErrorKind::StorageFull, "no room in the journal");
+    assert_eq!(store.flush(|_| Err(full())).map(drop).expect_err("not allowed").to_string(), full().to_string());
+    let later = [write(&store, &mut model.clone(), &mut rng), store.flush(|_| Ok(())).map(drop)];
+    for error in later.map(|later| later.expect_err("there is none any more")) {
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("no room in the journal"), "{error}");
+    }
     drop(store);
     assert!(all(&*open(&disk).expect("opens").view()).is_empty());
 }

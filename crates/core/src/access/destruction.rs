@@ -1,10 +1,20 @@
-//! What may be known of what was destroyed.
+//! What may be known of what was destroyed, and what takes its place.
 
 use super::{Access, Resource};
 use crate::decide::Refusal;
 use crate::facts::{Facts, Of};
 use crate::id::{KeyId, KeyVersion};
-use crate::record::{DestructionRecord, KeyVersionRecord};
+use crate::record::{DestructionRecord, KeyRecord, KeyVersionRecord};
+
+/// What is under the id of an object that comes back.
+pub(crate) enum Under {
+    /// Nothing.
+    Nothing,
+    /// The empty record of one that was destroyed young: it gives way.
+    Remains,
+    /// An object, which may be on its way out.
+    Object(Of<KeyRecord>),
+}
 
 impl<F: Facts> Access<'_, F> {
     /// The destruction of that object, or of that version of it, if the caller may know of it. The object need not be there any
@@ -22,6 +32,20 @@ impl<F: Facts> Access<'_, F> {
             }
             None => self.refuse(Refusal::NotDestroyed(id, version)),
         }
+    }
+
+    /// What is under that id; what remains there of an object of the namespace that was granted as a home may be written over.
+    pub(crate) fn under(&mut self, id: KeyId) -> Result<Under, F::Error> {
+        Ok(match self.facts.get::<KeyRecord>(id)? {
+            None => Under::Nothing,
+            Some(left) if left.is_emptied() => {
+                if self.granted.home == Some(left.namespace) {
+                    self.granted.add(id);
+                }
+                Under::Remains
+            }
+            Some(object) => Under::Object(object),
+        })
     }
 
     /// Whether that object, or that version of it with its material, is here.

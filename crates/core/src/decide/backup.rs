@@ -12,7 +12,7 @@ use super::due::refile;
 use super::import::expiry;
 use super::rotate::falls_due;
 use super::{Change, Decide, Filed, Refusal, Retry, Slot, Write, goes, touch};
-use crate::access::Access;
+use crate::access::{Access, Under};
 use crate::action::Action;
 use crate::facts::Basis;
 use crate::id::{KeyVersion, Namespace};
@@ -95,9 +95,10 @@ impl Decide for Restore {
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, ids: &dyn NewIds) -> Result<Change<KeyView>, F::Error> {
         let home = at.home()?;
-        let there = at.get::<KeyRecord>(self.key.id)?;
+        let under = at.under(self.key.id)?;
+        let there = if let Under::Object(there) = &under { Some(there) } else { None };
         // One that is being destroyed is gone soon, and then its id is free for this.
-        let ends = there.as_ref().is_some_and(|there| there.state == KeyState::Destroyed);
+        let ends = there.is_some_and(|there| there.state == KeyState::Destroyed);
         let at_home = home.namespace == self.key.namespace;
         let same = at_home && there.is_none();
         // A ciphertext that names its key is opened under that id or not at all, and an id is of one namespace for ever.
@@ -147,7 +148,7 @@ impl Decide for Restore {
             ..self.key.clone()
         };
         // What was taken from the original since then, for ever, is taken from its double.
-        if let Some(there) = &there {
+        if let Some(there) = there {
             key.exportable = key.exportable.min(there.exportable);
         }
         key.exportable = key.exportable.min(home.settings.exportable);
@@ -161,7 +162,7 @@ impl Decide for Restore {
             let mut head = KeyVersionRecord { key: id, ..saved.clone() };
             let slot = Slot::Given(nth);
             nth += usize::from(saved.has_material);
-            let known = match &there {
+            let known = match there {
                 Some(there) => at.get::<KeyVersionRecord>((there.id, saved.version))?,
                 None => None,
             };
@@ -195,7 +196,11 @@ impl Decide for Restore {
         let answer = KeyView::from(&key);
         let named = key.name.iter().map(|name| Named::Object(key.class(), name.clone()));
         writes.extend(named.map(|named| Write::Create(NameRecord::new(named, &key, key.updated_ms).into())));
-        writes.push(Write::Create(key.into()));
+        writes.push(match under {
+            // What of its own destruction still is filed as due finds a key that does not wait for it.
+            Under::Remains if same => Write::Update(key.into()),
+            _ => Write::Create(key.into()),
+        });
         Ok(Change { writes, answer })
     }
 }

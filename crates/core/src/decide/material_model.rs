@@ -392,9 +392,8 @@ impl World {
         };
         let answer = self.commit(&request);
         let original = self.keys.get(&id);
-        // What is left of one that was purged is in the way; and a double of a key that its ciphertexts name opens nothing.
-        let remains = original.is_none() && self.key_before_restore(&answer, id);
-        if remains || original.is_some() && plain.names_itself {
+        // A double of a key that its ciphertexts name opens nothing.
+        if original.is_some() && plain.names_itself {
             assert_eq!(answer, Err(Refusal::RestoreTaken(id)));
             return;
         }
@@ -410,11 +409,6 @@ impl World {
         if !self.order.contains(&back.id) {
             self.order.push(back.id);
         }
-    }
-
-    /// Whether something is left of a purged key: a refused restore has changed nothing.
-    fn key_before_restore(&self, answer: &Result<crate::views::KeyView, Refusal>, id: KeyId) -> bool {
-        answer.is_err() && self.key(id).is_some_and(|key| key.state == KeyState::Destroyed)
     }
 
     /// What falls due is done: ends of material, destructions.

@@ -98,6 +98,10 @@ pub struct Rotation {
 }
 
 impl KeyRecord {
+    /// Whether it is destroyed with all its versions: what is left only keeps its id from being made anew.
+    pub fn is_emptied(&self) -> bool {
+        self.state == KeyState::Destroyed && self.destroyed_through >= self.newest.get()
+    }
     /// Whether that version protects nothing any more, whatever its dates say.
     pub fn has_retired(&self, version: KeyVersion) -> bool {
         version < self.protect_floor

@@ -90,8 +90,10 @@ impl Checkpoints {
         let store = self.files.store()?;
         if let Some(flush) = store.begin_flush()? {
             let stand = stands_at(flush.view())?;
-            if let Some(stand) = stand {
-                self.note(place.at, stand).await?;
+            if let Some(stand) = stand
+                && let Err(error) = self.note(place.at, stand).await
+            {
+                return Err(flush.give_up(error));
             }
             flush.finish()?;
             if stand.is_some() {

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use super::engine::{Engine, Pairs, Range, View, WriteSet};
 use super::memtable::{Direction, Entry, Memtable, Merged, Seq, is_empty, range_of};
@@ -29,7 +29,8 @@ pub struct Store {
     writing: Mutex<()>,
     /// A flush is under way.
     flushing: AtomicBool,
-    failed: AtomicBool,
+    /// Why the flush failed after which there is none any more.
+    failed: OnceLock<(io::ErrorKind, String)>,
     table_bytes: usize,
 }
 
@@ -71,7 +72,7 @@ impl Store {
             engine,
             writing: Mutex::default(),
             flushing: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            failed: OnceLock::new(),
             table_bytes,
         }))
     }
@@ -97,7 +98,7 @@ impl Store {
     /// Writes all or nothing; visible to views made later, durable with the next flush.
     ///
     /// # Errors
-    /// When a flush has failed: there is nothing that this could become durable in.
+    /// When a flush has failed, of the kind of that: there is nothing that this could become durable in.
     pub fn write(&self, mut set: WriteSet) -> io::Result<()> {
         self.check_usable()?;
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,8 +119,10 @@ impl Store {
     /// When `before` or the engine fails; nothing is written any more then.
     pub fn flush(&self, before: impl FnOnce(&dyn View) -> io::Result<()>) -> io::Result<Option<Arc<dyn View>>> {
         let Some(flush) = self.begin_flush()? else { return Ok(None) };
-        before(flush.view())?;
-        flush.finish().map(Some)
+        match before(flush.view()) {
+            Ok(()) => flush.finish().map(Some),
+            Err(error) => Err(flush.give_up(error)),
+        }
     }
 
     /// The same for who has to wait for others in the middle. One flush at a time.
@@ -173,9 +176,12 @@ impl Store {
     }
 
     fn check_usable(&self) -> io::Result<()> {
-        match self.failed.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("the state could not be made durable before, and must be opened again")),
-            false => Ok(()),
+        match self.failed.get() {
+            Some((kind, why)) => Err(io::Error::new(
+                *kind,
+                format!("the state could not be made durable before ({why}), and must be opened again"),
+            )),
+            None => Ok(()),
         }
     }
 }
@@ -198,7 +204,10 @@ impl Flush<'_> {
     /// # Errors
     /// When the engine fails; nothing is written any more then.
     pub fn finish(mut self) -> io::Result<Arc<dyn View>> {
-        let base = self.store.commit(&self.frozen)?;
+        let base = match self.store.commit(&self.frozen) {
+            Ok(base) => base,
+            Err(error) => return Err(self.give_up(error)),
+        };
         let written = self.store.change(|layers| {
             (layers.base, layers.base_seq) = (base.clone(), self.frozen.seq);
             layers.frozen.take()
@@ -208,12 +217,18 @@ impl Flush<'_> {
         drop(written);
         Ok(base)
     }
+
+    /// Gives it up for that reason, which whoever writes or flushes from now on is told, too.
+    pub fn give_up(self, why: io::Error) -> io::Error {
+        self.store.failed.get_or_init(|| (why.kind(), why.to_string()));
+        why
+    }
 }
 
 impl Drop for Flush<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.store.failed.store(true, Ordering::Relaxed);
+            self.store.failed.get_or_init(|| (io::ErrorKind::Other, "it was not finished".to_owned()));
         }
         self.store.flushing.store(false, Ordering::Release);
     }
