@@ -24,7 +24,8 @@ const SECRET: [&str; 17] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["keys", "secrets", "namespaces", "operator", "reason"].map(|of| format!("quorate/v1/{of}.proto")),
+        ["keys", "secrets", "namespaces", "principals", "operator", "reason"]
+            .map(|of| format!("quorate/v1/{of}.proto")),
         ["proto"],
     )?;
     // Their `Debug`, in lib.rs, shows nothing.

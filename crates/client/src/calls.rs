@@ -3,6 +3,7 @@
 use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::namespaces_client::NamespacesClient;
 use quorate_proto::v1::operator_client::OperatorClient;
+use quorate_proto::v1::principals_client::PrincipalsClient;
 use quorate_proto::v1::secrets_client::SecretsClient;
 use quorate_proto::v1::*;
 
@@ -159,6 +160,21 @@ calls! { NamespacesClient:
     Once update_namespace(UpdateNamespaceRequest) -> NamespaceResponse;
     /// Deletes an empty namespace.
     Once delete_namespace(NamespaceRequest) -> DeleteNamespaceResponse;
+}
+
+calls! { PrincipalsClient:
+    /// One page of those who were ever disabled.
+    Read list_principals(ListPrincipalsRequest) -> ListPrincipalsResponse;
+    /// Lets somebody in again.
+    Once enable_principal(PrincipalRequest) -> PrincipalResponse;
+    /// Shuts somebody out; once this returns, no node takes anything from them.
+    Once disable_principal(PrincipalRequest) -> PrincipalResponse;
+    /// Revokes a credential for ever; once this returns, no node takes it.
+    Once revoke_credential(RevokeCredentialRequest) -> CredentialResponse;
+    /// Whether a credential was revoked.
+    Read describe_credential(CredentialRequest) -> CredentialResponse;
+    /// One page of the credentials that were revoked.
+    Read list_credentials(ListCredentialsRequest) -> ListCredentialsResponse;
 }
 
 calls! { OperatorClient:

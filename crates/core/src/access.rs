@@ -3,6 +3,7 @@
 //! Resolving a name and judging it are one step on one view, so no decision can touch a key that was not granted to it, and a
 //! right that is taken away counts from the same index as the change that took it.
 
+mod admission;
 mod destruction;
 mod material;
 mod namespace;
@@ -12,6 +13,7 @@ mod usable;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use self::admission::{NotAdmitted, admit};
 pub(crate) use self::destruction::Under;
 pub use self::material::WholeKey;
 pub use self::namespace::Home;
@@ -20,6 +22,7 @@ pub use self::usable::{Touch, Usable, Want};
 
 use crate::action::Action;
 use crate::authorize::Denied;
+use crate::credential::Presented;
 use crate::decide::{Refusal, Write};
 use crate::facts::{Basis, Facts, Of};
 use crate::id::{KeyId, KeyVersion, Namespace};
@@ -43,8 +46,10 @@ pub enum Door {
 /// Who asks, and from where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller {
-    /// Who it is, as presented.
+    /// Who it is, by what was presented.
     pub principal: Principal,
+    /// What was presented.
+    pub presented: Presented,
     /// Where from, if it came over a network.
     pub source: Option<SocketAddr>,
     /// Through which door.
@@ -131,8 +136,8 @@ struct Granted {
     namespace: bool,
     /// The namespace in which things may be made.
     home: Option<Namespace>,
-    /// The namespaces themselves.
-    namespaces: bool,
+    /// What is of no one namespace.
+    cluster: bool,
     // Nearly always one: it needs no allocation.
     key: Option<KeyId>,
     more: Vec<KeyId>,
@@ -149,17 +154,11 @@ impl Granted {
         self.key == Some(key) || self.more.contains(&key)
     }
     fn is_anything(&self) -> bool {
-        self.namespace || self.namespaces || self.home.is_some() || self.key.is_some()
+        self.namespace || self.cluster || self.home.is_some() || self.key.is_some()
     }
 }
 
 impl<'a, F: Facts> Access<'a, F> {
-    /// Over facts that are true at one index.
-    pub fn new(facts: &'a mut F, policies: &'a dyn PolicyEngine, caller: &'a Caller, action: Action) -> Self {
-        let ask = Ask { caller, action, resource: Resource::Namespace(Namespace::FIRST) };
-        Self { facts, policies, ask, within: None, granted: Granted::default() }
-    }
-
     /// The same, for another action from here on: where one verb does two things.
     pub fn acting(&mut self, action: Action) -> &mut Self {
         self.ask.action = action;
@@ -185,6 +184,11 @@ impl<'a, F: Facts> Access<'a, F> {
     /// Who asks.
     pub fn principal(&self) -> &'a Principal {
         &self.ask.caller.principal
+    }
+
+    /// What the caller presented.
+    pub(crate) fn presented(&self) -> Presented {
+        self.ask.caller.presented
     }
 
     /// The key that `handle` names, if the caller may do it to that key. One that is being destroyed is not found any more.
@@ -333,8 +337,9 @@ impl<'a, F: Facts> Access<'a, F> {
             (RecordName::Name(_), Write::Delete(_)) => true,
             (RecordName::Idempotency((who, _)), _) => who == *self.principal(),
             (RecordName::Namespace(_) | RecordName::NamespaceName(_) | RecordName::NamespaceCount(()), _) => {
-                self.granted.namespaces
+                self.granted.cluster
             }
+            (RecordName::Principal(_) | RecordName::Credential(_), Write::Update(_)) => self.granted.cluster,
             _ => false,
         };
         self.granted.is_anything() && writes.iter().all(covered)

@@ -16,6 +16,10 @@ pub enum Group {
     Manage,
     /// Making, changing and destroying what keys are in.
     Namespaces,
+    /// Seeing who may ask.
+    ReadRights,
+    /// Saying who may ask.
+    Rights,
     /// Getting evidence of what was done.
     Evidence,
 }
@@ -29,6 +33,8 @@ impl Group {
             Self::Read => "describe or list keys and secrets",
             Self::Manage => "manage keys and secrets",
             Self::Namespaces => "manage namespaces",
+            Self::ReadRights => "see who may do what",
+            Self::Rights => "say who may do what",
             Self::Evidence => "get evidence of what was done",
         }
     }
@@ -36,8 +42,8 @@ impl Group {
     pub const fn roles(self) -> &'static [Role] {
         match self {
             Self::Use | Self::Secrets | Self::Read => &[Role::Admin, Role::User],
-            Self::Manage | Self::Namespaces => &[Role::Admin],
-            Self::Evidence => &[Role::Admin, Role::Auditor],
+            Self::Manage | Self::Namespaces | Self::Rights => &[Role::Admin],
+            Self::ReadRights | Self::Evidence => &[Role::Admin, Role::Auditor],
         }
     }
 }
@@ -193,6 +199,18 @@ actions! {
     NamespaceUpdate: Namespaces;
     /// Delete a namespace.
     NamespaceDelete: Namespaces;
+    /// List those of whom more is known than credentials say.
+    PrincipalList: ReadRights;
+    /// Let somebody in again.
+    PrincipalEnable: Rights;
+    /// Shut somebody out, whatever they present.
+    PrincipalDisable: Rights;
+    /// See what is known of a credential.
+    CredentialDescribe: ReadRights;
+    /// List credentials.
+    CredentialList: ReadRights;
+    /// Revoke a credential.
+    CredentialRevoke: Rights;
 }
 
 impl std::fmt::Display for Action {

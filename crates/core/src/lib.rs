@@ -10,6 +10,7 @@ pub mod action;
 pub mod authorize;
 pub mod batch;
 pub mod codec;
+pub mod credential;
 pub mod decide;
 pub mod evidence;
 pub mod facts;

@@ -160,6 +160,16 @@ impl Principal {
     }
 }
 
+impl FromStr for Principal {
+    type Err = InvalidPrincipal;
+    /// As it is shown: `role/name`.
+    fn from_str(text: &str) -> Result<Self, InvalidPrincipal> {
+        let (role, name) =
+            text.split_once('/').ok_or_else(|| InvalidPrincipal::Form(text.chars().take(200).collect()))?;
+        Ok(Self::certificate(role.parse()?, name.parse().map_err(InvalidPrincipal::Name)?))
+    }
+}
+
 impl fmt::Display for Principal {
     /// `role/name`, as shown to people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

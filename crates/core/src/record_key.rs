@@ -63,6 +63,10 @@ tables! {
     Details = 12 [6, 0];
     /// Namespaces, what they are called, and how many there have been.
     Namespace = 13 [0, 0];
+    /// Those of whom more is known than credentials say.
+    Principal = 14 [0, 0];
+    /// Credentials of which more is known than they say themselves.
+    Credential = 15 [0, 0];
     /// What nodes have done with keys. Prefix: the id's time. Suffix: node, u64.
     Use = 19 [6, 8];
     /// Uses of versions that nodes were given. Prefix: the id's time. Suffix: version, u32.

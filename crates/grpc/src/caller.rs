@@ -1,12 +1,14 @@
 //! Who is at the other end of a connection, as its certificate says; read once for each connection.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::{Extensions, HeaderMap};
 use quorate_proto::NAMESPACE_KEY;
 use quorate_service::Error;
 use quorate_service::core::access::{Caller, Door};
+use quorate_service::core::credential::Presented;
 use quorate_service::core::principal::Principal;
 use quorate_service::core::request::{InvalidRequest, NamespaceName, Part};
 use rustls_pki_types::CertificateDer;
@@ -16,9 +18,26 @@ use tonic::{Request, Status};
 use crate::keys::refused;
 use crate::status::status;
 
-/// Reads the principal from a certificate chain, leaf first, that the TLS handshake has verified. It refuses a
+/// Reads a certificate chain, leaf first, that the TLS handshake has verified: whose it is, and which credential. It refuses a
 /// certificate of another cluster, and says why in words for its holder.
-pub type CallerOf = Arc<dyn Fn(&[CertificateDer<'static>]) -> Result<Principal, String> + Send + Sync>;
+pub type CallerOf = Arc<dyn Fn(&[CertificateDer<'static>]) -> Result<Identified, String> + Send + Sync>;
+
+/// Who a certificate says that its holder is.
+#[derive(Clone, Debug)]
+pub struct Identified {
+    /// Who.
+    pub principal: Principal,
+    /// The certificate, as a credential.
+    pub presented: Presented,
+}
+
+impl Identified {
+    /// As who calls through this door, from there.
+    pub fn caller(self, source: Option<SocketAddr>) -> Caller {
+        let Self { principal, presented } = self;
+        Caller { principal, presented, source, door: Door::Native, namespace: None }
+    }
+}
 
 /// Connections whose callers are remembered; beyond that all are forgotten and read again.
 const REMEMBERED_MAX: usize = 4096;
@@ -29,7 +48,7 @@ type Chain = Vec<CertificateDer<'static>>;
 pub(crate) struct Callers {
     caller_of: CallerOf,
     /// By the address of the connection's chain in memory; that is not used again while the `Weak` lives.
-    seen: Mutex<HashMap<usize, (Weak<Chain>, Principal)>>,
+    seen: Mutex<HashMap<usize, (Weak<Chain>, Identified)>>,
 }
 
 impl Callers {
@@ -52,9 +71,9 @@ impl Callers {
             return Ok(caller.clone());
         }
         let connection = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
-        let principal = self.principal(connection.and_then(TlsConnectInfo::peer_certs)).map_err(|e| status(&e))?;
+        let identified = self.identify(connection.and_then(TlsConnectInfo::peer_certs)).map_err(|e| status(&e))?;
         let source = connection.and_then(|c| c.get_ref().remote_addr());
-        Ok(Caller { principal, source, door: Door::Native, namespace: None })
+        Ok(identified.caller(source))
     }
 
     /// The same with its head: in the namespace that its metadata names.
@@ -66,7 +85,7 @@ impl Callers {
         Ok(Caller { namespace: namespace(headers).map_err(refused)?, ..caller })
     }
 
-    fn principal(&self, chain: Option<Arc<Chain>>) -> Result<Principal, Error> {
+    fn identify(&self, chain: Option<Arc<Chain>>) -> Result<Identified, Error> {
         let chain = chain.filter(|chain| !chain.is_empty()).ok_or_else(|| {
             Error::Unauthenticated(
                 "no client certificate was presented; use one that was issued for this cluster".into(),
@@ -74,11 +93,11 @@ impl Callers {
         })?;
         let place = Arc::as_ptr(&chain) as usize;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, principal)) = seen.get(&place) {
-            return Ok(principal.clone());
+        if let Some((_, identified)) = seen.get(&place) {
+            return Ok(identified.clone());
         }
         drop(seen);
-        let principal = (self.caller_of)(&chain).map_err(Error::Unauthenticated)?;
+        let identified = (self.caller_of)(&chain).map_err(Error::Unauthenticated)?;
         seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= REMEMBERED_MAX {
             seen.retain(|_, (chain, _)| chain.strong_count() > 0);
@@ -86,8 +105,8 @@ impl Callers {
                 seen.clear();
             }
         }
-        seen.insert(place, (Arc::downgrade(&chain), principal.clone()));
-        Ok(principal)
+        seen.insert(place, (Arc::downgrade(&chain), identified.clone()));
+        Ok(identified)
     }
 }
 
@@ -107,6 +126,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use quorate_service::Reason;
+    use quorate_service::core::credential::CredentialId;
     use quorate_service::core::principal::Role;
     use tonic::Code;
 
@@ -118,7 +138,8 @@ mod tests {
             reads.fetch_add(1, Ordering::SeqCst);
             let name = std::str::from_utf8(&chain[0]).unwrap();
             let name = name.parse().map_err(|_| "of another cluster".to_owned())?;
-            Ok(Principal::certificate(Role::User, name))
+            let presented = Presented { id: CredentialId::Certificate([1; 32]), ends_ms: 0 };
+            Ok(Identified { principal: Principal::certificate(Role::User, name), presented })
         }))
     }
     fn chain(name: &str) -> Option<Arc<Chain>> {
@@ -130,10 +151,10 @@ mod tests {
         let reads = Arc::new(AtomicUsize::new(0));
         let callers = callers(reads.clone());
         for nobody in [None, Some(Arc::new(Vec::new()))] {
-            assert_eq!(callers.principal(nobody).unwrap_err().reason(), Reason::Unauthenticated);
+            assert_eq!(callers.identify(nobody).unwrap_err().reason(), Reason::Unauthenticated);
         }
         assert_eq!(reads.load(Ordering::SeqCst), 0);
-        let foreign = callers.principal(chain("")).unwrap_err();
+        let foreign = callers.identify(chain("")).unwrap_err();
         assert_eq!(foreign.to_string(), "not authenticated: of another cluster");
         assert_eq!(callers.of(&Request::new(())).unwrap_err().code(), Code::Unauthenticated);
     }
@@ -163,8 +184,8 @@ mod tests {
             // Each chain is freed before the next is made: its place in memory may be used again.
             let name = format!("user-{n}");
             let chain = chain(&name);
-            assert_eq!(callers.principal(chain.clone()).unwrap().name.as_str(), name);
-            assert_eq!(callers.principal(chain).unwrap().name.as_str(), name);
+            assert_eq!(callers.identify(chain.clone()).unwrap().principal.name.as_str(), name);
+            assert_eq!(callers.identify(chain).unwrap().principal.name.as_str(), name);
         }
         assert_eq!(reads.load(Ordering::SeqCst), 2 * REMEMBERED_MAX);
         assert!(callers.seen.lock().unwrap().len() <= REMEMBERED_MAX);

@@ -13,6 +13,7 @@ mod message;
 mod method;
 mod namespaces;
 mod operator;
+mod principals;
 mod secrets;
 mod status;
 mod verdict;
@@ -27,6 +28,7 @@ use guard::Guard;
 use quorate_proto::v1::keys_server::KeysServer;
 use quorate_proto::v1::namespaces_server::NamespacesServer;
 use quorate_proto::v1::operator_server::OperatorServer;
+use quorate_proto::v1::principals_server::PrincipalsServer;
 use quorate_proto::v1::secrets_server::SecretsServer;
 use quorate_proto::{ANSWER_LEN_MAX, MESSAGE_LEN_MAX};
 use quorate_service::node::Node;
@@ -34,7 +36,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
 pub use budget::{Budget, Reserved};
-pub use caller::CallerOf;
+pub use caller::{CallerOf, Identified};
 pub use health::WatchSeat;
 pub use quorate_service::core::access::{Caller, Door};
 pub use verdict::verdict;
@@ -54,11 +56,14 @@ pub fn router(node: Arc<Node>, caller_of: CallerOf, budget: Arc<Budget>) -> Rout
     let namespaces = NamespacesServer::new(namespaces::NamespacesDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(ANSWER_LEN_MAX);
+    let principals = PrincipalsServer::new(principals::PrincipalsDoor::new(node.clone(), callers.clone()))
+        .max_decoding_message_size(MESSAGE_LEN_MAX)
+        .max_encoding_message_size(ANSWER_LEN_MAX);
     let operator = OperatorServer::new(operator::OperatorDoor::new(node.clone(), callers.clone()))
         .max_decoding_message_size(MESSAGE_LEN_MAX)
         .max_encoding_message_size(ANSWER_LEN_MAX);
     let health = HealthServer::new(health::HealthDoor::new(node));
-    let services =
-        Routes::new(keys).add_service(secrets).add_service(namespaces).add_service(operator).add_service(health);
+    let services = Routes::new(keys).add_service(secrets).add_service(namespaces).add_service(principals);
+    let services = services.add_service(operator).add_service(health);
     services.into_axum_router().layer(from_fn_with_state(Arc::new(Guard::new(callers, budget)), guard::pass))
 }

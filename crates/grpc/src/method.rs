@@ -36,9 +36,11 @@ impl<'a> Method<'a> {
         let (service, call) = path.strip_prefix('/')?.split_once('/')?;
         match service {
             "grpc.health.v1.Health" => Some(Self::Health),
-            "quorate.v1.Keys" | "quorate.v1.Secrets" | "quorate.v1.Namespaces" | "quorate.v1.Operator" => {
-                Some(Self::Ours(call))
-            }
+            "quorate.v1.Keys"
+            | "quorate.v1.Secrets"
+            | "quorate.v1.Namespaces"
+            | "quorate.v1.Principals"
+            | "quorate.v1.Operator" => Some(Self::Ours(call)),
             _ => None,
         }
     }
@@ -59,6 +61,7 @@ impl<'a> Method<'a> {
         match self {
             Self::Ours("ListKeys" | "ListAliases" | "ListVersions" | "CreateKeys") => COST_OF_MANY,
             Self::Ours("ListSecrets" | "ListSecretVersions" | "ListNamespaces") => COST_OF_MANY,
+            Self::Ours("ListPrincipals" | "ListCredentials") => COST_OF_MANY,
             Self::Ours("GetSecret") => COST_OF_SECRET,
             Self::Ours("EncryptMany" | "DecryptMany" | "SignMany") => COST_OF_BULK,
             Self::Ours("BackupKey" | "RestoreKey") => COST_OF_BACKUP,
@@ -145,6 +148,12 @@ fn right_for(call: &str) -> Option<Right> {
         "ListNamespaces" => Right::To(Action::NamespaceList),
         "UpdateNamespace" => Right::To(Action::NamespaceUpdate),
         "DeleteNamespace" => Right::To(Action::NamespaceDelete),
+        "ListPrincipals" => Right::To(Action::PrincipalList),
+        "EnablePrincipal" => Right::To(Action::PrincipalEnable),
+        "DisablePrincipal" => Right::To(Action::PrincipalDisable),
+        "RevokeCredential" => Right::To(Action::CredentialRevoke),
+        "DescribeCredential" => Right::To(Action::CredentialDescribe),
+        "ListCredentials" => Right::To(Action::CredentialList),
         "Echo" => Right::Other(has::<Echo>),
         "Status" | "SealConfig" | "ListMembers" => Right::Other(has::<ReadStatus>),
         "ShareChallenge" | "SubmitShare" | "AbortCeremony" => Right::Other(has::<EnterShares>),
@@ -170,6 +179,7 @@ mod tests {
             include_str!("../../proto/proto/quorate/v1/keys.proto"),
             include_str!("../../proto/proto/quorate/v1/secrets.proto"),
             include_str!("../../proto/proto/quorate/v1/namespaces.proto"),
+            include_str!("../../proto/proto/quorate/v1/principals.proto"),
             include_str!("../../proto/proto/quorate/v1/operator.proto")
         );
         let calls: Vec<_> = protocol

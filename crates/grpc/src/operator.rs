@@ -6,7 +6,9 @@ use bytes::Bytes;
 use quorate_proto::v1;
 use quorate_proto::v1::operator_server::Operator;
 use quorate_service::Error;
+use quorate_service::admission::Freshness;
 use quorate_service::core::id::{InvalidId, Name};
+use quorate_service::core::principal::Principal;
 use quorate_service::node::Node;
 use quorate_service::seal::{
     AbortSignature, CeremonyStatus, InitRequest, NodeStatus, Pending, SecretText, Status as ClusterStatus,
@@ -30,18 +32,24 @@ impl OperatorDoor {
     pub(crate) fn new(node: Arc<Node>, callers: Arc<Callers>) -> Self {
         Self { node, callers }
     }
+
+    /// Who calls, if that is somebody.
+    async fn who<T>(&self, request: &Request<T>, by: Freshness) -> Result<Principal, Status> {
+        let caller = self.callers.of(request)?;
+        self.node.admitted(&caller, by, deadline(request)).await.map_err(|e| status(&e))
+    }
 }
 
 #[tonic::async_trait]
 impl Operator for OperatorDoor {
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        let who = self.callers.of(&request)?.principal;
+        let who = self.who(&request, Freshness::Heard).await?;
         let answer = self.node.status(&who).map_err(|e| status(&e))?;
         Ok(Response::new(status_response(answer)))
     }
 
     async fn seal_config(&self, request: Request<v1::SealConfigRequest>) -> Answer<v1::SealConfigResponse> {
-        let who = self.callers.of(&request)?.principal;
+        let who = self.who(&request, Freshness::Heard).await?;
         let mut chain = self.node.seal_configs(&who).map_err(|e| status(&e))?;
         let seal_config = chain.pop().unwrap_or_default().into();
         let earlier = chain.into_iter().map(Bytes::from).collect();
@@ -49,7 +57,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn init(&self, request: Request<v1::InitRequest>) -> Answer<v1::InitResponse> {
-        let who = self.callers.of(&request)?.principal;
+        let who = self.who(&request, Freshness::Heard).await?;
         let v1::InitRequest { shares, threshold, custodians, insecure_single_share } = request.into_inner();
         let asked = InitRequest { shares, threshold, custodians, insecure_single_share };
         let founded = self.node.init(&who, asked).await.map_err(|e| status(&e))?;
@@ -63,7 +71,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn share_challenge(&self, request: Request<v1::ShareChallengeRequest>) -> Answer<v1::ShareChallengeResponse> {
-        let who = self.callers.of(&request)?.principal;
+        let who = self.who(&request, Freshness::Heard).await?;
         let challenge = self.node.share_challenge(&who).map_err(|e| status(&e))?;
         Ok(Response::new(v1::ShareChallengeResponse {
             nonce: Bytes::copy_from_slice(&challenge.nonce),
@@ -73,7 +81,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn submit_share(&self, request: Request<v1::SubmitShareRequest>) -> Answer<v1::SubmitShareResponse> {
-        let who = self.callers.of(&request)?.principal;
+        let who = self.who(&request, Freshness::Heard).await?;
         let v1::SubmitShareRequest { share, nonce, proof } = request.into_inner();
         let share = SecretText::new(share);
         let submitted =
@@ -86,7 +94,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn abort_ceremony(&self, request: Request<v1::AbortCeremonyRequest>) -> Answer<v1::AbortCeremonyResponse> {
-        let who = self.callers.of(&request)?.principal;
+        let who = self.who(&request, Freshness::Known).await?;
         let v1::AbortCeremonyRequest { ceremony_id, share_number, signature } = request.into_inner();
         let id = CeremonyStatus::parse_id(&ceremony_id).ok_or_else(|| {
             status(&Error::InvalidArgument("the ceremony's id is not 32 hex digits, as the status has it".into()))
@@ -109,27 +117,29 @@ impl Operator for OperatorDoor {
     }
 
     async fn seal(&self, request: Request<v1::SealRequest>) -> Answer<v1::SealResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        // One node can be sealed whatever has become of the others.
+        let by = if request.get_ref().cluster { Freshness::Round } else { Freshness::Known };
+        let (who, until) = (self.who(&request, by).await?, deadline(&request));
         let sealed_nodes = self.node.seal(&who, request.get_ref().cluster, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::SealResponse { sealed_nodes }))
     }
 
     async fn invite(&self, request: Request<v1::InviteRequest>) -> Answer<v1::InviteResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let v1::InviteRequest { name, valid_minutes } = request.get_ref();
         let invited = self.node.invite(&who, name, *valid_minutes, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::InviteResponse { token: invited.token.to_string(), expires_ms: invited.expires_ms }))
     }
 
     async fn uninvite(&self, request: Request<v1::UninviteRequest>) -> Answer<v1::UninviteResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let name = parse(&request.get_ref().name)?;
         let waited = self.node.uninvite(&who, name.as_str(), until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::UninviteResponse { waited }))
     }
 
     async fn approve(&self, request: Request<v1::ApproveRequest>) -> Answer<v1::ApproveResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let v1::ApproveRequest { name, fingerprint } = request.get_ref();
         let approved =
             self.node.approve(&who, parse(name)?.as_str(), fingerprint, until).await.map_err(|e| status(&e))?;
@@ -137,7 +147,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn promote(&self, request: Request<v1::PromoteRequest>) -> Answer<v1::PromoteResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let v1::PromoteRequest { names, force } = request.get_ref();
         names.iter().try_for_each(|name| parse(name).map(drop))?;
         let voters = self.node.promote(&who, names, *force, until).await.map_err(|e| status(&e))?;
@@ -145,7 +155,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Answer<v1::TransferLeaderResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let name = Some(request.get_ref().name.as_str()).filter(|name| !name.is_empty()).map(parse).transpose()?;
         let leader =
             self.node.transfer_leader(&who, name.as_ref().map(Name::as_str), until).await.map_err(|e| status(&e))?;
@@ -153,7 +163,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn remove_member(&self, request: Request<v1::RemoveMemberRequest>) -> Answer<v1::RemoveMemberResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let name = parse(&request.get_ref().name)?;
         let removed = self.node.remove_member(&who, name.as_str(), until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::RemoveMemberResponse {
@@ -164,7 +174,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Answer<v1::ListMembersResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Heard).await?, deadline(&request));
         let members = self.node.list_members(&who, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::ListMembersResponse {
             members: members.members.into_iter().map(node_status).collect(),
@@ -173,7 +183,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn confirm_time(&self, request: Request<v1::ConfirmTimeRequest>) -> Answer<v1::ConfirmTimeResponse> {
-        let (who, until) = (self.callers.of(&request)?.principal, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let time_ms = self.node.confirm_time(&who, request.get_ref().time_ms, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::ConfirmTimeResponse { time_ms }))
     }

@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.metadata().get(REASON_KEY).unwrap(), "SEALED");
         assert!(status.message().contains("custodians unseal it"));
-        for reason in Reason::ALL {
+        for reason in Reason::ALL.iter().copied() {
             assert_ne!(code(reason), Code::Ok);
             // What metrics and logs call it is what clients are told.
             assert_eq!(word(reason), reason.as_str());

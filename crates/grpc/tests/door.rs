@@ -9,6 +9,8 @@ mod support;
 mod destruction;
 #[path = "door/namespaces.rs"]
 mod namespaces;
+#[path = "door/principals.rs"]
+mod principals;
 #[path = "door/public.rs"]
 mod public;
 #[path = "door/secrets.rs"]
@@ -20,6 +22,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use quorate_core::credential::Presented;
 use quorate_core::id::KeyId;
 use quorate_core::key_spec::Algorithm;
 use quorate_core::principal::{Principal, Role};
@@ -29,7 +32,7 @@ use quorate_proto::v1::keys_client::KeysClient;
 use quorate_proto::v1::{self, KeyState};
 use quorate_proto::{MESSAGE_LEN_MAX, PART_KEY, REASON_KEY};
 use quorate_service::node::Node;
-use support::{Rig, principal, unseal};
+use support::{Rig, certificate, principal, unseal};
 use tokio::io::DuplexStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Status};
@@ -44,12 +47,18 @@ fn token(n: u64) -> Bytes {
     Bytes::copy_from_slice(&KeyId::new(*STARTED, n, [0; 4]).0)
 }
 
+/// Somebody with the one certificate that he has: another for each.
+fn caller_of(principal: Principal) -> Caller {
+    let presented = Presented { id: certificate(&principal), ends_ms: 0 };
+    Caller { principal, presented, source: None, door: Door::Native, namespace: None }
+}
+
 /// A connection to the node, of somebody or of nobody.
 async fn connect(node: &Arc<Node>, caller: Option<Principal>) -> Channel {
     let (client, server) = tokio::io::duplex(1 << 20);
     let nobody = Arc::new(|_: &[_]| Err("these connections have no certificates".into()));
     let service = router(node.clone(), nobody, Arc::default());
-    let caller = caller.map(|principal| Caller { principal, source: None, door: Door::Native, namespace: None });
+    let caller = caller.map(caller_of);
     let seat = WatchSeat::default();
     let put_caller = tower::util::MapRequestLayer::new(move |mut request: http::Request<tonic::body::Body>| {
         request.extensions_mut().insert(seat.clone());
@@ -73,11 +82,12 @@ async fn keys(node: &Arc<Node>, role: Role) -> KeysClient<Channel> {
 }
 
 #[track_caller]
-fn refused<T>(result: Result<T, Status>, code: Code, reason: &str) {
+fn refused<T>(result: Result<T, Status>, code: Code, reason: &str) -> String {
     let status = result.err().expect("refused");
     let given = status.metadata().get(REASON_KEY).map(|value| value.to_str().expect("text"));
     assert_eq!((status.code(), given), (code, Some(reason)), "{}", status.message());
     assert!(status.message().len() > 20, "says what, why, and what to do: {}", status.message());
+    status.message().to_owned()
 }
 
 fn key(name: &str) -> v1::KeyRequest {
@@ -299,12 +309,7 @@ async fn one_who_has_too_much_under_way_is_told_and_the_others_go_on() {
             .header("content-type", "application/grpc")
             .body(axum::body::Body::new(body))
             .expect("a request");
-        request.extensions_mut().insert(Caller {
-            principal: principal(Role::User, name),
-            source: None,
-            door: Door::Native,
-            namespace: None,
-        });
+        request.extensions_mut().insert(caller_of(principal(Role::User, name)));
         let answer = tower::ServiceExt::oneshot(service.clone(), request);
         async move {
             let answer = answer.await.expect("infallible");

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use bytes::Bytes;
 use quorate_client::{Client, ClientError};
 use quorate_proto::v1::*;
-use support::{Dev, DevNode, QUORATE, complaint, http, run};
+use support::{Dev, DevNode, Pair, QUORATE, complaint, http, run};
 
 fn aad(pairs: &[(&str, &str)]) -> Vec<AssociatedData> {
     pairs.iter().map(|(k, v)| AssociatedData { key: (*k).into(), value: (*v).into() }).collect()
@@ -204,6 +204,49 @@ async fn a_certificate_opens_what_its_role_allows_and_no_more() {
         .output()
         .expect("it runs");
     assert_eq!(nobody.status.code(), Some(1), "{}", complaint(&nobody));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_was_revoked_opens_nothing_at_any_node_on_any_connection() {
+    let dev = Dev::start(3);
+    let (web, bob) = (dev.issue("user", "web"), dev.issue("admin", "bob"));
+    let cert = |pair: &Pair| pair.cert.display().to_string();
+    let admin = dev.client().await;
+    let key = create(&admin, "pay").await;
+    let webs = dev.client_as(&web).await;
+    let webs: Vec<_> = (0..3).map(|place| webs.node(place).expect("one of them")).collect();
+    for web in &webs {
+        web.encrypt(encrypt(&key, b"x", &[])).await.expect("it may");
+    }
+    let bobs = dev.client_as(&bob).await;
+    bobs.list_members(ListMembersRequest::default()).await.expect("he may");
+
+    let said = dev.cli_ok(&["credential", "revoke", "--cert", &cert(&web), "--reason", "key-compromise"], "");
+    let said: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
+    assert_eq!((&said["principal"], &said["state"]), (&"user/web".into(), &"revoked".into()));
+    for web in &webs {
+        let said = refused(web.encrypt(encrypt(&key, b"x", &[])).await, "UNAUTHENTICATED");
+        assert!(said.contains("key-compromise"), "{said}");
+    }
+    let metrics = http(&dev, &dev.json.nodes[0].api, "/metrics", Some(&web), b"http/1.1").expect("answered");
+    assert!(metrics.starts_with("HTTP/1.1 401") && metrics.contains("was revoked"), "{metrics}");
+    // Another key for the same name is another credential, until its holder is disabled.
+    let again = dev.client_as(&dev.issue("user", "web2")).await;
+    again.encrypt(encrypt(&key, b"x", &[])).await.expect("it may");
+    dev.cli_ok(&["principal", "disable", "user/web2"], "");
+    refused(again.encrypt(encrypt(&key, b"x", &[])).await, "UNAUTHENTICATED");
+    dev.cli_ok(&["principal", "enable", "user/web2"], "");
+    again.encrypt(encrypt(&key, b"x", &[])).await.expect("it may again");
+
+    dev.cli_ok(&["credential", "revoke", "--cert", &cert(&bob)], "");
+    refused(bobs.list_members(ListMembersRequest::default()).await, "UNAUTHENTICATED");
+    refused(bobs.seal(SealRequest { cluster: true }).await, "UNAUTHENTICATED");
+    refused(bobs.enable_key(named(&key)).await, "UNAUTHENTICATED");
+    let own = dev.cli(&["credential", "revoke", "--cert", &cert(&dev.json.admin)], "");
+    assert!(complaint(&own).contains("another administrator"));
+    let pem = dev.dir().join("n1/node.pem").display().to_string();
+    let node = dev.cli(&["credential", "revoke", "--cert", &pem], "");
+    assert!(complaint(&node).contains("operator members remove"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

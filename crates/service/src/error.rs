@@ -11,222 +11,7 @@ use quorate_core::request::{InvalidRequest, ObjectName, Part};
 use quorate_replica::{Problem, Quorum};
 use thiserror::Error as ThisError;
 
-/// The machine-readable half of an error; its text is stable, clients and scripts match on it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Reason {
-    /// No certificate, or one that names no principal of this cluster.
-    Unauthenticated,
-    /// The principal may not do that.
-    Denied,
-    /// No genesis yet.
-    Uninitialized,
-    /// Genesis has already happened.
-    AlreadyInitialized,
-    /// Keys can't be used until custodians unseal the node.
-    Sealed,
-    /// The node found its own data damaged.
-    Damaged,
-    /// A newer version wrote what this node would have to read.
-    UpgradeNeeded,
-    /// The request itself is wrong.
-    InvalidArgument,
-    /// Part of the request is longer than its limit.
-    TooLarge,
-    /// What the request names does not exist.
-    NotFound,
-    /// The name is taken.
-    AlreadyExists,
-    /// The namespace that the request is made in, or is about, does not exist.
-    NamespaceNotFound,
-    /// There is something in the namespace that was to be deleted.
-    NotEmpty,
-    /// The key is disabled.
-    KeyDisabled,
-    /// The key is archived.
-    Archived,
-    /// The key waits for its destruction.
-    KeyPendingDeletion,
-    /// The key, or the thing, is in a state in which this can't be done.
-    WrongState,
-    /// A limit on how many there may be is reached.
-    LimitExceeded,
-    /// The version has been used as often as a version may be.
-    Exhausted,
-    /// The token was used for another request.
-    TokenReused,
-    /// The token's time is too far off.
-    TokenTime,
-    /// The key is of a kind that is not for that.
-    WrongUsage,
-    /// It is a secret where a key is meant, or a key where a secret is.
-    WrongKind,
-    /// Such keys don't do it by that algorithm.
-    WrongAlgorithm,
-    /// The key, or the version, may do that only later.
-    NotYetValid,
-    /// The key, or the version, may not do that any more.
-    NoLongerValid,
-    /// Somebody else may know the version's material.
-    Compromised,
-    /// The version's material is gone.
-    Destroyed,
-    /// The version is below the floor from which on the key's versions process.
-    Retired,
-    /// The key is protected from being destroyed before its day.
-    PurgeProtected,
-    /// The key's material was not imported, was deleted, or its time is over.
-    MaterialMissing,
-    /// The key had other material before, and takes only that again.
-    WrongMaterial,
-    /// The import token is too old.
-    TokenExpired,
-    /// The import token is not one for this key.
-    TokenForeign,
-    /// Such a key does not do that.
-    Unsupported,
-    /// The key's material never leaves.
-    NotExportable,
-    /// The key's material leaves only wrapped.
-    WrappedOnly,
-    /// The key named by the caller is not the ciphertext's.
-    WrongKey,
-    /// The ciphertext is of another lineage.
-    WrongLineage,
-    /// The ciphertext's key, or that version of it, does not exist here.
-    UnknownKey,
-    /// Ciphertext, associated data or both are not what was encrypted.
-    Tampered,
-    /// A share was refused.
-    ShareRefused,
-    /// An invitation was refused.
-    InvitationRefused,
-    /// Too many failures or too much load; later it works again.
-    Busy,
-    /// Too few nodes have disk space to store a change; nothing was changed, and uses are not concerned.
-    NoSpace,
-    /// Others kept changing what this request depends on; nothing was changed.
-    Contended,
-    /// It may or may not have happened, or was begun and is not finished.
-    UnknownOutcome,
-    /// The cluster can't answer now; nothing was changed.
-    Unavailable,
-    /// There has been no majority of the voters, or none that leads, for longer than elections take; nothing was changed.
-    NoMajority,
-    /// A fault in quorate.
-    Internal,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 50] = [
-        Self::Unauthenticated,
-        Self::Denied,
-        Self::Uninitialized,
-        Self::AlreadyInitialized,
-        Self::Sealed,
-        Self::Damaged,
-        Self::UpgradeNeeded,
-        Self::InvalidArgument,
-        Self::TooLarge,
-        Self::NotFound,
-        Self::AlreadyExists,
-        Self::NamespaceNotFound,
-        Self::NotEmpty,
-        Self::KeyDisabled,
-        Self::Archived,
-        Self::KeyPendingDeletion,
-        Self::WrongState,
-        Self::LimitExceeded,
-        Self::Exhausted,
-        Self::TokenReused,
-        Self::TokenTime,
-        Self::WrongUsage,
-        Self::WrongKind,
-        Self::WrongAlgorithm,
-        Self::NotYetValid,
-        Self::NoLongerValid,
-        Self::Compromised,
-        Self::Destroyed,
-        Self::Retired,
-        Self::PurgeProtected,
-        Self::MaterialMissing,
-        Self::WrongMaterial,
-        Self::TokenExpired,
-        Self::TokenForeign,
-        Self::Unsupported,
-        Self::NotExportable,
-        Self::WrappedOnly,
-        Self::WrongKey,
-        Self::WrongLineage,
-        Self::UnknownKey,
-        Self::Tampered,
-        Self::ShareRefused,
-        Self::InvitationRefused,
-        Self::Busy,
-        Self::NoSpace,
-        Self::Contended,
-        Self::UnknownOutcome,
-        Self::Unavailable,
-        Self::NoMajority,
-        Self::Internal,
-    ];
-
-    /// The stable text, such as `KEY_DISABLED`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unauthenticated => "UNAUTHENTICATED",
-            Self::Denied => "DENIED",
-            Self::Uninitialized => "UNINITIALIZED",
-            Self::AlreadyInitialized => "ALREADY_INITIALIZED",
-            Self::Sealed => "SEALED",
-            Self::Damaged => "DAMAGED",
-            Self::UpgradeNeeded => "UPGRADE_NEEDED",
-            Self::InvalidArgument => "INVALID_ARGUMENT",
-            Self::TooLarge => "TOO_LARGE",
-            Self::NotFound => "NOT_FOUND",
-            Self::AlreadyExists => "ALREADY_EXISTS",
-            Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
-            Self::NotEmpty => "NOT_EMPTY",
-            Self::KeyDisabled => "KEY_DISABLED",
-            Self::Archived => "ARCHIVED",
-            Self::KeyPendingDeletion => "KEY_PENDING_DELETION",
-            Self::WrongState => "WRONG_STATE",
-            Self::LimitExceeded => "LIMIT_EXCEEDED",
-            Self::Exhausted => "EXHAUSTED",
-            Self::TokenReused => "TOKEN_REUSED",
-            Self::TokenTime => "TOKEN_TIME",
-            Self::WrongUsage => "WRONG_USAGE",
-            Self::WrongKind => "WRONG_KIND",
-            Self::WrongAlgorithm => "WRONG_ALGORITHM",
-            Self::NotYetValid => "NOT_YET_VALID",
-            Self::NoLongerValid => "NO_LONGER_VALID",
-            Self::Compromised => "COMPROMISED",
-            Self::Destroyed => "DESTROYED",
-            Self::Retired => "RETIRED",
-            Self::PurgeProtected => "PURGE_PROTECTED",
-            Self::MaterialMissing => "MATERIAL_MISSING",
-            Self::WrongMaterial => "WRONG_MATERIAL",
-            Self::TokenExpired => "TOKEN_EXPIRED",
-            Self::TokenForeign => "TOKEN_FOREIGN",
-            Self::Unsupported => "UNSUPPORTED",
-            Self::NotExportable => "NOT_EXPORTABLE",
-            Self::WrappedOnly => "WRAPPED_ONLY",
-            Self::WrongKey => "WRONG_KEY",
-            Self::WrongLineage => "WRONG_LINEAGE",
-            Self::UnknownKey => "UNKNOWN_KEY",
-            Self::Tampered => "TAMPERED",
-            Self::ShareRefused => "SHARE_REFUSED",
-            Self::InvitationRefused => "INVITATION_REFUSED",
-            Self::Busy => "BUSY",
-            Self::NoSpace => "NO_SPACE",
-            Self::Contended => "CONTENDED",
-            Self::UnknownOutcome => "UNKNOWN_OUTCOME",
-            Self::Unavailable => "UNAVAILABLE",
-            Self::NoMajority => "NO_MAJORITY",
-            Self::Internal => "INTERNAL",
-        }
-    }
-}
+pub use crate::reason::Reason;
 
 /// Why a request was refused or failed. Messages hold no secret.
 #[derive(Clone, PartialEq, Eq, Debug, ThisError)]
@@ -374,6 +159,7 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Denied(denied) => Self::Denied(denied),
+            Refusal::NotAdmitted(why) => Self::Unauthenticated(why.to_string()),
             refusal => Self::Refused(refusal),
         }
     }
@@ -441,7 +227,8 @@ impl Error {
             Self::Refused(refusal) => match refusal {
                 Refusal::OfSecret { why, .. } => Self::Refused((**why).clone()).reason(),
                 Refusal::WrongKind { .. } => Reason::WrongKind,
-                Refusal::Denied(_) => Reason::Denied,
+                Refusal::Denied(_) | Refusal::Yourself => Reason::Denied,
+                Refusal::NotAdmitted(_) => Reason::Unauthenticated,
                 Refusal::WrongUsage { .. } | Refusal::PrivateElsewhere { .. } | Refusal::NoPublicKey(..) => {
                     Reason::WrongUsage
                 }
@@ -561,14 +348,5 @@ mod tests {
         }
         let counted = Error::NoMajority(Quorum::Missing { reachable: 1, voters: 3, missing: vec!["n2".into()] });
         assert!(counted.told_to(&who(Role::Node)).to_string().contains("1 of 3 voters reachable"));
-    }
-
-    #[test]
-    fn the_codes_are_stable_words_and_no_two_are_equal() {
-        let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        assert!(codes.iter().all(|c| c.chars().all(|c| c.is_ascii_uppercase() || c == '_')));
-        codes.sort_unstable();
-        codes.dedup();
-        assert_eq!(codes.len(), Reason::ALL.len());
     }
 }

@@ -5,6 +5,7 @@
 //! It leaves to others: protocols (`grpc` and the other doors), plaintext key bytes (`crypto`), order and storage
 //! (`replica`), what a request changes (`core::decide`).
 
+pub mod admission;
 mod allowance;
 mod call;
 pub mod desk;
@@ -16,6 +17,7 @@ mod marks;
 pub mod node;
 pub mod operation;
 mod own_keys;
+mod reason;
 pub(crate) mod records;
 pub mod seal;
 mod tally;

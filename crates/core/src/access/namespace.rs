@@ -71,13 +71,14 @@ impl<F: Facts> Access<'_, F> {
         Ok(Home { namespace, settings })
     }
 
-    /// The namespaces themselves, if the caller may do it to them: who may do it in the first, which stands above the others.
+    /// What is of no one namespace, such as the namespaces themselves and who may ask, if the caller may do it to that: who may do
+    /// it in the first, which stands above the others.
     ///
     /// # Errors
     /// [`Refusal::Denied`].
-    pub fn namespaces(&mut self) -> Result<(), F::Error> {
+    pub fn cluster(&mut self) -> Result<(), F::Error> {
         self.judge(Resource::Namespace(Namespace::FIRST))?;
-        self.granted.namespaces = true;
+        self.granted.cluster = true;
         Ok(())
     }
 
@@ -86,7 +87,7 @@ impl<F: Facts> Access<'_, F> {
     /// # Errors
     /// [`Refusal::Denied`], [`Refusal::NamespaceNotFound`], [`Refusal::NamespaceFirst`].
     pub fn namespace_called(&mut self, name: &NamespaceName) -> Result<Of<NamespaceRecord>, F::Error> {
-        self.namespaces()?;
+        self.cluster()?;
         if name.is_first() {
             return Err(Refusal::NamespaceFirst.into());
         }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::access::{Caller, Door, FixedRoles};
+use crate::credential::{CredentialId, Presented};
 use crate::facts::Facts;
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::Mode;
@@ -85,7 +86,7 @@ impl Store {
         request: &D,
     ) -> Result<D::Answer, Refusal> {
         self.run_at(time, |facts| {
-            let mut at = Access::new(facts, &FixedRoles, caller, request.action());
+            let mut at = Access::admit(facts, &FixedRoles, caller, request.action())?;
             let change = decide(request, &request.retry(), &mut at, ids)?;
             assert!(at.covers(&change.writes), "{:?} is not all granted", change.writes);
             Ok(change)
@@ -249,7 +250,8 @@ impl NewIds for TestIds {
 
 pub(super) fn as_role(role: Role) -> Caller {
     let principal = Principal::certificate(role, "root".parse().unwrap());
-    Caller { principal, source: None, door: Door::Native, namespace: None }
+    let presented = Presented { id: CredentialId::Certificate([role as u8; 32]), ends_ms: 0 };
+    Caller { principal, presented, source: None, door: Door::Native, namespace: None }
 }
 pub(super) fn admin() -> Caller {
     as_role(Role::Admin)
@@ -1316,7 +1318,7 @@ fn a_write_to_what_was_not_granted_is_not_covered() {
     let (mine, other) = (new_key(&mut store, time, &ids), new_key(&mut store, time, &ids));
     let caller = admin();
     let mut facts = StoreFacts { store: &store, time, read: BTreeSet::new() };
-    let mut at = Access::new(&mut facts, &FixedRoles, &caller, Action::Disable);
+    let mut at = Access::admit(&mut facts, &FixedRoles, &caller, Action::Disable).unwrap();
     let update = |key: &KeyRecord| [Write::Update(key.clone().into())];
     let other = KeyRecord::clone(&at.get::<KeyRecord>(other).unwrap().unwrap());
     assert!(!at.covers(&[]), "nothing was asked");

@@ -39,7 +39,7 @@ impl Decide for CreateNamespace {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<NamespaceView>, F::Error> {
-        at.namespaces()?;
+        at.cluster()?;
         if self.name.is_first() || at.get::<NamespaceNameRecord>(self.name.clone())?.is_some() {
             return Err(Refusal::NamespaceTaken(self.name.clone()).into());
         }
@@ -167,7 +167,7 @@ impl Decide for EndNamespace {
     }
 
     fn decide<F: Basis>(&self, at: &mut Access<'_, F>, _: &dyn NewIds) -> Result<Change<bool>, F::Error> {
-        at.namespaces()?;
+        at.cluster()?;
         let Closing { number, mark } = self.of;
         let marked = |of: &NamespaceRecord| of.state == NamespaceState::Deleting && of.marks == mark;
         let Some(before) = at.get::<NamespaceRecord>(number)?.filter(|of| marked(of)) else {

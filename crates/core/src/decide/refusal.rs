@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::namespace::Left;
 use super::{BACKUP_VERSIONS_MAX, secret};
+use crate::access::NotAdmitted;
 use crate::authorize::Denied;
 use crate::id::{KeyId, KeyVersion};
 use crate::key_spec::{Algorithm, KeySpec, Mode, Usage, Usages};
@@ -21,6 +22,12 @@ pub enum Refusal {
     /// The caller may not do that.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The caller is nobody.
+    #[error("not authenticated: {0}")]
+    NotAdmitted(#[from] NotAdmitted),
+    /// It would shut out who asks.
+    #[error("this is what you come with yourself, and would shut you out; have another administrator do it")]
+    Yourself,
     /// No such key, or no such alias to find it by.
     #[error("there is no {0} here: it was never made, or is gone")]
     KeyNotFound(KeyHandle),
@@ -438,7 +445,7 @@ impl Refusal {
             | Self::PendingRotation(..)
             | Self::Ended { .. } => Some(Part::Version),
             Self::Invalid(invalid) => Some(invalid.part()),
-            Self::Denied(_) | Self::NamespacesMax => None,
+            Self::Denied(_) | Self::NotAdmitted(_) | Self::Yourself | Self::NamespacesMax => None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! takes it off ([`KeyVersionRecord::split`]).
 
 mod allowance;
+mod credential;
 mod destruction;
 mod details;
 mod due;
@@ -31,6 +32,7 @@ use crate::request::KeyHandle;
 use crate::stack::{HASH_LEN, scrubbed};
 
 pub use allowance::{AllowanceRecord, GCM_USES_DUE, GCM_USES_MAX};
+pub use credential::{CredentialRecord, PrincipalRecord, Revoked};
 pub use destruction::{Cause, DestructionRecord, Gone, LISTED_MAX, More, Scheduled};
 pub use details::DetailsRecord;
 pub use due::{Due, DueRecord};
@@ -274,6 +276,10 @@ kinds! {
     NamespaceName(NamespaceNameRecord),
     /// How many namespaces there have been.
     NamespaceCount(NamespaceCountRecord),
+    /// Somebody of whom more is known than a credential says.
+    Principal(PrincipalRecord),
+    /// A credential of which more is known than it says itself.
+    Credential(CredentialRecord),
     /// That a version, or a whole key, was destroyed.
     Destruction(DestructionRecord),
 }

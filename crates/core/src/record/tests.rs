@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::action::Action;
+use crate::credential::{CredentialId, RevocationReason};
 use crate::id::{KeyId, KeyVersion, Namespace, NodeId};
 use crate::key_spec::{KeySpec, Kind as SpecKind, Mode, Purpose, Usage, Usages};
 use crate::level::{LEVEL, Level, Levels};
@@ -189,6 +190,14 @@ pub(super) fn principal() -> impl Strategy<Value = Principal> {
     ("[a-z][a-z/]{0,20}", 0..5usize)
         .prop_map(|(name, role)| Principal::certificate(Role::ALL[role], name.parse().unwrap()))
 }
+fn credential() -> impl Strategy<Value = CredentialRecord> {
+    let reason = proptest::sample::select(RevocationReason::ALL);
+    let revoked = (any::<u64>(), reason, principal()).prop_map(|(at_ms, reason, by)| Revoked { at_ms, reason, by });
+    let options = (proptest::option::of(principal()), proptest::option::of(revoked));
+    (any::<([u8; 32], u64, u64)>(), options).prop_map(|((hash, created_ms, updated_ms), (whose, revoked))| {
+        CredentialRecord { id: CredentialId::Certificate(hash), whose, created_ms, updated_ms, revoked }
+    })
+}
 fn record() -> impl Strategy<Value = Record> {
     let duty = proptest::sample::select(Duty::ALL);
     prop_oneof![
@@ -201,6 +210,12 @@ fn record() -> impl Strategy<Value = Record> {
         (namespace_name(), any::<u32>())
             .prop_map(|(name, n)| Record::NamespaceName(NamespaceNameRecord { name, number: Namespace(n) })),
         any::<u32>().prop_map(|n| Record::NamespaceCount(NamespaceCountRecord { last: Namespace(n) })),
+        (principal(), principal(), any::<(bool, u64, u64)>()).prop_map(
+            |(principal, updated_by, (enabled, created_ms, updated_ms))| {
+                Record::Principal(PrincipalRecord { principal, enabled, created_ms, updated_ms, updated_by })
+            }
+        ),
+        credential().prop_map(Record::Credential),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Deletion(key), at_ms })),
         (key_id(), any::<u64>()).prop_map(|(key, at_ms)| Record::Due(DueRecord { what: Due::Rotation(key), at_ms })),
         (key_id(), version(), any::<u64>())
@@ -468,6 +483,37 @@ fn a_name_record_to_the_byte() {
     let key = name.key(|_, _| [9; 32]);
     assert_eq!(RecordName::parse(&key, b"\0\0\0\x06\x02Db-1"), Err(BAD_NAME), "names are found folded");
     assert_eq!(RecordName::parse(&key, b"\0\0\0\x06\x09db-1"), Err(Unreadable::Newer("name record")));
+}
+
+#[test]
+fn credentials_and_principals_to_the_byte() {
+    let by = Principal::certificate(Role::Admin, "al".parse().unwrap());
+    let bob = Principal::certificate(Role::User, "bob".parse().unwrap());
+    let record = CredentialRecord {
+        id: CredentialId::Certificate([7; 32]),
+        whose: Some(bob.clone()),
+        created_ms: 2,
+        updated_ms: 3,
+        revoked: Some(Revoked { at_ms: 3, reason: RevocationReason::KeyCompromise, by: by.clone() }),
+    };
+    let name = RecordName::Credential(record.id);
+    assert_eq!(name.true_name(), [&[1][..], &[7; 32]].concat());
+    let mut expected = [&[1][..], &[0, 0, 0, 0, 0, 0, 0, 2], &[0, 0, 0, 0, 0, 0, 0, 3], &[0, 2]].concat();
+    expected.extend_from_slice(b"\x01\0\0\0\x0c\0\0\0\0\x02\0\0\0\x03bob");
+    expected.extend_from_slice(b"\x02\0\0\0\x14\0\0\0\0\0\0\0\x03\x01\0\0\0\0\x01\0\0\0\x02al");
+    assert_eq!(Record::Credential(record).encode(LEVEL), expected);
+    let at = |name: &RecordName, true_name: &[u8]| RecordName::parse(&name.key(|_, _| [9; 32]), true_name);
+    let newer = [&[2][..], &[7; 32]].concat();
+    assert_eq!(at(&name, &newer), Err(Unreadable::Newer("credential record")));
+    assert!(at(&name, &[1; 40]).is_err() && at(&name, b"").is_err());
+
+    let record = PrincipalRecord { principal: bob, enabled: false, created_ms: 2, updated_ms: 3, updated_by: by };
+    let name = RecordName::Principal(record.principal.clone());
+    assert_eq!(name.true_name(), b"\0\0\0\0\x02\0\0\0\x03bob");
+    let expected = [&[1, 0][..], &[0, 0, 0, 0, 0, 0, 0, 2], &[0, 0, 0, 0, 0, 0, 0, 3], b"\0\0\0\0\x01\0\0\0\x02al"];
+    assert_eq!(Record::Principal(record).encode(LEVEL), expected.concat());
+    assert_eq!(at(&name, b"\0\0\0\0\x09\0\0\0\x03bob"), Err(Unreadable::Newer("principal record")));
+    assert!(at(&name, b"\0\0\0\0\x02\0\0\0\x03bobb").is_err());
 }
 
 #[test]

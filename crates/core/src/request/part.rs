@@ -103,6 +103,12 @@ parts! {
     Salt: "salt", "the salt";
     /// How many iterations.
     Iterations: "iterations", "the number of iterations";
+    /// Somebody who may ask.
+    Principal: "principal", "the principal";
+    /// What somebody presents.
+    Credential: "credential", "the credential";
+    /// Why something is revoked.
+    Reason: "reason", "the reason";
     /// How many bytes are wanted.
     Len: "length", "the number of bytes";
     /// The whole of it.

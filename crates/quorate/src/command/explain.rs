@@ -43,8 +43,8 @@ const LOOK_FOR_MAJORITY: &str = "look with `quorate operator status` whether a m
 const EXPLANATIONS: &[Explanation] = &[
     code(
         "UNAUTHENTICATED",
-        "the node got no client certificate, or one that names nobody of this cluster",
-        "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY); `quorate pki client` issues them",
+        "the node got no client certificate, or one that names nobody of this cluster, was revoked or has ended, or whose holder is disabled",
+        "give a client certificate of this cluster (QUORATE_CLIENT_CERT, QUORATE_CLIENT_KEY); `quorate pki client` issues them; an administrator sees who was shut out in `quorate credential list` and `quorate principal list`",
     ),
     code(
         "DENIED",

@@ -6,7 +6,7 @@ use super::Cli;
 use super::terminal::Surface;
 
 /// Commands by what people come for.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Use keys", &["encrypt", "decrypt", "reencrypt", "file", "data-key", "data-key-pair", "wrap", "unwrap", "random"]),
     (
         "Sign, agree and derive",
@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ),
     ("Manage keys", &["keys", "alias", "namespace", "evidence"]),
     ("Keep secrets", &["secret"]),
+    ("Say who may", &["principal", "credential"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
 ];

@@ -26,6 +26,7 @@ pub mod namespace;
 pub mod operator;
 pub mod output;
 pub mod pki;
+pub mod principal;
 mod public;
 pub mod secret;
 pub mod server;
@@ -124,6 +125,8 @@ enum Command {
     Alias(alias::AliasCommand),
     Secret(secret::SecretCommand),
     Namespace(namespace::NamespaceCommand),
+    Principal(principal::PrincipalCommand),
+    Credential(principal::CredentialCommand),
     Evidence(evidence::EvidenceCommand),
     Encrypt(crypt::Encrypt),
     Decrypt(crypt::Decrypt),
@@ -181,6 +184,8 @@ impl Command {
             Self::Alias(c) => c.run(shared).await,
             Self::Secret(c) => c.run(shared).await,
             Self::Namespace(c) => c.run(shared).await,
+            Self::Principal(c) => c.run(shared).await,
+            Self::Credential(c) => c.run(shared).await,
             Self::Encrypt(c) => c.run(shared).await,
             Self::Decrypt(c) => c.run(shared).await,
             Self::DataKey(c) => c.run(shared).await,

@@ -80,7 +80,7 @@ Roles: admin = everything; user = use keys, read secrets, describe and list both
   quorate pki list --dir pki --ends-within 30
   quorate pki list --dir pki --output json
 
-superseded: valid, and nodes take it, but its principal has a newer one. There is no list of revoked certificates.")]
+superseded: valid, and nodes take it, but its principal has a newer one. Which were revoked, the cluster knows.")]
     List {
         /// The authority's folder
         #[arg(long, value_name = "FOLDER")]
@@ -307,6 +307,7 @@ fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> C
         ("DAYS LEFT", 9, Shown::Always),
         ("ISSUED", 20, Shown::Wide),
         ("SERIAL", 32, Shown::Wide),
+        ("CREDENTIAL", 64, Shown::Wide),
     ];
     let left = |one: &Issued| one.ends_ms.saturating_sub(now_ms) / DAY_MS;
     let mut list = List::begin(shared.format(), "certificates", columns);
@@ -321,6 +322,7 @@ fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> C
                 "days_left": left(one),
                 "serial": one.serial,
                 "sha256": one.sha256,
+                "credential": output::text(&one.credential),
             })
         },
         |(one, standing)| {
@@ -331,6 +333,7 @@ fn list(shared: &Shared, dir: &Path, ends_within: Option<u32>, now_ms: u64) -> C
                 left(one).to_string(),
                 output::date(one.issued_ms),
                 one.serial.clone(),
+                one.credential.clone(),
             ]
         },
     )?;

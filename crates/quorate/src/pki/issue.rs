@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::authority::{OpenCa, uri};
 use super::{Issued, NodeRequest, PkiError, ledger, serial, validity};
+use crate::tls::CertificateFacts;
 
 /// How long a certificate lives unless asked otherwise; a node's always.
 pub const LEAF_DAYS: u32 = 90;
@@ -105,10 +106,13 @@ impl OpenCa {
         params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(key, &self.issuer).map_err(PkiError::make("certificate"))?;
+        let facts = CertificateFacts::of(leaf.der());
+        let facts = facts.map_err(|reason| PkiError::Make { what: "certificate", reason })?;
         let issued = Issued {
             principal: principal.to_string(),
             serial: hex(&serial.to_bytes()),
             sha256: hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf.der()).as_ref()),
+            credential: facts.credential().to_string(),
             issued_ms: now_ms,
             ends_ms,
         };

@@ -22,6 +22,9 @@ pub struct Issued {
     pub serial: String,
     /// SHA-256 of the certificate (DER), in hexadecimal.
     pub sha256: String,
+    /// SHA-256 of its public key (SPKI, DER), in hexadecimal: what it is revoked by. Empty where an earlier version has written it.
+    #[serde(default)]
+    pub credential: String,
     /// When it was made, ms since 1970.
     pub issued_ms: u64,
     /// Until when it is valid, ms since 1970.
@@ -121,7 +124,14 @@ mod tests {
     use super::*;
 
     fn issued(principal: &str, ends_ms: u64) -> Issued {
-        Issued { principal: principal.into(), serial: "01".into(), sha256: "ab".into(), issued_ms: 1, ends_ms }
+        Issued {
+            principal: principal.into(),
+            serial: "01".into(),
+            sha256: "ab".into(),
+            credential: "cd".into(),
+            issued_ms: 1,
+            ends_ms,
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a certificate says of its names, its key and its life, read in one place; whether to believe it is [`super::Trust`]'s.
 
+use quorate_core::credential::CredentialId;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -45,6 +46,14 @@ impl CertificateFacts {
     /// There is none, or it can't be read.
     pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
         Self::of(&CertificateDer::from_pem_slice(pem).map_err(|e| e.to_string())?)
+    }
+
+    /// What it is as a credential of its holder: SHA-256 of its SPKI (RFC 7469 §2.4).
+    pub fn credential(&self) -> CredentialId {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.spki);
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(hash.as_ref());
+        CredentialId::Certificate(sha256)
     }
 
     /// For how many days it was made.

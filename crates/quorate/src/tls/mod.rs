@@ -34,7 +34,7 @@ pub use connection::{Admitted, Class};
 pub use facts::{CertificateFacts, days_left};
 pub use peer::TlsNet;
 pub use pins::Pins;
-pub use trust::{CaKind, ChainError, Trust, ca_uri, identity_of, unix_time};
+pub use trust::{CaKind, ChainError, Trust, ca_uri, credential_of, identity_of, unix_time};
 
 /// A handshake that takes longer is given up: a peer that says nothing costs a slot for as long.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_core::credential::Presented;
 use quorate_core::id::ClusterId;
 use quorate_core::principal::{InvalidPrincipal, Principal, Role};
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -9,6 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
+
+use super::CertificateFacts;
 
 /// Which of the two CAs below the root issued a certificate. The CA's own certificate says which it is, in a URI SAN
 /// signed by the root, so that a node needs no more than the root certificate.
@@ -238,6 +241,15 @@ fn read_identity(certificate: &Cert<'_>) -> Result<(ClusterId, Principal), Strin
 pub fn identity_of(leaf: &CertificateDer<'_>) -> Result<(ClusterId, Principal), ChainError> {
     let certificate = EndEntityCert::try_from(leaf).map_err(ChainError::Chain)?;
     read_identity(&certificate).map_err(ChainError::Identity)
+}
+
+/// A certificate as a credential: SHA-256 of its SPKI (RFC 7469 §2.4), and when it ends.
+///
+/// # Errors
+/// The certificate is malformed.
+pub fn credential_of(leaf: &CertificateDer<'_>) -> Result<Presented, String> {
+    let facts = CertificateFacts::of(leaf)?;
+    Ok(Presented { id: facts.credential(), ends_ms: facts.ends_ms() })
 }
 
 /// SPKI (DER) of a certificate.

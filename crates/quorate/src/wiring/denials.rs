@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use quorate_grpc::CallerOf;
+use quorate_grpc::{CallerOf, Identified};
 use quorate_replica::Seldom;
 use tonic::Code;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -30,7 +30,7 @@ impl Denials {
     fn tell(&self, code: Code, call: &str, info: Option<&TlsConnectInfo<TcpConnectInfo>>) {
         let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
         let (by, kind) = match (self.caller_of)(&chain) {
-            Ok(caller) => (caller.to_string(), format!("{caller} {call}")),
+            Ok(Identified { principal, .. }) => (principal.to_string(), format!("{principal} {call}")),
             // What strangers ask for is theirs to make up.
             Err(why) => (format!("nobody known ({why})"), why.to_string()),
         };

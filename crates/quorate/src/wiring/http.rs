@@ -16,27 +16,28 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use quorate_grpc::{Budget, CallerOf, WatchSeat};
+use quorate_grpc::{Budget, CallerOf, Identified, WatchSeat};
 use quorate_replica::Quorum;
+use quorate_service::admission::Freshness;
 use quorate_service::node::Node;
 use quorate_service::seal::status::Health;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tower::ServiceExt;
 
 use super::denials::{self, Denials};
 use super::metrics::{self, Metrics};
-use crate::tls::{Admitted, ApiListener, Class, Trust, identity_of};
+use crate::tls::{Admitted, ApiListener, Class, Trust, credential_of, identity_of};
 
 /// An idle connection is asked for a sign of life this often …
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// … and closed when it gives none.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection is renewed this often (open requests end in peace): a client's certificate is looked at in the handshake
-/// alone, and must not outlive its date for as long as somebody keeps a connection open.
+/// A connection is renewed this often (open requests end in peace): a sealed node looks at a client's certificate in the
+/// handshake alone, and that must not outlive its date for as long as somebody keeps a connection open.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// A connection that is to end is closed after this long, whatever is open on it; above the longest deadline of a call.
 const LINGER_MAX: Duration = Duration::from_secs(75);
@@ -76,7 +77,10 @@ pub async fn serve(
     let caller_of: CallerOf = Arc::new(move |chain: &[CertificateDer<'static>]| {
         let leaf = chain.first().ok_or("no client certificate")?;
         let (of, principal) = identity_of(leaf).map_err(|e| e.to_string())?;
-        if of == cluster { Ok(principal) } else { Err(format!("the certificate is of cluster {of}")) }
+        if of != cluster {
+            return Err(format!("the certificate is of cluster {of}"));
+        }
+        Ok(Identified { principal, presented: credential_of(leaf)? })
     });
     let budget = Arc::<Budget>::default();
     let app = App { node: node.clone(), metrics, caller_of: caller_of.clone(), budget: budget.clone() };
@@ -173,10 +177,16 @@ async fn scrape(State(app): State<App>, request: Request) -> Response {
     let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
     let chain = info.and_then(TlsConnectInfo::peer_certs).unwrap_or_default();
     match (app.caller_of)(&chain) {
-        Ok(caller) => match app.budget.take(Some(caller.clone()), SCRAPE_COST) {
-            Some(reserved) => reserved.until_taken(app.metrics.render(&app.node, &caller).into_response()),
-            None => (StatusCode::TOO_MANY_REQUESTS, "too many requests of this principal\n").into_response(),
-        },
+        Ok(identified) => {
+            let caller = identified.caller(info.and_then(|info| info.get_ref().remote_addr()));
+            let Some(reserved) = app.budget.take(Some(caller.principal.clone()), SCRAPE_COST) else {
+                return (StatusCode::TOO_MANY_REQUESTS, "too many requests of this principal\n").into_response();
+            };
+            match app.node.admitted(&caller, Freshness::Heard, Instant::now()).await {
+                Ok(who) => reserved.until_taken(app.metrics.render(&app.node, &who).into_response()),
+                Err(e) => (StatusCode::UNAUTHORIZED, format!("{e}\n")).into_response(),
+            }
+        }
         Err(why) => {
             let text = format!("{why}; /metrics needs a client certificate of this cluster (quorate pki client)\n");
             (StatusCode::UNAUTHORIZED, text).into_response()

@@ -58,7 +58,7 @@ impl Kms {
         let retry = request.retry();
         let decide = |facts: &mut EngineFacts<'_>| {
             let ids = self.records.new_ids()?;
-            let mut at = Access::new(facts, &*self.policies, &call.caller, request.action());
+            let mut at = Access::admit(facts, &*self.policies, &call.caller, request.action())?;
             let change = decide(request, &retry, &mut at, &ids)?;
             if at.covers(&change.writes) {
                 Ok(change)

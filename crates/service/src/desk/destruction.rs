@@ -43,7 +43,7 @@ impl Kms {
     async fn read_destruction(&self, call: &Call, key: KeyId, version: Option<KeyVersion>) -> Result<Destroyed, Error> {
         let view = self.records.fresh_view(call.deadline).await?;
         let mut facts = self.records.facts(&view)?;
-        let mut at = Access::new(&mut facts, &*self.policies, &call.caller, Action::ProveDestruction);
+        let mut at = Access::admit(&mut facts, &*self.policies, &call.caller, Action::ProveDestruction)?;
         let record = DestructionRecord::clone(&*at.destruction(key, version)?);
         let is_here = at.is_here(key, version)?;
         let (destroyed_at, _) = facts.at(&RecordName::Destruction((key, version)))?;

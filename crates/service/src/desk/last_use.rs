@@ -34,7 +34,7 @@ impl Kms {
     async fn read_uses(&self, call: &Call, key: &KeyHandle) -> Result<LastUse, Error> {
         let view = self.records.fresh_view(call.deadline).await?;
         let mut facts = self.records.facts(&view)?;
-        let key = Access::new(&mut facts, &*self.policies, &call.caller, Action::LastUse).key(key)?;
+        let key = Access::admit(&mut facts, &*self.policies, &call.caller, Action::LastUse)?.key(key)?;
         let written = facts.uses(key.id)?.into_iter().map(|record| record.tally);
         let tally = written.chain(self.uses.pending(key.id)).reduce(Tally::and);
         Ok(LastUse { key: key.id, tracked: key.tracked, tally })

@@ -145,8 +145,8 @@ impl Kms {
 
     async fn read_page<L: Listing>(&self, call: &Call, request: &L, view: &View) -> Result<Page<L::Item>, Error> {
         let mut facts = self.records.facts(view)?;
-        let mut at = Access::new(&mut facts, &*self.policies, &call.caller, request.action());
-        let namespace = if L::OF_CLUSTER { at.namespaces().map(|()| Namespace::FIRST) } else { at.namespace() }?;
+        let mut at = Access::admit(&mut facts, &*self.policies, &call.caller, request.action())?;
+        let namespace = if L::OF_CLUSTER { at.cluster().map(|()| Namespace::FIRST) } else { at.namespace() }?;
         drop(facts);
 
         let caller = [&call.caller.principal.encode()[..], &namespace.0.to_be_bytes()].concat();

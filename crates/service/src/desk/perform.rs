@@ -39,7 +39,7 @@ pub trait Told: Sized {
 impl Told for Error {
     fn refusal(self) -> Result<Error, Self> {
         match self {
-            Self::Denied(_) | Self::Refused(_) | Self::Invalid(_) => Ok(self),
+            Self::Unauthenticated(_) | Self::Denied(_) | Self::Refused(_) | Self::Invalid(_) => Ok(self),
             other => Err(other),
         }
     }
@@ -196,7 +196,7 @@ impl Kms {
 
     /// What the request needs of these facts, as far as the caller may.
     fn judged<U: Use, F: UseFacts>(&self, call: &Call, request: &U, facts: &mut F) -> Result<U::Facts, F::Error> {
-        let mut at = Access::new(facts, &*self.policies, &call.caller, request.action());
+        let mut at = Access::admit(facts, &*self.policies, &call.caller, request.action())?;
         let gathered = request.gather(&mut at)?;
         if at.covers(&[]) { Ok(gathered) } else { Err(Error::Internal("a use asked for nothing").into()) }
     }

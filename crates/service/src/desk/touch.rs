@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quorate_core::access::{Touch, Usable, WholeKey};
 use quorate_core::decide::{Refusal, TokenFor, lease};
 use quorate_core::facts::Of;
-use quorate_core::record::{KeyRecord, KeyVersionRecord};
+use quorate_core::record::{CredentialRecord, KeyRecord, KeyVersionRecord};
 use quorate_core::views::{KeyView, NamespaceView, SecretView};
 use quorate_crypto::material::Material;
 
@@ -36,6 +36,7 @@ impl Gathered for () {}
 impl Gathered for KeyView {}
 impl Gathered for SecretView {}
 impl Gathered for NamespaceView {}
+impl Gathered for Option<CredentialRecord> {}
 impl Gathered for Versions {}
 impl Gathered for TokenFor {}
 impl Gathered for Of<KeyVersionRecord> {}

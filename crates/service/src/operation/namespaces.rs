@@ -36,7 +36,7 @@ impl Use for DescribeNamespace {
 
     fn gather<F: UseFacts>(&self, at: &mut Access<'_, F>) -> Result<NamespaceView, F::Error> {
         if self.name.is_first() {
-            return at.namespaces().map(|()| NamespaceView::first());
+            return at.cluster().map(|()| NamespaceView::first());
         }
         Ok(NamespaceView::from(&*at.namespace_called(&self.name)?))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use quorate_core::access::{Caller, Door};
+use quorate_core::credential::{CredentialId, Presented};
 use quorate_core::id::ClusterId;
 use quorate_core::level::{Level, Levels};
 use quorate_core::principal::{Principal, Role};
@@ -393,7 +394,15 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// A call, as a door would hand it over, by somebody who waits so long.
 pub fn call(who: &Principal, deadline: Instant) -> Call {
-    Call { caller: Caller { principal: who.clone(), source: None, door: Door::Native, namespace: None }, deadline }
+    let presented = Presented { id: certificate(who), ends_ms: 0 };
+    let caller = Caller { principal: who.clone(), presented, source: None, door: Door::Native, namespace: None };
+    Call { caller, deadline }
+}
+
+/// The one certificate that everybody has, unless a test says otherwise.
+pub fn certificate(who: &Principal) -> CredentialId {
+    let who = who.encode();
+    CredentialId::Certificate(std::array::from_fn(|i| who.get(i).copied().unwrap_or_default()))
 }
 
 /// The same in the namespace of that name.

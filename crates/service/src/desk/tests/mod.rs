@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test's own world")]
 
+mod admission;
 mod allowance;
 mod backup;
 mod changes;
