@@ -85,7 +85,7 @@ async fn who_is_shut_out_is_nobody_on_the_connection_that_he_had() {
     let again = alice.revoke_credential(v1::RevokeCredentialRequest { reason: "superseded".into(), ..revoke(&web) });
     assert_eq!(again.await.unwrap().into_inner().credential, Some(revoked.clone()), "it stays as it was");
     let listed = alice.list_credentials(v1::ListCredentialsRequest::default()).await.unwrap().into_inner().credentials;
-    assert_eq!(listed, [revoked.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&revoked));
     let asked = v1::CredentialRequest { credential: credential(&web).to_uppercase() };
     assert_eq!(alice.describe_credential(asked).await.unwrap().into_inner().credential, Some(revoked));
 
