@@ -16,6 +16,11 @@ mod schema;
 mod slices;
 mod verdict;
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod random_tests;
+
 pub use self::policy::{APPROVALS_MAX, CHAIN_MAX, Effect, Fault, Faults, NESTING_MAX, POLICY_LEN_MAX, Policy, Reads};
 pub use self::request::{
     Context, GrantFacts, ObjectFacts, Pairs, Principal, PrincipalFacts, Request, Resource, Unaskable,

@@ -89,6 +89,14 @@ impl Policy {
         Ok(Self { approvals, delegates, reads, ..Self::of_parts(id, cedar) })
     }
 
+    /// Without any check: what may fail can't be tried otherwise.
+    #[cfg(test)]
+    pub(crate) fn dangerous_unchecked(id: Name, text: &str) -> Self {
+        let cedar = Cedar::parse(Some(PolicyId::new(id.as_str())), text).unwrap();
+        let reads = Reads::of(&cedar.to_json().unwrap());
+        Self { reads, ..Self::of_parts(id, cedar) }
+    }
+
     /// Of what was made here from parts, without annotations or a word on the context.
     pub(crate) fn of_parts(id: Name, cedar: Cedar) -> Self {
         let effect = match cedar.effect() {

@@ -21,6 +21,10 @@ impl Reads {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
+    /// Every one that there is.
+    pub fn all() -> Self {
+        Self(crate::schema::CONTEXT.map(str::to_owned).into())
+    }
     /// Adds those of another policy.
     pub(crate) fn add(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
@@ -43,7 +47,7 @@ impl Reads {
                         ("." | "has", Some(attribute)) if is_context(&inner["left"]) => {
                             self.0.insert(attribute.to_owned());
                         }
-                        ("Var", _) if inner == "context" => self.0.extend(crate::schema::CONTEXT.map(str::to_owned)),
+                        ("Var", _) if inner == "context" => self.add(&Self::all()),
                         _ => self.visit(inner),
                     }
                 }

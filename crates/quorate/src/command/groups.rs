@@ -6,7 +6,7 @@ use super::Cli;
 use super::terminal::Surface;
 
 /// Commands by what people come for.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Use keys", &["encrypt", "decrypt", "reencrypt", "file", "data-key", "data-key-pair", "wrap", "unwrap", "random"]),
     (
         "Sign, agree and derive",
@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ),
     ("Manage keys", &["keys", "alias", "namespace", "evidence"]),
     ("Keep secrets", &["secret"]),
+    ("Say who may", &["policy"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
 ];
@@ -34,7 +35,7 @@ const NAME: usize = 14;
 const INDENT: usize = NAME + 3;
 
 /// Commands that reach no cluster.
-const ALONE: [&str; 8] = ["dev", "pki", "server", "evidence", "manual", "explain", "completions", "version"];
+const ALONE: [&str; 9] = ["dev", "pki", "server", "policy", "evidence", "manual", "explain", "completions", "version"];
 
 /// The whole command line.
 pub fn command() -> clap::Command {
