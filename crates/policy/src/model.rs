@@ -162,7 +162,9 @@ impl Is {
             Self::Before(ms) => {
                 format!("(context has now && context.now.offset(duration(\"-{ms}ms\")) < datetime(\"1970-01-01\"))")
             }
-            Self::Aad(k, v) => format!("(context has aad && context.aad.hasTag({k:?}) && context.aad.getTag({k:?}) == {v:?})"),
+            Self::Aad(k, v) => {
+                format!("(context has aad && context.aad.hasTag({k:?}) && context.aad.getTag({k:?}) == {v:?})")
+            }
             Self::AadKey(k) => format!("(context has aadKeys && context.aadKeys.contains({k:?}))"),
             Self::Days(n) => format!("(context has days && context.days < {n})"),
             Self::GrantsDecrypt => "(context has grant && context.grant.operations.contains(\"Decrypt\"))".into(),
@@ -209,7 +211,13 @@ impl Is {
             Self::Not(a) => !a.holds(world, asked)?,
             Self::And(a, b) => a.holds(world, asked)? && b.holds(world, asked)?,
             Self::Or(a, b) => a.holds(world, asked)? || b.holds(world, asked)?,
-            Self::If(a, b, c) => if a.holds(world, asked)? { b.holds(world, asked)? } else { c.holds(world, asked)? },
+            Self::If(a, b, c) => {
+                if a.holds(world, asked)? {
+                    b.holds(world, asked)?
+                } else {
+                    c.holds(world, asked)?
+                }
+            }
         })
     }
 
@@ -240,7 +248,9 @@ impl Rule {
             Does::Any => "action".into(),
             Does::Eq(action) => format!("action == {}", named(action.as_str())),
             Does::In(names) if names.len() == 1 => format!("action in {}", named(&names[0])),
-            Does::In(names) => format!("action in [{}]", names.iter().map(|name| named(name)).collect::<Vec<_>>().join(", ")),
+            Does::In(names) => {
+                format!("action in [{}]", names.iter().map(|name| named(name)).collect::<Vec<_>>().join(", "))
+            }
         };
         let which = match self.which {
             Which::Any => "resource".into(),
@@ -336,7 +346,11 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         prop::option::of(one()),
         pairs(),
     );
-    let all = (prop::collection::vec(who, count), prop::collection::vec(object, count), prop::collection::vec(groups(), count));
+    let all = (
+        prop::collection::vec(who, count),
+        prop::collection::vec(object, count),
+        prop::collection::vec(groups(), count),
+    );
     all.prop_map(|(who, objects, nested)| {
         // Upwards only: groups are in no circle.
         let nested = nested.into_iter().enumerate();
@@ -377,7 +391,8 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
 pub(crate) fn context() -> impl Strategy<Value = Context> {
     let ip = prop::sample::select(vec![Ipv4Addr::new(10, 1, 2, 3), Ipv4Addr::new(192, 168, 0, 1)]);
     let operations = prop::collection::btree_set(word(&["Encrypt", "Decrypt"]), 0..3);
-    let some = (prop::option::of(ip), prop::option::of(0..4000u64), prop::option::of(pairs()), prop::option::of(0..3u32));
+    let some =
+        (prop::option::of(ip), prop::option::of(0..4000u64), prop::option::of(pairs()), prop::option::of(0..3u32));
     (some, prop::option::of(operations)).prop_map(|((ip, now_ms, aad, days), operations)| Context {
         door: "native".into(),
         ip: ip.map(Into::into),
@@ -393,8 +408,12 @@ pub(crate) fn context() -> impl Strategy<Value = Context> {
 }
 
 pub(crate) fn question() -> impl Strategy<Value = Question> {
-    (one(), prop::sample::select(ACTIONS), what(), context())
-        .prop_map(|(principal, action, what, context)| Question { principal, action, what, context })
+    (one(), prop::sample::select(ACTIONS), what(), context()).prop_map(|(principal, action, what, context)| Question {
+        principal,
+        action,
+        what,
+        context,
+    })
 }
 
 fn condition() -> impl Strategy<Value = Is> {

@@ -216,3 +216,7 @@ fn entity(op: &str, kind: Kind, id: &str) -> Value {
 fn uid(kind: Kind, id: &str) -> Value {
     json!({ "type": kind.name(), "id": id })
 }
+
+#[cfg(test)]
+#[path = "role_tests.rs"]
+mod tests;
