@@ -21,7 +21,9 @@ mod model;
 #[cfg(test)]
 mod random_tests;
 
-pub use self::policy::{APPROVALS_MAX, CHAIN_MAX, Effect, Fault, Faults, NESTING_MAX, POLICY_LEN_MAX, Policy, Reads};
+pub use self::policy::{
+    APPROVALS_MAX, CHAIN_MAX, Effect, Fault, Faults, IF_NESTING_MAX, NESTING_MAX, POLICY_LEN_MAX, Policy, Reads,
+};
 pub use self::request::{
     Context, GrantFacts, ObjectFacts, Pairs, Principal, PrincipalFacts, Request, Resource, Unaskable,
 };

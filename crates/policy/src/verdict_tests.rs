@@ -44,12 +44,14 @@ fn shown(outcome: &Outcome) -> String {
     }
 }
 
+type Row = (Namespace, Namespace, &'static str, &'static str, &'static str, Option<&'static str>, bool, &'static str);
+
 /// The formula of key-model §7.2. Columns: the object's namespace and the caller's; what their policies say, and those of 0; what the
 /// key policy says, if there is one; a grant. Where two namespaces are one, their policies are.
 #[test]
 #[rustfmt::skip]
 fn the_formula() {
-    let table: &[(Namespace, Namespace, &str, &str, &str, Option<&str>, bool, &str)] = &[
+    let table: &[Row] = &[
         // of      by     object caller first  key          grant
         // Nothing permits: no.
         (A,      A,     "",    "",    "",    None,        false, "no"),

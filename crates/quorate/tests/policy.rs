@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-const TEAM: &str = "permit(principal in Q::Group::\"g\", action in Q::Action::\"CryptoUser\", resource in Q::Namespace::\"3\");\n";
+const TEAM: &str =
+    "permit(principal in Q::Group::\"g\", action in Q::Action::\"CryptoUser\", resource in Q::Namespace::\"3\");\n";
 const DESTROY: &str = "@approvals(\"2\")\nforbid(principal, action == Q::Action::\"Purge\", resource)\nunless { context has ip && context.ip.isLoopback() };\n";
 
 fn quorate(dir: &Path, args: &[&str]) -> Output {
@@ -67,25 +68,41 @@ fn good_policies_are_told_in_words() {
 fn what_is_wrong_is_told_by_file_line_and_column() {
     let temp = tempfile::tempdir().unwrap();
     std::fs::write(temp.path().join("good.cedar"), TEAM).unwrap();
-    std::fs::write(temp.path().join("bad.cedar"), "permit(principal, action == Q::Action::\"Encript\",\n resource)\nwhen { context.ip.isLoopback() };").unwrap();
+    std::fs::write(
+        temp.path().join("bad.cedar"),
+        "permit(principal, action == Q::Action::\"Encript\",\n resource)\nwhen { context.ip.isLoopback() };",
+    )
+    .unwrap();
     let output = quorate(temp.path(), &["policy", "check", "bad.cedar", "good.cedar", "--output", "table"]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("bad.cedar:1:29: there is no such action") && said.contains("did you mean Q::Action::\"Encrypt\"?"), "{said}");
+    assert!(
+        said.contains("bad.cedar:1:29: there is no such action")
+            && said.contains("did you mean Q::Action::\"Encrypt\"?"),
+        "{said}"
+    );
     assert!(said.contains("error: 1 of 2 files hold no policy that can be taken"), "{said}");
     assert!(text(&output.stdout).contains("good"), "the others are checked all the same");
 
     let output = quorate(temp.path(), &["policy", "check", "bad.cedar", "--output", "json"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let fault = &json["policies"][0]["faults"][0];
-    assert_eq!((&json["policies"][0]["file"], &fault["line"], &fault["column"]), (&"bad.cedar".into(), &1.into(), &29.into()));
+    assert_eq!(
+        (&json["policies"][0]["file"], &fault["line"], &fault["column"]),
+        (&"bad.cedar".into(), &1.into(), &29.into())
+    );
     let failure: Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!((output.status.code(), &failure["reason"]), (Some(1), &"FAILED".into()));
 
     std::fs::write(temp.path().join("two words.cedar"), TEAM).unwrap();
     std::fs::write(temp.path().join("bytes.cedar"), [0xff, 0xfe]).unwrap();
     std::fs::write(temp.path().join("long.cedar"), " ".repeat(33 * 1024)).unwrap();
-    for (file, why) in [("none.cedar", "none.cedar"), ("two words.cedar", "not a valid name"), ("bytes.cedar", "no text"), ("long.cedar", "split the policy")] {
+    for (file, why) in [
+        ("none.cedar", "none.cedar"),
+        ("two words.cedar", "not a valid name"),
+        ("bytes.cedar", "no text"),
+        ("long.cedar", "split the policy"),
+    ] {
         let output = quorate(temp.path(), &["policy", "check", file, "--output", "table"]);
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains(why), "{file}: {said}");

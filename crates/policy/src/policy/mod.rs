@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 pub use self::fault::{Fault, Faults};
 pub use self::reads::Reads;
 use self::scan::Seen;
-pub use self::scan::{CHAIN_MAX, NESTING_MAX, POLICY_LEN_MAX};
+pub use self::scan::{CHAIN_MAX, IF_NESTING_MAX, NESTING_MAX, POLICY_LEN_MAX};
 use crate::actions::Actions;
 use crate::schema::schema;
 

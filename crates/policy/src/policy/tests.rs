@@ -181,6 +181,16 @@ fn nothing_overflows_a_stack() {
     thread.expect("a thread").join().expect("no panic");
 }
 
+/// As many `if` as may be in one another, around the longest expression: 0.2 s where nothing is optimised. Each more would double it.
+#[test]
+fn nothing_takes_long_to_check() {
+    let chain = "principal.name != \"x\" && ".repeat(CHAIN_MAX - 10);
+    let ifs = "if principal.name == \"y\" then false else ".repeat(IF_NESTING_MAX);
+    let slow = format!("{ALL} when {{ {ifs} ({chain} true) }};");
+    assert!(parse(&slow).is_ok());
+    assert!(parse(&slow.replacen("{ if", "{ if true then false else if", 1)).is_err());
+}
+
 mod random {
     use proptest::prelude::*;
 

@@ -91,7 +91,11 @@ fn check(shared: &Shared, files: &[PathBuf]) -> CommandResult {
                 wrong += 1;
                 if shared.format().for_programs() {
                     let faults: Vec<_> = faults.iter().map(fault_to_json).collect();
-                    list.add(&[faults], |faults| json!({ "file": shown(file), "faults": faults }), |_| Default::default())?;
+                    list.add(
+                        &[faults],
+                        |faults| json!({ "file": shown(file), "faults": faults }),
+                        |_| Default::default(),
+                    )?;
                 } else {
                     for fault in faults {
                         eprintln!("{}:{fault}", shown(file));
@@ -105,7 +109,11 @@ fn check(shared: &Shared, files: &[PathBuf]) -> CommandResult {
         return Ok(());
     }
     let what = format!("{wrong} of {} files hold no policy that can be taken", files.len());
-    Err(Failure::failed(what, "", "correct what is told of them; `quorate policy schema` has all that policies may speak of"))
+    Err(Failure::failed(
+        what,
+        "",
+        "correct what is told of them; `quorate policy schema` has all that policies may speak of",
+    ))
 }
 
 /// The policy in a file, or what is wrong with it.
