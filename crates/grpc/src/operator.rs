@@ -174,7 +174,7 @@ impl Operator for OperatorDoor {
     }
 
     async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Answer<v1::ListMembersResponse> {
-        let (who, until) = (self.who(&request, Freshness::Heard).await?, deadline(&request));
+        let (who, until) = (self.who(&request, Freshness::Round).await?, deadline(&request));
         let members = self.node.list_members(&who, until).await.map_err(|e| status(&e))?;
         Ok(Response::new(v1::ListMembersResponse {
             members: members.members.into_iter().map(node_status).collect(),

@@ -21,7 +21,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No certificate, or one that names no principal of this cluster.
+    /// No certificate, or one that names no principal of this cluster, or was shut out, or has ended.
     Unauthenticated = "UNAUTHENTICATED";
     /// The principal may not do that.
     Denied = "DENIED";

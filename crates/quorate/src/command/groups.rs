@@ -25,7 +25,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ),
     ("Manage keys", &["keys", "alias", "namespace", "evidence"]),
     ("Keep secrets", &["secret"]),
-    ("Say who may", &["principal", "credential"]),
+    ("Say who may", &["principal", "credential", "policy"]),
     ("Operate a cluster", &["dev", "pki", "server", "operator", "bench"]),
     ("Help and settings", &["manual", "explain", "context", "completions", "version", "help"]),
 ];
@@ -35,7 +35,7 @@ const NAME: usize = 14;
 const INDENT: usize = NAME + 3;
 
 /// Commands that reach no cluster.
-const ALONE: [&str; 8] = ["dev", "pki", "server", "evidence", "manual", "explain", "completions", "version"];
+const ALONE: [&str; 9] = ["dev", "pki", "server", "policy", "evidence", "manual", "explain", "completions", "version"];
 
 /// The whole command line.
 pub fn command() -> clap::Command {

@@ -32,6 +32,8 @@ enum Topic {
     Secrets,
     /// Tenants in one cluster: names, lists and settings of their own
     Namespaces,
+    /// Writing and checking policies: who may do what
+    Policies,
     /// Custodians, their shares, unsealing and sealing
     Ceremony,
     /// Restarts, upgrades, members that come and go, renewing certificates
@@ -60,6 +62,7 @@ impl Topic {
             Self::Keys => include_str!("../../manual/keys.md"),
             Self::Secrets => include_str!("../../manual/secrets.md"),
             Self::Namespaces => include_str!("../../manual/namespaces.md"),
+            Self::Policies => include_str!("../../manual/policies.md"),
             Self::Ceremony => include_str!("../../manual/ceremony.md"),
             Self::Planned => include_str!("../../manual/planned.md"),
             Self::Trouble => include_str!("../../manual/trouble.md"),

@@ -26,6 +26,7 @@ pub mod namespace;
 pub mod operator;
 pub mod output;
 pub mod pki;
+pub mod policy;
 pub mod principal;
 mod public;
 pub mod secret;
@@ -127,6 +128,7 @@ enum Command {
     Namespace(namespace::NamespaceCommand),
     Principal(principal::PrincipalCommand),
     Credential(principal::CredentialCommand),
+    Policy(policy::PolicyCommand),
     Evidence(evidence::EvidenceCommand),
     Encrypt(crypt::Encrypt),
     Decrypt(crypt::Decrypt),
@@ -169,6 +171,7 @@ impl Command {
             Self::Context(c) => c.run(shared),
             Self::Explain(c) => c.run(shared),
             Self::Evidence(c) => c.run(shared),
+            Self::Policy(c) => c.run(shared),
             other => {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
                 runtime.map_err(|e| Failure::failed("can't start", e, ""))?.block_on(other.call(shared))
@@ -214,7 +217,8 @@ impl Command {
             | Self::Completions(_)
             | Self::Context(_)
             | Self::Explain(_)
-            | Self::Evidence(_) => Ok(()),
+            | Self::Evidence(_)
+            | Self::Policy(_) => Ok(()),
         }
     }
 }

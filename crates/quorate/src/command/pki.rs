@@ -55,7 +55,7 @@ The private keys are written under the passphrase only. Back the folder up; neve
   quorate pki client --dir pki --role user --name billing --days 30 --out billing
   quorate pki client --dir pki --role admin --name alice --renew  a new key and certificate over the old files
 
-Roles: admin = everything; user = use keys, read secrets, describe and list both; custodian = status and shares; auditor = status and audit.")]
+Roles: admin = everything; user = use keys, read secrets, describe and list both; custodian = status and shares; auditor = status, evidence, and who was shut out.")]
     Client {
         #[command(flatten)]
         authority: AuthorityArgs,

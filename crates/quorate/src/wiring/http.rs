@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use quorate_grpc::{Budget, CallerOf, Identified, WatchSeat};
 use quorate_replica::Quorum;
+use quorate_service::Error;
 use quorate_service::admission::Freshness;
 use quorate_service::node::Node;
 use quorate_service::seal::status::Health;
@@ -184,7 +185,8 @@ async fn scrape(State(app): State<App>, request: Request) -> Response {
             };
             match app.node.admitted(&caller, Freshness::Heard, Instant::now()).await {
                 Ok(who) => reserved.until_taken(app.metrics.render(&app.node, &who).into_response()),
-                Err(e) => (StatusCode::UNAUTHORIZED, format!("{e}\n")).into_response(),
+                Err(e @ Error::Unauthenticated(_)) => (StatusCode::UNAUTHORIZED, format!("{e}\n")).into_response(),
+                Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
             }
         }
         Err(why) => {

@@ -180,7 +180,7 @@ impl Kms {
         }
         let mut engine = self.records.facts(&view)?;
         let facts = self.judged(call, request, &mut engine);
-        // Who may do nothing fills no memory either.
+        // Who may do nothing fills no memory; who was shut out is refused from there the next time.
         if !matches!(facts, Err(Error::Denied(_))) {
             self.hot.offer(view.applied(), engine.into_read());
         }
