@@ -2,6 +2,7 @@
 //! one view, judged there; pages together are no transaction.
 
 use std::io;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use quorate_core::access::Access;
@@ -57,17 +58,19 @@ pub trait Listing {
     fn first(&self) -> Option<Self::Item> {
         None
     }
-    /// At most [`CHUNK`] records after that one, those of that namespace among them.
+    /// At most [`CHUNK`] records after that one, those of that namespace among them: of the whole table, unless they lie together.
     ///
     /// # Errors
     /// When storage fails.
     fn rows(
         &self,
-        keyring: &Keyring,
+        _: &Keyring,
         view: &View,
-        namespace: Namespace,
+        _: Namespace,
         last: Option<&RecordKey>,
-    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>>;
+    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
+        view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
+    }
     /// The item that a record is, if it is one of that namespace.
     fn item(&self, namespace: Namespace, record: Record) -> Option<Self::Item>;
 }

@@ -1,20 +1,14 @@
 //! List the aliases, in no order that means anything.
 
-use std::io;
-use std::ops::Bound;
-
 use bytes::Bytes;
 use quorate_core::action::Action;
-use quorate_core::batch::Rev;
 use quorate_core::id::Namespace;
 use quorate_core::record::Record;
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record_key::Table;
 use quorate_core::request::PageLen;
 use quorate_core::views::AliasView;
-use quorate_crypto::Keyring;
-use quorate_replica::View;
 
-use crate::desk::{CHUNK, Listing};
+use crate::desk::Listing;
 
 /// One page of the aliases.
 pub struct ListAliases {
@@ -39,15 +33,6 @@ impl Listing for ListAliases {
     }
     fn token(&self) -> &[u8] {
         &self.token
-    }
-    fn rows(
-        &self,
-        _: &Keyring,
-        view: &View,
-        _: Namespace,
-        last: Option<&RecordKey>,
-    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
     }
     fn item(&self, namespace: Namespace, record: Record) -> Option<AliasView> {
         match record {

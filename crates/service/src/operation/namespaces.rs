@@ -1,21 +1,15 @@
 //! Tell of namespaces, and list them.
 
-use std::io;
-use std::ops::Bound;
-
 use bytes::Bytes;
 use quorate_core::access::Access;
 use quorate_core::action::Action;
-use quorate_core::batch::Rev;
 use quorate_core::id::Namespace;
 use quorate_core::record::Record;
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record_key::Table;
 use quorate_core::request::{NamespaceName, PageLen};
 use quorate_core::views::NamespaceView;
-use quorate_crypto::Keyring;
-use quorate_replica::View;
 
-use crate::desk::{CHUNK, Listing, Tools, Use, UseFacts};
+use crate::desk::{Listing, Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Tells what is known of a namespace.
@@ -73,15 +67,6 @@ impl Listing for ListNamespaces {
     }
     fn first(&self) -> Option<NamespaceView> {
         Some(NamespaceView::first())
-    }
-    fn rows(
-        &self,
-        _: &Keyring,
-        view: &View,
-        _: Namespace,
-        last: Option<&RecordKey>,
-    ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-        view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
     }
     fn item(&self, _: Namespace, record: Record) -> Option<NamespaceView> {
         if let Record::Namespace(namespace) = record { Some(NamespaceView::from(&namespace)) } else { None }

@@ -1,21 +1,15 @@
 //! Tell of credentials and those who hold them, and list both.
 
-use std::io;
-use std::ops::Bound;
-
 use bytes::Bytes;
 use quorate_core::access::Access;
 use quorate_core::action::Action;
-use quorate_core::batch::Rev;
 use quorate_core::credential::CredentialId;
 use quorate_core::id::Namespace;
 use quorate_core::record::{CredentialRecord, PrincipalRecord, Record};
-use quorate_core::record_key::{RecordKey, Table};
+use quorate_core::record_key::Table;
 use quorate_core::request::PageLen;
-use quorate_crypto::Keyring;
-use quorate_replica::View;
 
-use crate::desk::{CHUNK, Listing, Tools, Use, UseFacts};
+use crate::desk::{Listing, Tools, Use, UseFacts};
 use crate::error::Error;
 
 /// Tells what is known of a credential; `None` = nothing, so that it is good until it ends.
@@ -67,15 +61,6 @@ macro_rules! listing {
             }
             fn token(&self) -> &[u8] {
                 &self.token
-            }
-            fn rows(
-                &self,
-                _: &Keyring,
-                view: &View,
-                _: Namespace,
-                last: Option<&RecordKey>,
-            ) -> io::Result<Vec<(RecordKey, Rev, Bytes)>> {
-                view.scan(Self::TABLE, last.map_or(Bound::Unbounded, Bound::Excluded), CHUNK)
             }
             fn item(&self, _: Namespace, record: Record) -> Option<$item> {
                 if let Record::$table(item) = record { Some(item) } else { None }
